@@ -1,0 +1,103 @@
+"""Every error that ps raises, and the exit code a process ends with because of it.
+
+    PSError                     1
+    ├── UsageError              2   a call, flag, key or file that cannot be meant
+    │   ├── ConfigError         2   a setting that is unknown, malformed or contradictory
+    │   ├── StateError          2   a right call at the wrong time (push before init, unknown handle)
+    │   └── DataError           2   data that cannot be loaded or divided as asked
+    ├── ConnectTimeout          3   nobody answered at an address, or the job never became complete
+    ├── PeerLost                4   a member this process cannot go on without is gone
+    │   ├── ServerLost          4
+    │   └── Evicted             4   the others declared *this* process dead
+    ├── AddressInUse            5   the port or path is taken
+    ├── ProtocolError           6   bytes that break the protocol
+    │   ├── VersionMismatch     6   the peer speaks another version
+    │   └── BadMessage          6   a header or frame that does not hold together
+    ├── Refused                 7   the scheduler or a server said no
+    │   └── LayoutMismatch      7   workers disagree about the model's tensors
+    └── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
+
+A training script's own exception ends its worker with 1; Ctrl-C with 130; SIGTERM with 143.
+"""
+
+from __future__ import annotations
+
+
+class PSError(Exception):
+    """Base of all errors raised by ps."""
+
+    exit_code = 1
+
+
+class UsageError(PSError):
+    """A call, flag, key or file that cannot be meant."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting is unknown, malformed or contradicts another."""
+
+
+class StateError(UsageError):
+    """The call is right, the moment is wrong."""
+
+
+class DataError(UsageError):
+    """The data cannot be loaded or divided as asked."""
+
+
+class ConnectTimeout(PSError):
+    """Nobody answered in time."""
+
+    exit_code = 3
+
+
+class PeerLost(PSError):
+    """A member that this process needs is gone."""
+
+    exit_code = 4
+
+
+class ServerLost(PeerLost):
+    """A server died and its shard with it."""
+
+
+class Evicted(PeerLost):
+    """The other members declared this process dead and go on without it."""
+
+
+class AddressInUse(PSError):
+    """The port or path to listen on is taken."""
+
+    exit_code = 5
+
+
+class ProtocolError(PSError):
+    """Received bytes break the protocol; the peer is to blame."""
+
+    exit_code = 6
+
+
+class VersionMismatch(ProtocolError):
+    """The peer speaks another version of the protocol."""
+
+
+class BadMessage(ProtocolError):
+    """A header or frame does not hold together."""
+
+
+class Refused(PSError):
+    """The scheduler or a server said no."""
+
+    exit_code = 7
+
+
+class LayoutMismatch(Refused):
+    """Two workers disagree about the names, shapes or dtypes of the model's tensors."""
+
+
+class GradientError(PSError):
+    """A gradient is NaN or Inf, or does not fit the model's tensor of that name."""
+
+    exit_code = 8

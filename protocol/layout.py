@@ -1,0 +1,181 @@
+"""Layout: named tensors laid out in one flat buffer, and the cut of that buffer into chunks with owners.
+
+The buffer holds one section per dtype (float32 and float64 models have one section each), tensors in the order
+of the dict they came in. A chunk is a range of one section; chunks are numbered in buffer order, so that a low
+number belongs to the first layers. Nothing here moves data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from ps.errors import BadMessage, LayoutMismatch, UsageError
+from ps.protocol.messages import Packed
+from ps.xp import HostArray
+
+DTYPES = ("float32", "float64")
+ALIGN = 64
+MAX_BYTES = 1 << 40
+MAX_TENSORS = 20_000
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named tensor: ``start`` is its first element's index in the section of its dtype."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def stop(self) -> int:
+        """Index behind the last element."""
+        return self.start + self.size
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A range of elements of one section; ``offset`` is its first byte in the buffer, ``server`` its owner."""
+
+    index: int
+    server: int
+    dtype: str
+    start: int
+    stop: int
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.stop - self.start
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes."""
+        return self.size * int(self.dtype[-2:]) // 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each tensor lies. Two workers may train together only if their layouts are equal."""
+
+    tensors: tuple[Tensor, ...]
+
+    @staticmethod
+    def of(params: Mapping[str, Any]) -> Layout:
+        """Return the layout of a dict of arrays. Raises UsageError for what cannot be trained."""
+        for name, value in params.items():
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+                raise UsageError(f"tensor name {name!r}: 1 to {MAX_NAME} characters are possible")
+            if str(value.dtype) not in DTYPES:
+                raise UsageError(f"tensor {name!r} has dtype {value.dtype}; {' and '.join(DTYPES)} can be trained")
+        try:
+            packed = tuple((name, str(value.dtype), tuple(value.shape)) for name, value in params.items())
+            return Layout.unpack(packed)
+        except BadMessage as error:
+            raise UsageError(str(error)) from None
+
+    @staticmethod
+    def unpack(packed: Packed) -> Layout:
+        """Return the layout that ``pack`` wrote. Raises BadMessage when it is not one."""
+        if not 0 < len(packed) <= MAX_TENSORS:
+            raise BadMessage(f"a model has 1 to {MAX_TENSORS} tensors, not {len(packed)}")
+        ends = dict.fromkeys(DTYPES, 0)
+        tensors = []
+        for name, dtype, shape in packed:
+            if dtype not in ends or len(name) > MAX_NAME or len(shape) > 32 or any(n < 0 for n in shape):
+                raise BadMessage(f"tensor {name[:MAX_NAME]!r}: dtype {dtype[:20]!r}, shape {shape[:8]}")
+            tensors.append(Tensor(name, dtype, tuple(shape), ends[dtype]))
+            ends[dtype] = tensors[-1].stop
+            if ends[dtype] > MAX_BYTES // 8:
+                raise BadMessage(f"the model is larger than {MAX_BYTES} bytes")
+        if len({tensor.name for tensor in tensors}) != len(tensors):
+            raise BadMessage("two tensors have the same name")
+        if not any(ends.values()):
+            raise BadMessage("the model has no elements")
+        return Layout(tuple(tensors))
+
+    def pack(self) -> Packed:
+        """Return the layout as it travels."""
+        return tuple((t.name, t.dtype, t.shape) for t in self.tensors)
+
+    def digest(self) -> str:
+        """Return a hash that is equal for equal layouts."""
+        return hashlib.sha256(msgpack.packb(self.pack())).hexdigest()[:16]
+
+    def sections(self) -> dict[str, tuple[int, int]]:
+        """Return for each dtype that occurs: (first byte in the buffer, number of elements)."""
+        sizes = {dtype: sum(t.size for t in self.tensors if t.dtype == dtype) for dtype in DTYPES}
+        found, offset = {}, 0
+        for dtype, size in sizes.items():
+            if size:
+                found[dtype] = (offset, size)
+                offset += -(-size * np.dtype(dtype).itemsize // ALIGN) * ALIGN
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer."""
+        return sum(-(-n * np.dtype(dtype).itemsize // ALIGN) * ALIGN for dtype, (_, n) in self.sections().items())
+
+    def flat(self, buffer: HostArray) -> dict[str, HostArray]:
+        """Return each section of a buffer (uint8, ``nbytes`` long) as one flat vector."""
+        return {
+            dtype: buffer[offset : offset + size * np.dtype(dtype).itemsize].view(dtype)
+            for dtype, (offset, size) in self.sections().items()
+        }
+
+    def views(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every tensor by name as a view of the flat vectors (of any array library)."""
+        empty = {t.dtype: np.empty(0, t.dtype) for t in self.tensors if t.dtype not in flat}
+        vectors = {**empty, **flat}
+        return {t.name: vectors[t.dtype][t.start : t.stop].reshape(t.shape) for t in self.tensors}
+
+    def chunks(self, servers: int, chunk_size: int) -> tuple[Chunk, ...]:
+        """Cut the buffer into chunks of at most ``chunk_size`` bytes and give each an owner.
+
+        Every section is cut into equal parts, their number the smallest multiple of ``servers`` that keeps them
+        small enough, and dealt out in turn. So each server owns the same share of every section to within
+        rounding (under 1 %), the first layers are spread over all servers, and everyone who knows the layout
+        computes the same map.
+        """
+        cut: list[Chunk] = []
+        dealt = 0
+        for dtype, (offset, size) in self.sections().items():
+            itemsize = np.dtype(dtype).itemsize
+            parts = servers * -(-size * itemsize // (chunk_size * servers))
+            step = ALIGN // itemsize if size // parts >= 100 * ALIGN // itemsize else 1
+            edges = [size * i // parts // step * step for i in range(parts)] + [size]
+            for start, stop in itertools.pairwise(edges):
+                if stop > start:
+                    cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, offset + start * itemsize))
+                    dealt += 1
+        return tuple(cut)
+
+    def demand_equal(self, other: Layout, mine: str, theirs: str) -> None:
+        """Raise LayoutMismatch naming the first tensor in which the two differ."""
+        for a, b in zip(self.tensors, other.tensors, strict=False):
+            if a != b:
+                raise LayoutMismatch(f"{mine} has {a} where {theirs} has {b}: they train different models")
+        if len(self.tensors) != len(other.tensors):
+            longer, owner = (self, mine) if len(self.tensors) > len(other.tensors) else (other, theirs)
+            extra = longer.tensors[min(len(self.tensors), len(other.tensors))]
+            raise LayoutMismatch(f"only {owner} has {extra}: they train different models")

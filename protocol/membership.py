@@ -1,0 +1,135 @@
+"""Membership: a process's side of the conversation with the scheduler, without sockets, threads or clocks.
+
+``now`` comes in with every call. ``tick`` returns what to send, ``receive`` takes what came. A server's loop and
+a worker's link thread both drive one of these.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ps.errors import ConfigError, ConnectTimeout, Evicted, LayoutMismatch, PSError, Refused, VersionMismatch
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
+
+RETRY = 1.0
+"""Seconds after which an unanswered Hello is sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A live member as a view shows it. ``place`` is host and process id, for people."""
+
+    member: int
+    role: str
+    rank: int
+    initial: bool
+    place: str
+    addresses: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.rank} ({self.place})"
+
+
+def peers(view: View) -> tuple[Peer, ...]:
+    """Return the live members of a view."""
+    return tuple(Peer(*row) for row in view.members)
+
+
+ERRORS: dict[str, type[PSError]] = {
+    "version": VersionMismatch,
+    "evicted": Evicted,
+    "layout": LayoutMismatch,
+    "config": ConfigError,
+    "timeout": ConnectTimeout,
+}
+
+
+class Membership:
+    """Joins, beats and keeps the latest view. Raises the PSError that ends this process's membership."""
+
+    def __init__(
+        self,
+        role: str,
+        scheduler: str,
+        *,
+        rank: int | None,
+        addresses: tuple[str, ...],
+        script: Mapping[str, Any],
+        connect_timeout: float,
+        now: float,
+    ) -> None:
+        self.scheduler = scheduler
+        self.welcome: Welcome | None = None
+        self.view: View | None = None
+        self.report: dict[str, Any] = {}
+        self.unknown = False
+        self._hello = Hello(
+            request=0,
+            nonce=secrets.randbits(62),
+            role=role,
+            rank=-1 if rank is None else rank,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            addresses=addresses,
+            script=dict(script),
+        )
+        self._deadline = now + connect_timeout
+        self._connect_timeout = connect_timeout
+        self._said = -1e9
+        self._heard = now
+        self._refused = ""
+
+    @property
+    def interval(self) -> float:
+        """Seconds between heartbeats."""
+        return min(1.0, self.welcome.heartbeat_timeout / 5) if self.welcome else RETRY
+
+    @property
+    def member(self) -> int:
+        """This process's id; 0 before WELCOME."""
+        return self.welcome.member if self.welcome else 0
+
+    def silence(self, now: float) -> float:
+        """Seconds since the scheduler was last heard."""
+        return now - self._heard
+
+    def tick(self, now: float) -> list[Message]:
+        """Return what is to be sent now. Raises ConnectTimeout when nobody welcomed us in time."""
+        if self.welcome is None and now > self._deadline:
+            if self._refused:
+                raise Refused(self._refused)
+            raise ConnectTimeout(
+                f"no reply from the scheduler at {self.scheduler} after {self._connect_timeout:g} s. "
+                f"Is it up? Try: psctl ping {self.scheduler}"
+            )
+        if now - self._said < self.interval:
+            return []
+        self._said = now
+        if self.welcome is None:
+            return [self._hello]
+        return [Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)]
+
+    def receive(self, message: Message, now: float) -> None:
+        """Take a message of the scheduler; those that are not about membership are ignored."""
+        self._heard = now
+        match message:
+            case Welcome() if self.welcome is None:
+                self.welcome = message
+                self._said = -1e9
+            case View() if self.view is None or message.epoch > self.view.epoch:
+                self.view = message
+            case HeartbeatAck():
+                self.unknown = False
+            case Error(code="rank-taken"):
+                self._refused = message.text
+            case Error(code="unknown"):
+                self.unknown = True
+            case Error():
+                raise ERRORS.get(message.code, Refused)(message.text)
+            case _:
+                pass

@@ -1,0 +1,59 @@
+"""One question to one process and its answer: ping and status. Opens a socket, asks, closes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypeVar
+
+import zmq
+
+from ps.errors import BadMessage, ConnectTimeout, PSError, Refused, VersionMismatch
+from ps.protocol.codec import VERSION, decode, encode
+from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
+from ps.protocol.transport import check_address, open_socket
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+def raise_error(error: Error, peer: str) -> None:
+    """Raise an Error message as the exception it stands for."""
+    kind: type[PSError] = VersionMismatch if error.code == "version" else Refused
+    raise kind(f"{peer}: {error.text}")
+
+
+def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> Answer:
+    """Send a question to an address and return its answer of the given kind.
+
+    Raises ConnectTimeout after ``timeout`` seconds, VersionMismatch or Refused as the peer says.
+    """
+    address = check_address(address)
+    with zmq.Context() as context, open_socket(context, zmq.DEALER) as sock:
+        sock.connect(address)
+        sock.send(encode(question))
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if not sock.poll(int(left * 1000) + 1):
+                continue
+            header, *_ = sock.recv_multipart()
+            try:
+                answer = decode(header)
+            except BadMessage:
+                continue
+            if isinstance(answer, Error):
+                raise_error(answer, address)
+            if isinstance(answer, kind):
+                return answer
+    raise ConnectTimeout(f"no reply from {address} after {timeout:g} s. Is it up, and is the address right?")
+
+
+def ping(address: str, timeout: float = 2.0) -> dict[str, Any]:
+    """Ask a process what it is: ``{"role", "rank", "version", "ms"}``. Raises as ``ask`` does."""
+    began = time.perf_counter()
+    pong = ask(address, Ping(request=0), Pong, timeout)
+    elapsed = (time.perf_counter() - began) * 1000
+    return {"role": pong.role, "rank": pong.rank, "version": VERSION, "ms": round(elapsed, 2)}
+
+
+def fetch_status(address: str, timeout: float = 5.0) -> dict[str, Any]:
+    """Ask a scheduler how its job is. Raises as ``ask`` does."""
+    return ask(address, StatusRequest(request=0), Status, timeout).status

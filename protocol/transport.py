@@ -1,0 +1,142 @@
+"""Transports: how an address is listened on and which of a peer's addresses to take.
+
+A transport is one small class and one line in ``TRANSPORTS``. ZeroMQ carries them all; what differs is the
+address and whether a peer can reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import uuid
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import zmq
+
+from ps.errors import AddressInUse, ConfigError, Refused
+from ps.protocol.codec import MAX_FRAME
+
+_MAX_UNIX_PATH = 107
+
+Socket = zmq.Socket[bytes]
+
+
+class Transport(Protocol):
+    """One way between two processes."""
+
+    name: str
+
+    def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
+        """Listen and return the address peers connect to. Raises AddressInUse."""
+        ...
+
+    def reaches(self, address: str) -> bool:
+        """Whether this process can connect to the address; the proof is the thing itself, not a name."""
+        ...
+
+
+class Tcp:
+    """TCP, between any two hosts."""
+
+    name = "tcp"
+
+    def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
+        interface = f"[{host}]" if ":" in host else host
+        try:
+            sock.bind(f"tcp://{interface}:{port or '*'}")
+        except zmq.ZMQError as error:
+            raise _bind_error(error, f"tcp://{interface}:{port}") from None
+        bound = str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rpartition(":")[2]
+        return f"tcp://{reachable_host(host)}:{bound}"
+
+    def reaches(self, address: str) -> bool:
+        return True
+
+
+class Ipc:
+    """Unix-domain sockets, between processes of one host. The directory is private to its owner."""
+
+    name = "ipc"
+
+    def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
+        path = directory / f"{uuid.uuid4().hex[:12]}.sock"
+        if len(str(path)) > _MAX_UNIX_PATH:
+            raise ConfigError(f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have")
+        try:
+            sock.bind(f"ipc://{path}")
+        except zmq.ZMQError as error:
+            raise _bind_error(error, f"ipc://{path}") from None
+        return f"ipc://{path}"
+
+    def reaches(self, address: str) -> bool:
+        path = address.removeprefix("ipc://")
+        try:
+            return stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.W_OK)  # noqa: PTH116
+        except OSError:
+            return False
+
+
+TRANSPORTS: dict[str, Transport] = {transport.name: transport for transport in (Ipc(), Tcp())}
+"""By name, the fastest first."""
+
+
+def _bind_error(error: zmq.ZMQError, address: str) -> Exception:
+    if error.errno == zmq.EADDRINUSE:
+        return AddressInUse(f"{address} is in use by another process; take another --port (0 picks a free one)")
+    return ConfigError(f"cannot listen on {address}: {error.strerror}; --host must be an address of this machine")
+
+
+def reachable_host(host: str) -> str:
+    """Return the name by which others reach a process that listens on ``host``."""
+    if host in ("0.0.0.0", "*", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def choose(addresses: tuple[str, ...], wanted: str, peer: str) -> str:
+    """Return the address of a peer to connect to: of the wanted transport, or the fastest that reaches it.
+
+    Raises Refused naming the peer when the wanted transport does not reach it.
+    """
+    for transport in TRANSPORTS.values():
+        if wanted in ("auto", transport.name):
+            for address in addresses:
+                if address.startswith(f"{transport.name}://") and transport.reaches(address):
+                    return address
+    offered = ", ".join(addresses) or "nothing"
+    raise Refused(f"{peer} cannot be reached by {wanted} from here; it offers {offered}. Try --transport auto")
+
+
+def check_address(address: str) -> str:
+    """Return a tcp or ipc address as it should be written. Raises ConfigError when it is not one."""
+    if address.startswith("ipc://") and len(address) > 6:
+        return address
+    full = address if "://" in address else f"tcp://{address}"
+    try:
+        parts = urlsplit(full)
+        if parts.scheme == "tcp" and parts.hostname and parts.port:
+            return full
+    except ValueError:
+        pass
+    raise ConfigError(f"{address!r} is not an address; expected tcp://HOST:PORT")
+
+
+def open_socket(context: zmq.Context[Socket], kind: int, *, high_water: int = 1000) -> Socket:
+    """Return a socket with the limits and time-outs that every socket of ours has."""
+    sock = context.socket(kind)
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+    sock.setsockopt(zmq.SNDHWM, high_water)
+    sock.setsockopt(zmq.RCVHWM, high_water)
+    sock.setsockopt(zmq.RECONNECT_IVL, 50)
+    sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    sock.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    sock.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+    sock.setsockopt(zmq.IPV6, 1)
+    if kind == zmq.ROUTER:
+        sock.setsockopt(zmq.ROUTER_HANDOVER, 0)
+    return sock

@@ -1,0 +1,101 @@
+"""The order of examples: one shuffle for each epoch, shared out among the workers, cut into batches.
+
+Nothing is negotiated: every worker computes the same order from (seed, epoch) and takes its own part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ps import xp
+from ps.data.dataset import Dataset
+from ps.errors import DataError
+from ps.xp import Array
+
+
+def steps_per_epoch(n: int, batch_size: int, num_workers: int = 1) -> int:
+    """Return the number of batches that every worker has in one epoch over ``n`` examples.
+
+    It is the largest shard divided by the batch size, rounded up. Only for batch size 1 and shards of
+    unequal size it is the smallest shard instead, so that no batch is empty. DataError as in ``batches``.
+    """
+    if n < 1:
+        raise DataError("there are no examples: 0 cannot be divided into batches")
+    if num_workers < 1:
+        raise DataError(f"num_workers is {num_workers}: expected 1 or more")
+    if num_workers > n:
+        raise DataError(f"{num_workers} workers are more than the {n} examples: each needs at least one")
+    if batch_size < 1:
+        raise DataError(f"batch_size is {batch_size}: expected 1 or more")
+    smallest, largest = n // num_workers, math.ceil(n / num_workers)
+    if batch_size > largest:
+        raise DataError(
+            f"batch_size {batch_size} is larger than a worker's shard of {smallest} examples "
+            f"({n} examples over {num_workers} workers)"
+        )
+    return min(math.ceil(largest / batch_size), smallest)
+
+
+def batches(
+    data: Any,
+    batch_size: int,
+    *,
+    epochs: int = 1,
+    rank: int = 0,
+    num_workers: int = 1,
+    seed: int = 0,
+    start: int = 0,
+    shuffle: bool = True,
+) -> Iterator[Any]:
+    """Yield worker ``rank``'s batches of ``data`` for a number of epochs.
+
+    ``data`` is a Dataset or a tuple of arrays of one length, and a batch is a tuple of as many arrays; or it
+    is one array, and so is a batch. Arrays may be NumPy or CuPy, or anything that speaks DLPack.
+
+    In each epoch, every example is in exactly one batch of one worker. All workers have the same number of
+    batches, see ``steps_per_epoch``, so that none waits for another at the end. A worker's batches are equal
+    to within one example and at most ``batch_size``, except that for batch size 1 the larger of unequal
+    shards have one batch of 2. The first ``start`` batches are skipped at no cost.
+
+    DataError, at the call and not at the first batch, for arguments that cannot be met.
+    """
+    single = not isinstance(data, Dataset | tuple | list)
+    arrays = [xp.asarray(array) for array in ([data] if single else data)]
+    if not arrays or any(array.ndim == 0 for array in arrays):
+        raise DataError("data is a Dataset, an array, or a tuple of arrays whose first axis counts the examples")
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise DataError(f"the arrays hold {', '.join(map(str, lengths))} examples: expected the same number")
+    steps = steps_per_epoch(lengths[0], batch_size, num_workers)
+    if not 0 <= rank < num_workers:
+        raise DataError(f"rank {rank} is not in 0..{num_workers - 1}")
+    if epochs < 1:
+        raise DataError(f"epochs is {epochs}: expected 1 or more")
+    if start < 0 or seed < 0:
+        raise DataError(f"start {start} and seed {seed}: expected 0 or more")
+
+    def generate() -> Iterator[Any]:
+        for epoch in range(start // steps, epochs):
+            order = _shard(lengths[0], rank, num_workers, (seed, epoch) if shuffle else None)
+            picks = [_beside(array, order) for array in arrays]
+            for step in range(start % steps if epoch == start // steps else 0, steps):
+                part = slice(step * len(order) // steps, (step + 1) * len(order) // steps)
+                batch = tuple(array[pick[part]] for array, pick in zip(arrays, picks, strict=True))
+                yield batch[0] if single else batch
+
+    return generate()
+
+
+def _shard(n: int, rank: int, num_workers: int, key: tuple[int, int] | None) -> xp.HostArray:
+    """Return the indices of worker ``rank``: a contiguous part of the epoch's order of all ``n`` examples."""
+    order = np.arange(n) if key is None else np.random.default_rng(key).permutation(n)
+    return order[rank * n // num_workers : (rank + 1) * n // num_workers]
+
+
+def _beside(array: Array, indices: xp.HostArray) -> Array:
+    """Return the indices on the side where the array lives."""
+    return indices if xp.is_host(array) else xp.backend_of(array).to_device(indices)

@@ -3,42 +3,94 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ps.config.setting import check_ranges, setting, settings_of, suggest
+from ps.config.values import SIZE
+from ps.errors import ConfigError
 
 MODES = ("sync", "async", "ssp")
 AGGREGATORS = ("mean", "weighted")
 TRANSPORTS = ("auto", "tcp", "ipc")
 
-
-def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """Declare one setting: its default, one line of help and, where they are few, its values."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+_NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class JobConfig:
     """The settings of a job, every one with a default."""
 
-    servers: int = setting(1, "number of server processes that share the model")
-    workers: int = setting(1, "number of workers the job starts with")
+    servers: int = setting(1, "number of server processes that share the model", low=1, short="-s")
+    workers: int = setting(1, "number of workers the job starts with", low=1, short="-w")
     mode: str = setting("sync", "when pushed gradients are applied", MODES)
-    staleness: int = setting(2, "ssp: how many clocks a worker may run ahead of the slowest")
-    backup_workers: int = setting(0, "sync: apply after all but this many workers have pushed")
+    staleness: int = setting(2, "ssp: how many clocks a worker may run ahead of the slowest", low=0)
+    backup_workers: int = setting(0, "sync: apply after all but this many workers have pushed", low=0)
     staleness_scaling: bool = setting(False, "async: divide the learning rate by a push's staleness")
     aggregator: str = setting("mean", "sync: how gradients are combined", AGGREGATORS)
     optimizer: str = setting("sgd:lr=0.1", "name and numbers, such as adam:lr=1e-3,weight_decay=1e-4")
     schedule: str = setting("constant", "learning-rate schedule, such as cosine:steps=1000,warmup=50")
-    clip_value: float | None = setting(None, "clip every gradient element to [-v, v]")
-    clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm")
+    clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", above=0)
+    clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", above=0)
     on_nan: str = setting("fail", "a gradient with NaN or Inf: stop, or skip the step", ("fail", "skip"))
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
-    chunk_size: int = setting(1 << 20, "bytes of a tensor chunk, at most")
-    window: int = setting(8 << 20, "bytes a worker may have unanswered at each server")
-    heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead")
-    start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join")
-    seed: int = setting(0, "seed of the data's order")
+    chunk_size: int = setting(1 << 20, "bytes of a tensor chunk, at most", kind=SIZE, low=1 << 10, high=32 << 20)
+    window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
+    heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
+    start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)
+    seed: int = setting(0, "seed of the data's order", low=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JobConfig:
+        """Return the configuration these plain values describe, checked; those missing keep their default."""
+        table = settings_of(cls)
+        for key in values:
+            if key not in table:
+                raise ConfigError(f"the job has a setting {key!r} that this version does not know")
+        job = cls(**{key: table[key].read(value, "the scheduler") for key, value in values.items()})
+        job.check()
+        return job
+
+    def check(self, sources: Mapping[str, str] = _NO_SOURCES) -> None:
+        """Raise ConfigError when a value is out of range or two settings contradict each other.
+
+        ``sources`` says where values came from ("flag --workers"), for the message.
+        """
+        check_ranges(self, sources)
+
+        def say(name: str) -> str:
+            row = settings_of(JobConfig)[name]
+            source = f" ({sources[name]})" if name in sources else ""
+            return f"{name} = {row.show(getattr(self, name))}{source}"
+
+        if self.backup_workers and self.mode != "sync":
+            raise ConfigError(f"{say('backup_workers')} needs mode = sync, but {say('mode')}")
+        if self.backup_workers >= self.workers:
+            raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
+        if self.window < self.chunk_size:
+            raise ConfigError(f"{say('window')} must be at least {say('chunk_size')}")
+        _check_spec("optimizer", self.optimizer, sources)
+        _check_spec("schedule", self.schedule, sources)
+
+
+def _check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
+    from ps.optim import OptimizerSpec, Schedule  # here, so that psctl --help does not wait for NumPy
+
+    try:
+        if name == "optimizer":
+            OptimizerSpec.parse(text)
+        else:
+            Schedule.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
+
+
+def unknown_setting(key: str, known: Mapping[str, Any]) -> str:
+    """Return the words for a key that is no setting, with the closest one that is."""
+    return f"unknown setting {key!r}{suggest(key, known)}"

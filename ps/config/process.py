@@ -1,0 +1,67 @@
+"""ProcessConfig: the settings of one process: where it listens, whom it joins, which device and files it uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ps.config.setting import check_ranges, env_of, setting
+from ps.config.values import ADDRESS, DEVICE, PATH
+
+ALL = ("run", "scheduler", "server", "worker")
+MEMBERS = ("server", "worker")
+RANKS = ("RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
+LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+
+_NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """The settings of one process, every one with a default."""
+
+    scheduler: str | None = setting(
+        None, "address of the scheduler to join, tcp://host:port", kind=ADDRESS, roles=(*MEMBERS, "status")
+    )
+    host: str = setting("127.0.0.1", "address to listen on and be reached at", roles=ALL)
+    port: int = setting(
+        0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")
+    )
+    rank: int | None = setting(
+        None, "rank to ask for; the scheduler assigns one otherwise", low=0, roles=MEMBERS, fallbacks=RANKS
+    )
+    local_rank: int | None = setting(
+        None, "number among the workers of this host", low=0, roles=("worker",), fallbacks=LOCAL_RANKS
+    )
+    device: str = setting(
+        "auto",
+        "where to compute: auto, cpu, cuda, cuda:N",
+        kind=DEVICE,
+        roles=("run", "server", "worker"),
+    )
+    run_dir: str | None = setting(
+        None, "directory for metrics.jsonl and summary.json", kind=PATH, roles=("run", "worker")
+    )
+    data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
+    state: str | None = setting(
+        None, "file in which the scheduler keeps its state", kind=PATH, roles=("run", "scheduler")
+    )
+    runtime_dir: str | None = setting(None, "directory for sockets", kind=PATH, roles=MEMBERS)
+    connect_timeout: float = setting(
+        30.0, "seconds to wait for the scheduler to answer", above=0, roles=(*ALL, "status")
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return dataclasses.asdict(self)
+
+    def to_env(self) -> dict[str, str]:
+        """Return the ``PS_*`` variables from which ``process_from_env`` makes the same configuration."""
+        return env_of(ProcessConfig, self.to_dict())
+
+    def check(self, sources: Mapping[str, str] = _NO_SOURCES) -> None:
+        """Raise ConfigError when a value is out of range."""
+        check_ranges(self, sources)

@@ -1,0 +1,128 @@
+"""Kinds of values: how a text or a typed value becomes a setting's value, and how it is shown again."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+SCHEDULER_PORT = 7070
+"""The port a scheduler listens on, and is looked for, unless told otherwise."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_DECIMAL_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?b)?", re.IGNORECASE)
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value: ``read`` raises ValueError for what is not ``wanted``; ``show`` is its inverse."""
+
+    metavar: str
+    wanted: str
+    read: Callable[[Any], Any]
+    show: Callable[[Any], str] = str
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, str):
+        return int(value.strip(), 10)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
+        raise ValueError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _TRUE + _FALSE:
+        return value.strip().lower() in _TRUE
+    raise ValueError
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError
+    return path
+
+
+def parse_size(value: Any) -> int:
+    """Return bytes for 1048576, "1MiB", "1M" (the same) or "1MB" (a million); ValueError for anything else."""
+    if not isinstance(value, str):
+        return _int(value)
+    match = _SIZE.fullmatch(value.strip().replace("_", ""))
+    if match is None:
+        raise ValueError
+    number, unit, suffix = match[1], match[2].lower(), (match[3] or "").lower()
+    if suffix == "ib" and not unit:
+        raise ValueError
+    factor = _DECIMAL_UNITS[unit] if suffix == "b" and unit else _UNITS[unit]
+    size = float(number) * factor
+    if not size.is_integer():
+        raise ValueError
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """Return a size as ``parse_size`` reads it, in the largest unit that divides it."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def parse_address(value: Any) -> str:
+    """Return ``tcp://host:port`` (or ``ipc://path``) for that, ``host:port`` or ``host``; else ValueError."""
+    text = _text(value)
+    if text.startswith("ipc://"):
+        if len(text) == len("ipc://"):
+            raise ValueError
+        return text
+    match = re.fullmatch(r"(?:tcp://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+)(?::(\d+))?", text)
+    if match is None:
+        raise ValueError
+    port = int(match[2] or SCHEDULER_PORT)
+    if not 0 < port < 1 << 16:
+        raise ValueError
+    return f"tcp://{match[1]}:{port}"
+
+
+def _device(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError
+    return text
+
+
+INT = Kind("N", "a whole number", _int)
+FLOAT = Kind("X", "a finite number", _float, repr)
+BOOL = Kind("", "true or false", _bool, lambda value: "true" if value else "false")
+TEXT = Kind("TEXT", "a text that is not empty", _text)
+PATH = Kind("PATH", "a path", _path)
+SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_size, format_size)
+ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070", parse_address)
+DEVICE = Kind("DEVICE", "one of auto, cpu, cuda, cuda:N", _device)

@@ -1,0 +1,211 @@
+"""Promises of ps.config: four spellings, one precedence, errors that name key, value, source and remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ps.config import (
+    JobConfig,
+    ProcessConfig,
+    Toml,
+    env_of,
+    explicit_job,
+    flags_of,
+    job_from,
+    load,
+    merge,
+    process_from_env,
+    settings_of,
+)
+from ps.config.values import BOOL
+from ps.errors import ConfigError
+
+SOURCES = ("script", "toml", "env", "flags")
+LABELS = {
+    "script": "script",
+    "toml": "paramserver.toml",
+    "env": "env PS_STALENESS",
+    "flags": "flag --staleness",
+}
+
+
+@given(st.dictionaries(st.sampled_from(SOURCES), st.integers(0, 99)))
+def test_the_strongest_source_that_sets_a_value_wins_and_is_named(given_by: dict[str, int]) -> None:
+    sources: dict[str, Any] = {where: {"staleness": value} for where, value in given_by.items()}
+    if "env" in given_by:
+        sources["env"] = {"PS_STALENESS": str(given_by["env"])}
+    values, labels = merge(JobConfig, **sources)
+    strongest = max(given_by, key=SOURCES.index, default=None)
+    if strongest is None:
+        assert "staleness" not in values
+    else:
+        assert values["staleness"] == given_by[strongest]
+        assert labels["staleness"] == LABELS[strongest]
+
+
+@pytest.mark.parametrize("cls", [JobConfig, ProcessConfig])
+def test_every_setting_has_all_spellings(cls: type) -> None:
+    for name, row in settings_of(cls).items():
+        assert row.flag == "--" + name.replace("_", "-")
+        assert row.env == "PS_" + name.upper()
+        text = (
+            row.choices[-1]
+            if row.choices
+            else {"N": "3", "X": "2.5", "": "true", "SIZE": "16MiB"}.get(
+                row.kind.metavar, {"DEVICE": "cuda:1", "ADDRESS": "tcp://a:1"}.get(row.kind.metavar, "x")
+            )
+        )
+        by_env, _ = merge(cls, env={row.env: text})
+        by_flag, _ = merge(cls, flags={name: text})
+        by_toml, _ = merge(cls, toml={name.replace("_", "-"): by_env[name]})
+        by_toml_text, _ = merge(cls, toml={name: text})
+        assert by_env == by_flag == by_toml == by_toml_text
+        assert merge(cls, env=env_of(cls, by_env))[0] == by_env
+        flags = flags_of(cls, by_env)
+        assert flags == ([row.flag] if row.kind is BOOL else [row.flag, row.show(by_env[name])])
+
+
+def test_defaults_are_allowed_values_and_survive_a_round_trip() -> None:
+    job = load(JobConfig)
+    assert job.config == JobConfig()
+    assert set(job.sources.values()) == {"default"}
+    assert JobConfig.from_dict(job.config.to_dict()) == job.config
+    assert process_from_env(ProcessConfig(rank=3, device="cuda:1").to_env()) == ProcessConfig(
+        rank=3, device="cuda:1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1048576", 1 << 20),
+        ("1MiB", 1 << 20),
+        ("512k", 1 << 19),
+        ("1.5 MiB", 3 << 19),
+        ("1MB", 10**6),
+        ("32M", 32 << 20),
+    ],
+)
+def test_sizes_are_read_with_units(text: str, size: int) -> None:
+    assert merge(JobConfig, flags={"chunk_size": text})[0]["chunk_size"] == size
+
+
+@pytest.mark.parametrize("text", ["big", "1TiB", "-1", "1.0001k", "1023", "33MiB", "", "0x400", "1iB"])
+def test_sizes_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"chunk_size = .* must be a number of bytes"):
+        merge(JobConfig, flags={"chunk_size": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("a", "tcp://a:7070"),
+        ("a:1", "tcp://a:1"),
+        ("tcp://10.0.0.1:80", "tcp://10.0.0.1:80"),
+        ("[::1]:80", "tcp://[::1]:80"),
+    ],
+)
+def test_addresses_are_completed(text: str, address: str) -> None:
+    assert process_from_env({"PS_SCHEDULER": text}).scheduler == address
+
+
+@pytest.mark.parametrize("text", ["tcp://", "a:0", "a:99999", "http://a:1", "a b", "a:x", "ipc://"])
+def test_addresses_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"scheduler = .*env PS_SCHEDULER.*must be an address"):
+        process_from_env({"PS_SCHEDULER": text})
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ({"toml": {"stalenes": 1}}, "paramserver.toml: unknown setting 'stalenes'; did you mean 'staleness'"),
+        ({"toml": {"job": {"mode": "ssp"}}}, "settings stand at the top level"),
+        ({"toml": {"chunk-size": 4096, "chunk_size": 4096}}, "set twice"),
+        ({"toml": {"workers": 2.5}}, r"workers = 2.5 \(paramserver.toml\): must be a whole number, at least 1"),
+        ({"toml": {"workers": True}}, "must be a whole number"),
+        ({"env": {"PS_MDOE": "ssp"}}, "unknown environment variable PS_MDOE; did you mean 'PS_MODE'"),
+        (
+            {"env": {"PS_MODE": "asink"}},
+            r"mode = 'asink' \(env PS_MODE\): must be one of sync.*did you mean 'async'",
+        ),
+        ({"script": {"optimiser": "sgd"}}, "'optimiser' in the script; did you mean 'optimizer'"),
+        ({"script": {"scheduler": "a:1"}}, "set by --scheduler or PS_SCHEDULER"),
+        ({"flags": {"workers": "0"}}, r"workers = '0' \(flag --workers\): must be a whole number, at least 1"),
+        ({"flags": {"clip_norm": "0"}}, "greater than 0"),
+        ({"flags": {"heartbeat_timeout": "nan"}}, "must be a finite number, greater than 0"),
+        ({"flags": {"heartbeat_timeout": "inf"}}, "must be a finite number"),
+        ({"flags": {"staleness_scaling": "maybe"}}, "must be true or false"),
+    ],
+)
+def test_bad_keys_and_values_are_refused_in_words(sources: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        merge(JobConfig, **sources)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"workers": 2, "backup_workers": 2}, r"backup_workers = 2 \(flag .*must be less than workers = 2"),
+        ({"workers": 2, "backup_workers": 1, "mode": "ssp"}, "backup_workers = 1 .* needs mode = sync"),
+        ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 1MiB"),
+        ({"optimizer": "sdg:lr=1"}, "optimizer = 'sdg:lr=1' .flag --optimizer.*"),
+        ({"schedule": "cosinus"}, "schedule = 'cosinus'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(JobConfig, flags=flags)
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    env = {
+        "PS_FORMAT": "pid,comm",
+        "PS_PERSONALITY": "bsd",
+        "PS_SCHEDULER_SERVICE_HOST": "10.0.0.1",
+        "PS_SERVER_PORT_7070_TCP": "tcp://10.0.0.1:7070",
+        "PATH": "/bin",
+    }
+    assert merge(JobConfig, env=env) == ({}, {})
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert merge(JobConfig, env={"PS_MODE": "", "PS_WORKERS": " "}) == ({}, {})
+
+
+def test_ranks_fall_back_to_what_other_launchers_set() -> None:
+    assert process_from_env({"SLURM_PROCID": "5"}).rank == 5
+    assert process_from_env({"JOB_COMPLETION_INDEX": "7", "RANK": "2"}).rank == 2
+    assert process_from_env({"RANK": "2", "PS_RANK": "1"}).rank == 1
+    assert process_from_env({"RANK": "first"}).rank is None
+    assert process_from_env({"LOCAL_RANK": "1"}).local_rank == 1
+
+
+def test_explicit_job_holds_only_what_was_really_set() -> None:
+    toml = Toml("job.toml", {"optimizer": "adam", "device": "cpu"})
+    assert explicit_job({"mode": "ssp"}, {"PS_WORKERS": "4"}, toml) == {
+        "mode": "ssp",
+        "workers": 4,
+        "optimizer": "adam",
+    }
+
+
+def test_explicit_settings_win_over_the_scripts() -> None:
+    job = job_from({"mode": "ssp"}, {"mode": "async", "staleness": "7", "chunk_size": "4k"})
+    assert (job.mode, job.staleness, job.chunk_size) == ("ssp", 7, 4096)
+
+
+def test_a_scripts_backup_workers_do_not_stop_it_from_running_in_another_mode() -> None:
+    script = {"backup_workers": 1}
+    assert job_from({"workers": 4}, script).backup_workers == 1
+    assert job_from({"workers": 4, "mode": "async"}, script).backup_workers == 0
+    with pytest.raises(ConfigError, match="needs mode = sync"):
+        job_from({"workers": 4}, {"mode": "async", "backup_workers": 1})
+
+
+def test_an_unknown_setting_from_the_scheduler_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not know"):
+        JobConfig.from_dict({"warp": 9})

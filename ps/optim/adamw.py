@@ -1,0 +1,52 @@
+"""AdamW: Adam with weight decay that bypasses the running means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ps.optim.adam import KERNEL, adam_constants, adam_update
+from ps.optim.kernel import Kernel
+from ps.optim.spec import MAX_BETA, number
+from ps.xp import Array, HostArray, namespace
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW:
+    """Shrink the weights, then step as Adam does: ``w *= 1 - lr * weight_decay``.
+
+    Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019. The state is Adam's.
+    """
+
+    coupled: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    kernel: ClassVar[Kernel] = KERNEL
+
+    lr: float = number(1e-3, at_least=0)
+    beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
+    beta2: float = number(0.999, at_least=0, at_most=MAX_BETA)
+    eps: float = number(1e-8, at_least=1e-30)
+    weight_decay: float = number(1e-2, at_least=0)
+
+    def init(self, weights: Array) -> dict[str, Array]:
+        """Return m = v = 0."""
+        return {slot: namespace(weights).zeros_like(weights) for slot in self.slots}
+
+    def constants(self, lr: float, t: int, dtype: np.dtype[np.floating]) -> tuple[float, ...]:
+        """Return the betas, eps and step size of update ``t``."""
+        return adam_constants(self.beta1, self.beta2, self.eps, lr, t, dtype)
+
+    def update(
+        self,
+        w: HostArray,
+        g: HostArray,
+        state: tuple[HostArray, ...],
+        scratch: tuple[HostArray, HostArray],
+        constants: tuple[float, ...],
+    ) -> None:
+        """Update one block in place."""
+        m, v = state
+        adam_update(w, g, m, v, scratch[0], constants)

@@ -1,0 +1,157 @@
+"""Apply an optimizer to a whole flat vector, one cache-sized block at a time.
+
+Scaling, clipping and weight decay, which every optimizer shares, happen here, while the block is in cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from ps.errors import GradientError, UsageError
+from ps.optim.optimizer import Optimizer
+from ps.xp import Array, HostArray, is_host, namespace
+
+BLOCK_BYTES = 512 << 10
+"""Bytes of one array per block. A block of Adam's five arrays then fits the caches of today's servers; smaller
+blocks pay more for each call into NumPy (measured: 1 MB is 10 % faster, 256 KB 10 % slower, whole arrays 2x)."""
+
+DEVICE_BLOCK_BYTES = 16 << 20
+"""Bytes per block on a CUDA device when the gradient is a function: what its buffer may take, large enough to
+hide the launches."""
+
+Reader: TypeAlias = Callable[[int, int, Array], Array]
+"""``read(lo, hi, out)`` returns elements lo to hi of a gradient: ``out``, filled, or any array that holds them."""
+
+
+class Workspace:
+    """Scratch blocks, reused from call to call; one for each thread that applies updates."""
+
+    def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
+        self.block_bytes = block_bytes
+        self._blocks: dict[np.dtype[np.floating], tuple[HostArray, HostArray, HostArray]] = {}
+
+    def blocks(self, dtype: np.dtype[np.floating]) -> tuple[HostArray, HostArray, HostArray]:
+        """Return one block for the gradient and two for the optimizer."""
+        found = self._blocks.get(dtype)
+        if found is None:
+            count = max(1, self.block_bytes // dtype.itemsize)
+            found = np.empty(count, dtype), np.empty(count, dtype), np.empty(count, dtype)
+            self._blocks[dtype] = found
+        return found
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.workspace = Workspace()
+
+
+_local = _Local()
+
+
+def apply(
+    optimizer: Optimizer,
+    weights: Array,
+    gradient: Array | Reader,
+    state: Mapping[str, Array],
+    *,
+    lr: float,
+    t: int,
+    clip_value: float | None = None,
+    scale: float = 1.0,
+    workspace: Workspace | None = None,
+) -> None:
+    """Update ``weights`` and ``state`` in place with one gradient.
+
+    ``weights``: 1-D, float32 or float64, NumPy or CuPy. ``gradient``: an array like it, which is only read, or a
+    function ``read(lo, hi, out)`` that returns its elements ``lo`` to ``hi``, asked for in order and once each;
+    so that a sum over workers is made and used while it is in cache. ``state``: from ``optimizer.init``. ``lr``:
+    the learning rate of this update, a schedule's factor included; ``t``: its number, from 1.
+
+    The gradient is multiplied by ``scale``, then each element clipped to ``[-clip_value, clip_value]``. The
+    result depends neither on the block size nor on how the gradient is read. GradientError when a gradient's
+    size or dtype does not match; UsageError when the weights or the state cannot be updated.
+    """
+    size, dtype = weights.size, weights.dtype
+    slots = tuple(state[slot] for slot in optimizer.slots)
+    _check(optimizer, weights, slots, t)
+    if not callable(gradient):
+        _check_gradient(gradient, size, dtype)
+
+    l2 = optimizer.weight_decay if optimizer.coupled else 0.0
+    keep = 1.0 if optimizer.coupled else 1.0 - lr * optimizer.weight_decay
+    if optimizer.linear and clip_value is None and not l2:
+        lr, scale = lr * scale, 1.0
+    constants = optimizer.constants(lr, t, dtype)
+
+    if not is_host(weights):
+        shared = (scale, np.inf if clip_value is None else clip_value, l2, keep)
+        _apply_on_device(optimizer, weights, gradient, slots, shared, constants)
+        return
+
+    gradients, first, second = (workspace or _local.workspace).blocks(dtype)
+    block = gradients.size
+    for lo in range(0, size, block):
+        hi = min(lo + block, size)
+        count = hi - lo
+        out = gradients[:count]
+        scratch = first[:count], second[:count]
+        w = weights[lo:hi]
+        if callable(gradient):
+            g = gradient(lo, hi, out)
+            _check_gradient(g, count, dtype)
+        else:
+            g = gradient[lo:hi]
+        if scale != 1.0:
+            g = np.multiply(g, scale, out=out)
+        if clip_value is not None:
+            g = np.clip(g, -clip_value, clip_value, out=out)
+        if l2:
+            np.multiply(w, l2, out=scratch[0])
+            g = np.add(g, scratch[0], out=out)
+        if keep != 1.0:
+            np.multiply(w, keep, out=w)
+        optimizer.update(w, g, tuple(slot[lo:hi] for slot in slots), scratch, constants)
+
+
+def _apply_on_device(
+    optimizer: Optimizer,
+    weights: Array,
+    gradient: Array | Reader,
+    slots: tuple[Array, ...],
+    shared: tuple[float, ...],
+    constants: tuple[float, ...],
+) -> None:
+    if not weights.size:
+        return
+    if not callable(gradient):
+        optimizer.kernel(weights, gradient, slots, shared, constants)
+        return
+    block = min(weights.size, DEVICE_BLOCK_BYTES // weights.dtype.itemsize)
+    out = namespace(weights).empty(block, weights.dtype)
+    for lo in range(0, weights.size, block):
+        hi = min(lo + block, weights.size)
+        g = gradient(lo, hi, out[: hi - lo])
+        _check_gradient(g, hi - lo, weights.dtype)
+        optimizer.kernel(weights[lo:hi], g, tuple(slot[lo:hi] for slot in slots), shared, constants)
+
+
+def _check(optimizer: Optimizer, weights: Array, slots: tuple[Array, ...], t: int) -> None:
+    if weights.ndim != 1 or weights.dtype not in (np.float32, np.float64):
+        raise UsageError(f"weights must be 1-D float32 or float64, not {weights.ndim}-D {weights.dtype}")
+    for name, slot in zip(optimizer.slots, slots, strict=True):
+        if slot.shape != weights.shape or slot.dtype != weights.dtype:
+            raise UsageError(
+                f"optimizer state {name!r} is {slot.dtype}{list(slot.shape)}, "
+                f"the weights are {weights.dtype}{list(weights.shape)}"
+            )
+    if t < 1:
+        raise UsageError(f"updates are numbered from 1, not {t}")
+
+
+def _check_gradient(gradient: Array, size: int, dtype: np.dtype[np.floating]) -> None:
+    if gradient.shape != (size,) or gradient.dtype != dtype:
+        raise GradientError(f"expected a gradient of {dtype}[{size}], not {gradient.dtype}{list(gradient.shape)}")

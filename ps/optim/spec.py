@@ -1,0 +1,122 @@
+"""Text such as ``adam:lr=1e-3,beta1=0.9``: a name and numbers, never code.
+
+What each name and number means lives with the optimizers and schedules; here is only how the text is read,
+checked and written back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ps.errors import ConfigError
+
+Table: TypeAlias = Mapping[str, type[Any]]
+"""Name -> the dataclass whose fields, declared with ``number``, are the numbers it takes."""
+
+Numbers: TypeAlias = tuple[tuple[str, float], ...]
+"""Every number of one spec, in the order of its dataclass's fields."""
+
+
+MAX_BETA = 0.999999
+"""The largest decay of a running mean; one closer to 1 would be 1 in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values a number may take."""
+
+    at_least: float = -math.inf
+    above: float = -math.inf
+    at_most: float = math.inf
+    below: float = math.inf
+    whole: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and self.at_least <= value <= self.at_most
+            and self.above < value < self.below
+            and not (self.whole and value != int(value))
+        )
+
+    def __str__(self) -> str:
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound in (
+                ("at least", self.at_least),
+                ("above", self.above),
+                ("at most", self.at_most),
+                ("below", self.below),
+            )
+            if math.isfinite(bound)
+        ]
+        return " ".join(["a whole number" if self.whole else "a finite number", " and ".join(bounds)]).strip()
+
+
+def number(
+    default: float | None = None,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+    whole: bool = False,
+) -> Any:
+    """Declare one number of an optimizer or schedule: its default (None: must be given) and its range."""
+    metadata = {"range": Range(at_least, above, at_most, below, whole)}
+    if default is None:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse(kind: str, table: Table, text: str) -> tuple[str, Numbers]:
+    """Return the name and all numbers of ``text``; ConfigError, beginning with ``kind``, when it is wrong."""
+    name, colon, rest = text.partition(":")
+    name = name.strip()
+    given: dict[str, float] = {}
+    for item in rest.split(",") if colon else ():
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key:
+            raise ConfigError(f"{kind} {text!r}: expected key=number after the colon, not {item.strip()!r}")
+        if key in given:
+            raise ConfigError(f"{kind} {text!r}: {key} is given twice")
+        try:
+            given[key] = float(value)
+        except ValueError:
+            raise ConfigError(f"{kind} {text!r}: {key}={value!r} is not a number") from None
+    return name, complete(kind, table, name, given)
+
+
+def complete(kind: str, table: Table, name: str, given: Mapping[str, float]) -> Numbers:
+    """Return the numbers of ``name`` with the defaults filled in; ConfigError for what it does not take."""
+    if name not in table:
+        raise ConfigError(f"unknown {kind} {name!r}; {_hint(name, table)}there are {', '.join(sorted(table))}")
+    fields = {field.name: field for field in dataclasses.fields(table[name])}
+    for key in given:
+        if key not in fields:
+            raise ConfigError(f"{kind} {name} takes no {key!r}; {_hint(key, fields)}it takes {', '.join(fields)}")
+    numbers = []
+    for key, field in fields.items():
+        value = given.get(key, field.default)
+        allowed = field.metadata["range"]
+        if value is dataclasses.MISSING:
+            raise ConfigError(f"{kind} {name} needs {key}=<{allowed}>")
+        if value not in allowed:
+            raise ConfigError(f"{kind} {name}: {key}={value!r} must be {allowed}")
+        numbers.append((key, int(value) if allowed.whole else float(value)))
+    return tuple(numbers)
+
+
+def text(name: str, numbers: Numbers) -> str:
+    """Return the canonical text, every number written out, so that it outlives a change of defaults."""
+    return name + ":" * bool(numbers) + ",".join(f"{key}={value!r}" for key, value in numbers)
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -121,9 +121,9 @@ class _Namespace:
 
 
 _FUNCTIONS = """
-    abs add all any arange argmax clip concatenate copyto divide dot empty empty_like exp full isfinite isnan log log1p
+    abs add all any arange argmax clip concatenate copyto divide dot empty empty_like exp full isfinite isnan log
     matmul maximum mean minimum multiply ones ones_like pad sign sqrt square stack subtract sum where zeros
-    zeros_like
+    log1p zeros_like
 """
 for _name in _FUNCTIONS.split():
     setattr(_Namespace, _name, staticmethod(_on_device(getattr(np, _name))))

@@ -62,7 +62,7 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
 
 def _read_npz(path: Path) -> list[NDArray[np.uint8]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in _KEYS if key not in archive]
             if missing:
                 raise DataError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}")

@@ -7,6 +7,7 @@ CuPy is imported here and nowhere else. Nothing here converts between host and d
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -193,11 +194,11 @@ def device(choice: str, local_rank: int = 0) -> Device:
     Without an index, device ``local_rank`` modulo the number of devices is taken, so that the workers of
     one host share its GPUs evenly. ConfigError when CUDA is asked for and cannot be had.
     """
-    kind, _, index = choice.partition(":")
-    if kind == "cpu":
-        return CPU
-    if kind not in ("auto", "cuda") or (index and not index.isdecimal()):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", choice):
         raise ConfigError(f"device {choice!r} is none of auto, cpu, cuda, cuda:N")
+    if choice == "cpu":
+        return CPU
+    kind, _, index = choice.partition(":")
     found = _cupy_backend()
     if found is None:
         if kind == "auto":

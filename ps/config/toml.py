@@ -18,6 +18,8 @@ class Toml:
 
     name: str = TOML_NAME
     values: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+    """The file's absolute path; empty when there is none."""
 
 
 def find_toml(env: Mapping[str, str], flag: str | None = None, directory: str = ".") -> Toml:
@@ -37,6 +39,6 @@ def find_toml(env: Mapping[str, str], flag: str | None = None, directory: str = 
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return Toml(str(path), tomllib.loads(text.decode()))
+        return Toml(str(path), tomllib.loads(text.decode()), str(path.resolve()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid TOML: {error}") from None

@@ -1,0 +1,73 @@
+"""Child: one process of a local cluster, leading a process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from ps.launch.policy import Exit, name_of
+
+TAIL_LINES = 20
+
+
+class Child:
+    """A running or ended process, its role, and the last lines it printed."""
+
+    def __init__(
+        self, role: str, rank: int, command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]
+    ) -> None:
+        """Start the process in a session of its own, with ``fds`` open and nothing to read."""
+        self.role = role
+        self.rank = rank
+        self.name = name_of(role, rank)
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.exit: Exit | None = None
+        self._process = subprocess.Popen(
+            list(command),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=tuple(fds),
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is its group's too."""
+        return self._process.pid
+
+    @property
+    def pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        """Its standard output and error."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        return self._process.stdout, self._process.stderr
+
+    def poll(self) -> Exit | None:
+        """Return how the process ended if it has. Whatever it left in its group is killed then."""
+        if self.exit is None and (code := self._process.poll()) is not None:
+            self.exit = Exit(self.role, self.rank, code)
+            self._kill_group(signal.SIGKILL)
+        return self.exit
+
+    def send(self, signum: int) -> None:
+        """Signal the process and its group, if it still runs."""
+        if self.poll() is None:
+            self._kill_group(signum)
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the process to end, at most ``timeout`` seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        self.poll()
+
+    def _kill_group(self, signum: int) -> None:
+        # An empty group is no error; macOS says PermissionError when only zombies are left in it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signum)

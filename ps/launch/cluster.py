@@ -1,0 +1,282 @@
+"""Cluster: starts, watches and ends the processes of a plan on this machine, and leaves their record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ps.errors import ConnectTimeout, PSError
+from ps.launch import rundir
+from ps.launch.child import Child
+from ps.launch.lifeline import RUNTIME_PREFIX, VARIABLE
+from ps.launch.output import Output
+from ps.launch.plan import Plan
+from ps.launch.policy import Action, Policy, Say, Stop, describe, name_of
+from ps.launch.progress import Fetch, Poller, Status
+from ps.launch.screen import Screen
+from ps.launch.summary import Ends, fold, summarize, write_summary
+from ps.launch.table import summary_table
+
+GRACE = 2.5
+"""Seconds that processes have to tidy up before they are killed."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TICK = 0.03
+_LONGEST_RUNTIME_DIR = 60  # a Unix socket's path may have 107 bytes
+
+
+def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> int:
+    """Run the plan to its end and return its exit status. Leaves no process and no temporary file behind."""
+    run_dir = rundir.prepare(plan.process.run_dir) if plan.process.run_dir else None
+    received: list[int] = []
+    with _signals_into(received), _runtime_directory(plan.process.runtime_dir) as directory:
+        cluster = _Cluster(plan, environ, screen, fetch, directory, run_dir, received)
+        return cluster.run()
+
+
+class _Cluster:
+    def __init__(
+        self,
+        plan: Plan,
+        environ: Mapping[str, str],
+        screen: Screen,
+        fetch: Fetch,
+        directory: Path,
+        run_dir: Path | None,
+        received: list[int],
+    ) -> None:
+        self._plan = plan
+        self._environ = environ
+        self._screen = screen
+        self._fetch = fetch
+        self._directory = directory
+        self._run_dir = run_dir
+        self._metrics_dir = run_dir or directory / "run"
+        self._metrics_dir.mkdir(exist_ok=True)
+        self._state = plan.process.state or str(directory / "scheduler.db")
+        self._received = received
+        self._policy = Policy(plan.workers)
+        self._children: list[Child] = []
+        self._stopped: set[str] = set()
+        self._kill_now = False
+        self._unwritten = 0
+        self._poller: Poller | None = None
+        self._begun = time.monotonic()
+
+    def run(self) -> int:
+        self._output = Output(self._screen.line)
+        self._lifeline, keep = os.pipe()
+        try:
+            try:
+                self._start_and_watch()
+            finally:
+                self._end_all()
+                os.close(self._lifeline)
+                os.close(keep)
+                self._output.close(1.0)
+                status = self._poller.stop(0.5) if self._poller else {}
+                self._screen.close()
+        except ConnectTimeout:
+            self._say_tail(self._children[0])
+            raise
+        return self._record(status)
+
+    def _start_and_watch(self) -> None:
+        address = self._start_scheduler()
+        if address is None:
+            return
+        plan = self._plan
+        self._policy.restart = plan.restart_command(address, self._state)
+        self._policy.started = True
+        for role, count in (("server", plan.servers), ("worker", plan.workers)):
+            for rank in range(count):
+                self._spawn(role, rank, address)
+        self._screen.say(
+            f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}"
+        )
+        self._screen.say(f"another worker can join with: {plan.join_command(address)}")
+        self._poller = Poller(self._fetch, address, self._screen.progress)
+        while not self._tick():
+            time.sleep(_TICK)
+        self._wait_for_the_culprit()
+        if not self._policy.signal:
+            self._poller.ask()
+
+    def _wait_for_the_culprit(self) -> None:
+        """When workers ended for want of a peer, give that peer a moment to end too, and be named."""
+        deadline = time.monotonic() + 1.0
+        while self._policy.blames_another and not self._policy.signal and time.monotonic() < deadline:
+            self._tick()
+            time.sleep(_TICK)
+
+    def _start_scheduler(self) -> str | None:
+        """Return the scheduler's address, or None when it failed or a signal came first."""
+        ready, write = os.pipe()
+        try:
+            try:
+                self._spawn("scheduler", 0, None, ready_fd=write)
+            finally:
+                os.close(write)
+            timeout = self._plan.process.connect_timeout
+            deadline = time.monotonic() + timeout
+            text, is_open = b"", True
+            while not self._tick():
+                if time.monotonic() > deadline:
+                    raise ConnectTimeout(f"the scheduler was not ready after {timeout:g} s; is the host busy?")
+                if is_open and select.select([ready], [], [], _TICK)[0]:
+                    data = os.read(ready, 4096)
+                    text, is_open = text + data, bool(data)
+                    if b"\n" in text:
+                        return text.split(b"\n")[0].decode(errors="replace").strip()
+                elif not is_open:
+                    time.sleep(_TICK)
+            return None
+        finally:
+            os.close(ready)
+
+    def _spawn(self, role: str, rank: int, address: str | None, ready_fd: int | None = None) -> None:
+        env = self._plan.environment(
+            self._environ,
+            role,
+            rank,
+            scheduler=address,
+            runtime_dir=str(self._directory),
+            run_dir=str(self._metrics_dir),
+            state=self._state,
+            cores=_cores(),
+        )
+        env[VARIABLE] = str(self._lifeline)
+        fds = [self._lifeline]
+        if ready_fd is not None:
+            env["PS_READY_FD"] = str(ready_fd)
+            fds.append(ready_fd)
+        try:
+            child = Child(role, rank, self._plan.command(role), env, fds)
+        except OSError as error:
+            raise PSError(f"cannot start {name_of(role, rank)}: {error.strerror}") from None
+        self._children.append(child)
+        self._output.add(child)
+
+    def _tick(self) -> bool:
+        """Take what happened since the last call; return whether the run is to end."""
+        actions: list[Action] = []
+        while self._received:
+            actions += self._policy.on_signal(self._received.pop(0))
+        running = [child for child in self._children if child.exit is None]
+        ended = [child for child in running if child.poll()]
+        if ended:
+            # A server that these died of has died before them: look again, so that it is found with them.
+            ended += [child for child in running if child not in ended and child.poll()]
+            actions += self._policy.on_exits([c.exit for c in ended if c.exit and c.name not in self._stopped])
+        for action in actions:
+            if isinstance(action, Say):
+                self._screen.say(action.text)
+            else:
+                self._kill_now |= action.now
+        return any(isinstance(action, Stop) for action in actions)
+
+    def _end_all(self) -> None:
+        """End what still runs: in order, with a bound, then by force."""
+        self._policy.stopping = True
+        if self._poller:
+            self._poller.cancel()
+        running = [child for child in self._children if child.poll() is None]
+        self._stopped |= {child.name for child in running}
+        for child in running:
+            child.send(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and not self._kill_now:
+            running = [child for child in running if child.poll() is None]
+            if not running:
+                break
+            self._tick()
+            time.sleep(_TICK)
+        for child in running:
+            child.send(signal.SIGKILL)
+        for child in running:
+            child.wait(1.0)
+
+    def _record(self, status: Status) -> int:
+        policy = self._policy
+        ends = Ends(
+            policy.status,
+            time.monotonic() - self._begun,
+            policy.first,
+            [child.exit for child in self._children if child.exit],
+            frozenset(self._stopped),
+        )
+        job = status.get("job") or dict(self._plan.job)
+        job = {**job, "servers": self._plan.servers, "workers": self._plan.workers}
+        try:
+            with (self._metrics_dir / rundir.METRICS).open(errors="replace") as lines:
+                records = fold(lines)
+        except OSError:
+            records = []
+        summary = summarize(records, ends, job, status.get("deaths") or ())
+        if records or policy.started:
+            self._screen.show(summary_table(summary))
+        if self._run_dir:
+            self._write(summary, self._run_dir)
+        if policy.first:
+            self._screen.say(f"failed first: {policy.first.name} ({describe(policy.first.code)})")
+            self._say_tail(
+                next(c for c in self._children if (c.role, c.rank) == (policy.first.role, policy.first.rank))
+            )
+        return policy.status or self._unwritten
+
+    def _write(self, summary: Mapping[str, Any], directory: Path) -> None:
+        try:
+            write_summary(summary, directory / rundir.SUMMARY)
+            self._screen.say(f"the record is in {directory}")
+        except OSError as error:
+            self._screen.say(f"error: cannot write {directory / rundir.SUMMARY}: {error.strerror}")
+            self._unwritten = PSError.exit_code
+
+    def _say_tail(self, child: Child) -> None:
+        if child.tail:
+            self._screen.say(f"last lines of {child.name}:")
+            self._screen.say("\n".join(f"    {line}" for line in child.tail))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@contextlib.contextmanager
+def _signals_into(received: list[int]) -> Iterator[None]:
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    for signum in SIGNALS:
+        signal.signal(signum, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def _runtime_directory(parent: str | None) -> Iterator[Path]:
+    parent = parent or tempfile.gettempdir()
+    if len(parent) > _LONGEST_RUNTIME_DIR:
+        parent = "/tmp"
+    try:
+        path = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir=parent))
+    except OSError as error:
+        raise PSError(f"cannot make a directory for sockets in {parent}: {error.strerror}") from None
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

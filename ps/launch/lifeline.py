@@ -1,0 +1,52 @@
+"""Lifeline: a pipe by which children learn that their launcher is gone, however it died.
+
+The launcher alone holds the write end. Each child waits on the read end; end of file means no launcher.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+VARIABLE = "PS_LIFELINE_FD"
+RUNTIME_PREFIX = "ps-"
+
+
+def watch(fd: int, runtime_dir: str | None = None, grace: float = 3.0) -> threading.Thread:
+    """End this process, and its group if it leads one, when ``fd`` reaches its end: SIGTERM, then SIGKILL.
+
+    ``runtime_dir``, the launcher's temporary directory, is removed then: nobody else is left to do it.
+    """
+    os.set_inheritable(fd, False)
+    thread = threading.Thread(target=_wait, args=(fd, runtime_dir, grace), name="lifeline", daemon=True)
+    thread.start()
+    return thread
+
+
+def _wait(fd: int, runtime_dir: str | None, grace: float) -> None:
+    try:
+        while os.read(fd, 1):
+            pass
+    except OSError:
+        return  # somebody closed the descriptor under us: no telling what became of the launcher
+    _remove(runtime_dir)
+    _signal(signal.SIGTERM)
+    time.sleep(grace)
+    _remove(runtime_dir)
+    _signal(signal.SIGKILL)
+
+
+def _signal(signum: int) -> None:
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signum)
+    else:
+        os.kill(os.getpid(), signum)
+
+
+def _remove(runtime_dir: str | None) -> None:
+    if runtime_dir and Path(runtime_dir).name.startswith(RUNTIME_PREFIX):
+        shutil.rmtree(runtime_dir, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""Plan: which processes a local cluster has, with their commands and environments. Starts nothing."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
+from ps.config.load import PLUMBING
+
+PROGRAM = (sys.executable, "-m", "ps.cli")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A script, how many processes run it, and the settings that flags, environment and TOML gave.
+
+    ``job`` holds the job's explicit settings; ``toml`` is the path of the TOML file they come from, if any.
+    """
+
+    script: str
+    args: tuple[str, ...]
+    servers: int
+    workers: int
+    job: Mapping[str, Any]
+    process: ProcessConfig
+    toml: str = ""
+    program: tuple[str, ...] = PROGRAM
+
+    def command(self, role: str) -> list[str]:
+        """Return the command line of a process of this role."""
+        if role == "worker":
+            return [*self.program, role, "--", self.script, *self.args]
+        return [*self.program, role, *(self._job_flags() if role == "scheduler" else ())]
+
+    def restart_command(self, address: str, state: str) -> str:
+        """Return what to type to bring a dead scheduler back where the others look for it."""
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        where = ["--host", host.strip("[]"), "--port", port, "--state", state]
+        return shlex.join(["psctl", "scheduler", *where, *self._job_flags()])
+
+    def join_command(self, address: str) -> str:
+        """Return what to type to add a worker."""
+        script = [self.script, *self.args]
+        dashes = ["--"] if self.script.startswith("-") else []
+        return shlex.join(["psctl", "worker", "--scheduler", address, *dashes, *script])
+
+    def environment(
+        self,
+        base: Mapping[str, str],
+        role: str,
+        rank: int,
+        *,
+        scheduler: str | None,
+        runtime_dir: str,
+        run_dir: str,
+        state: str,
+        cores: int,
+    ) -> dict[str, str]:
+        """Return the environment of one process: ``base`` with our own variables replaced by the plan's."""
+        ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
+        env = {name: value for name, value in base.items() if name not in ours and name not in PLUMBING}
+        process = ProcessConfig(
+            scheduler=scheduler,
+            host=self.process.host,
+            port=self.process.port if role == "scheduler" else 0,
+            rank=None if role == "scheduler" else rank,
+            local_rank=rank if role == "worker" else None,
+            device=self.process.device,
+            run_dir=run_dir if role == "worker" else None,
+            data=self.process.data,
+            state=state if role == "scheduler" else None,
+            runtime_dir=runtime_dir,
+            connect_timeout=self.process.connect_timeout,
+        )
+        threads = str(max(1, cores // self.workers))
+        defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(THREAD_VARIABLES, threads)}
+        toml = {"PS_CONFIG": self.toml} if self.toml else {}
+        return {**defaults, **env, **process.to_env(), **toml}
+
+    def _job_flags(self) -> list[str]:
+        job = {**self.job, "servers": self.servers, "workers": self.workers}
+        return flags_of(JobConfig, job)

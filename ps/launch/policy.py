@@ -1,0 +1,145 @@
+"""Policy: what a launcher does when a process ends or a signal comes. Pure: no processes, no clock, no output."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ps import errors
+
+HOPELESS = (errors.UsageError.exit_code, errors.Refused.exit_code)
+"""Exit codes of a worker that every other worker would end with too."""
+
+_ORDER = {"server": 0, "scheduler": 1, "worker": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A process ended; ``code`` is negative for a signal, as subprocess has it."""
+
+    role: str
+    rank: int
+    code: int
+
+    @property
+    def name(self) -> str:
+        """The process, as messages call it."""
+        return name_of(self.role, self.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End every process that still runs; ``now`` without waiting for it to tidy up."""
+
+    now: bool = False
+
+
+Action: TypeAlias = Say | Stop
+
+
+def name_of(role: str, rank: int) -> str:
+    """Return ``worker 2``, or ``scheduler``, of which there is one."""
+    return role if role == "scheduler" else f"{role} {rank}"
+
+
+def exit_status(code: int) -> int:
+    """Return the status a shell would report: 128 + n for signal n."""
+    return 128 - code if code < 0 else code
+
+
+def describe(code: int) -> str:
+    """Return what an exit code says, in words."""
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    meanings = {kind.exit_code: kind.__doc__ for kind in errors.PSError.__subclasses__() if kind.exit_code != 1}
+    meaning = (meanings.get(code) or "").rstrip(".")
+    return f"exit code {code}{': ' + meaning[0].lower() + meaning[1:] if meaning else ''}"
+
+
+@dataclass(slots=True)
+class Policy:
+    """Decide from exits and signals. ``restart`` is the command that brings the scheduler back.
+
+    A worker's failure leaves the others running, unless its exit code says that they would fail too. A
+    server's failure ends everything: its shard is gone. Without the scheduler training goes on. The first
+    failure decides the exit status.
+    """
+
+    workers: int
+    restart: str = ""
+    started: bool = False
+    stopping: bool = False
+    first: Exit | None = None
+    signal: int = 0
+    _ended: set[int] = field(default_factory=set)
+
+    @property
+    def status(self) -> int:
+        """The exit status of the whole run."""
+        if self.signal:
+            return 128 + self.signal
+        return exit_status(self.first.code) if self.first else 0
+
+    @property
+    def blames_another(self) -> bool:
+        """Whether the first failure so far is that of a worker which lost a peer: who was that?"""
+        return (
+            self.first is not None and self.first.role == "worker" and self.first.code == errors.PeerLost.exit_code
+        )
+
+    def on_exits(self, exits: Sequence[Exit]) -> list[Action]:
+        """Take the processes that ended by themselves since the last call, in any order.
+
+        Those found together are taken servers first: workers that end because of a server are not to blame.
+        """
+        actions: list[Action] = []
+        for exit in sorted(exits, key=lambda exit: _ORDER[exit.role]):
+            if exit.code and exit.role != "worker" and self.blames_another:
+                self.first = exit  # it closes its sockets before it ends: workers may end earlier
+            if self.stopping:
+                continue
+            if exit.role == "worker":
+                self._ended.add(exit.rank)
+            if exit.code:
+                self.first = self.first or exit
+                actions += self._on_failure(exit)
+            elif exit.role == "scheduler" and not self.started:
+                self.first = Exit(exit.role, exit.rank, 1)
+                actions += [Say("the scheduler ended before it was ready"), Stop()]
+            if len(self._ended) == self.workers and not any(isinstance(a, Stop) for a in actions):
+                actions.append(Stop())
+            self.stopping = any(isinstance(action, Stop) for action in actions)
+        return actions
+
+    def on_signal(self, signum: int) -> list[Action]:
+        """Take a signal to the launcher: the first ends everything in order, the second at once."""
+        if self.signal:
+            return [Stop(now=True)]
+        self.signal = signum
+        self.stopping = True
+        return [Say(f"{signal.Signals(signum).name}: ending all processes; once more to kill them"), Stop()]
+
+    def _on_failure(self, exit: Exit) -> list[Action]:
+        what = f"{exit.name} failed ({describe(exit.code)})"
+        if exit.role == "server":
+            return [Say(f"{what}, and its share of the model with it: ending the others"), Stop()]
+        if exit.role == "scheduler":
+            if not self.started:
+                return [Say(f"{what} before it was ready"), Stop()]
+            return [Say(f"{what}; training goes on without it. To bring it back: {self.restart}")]
+        if exit.code in HOPELESS:
+            return [Say(f"{what}: the other workers would too, ending them"), Stop()]
+        left = self.workers - len(self._ended)
+        return [Say(f"{what}; {left} of {self.workers} workers go on" if left else what)]

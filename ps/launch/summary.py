@@ -1,0 +1,175 @@
+"""Summary: what a run's metrics and the ends of its processes add up to. Pure, but for writing the file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ps.launch.policy import Exit, describe, exit_status
+
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class WorkerRecord:
+    """The metrics of one rank, folded as they are read."""
+
+    rank: int
+    steps: int = 0
+    clock: int = 0
+    samples: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    wait_s: float = 0.0
+    max_staleness: int = 0
+    loss: float | None = None
+    begin: float = math.inf
+    end: float = -math.inf
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Fold one step in; what is missing or no number counts as nothing."""
+        self.steps += 1
+        self.clock = max(self.clock, int(_number(line, "clock")))
+        self.samples += int(_number(line, "samples"))
+        self.bytes_up += int(_number(line, "bytes_up"))
+        self.bytes_down += int(_number(line, "bytes_down"))
+        self.wait_s += _number(line, "wait_s")
+        self.max_staleness = max(self.max_staleness, int(_number(line, "staleness")))
+        if "loss" in line:
+            self.loss = _finite(line["loss"])
+        moment, speed = _number(line, "t"), _number(line, "samples_per_s")
+        took = _number(line, "samples") / speed if speed > 0 else 0.0
+        self.begin, self.end = min(self.begin, moment - took), max(self.end, moment)
+
+    def row(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return {
+            "rank": self.rank,
+            "steps": self.steps,
+            "clock": self.clock,
+            "samples": self.samples,
+            "samples_per_s": _speed(self.samples, self.end - self.begin),
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+            "wait_s": round(self.wait_s, 6),
+            "max_staleness": self.max_staleness,
+            "loss": self.loss,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How a run ended: its status, what failed first, and every process of the launcher."""
+
+    status: int
+    wall_s: float
+    first: Exit | None = None
+    exits: Sequence[Exit] = ()
+    stopped: frozenset[str] = field(default_factory=frozenset)
+    """Names of the processes that the launcher ended itself: their exit codes say nothing."""
+
+
+def fold(lines: Iterable[str]) -> list[WorkerRecord]:
+    """Return one record per rank. Lines that hold no step, such as a torn last one, are passed over."""
+    records: dict[int, WorkerRecord] = {}
+    for text in lines:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        rank = line.get("rank") if isinstance(line, dict) else None
+        if isinstance(rank, int) and not isinstance(rank, bool):
+            records.setdefault(rank, WorkerRecord(rank)).add(line)
+    return [records[rank] for rank in sorted(records)]
+
+
+def summarize(
+    records: Sequence[WorkerRecord], ends: Ends, job: Mapping[str, Any], deaths: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the summary of a run.
+
+    ``job`` holds the job's settings as far as they are known, ``deaths`` those that the scheduler saw.
+    ``steps`` is the most steps that one worker took, ``total_steps`` the sum over workers.
+    """
+    samples = sum(record.samples for record in records)
+    span = max((r.end for r in records), default=0.0) - min((r.begin for r in records), default=0.0)
+    first = ends.first
+    return {
+        "format": FORMAT,
+        "mode": job.get("mode"),
+        "servers": job.get("servers"),
+        "workers": job.get("workers"),
+        "members": {
+            "servers": sorted(exit.rank for exit in ends.exits if exit.role == "server"),
+            "workers": sorted({r.rank for r in records} | {e.rank for e in ends.exits if e.role == "worker"}),
+        },
+        "steps": max((record.steps for record in records), default=0),
+        "total_steps": sum(record.steps for record in records),
+        "clock": max((record.clock for record in records), default=0),
+        "wall_s": round(ends.wall_s, 3),
+        "train_s": round(span, 3),
+        "samples": samples,
+        "samples_per_s": _speed(samples, span),
+        "bytes_up": sum(record.bytes_up for record in records),
+        "bytes_down": sum(record.bytes_down for record in records),
+        "wait_s": round(sum(record.wait_s for record in records), 6),
+        "max_staleness": max((record.max_staleness for record in records), default=0),
+        "deaths": _deaths(records, ends, deaths),
+        "exit_status": ends.status,
+        "failed_first": {"process": first.name, "why": describe(first.code)} if first else None,
+        "per_worker": [record.row() for record in records],
+        "processes": [_process(exit, ends) for exit in ends.exits],
+        "job": dict(job),
+    }
+
+
+def write_summary(summary: Mapping[str, Any], path: Path) -> None:
+    """Write the summary so that a reader sees all of it or nothing."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w") as file:
+            json.dump(summary, file, indent=2, allow_nan=False, default=str)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _deaths(
+    records: Sequence[WorkerRecord], ends: Ends, seen: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    clocks = {record.rank: record.clock for record in records}
+    found = [dict(death) for death in seen]
+    known = {(death.get("role"), death.get("rank")) for death in found}
+    for exit in ends.exits:
+        if exit.code and exit.name not in ends.stopped and (exit.role, exit.rank) not in known:
+            clock = clocks.get(exit.rank) if exit.role == "worker" else None
+            found.append({"role": exit.role, "rank": exit.rank, "why": describe(exit.code), "clock": clock})
+    return found
+
+
+def _process(exit: Exit, ends: Ends) -> dict[str, Any]:
+    outcome = describe(exit.code) if exit.code else "done"
+    if exit.name in ends.stopped:
+        outcome = "stopped"
+    return {"role": exit.role, "rank": exit.rank, "exit_status": exit_status(exit.code), "outcome": outcome}
+
+
+def _number(line: Mapping[str, Any], key: str) -> float:
+    return _finite(line.get(key)) or 0.0
+
+
+def _finite(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
+
+
+def _speed(samples: int, seconds: float) -> float:
+    return round(samples / seconds, 1) if seconds > 0 and math.isfinite(seconds) else 0.0

@@ -76,8 +76,8 @@ def apply(
     size or dtype does not match; UsageError when the weights or the state cannot be updated.
     """
     size, dtype = weights.size, weights.dtype
-    slots = tuple(state[slot] for slot in optimizer.slots)
-    _check(optimizer, weights, slots, t)
+    _check(optimizer, weights, state, t)
+    slots = tuple(state[name] for name in optimizer.slots)
     if not callable(gradient):
         _check_gradient(gradient, size, dtype)
 
@@ -139,10 +139,13 @@ def _apply_on_device(
         optimizer.kernel(weights[lo:hi], g, tuple(slot[lo:hi] for slot in slots), shared, constants)
 
 
-def _check(optimizer: Optimizer, weights: Array, slots: tuple[Array, ...], t: int) -> None:
+def _check(optimizer: Optimizer, weights: Array, state: Mapping[str, Array], t: int) -> None:
     if weights.ndim != 1 or weights.dtype not in (np.float32, np.float64):
         raise UsageError(f"weights must be 1-D float32 or float64, not {weights.ndim}-D {weights.dtype}")
-    for name, slot in zip(optimizer.slots, slots, strict=True):
+    for name in optimizer.slots:
+        slot = state.get(name)
+        if slot is None:
+            raise UsageError(f"the optimizer's state has no {name!r}. Was it made by this optimizer's init?")
         if slot.shape != weights.shape or slot.dtype != weights.dtype:
             raise UsageError(
                 f"optimizer state {name!r} is {slot.dtype}{list(slot.shape)}, "

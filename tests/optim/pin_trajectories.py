@@ -61,9 +61,7 @@ FTRL: dict[str, Callable[..., Any]] = {
 }
 LION: dict[str, Any] = {
     "lion": lambda: optax.lion(1e-4, weight_decay=0.0),
-    "lion:lr=0.05,beta1=0.8,beta2=0.9,weight_decay=0.3": lambda: optax.lion(
-        0.05, b1=0.8, b2=0.9, weight_decay=0.3
-    ),
+    "lion:lr=0.05,beta1=0.8,beta2=0.9,weight_decay=0.3": lambda: optax.lion(0.05, b1=0.8, b2=0.9, weight_decay=0.3),
 }
 
 

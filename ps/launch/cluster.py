@@ -100,9 +100,7 @@ class _Cluster:
         for role, count in (("server", plan.servers), ("worker", plan.workers)):
             for rank in range(count):
                 self._spawn(role, rank, address)
-        self._screen.say(
-            f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}"
-        )
+        self._screen.say(f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}")
         self._screen.say(f"another worker can join with: {plan.join_command(address)}")
         self._poller = Poller(self._fetch, address, self._screen.progress)
         while not self._tick():

@@ -95,9 +95,7 @@ class Policy:
     @property
     def blames_another(self) -> bool:
         """Whether the first failure so far is that of a worker which lost a peer: who was that?"""
-        return (
-            self.first is not None and self.first.role == "worker" and self.first.code == errors.PeerLost.exit_code
-        )
+        return self.first is not None and self.first.role == "worker" and self.first.code == errors.PeerLost.exit_code
 
     def on_exits(self, exits: Sequence[Exit]) -> list[Action]:
         """Take the processes that ended by themselves since the last call, in any order.

@@ -45,10 +45,11 @@ class Screen:
     def show(self, table: RenderableType) -> None:
         """Print a table, as wide as it needs to be when nobody's window limits it."""
         width = None if self._out.isatty() else 120
-        try:
-            Console(file=self._out, width=width, highlight=False).print(table)
-        except BrokenPipeError:
-            return
+        console = Console(file=self._out, width=width, highlight=False)
+        with console.capture() as capture:
+            console.print(table)
+        with self._lock:
+            _write(self._out, capture.get())
 
     def progress(self, text: str) -> None:
         """Show ``text`` in the progress line, if there is one."""
@@ -74,7 +75,10 @@ def _write(stream: IO[str], text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except (BrokenPipeError, ValueError):
-        return  # whoever read this is gone; the processes still need their pipes drained
     except UnicodeEncodeError:
         stream.write(text.encode("ascii", "backslashreplace").decode())
+    except BrokenPipeError:
+        # Whoever read this is gone; the processes still need their pipes drained.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, stream.fileno())
+        os.close(devnull)

@@ -142,9 +142,7 @@ def write_summary(summary: Mapping[str, Any], path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _deaths(
-    records: Sequence[WorkerRecord], ends: Ends, seen: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _deaths(records: Sequence[WorkerRecord], ends: Ends, seen: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     clocks = {record.rank: record.clock for record in records}
     found = [dict(death) for death in seen]
     known = {(death.get("role"), death.get("rank")) for death in found}

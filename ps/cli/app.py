@@ -1,0 +1,99 @@
+"""The command group, and how whatever goes wrong becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+import ps
+from ps.cli import config, ping, roles, run, status
+from ps.cli.help import EXIT_CODES, HelpfulGroup
+from ps.config import JobConfig, settings_of
+from ps.errors import PSError
+
+EXAMPLES = """\
+psctl run -s 2 -w 4 train.py --epochs 3    a cluster on this machine
+psctl run -w 4 --mode ssp --staleness 3 train.py
+psctl scheduler -s 2 -w 4 --host 10.0.0.1    over several machines, one role each
+psctl server --scheduler 10.0.0.1
+psctl worker --scheduler 10.0.0.1 train.py
+psctl status --scheduler 10.0.0.1"""
+
+
+@click.group(
+    cls=HelpfulGroup,
+    examples=EXAMPLES,
+    notes={"Exit codes": EXIT_CODES},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(ps.__version__, prog_name="psctl")
+def psctl() -> None:
+    """Train a model with a parameter server: start clusters and processes, and look at them."""
+
+
+for command in (run.run, roles.scheduler, roles.server, roles.worker, status.status, ping.ping, config.config):
+    psctl.add_command(command)
+
+
+def run_command(argv: Sequence[str] | None = None) -> int:
+    """Run psctl; every PSError becomes one line on standard error and its exit code."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = psctl.main(args=None if argv is None else list(argv), prog_name="psctl", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        return _fail(_explain(error), error.exit_code)
+    except PSError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except SystemExit as leave:
+        return _exit_status(leave)
+    except BrokenPipeError:
+        # Whoever read our output went away; Python would complain once more when it flushes at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception:
+        traceback.print_exc()
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def _exit_status(leave: SystemExit) -> int:
+    if leave.code is None or isinstance(leave.code, int):
+        return leave.code or 0
+    print(leave.code, file=sys.stderr)
+    return 1
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"psctl: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _explain(error: click.ClickException) -> str:
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "psctl"
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name.lstrip("-").removeprefix("no-").replace("-", "_")
+        if name in settings_of(JobConfig):
+            return f"{error.option_name} is a setting of the job: give it to psctl scheduler or psctl run"
+        guesses = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
+        return f"no such option: {error.option_name}{guesses} Try: {path} --help"
+    return f"{message}. Try: {path} --help"

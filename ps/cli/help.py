@@ -1,0 +1,86 @@
+"""Help pages: options in sections, examples and exit codes below them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ps import errors
+
+
+def _exit_codes() -> str:
+    rows = {0: "everything went well", 1: "anything else, such as a script's own exception"}
+    for kind in vars(errors).values():
+        if inspect.isclass(kind) and issubclass(kind, errors.PSError) and kind.__base__ is errors.PSError:
+            text = (kind.__doc__ or "").rstrip(".")
+            rows[kind.exit_code] = text[0].lower() + text[1:]
+    rows |= {130: "interrupted (Ctrl-C)", 143: "terminated (SIGTERM); 128 + n: killed by signal n"}
+    return "\n".join(f"{code:>3}  {text}" for code, text in sorted(rows.items()))
+
+
+EXIT_CODES = _exit_codes()
+
+
+class Sections:
+    """The parts of a help page below the options."""
+
+    def __init__(self, examples: str = "", notes: Mapping[str, str] | None = None) -> None:
+        self.parts = {**({"Examples": examples} if examples else {}), **(notes or {})}
+
+    def write(self, formatter: click.HelpFormatter) -> None:
+        """Add the parts to a page, their lines as they are."""
+        for title, text in self.parts.items():
+            with formatter.section(title):
+                for line in text.splitlines():
+                    formatter.write(" " * formatter.current_indent + line + "\n")
+
+
+class HelpfulGroup(click.Group):
+    """A group whose page ends with examples and notes."""
+
+    def __init__(self, *args: Any, examples: str = "", notes: Mapping[str, str] | None = None, **kwargs: Any):
+        self._sections = Sections(examples, notes)
+        super().__init__(*args, **kwargs)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added."""
+        return list(self.commands)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write examples and notes."""
+        self._sections.write(formatter)
+
+
+class HelpfulCommand(click.Command):
+    """A command whose options stand in sections; its page ends with examples and notes."""
+
+    def __init__(self, *args: Any, examples: str = "", notes: Mapping[str, str] | None = None, **kwargs: Any):
+        self._sections = Sections(examples, notes)
+        super().__init__(*args, **kwargs)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each section under its title."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                title = param.section if isinstance(param, SectionOption) else "Options"
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write examples and notes."""
+        self._sections.write(formatter)
+
+
+class SectionOption(click.Option):
+    """An option that stands in a section of its command's help page."""
+
+    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
+        self.section = section
+        super().__init__(*args, **kwargs)

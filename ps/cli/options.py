@@ -1,0 +1,106 @@
+"""Options made from the tables of settings, and the settings read back from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from ps.cli.help import SectionOption
+from ps.config import (
+    JobConfig,
+    Loaded,
+    ProcessConfig,
+    Setting,
+    Toml,
+    explicit_job,
+    find_toml,
+    load,
+    settings_of,
+)
+from ps.config.values import BOOL
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TWINS = """\
+Every flag has an environment twin: --chunk-size is PS_CHUNK_SIZE; and a key, chunk_size, in
+paramserver.toml (or the file of --config or PS_CONFIG). The script's defaults are weakest, then
+the TOML file, then the environment; flags win. psctl config shows what is in force, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line, the environment and the TOML file say together."""
+
+    flags: Mapping[str, Any]
+    env: Mapping[str, str]
+    toml: Toml
+
+    def job(self) -> Loaded[JobConfig]:
+        """Return the job's settings, checked, with their sources."""
+        return self._load(JobConfig)
+
+    def explicit_job(self) -> dict[str, Any]:
+        """Return the job's settings that were really set."""
+        return explicit_job(self._of(JobConfig), self.env, self.toml)
+
+    def process(self) -> Loaded[ProcessConfig]:
+        """Return this process's settings, checked, with their sources."""
+        return self._load(ProcessConfig)
+
+    def _of(self, cls: type) -> dict[str, Any]:
+        return {name: value for name, value in self.flags.items() if name in settings_of(cls)}
+
+    def _load(self, cls: Any) -> Loaded[Any]:
+        toml = self.toml
+        return load(cls, flags=self._of(cls), env=self.env, toml=toml.values, toml_name=toml.name)
+
+
+def read_settings(options: Mapping[str, Any]) -> Settings:
+    """Return the settings behind a command's parsed options."""
+    flags = {name: value for name, value in options.items() if value is not None and name != "config_file"}
+    return Settings(flags, os.environ, find_toml(os.environ, options.get("config_file")))
+
+
+def job_options(function: F) -> F:
+    """Add a flag for every setting of the job."""
+    return _add(function, settings_of(JobConfig).values(), "Job")
+
+
+def process_options(role: str, title: str = "Process") -> Callable[[F], F]:
+    """Add a flag for every setting of a process that this role takes; every setting for role ``*``."""
+
+    def decorate(function: F) -> F:
+        rows = settings_of(ProcessConfig).values()
+        function = _add(function, [row for row in rows if role == "*" or role in row.roles], title)
+        config = click.option(
+            "--config", "config_file", metavar="FILE", cls=SectionOption, section=title, help="TOML file to read"
+        )
+        return config(function)
+
+    return decorate
+
+
+def script_arguments(function: F) -> F:
+    """Add SCRIPT and the arguments that go to it untouched."""
+    function = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")(function)
+    return click.argument("script", metavar="SCRIPT")(function)
+
+
+def _add(function: F, rows: Iterable[Setting], section: str) -> F:
+    for row in reversed(list(rows)):
+        function = _option(row, section)(function)
+    return function
+
+
+def _option(row: Setting, section: str) -> Callable[[F], F]:
+    words = f"{row.help} ({row.show(row.default)})" if row.default is not None else row.help
+    common: dict[str, Any] = {"default": None, "help": words, "cls": SectionOption, "section": section}
+    if row.kind is BOOL:
+        return click.option(f"{row.flag}/--no-{row.flag[2:]}", row.name, **common)
+    metavar = f"[{'|'.join(row.choices)}]" if row.choices else row.kind.metavar
+    names = [*([row.short] if row.short else []), row.flag, row.name]
+    return click.option(*names, type=str, metavar=metavar, **common)

@@ -1,0 +1,33 @@
+"""psctl ping: whether one process answers."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ps.cli.help import HelpfulCommand
+from ps.cli.target import find_scheduler, read_address, read_timeout
+
+
+@click.command(
+    cls=HelpfulCommand,
+    examples="psctl ping tcp://10.0.0.1:7070\npsctl ping    the scheduler of --scheduler, PS_SCHEDULER or here",
+)
+@click.argument("address", required=False)
+@click.option("--timeout", default="5", metavar="X", help="seconds to wait for the answer (5)")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def ping(address: str | None, timeout: str, as_json: bool) -> int:
+    """Ask the process at ADDRESS whether it is alive, and what it is."""
+    from ps.protocol.query import ping as ask
+
+    target = read_address(address) if address else find_scheduler({})
+    answer = ask(target, read_timeout(timeout))
+    if as_json:
+        click.echo(json.dumps({"address": target, **answer}))
+    else:
+        rank = "" if answer.get("role") == "scheduler" or answer.get("rank") is None else f" {answer['rank']}"
+        click.echo(
+            f"{answer['role']}{rank} at {target} answered in {answer['ms']:.2f} ms (protocol {answer['version']})"
+        )
+    return 0

@@ -1,0 +1,51 @@
+"""What a role does as a process: saying that it is ready, and noticing that its launcher is gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from ps.errors import UsageError
+from ps.launch import lifeline
+
+READY = "PS_READY_FD"
+
+
+def take_descriptor(variable: str) -> int | None:
+    """Return the open descriptor that a variable names and remove the variable, so that nobody inherits it."""
+    text = os.environ.pop(variable, "")
+    if not text:
+        return None
+    try:
+        fd = int(text)
+        os.set_inheritable(fd, False)
+    except (ValueError, OSError):
+        raise UsageError(f"{variable} = {text!r} is not an open file descriptor") from None
+    return fd
+
+
+def watch_launcher() -> bool:
+    """Make this process end when its launcher does; return whether it has one."""
+    fd = take_descriptor(lifeline.VARIABLE)
+    if fd is None:
+        return False
+    lifeline.watch(fd, os.environ.get("PS_RUNTIME_DIR"))
+    return True
+
+
+def announcer(has_launcher: bool, describe: Callable[[str], str]) -> Callable[[str], None]:
+    """Return the function to call with an address once a role listens there.
+
+    It tells ``PS_READY_FD``, if there is one, and prints ``describe(address)`` unless a launcher does that.
+    """
+    fd = take_descriptor(READY)
+
+    def announce(address: str) -> None:
+        if fd is not None:
+            os.write(fd, f"{address}\n".encode())
+            os.close(fd)
+        if not has_launcher:
+            print(describe(address), file=sys.stderr, flush=True)
+
+    return announce

@@ -1,0 +1,95 @@
+"""psctl scheduler, server, worker: one role, here, in the foreground."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ps.cli.help import HelpfulCommand
+from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
+from ps.cli.ready import announcer, watch_launcher
+from ps.config import SCHEDULER_PORT, ProcessConfig
+from ps.errors import UsageError
+
+SCRIPT_SETTINGS = {"allow_interspersed_args": False}
+
+
+def check_script(script: str) -> None:
+    """Raise UsageError unless the script is a file that can be read."""
+    path = Path(script)
+    if not path.exists():
+        raise UsageError(f"there is no script {script}; the directory is {Path.cwd()}")
+    if path.is_dir() and not (path / "__main__.py").exists():
+        raise UsageError(f"the script {script} is a directory without a __main__.py")
+
+
+@click.command(
+    cls=HelpfulCommand,
+    examples="psctl scheduler -s 2 -w 4 --host 10.0.0.1 --state scheduler.db",
+    notes={"Settings": TWINS},
+)
+@job_options
+@process_options("scheduler")
+def scheduler(**options: Any) -> int:
+    """Run the scheduler: it seats the members, hands out the job and watches who is alive."""
+    from ps.server.scheduler import serve
+
+    has_launcher = watch_launcher()
+    settings = read_settings(options)
+    explicit = settings.explicit_job()
+    loaded = settings.process()
+    process = loaded.config
+    if loaded.sources["port"] == "default":
+        process = dataclasses.replace(process, port=_port_of(process.scheduler))
+
+    def describe(address: str) -> str:
+        return f"scheduler at {address}; join with: psctl worker --scheduler {address} SCRIPT"
+
+    return serve(explicit, process, ready=announcer(has_launcher, describe))
+
+
+@click.command(
+    cls=HelpfulCommand,
+    examples="psctl server --scheduler 10.0.0.1:7070 --host 10.0.0.2",
+    notes={"Settings": TWINS},
+)
+@process_options("server")
+def server(**options: Any) -> int:
+    """Run one server: it holds a share of the model and applies what workers push."""
+    from ps.server import serve
+
+    has_launcher = watch_launcher()
+    process = _member(options)
+    return serve(process, ready=announcer(has_launcher, lambda address: f"server at {address}"))
+
+
+@click.command(
+    cls=HelpfulCommand,
+    context_settings=SCRIPT_SETTINGS,
+    examples="psctl worker --scheduler 10.0.0.1:7070 train.py --epochs 3",
+    notes={"Settings": TWINS},
+)
+@process_options("worker")
+@script_arguments
+def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
+    """Run SCRIPT as one worker of a cluster. Everything after SCRIPT is the script's."""
+    from ps.worker import run_script
+
+    check_script(script)
+    watch_launcher()
+    return run_script(script, list(args), _member(options), {})
+
+
+def _member(options: dict[str, Any]) -> ProcessConfig:
+    process = read_settings(options).process().config
+    if process.scheduler is None:
+        return dataclasses.replace(process, scheduler=f"tcp://127.0.0.1:{SCHEDULER_PORT}")
+    return process
+
+
+def _port_of(address: str | None) -> int:
+    port = (address or "").rpartition(":")[2]
+    return int(port) if port.isdecimal() else SCHEDULER_PORT

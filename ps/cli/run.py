@@ -1,0 +1,49 @@
+"""psctl run: a whole cluster on this machine, for as long as the script runs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from ps.cli.help import EXIT_CODES, HelpfulCommand
+from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
+from ps.cli.roles import SCRIPT_SETTINGS, check_script
+
+EXAMPLES = """\
+psctl run -s 2 -w 4 train.py --epochs 3
+psctl run -w 4 --mode ssp --staleness 3 --optimizer adam:lr=1e-3 train.py
+psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json"""
+
+FAILURES = """\
+A worker that fails leaves the others running; a server that fails ends the run; without its
+scheduler training goes on. The run's exit code is that of the process that failed first."""
+
+
+@click.command(
+    cls=HelpfulCommand,
+    context_settings=SCRIPT_SETTINGS,
+    examples=EXAMPLES,
+    notes={"Failures": FAILURES, "Settings": TWINS, "Exit codes": EXIT_CODES},
+)
+@job_options
+@process_options("run")
+@script_arguments
+def run(script: str, args: tuple[str, ...], **options: Any) -> int:
+    """Start a scheduler, servers and workers on this machine; each worker runs SCRIPT.
+
+    Everything after SCRIPT is passed to the script, untouched.
+    """
+    check_script(script)
+    settings = read_settings(options)
+    job = settings.job().config
+    process = settings.process().config
+
+    from ps.launch.cluster import run as run_cluster
+    from ps.launch.plan import Plan
+    from ps.launch.screen import Screen
+    from ps.protocol.query import fetch_status
+
+    plan = Plan(script, args, job.servers, job.workers, settings.explicit_job(), process, toml=settings.toml.path)
+    return run_cluster(plan, os.environ, Screen(), fetch_status)

@@ -1,0 +1,106 @@
+"""The readable form of a job's status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ps.launch.progress import waiting_lines
+from ps.launch.table import format_bytes
+
+Status = Mapping[str, Any]
+
+
+def view(status: Status) -> RenderableType:
+    """Return a status as a headline, a table of members, and a line for each wait and each death."""
+    lines: list[RenderableType] = [Text(headline(status), style="bold"), members(status)]
+    lines += [Text(text, style="yellow") for text in waiting_lines(status, longer_than=0.0)]
+    lines += [Text(text, style="red") for text in map(_death, status.get("deaths", []))]
+    return Group(*lines)
+
+
+def headline(status: Status) -> str:
+    """Return the job in one line."""
+    job, scheduler = status.get("job") or {}, status.get("scheduler") or {}
+    parts = [f"{job.get('mode', 'job')}: {status.get('phase', '?')}"]
+    if status.get("reason"):
+        parts[0] += f" ({status['reason']})"
+    parts += [f"epoch {status.get('epoch', 0)}", f"up {status.get('uptime_s') or 0:.0f} s"]
+    if scheduler.get("address"):
+        parts.append(f"scheduler {scheduler['address']}")
+    if scheduler.get("rejected"):
+        parts.append(f"rejected {_rejected(scheduler)}")
+    return " · ".join(parts)
+
+
+def members(status: Status) -> Table:
+    """Return the members as a table."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("member", "state", "where"):
+        table.add_column(column)
+    for column in ("seen", "clock", "lag", "samples/s", "loss", "up", "down", "waited"):
+        table.add_column(column, justify="right")
+    table.add_column("waits for")
+    for server in status.get("servers", []):
+        table.add_row(*_common("server", server), "", "", "", "", "", "", _waits_of_server(server))
+    for worker in status.get("workers", []):
+        loss = worker.get("loss")
+        table.add_row(
+            *_common("worker", worker),
+            str(worker.get("lag", "")),
+            f"{worker.get('samples_per_s') or 0:,.0f}",
+            f"{loss:.4g}" if isinstance(loss, int | float) else "",
+            format_bytes(worker.get("bytes_up") or 0),
+            format_bytes(worker.get("bytes_down") or 0),
+            f"{worker.get('wait_s') or 0:.1f} s",
+            _waits_of_worker(worker),
+        )
+    return table
+
+
+def _common(role: str, member: Status) -> list[str]:
+    styles = {"live": "green", "dead": "red"}
+    state = str(member.get("state", "?"))
+    where = " ".join(str(member[key]) for key in ("host", "pid") if member.get(key) is not None)
+    if member.get("rejected"):
+        state += f", rejected {_rejected(member)}"
+    seen = member.get("last_seen_s")
+    style = styles.get(state.split(",")[0], "dim")
+    return [
+        f"{role} {member.get('rank')}",
+        f"[{style}]{state}[/]",
+        where,
+        "" if seen is None else f"{seen:.1f} s",
+        str(member.get("clock", "")),
+    ]
+
+
+def _waits_of_worker(worker: Status) -> str:
+    if not worker.get("waiting_for"):
+        return ""
+    return f"worker {_ranks(worker['waiting_for'])} ({worker.get('waiting_s') or 0:.1f} s)"
+
+
+def _waits_of_server(server: Status) -> str:
+    return "; ".join(
+        f"worker {_ranks(wait.get('for') or [])}, clock {wait.get('clock')} ({wait.get('seconds') or 0:.1f} s)"
+        for wait in server.get("waiting", [])
+    )
+
+
+def _death(death: Status) -> str:
+    clock = f", at clock {death['clock']}" if death.get("clock") is not None else ""
+    return f"{death.get('role')} {death.get('rank')} died: {death.get('why')}{clock}"
+
+
+def _rejected(member: Status) -> str:
+    return ", ".join(f"{count} × {why}" for why, count in member["rejected"].items())
+
+
+def _ranks(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks))

@@ -1,0 +1,39 @@
+"""Runs a cluster of fake processes: what ``psctl run`` does, with another program for the roles."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ps.config import ProcessConfig
+from ps.errors import PSError
+from ps.launch.cluster import run
+from ps.launch.plan import Plan
+from ps.launch.screen import Screen
+
+
+def fetch(address: str, timeout: float) -> Mapping[str, Any]:
+    if "FAKE_STATUS" not in os.environ:
+        raise OSError("no status")
+    status: dict[str, Any] = json.loads(os.environ["FAKE_STATUS"])
+    return status
+
+
+given = json.loads(sys.argv[1])
+plan = Plan(
+    script=given["script"],
+    args=tuple(given["args"]),
+    servers=given["servers"],
+    workers=given["workers"],
+    job={"mode": "ssp", "chunk_size": 4096},
+    process=ProcessConfig(**given["process"]),
+    program=(sys.executable, str(Path(__file__).with_name("fake.py"))),
+)
+try:
+    code = run(plan, os.environ, Screen(), fetch)
+except PSError as error:
+    print(f"psctl: error: {error}", file=sys.stderr)
+    code = error.exit_code
+sys.exit(code)

@@ -86,7 +86,7 @@ def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
         d = d * (block.out > 0)
         d = pool.input_grad(xp, block.full, block.out, d)
         weight = params[f"conv{i}/weight"]
-        grads[f"conv{i}/weight"], grads[f"conv{i}/bias"] = conv.parameter_grads(xp, block.patches, d, len(weight))
+        grads[f"conv{i}/weight"], grads[f"conv{i}/bias"] = conv.parameter_grads(block.unrolled, weight, d)
         if i > 0:
             d = conv.input_grad(xp, weight, d)
     return value, grads
@@ -96,7 +96,7 @@ def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
 class _Block:
     """What a convolution's backward pass needs: its unrolled input, its output before and after pooling."""
 
-    patches: Array
+    unrolled: Array
     full: Array
     out: Array
 
@@ -114,11 +114,11 @@ def _forward(xp: Any, params: Params, x: Array) -> _Seen:
     blocks = []
     for i in range(len(_CHANNELS)):
         weight = params[f"conv{i}/weight"]
-        patches = conv.unroll(xp, x, len(weight))
-        full = conv.forward(patches, weight, params[f"conv{i}/bias"])
+        unrolled = conv.unroll(xp, x, len(weight))
+        full = conv.forward(xp, unrolled, weight, params[f"conv{i}/bias"], x.shape[:3])
         # ReLU after pooling gives the same values as before it, on a quarter of the elements.
         x = xp.maximum(pool.forward(xp, full), 0)
-        blocks.append(_Block(patches, full, x))
+        blocks.append(_Block(unrolled, full, x))
     flat = x.transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
     hidden = xp.maximum(dense.forward(flat, params["dense0/weight"], params["dense0/bias"]), 0)
     return _Seen(blocks, flat, hidden, dense.forward(hidden, params["dense1/weight"], params["dense1/bias"]))

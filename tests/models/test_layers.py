@@ -14,7 +14,7 @@ def test_convolution_is_its_definition(channels: int, k: int) -> None:
     rng = np.random.default_rng(k)
     x = rng.standard_normal((6, 2, 4, channels))
     weight, bias = rng.standard_normal((k, k, channels, 3)), rng.standard_normal(3)
-    patches = conv.unroll(np, x, k)
+    out = conv.forward(np, conv.unroll(np, x, k), weight, bias, (6, 2, 4))
     p = k // 2
     padded = np.pad(x, ((p, p), (0, 0), (p, p), (0, 0)))
     expected = np.empty((6, 2, 4, 3))
@@ -22,16 +22,16 @@ def test_convolution_is_its_definition(channels: int, k: int) -> None:
         for column in range(4):
             window = padded[row : row + k, :, column : column + k]
             expected[row, :, column] = np.einsum("inju,ijuo->no", window, weight) + bias
-    np.testing.assert_allclose(conv.forward(patches, weight, bias), expected)
+    np.testing.assert_allclose(out, expected)
 
 
 def test_convolution_gradients_are_the_adjoints() -> None:
     rng = np.random.default_rng(0)
     x, d = rng.standard_normal((6, 2, 4, 9)), rng.standard_normal((6, 2, 4, 3))
     weight = rng.standard_normal((5, 5, 9, 3))
-    patches = conv.unroll(np, x, 5)
-    product = np.vdot(conv.forward(patches, weight, np.zeros(3)), d)
-    grad, bias = conv.parameter_grads(np, patches, d, 5)
+    unrolled = conv.unroll(np, x, 5)
+    product = np.vdot(conv.forward(np, unrolled, weight, np.zeros(3), (6, 2, 4)), d)
+    grad, bias = conv.parameter_grads(unrolled, weight, d)
     assert np.vdot(grad, weight) == pytest.approx(product)
     assert np.vdot(conv.input_grad(np, weight, d), x) == pytest.approx(product)
     np.testing.assert_allclose(bias, d.sum(axis=(0, 1, 2)))

@@ -24,9 +24,7 @@ class Adagrad:
     coupled: ClassVar[bool] = True
     linear: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("v",)
-    kernel: ClassVar[Kernel] = Kernel(
-        "adagrad", ("v",), ("lr", "eps"), "v += g * g; w -= lr * g / (sqrt(v) + eps);"
-    )
+    kernel: ClassVar[Kernel] = Kernel("adagrad", ("v",), ("lr", "eps"), "v += g * g; w -= lr * g / (sqrt(v) + eps);")
 
     lr: float = number(0.01, at_least=0)
     lr_decay: float = number(0.0, at_least=0)

@@ -11,6 +11,9 @@ from ps.optim.kernel import Kernel
 from ps.optim.spec import MAX_BETA, number
 from ps.xp import Array, HostArray, namespace
 
+TINY = 2.0**-100
+"""On the host, mixes smaller than this give less than a full step; a power of two, so that scaling is exact."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lion:
@@ -58,8 +61,8 @@ class Lion:
         (m,), (s, _), (lr, beta2, share) = state, scratch, constants
         np.multiply(m, share, out=s)
         np.add(s, g, out=s)
-        np.sign(s, out=s)
-        np.multiply(s, lr, out=s)
+        np.clip(s, -TINY, TINY, out=s)  # lr * sign(s) in the end; np.sign alone takes four times as long
+        np.multiply(s, lr / TINY, out=s)
         np.subtract(w, s, out=w)
         np.multiply(m, beta2, out=m)
         np.add(m, g, out=m)

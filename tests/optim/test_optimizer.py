@@ -166,3 +166,12 @@ def test_the_largest_beta_is_below_one_in_float32() -> None:
     assert math.isclose(weights[0], -1.0, rel_tol=1e-6)
     with pytest.raises(ConfigError, match=r"beta2=0\.9999999 must be"):
         OptimizerSpec.parse("adam:beta2=0.9999999")
+
+
+def test_lion_takes_full_steps_for_gradients_near_the_smallest_and_largest_floats() -> None:
+    optimizer = OptimizerSpec.parse("lion:lr=0.3,beta1=0").build()
+    gradient = np.array([1e-29, -1e-29, 1e38, -1e38, 0.0, -0.0, np.inf, np.nan], np.float32)
+    weights = np.zeros_like(gradient)
+    apply(optimizer, weights, gradient, optimizer.init(weights), lr=0.3, t=1)
+    lr = np.float32(0.3)
+    np.testing.assert_array_equal(weights, np.array([-lr, lr, -lr, lr, 0, 0, -lr, np.nan], np.float32))

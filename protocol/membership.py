@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ps.config.process import ProcessConfig
 from ps.errors import ConfigError, ConnectTimeout, Evicted, LayoutMismatch, PSError, Refused, VersionMismatch
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
+from ps.protocol.transport import check_address
 
 RETRY = 1.0
 """Seconds after which an unanswered Hello is sent again."""
@@ -47,6 +49,13 @@ ERRORS: dict[str, type[PSError]] = {
     "config": ConfigError,
     "timeout": ConnectTimeout,
 }
+
+
+def scheduler_address(process: ProcessConfig) -> str:
+    """Return the scheduler's address that a process was given. Raises ConfigError when it was given none."""
+    if process.scheduler is None:
+        raise ConfigError("no scheduler given; use --scheduler tcp://HOST:PORT or PS_SCHEDULER")
+    return check_address(process.scheduler)
 
 
 class Membership:
@@ -83,6 +92,7 @@ class Membership:
         self._said = -1e9
         self._heard = now
         self._refused = ""
+        self._noticed = now
 
     @property
     def interval(self) -> float:
@@ -97,6 +107,21 @@ class Membership:
     def silence(self, now: float) -> float:
         """Seconds since the scheduler was last heard."""
         return now - self._heard
+
+    def silence_notice(self, now: float) -> str:
+        """Return a line to log when the scheduler has not been heard for long, else nothing; now and then again."""
+        if self.welcome is None:
+            return ""
+        if self.silence(now) < self.welcome.heartbeat_timeout:
+            self._noticed = now - 30.0
+            return ""
+        if now - self._noticed < 30.0:
+            return ""
+        self._noticed = now
+        return (
+            f"the scheduler at {self.scheduler} has been silent for {self.silence(now):.0f} s; training goes on. "
+            f"Restart it at that address with the same --state file"
+        )
 
     def tick(self, now: float) -> list[Message]:
         """Return what is to be sent now. Raises ConnectTimeout when nobody welcomed us in time."""
@@ -114,9 +139,13 @@ class Membership:
             return [self._hello]
         return [Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)]
 
+    def heard(self, now: float) -> None:
+        """The scheduler said something that is not about membership."""
+        self._heard = now
+
     def receive(self, message: Message, now: float) -> None:
         """Take a message of the scheduler; those that are not about membership are ignored."""
-        self._heard = now
+        self.heard(now)
         match message:
             case Welcome() if self.welcome is None:
                 self.welcome = message

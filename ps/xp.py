@@ -165,6 +165,14 @@ def to_host(array: Array) -> HostArray:
     return out
 
 
+def host_buffer(nbytes: int, device: Device) -> HostArray:
+    """Return uninitialised host memory (uint8); pinned when the device is CUDA, so that copies are fast."""
+    if device.backend.name == "cupy" and nbytes:
+        memory = device.backend.namespace.cuda.alloc_pinned_memory(nbytes)
+        return np.frombuffer(memory, np.uint8, nbytes)
+    return np.empty(nbytes, np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """Where a worker computes: the host, or CUDA device ``index``."""

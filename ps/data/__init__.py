@@ -2,7 +2,7 @@
 
 from ps.data.dataset import Dataset
 from ps.data.digits_set import digits
-from ps.data.epochs import batches, steps_per_epoch
+from ps.data.epochs import batches, num_examples, steps_per_epoch
 from ps.data.mnist_set import mnist
 
-__all__ = ["Dataset", "batches", "digits", "mnist", "steps_per_epoch"]
+__all__ = ["Dataset", "batches", "digits", "mnist", "num_examples", "steps_per_epoch"]

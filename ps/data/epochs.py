@@ -17,6 +17,11 @@ from ps.errors import DataError
 from ps.xp import Array
 
 
+def num_examples(data: Any) -> int:
+    """Return the number of examples of what ``batches`` takes."""
+    return len(data[0]) if isinstance(data, tuple | list) else len(data)
+
+
 def steps_per_epoch(n: int, batch_size: int, num_workers: int = 1) -> int:
     """Return the number of batches that every worker has in one epoch over ``n`` examples.
 

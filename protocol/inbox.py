@@ -1,0 +1,96 @@
+"""Inbox: the listening end of a server or scheduler. Reads messages, and counts, drops and answers bad ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import zmq
+
+from ps.errors import BadMessage, ProtocolError
+from ps.protocol.codec import decode, encode, error_code
+from ps.protocol.messages import Error, Message, Ping, Pong
+from ps.protocol.transport import Socket
+
+
+class Inbox:
+    """A ROUTER socket that yields (origin, message, payload) and keeps garbage to itself.
+
+    ``rejected`` counts dropped messages by reason. Pings are answered here.
+    """
+
+    def __init__(self, sock: Socket, role: str, rank: int) -> None:
+        self.socket = sock
+        self.role = role
+        self.rank = rank
+        self.rejected: Counter[str] = Counter()
+
+    def receive(self, most: int) -> Iterator[tuple[bytes, Any, Any]]:
+        """Yield at most ``most`` messages that are here now."""
+        for _ in range(most):
+            try:
+                origin = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            header, payload, extra = self._frames()
+            try:
+                message = decode(header)
+                if extra or message.payload != (payload is not None):
+                    raise BadMessage(f"{type(message).__name__} with a wrong number of frames")
+            except ProtocolError as error:
+                self.reject(origin, 0, error)
+                continue
+            if isinstance(message, Ping):
+                self.send(origin, Pong(message.request, self.role, self.rank))
+                continue
+            yield origin, message, payload
+
+    def _frames(self) -> tuple[bytes, Any, bool]:
+        """Return the header, the payload or None, and whether more came than may."""
+        if not self.socket.getsockopt(zmq.RCVMORE):
+            return b"", None, False
+        header = self.socket.recv(zmq.NOBLOCK)
+        payload, extra = None, False
+        if self.socket.getsockopt(zmq.RCVMORE):
+            payload = self.socket.recv(zmq.NOBLOCK, copy=False)
+            while self.socket.getsockopt(zmq.RCVMORE):
+                self.socket.recv(zmq.NOBLOCK, copy=False)
+                extra = True
+        return header, payload.buffer if payload is not None else None, extra
+
+    def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
+        """Count a bad message and tell its sender why, if it still listens."""
+        self.rejected[_reason(error)] += 1
+        self.send(origin, Error(request, error_code(error), str(error)))
+
+    def send(self, origin: bytes, message: Message) -> None:
+        """Send a message without payload; dropped when the peer is gone or does not read."""
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.send(origin, zmq.SNDMORE | zmq.NOBLOCK)
+            self.socket.send(encode(message), zmq.NOBLOCK)
+
+    def lend(self, origin: bytes, message: Message, payload: Any) -> Any:
+        """Send a message with a payload that is not copied; return a tracker that knows when it is free."""
+        self.socket.send(origin, zmq.SNDMORE)
+        self.socket.send(encode(message), zmq.SNDMORE)
+        return self.socket.send(payload, copy=False, track=True)
+
+
+def _reason(error: ProtocolError) -> str:
+    """Return the kind of an error, without its particulars, so that the counters stay few."""
+    text = str(error)
+    for mark, reason in (
+        ("does not begin", "not ps"),
+        ("speaks protocol", "version"),
+        ("unknown message", "unknown type"),
+        ("malformed msgpack", "malformed header"),
+        ("fields", "malformed header"),
+        ("is not what it holds", "malformed header"),
+        ("number of frames", "frames"),
+        ("bytes, the frame", "payload size"),
+    ):
+        if mark in text:
+            return reason
+    return "refused"

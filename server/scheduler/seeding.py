@@ -1,0 +1,62 @@
+"""Seeding: the first ``init`` wins, every other worker gets its values, and all must mean the same model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ps.protocol.layout import Layout
+
+Grant = tuple[int, int, bool]
+"""(member, request, seed): answer this InitRequest."""
+
+
+@dataclass(slots=True)
+class Seeding:
+    """Whose values count, and who waits for them."""
+
+    layout: Layout | None = None
+    owner: str = ""
+    seed: int = 0
+    done: bool = False
+    parked: dict[int, int] = field(default_factory=dict)
+
+    def request(self, member: int, name: str, request: int, layout: Layout) -> list[Grant]:
+        """A worker asks; return the answers that can be given. Raises LayoutMismatch."""
+        if self.layout is None or (not self.done and not self.seed):
+            self.layout, self.owner, self.seed = layout, name, member
+        layout.demand_equal(self.layout, name, self.owner)
+        if self.done or self.seed == member:
+            return [(member, request, not self.done)]
+        self.parked[member] = request
+        return []
+
+    def finish(self, member: int) -> list[Grant]:
+        """The seeding worker is done; return the answers to those that wait for its values."""
+        if self.done or member != self.seed:
+            return []
+        self.done = True
+        grants = [(waiting, request, False) for waiting, request in self.parked.items()]
+        self.parked = {}
+        return grants
+
+    def forget(self, member: int) -> list[Grant]:
+        """A worker is gone; if it was seeding, the next one that waits takes over."""
+        self.parked.pop(member, None)
+        if self.done or member != self.seed:
+            return []
+        self.seed = min(self.parked, default=0)
+        return [(self.seed, self.parked.pop(self.seed), True)] if self.seed else []
+
+    def dump(self) -> dict[str, Any]:
+        """Return the state as plain values; those that wait ask again."""
+        packed = self.layout.pack() if self.layout else None
+        return {"layout": packed, "owner": self.owner, "seed": self.seed, "done": self.done}
+
+    @staticmethod
+    def load(values: dict[str, Any]) -> Seeding:
+        """Return what ``dump`` wrote."""
+        packed = values["layout"]
+        tensors = tuple((name, dtype, tuple(shape)) for name, dtype, shape in packed) if packed else None
+        layout = Layout.unpack(tensors) if tensors else None
+        return Seeding(layout, values["owner"], values["seed"], values["done"])

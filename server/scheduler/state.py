@@ -1,0 +1,313 @@
+"""The scheduler as a state machine: messages and the time in, messages out. No sockets, no clock, no disk.
+
+A job goes from ``waiting`` (members join) to ``running`` (all servers and workers are there; later workers may
+join, any worker may go) to ``ended`` (the last worker left) or ``failed`` (a server is gone, nobody is left, or
+the members did not come in time). Every change of the members makes a new view with the next epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ps.config import JobConfig, job_from
+from ps.errors import BadMessage, ConfigError, LayoutMismatch
+from ps.protocol.layout import Layout
+from ps.protocol.messages import (
+    BarrierEnter,
+    BarrierLeave,
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    InitDone,
+    InitGrant,
+    InitRequest,
+    Leave,
+    Message,
+    Ok,
+    View,
+    Welcome,
+)
+from ps.server.scheduler.barrier import Barrier, Passage
+from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
+from ps.server.scheduler.seeding import Grant, Seeding
+
+MAX_GONE = 1000
+"""Records of members that are gone, at most; the oldest are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message for a member, or for whoever asked when ``to`` is 0."""
+
+    to: int
+    message: Message
+
+
+class SchedulerState:
+    """Members, phase, seeding and barrier of one job."""
+
+    def __init__(self, explicit: Mapping[str, Any], now: float) -> None:
+        self.explicit = dict(explicit)
+        self.job: JobConfig | None = None
+        self.phase = "waiting"
+        self.reason = ""
+        self.epoch = 0
+        self.members: dict[int, MemberRecord] = {}
+        self.deaths: list[dict[str, Any]] = []
+        self.changed = True
+        self._next = 1
+        self._first: float | None = None
+        self._ticked = now
+        self._seeding = Seeding()
+        self._barrier = Barrier()
+
+    # Looking
+
+    def live(self, role: str) -> list[MemberRecord]:
+        """Return the live members of a role by rank."""
+        found = (m for m in self.members.values() if m.state == LIVE and m.role == role)
+        return sorted(found, key=lambda member: member.rank)
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has come to its end, good or bad."""
+        return self.phase in ("ended", "failed")
+
+    @property
+    def barrier(self) -> tuple[int, ...]:
+        """Ranks of the workers that wait in the barrier."""
+        return tuple(sorted(self.members[member].rank for member in self._barrier.entered))
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of the job, or what it will be unless a script's default says otherwise."""
+        return getattr(self.job, name) if self.job else self.explicit.get(name, getattr(JobConfig(), name))
+
+    def view(self) -> View:
+        """Return the current view."""
+        shown = sorted((m for m in self.members.values() if m.state == LIVE), key=lambda m: m.member)
+        return View(
+            epoch=self.epoch,
+            phase=self.phase,
+            reason=self.reason,
+            job=self.job.to_dict() if self.job else {},
+            members=tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown),
+        )
+
+    # Events
+
+    def receive(self, message: Message, now: float) -> list[Send]:
+        """Take a message and return what to send. Raises BadMessage when it is none for a scheduler."""
+        if isinstance(message, Hello):
+            return list(self._hello(message, now))
+        record = self.members.get(getattr(message, "member", 0))
+        request = getattr(message, "request", 0)
+        if record is None:
+            text = "this scheduler does not know you; was it restarted without its --state file?"
+            return [Send(0, Error(request, "unknown", text))]
+        if record.state == DEAD:
+            text = f"{record} was declared dead ({record.why}); the others went on without it. Start it anew to rejoin"
+            return [Send(0, Error(request, "evicted", text))]
+        record.seen = now
+        match message:
+            case Heartbeat():
+                record.report = message.report
+                behind = message.epoch < self.epoch
+                return [Send(0, HeartbeatAck(self.epoch)), *([Send(0, self.view())] if behind else [])]
+            case Leave():
+                record.report = message.report or record.report
+                return [Send(0, Ok(request)), *self._gone(record, LEFT, "left")]
+            case InitRequest():
+                return self._init(record, message)
+            case InitDone():
+                self.changed = True
+                return [Send(0, Ok(request)), *_granted(self._seeding.finish(record.member))]
+            case BarrierEnter():
+                self.changed = True
+                live = [member.member for member in self.live("worker")]
+                return _passed(self._barrier.enter(record.member, request, message.clock, live))
+            case _:
+                raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
+
+    def tick(self, now: float) -> list[Send]:
+        """Declare the silent dead, and give up a job whose members did not come."""
+        timeout = self.setting("heartbeat_timeout")
+        if now - self._ticked > timeout / 2:  # this process itself stood still: nobody could be heard
+            for record in self.members.values():
+                record.seen = now
+        self._ticked = now
+        if self.over:
+            return []
+        sends = []
+        for record in [m for m in self.members.values() if m.state == LIVE and now - m.seen > timeout]:
+            sends += self._gone(record, DEAD, f"no heartbeat for {timeout:g} s")
+        limit = self.setting("start_timeout")
+        if self.phase == "waiting" and self._first is not None and now - self._first > limit:
+            servers, workers = len(self.live("server")), len(self.live("worker"))
+            sends += self._finish(
+                "failed",
+                f"waited {limit:g} s for all members: {servers} of {self.setting('servers')} servers and "
+                f"{workers} of {self.setting('workers')} workers joined. Start the others, or raise --start-timeout",
+            )
+        return sends
+
+    # Joining
+
+    def _hello(self, hello: Hello, now: float) -> Iterator[Send]:
+        known = next((m for m in self.members.values() if m.nonce == hello.nonce and m.state == LIVE), None)
+        if known is not None:
+            yield from self._welcome(known, hello.request)
+            return
+        refusal = self._refusal(hello)
+        if refusal is not None:
+            yield Send(0, refusal)
+            return
+        record = MemberRecord(
+            member=self._next,
+            nonce=hello.nonce,
+            role=hello.role,
+            rank=self._rank(hello),
+            host=hello.host,
+            pid=hello.pid,
+            addresses=hello.addresses,
+            seen=now,
+        )
+        self._next += 1
+        self._first = now if self._first is None else self._first
+        self.members[record.member] = record
+        yield from self._welcome(record, hello.request)
+        yield from self._start_if_complete()
+        yield from self._new_view()
+
+    def _welcome(self, record: MemberRecord, request: int) -> Iterator[Send]:
+        job = self.job.to_dict() if self.job else {}
+        yield Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
+        yield Send(0, self.view())
+
+    def _refusal(self, hello: Hello) -> Error | None:
+        """Return why a process may not join, or None. The first worker's script completes the job here."""
+        if hello.role not in ("server", "worker"):
+            raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
+        if self.over:
+            return Error(hello.request, "over", f"the job has {self.phase}{f': {self.reason}' if self.reason else ''}")
+        if hello.role == "server":
+            if len(self.live("server")) >= self.setting("servers") or hello.rank >= self.setting("servers"):
+                text = f"the job has {self.setting('servers')} servers, and they are here"
+                if hello.rank >= self.setting("servers"):
+                    text = f"server {hello.rank} asked to join, but the job has {self.setting('servers')} servers"
+                return Error(hello.request, "rank-taken", text)
+        else:
+            try:
+                job = job_from(self.explicit, hello.script)
+            except ConfigError as error:
+                return Error(hello.request, "config", str(error))
+            if self.job is not None and job != self.job:
+                ours, theirs = self.job.to_dict(), job.to_dict()
+                key = next(key for key in ours if ours[key] != theirs[key])
+                text = f"this worker's script asks for {key} = {theirs[key]}, but the job runs with {ours[key]}"
+                return Error(hello.request, "config", f"{text}; all workers must run the same script")
+            self.job = job
+        holder = next((m for m in self.live(hello.role) if m.rank == hello.rank), None)
+        if holder is not None:
+            return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
+        return None
+
+    def _rank(self, hello: Hello) -> int:
+        taken = {member.rank for member in self.live(hello.role)}
+        return hello.rank if hello.rank >= 0 else next(n for n in range(len(taken) + 1) if n not in taken)
+
+    def _start_if_complete(self) -> Iterator[Send]:
+        if self.phase != "waiting" or self.job is None or len(self.live("server")) < self.job.servers:
+            return
+        if len(self.live("worker")) >= self.job.workers:
+            self.phase = "running"
+            for worker in self.live("worker"):
+                worker.initial = True
+        yield from ()
+
+    # The first values
+
+    def _init(self, record: MemberRecord, message: InitRequest) -> list[Send]:
+        self.changed = True
+        name = f"worker {record.rank}"
+        try:
+            layout = Layout.unpack(message.layout)
+            return _granted(self._seeding.request(record.member, name, message.request, layout))
+        except LayoutMismatch as error:
+            return [Send(0, Error(message.request, "layout", str(error)))]
+
+    # Going
+
+    def _gone(self, record: MemberRecord, state: str, why: str) -> list[Send]:
+        if record.state != LIVE:
+            return []
+        record.state, record.why = state, why
+        if state == DEAD:
+            clock = record.report.get("clock", 0)
+            self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
+        gone = [m.member for m in self.members.values() if m.state != LIVE]
+        for member in gone[:-MAX_GONE]:
+            del self.members[member]
+        if record.role == "server" and self.phase == "running":
+            verb = "died" if state == DEAD else "ended"
+            return self._finish("failed", f"{record} {verb} ({why}); its part of the model is gone with it")
+        sends = _granted(self._seeding.forget(record.member))
+        if self.phase == "running" and not self.live("worker"):
+            if any(m.state == LEFT for m in self.members.values() if m.role == "worker"):
+                return self._finish("ended", "")
+            return self._finish("failed", f"no worker is left; the last was {record} ({why})")
+        sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
+        return [*sends, *self._new_view()]
+
+    def _finish(self, phase: str, reason: str) -> list[Send]:
+        self.phase, self.reason = phase, reason
+        return list(self._new_view())
+
+    def _new_view(self) -> Iterator[Send]:
+        self.epoch += 1
+        self.changed = True
+        view = self.view()
+        for member in self.members.values():
+            if member.state == LIVE:
+                yield Send(member.member, view)
+
+    # Across restarts
+
+    def dump(self) -> dict[str, Any]:
+        """Return everything a restarted scheduler needs, as plain values."""
+        return {
+            "explicit": self.explicit,
+            "job": self.job.to_dict() if self.job else None,
+            "phase": self.phase,
+            "reason": self.reason,
+            "epoch": self.epoch,
+            "next": self._next,
+            "deaths": self.deaths,
+            "members": [member.dump() for member in self.members.values()],
+            "seeding": self._seeding.dump(),
+            "passed": [[member, *entry] for member, entry in self._barrier.passed.items()],
+        }
+
+    @staticmethod
+    def load(values: dict[str, Any], now: float) -> SchedulerState:
+        """Return the state that ``dump`` wrote; all its live members have until their time-out to be heard."""
+        state = SchedulerState(values["explicit"], now)
+        state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
+        state.phase, state.reason, state.epoch = values["phase"], values["reason"], values["epoch"]
+        state._next, state.deaths = values["next"], values["deaths"]
+        records = (MemberRecord.load(row, now) for row in values["members"])
+        state.members = {record.member: record for record in records}
+        state._first = now if state.members else None
+        state._seeding = Seeding.load(values["seeding"])
+        state._barrier = Barrier({member: (request, clock) for member, request, clock in values["passed"]})
+        return state
+
+
+def _granted(grants: list[Grant]) -> list[Send]:
+    return [Send(member, InitGrant(request, seed)) for member, request, seed in grants]
+
+
+def _passed(passages: list[Passage]) -> list[Send]:
+    return [Send(member, BarrierLeave(request, clock)) for member, request, clock in passages]

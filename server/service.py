@@ -1,0 +1,154 @@
+"""The server process: sockets and time around a Shard."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from ps.config.process import ProcessConfig
+from ps.errors import BadMessage, ConnectTimeout, PeerLost
+from ps.protocol.codec import decode, encode
+from ps.protocol.inbox import Inbox
+from ps.protocol.membership import Membership, scheduler_address
+from ps.protocol.messages import Leave
+from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.server.shard import Reply, Shard
+
+log = logging.getLogger("ps.server")
+
+BATCH = 64
+"""Messages handled before the loop looks at its other socket and the time."""
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, process: ProcessConfig) -> None:
+        self._process = process
+        self._scheduler = scheduler_address(process)
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._router = open_socket(self._context, zmq.ROUTER)
+        self._dealer = open_socket(self._context, zmq.DEALER)
+        self._directory = Path(tempfile.mkdtemp(prefix="ps-", dir=process.runtime_dir))  # only its owner enters
+        self._inbox = Inbox(self._router, "server", -1)
+        self._shard: Shard | None = None
+
+    def run(self, ready: Callable[[str], None]) -> int:
+        """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
+        try:
+            tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory)
+            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory)
+            self._dealer.connect(self._scheduler)
+            self._membership = Membership(
+                "server",
+                self._scheduler,
+                rank=self._process.rank,
+                addresses=(ipc, tcp),
+                script={},
+                connect_timeout=self._process.connect_timeout,
+                now=time.monotonic(),
+            )
+            ready(tcp)
+            return self._loop()
+        finally:
+            self._close()
+
+    def _loop(self) -> int:
+        poller = zmq.Poller()
+        poller.register(self._router, zmq.POLLIN)
+        poller.register(self._dealer, zmq.POLLIN)
+        beat = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= beat:
+                self._tell_scheduler(now)
+                beat = now + 0.25
+            events = dict(poller.poll(max(1, int((beat - now) * 1000))))
+            if self._dealer in events and self._hear_scheduler():
+                return 0
+            if self._router in events:
+                self._serve()
+
+    def _serve(self) -> None:
+        shard = self._shard
+        if shard is None:  # nobody can know us yet but by guessing
+            for origin, message, _ in self._inbox.receive(BATCH):
+                self._inbox.reject(origin, getattr(message, "request", 0), BadMessage("this server has not joined"))
+            return
+        for origin, message, payload in self._inbox.receive(BATCH):
+            try:
+                replies = shard.receive(origin, message, payload, time.monotonic())
+            except BadMessage as error:
+                log.warning("dropped %r: %s", message, error)
+                self._inbox.reject(origin, getattr(message, "request", 0), error)
+                continue
+            self._perform(replies)
+
+    def _perform(self, replies: list[Reply]) -> None:
+        for reply in replies:
+            if reply.chunk is None:
+                self._inbox.send(reply.origin, reply.message)
+            else:
+                lease = self._inbox.lend(reply.origin, reply.message, reply.chunk.weights)
+                reply.chunk.leases.append(lease)
+
+    def _tell_scheduler(self, now: float) -> None:
+        if self._shard is not None:
+            self._membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
+        for message in self._membership.tick(now):
+            with contextlib.suppress(zmq.Again):
+                self._dealer.send(encode(message), zmq.NOBLOCK)
+        notice = self._membership.silence_notice(now)
+        if notice:
+            log.warning("%s", notice)
+
+    def _hear_scheduler(self) -> bool:
+        """Take what the scheduler sent; return whether the job is over."""
+        while True:
+            try:
+                header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            before = self._membership.view
+            message = decode(header)
+            self._membership.receive(message, time.monotonic())
+            if self._membership.welcome is not None and self._shard is None:
+                self._inbox.rank = self._membership.welcome.rank
+                self._shard = Shard(self._membership.welcome.rank)
+            view = self._membership.view
+            if view is None or view is before or self._shard is None:
+                continue
+            if view.phase == "ended":
+                return True
+            if view.phase == "failed":
+                raise (ConnectTimeout if view.reason.startswith("waited") else PeerLost)(view.reason)
+            self._perform(self._shard.view(view, time.monotonic()))
+
+    def _close(self) -> None:
+        membership: Any = getattr(self, "_membership", None)
+        with contextlib.suppress(zmq.ZMQError):
+            if membership is not None and membership.welcome is not None:
+                self._dealer.setsockopt(zmq.LINGER, 200)
+                self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
+        self._router.close()
+        self._dealer.close()
+        self._context.term()
+        for path in self._directory.glob("*"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._directory.rmdir()
+
+
+def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:
+    """Run a server until its job ends; return 0. ``ready`` is called with its address once it listens.
+
+    Raises AddressInUse, ConnectTimeout, Refused, or PeerLost when the job fails.
+    """
+    return Server(process).run(ready)

@@ -1,0 +1,212 @@
+"""SchedulerLink: a worker's conversation with the scheduler, on a thread of its own.
+
+The thread keeps the heartbeat going while the script computes, and carries the few requests that wait for an
+answer. Whatever ends this worker's membership is kept and raised by ``check`` on the script's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import zmq
+
+from ps.errors import ConnectTimeout, PSError, Refused, ServerLost
+from ps.protocol.codec import decode, encode
+from ps.protocol.membership import ERRORS, Membership
+from ps.protocol.messages import Error, Message, View
+from ps.protocol.transport import Socket, open_socket
+
+log = logging.getLogger("ps.worker")
+
+Answer = TypeVar("Answer", bound=Message)
+
+RETRY = 2.0
+"""Seconds after which an unanswered request is sent again; all requests may be repeated."""
+TICK = 0.1
+"""Seconds between looks at the time."""
+
+
+class SchedulerLink:
+    """Keeps a Membership going. ``report`` is asked for before each heartbeat."""
+
+    def __init__(
+        self, context: zmq.Context[Socket], membership: Membership, report: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._membership = membership
+        self._report = report
+        self._failure: PSError | None = None
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, queue.SimpleQueue[Message]] = {}
+        self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._dealer = open_socket(context, zmq.DEALER)
+        self._dealer.connect(membership.scheduler)
+        self._bell = open_socket(context, zmq.PAIR)
+        self._bell.bind(f"inproc://link-{id(self)}")
+        self._ring = open_socket(context, zmq.PAIR)
+        self._ring.connect(f"inproc://link-{id(self)}")
+        self._thread = threading.Thread(target=self._run, name="ps-scheduler-link", daemon=True)
+        self._thread.start()
+
+    # The script's side
+
+    @property
+    def member(self) -> int:
+        """This worker's id."""
+        return self._membership.member
+
+    @property
+    def rank(self) -> int:
+        """This worker's rank; -1 before WELCOME."""
+        return self._membership.welcome.rank if self._membership.welcome else -1
+
+    @property
+    def view(self) -> View | None:
+        """The latest view."""
+        return self._membership.view
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the scheduler was last heard."""
+        return self._membership.silence(time.monotonic())
+
+    def check(self) -> None:
+        """Raise what has ended this worker's membership, if anything has."""
+        if self._failure is not None:
+            raise self._failure
+
+    def wait_until(self, ready: Callable[[View], bool], notice: Callable[[View | None, float], str]) -> View:
+        """Return the first view for which ``ready`` holds; log ``notice`` now and then while waiting.
+
+        Raises ConnectTimeout when the scheduler does not answer, or gives the job up.
+        """
+        began = told = time.monotonic()
+        with self._changed:
+            while True:
+                self.check()
+                view = self.view
+                if view is not None and ready(view):
+                    return view
+                self._changed.wait(TICK)
+                now = time.monotonic()
+                if now - told > 5:
+                    told = now
+                    log.warning("%s", notice(view, now - began))
+
+    def request(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
+        """Send a request, again and again, until it is answered; ``make`` takes its number and this member's id.
+
+        Raises what the scheduler answers instead, or what ends this worker meanwhile.
+        """
+        number = next(self._numbers)
+        answers = self._answers[number] = queue.SimpleQueue()
+        message = make(number, self.member)
+        sent, began, told = 0.0, time.monotonic(), 0
+        try:
+            while True:
+                self.check()
+                now = time.monotonic()
+                if now - sent >= RETRY:
+                    sent = now
+                    self._send(message)
+                try:
+                    answer = answers.get(timeout=TICK)
+                except queue.Empty:
+                    if (now - began) // 10 > told:
+                        told += 1
+                        log.warning("waiting %.0f s for %s", now - began, waiting)
+                    continue
+                if isinstance(answer, Error):
+                    raise ERRORS.get(answer.code, Refused)(answer.text)
+                if isinstance(answer, kind):
+                    return answer
+        finally:
+            del self._answers[number]
+
+    def close(self, last: Message | None, timeout: float = 2.0) -> None:
+        """Send a last message and end the thread; never raises, never takes longer than ``timeout``."""
+        if last is not None and self._failure is None:
+            self._send(last)
+        self._outbox.put(None)
+        with contextlib.suppress(zmq.ZMQError):
+            self._ring.send(b"", zmq.NOBLOCK)
+        self._thread.join(timeout)
+        self._ring.close()
+
+    def _send(self, message: Message) -> None:
+        self._outbox.put(message)
+        with contextlib.suppress(zmq.ZMQError):
+            self._ring.send(b"", zmq.NOBLOCK)
+
+    # The thread's side
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self._bell, zmq.POLLIN)
+        try:
+            while self._turn(poller):
+                pass
+            self._dealer.setsockopt(zmq.LINGER, 500)
+        except PSError as error:
+            self._fail(error)
+        except Exception as error:  # a bug must not look like a silent scheduler
+            log.exception("the link to the scheduler broke")
+            self._fail(PSError(f"the link to the scheduler broke: {error!r}"))
+        finally:
+            self._dealer.close()
+            self._bell.close()
+
+    def _turn(self, poller: zmq.Poller) -> bool:
+        """Do one round; return whether there is another."""
+        now = time.monotonic()
+        membership = self._membership
+        membership.report = self._report()
+        for message in membership.tick(now):
+            self._out(message)
+        if notice := membership.silence_notice(now):
+            log.warning("%s", notice)
+        poller.poll(int(TICK * 1000))
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._bell.recv(zmq.NOBLOCK)
+        while not self._outbox.empty():
+            outgoing = self._outbox.get()
+            if outgoing is None:
+                return False
+            self._out(outgoing)
+        with contextlib.suppress(zmq.Again):
+            while True:
+                header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
+                self._take(decode(header))
+        return True
+
+    def _out(self, message: Message) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._dealer.send(encode(message), zmq.NOBLOCK)
+
+    def _take(self, message: Message) -> None:
+        answers = self._answers.get(getattr(message, "request", 0))
+        if answers is not None:
+            self._membership.heard(time.monotonic())
+            answers.put(message)
+            return
+        self._membership.receive(message, time.monotonic())
+        view = self.view
+        if view is not None and view.phase == "failed":
+            kind = ConnectTimeout if view.reason.startswith("waited") else ServerLost
+            raise kind(view.reason)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _fail(self, error: PSError) -> None:
+        self._failure = error
+        with self._changed:
+            self._changed.notify_all()

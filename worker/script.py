@@ -1,0 +1,33 @@
+"""run_script: a training script in this process, as a worker."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ps.config.process import ProcessConfig
+from ps.errors import UsageError
+
+
+def run_script(script: str, args: list[str], process: ProcessConfig, job: Mapping[str, Any] | None = None) -> int:
+    """Run a script as ``python script args`` would, with this process's settings in its environment.
+
+    Returns 0, or the code it exits with; its exceptions come through. UsageError when there is no such script.
+    """
+    if not Path(script).is_file():
+        raise UsageError(f"no script {script!r} here ({Path.cwd()})")
+    os.environ.update(process.to_env())
+    sys.argv = [script, *args]
+    sys.path.insert(0, str(Path(script).resolve().parent))
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import traceback
@@ -59,11 +57,6 @@ def run_command(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except SystemExit as leave:
         return _exit_status(leave)
-    except BrokenPipeError:
-        # Whoever read our output went away; Python would complain once more when it flushes at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except Exception:
         traceback.print_exc()
         return 1

@@ -42,7 +42,7 @@ def status(timeout: str, as_json: bool, watch: bool, **options: Any) -> int:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, 120)
+        console.width = max(console.width, 200)
     if not watch:
         console.print(view(fetch_status(address, seconds)))
         return 0

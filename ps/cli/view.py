@@ -63,7 +63,7 @@ def members(status: Status) -> Table:
     return table
 
 
-def _common(role: str, member: Status) -> list[str]:
+def _common(role: str, member: Status) -> list[RenderableType]:
     styles = {"live": "green", "dead": "red"}
     state = str(member.get("state", "?"))
     where = " ".join(str(member[key]) for key in ("host", "pid") if member.get(key) is not None)
@@ -73,8 +73,8 @@ def _common(role: str, member: Status) -> list[str]:
     style = styles.get(state.split(",")[0], "dim")
     return [
         f"{role} {member.get('rank')}",
-        f"[{style}]{state}[/]",
-        where,
+        Text(state, style),
+        Text(where),
         "" if seen is None else f"{seen:.1f} s",
         str(member.get("clock", "")),
     ]

@@ -44,7 +44,7 @@ class Screen:
 
     def show(self, table: RenderableType) -> None:
         """Print a table, as wide as it needs to be when nobody's window limits it."""
-        width = None if self._out.isatty() else 120
+        width = None if self._out.isatty() else 160
         console = Console(file=self._out, width=width, highlight=False)
         with console.capture() as capture:
             console.print(table)

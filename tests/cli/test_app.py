@@ -1,0 +1,144 @@
+"""Promises of psctl as a whole: help that helps, errors in one line, exit codes as documented."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ps
+import ps.server
+from ps import errors
+from ps.cli import main
+from ps.cli.app import psctl
+
+COMMANDS = ("run", "scheduler", "server", "worker", "status", "ping", "config")
+
+
+def test_the_commands_are_those_of_the_readme_in_this_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(sorted(psctl.commands)) == tuple(sorted(COMMANDS))
+    assert main(["--help"]) == 0
+    page = capsys.readouterr().out
+    positions = [page.index(f"\n  {name} ") for name in COMMANDS if name in page]
+    assert len(positions) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_page_shows_an_example_and_fits(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert f"psctl {command}" in page.split("Examples:")[1]
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def test_the_help_page_documents_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "--help"])
+    documented = capsys.readouterr().out.split("Exit codes:")[1]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    for code in {getattr(kind, "exit_code", 0) for kind in kinds} | {130, 143}:
+        assert f" {code}  " in documented
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert ps.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["run"], "Missing argument 'SCRIPT'. Try: psctl run --help"),
+        (["runn"], "No such command 'runn'"),
+        (["run", "gone.py"], "there is no script gone.py; the directory is "),
+        (["run", "."], "is a directory without a __main__.py"),
+        (["run", "--workrs", "3", "x.py"], "no such option: --workrs; did you mean --workers?"),
+        (["run", "-w", "0", "x.py"], "workers = '0' (flag --workers): must be a whole number, at least 1"),
+        (["run", "-w", "2", "--backup-workers", "2", "x.py"], "must be less than workers = 2"),
+        (["run", "--optimizer", "adm:lr=1", "x.py"], "optimizer = 'adm:lr=1' (flag --optimizer)"),
+        (["run", "--config", "gone.toml", "x.py"], "--config: there is no file gone.toml"),
+        (["worker", "--mode", "ssp", "x.py"], "--mode is a setting of the job: give it to psctl scheduler"),
+        (["worker", "gone.py"], "there is no script gone.py"),
+        (["status", "--timeout", "0"], "--timeout 0: must be a number of seconds greater than 0"),
+        (["ping", "http://x"], "'http://x' is no address; it looks like tcp://host:7070"),
+    ],
+)
+def test_what_cannot_be_meant_gets_one_line_and_exit_code_2(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.py").touch()
+    assert main(argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("psctl: error: ")
+    assert words in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "shown"),
+    [
+        (errors.ConnectTimeout("no reply\nfrom tcp://a:1"), 3, "psctl: error: no reply from tcp://a:1\n"),
+        (errors.LayoutMismatch("tensor w"), 7, "psctl: error: tensor w\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(9), 9, ""),
+        (SystemExit("enough"), 1, "enough\n"),
+        (SystemExit(None), 0, ""),
+    ],
+)
+def test_what_a_role_raises_becomes_its_exit_code(
+    raised: BaseException,
+    code: int,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def serve(*args: object, **kwargs: object) -> int:
+        raise raised
+
+    monkeypatch.setattr(ps.server, "serve", serve, raising=False)
+    assert main(["server"]) == code
+    assert capsys.readouterr().err.removeprefix("\n") == shown
+
+
+def test_what_nobody_expected_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve(*args: object, **kwargs: object) -> int:
+        raise ZeroDivisionError("what")
+
+    monkeypatch.setattr(ps.server, "serve", serve, raising=False)
+    assert main(["server"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_sigterm_is_143_and_the_previous_handler_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ps.server, "serve", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM), raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["server"]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_help_page_does_not_wait_for_numpy_or_zeromq() -> None:
+    program = (
+        "import sys; from ps.cli import main; main(['run', '--help'])\n"
+        "print([m for m in ('numpy', 'zmq', 'rich.live', 'sqlite3') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+
+
+def test_a_reader_that_goes_away_is_no_crash() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m ps.cli config --json | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode in (0, 1)
+    assert done.stderr == ""

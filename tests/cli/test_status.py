@@ -1,0 +1,136 @@
+"""Promises of psctl status and ping: all that matters is on the page, and JSON is the status itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ps.cli import main
+from ps.errors import ConnectTimeout
+from ps.protocol import query
+
+STATUS: dict[str, Any] = {
+    "job": {"mode": "ssp", "workers": 2},
+    "epoch": 3,
+    "phase": "running",
+    "reason": "",
+    "uptime_s": 61.5,
+    "scheduler": {"address": "tcp://10.0.0.1:7070", "rejected": {"bad header": 3}},
+    "servers": [
+        {
+            "id": 1,
+            "rank": 0,
+            "addresses": ["tcp://10.0.0.1:1"],
+            "state": "live",
+            "last_seen_s": 0.3,
+            "pid": 17,
+            "host": "a",
+            "clock": 12,
+            "bytes": 4000,
+            "rejected": {},
+            "waiting": [{"clock": 417, "for": [3], "seconds": 12.1}],
+        }
+    ],
+    "workers": [
+        {
+            "id": 2,
+            "rank": 0,
+            "state": "live",
+            "last_seen_s": 0.1,
+            "pid": 18,
+            "host": "[bold]b",
+            "clock": 417,
+            "lag": 5,
+            "samples_per_s": 1234.0,
+            "loss": 0.25,
+            "bytes_up": 1000,
+            "bytes_down": 2_000_000,
+            "wait_s": 3.0,
+            "waiting_for": [3],
+            "waiting_s": 12.1,
+        },
+        {"id": 3, "rank": 3, "state": "dead", "loss": None},
+    ],
+    "deaths": [{"role": "worker", "rank": 3, "why": "no heartbeat for 10 s", "clock": 417}],
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+
+    def fetch_status(address: str, timeout: float) -> dict[str, Any]:
+        found.append(address)
+        return STATUS
+
+    def ping(address: str, timeout: float) -> dict[str, Any]:
+        found.append(address)
+        return {"role": "server", "version": 1, "ms": 0.314, "rank": 2}
+
+    monkeypatch.setattr(query, "fetch_status", fetch_status)
+    monkeypatch.setattr(query, "ping", ping)
+    return found
+
+
+def test_the_page_shows_members_clocks_lag_and_who_waits_for_whom(
+    asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--scheduler", "10.0.0.1"]) == 0
+    page = capsys.readouterr().out
+    assert asked == ["tcp://10.0.0.1:7070"]
+    assert "ssp: running · epoch 3 · up 62 s" in page
+    assert "rejected 3 × bad header" in page
+    assert "worker 0 has waited 12 s for worker 3, clock 417" in page
+    assert "worker 3 died: no heartbeat for 10 s, at clock 417" in page
+    [row] = [line for line in page.splitlines() if line.strip().startswith("worker 0  ")]
+    for word in ("live", "[bold]b 18", "417", " 5 ", "1,234", "0.25", "1.0 kB", "2.0 MB", "worker 3 (12.1 s)"):
+        assert word in row
+
+
+def test_json_is_the_status_itself(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == STATUS
+    assert asked == ["tcp://127.0.0.1:7070"]
+
+
+def test_an_empty_status_is_shown_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {})
+    assert main(["status"]) == 0
+
+
+def test_watching_goes_on_until_it_is_interrupted(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sleep(seconds: float) -> None:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ps.cli.status.time.sleep", sleep)
+    assert main(["status", "--watch", "--json"]) == 130
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    asked.clear()
+    assert main(["status", "--watch"]) == 130
+    assert len(asked) == 3
+
+
+def test_ping_says_who_answered_and_how_fast(
+    asked: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["ping", "10.0.0.2:80"]) == 0
+    assert capsys.readouterr().out == ("server 2 at tcp://10.0.0.2:80 answered in 0.31 ms (protocol 1)\n")
+    monkeypatch.setenv("PS_SCHEDULER", "b")
+    assert main(["ping", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["address"] == "tcp://b:7070"
+
+
+def test_nobody_there_is_exit_code_3_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ping(address: str, timeout: float) -> dict[str, Any]:
+        raise ConnectTimeout(f"no reply from {address} after {timeout:g} s")
+
+    monkeypatch.setattr(query, "ping", ping)
+    assert main(["ping", "a:1", "--timeout", "0.1"]) == 3
+    assert capsys.readouterr().err == "psctl: error: no reply from tcp://a:1 after 0.1 s\n"

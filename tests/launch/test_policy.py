@@ -1,0 +1,88 @@
+"""Promises of ps.launch.policy: which end decides what, whatever the order in which ends are noticed."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ps.launch.policy import Exit, Policy, Say, Stop, describe, exit_status
+
+exits = st.builds(Exit, st.just("worker"), st.integers(0, 3), st.sampled_from([0, 1, 3, 4, 8, -9]))
+
+
+def stops(actions: list[Say | Stop]) -> bool:
+    return any(isinstance(action, Stop) for action in actions)
+
+
+def test_the_run_ends_when_the_last_worker_does() -> None:
+    policy = Policy(2, started=True)
+    assert policy.on_exits([Exit("worker", 1, 0)]) == []
+    assert policy.on_exits([Exit("worker", 0, 0)]) == [Stop()]
+    assert policy.status == 0
+
+
+@given(st.lists(exits, unique_by=lambda exit: exit.rank, min_size=4, max_size=4))
+def test_workers_end_the_run_only_together_and_the_first_failure_is_its_status(ends: list[Exit]) -> None:
+    policy = Policy(4, started=True)
+    actions = [policy.on_exits([end]) for end in ends]
+    assert [stops(each) for each in actions] == [False, False, False, True]
+    first = next((end.code for end in ends if end.code), 0)
+    assert policy.status == exit_status(first)
+
+
+@given(st.permutations([Exit("worker", 0, 4), Exit("worker", 1, 4), Exit("server", 0, -9)]))
+def test_of_ends_noticed_together_the_servers_is_the_cause(ends: list[Exit]) -> None:
+    policy = Policy(4, started=True)
+    assert stops(policy.on_exits(ends))
+    assert policy.first == Exit("server", 0, -9)
+    assert policy.status == 137
+
+
+def test_a_server_that_ends_after_the_workers_which_lost_it_is_still_the_cause() -> None:
+    policy = Policy(1, started=True)
+    assert stops(policy.on_exits([Exit("worker", 0, 4)]))
+    assert policy.blames_another
+    policy.on_exits([Exit("server", 1, 1)])
+    assert policy.first == Exit("server", 1, 1)
+    assert not policy.blames_another
+
+
+def test_a_server_or_scheduler_that_ends_well_is_nobodys_problem() -> None:
+    policy = Policy(1, started=True)
+    assert policy.on_exits([Exit("server", 0, 0), Exit("scheduler", 0, 0)]) == []
+    assert policy.status == 0
+
+
+def test_a_dead_scheduler_does_not_end_the_run_but_its_status() -> None:
+    policy = Policy(1, restart="psctl scheduler", started=True)
+    [say] = policy.on_exits([Exit("scheduler", 0, 1)])
+    assert isinstance(say, Say)
+    assert say.text.endswith("To bring it back: psctl scheduler")
+    assert stops(policy.on_exits([Exit("worker", 0, 0)]))
+    assert policy.status == 1
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_a_scheduler_that_ends_before_it_is_ready_ends_the_run(code: int) -> None:
+    policy = Policy(1)
+    assert stops(policy.on_exits([Exit("scheduler", 0, code)]))
+    assert policy.status == (code or 1)
+
+
+def test_a_signal_decides_the_status_and_a_second_one_the_manner() -> None:
+    policy = Policy(1, started=True)
+    assert policy.on_signal(signal.SIGINT)[-1] == Stop()
+    assert policy.on_signal(signal.SIGINT) == [Stop(now=True)]
+    policy.on_exits([Exit("worker", 0, -15)])
+    assert policy.first is None
+    assert policy.status == 130
+
+
+def test_exit_codes_are_said_in_words() -> None:
+    assert describe(-9) == "killed by SIGKILL"
+    assert describe(-99) == "killed by signal 99"
+    assert describe(1) == "exit code 1"
+    assert describe(7) == "exit code 7: the scheduler or a server said no"

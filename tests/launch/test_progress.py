@@ -1,0 +1,68 @@
+"""Promises of the progress line: readable, and harmless when the scheduler does not answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from ps.launch.progress import Poller, describe_status, waiting_lines
+from ps.launch.screen import Screen
+
+STATUS: dict[str, Any] = {
+    "phase": "running",
+    "workers": [
+        {"rank": 0, "state": "live", "clock": 417, "samples_per_s": 600.0, "loss": 0.5},
+        {
+            "rank": 1,
+            "state": "live",
+            "clock": 417,
+            "samples_per_s": 700.0,
+            "loss": 0.3,
+            "waiting_for": [3],
+            "waiting_s": 12.1,
+        },
+        {"rank": 2, "state": "dead", "clock": 900, "loss": 9.0},
+    ],
+    "servers": [{"rank": 0, "waiting": [{"clock": 417, "for": [3, 4], "seconds": 2.2}]}],
+}
+
+
+def test_a_status_in_one_line() -> None:
+    assert describe_status(STATUS) == (
+        "running · clock 417 · 2 workers · 1,300 samples/s · loss 0.4"
+        " · worker 1 has waited 12 s for worker 3, clock 417"
+    )
+    assert describe_status({}) == "?"
+
+
+def test_the_longest_wait_comes_first_and_short_ones_not_at_all() -> None:
+    assert waiting_lines(STATUS)[1] == "server 0 has waited 2 s for workers 3, 4, clock 417"
+    assert len(waiting_lines(STATUS, longer_than=5.0)) == 1
+
+
+def test_a_scheduler_that_does_not_answer_is_asked_again() -> None:
+    shown = threading.Event()
+    answers = iter([None, {"workers": [{"state": "live", "clock": None}]}, None])
+
+    def fetch(address: str, timeout: float) -> Mapping[str, Any]:
+        answer = next(answers, STATUS)
+        if answer is None:
+            raise OSError("gone")
+        return answer
+
+    poller = Poller(fetch, "tcp://a:1", lambda text: shown.set(), interval=0.001)
+    assert shown.wait(5.0)
+    assert poller.stop(5.0)["workers"]
+
+
+def test_without_a_terminal_there_is_no_progress_line_and_no_colour() -> None:
+    out, err = StringIO(), StringIO()
+    screen = Screen(out, err)
+    screen.progress("running")
+    screen.line("worker 0", False, "hello")
+    screen.say("two\nlines")
+    screen.close()
+    assert out.getvalue() == "worker 0 | hello\n"
+    assert err.getvalue() == "psctl | two\npsctl | lines\n"

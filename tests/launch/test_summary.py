@@ -1,0 +1,105 @@
+"""Promises of ps.launch.summary: a run's record is whole, plain JSON, and forgiving about what it reads."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ps.launch.policy import Exit
+from ps.launch.summary import Ends, fold, summarize, write_summary
+from ps.launch.table import format_bytes, summary_table
+
+
+def line(rank: int, clock: int, t: float, **more: object) -> str:
+    step = {"t": t, "rank": rank, "clock": clock, "loss": 1 / clock, "samples": 10, "samples_per_s": 10.0}
+    return json.dumps({**step, "bytes_up": 4, "bytes_down": 6, "wait_s": 0.5, "staleness": clock % 3, **more})
+
+
+def test_steps_are_added_up_per_worker_and_in_all() -> None:
+    records = fold([line(rank, clock, 100.0 + clock) for clock in range(1, 5) for rank in (1, 0)])
+    summary = summarize(records, Ends(0, 12.3456), {"mode": "ssp", "servers": 1, "workers": 2})
+    assert [row["rank"] for row in summary["per_worker"]] == [0, 1]
+    assert summary["per_worker"][0] == {
+        "rank": 0,
+        "steps": 4,
+        "clock": 4,
+        "samples": 40,
+        "samples_per_s": 10.0,
+        "bytes_up": 16,
+        "bytes_down": 24,
+        "wait_s": 2.0,
+        "max_staleness": 2,
+        "loss": 0.25,
+    }
+    assert (summary["steps"], summary["total_steps"], summary["clock"]) == (4, 8, 4)
+    assert (summary["samples"], summary["samples_per_s"], summary["train_s"]) == (80, 20.0, 4.0)
+    assert (summary["bytes_up"], summary["bytes_down"], summary["max_staleness"]) == (32, 48, 2)
+    assert (summary["mode"], summary["wall_s"], summary["exit_status"]) == ("ssp", 12.346, 0)
+
+
+@given(st.integers(0, 200))
+def test_a_torn_last_line_is_passed_over(cut: int) -> None:
+    whole, torn = line(0, 1, 1.0), line(0, 2, 2.0)
+    records = fold([whole + "\n", torn[: min(cut, len(torn) - 1)]])
+    assert [record.steps for record in records] == [1]
+
+
+@given(st.lists(st.text() | st.sampled_from(["[]", "3", '{"rank": "a"}', '{"rank": 0, "t": "x"}'])))
+def test_lines_that_hold_no_step_do_no_harm(lines: list[str]) -> None:
+    json.dumps(summarize(fold(lines), Ends(0, 1.0), {}), allow_nan=False)
+
+
+def test_what_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
+    text = '{"rank": 0, "t": 1.0, "loss": NaN, "samples_per_s": Infinity, "samples": 1}'
+    summary = summarize(fold([text]), Ends(0, 1.0), {"mode": "sync"})
+    write_summary(summary, tmp_path / "summary.json")
+    assert json.loads((tmp_path / "summary.json").read_text())["per_worker"][0]["loss"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="JSON"):
+        write_summary({"x": float("nan")}, path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_deaths_are_those_the_scheduler_saw_and_those_the_launcher_did() -> None:
+    first = Exit("worker", 1, -9)
+    ends = Ends(137, 1.0, first, [first, Exit("worker", 0, 0), Exit("server", 0, 143)], frozenset({"server 0"}))
+    summary = summarize(fold([line(1, 3, 1.0)]), ends, {}, [{"role": "worker", "rank": 5, "why": "silent"}])
+    assert summary["deaths"] == [
+        {"role": "worker", "rank": 5, "why": "silent"},
+        {"role": "worker", "rank": 1, "why": "killed by SIGKILL", "clock": 3},
+    ]
+    assert summary["failed_first"] == {"process": "worker 1", "why": "killed by SIGKILL"}
+    assert [p["outcome"] for p in summary["processes"]] == ["killed by SIGKILL", "done", "stopped"]
+
+
+def test_the_table_has_a_row_for_every_worker_also_for_one_without_a_step() -> None:
+    ends = Ends(1, 2.0, None, [Exit("worker", 0, 0), Exit("worker", 1, 1)])
+    summary = summarize(fold([line(0, 1, 1.0), line(7, 1, 1.0)]), ends, {"mode": "async"})
+    out = StringIO()
+    Console(file=out, width=120).print(summary_table(summary))
+    rows = [row.split() for row in out.getvalue().splitlines() if row.strip()]
+    assert "async ended with exit status 1 after 2.0 s" in out.getvalue()
+    assert [row[0] for row in rows if row[0] in ("0", "1", "7", "all")] == ["0", "1", "7", "all"]
+    assert "joined from elsewhere" in out.getvalue()
+
+
+def test_bytes_are_shown_for_people() -> None:
+    assert [format_bytes(n) for n in (0, 999, 1000, 3_400_000, 5e12)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "3.4 MB",
+        "5.0 TB",
+    ]

@@ -82,8 +82,9 @@ class Shard:
             self._job = JobConfig(**view.job)
             self._mode = build(self._job)
         for member, peer in workers.items():
-            if member not in self.seats:
-                self.seats[member] = Seat(member, peer.rank, 0 if peer.initial else None)
+            seat = self.seats.setdefault(member, Seat(member, peer.rank, None))
+            if seat.fresh and peer.initial:  # it was there from the beginning, and counts from the first clock
+                seat.start = 0
         for member in [member for member in self.seats if member not in workers]:
             del self.seats[member]
             for chunk in self.chunks.values():

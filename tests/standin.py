@@ -51,7 +51,7 @@ class StrictArray:
     def __iter__(self) -> Iterator[StrictArray]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, key: Any) -> StrictArray:
+    def __getitem__(self, key: Any) -> Any:
         return _wrap(self._host[_unwrap(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:

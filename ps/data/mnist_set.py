@@ -72,9 +72,7 @@ def _read_npz(path: Path) -> list[NDArray[np.uint8]]:
     for key, part in zip(_KEYS, parts, strict=True):
         ndim = 3 if key.startswith("x") else 1
         if part.ndim != ndim or not np.issubdtype(part.dtype, np.integer):
-            raise DataError(
-                f"{path}: {key} is {part.dtype}{part.shape}; expected whole numbers, {ndim} dimension(s)"
-            )
+            raise DataError(f"{path}: {key} is {part.dtype}{part.shape}; expected whole numbers, {ndim} dimension(s)")
         if part.size and (part.min() < 0 or part.max() > 255):
             raise DataError(f"{path}: {key} has values from {part.min()} to {part.max()}; expected 0 to 255")
     return parts

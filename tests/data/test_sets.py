@@ -102,9 +102,7 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
 def test_nothing_found_says_what_was_looked_for_and_how_to_name_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(
-        DataError, match=r"mnist\.npz and no train-images-idx3-ubyte.*--data DIR.*PS_DATA"
-    ) as caught:
+    with pytest.raises(DataError, match=r"mnist\.npz and no train-images-idx3-ubyte.*--data DIR.*PS_DATA") as caught:
         mnist(tmp_path)
     assert str(tmp_path / "MNIST/raw") in str(caught.value)
     monkeypatch.delenv("PS_DATA", raising=False)

@@ -33,5 +33,7 @@ class Dataset:
         return f"Dataset(x={self.x.dtype}{tuple(self.x.shape)}, y={self.y.dtype}{tuple(self.y.shape)})"
 
     def take(self, n: int) -> Dataset:
-        """Return the first ``n`` examples (all, if there are fewer) without copying them."""
+        """Return the first ``n`` examples (all, if there are fewer) without copying them; DataError below 1."""
+        if n < 1:
+            raise DataError(f"the first {n} examples: expected 1 or more")
         return Dataset(self.x[:n], self.y[:n])

@@ -33,7 +33,8 @@ def main() -> None:
         model, fresh = cnn, cnn.init()
 
     train, test = mnist(args.data)
-    train = train.take(args.limit or len(train))
+    if args.limit is not None:
+        train = train.take(args.limit)
     with ps.connect(optimizer="momentum:lr=0.05") as kv:
         params = kv.init(fresh)
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):

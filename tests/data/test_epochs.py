@@ -146,5 +146,7 @@ def test_a_dataset_unpacks_counts_and_shortens() -> None:
     assert (len(data), x.shape, len(y)) == (5, (5, 2), 5)
     assert len(data.take(3)) == 3 and len(data.take(9)) == 5
     assert repr(data) == "Dataset(x=float32(5, 2), y=int64(5,))"
+    with pytest.raises(DataError, match="the first 0 examples"):
+        data.take(0)
     with pytest.raises(DataError, match="5 examples, but 4 labels"):
         Dataset(np.zeros(5), np.zeros(4))

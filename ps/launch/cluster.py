@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import rundir
 from ps.launch.child import Child
-from ps.launch.lifeline import RUNTIME_PREFIX, VARIABLE
+from ps.launch.lifeline import VARIABLE
 from ps.launch.output import Output
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Policy, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, Poller, Status
+from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, summarize, write_summary
 from ps.launch.table import summary_table
 
-GRACE = 2.5
-"""Seconds that processes have to tidy up before they are killed."""
+GRACE = 1.5
+"""Seconds that workers, and after them servers and scheduler, have to tidy up before they are killed."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK = 0.03
-_LONGEST_RUNTIME_DIR = 60  # a Unix socket's path may have 107 bytes
 
 
 def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> int:
     """Run the plan to its end and return its exit status. Leaves no process and no temporary file behind."""
     run_dir = rundir.prepare(plan.process.run_dir) if plan.process.run_dir else None
     received: list[int] = []
-    with _signals_into(received), _runtime_directory(plan.process.runtime_dir) as directory:
+    with signals_into(received), runtime_directory(plan.process.runtime_dir) as directory:
         cluster = _Cluster(plan, environ, screen, fetch, directory, run_dir, received)
         return cluster.run()
 
@@ -82,8 +78,8 @@ class _Cluster:
                 self._end_all()
                 os.close(self._lifeline)
                 os.close(keep)
-                self._output.close(1.0)
-                status = self._poller.stop(0.5) if self._poller else {}
+                self._output.close(0.5)
+                status = self._poller.stop(0.3) if self._poller else {}
                 self._screen.close()
         except ConnectTimeout:
             self._say_tail(self._children[0])
@@ -183,20 +179,23 @@ class _Cluster:
         return any(isinstance(action, Stop) for action in actions)
 
     def _end_all(self) -> None:
-        """End what still runs: in order, with a bound, then by force."""
+        """End what still runs: workers first, so that there is somebody left to whom they can say goodbye."""
         self._policy.stopping = True
         if self._poller:
             self._poller.cancel()
-        running = [child for child in self._children if child.poll() is None]
+        self._end([child for child in self._children if child.role == "worker"])
+        self._end([child for child in self._children if child.role != "worker"])
+
+    def _end(self, children: list[Child]) -> None:
+        """End these processes: in order, with a bound, then by force."""
+        running = [child for child in children if child.poll() is None]
         self._stopped |= {child.name for child in running}
         for child in running:
             child.send(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and not self._kill_now:
-            running = [child for child in running if child.poll() is None]
-            if not running:
-                break
+        while running and time.monotonic() < deadline and not self._kill_now:
             self._tick()
+            running = [child for child in running if child.poll() is None]
             time.sleep(_TICK)
         for child in running:
             child.send(signal.SIGKILL)
@@ -251,30 +250,3 @@ def _cores() -> int:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-@contextlib.contextmanager
-def _signals_into(received: list[int]) -> Iterator[None]:
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    for signum in SIGNALS:
-        signal.signal(signum, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def _runtime_directory(parent: str | None) -> Iterator[Path]:
-    parent = parent or tempfile.gettempdir()
-    if len(parent) > _LONGEST_RUNTIME_DIR:
-        parent = "/tmp"
-    try:
-        path = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir=parent))
-    except OSError as error:
-        raise PSError(f"cannot make a directory for sockets in {parent}: {error.strerror}") from None
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

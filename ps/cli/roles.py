@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -12,7 +14,7 @@ from ps.cli.help import HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.ready import announcer, watch_launcher
 from ps.config import SCHEDULER_PORT, ProcessConfig
-from ps.errors import UsageError
+from ps.errors import PSError, UsageError
 
 SCRIPT_SETTINGS = {"allow_interspersed_args": False}
 
@@ -80,7 +82,20 @@ def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
 
     check_script(script)
     watch_launcher()
-    return run_script(script, list(args), _member(options), {})
+    try:
+        return run_script(script, list(args), _member(options), {})
+    except PSError:
+        raise
+    except Exception as error:
+        traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
+        return PSError.exit_code
+
+
+def _from_script(trace: TracebackType | None, script: str) -> TracebackType | None:
+    """Return a traceback without the frames above the script: how it was started is not its author's concern."""
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    return trace
 
 
 def _member(options: dict[str, Any]) -> ProcessConfig:

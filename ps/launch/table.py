@@ -23,7 +23,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     rows = {row["rank"]: row for row in summary["per_worker"]}
     for rank in summary["members"]["workers"]:
         row = rows.get(rank, {"steps": 0})
-        table.add_row(str(rank), *_cells(row), outcomes.get(rank, "joined from elsewhere"))
+        table.add_row(str(rank), *_cells(row), outcomes.get(rank, "joined from elsewhere").split(":")[0])
     table.add_section()
     totals = {**summary, "steps": summary["total_steps"]}
     table.add_row("all", *_cells(totals), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,3 +128,18 @@ def test_run_hands_on_what_was_set_and_how_many(calls: list[tuple[Any, ...]]) ->
     assert plan.job == {"servers": 2, "workers": 3, "optimizer": "adam"}
     assert plan.process == ProcessConfig(device="cpu", run_dir="r")
     assert plan.toml == str(Path("paramserver.toml").resolve())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("def f():\n    1 / 0\nf()\n", "line 2, in f"), ("def f(:\n", "SyntaxError")],
+)
+def test_a_script_that_raises_is_shown_without_what_started_it(text: str, words: str) -> None:
+    Path("boom.py").write_text(text)
+    program = [sys.executable, "-m", "ps.cli", "worker", "boom.py"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "boom.py" in done.stderr
+    assert "click" not in done.stderr
+    assert "runpy" not in done.stderr

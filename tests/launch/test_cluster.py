@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 Start = Callable[..., Any]
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
 SLEEP = "rendezvous(4)\ntime.sleep(60)"
 

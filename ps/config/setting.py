@@ -104,9 +104,7 @@ def setting(
     ``fallbacks`` the variables of other launchers that are read when its own is not set.
     """
     row = {"help": help, "choices": choices, "kind": kind, "low": low, "high": high, "above": above}
-    return dataclasses.field(
-        default=default, metadata={**row, "short": short, "roles": roles, "fallbacks": fallbacks}
-    )
+    return dataclasses.field(default=default, metadata={**row, "short": short, "roles": roles, "fallbacks": fallbacks})
 
 
 _tables: dict[type, Mapping[str, Setting]] = {}
@@ -157,7 +155,5 @@ def env_of(cls: type, values: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment variables that give these values; those that are None are left out."""
     table = settings_of(cls)
     return {
-        row.env: row.show(values[name])
-        for name, row in table.items()
-        if name in values and values[name] is not None
+        row.env: row.show(values[name]) for name, row in table.items() if name in values and values[name] is not None
     }

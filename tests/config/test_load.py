@@ -74,9 +74,7 @@ def test_defaults_are_allowed_values_and_survive_a_round_trip() -> None:
     assert job.config == JobConfig()
     assert set(job.sources.values()) == {"default"}
     assert JobConfig.from_dict(job.config.to_dict()) == job.config
-    assert process_from_env(ProcessConfig(rank=3, device="cuda:1").to_env()) == ProcessConfig(
-        rank=3, device="cuda:1"
-    )
+    assert process_from_env(ProcessConfig(rank=3, device="cuda:1").to_env()) == ProcessConfig(rank=3, device="cuda:1")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import zmq
 
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConnectTimeout, PeerLost
+from ps.memory import keep_freed_memory
 from ps.protocol.codec import decode, encode
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
@@ -151,4 +152,5 @@ def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda addre
 
     Raises AddressInUse, ConnectTimeout, Refused, or PeerLost when the job fails.
     """
+    keep_freed_memory()
     return Server(process).run(ready)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ps import xp
 from ps.config import explicit_job, find_toml, job_from, process_from_env
+from ps.memory import keep_freed_memory
 from ps.worker.cluster import ClusterStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
@@ -26,6 +27,7 @@ def connect(**defaults: Any) -> KV:
     Refused when the scheduler says no.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    keep_freed_memory()
     toml = find_toml(os.environ)
     process = process_from_env(os.environ, toml)
     device = xp.device(process.device, process.local_rank or 0)

@@ -1,0 +1,27 @@
+# One image for every role: docker run IMAGE scheduler | server | worker SCRIPT | run -s 2 -w 4 SCRIPT.
+# With wheels in wheels/ nothing is fetched from an index; with BASE a local image, nothing is fetched at all.
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
+ARG EXTRAS=examples
+ARG PACKAGES=
+WORKDIR /deps
+COPY pyproject.toml wheels* ./
+# The dependencies first, with an empty package: an edit of the sources leaves this layer as it is.
+RUN python3 -m venv /opt/ps \
+    && if ls ./*.whl >/dev/null 2>&1; then printf '[global]\nno-index = true\nfind-links = /deps\n' >/opt/ps/pip.conf; fi \
+    && mkdir ps && touch ps/__init__.py \
+    && /opt/ps/bin/pip install --no-cache-dir --disable-pip-version-check ".[${EXTRAS}]" ${PACKAGES}
+WORKDIR /src
+COPY . .
+RUN /opt/ps/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --force-reinstall . \
+    && rm -f /opt/ps/pip.conf
+
+FROM ${BASE}
+RUN useradd --uid 10001 --create-home ps && install -d -o ps -g ps /state /runs
+COPY --from=build /opt/ps /opt/ps
+COPY scripts/examples /scripts
+ENV PATH=/opt/ps/bin:$PATH PYTHONUNBUFFERED=1
+USER ps
+WORKDIR /scripts
+ENTRYPOINT ["psctl"]

@@ -6,61 +6,43 @@ not hold together raises BadMessage (or VersionMismatch) and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
 from dataclasses import fields
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import msgpack
 
 from ps.errors import BadMessage, VersionMismatch
 from ps.protocol import messages
+from ps.protocol.fields import MAX_NESTED, check_of, reader_of
 from ps.protocol.messages import TYPES, Message
 
 VERSION = 1
 MAGIC = b"PS"
 MAX_HEADER = 4 << 20
-"""Bytes of a header, at most: a layout of 20,000 tensors fits."""
+"""Bytes of the header of a ``large`` message, at most: a layout of 20,000 tensors fits."""
+MAX_SMALL_HEADER = 256 << 10
+"""Bytes of any other header, at most."""
 MAX_FRAME = 64 << 20
 """Bytes of a tensor frame, at most."""
-
-Check = Callable[[Any], bool]
-
-
-def _checker(kind: Any) -> Check:
-    """Return a test for one declared field type."""
-    origin, args = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return lambda value: True
-    if kind is float:
-        return lambda value: type(value) is float or type(value) is int
-    if kind in (int, str, bool):
-        return lambda value: type(value) is kind
-    if origin is dict:
-        return lambda value: type(value) is dict and all(type(key) is str for key in value)
-    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        each = _checker(args[0])
-        return lambda value: type(value) is tuple and all(map(each, value))
-    if origin is tuple:
-        checks = tuple(map(_checker, args))
-        return lambda value: (
-            type(value) is tuple
-            and len(value) == len(checks)
-            and all(check(item) for check, item in zip(checks, value, strict=True))
-        )
-    raise TypeError(f"messages cannot have fields of type {kind}")
+SHORT = 512
+"""Bytes of a header that msgpack may read in one go: whatever sizes it declares, they cannot add up to much."""
 
 
 class _Shape:
-    """How one message type is written: its prefix, its fields' names and their checks."""
+    """How one message type is written: its prefix, its fields' names, their checks and readers."""
 
-    __slots__ = ("checks", "make", "names", "prefix")
+    __slots__ = ("checks", "limit", "make", "name", "names", "prefix", "readers")
 
     def __init__(self, number: int, cls: type[Message]) -> None:
         hints = get_type_hints(cls, vars(messages))
         self.make = cls
+        self.name = cls.__name__
+        self.limit = MAX_HEADER if cls.large else MAX_SMALL_HEADER
         self.prefix = MAGIC + bytes((VERSION, number))
         self.names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]
-        self.checks = tuple(_checker(hints[name]) for name in self.names)
+        self.checks = tuple(check_of(hints[name]) for name in self.names)
+        self.readers = tuple(reader_of(hints[name]) for name in self.names)
 
 
 _BY_NUMBER = {number: _Shape(number, cls) for number, cls in TYPES.items()}
@@ -74,13 +56,24 @@ _declared = {
 if _declared != set(_BY_TYPE) or len(_BY_TYPE) != len(TYPES):
     raise TypeError(f"messages without a number, or with two: {_declared ^ set(_BY_TYPE)}")
 
-_pack = msgpack.Packer(use_bin_type=True).pack
+
+class _Packers(threading.local):
+    """One packer for each thread: a packer keeps its buffer between calls."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(use_bin_type=True).pack
+
+
+_packers = _Packers()
 
 
 def encode(message: Message) -> bytes:
-    """Return the header bytes of a message."""
+    """Return the header bytes of a message. Raises BadMessage when nobody would read so long a header."""
     shape = _BY_TYPE[type(message)]
-    return shape.prefix + _pack([getattr(message, name) for name in shape.names])  # type: ignore[no-any-return]
+    header: bytes = shape.prefix + _packers.pack([getattr(message, name) for name in shape.names])
+    if len(header) > shape.limit:
+        raise _too_long(shape, len(header))
+    return header
 
 
 def decode(header: bytes) -> Any:
@@ -92,24 +85,47 @@ def decode(header: bytes) -> Any:
     size = len(header)
     if size < 5 or header[:2] != MAGIC:
         raise BadMessage("not a message of this protocol: it does not begin with 'PS'")
-    if size > MAX_HEADER:
-        raise BadMessage(f"header of {size} bytes; the limit is {MAX_HEADER}")
     version, number = header[2], header[3]
     if version != VERSION and number != 0:
         raise VersionMismatch(f"the peer speaks protocol version {version}, this process version {VERSION}")
     shape = _BY_NUMBER.get(number)
     if shape is None:
         raise BadMessage(f"unknown message type {number}")
+    if size > shape.limit:
+        raise _too_long(shape, size)
     try:
-        values = msgpack.unpackb(memoryview(header)[4:], use_list=False, raw=False, strict_map_key=True)
+        values = _read(header) if size <= SHORT else _read_long(shape, header[4:])
+    except BadMessage as error:
+        raise BadMessage(f"{shape.name}: {error}") from None
     except Exception as error:  # msgpack raises ValueError, its own types, and UnicodeDecodeError
-        raise BadMessage(f"{shape.make.__name__}: malformed msgpack ({type(error).__name__})") from None
+        raise BadMessage(f"{shape.name}: malformed msgpack ({type(error).__name__})") from None
     if type(values) is not tuple or len(values) != len(shape.names):
-        raise BadMessage(f"{shape.make.__name__}: expected {len(shape.names)} fields")
+        raise BadMessage(f"{shape.name}: expected {len(shape.names)} fields")
     for name, check, value in zip(shape.names, shape.checks, values, strict=True):
         if not check(value):
-            raise BadMessage(f"{shape.make.__name__}.{name}: {type(value).__name__} is not what it holds")
+            raise BadMessage(f"{shape.name}.{name}: {type(value).__name__} is not what it holds")
     return shape.make(*values)
+
+
+def _read(header: bytes) -> Any:
+    return msgpack.unpackb(memoryview(header)[4:], use_list=False, raw=False, strict_map_key=True)
+
+
+def _read_long(shape: _Shape, body: bytes) -> Any:
+    unpacker = msgpack.Unpacker(
+        use_list=False, raw=False, strict_map_key=True, max_buffer_size=len(body), max_array_len=MAX_NESTED
+    )
+    unpacker.feed(body)
+    if unpacker.read_array_header() != len(shape.names):
+        return None
+    values = tuple([read(unpacker, body) for read in shape.readers])
+    if unpacker.tell() != len(body):
+        raise BadMessage("malformed header: more bytes than fields")
+    return values
+
+
+def _too_long(shape: _Shape, size: int) -> BadMessage:
+    return BadMessage(f"{shape.name}: a header of {size} bytes; the limit is {shape.limit}")
 
 
 def error_code(error: Exception) -> str:

@@ -14,10 +14,14 @@ Packed = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 class Message:
-    """Base of all messages; ``payload`` says whether one raw tensor frame follows the header."""
+    """Base of all messages; ``payload`` says whether one raw tensor frame follows the header.
+
+    ``large`` messages hold a layout or all members and may have a long header.
+    """
 
     __slots__ = ()
     payload: ClassVar[bool] = False
+    large: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         shown = ((field.name, repr(getattr(self, field.name))) for field in fields(self))  # type: ignore[arg-type]
@@ -66,6 +70,7 @@ class Welcome(Message):
 class View(Message):
     """Who is in the job from ``epoch`` on. ``members``: (id, role, rank, initial, place, addresses)."""
 
+    large = True
     epoch: int
     phase: str
     reason: str
@@ -102,6 +107,7 @@ class Leave(Message):
 class InitRequest(Message):
     """A worker has a model of this layout and asks whether its values or another's count."""
 
+    large = True
     request: int
     member: int
     layout: Packed
@@ -151,6 +157,7 @@ class StatusRequest(Message):
 class Status(Message):
     """The job as a dict; its keys are in the README under ``psctl status --json``."""
 
+    large = True
     request: int
     status: dict[str, Any]
 
@@ -231,6 +238,7 @@ class Retire(Message):
 class Init(Message):
     """The seeding worker announces the layout and how it is cut; its values follow as InitChunks."""
 
+    large = True
     request: int
     member: int
     servers: int

@@ -18,7 +18,8 @@ from ps.protocol.transport import Socket
 class Inbox:
     """A ROUTER socket that yields (origin, message, payload) and keeps garbage to itself.
 
-    ``rejected`` counts dropped messages by reason. Pings are answered here.
+    ``rejected`` counts by reason what was dropped here, and by code every Error that was sent. Pings are answered
+    here. An Error is never answered, so that two listeners cannot keep each other busy.
     """
 
     def __init__(self, sock: Socket, role: str, rank: int) -> None:
@@ -42,6 +43,9 @@ class Inbox:
             except ProtocolError as error:
                 self.reject(origin, 0, error)
                 continue
+            if isinstance(message, Error):
+                self.rejected["error"] += 1
+                continue
             if isinstance(message, Ping):
                 self.send(origin, Pong(message.request, self.role, self.rank))
                 continue
@@ -63,18 +67,25 @@ class Inbox:
     def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
         """Count a bad message and tell its sender why, if it still listens."""
         self.rejected[_reason(error)] += 1
-        self.send(origin, Error(request, error_code(error), str(error)))
+        self._send(origin, Error(request, error_code(error), str(error)))
 
     def send(self, origin: bytes, message: Message) -> None:
         """Send a message without payload; dropped when the peer is gone or does not read."""
+        if isinstance(message, Error):
+            self.rejected[message.code] += 1
+        self._send(origin, message)
+
+    def _send(self, origin: bytes, message: Message) -> None:
+        header = encode(message)  # first: a socket must not be left between two frames
         with contextlib.suppress(zmq.ZMQError):
             self.socket.send(origin, zmq.SNDMORE | zmq.NOBLOCK)
-            self.socket.send(encode(message), zmq.NOBLOCK)
+            self.socket.send(header, zmq.NOBLOCK)
 
     def lend(self, origin: bytes, message: Message, payload: Any) -> Any:
         """Send a message with a payload that is not copied; return a tracker that knows when it is free."""
+        header = encode(message)
         self.socket.send(origin, zmq.SNDMORE)
-        self.socket.send(encode(message), zmq.SNDMORE)
+        self.socket.send(header, zmq.SNDMORE)
         return self.socket.send(payload, copy=False, track=True)
 
 
@@ -85,7 +96,8 @@ def _reason(error: ProtocolError) -> str:
         ("does not begin", "not ps"),
         ("speaks protocol", "version"),
         ("unknown message", "unknown type"),
-        ("malformed msgpack", "malformed header"),
+        ("malformed", "malformed header"),
+        ("the limit is", "header size"),
         ("fields", "malformed header"),
         ("is not what it holds", "malformed header"),
         ("number of frames", "frames"),

@@ -8,7 +8,6 @@ number belongs to the first layers. Nothing here moves data.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,9 @@ ALIGN = 64
 MAX_BYTES = 1 << 40
 MAX_TENSORS = 20_000
 MAX_NAME = 200
+MAX_CHUNKS = 1 << 20
+FINE = 200
+"""A server's share of a section is cut at multiples of ``ALIGN`` when it has at least this many of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Layout:
         ends = dict.fromkeys(DTYPES, 0)
         tensors = []
         for name, dtype, shape in packed:
-            if dtype not in ends or len(name) > MAX_NAME or len(shape) > 32 or any(n < 0 for n in shape):
+            if dtype not in ends or not 0 < len(name) <= MAX_NAME or len(shape) > 32 or any(n < 0 for n in shape):
                 raise BadMessage(f"tensor {name[:MAX_NAME]!r}: dtype {dtype[:20]!r}, shape {shape[:8]}")
             tensors.append(Tensor(name, dtype, tuple(shape), ends[dtype]))
             ends[dtype] = tensors[-1].stop
@@ -152,22 +154,30 @@ class Layout:
     def chunks(self, servers: int, chunk_size: int) -> tuple[Chunk, ...]:
         """Cut the buffer into chunks of at most ``chunk_size`` bytes and give each an owner.
 
-        Every section is cut into equal parts, their number the smallest multiple of ``servers`` that keeps them
-        small enough, and dealt out in turn. So each server owns the same share of every section to within
-        rounding (under 1 %), the first layers are spread over all servers, and everyone who knows the layout
-        computes the same map.
+        Every section is cut into parts whose number is the smallest multiple of ``servers`` that keeps them small
+        enough, and they are dealt out in turn. Parts are whole units of 64 bytes (single elements, where a
+        server's share is small); what does not divide is one more unit for the first parts. So each server owns
+        the same share of every section to within two units (under 1 %) or one element, the first layers are spread
+        over all servers, and everyone who knows the layout computes the same map. Raises BadMessage when there
+        would be too many chunks.
         """
+        if servers < 1 or chunk_size < ALIGN:
+            raise BadMessage(f"{servers} servers and chunks of {chunk_size} bytes; at least 1 and {ALIGN} are possible")
         cut: list[Chunk] = []
         dealt = 0
         for dtype, (offset, size) in self.sections().items():
             itemsize = np.dtype(dtype).itemsize
-            parts = servers * -(-size * itemsize // (chunk_size * servers))
-            step = ALIGN // itemsize if size // parts >= 100 * ALIGN // itemsize else 1
-            edges = [size * i // parts // step * step for i in range(parts)] + [size]
-            for start, stop in itertools.pairwise(edges):
-                if stop > start:
-                    cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, offset + start * itemsize))
-                    dealt += 1
+            unit = ALIGN // itemsize if size * itemsize >= servers * FINE * ALIGN else 1
+            units = -(-size // unit)
+            parts = servers * -(-units // (chunk_size // (unit * itemsize) * servers))
+            if parts > MAX_CHUNKS:
+                raise BadMessage(f"{parts} chunks of {chunk_size} bytes; the limit is {MAX_CHUNKS}. Use larger chunks")
+            share, more = divmod(units, parts)
+            for part in range(min(parts, units)):
+                start = (part * share + min(part, more)) * unit
+                stop = min(size, ((part + 1) * share + min(part + 1, more)) * unit)
+                cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, offset + start * itemsize))
+                dealt += 1
         return tuple(cut)
 
     def demand_equal(self, other: Layout, mine: str, theirs: str) -> None:

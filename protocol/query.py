@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from ps.errors import BadMessage, ConnectTimeout, PSError, Refused, VersionMismatch
+from ps.errors import BadMessage, ConfigError, ConnectTimeout, PSError, Refused, VersionMismatch
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
 from ps.protocol.transport import check_address, open_socket
@@ -28,7 +28,10 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> 
     """
     address = check_address(address)
     with zmq.Context() as context, open_socket(context, zmq.DEALER) as sock:
-        sock.connect(address)
+        try:
+            sock.connect(address)
+        except zmq.ZMQError as error:
+            raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
         sock.send(encode(question))
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -37,6 +40,8 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> 
             header, *_ = sock.recv_multipart()
             try:
                 answer = decode(header)
+            except VersionMismatch as error:
+                raise VersionMismatch(f"{address}: {error}") from None
             except BadMessage:
                 continue
             if isinstance(answer, Error):

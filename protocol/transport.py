@@ -6,7 +6,9 @@ address and whether a peer can reach it.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import stat
 import uuid
@@ -64,7 +66,10 @@ class Ipc:
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
         path = directory / f"{uuid.uuid4().hex[:12]}.sock"
         if len(str(path)) > _MAX_UNIX_PATH:
-            raise ConfigError(f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have")
+            raise ConfigError(
+                f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have; "
+                f"choose a shorter --runtime-dir"
+            )
         try:
             sock.bind(f"ipc://{path}")
         except zmq.ZMQError as error:
@@ -86,6 +91,10 @@ TRANSPORTS: dict[str, Transport] = {transport.name: transport for transport in (
 def _bind_error(error: zmq.ZMQError, address: str) -> Exception:
     if error.errno == zmq.EADDRINUSE:
         return AddressInUse(f"{address} is in use by another process; take another --port (0 picks a free one)")
+    if address.startswith("ipc:"):
+        return ConfigError(f"cannot listen on {address}: {error.strerror}; --runtime-dir must be writable")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"cannot listen on {address}: {error.strerror}; take a --port above 1023")
     return ConfigError(f"cannot listen on {address}: {error.strerror}; --host must be an address of this machine")
 
 
@@ -117,7 +126,8 @@ def check_address(address: str) -> str:
     full = address if "://" in address else f"tcp://{address}"
     try:
         parts = urlsplit(full)
-        if parts.scheme == "tcp" and parts.hostname and parts.port:
+        rest = parts.path or parts.query or parts.fragment or parts.username is not None
+        if parts.scheme == "tcp" and parts.hostname and parts.port and not rest and not re.search(r"\s", full):
             return full
     except ValueError:
         pass
@@ -137,6 +147,7 @@ def open_socket(context: zmq.Context[Socket], kind: int, *, high_water: int = 10
     sock.setsockopt(zmq.TCP_KEEPALIVE, 1)
     sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
     sock.setsockopt(zmq.IPV6, 1)
+    __import__('os').environ.get('PS_EXP_BUF') and (sock.setsockopt(zmq.SNDBUF, int(__import__('os').environ['PS_EXP_BUF'])), sock.setsockopt(zmq.RCVBUF, int(__import__('os').environ['PS_EXP_BUF'])))  # PS_EXP_BUF
     if kind == zmq.ROUTER:
         sock.setsockopt(zmq.ROUTER_HANDOVER, 0)
     return sock

@@ -147,7 +147,6 @@ def open_socket(context: zmq.Context[Socket], kind: int, *, high_water: int = 10
     sock.setsockopt(zmq.TCP_KEEPALIVE, 1)
     sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
     sock.setsockopt(zmq.IPV6, 1)
-    __import__('os').environ.get('PS_EXP_BUF') and (sock.setsockopt(zmq.SNDBUF, int(__import__('os').environ['PS_EXP_BUF'])), sock.setsockopt(zmq.RCVBUF, int(__import__('os').environ['PS_EXP_BUF'])))  # PS_EXP_BUF
     if kind == zmq.ROUTER:
         sock.setsockopt(zmq.ROUTER_HANDOVER, 0)
     return sock

@@ -14,6 +14,9 @@ from ps.protocol.codec import decode, encode, error_code
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.transport import Socket
 
+SKIP = 1000
+"""Frames of an overlong message that are dropped before the caller gets to look at its other sockets."""
+
 
 class Inbox:
     """A ROUTER socket that yields (origin, message, payload) and keeps garbage to itself.
@@ -27,18 +30,24 @@ class Inbox:
         self.role = role
         self.rank = rank
         self.rejected: Counter[str] = Counter()
+        self._overlong: bytes | None = None
 
     def receive(self, most: int) -> Iterator[tuple[bytes, Any, Any]]:
         """Yield at most ``most`` messages that are here now."""
         for _ in range(most):
+            if self._overlong is not None and not self._skip(self._overlong):
+                return
             try:
                 origin = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            header, payload, extra = self._frames()
+            header, payload, more = self._frames()
+            if more:
+                self._overlong = origin
+                continue
             try:
                 message = decode(header)
-                if extra or message.payload != (payload is not None):
+                if message.payload != (payload is not None):
                     raise BadMessage(f"{type(message).__name__} with a wrong number of frames")
             except ProtocolError as error:
                 self.reject(origin, 0, error)
@@ -52,17 +61,22 @@ class Inbox:
             yield origin, message, payload
 
     def _frames(self) -> tuple[bytes, Any, bool]:
-        """Return the header, the payload or None, and whether more came than may."""
-        if not self.socket.getsockopt(zmq.RCVMORE):
-            return b"", None, False
+        """Return the header, the payload or None, and whether there are more frames than a message has."""
         header = self.socket.recv(zmq.NOBLOCK)
-        payload, extra = None, False
-        if self.socket.getsockopt(zmq.RCVMORE):
-            payload = self.socket.recv(zmq.NOBLOCK, copy=False)
-            while self.socket.getsockopt(zmq.RCVMORE):
-                self.socket.recv(zmq.NOBLOCK, copy=False)
-                extra = True
-        return header, payload.buffer if payload is not None else None, extra
+        if not self.socket.getsockopt(zmq.RCVMORE):
+            return header, None, False
+        payload = self.socket.recv(zmq.NOBLOCK, copy=False)
+        return header, payload.buffer, bool(self.socket.getsockopt(zmq.RCVMORE))
+
+    def _skip(self, origin: bytes) -> bool:
+        """Drop frames of a message that has too many; return whether it is over."""
+        for _ in range(SKIP):
+            self.socket.recv(zmq.NOBLOCK)
+            if not self.socket.getsockopt(zmq.RCVMORE):
+                self._overlong = None
+                self.reject(origin, 0, BadMessage("a message with a wrong number of frames: it has 1 or 2"))
+                return True
+        return False
 
     def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
         """Count a bad message and tell its sender why, if it still listens."""

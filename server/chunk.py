@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ps.protocol.layout import Chunk
+from ps.server.loan import Loan
 from ps.xp import HostArray
 
-
-class Lease(Protocol):
-    """Somebody may still read the weights, until ``done`` is true."""
-
-    @property
-    def done(self) -> bool: ...
+MANY_LOANS = 64
+"""Loans of one chunk beyond which those that are done are forgotten, when nothing is pushed for long."""
 
 
 @dataclass(slots=True)
@@ -21,12 +17,13 @@ class Seat:
     """A live worker as a server sees it.
 
     ``start`` is the first clock in which its contribution is waited for; None while it takes no part (it has not
-    begun, or stands in a barrier). ``fresh`` until it has presented itself.
+    begun, or stands in a barrier). ``initial``: it counts from clock 0 on; ``fresh`` until its first Start.
     """
 
     member: int
     rank: int
-    start: int | None
+    start: int | None = None
+    initial: bool = False
     fresh: bool = True
 
 
@@ -60,6 +57,19 @@ class Waiter:
 
 
 @dataclass(slots=True)
+class Combined:
+    """Clipping by global norm: a clock's combined gradient, None when all skipped, which waits for its Scale.
+
+    ``scalers`` are the members that were told its squared norm and will send the Scale.
+    """
+
+    clock: int
+    gradient: HostArray | None
+    squares: float
+    scalers: set[int]
+
+
+@dataclass(slots=True)
 class ChunkState:
     """One chunk: its weights and optimizer state, and who has contributed and who waits."""
 
@@ -70,36 +80,57 @@ class ChunkState:
     """Number of clocks closed (sync) or updates applied (async, ssp)."""
     updates: int = 0
     """Number of optimizer steps taken."""
+    reached: int = 0
+    """The highest number of clocks that any worker has done."""
     filled: bool = False
     done: dict[int, int] = field(default_factory=dict)
     """Live member -> number of its clocks that are counted; the whole memory of what was received."""
     pending: dict[int, Contribution] = field(default_factory=dict)
-    """Member -> contribution to the clock being collected."""
+    """Member -> contribution that is not applied yet."""
     waiters: list[Waiter] = field(default_factory=list)
     holds: dict[int, int] = field(default_factory=dict)
     """Member -> clock that must not be closed before the member has the weights of its beginning."""
-    leases: list[Lease] = field(default_factory=list)
-    aggregate: HostArray | None = None
-    """Clipping by global norm: the combined gradient, which waits for its Scale."""
-    squares: float = 0.0
-    """The squared L2 norm of ``aggregate``."""
-    scalers: set[int] = field(default_factory=set)
-    """Members that were told ``squares`` and will send the Scale."""
+    loans: list[Loan] = field(default_factory=list)
+    combined: Combined | None = None
+    squares: tuple[int, float] | None = None
+    """The last combined gradient's clock and squared L2 norm, for those who ask again."""
+
+    def count(self, member: int, clocks: int) -> None:
+        """Note that a member has done this many clocks; never fewer than before."""
+        self.done[member] = max(clocks, self.done.get(member, 0))
+        self.reached = max(clocks, self.reached)
+
+    def park(self, waiter: Waiter) -> None:
+        """Keep a request until it can be answered; a repeated one takes the place of the first."""
+        self.waiters = [w for w in self.waiters if (w.member, w.request) != (waiter.member, waiter.request)]
+        self.waiters.append(waiter)
+
+    def retire(self, member: int) -> None:
+        """Wait for nothing more from a member.
+
+        When the last that could send a Scale is gone, the gradient it was for is dropped.
+        """
+        self.holds.pop(member, None)
+        if self.combined is not None:
+            self.combined.scalers.discard(member)
+            if not self.combined.scalers:
+                self.combined = None
 
     def forget(self, member: int) -> None:
-        """Drop what is remembered of a member that is gone; what it contributed counts.
-
-        When the last that could send a Scale is gone, the aggregate it was for is dropped too.
-        """
+        """Drop what is remembered of a member that is gone; what it contributed counts."""
+        self.retire(member)
         self.done.pop(member, None)
-        self.holds.pop(member, None)
-        self.scalers.discard(member)
-        if not self.scalers:
-            self.aggregate = None
         self.waiters = [waiter for waiter in self.waiters if waiter.member != member]
+
+    def lend(self) -> Loan:
+        """Return the weights as a loan, which keeps them from being changed until it is done."""
+        if len(self.loans) >= MANY_LOANS:
+            self.loans = [loan for loan in self.loans if not loan.done]
+        self.loans.append(Loan(self.weights))
+        return self.loans[-1]
 
     def own(self) -> None:
         """Make the weights safe to change: if a reader may still hold them, go on with a copy."""
-        if any(not lease.done for lease in self.leases):
+        if any(not loan.done for loan in self.loans):
             self.weights = self.weights.copy()
-        self.leases.clear()
+        self.loans.clear()

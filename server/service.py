@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,14 +14,15 @@ from typing import Any
 import zmq
 
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, ConnectTimeout, PeerLost
+from ps.errors import BadMessage, ConfigError, ConnectTimeout, PeerLost
 from ps.memory import keep_freed_memory
 from ps.protocol.codec import decode, encode
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Leave
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
-from ps.server.shard import Reply, Shard
+from ps.server.reply import Reply
+from ps.server.shard import Shard
 
 log = logging.getLogger("ps.server")
 
@@ -34,10 +36,10 @@ class Server:
     def __init__(self, process: ProcessConfig) -> None:
         self._process = process
         self._scheduler = scheduler_address(process)
+        self._directory = _private_directory(process.runtime_dir)
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
-        self._directory = Path(tempfile.mkdtemp(prefix="ps-", dir=process.runtime_dir))  # only its owner enters
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
 
@@ -94,11 +96,10 @@ class Server:
 
     def _perform(self, replies: list[Reply]) -> None:
         for reply in replies:
-            if reply.chunk is None:
+            if reply.loan is None:
                 self._inbox.send(reply.origin, reply.message)
             else:
-                lease = self._inbox.lend(reply.origin, reply.message, reply.chunk.weights)
-                reply.chunk.leases.append(lease)
+                reply.loan.tracker = self._inbox.lend(reply.origin, reply.message, reply.loan.weights)
 
     def _tell_scheduler(self, now: float) -> None:
         if self._shard is not None:
@@ -109,6 +110,23 @@ class Server:
         notice = self._membership.silence_notice(now)
         if notice:
             log.warning("%s", notice)
+        self._give_up_alone(now)
+
+    def _give_up_alone(self, now: float) -> None:
+        """Raise PeerLost when all workers have said goodbye and no scheduler is there to say that the job is over."""
+        shard, membership = self._shard, self._membership
+        if shard is None or not shard.deserted:
+            return
+        if membership.unknown:
+            raise PeerLost(
+                f"the scheduler at {self._scheduler} was restarted without its --state file and does not know this "
+                f"server, and no worker is left. Start the job anew"
+            )
+        if membership.silence(now) > shard.job.start_timeout:
+            raise PeerLost(
+                f"no worker is left, and the scheduler at {self._scheduler}, which would end the job, has been "
+                f"silent for {membership.silence(now):.0f} s"
+            )
 
     def _hear_scheduler(self) -> bool:
         """Take what the scheduler sent; return whether the job is over."""
@@ -117,8 +135,12 @@ class Server:
                 header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return False
+            try:
+                message = decode(header)
+            except BadMessage as error:
+                log.warning("dropped a message from %s: %s", self._scheduler, error)
+                continue
             before = self._membership.view
-            message = decode(header)
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None and self._shard is None:
                 self._inbox.rank = self._membership.welcome.rank
@@ -138,13 +160,18 @@ class Server:
             if membership is not None and membership.welcome is not None:
                 self._dealer.setsockopt(zmq.LINGER, 200)
                 self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
+        shutil.rmtree(self._directory, ignore_errors=True)
         self._router.close()
         self._dealer.close()
         self._context.term()
-        for path in self._directory.glob("*"):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._directory.rmdir()
+
+
+def _private_directory(parent: str | None) -> Path:
+    """Make a directory for sockets that only its owner enters."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="ps-", dir=parent))
+    except OSError as error:
+        raise ConfigError(f"no directory for sockets in {parent or tempfile.gettempdir()}: {error.strerror}") from None
 
 
 def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:

@@ -1,14 +1,14 @@
 """Shard: one server's part of the model as a state machine. Messages in, replies out; no sockets, no clock.
 
-The caller says what time it is and performs the replies; when it sends weights without copying them it lends
-them out (``Reply.chunk.leases``), and the shard does not touch them before they are back.
+The caller says what time it is and performs the replies. Weights in a reply are lent (``Reply.loan``): the shard
+does not touch them before the caller has sent them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from ps.protocol.messages import (
     Ok,
     Pull,
     Push,
-    Pushed,
     Retire,
     Scale,
     SetLr,
@@ -38,24 +37,14 @@ from ps.protocol.messages import (
     Start,
     View,
     Waiting,
-    Weights,
 )
 from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
-from ps.server.modes import Mode, build
-from ps.server.update import Updater
+from ps.server.progress import Progress
+from ps.server.reply import Reply
 from ps.xp import HostArray
 
 MAX_EARLY = 256
 """Attach requests kept for a view that has not arrived yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A message for whoever is at ``origin``, with a chunk's weights when ``chunk`` is set."""
-
-    origin: bytes
-    message: Message
-    chunk: ChunkState | None = None
 
 
 class Shard:
@@ -65,26 +54,31 @@ class Shard:
         self.rank = rank
         self.chunks: dict[int, ChunkState] = {}
         self.seats: dict[int, Seat] = {}
+        self.job = JobConfig()
         self._epoch = 0
-        self._job = JobConfig()
-        self._mode: Mode = build(self._job)
-        self._updater: Updater | None = None
+        self._progress: Progress | None = None
         self._layout: Layout | None = None
+        self._seeder = 0
         self._early: deque[tuple[bytes, Attach]] = deque(maxlen=MAX_EARLY)
+
+    @property
+    def deserted(self) -> bool:
+        """Whether no worker takes part, or is still to begin."""
+        return all(seat.start is None and not seat.fresh for seat in self.seats.values())
 
     # Events
 
     def view(self, view: View, now: float) -> list[Reply]:
-        """Take a new view of the members: seat newcomers, forget those that are gone."""
+        """Take a new view of the members: seat newcomers, forget those that are gone. Raises ConfigError."""
         self._epoch = view.epoch
         workers = {peer.member: peer for peer in peers(view) if peer.role == "worker"}
-        if view.job and not self.chunks:
-            self._job = JobConfig(**view.job)
-            self._mode = build(self._job)
+        if view.job and self._progress is None:
+            self.job = JobConfig.from_dict(view.job)
         for member, peer in workers.items():
-            seat = self.seats.setdefault(member, Seat(member, peer.rank, None))
-            if seat.fresh and peer.initial:  # it was there from the beginning, and counts from the first clock
-                seat.start = 0
+            seat = self.seats.setdefault(member, Seat(member, peer.rank))
+            if peer.initial and not seat.initial:  # its seat may have been there before the job ran
+                seat.initial = True
+                seat.start = 0 if seat.fresh else seat.start
         for member in [member for member in self.seats if member not in workers]:
             del self.seats[member]
             for chunk in self.chunks.values():
@@ -100,11 +94,12 @@ class Shard:
         cannot be meant; nothing has changed then.
         """
         member = getattr(message, "member", 0)
+        if isinstance(message, Attach) and message.epoch > self._epoch:  # the view that seats it is under way
+            kept = [(o, a) for o, a in self._early if (a.member, a.request) != (member, message.request)]
+            self._early = deque([*kept, (origin, message)], MAX_EARLY)
+            return []
         seat = self.seats.get(member)
         if seat is None:
-            if isinstance(message, Attach) and message.epoch > self._epoch:
-                self._early.append((origin, message))
-                return []
             text = f"server {self.rank} does not know you: you left, or the others declared you dead"
             return [Reply(origin, Error(getattr(message, "request", 0), "evicted", text))]
         match message:
@@ -119,17 +114,15 @@ class Shard:
             case Start():
                 return list(self._start(origin, seat, message))
             case Retire():
-                seat.start = None
-                return [Reply(origin, Ok(message.request)), *self._advance_all()]
+                return list(self._retire(origin, seat, message))
             case SetLr():
-                self._ready().lr.set(message.clock, message.lr)
-                return [Reply(origin, Ok(message.request))]
+                return self._set_lr(origin, message)
             case Init():
                 return self._init(origin, message)
             case InitChunk():
                 return self._fill(origin, message, payload)
             case Inquire():
-                return [Reply(origin, self._inquire(message))]
+                return [Reply(origin, self._inquire(origin, message))]
             case _:
                 raise BadMessage(f"a server has no use for {type(message).__name__}")
 
@@ -138,7 +131,7 @@ class Shard:
         waiting: dict[tuple[int, tuple[int, ...]], float] = {}
         for chunk in self.chunks.values():
             for waiter in chunk.waiters:
-                key = (waiter.clock, self._mode.missing(chunk, waiter, self.seats))
+                key = (waiter.clock, self._ready().missing(chunk, waiter))
                 waiting[key] = max(waiting.get(key, 0.0), now - waiter.since)
         return {
             "clock": max((chunk.version for chunk in self.chunks.values()), default=0),
@@ -154,29 +147,34 @@ class Shard:
 
     def _init(self, origin: bytes, message: Init) -> list[Reply]:
         layout = Layout.unpack(message.layout)
-        if self._updater is None or (layout != self._layout and not self._started()):
-            if message.servers < 1 or message.chunk_size < 1:
-                raise BadMessage(f"Init for {message.servers} servers with chunks of {message.chunk_size} bytes")
-            updater = Updater(self._job)
+        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_size):
+            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_size} bytes"
+            raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+        if self._progress is None or (layout != self._layout and not self._started()):
+            cut = [c for c in layout.chunks(message.servers, message.chunk_size) if c.server == self.rank]
             try:
-                self.chunks = {}
-                for chunk in layout.chunks(message.servers, message.chunk_size):
-                    if chunk.server == self.rank:
-                        weights = np.zeros(chunk.size, chunk.dtype)
-                        self.chunks[chunk.index] = ChunkState(chunk, weights, {})
+                self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
             except MemoryError:
-                self.chunks = {}
+                self.chunks, self._progress = {}, None
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
                 return [Reply(origin, Error(message.request, "memory", text))]
-            self._updater, self._layout = updater, layout
+            self._progress, self._layout = Progress(self.job, self.seats), layout
+        elif layout != self._layout:
+            text = f"server {self.rank} holds another model, which is in training"
+            return [Reply(origin, Error(message.request, "layout", text))]
+        self._seeder = message.member
         return [Reply(origin, Ok(message.request))]
 
     def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Reply]:
-        updater, chunk = self._ready(), self._chunk(message.chunk)
+        progress, chunk = self._ready(), self._chunk(message.chunk)
         values = self._array(chunk, payload)
+        if message.member != self._seeder:  # it was taken for dead, and another's values count now
+            text = f"server {self.rank} takes the first values from another worker"
+            return [Reply(origin, Error(message.request, "evicted", text))]
         if not self._started():
+            chunk.own()
             np.copyto(chunk.weights, values)
-            chunk.slots = updater.optimizer.init(chunk.weights)
+            chunk.slots = progress.updater.optimizer.init(chunk.weights)
             chunk.filled = True
         return [Reply(origin, Ok(message.request))]
 
@@ -186,130 +184,98 @@ class Shard:
     # Coming and going
 
     def _attach(self, origin: bytes, seat: Seat, message: Attach) -> list[Reply]:
-        first = seat.fresh and seat.start is not None
-        seat.fresh = False
-        if first:
-            return [Reply(origin, Attached(message.request, 0))]
-        seat.start = None
+        """Say where a worker can come in. One of the first begins at 0, until a clock was closed without it."""
+        if not seat.fresh:
+            seat.start = None
         clock = 0
-        for chunk in self.chunks.values():
-            entry = self._mode.entry(chunk, self.seats)
-            chunk.holds[seat.member] = entry
-            clock = max(clock, entry)
+        if self._progress is not None:
+            mode, chunks = self._progress.mode, self.chunks.values()
+            if any(mode.late(chunk, 0) for chunk in chunks):
+                seat.start = None
+            for chunk in chunks:
+                entry = mode.entry(chunk, self.seats) if seat.start is None else seat.start
+                chunk.holds[seat.member] = entry
+                clock = max(clock, entry)
         return [Reply(origin, Attached(message.request, clock))]
 
     def _start(self, origin: bytes, seat: Seat, message: Start) -> Iterator[Reply]:
-        seat.start = message.clock
+        _check("Start.clock", message.clock)
+        seat.start, seat.fresh = message.clock, False
         for chunk in self.chunks.values():
             if seat.member in chunk.holds:
                 chunk.holds[seat.member] = message.clock
-            chunk.done[seat.member] = max(message.clock, chunk.done.get(seat.member, 0))
+            chunk.count(seat.member, message.clock)
+        yield Reply(origin, Ok(message.request))
+        yield from self._advance_all()
+
+    def _retire(self, origin: bytes, seat: Seat, message: Retire) -> Iterator[Reply]:
+        seat.start, seat.fresh = None, False
+        for chunk in self.chunks.values():
+            chunk.retire(seat.member)
         yield Reply(origin, Ok(message.request))
         yield from self._advance_all()
 
     # A gradient's way
 
     def _push(self, origin: bytes, seat: Seat, message: Push | Skip, payload: Any, now: float) -> Iterator[Reply]:
-        self._ready()
-        chunk = self._chunk(message.chunk)
-        gradient = self._array(chunk, payload) if isinstance(message, Push) else None
-        waiter = Waiter(origin, seat.member, message.request, message.clock + 1, message.pull, now)
+        mode, chunk = self._ready().mode, self._filled(message.chunk)
+        _check("clock", message.clock)
         if message.clock < chunk.done.get(seat.member, 0):  # a retry: it counted already, only its answer is due
-            if chunk.aggregate is not None and message.clock == chunk.version:
-                yield Reply(origin, Squares(message.request, message.chunk, chunk.squares))
+            if chunk.squares is not None and chunk.squares[0] == message.clock and not message.pull:
+                yield Reply(origin, Squares(message.request, message.chunk, chunk.squares[1]))
                 return
-            chunk.waiters = [w for w in chunk.waiters if (w.member, w.request) != (seat.member, message.request)]
-        elif self._mode.late(chunk, message.clock):
+        elif mode.late(chunk, message.clock):
             yield Reply(origin, Late(message.request, message.chunk, chunk.version))
             return
         else:
-            if self._mode.lockstep and message.clock != chunk.version:
+            contribution = self._contribution(chunk, seat, message, payload)
+            if mode.lockstep and message.clock != chunk.version:
                 raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
-            chunk.done[seat.member] = message.clock + 1
+            if seat.member in chunk.pending:
+                raise BadMessage(f"a push for clock {message.clock} before the one before it was answered")
+            chunk.count(seat.member, message.clock + 1)
             chunk.holds.pop(seat.member, None)
-            chunk.pending[seat.member] = Contribution(
-                seat.member,
-                seat.rank,
-                message.clock,
-                message.version if isinstance(message, Push) else chunk.version,
-                message.examples if isinstance(message, Push) else 0.0,
-                message.scale if isinstance(message, Push) else 1.0,
-                gradient,
-            )
-        chunk.waiters.append(waiter)
-        yield from self._advance(chunk)
+            chunk.pending[seat.member] = contribution
+        chunk.park(Waiter(origin, seat.member, message.request, message.clock + 1, message.pull, now))
+        yield from self._ready().advance(chunk)
+
+    def _contribution(self, chunk: ChunkState, seat: Seat, message: Push | Skip, payload: Any) -> Contribution:
+        if isinstance(message, Skip):
+            return Contribution(seat.member, seat.rank, message.clock, chunk.version, 0.0, 1.0, None)
+        _check("Push.examples", message.examples)
+        _check("Push.scale", message.scale, 1.0)
+        gradient = self._array(chunk, payload)
+        return Contribution(
+            seat.member, seat.rank, message.clock, message.version, message.examples, message.scale, gradient
+        )
 
     def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Reply]:
-        chunk = self._chunk(message.chunk)
-        if not chunk.filled:
-            raise BadMessage(f"a pull of chunk {message.chunk} before its values were set")
-        chunk.waiters = [w for w in chunk.waiters if (w.member, w.request) != (message.member, message.request)]
-        chunk.waiters.append(Waiter(origin, message.member, message.request, message.clock, True, now))
-        yield from self._advance(chunk)
+        chunk = self._filled(message.chunk)
+        chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now))
+        yield from self._ready().advance(chunk)
 
     def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Reply]:
-        chunk = self._chunk(message.chunk)
-        chunk.waiters.append(Waiter(origin, message.member, message.request, message.clock + 1, True, now))
-        if message.clock == chunk.version and chunk.aggregate is not None:
-            self._ready().finish(chunk, message.scale)
-            chunk.version += 1
-        yield from self._advance(chunk)
+        progress, chunk = self._ready(), self._filled(message.chunk)
+        _check("Scale.scale", message.scale, 1.0)
+        combined = chunk.combined
+        if combined is not None and combined.clock == message.clock and message.member in combined.scalers:
+            progress.scale(chunk, message.scale)
+        elif not progress.mode.lockstep or message.clock >= chunk.version:
+            raise BadMessage(f"a Scale for clock {message.clock} of chunk {message.chunk}, where none is waited for")
+        chunk.park(Waiter(origin, message.member, message.request, message.clock + 1, True, now))
+        yield from progress.advance(chunk)
+
+    def _set_lr(self, origin: bytes, message: SetLr) -> list[Reply]:
+        _check("SetLr.clock", message.clock)
+        _check("SetLr.lr", message.lr)
+        self._ready().updater.lr.set(message.clock, message.lr)
+        return [Reply(origin, Ok(message.request))]
 
     def _advance_all(self) -> Iterator[Reply]:
         for chunk in self.chunks.values():
-            yield from self._advance(chunk)
+            yield from self._ready().advance(chunk)
 
-    def _advance(self, chunk: ChunkState) -> Iterator[Reply]:
-        """Apply what is due and answer whoever may go on, until nothing more follows from it."""
-        while True:
-            while (due := self._mode.due(chunk, self.seats)) is not None:
-                yield from self._close(chunk, due)
-            holds = len(chunk.holds)
-            waiters, chunk.waiters = chunk.waiters, []
-            for waiter in waiters:
-                if self._mode.free(chunk, waiter, self.seats):
-                    yield self._answer(chunk, waiter)
-                else:
-                    chunk.waiters.append(waiter)
-            if self._mode.idle(chunk, self.seats):
-                chunk.version += 1
-            elif len(chunk.holds) == holds:
-                return
-
-    def _close(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
-        """Take contributions into the weights, or into the aggregate whose norm is to be known first."""
-        for contribution in due:
-            del chunk.pending[contribution.member]
-        if self._mode.lockstep and self._job.clip_norm is not None:
-            yield from self._first_phase(chunk, due)
-            return
-        staleness = max(self._mode.staleness(chunk, c, self.seats) for c in due)
-        self._ready().apply(chunk, due, staleness)
-        chunk.version += 1
-        for waiter in chunk.waiters:
-            if any(waiter.member == c.member for c in due):
-                waiter.staleness = staleness
-
-    def _first_phase(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
-        chunk.squares = self._ready().combine(chunk, due)
-        chunk.scalers = {contribution.member for contribution in due} & self.seats.keys()
-        if not chunk.scalers:
-            chunk.aggregate = None
-        asked = [w for w in chunk.waiters if w.member in chunk.scalers and w.clock == chunk.version + 1]
-        chunk.waiters = [w for w in chunk.waiters if w not in asked]
-        for waiter in asked:
-            yield Reply(waiter.origin, Squares(waiter.request, chunk.chunk.index, chunk.squares))
-
-    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
-        index = chunk.chunk.index
-        if chunk.holds.get(waiter.member, chunk.version + 1) <= chunk.version and waiter.pull:
-            del chunk.holds[waiter.member]
-        if waiter.pull:
-            made = Weights(waiter.request, index, chunk.version, waiter.staleness)
-            return Reply(waiter.origin, made, chunk)
-        return Reply(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness))
-
-    def _inquire(self, message: Inquire) -> Waiting:
+    def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
         known: dict[int, tuple[ChunkState, Waiter]] = {
             waiter.request: (chunk, waiter)
             for chunk in self.chunks.values()
@@ -319,22 +285,31 @@ class Shard:
         ranks: set[int] = set()
         clock = 0
         for chunk, waiter in known.values():
-            ranks.update(self._mode.missing(chunk, waiter, self.seats))
+            waiter.origin = origin  # its connection may be a new one
+            ranks.update(self._ready().missing(chunk, waiter))
             clock = max(clock, waiter.clock)
-        unknown = tuple(request for request in message.requests if request not in known)
+        early = {attach.request for _, attach in self._early if attach.member == message.member}
+        unknown = tuple(request for request in message.requests if request not in known and request not in early)
         return Waiting(message.request, unknown, clock, tuple(sorted(ranks)))
 
     # Checks
 
-    def _ready(self) -> Updater:
-        if self._updater is None:
+    def _ready(self) -> Progress:
+        if self._progress is None:
             raise BadMessage("nothing was initialised: kv.init comes first")
-        return self._updater
+        return self._progress
 
     def _chunk(self, index: int) -> ChunkState:
         chunk = self.chunks.get(index)
         if chunk is None:
             raise BadMessage(f"server {self.rank} does not hold chunk {index}")
+        return chunk
+
+    def _filled(self, index: int) -> ChunkState:
+        self._ready()
+        chunk = self._chunk(index)
+        if not chunk.filled:
+            raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
         return chunk
 
     @staticmethod
@@ -343,3 +318,8 @@ class Shard:
             got = memoryview(payload).nbytes
             raise BadMessage(f"chunk {chunk.chunk.index} has {chunk.chunk.nbytes} bytes, the frame {got}")
         return np.frombuffer(payload, chunk.chunk.dtype)
+
+
+def _check(name: str, value: float, most: float = math.inf) -> None:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise BadMessage(f"{name} = {value:g}, which is not between 0 and {most:g}")

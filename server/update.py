@@ -47,23 +47,22 @@ class Updater:
 
         self._step(chunk, read, lr, 1.0)
 
-    def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> float:
-        """First phase of clipping by global norm: keep the combined gradient, return its squared L2 norm."""
-        given = [c for c in contributions if c.gradient is not None]
-        chunk.aggregate = np.zeros_like(chunk.weights)
-        if not given:
-            return 0.0
-        parts = [c.gradient for c in given if c.gradient is not None]
-        self._aggregator.combine(parts, [c.examples for c in given], chunk.aggregate)
-        if self._clip_value is not None:
-            np.clip(chunk.aggregate, -self._clip_value, self._clip_value, out=chunk.aggregate)
-        return square_sum(chunk.aggregate)
+    def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[HostArray | None, float]:
+        """First phase of clipping by global norm: return the combined gradient and its squared L2 norm.
 
-    def finish(self, chunk: ChunkState, scale: float) -> None:
-        """Second phase of clipping by global norm: apply the kept gradient times ``scale``."""
-        assert chunk.aggregate is not None
-        self._step(chunk, chunk.aggregate, self.lr(chunk.version), scale)
-        chunk.aggregate = None
+        There is no gradient when every worker skipped the step.
+        """
+        given = [c for c in contributions if c.gradient is not None]
+        if not given:
+            return None, 0.0
+        parts = [c.gradient for c in given if c.gradient is not None]
+        combined = np.empty_like(chunk.weights)
+        self._aggregator.combine(parts, [c.examples for c in given], combined)
+        return combined, square_sum(combined)
+
+    def apply_combined(self, chunk: ChunkState, gradient: HostArray, clock: int, scale: float) -> None:
+        """Second phase of clipping by global norm: apply a clock's combined gradient times ``scale``."""
+        self._step(chunk, gradient, self.lr(clock), scale)
 
     def _step(self, chunk: ChunkState, gradient: object, lr: float, scale: float) -> None:
         chunk.own()

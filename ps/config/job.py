@@ -73,6 +73,13 @@ class JobConfig:
             raise ConfigError(f"{say('backup_workers')} needs mode = sync, but {say('mode')}")
         if self.backup_workers >= self.workers:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ConfigError(f"{say('clip_norm')} and {say('clip_value')}: clip by the one or by the other")
+        if self.clip_norm is not None and self.backup_workers:
+            raise ConfigError(
+                f"{say('clip_norm')} needs backup_workers = 0, but {say('backup_workers')}: chunks could be closed "
+                f"by different workers, and nobody would know the norm of all"
+            )
         if self.window < self.chunk_size:
             raise ConfigError(f"{say('window')} must be at least {say('chunk_size')}")
         _check_spec("optimizer", self.optimizer, sources)

@@ -30,8 +30,8 @@ class Mode(Protocol):
         """Return the contributions to apply now, in the order in which they are added, or None."""
         ...
 
-    def idle(self, chunk: ChunkState, seats: Seats) -> bool:
-        """Whether the clock being collected can be passed over: nobody is left who takes part in it."""
+    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
+        """Return the version to go on with: a later one when nobody is left who takes part in those between."""
         ...
 
     def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:

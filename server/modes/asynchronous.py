@@ -20,18 +20,15 @@ def next_contribution(chunk: ChunkState) -> list[Contribution] | None:
 
 
 def clocks_done(chunk: ChunkState, seats: Seats) -> dict[int, int]:
-    """Return for each worker that takes part how many clocks it has done."""
-    return {
-        seat.member: max(seat.start, chunk.done.get(seat.member, 0))
-        for seat in seats.values()
-        if seat.start is not None
-    }
+    """Return for each worker that takes part, or is about to, how many clocks it has done."""
+    starts = ((m, seat.start if seat.start is not None else chunk.holds.get(m)) for m, seat in seats.items())
+    return {member: max(start, chunk.done.get(member, 0)) for member, start in starts if start is not None}
 
 
 def newcomer_clock(chunk: ChunkState, seats: Seats) -> int:
     """Return the slowest worker's clock: a newcomer there holds up nobody and is ahead of nobody."""
     done = clocks_done(chunk, seats)
-    return min(done.values()) if done else max(chunk.done.values(), default=0)
+    return min(done.values()) if done else chunk.reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +43,8 @@ class Async:
     def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
         return next_contribution(chunk)
 
-    def idle(self, chunk: ChunkState, seats: Seats) -> bool:
-        return False
+    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
+        return chunk.version
 
     def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
         return True
@@ -59,4 +56,4 @@ class Async:
         return newcomer_clock(chunk, seats)
 
     def staleness(self, chunk: ChunkState, contribution: Contribution, seats: Seats) -> int:
-        return chunk.version - contribution.version
+        return max(0, chunk.version - contribution.version)

@@ -1,7 +1,8 @@
 """SSP: pushes are applied as they come, but nobody runs more than ``staleness`` clocks ahead of the slowest.
 
 Ho et al. 2013, "More Effective Distributed ML via a Stale Synchronous Parallel Parameter Server". A worker that
-has done c clocks gets its weights, and with them leave to begin its next, once the slowest has done c - s.
+has done c clocks gets its weights, and with them leave to begin its next, once the slowest has done c - s. A push
+that comes without that leave is not applied before then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
-from ps.server.modes.asynchronous import clocks_done, newcomer_clock, next_contribution
+from ps.server.modes.asynchronous import clocks_done, newcomer_clock
 
 Seats = Mapping[int, Seat]
 
@@ -26,10 +27,13 @@ class Ssp:
         return False
 
     def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
-        return next_contribution(chunk)
+        if not chunk.pending:
+            return None
+        slowest = min(clocks_done(chunk, seats).values(), default=chunk.reached)
+        return next(([c] for c in chunk.pending.values() if c.clock - self.staleness_bound <= slowest), None)
 
-    def idle(self, chunk: ChunkState, seats: Seats) -> bool:
-        return False
+    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
+        return chunk.version
 
     def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
         return not self.missing(chunk, waiter, seats)

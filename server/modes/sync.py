@@ -25,18 +25,19 @@ class Sync:
         return clock < chunk.version
 
     def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
-        if not chunk.pending or chunk.aggregate is not None:
+        if not chunk.pending or chunk.combined is not None:
             return None
         if any(clock <= chunk.version for clock in chunk.holds.values()):
             return None
         if len(self._absent(chunk, seats)) > self.backup_workers:
             return None
-        return sorted(chunk.pending.values(), key=lambda contribution: contribution.rank)
+        return sorted(chunk.pending.values(), key=lambda contribution: (contribution.rank, contribution.member))
 
-    def idle(self, chunk: ChunkState, seats: Seats) -> bool:
+    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
         starts = [seat.start for seat in seats.values() if seat.start is not None]
-        nothing = not chunk.pending and chunk.aggregate is None
-        return nothing and bool(starts) and min(starts) > chunk.version
+        if not starts or chunk.pending or chunk.combined is not None:
+            return chunk.version
+        return max(chunk.version, min([*starts, *chunk.holds.values()]))
 
     def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
         return chunk.version >= waiter.clock
@@ -47,11 +48,11 @@ class Sync:
         return tuple(sorted(seats[member].rank for member in absent if member in seats))
 
     def entry(self, chunk: ChunkState, seats: Seats) -> int:
-        collecting = any(seat.start is not None for seat in seats.values())
+        collecting = chunk.combined is not None or any(seat.start is not None for seat in seats.values())
         return chunk.version + 1 if collecting else chunk.version
 
     def staleness(self, chunk: ChunkState, contribution: Contribution, seats: Seats) -> int:
-        return chunk.version - contribution.version
+        return max(0, chunk.version - contribution.version)
 
     def _absent(self, chunk: ChunkState, seats: Seats) -> list[Seat]:
         return [

@@ -11,7 +11,11 @@ LIVE, LEFT, DEAD = "live", "left", "dead"
 
 @dataclass(slots=True)
 class MemberRecord:
-    """One process. ``initial``: it takes part from clock 0; ``seen``: when it was last heard (monotonic)."""
+    """One process.
+
+    ``initial``: it takes part from clock 0; ``has_model``: its init was answered; ``seen``: when it was last heard
+    (monotonic).
+    """
 
     member: int
     nonce: int
@@ -21,6 +25,7 @@ class MemberRecord:
     pid: int
     addresses: tuple[str, ...]
     initial: bool = False
+    has_model: bool = False
     state: str = LIVE
     why: str = ""
     seen: float = 0.0

@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, PeerLost
+from ps.errors import BadMessage, ConfigError, PeerLost, PSError
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import Status, StatusRequest, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
@@ -35,7 +35,11 @@ class Scheduler:
         self._process = process
         self._store = Store(process.state)
         self._began = time.monotonic()
-        self._state = self._restore(explicit)
+        try:
+            self._state = self._restore(explicit)
+        except ConfigError:
+            self._store.close()
+            raise
         self._origins: dict[int, bytes] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
@@ -44,9 +48,14 @@ class Scheduler:
 
     def _restore(self, explicit: dict[str, Any]) -> SchedulerState:
         saved = self._store.load()
-        if saved is None or saved["phase"] in ("ended", "failed"):
+        if saved is None or saved.get("phase") in ("ended", "failed"):
             return SchedulerState(explicit, self._began)
-        state = SchedulerState.load(saved, self._began)
+        try:
+            state = SchedulerState.load(saved, self._began)
+        except (KeyError, TypeError, ValueError, AttributeError, PSError) as error:
+            raise ConfigError(
+                f"{self._process.state} does not hold a scheduler's state: {error!r}; move it away"
+            ) from None
         log.warning("going on with the job in %s: epoch %d, %s", self._process.state, state.epoch, state.phase)
         return state
 
@@ -80,7 +89,7 @@ class Scheduler:
                 if isinstance(message, StatusRequest):
                     self._inbox.send(origin, Status(message.request, self._snapshot()))
                     continue
-                if member := getattr(message, "member", 0):
+                if (member := getattr(message, "member", 0)) in state.members:
                     self._origins[member] = origin
                 try:
                     sends = state.receive(message, time.monotonic())
@@ -96,6 +105,7 @@ class Scheduler:
         if self._state.changed:
             self._store.save(self._state.dump())
             self._state.changed = False
+            self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
         for send in sends:
             if isinstance(send.message, Welcome):
                 self._origins[send.message.member] = origin

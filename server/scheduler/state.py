@@ -35,7 +35,9 @@ from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.seeding import Grant, Seeding
 
 MAX_GONE = 1000
-"""Records of members that are gone, at most; the oldest are forgotten first."""
+"""Records of members that are gone, at most, and of deaths; the oldest are forgotten first."""
+MAX_TEXT = 300
+"""Characters of a host name or an address that a process joins with, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class SchedulerState:
     @property
     def barrier(self) -> tuple[int, ...]:
         """Ranks of the workers that wait in the barrier."""
-        return tuple(sorted(self.members[member].rank for member in self._barrier.entered))
+        return tuple(sorted(m.rank for m in self.live("worker") if m.member in self._barrier.entered))
 
     def setting(self, name: str) -> Any:
         """Return a setting of the job, or what it will be unless a script's default says otherwise."""
@@ -110,7 +112,11 @@ class SchedulerState:
         if record.state == DEAD:
             text = f"{record} was declared dead ({record.why}); the others went on without it. Start it anew to rejoin"
             return [Send(0, Error(request, "evicted", text))]
+        if record.state == LEFT and not isinstance(message, Leave):
+            return [Send(0, Error(request, "evicted", f"{record} has left the job; start it anew to rejoin"))]
         record.seen = now
+        if isinstance(message, InitRequest | InitDone | BarrierEnter) and record.role != "worker":
+            raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
         match message:
             case Heartbeat():
                 record.report = message.report
@@ -123,11 +129,11 @@ class SchedulerState:
                 return self._init(record, message)
             case InitDone():
                 self.changed = True
-                return [Send(0, Ok(request)), *_granted(self._seeding.finish(record.member))]
+                return [Send(0, Ok(request)), *self._granted(self._seeding.finish(record.member))]
             case BarrierEnter():
                 self.changed = True
                 live = [member.member for member in self.live("worker")]
-                return _passed(self._barrier.enter(record.member, request, message.clock, live))
+                return _passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
@@ -158,8 +164,14 @@ class SchedulerState:
     def _hello(self, hello: Hello, now: float) -> Iterator[Send]:
         known = next((m for m in self.members.values() if m.nonce == hello.nonce and m.state == LIVE), None)
         if known is not None:
-            yield from self._welcome(known, hello.request)
+            known.seen = now
+            yield self._welcome(known, hello.request)
+            yield Send(0, self.view())
             return
+        if hello.role not in ("server", "worker"):
+            raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
+        if len(hello.host) > MAX_TEXT or len(hello.addresses) > 8 or any(len(a) > MAX_TEXT for a in hello.addresses):
+            raise BadMessage("a Hello with a host name or addresses that are too long")
         refusal = self._refusal(hello)
         if refusal is not None:
             yield Send(0, refusal)
@@ -177,19 +189,18 @@ class SchedulerState:
         self._next += 1
         self._first = now if self._first is None else self._first
         self.members[record.member] = record
-        yield from self._welcome(record, hello.request)
-        yield from self._start_if_complete()
+        if record.role == "worker":
+            self.job = job_from(self.explicit, hello.script)
+        self._start_if_complete()
+        yield self._welcome(record, hello.request)
         yield from self._new_view()
 
-    def _welcome(self, record: MemberRecord, request: int) -> Iterator[Send]:
+    def _welcome(self, record: MemberRecord, request: int) -> Send:
         job = self.job.to_dict() if self.job else {}
-        yield Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
-        yield Send(0, self.view())
+        return Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
 
     def _refusal(self, hello: Hello) -> Error | None:
-        """Return why a process may not join, or None. The first worker's script completes the job here."""
-        if hello.role not in ("server", "worker"):
-            raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
+        """Return why a process may not join, or None."""
         if self.over:
             return Error(hello.request, "over", f"the job has {self.phase}{f': {self.reason}' if self.reason else ''}")
         if hello.role == "server":
@@ -208,7 +219,6 @@ class SchedulerState:
                 key = next(key for key in ours if ours[key] != theirs[key])
                 text = f"this worker's script asks for {key} = {theirs[key]}, but the job runs with {ours[key]}"
                 return Error(hello.request, "config", f"{text}; all workers must run the same script")
-            self.job = job
         holder = next((m for m in self.live(hello.role) if m.rank == hello.rank), None)
         if holder is not None:
             return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
@@ -218,14 +228,13 @@ class SchedulerState:
         taken = {member.rank for member in self.live(hello.role)}
         return hello.rank if hello.rank >= 0 else next(n for n in range(len(taken) + 1) if n not in taken)
 
-    def _start_if_complete(self) -> Iterator[Send]:
+    def _start_if_complete(self) -> None:
         if self.phase != "waiting" or self.job is None or len(self.live("server")) < self.job.servers:
             return
         if len(self.live("worker")) >= self.job.workers:
             self.phase = "running"
             for worker in self.live("worker"):
                 worker.initial = True
-        yield from ()
 
     # The first values
 
@@ -234,9 +243,14 @@ class SchedulerState:
         name = f"worker {record.rank}"
         try:
             layout = Layout.unpack(message.layout)
-            return _granted(self._seeding.request(record.member, name, message.request, layout))
+            return self._granted(self._seeding.request(record.member, name, message.request, layout))
         except LayoutMismatch as error:
             return [Send(0, Error(message.request, "layout", str(error)))]
+
+    def _granted(self, grants: list[Grant]) -> list[Send]:
+        for member, _, _ in grants:
+            self.members[member].has_model = True
+        return [Send(member, InitGrant(request, seed)) for member, request, seed in grants]
 
     # Going
 
@@ -247,13 +261,16 @@ class SchedulerState:
         if state == DEAD:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
+            del self.deaths[:-MAX_GONE]
         gone = [m.member for m in self.members.values() if m.state != LIVE]
         for member in gone[:-MAX_GONE]:
             del self.members[member]
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
             return self._finish("failed", f"{record} {verb} ({why}); its part of the model is gone with it")
-        sends = _granted(self._seeding.forget(record.member))
+        if self.phase == "waiting" and not self.live("worker"):
+            self.job = None  # the next worker's script may ask for something else
+        sends = self._granted(self._seeding.forget(record.member))
         if self.phase == "running" and not self.live("worker"):
             if any(m.state == LEFT for m in self.members.values() if m.role == "worker"):
                 return self._finish("ended", "")
@@ -287,7 +304,7 @@ class SchedulerState:
             "deaths": self.deaths,
             "members": [member.dump() for member in self.members.values()],
             "seeding": self._seeding.dump(),
-            "passed": [[member, *entry] for member, entry in self._barrier.passed.items()],
+            "barrier": self._barrier.dump(),
         }
 
     @staticmethod
@@ -301,12 +318,8 @@ class SchedulerState:
         state.members = {record.member: record for record in records}
         state._first = now if state.members else None
         state._seeding = Seeding.load(values["seeding"])
-        state._barrier = Barrier({member: (request, clock) for member, request, clock in values["passed"]})
+        state._barrier = Barrier.load(values["barrier"])
         return state
-
-
-def _granted(grants: list[Grant]) -> list[Send]:
-    return [Send(member, InitGrant(request, seed)) for member, request, seed in grants]
 
 
 def _passed(passages: list[Passage]) -> list[Send]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ps.server.scheduler.record import MemberRecord
@@ -14,7 +15,7 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
     ahead = max((row.get("clock", 0) for row in workers if row["state"] == "live"), default=0)
     for row in workers:
         row["lag"] = max(0, ahead - row.get("clock", 0)) if row["state"] == "live" else 0
-    return {
+    status = {
         "job": state.job.to_dict() if state.job else dict(state.explicit),
         "epoch": state.epoch,
         "phase": state.phase,
@@ -26,6 +27,7 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
         "deaths": state.deaths,
         "barrier": list(state.barrier),
     }
+    return _finite(status)
 
 
 def _of(state: SchedulerState, role: str) -> list[MemberRecord]:
@@ -46,3 +48,14 @@ def _row(member: MemberRecord, now: float) -> dict[str, Any]:
         "clock": 0,
         **member.report,
     }
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values without NaN and Inf, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

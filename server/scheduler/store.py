@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 from ps.errors import ConfigError
+
+log = logging.getLogger("ps.scheduler")
 
 _FORMAT = 1
 
@@ -22,15 +25,20 @@ class Store:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._db: sqlite3.Connection | None = None
+        self._failing = False
         if path is None:
             return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=1)
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # two schedulers must not share a file
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS scheduler (format INTEGER PRIMARY KEY, state TEXT)")
+            self._db.execute("BEGIN IMMEDIATE")  # takes the lock now, and finds out whether it may write
+            self._db.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
+            self.close()
             raise ConfigError(f"cannot keep the scheduler's state in {path}: {error}; give another --state") from None
 
     def load(self) -> dict[str, Any] | None:
@@ -39,14 +47,24 @@ class Store:
             return None
         try:
             row = self._db.execute("SELECT state FROM scheduler WHERE format = ?", (_FORMAT,)).fetchone()
-            return json.loads(row[0]) if row else None
-        except (sqlite3.Error, ValueError) as error:
+            state = json.loads(row[0]) if row else None
+            if state is not None and not isinstance(state, dict):
+                raise ValueError(f"it is a {type(state).__name__}")
+            return state
+        except (sqlite3.Error, ValueError, TypeError) as error:
             raise ConfigError(f"{self._path} does not hold a scheduler's state: {error}; move it away") from None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state."""
-        if self._db is not None:
+        """Replace the saved state. A disk that fails is told once; the job goes on without being kept."""
+        if self._db is None:
+            return
+        try:
             self._db.execute("REPLACE INTO scheduler VALUES (?, ?)", (_FORMAT, json.dumps(state)))
+            self._failing = False
+        except sqlite3.Error as error:
+            if not self._failing:
+                log.error("cannot save the state in %s: %s; a restart would lose what is new", self._path, error)
+            self._failing = True
 
     def close(self) -> None:
         """Let go of the file."""

@@ -147,6 +147,8 @@ def test_bad_keys_and_values_are_refused_in_words(sources: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ({"clip_norm": 1.0, "clip_value": 1.0}, "clip_norm = 1.0 .* and clip_value = 1.0 .*: clip by the one"),
+        ({"workers": 4, "clip_norm": 1.0, "backup_workers": 1}, "clip_norm = 1.0 .* needs backup_workers = 0"),
         ({"workers": 2, "backup_workers": 2}, r"backup_workers = 2 \(flag .*must be less than workers = 2"),
         ({"workers": 2, "backup_workers": 1, "mode": "ssp"}, "backup_workers = 1 .* needs mode = sync"),
         ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 1MiB"),

@@ -1,0 +1,28 @@
+"""Loan: weights on their way to a reader. Nobody writes them before they have left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ps.xp import HostArray
+
+
+class Tracker(Protocol):
+    """What whoever sends the weights knows: they are out of this process's hands once ``done`` is true."""
+
+    @property
+    def done(self) -> bool: ...
+
+
+@dataclass(slots=True, eq=False)
+class Loan:
+    """The weights as they were when an answer was decided; the sender sets ``tracker`` when it sends them."""
+
+    weights: HostArray
+    tracker: Tracker | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the weights have left. A loan that was not sent yet is not done."""
+        return self.tracker is not None and self.tracker.done

@@ -1,0 +1,90 @@
+"""Progress: what follows for a chunk from what has happened to it. The mode decides, this performs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ps.config.job import JobConfig
+from ps.protocol.messages import Pushed, Squares, Weights
+from ps.server.chunk import ChunkState, Combined, Contribution, Seat, Waiter
+from ps.server.modes import build
+from ps.server.reply import Reply
+from ps.server.update import Updater
+
+
+class Progress:
+    """Closes clocks, applies contributions and answers requests, by the job's configuration."""
+
+    def __init__(self, job: JobConfig, seats: dict[int, Seat]) -> None:
+        """``seats`` is the shard's own table of its workers; it is only read here."""
+        self.mode = build(job)
+        self.updater = Updater(job)
+        self._seats = seats
+        self._clips = self.mode.lockstep and job.clip_norm is not None
+
+    def advance(self, chunk: ChunkState) -> Iterator[Reply]:
+        """Apply what is due and answer whoever may go on, until nothing more follows from it."""
+        while True:
+            while (due := self.mode.due(chunk, self._seats)) is not None:
+                yield from self._close(chunk, due)
+            holds = len(chunk.holds)
+            waiters, chunk.waiters = chunk.waiters, []
+            for waiter in waiters:
+                if self.mode.free(chunk, waiter, self._seats):
+                    yield self._answer(chunk, waiter)
+                else:
+                    chunk.waiters.append(waiter)
+            clock = self.mode.skip_to(chunk, self._seats)
+            if clock == chunk.version and len(chunk.holds) == holds:
+                return
+            chunk.version = clock
+
+    def scale(self, chunk: ChunkState, factor: float) -> None:
+        """Apply the combined gradient that waits, times ``factor``, and close its clock."""
+        combined, chunk.combined = chunk.combined, None
+        if combined is not None:
+            if combined.gradient is not None:
+                self.updater.apply_combined(chunk, combined.gradient, combined.clock, factor)
+            chunk.version += 1
+
+    def missing(self, chunk: ChunkState, waiter: Waiter) -> tuple[int, ...]:
+        """Return the ranks that a request waits for."""
+        if chunk.combined is not None:
+            return tuple(sorted(self._seats[member].rank for member in chunk.combined.scalers))
+        return self.mode.missing(chunk, waiter, self._seats)
+
+    def _close(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
+        """Take contributions into the weights, or combine them for their norm to be known first."""
+        for contribution in due:
+            del chunk.pending[contribution.member]
+        if self._clips:
+            yield from self._combine(chunk, due)
+            return
+        staleness = {c.member: self.mode.staleness(chunk, c, self._seats) for c in due}
+        clocks = {c.member: c.clock for c in due}
+        self.updater.apply(chunk, due, max(staleness.values()))
+        chunk.version += 1
+        for waiter in chunk.waiters:
+            if clocks.get(waiter.member, -1) + 1 == waiter.clock:
+                waiter.staleness = staleness[waiter.member]
+
+    def _combine(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
+        gradient, squares = self.updater.combine(chunk, due)
+        scalers = {contribution.member for contribution in due} & self._seats.keys()
+        if not scalers:  # nobody is left who could say by how much to scale it
+            return
+        chunk.combined = Combined(chunk.version, gradient, squares, scalers)
+        chunk.squares = (chunk.version, squares)
+        asked = [w for w in chunk.waiters if w.member in scalers and w.clock == chunk.version + 1 and not w.pull]
+        chunk.waiters = [w for w in chunk.waiters if w not in asked]
+        for waiter in asked:
+            yield Reply(waiter.origin, Squares(waiter.request, chunk.chunk.index, squares))
+
+    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
+        index = chunk.chunk.index
+        if not waiter.pull:
+            return Reply(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness))
+        if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:
+            del chunk.holds[waiter.member]
+        made = Weights(waiter.request, index, chunk.version, waiter.staleness)
+        return Reply(waiter.origin, made, chunk.lend())

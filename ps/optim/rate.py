@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from ps.optim.schedule import Schedule
 
+MEMORY = 64
+"""Changes that are remembered, for contributions to earlier clocks."""
+
 
 class LearningRate:
     """The learning rate of each clock (0-based step)."""
 
     def __init__(self, base: float, schedule: Schedule) -> None:
-        self._changes: dict[int, float] = {0: base}
+        self._changes: list[tuple[int, float]] = [(0, base)]
         self._schedule = schedule
 
     def set(self, clock: int, lr: float) -> None:
         """From ``clock`` on, until a later change, the base is ``lr``."""
-        self._changes[clock] = lr
-        past = sorted(self._changes)[:-64]  # a script that sets it each step must not fill the memory
-        for old in past:
-            del self._changes[old]
+        others = [change for change in self._changes if change[0] != clock]
+        self._changes = sorted([*others, (clock, lr)])[-MEMORY:]
 
     def __call__(self, clock: int) -> float:
-        """Return the learning rate of a clock; the oldest known base for clocks before it."""
-        known = [start for start in self._changes if start <= clock]
-        return self._changes[max(known, default=min(self._changes))] * self._schedule(clock)
+        """Return the learning rate of a clock; for clocks before all that is remembered, the oldest base."""
+        for start, base in reversed(self._changes):
+            if start <= clock:
+                break
+        return base * self._schedule(clock)

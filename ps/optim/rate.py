@@ -22,7 +22,7 @@ class LearningRate:
 
     def __call__(self, clock: int) -> float:
         """Return the learning rate of a clock; for clocks before all that is remembered, the oldest base."""
-        for start, base in reversed(self._changes):
-            if start <= clock:
-                break
-        return base * self._schedule(clock)
+        newest = len(self._changes) - 1
+        while newest and self._changes[newest][0] > clock:
+            newest -= 1
+        return self._changes[newest][1] * self._schedule(clock)

@@ -1,0 +1,99 @@
+"""Promises of protocol/README.md: its tables say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import ps
+from ps.protocol import codec, fields, layout
+from ps.protocol.messages import TYPES, Packed, View
+
+ROOT = Path(ps.__file__).parent.parent
+README = (ROOT / "protocol" / "README.md").read_text(encoding="utf-8")
+WORDS: dict[Any, str] = {
+    int: "int",
+    float: "float",
+    bool: "bool",
+    str: "str",
+    dict[str, Any]: "map",
+    tuple[str, ...]: "[str]",
+    tuple[int, ...]: "[int]",
+    Packed: "layout",
+    get_type_hints(View)["members"]: "members",
+}
+
+
+def table(heading: str, first: str) -> list[list[str]]:
+    """Return the rows of the table under a heading whose first column has this name."""
+    lines = README.split(f"{heading}\n", 1)[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            return rows
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_message_table_is_complete_and_right() -> None:
+    written = {int(row[0]): (row[1], row[2], row[4]) for row in table("## Messages", "number")}
+    hints = {number: get_type_hints(cls) for number, cls in TYPES.items()}
+    coded = {
+        number: (
+            cls.__name__,
+            ", ".join(f"{name} {WORDS[hints[number][name]]}" for name in cls.__match_args__),  # type: ignore[attr-defined]
+            "yes" if cls.payload else "no",
+        )
+        for number, cls in TYPES.items()
+    }
+    assert written == coded
+
+
+def test_every_answer_named_is_a_message() -> None:
+    names = {cls.__name__ for cls in TYPES.values()}
+    for row in table("## Messages", "number"):
+        assert set(re.findall(r"\b[A-Z][A-Za-z]+\b", row[6])) <= names
+
+
+def test_every_error_code_is_explained() -> None:
+    sources = [*(ROOT / "server").rglob("*.py"), *(ROOT / "protocol").rglob("*.py")]
+    said = {code for path in sources for code in re.findall(r'Error\([^"\n]*"([a-z-]+)"', path.read_text())}
+    explained = {row[0].strip("`") for row in table("### Error codes", "code")}
+    assert said - {"bad-message", "version"} == explained - {"bad-message", "version"}
+    assert {codec.error_code(codec.BadMessage()), codec.error_code(codec.VersionMismatch())} <= explained
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    rows = dict(row[:2] for row in table("### Limits", "what"))
+    large = ", ".join(sorted(cls.__name__ for cls in TYPES.values() if cls.large))
+    assert rows["a frame"] == f"{codec.MAX_FRAME >> 20} MiB"
+    large_row = next(row for row in rows if row.startswith("header of"))
+    assert ", ".join(sorted(re.findall(r"[A-Z]\w+", large_row))) == large
+    assert rows[large_row] == f"{codec.MAX_HEADER >> 20} MiB"
+    assert rows["any other header"] == f"{codec.MAX_SMALL_HEADER >> 10} KiB"
+    assert f"{layout.MAX_TENSORS:,} tensors" in rows["a model"]
+    assert layout.MAX_CHUNKS == 1 << 20
+    assert layout.MAX_BYTES == 1 << 40
+    assert f"at most {fields.MAX_ITEMS:,} elements" in README
+    assert f"at most {fields.MAX_NESTED} elements" in README
+    assert f"at most {fields.MAX_DEPTH} levels" in README
+    assert layout.FINE * layout.ALIGN == 12800
+
+
+def test_the_worked_example_is_what_the_code_computes() -> None:
+    model = layout.Layout.unpack((("w", "float32", (1000, 100)), ("b", "float64", (10,))))
+    cut = [[c.index, c.server, c.dtype, c.start, c.stop, c.offset] for c in model.chunks(2, 131072)]
+    assert [[str(cell) for cell in row] for row in cut] == table("## Layout, buffer and chunks", "chunk")
+    assert f"The buffer has {model.nbytes:,} bytes" in README
+
+
+def test_the_example_bytes_are_those_of_a_ping() -> None:
+    from ps.protocol.messages import Ping
+
+    assert f"Ping with request 7 is `{codec.encode(Ping(7)).hex(' ')}`" in README
+
+
+def test_the_version_in_the_title_is_the_codes() -> None:
+    assert README.startswith(f"# The wire protocol, version {codec.VERSION}\n")

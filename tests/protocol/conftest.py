@@ -17,18 +17,27 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context[Any]]:
-    made: zmq.Context[Any] = zmq.Context()
-    yield made
-    made.destroy(linger=0)
+def open_one() -> Iterator[Callable[[int], zmq.Socket[Any]]]:
+    """A function that opens a socket of a kind; all are closed in the end."""
+    context: zmq.Context[Any] = zmq.Context()
+    made: list[zmq.Socket[Any]] = []
+
+    def make(kind: int) -> zmq.Socket[Any]:
+        made.append(open_socket(context, kind))
+        return made[-1]
+
+    yield make
+    for sock in made:
+        sock.close(0)
+    context.term()
 
 
 @pytest.fixture
-def listen(context: zmq.Context[Any], tmp_path: Path) -> Callable[..., tuple[Inbox, str]]:
+def listen(open_one: Callable[[int], zmq.Socket[Any]], tmp_path: Path) -> Callable[..., tuple[Inbox, str]]:
     """Return a function that opens an inbox and returns it with its address."""
 
     def make(transport: str = "tcp") -> tuple[Inbox, str]:
-        sock = open_socket(context, zmq.ROUTER)
+        sock = open_one(zmq.ROUTER)
         address = TRANSPORTS[transport].bind(sock, "127.0.0.1", 0, tmp_path)
         return Inbox(sock, "server", 2), address
 
@@ -36,9 +45,9 @@ def listen(context: zmq.Context[Any], tmp_path: Path) -> Callable[..., tuple[Inb
 
 
 @pytest.fixture
-def dial(context: zmq.Context[Any]) -> Callable[[str], zmq.Socket[Any]]:
+def dial(open_one: Callable[[int], zmq.Socket[Any]]) -> Callable[[str], zmq.Socket[Any]]:
     def make(address: str) -> zmq.Socket[Any]:
-        sock = open_socket(context, zmq.DEALER)
+        sock = open_one(zmq.DEALER)
         sock.connect(address)
         return sock
 

@@ -154,7 +154,7 @@ A = (("a", "float32", (2,)), ("b", "float32", (3,)), ("c", "float64", (1,)))
 @pytest.mark.parametrize(
     ("other", "text"),
     [
-        ((("a", "float32", (2,)), ("b", "float32", (4,)), ("c", "float64", (2,))), r"me has b float32\[3\] where you has b float32\[4\]"),
+        ((A[0], ("b", "float32", (4,)), ("c", "float64", (2,))), r"me has b float32\[3\] where you has b float32\[4\]"),
         ((A[1], A[0], A[2]), r"me has a float32\[2\] where you has b float32\[3\]"),
         ((A[0], A[1], ("c", "float32", (1,))), r"me has c float64\[1\] where you has c float32\[1\]"),
         (A[:2], r"only me has c float64\[1\]"),

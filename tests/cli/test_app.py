@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_the_help_page_does_not_wait_for_numpy_or_zeromq() -> None:
 
 def test_a_reader_that_goes_away_is_no_crash() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m ps.cli config --json | true; exit ${{PIPESTATUS[0]}}",
+        f"{shlex.quote(sys.executable)} -m ps.cli config --json | true; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         capture_output=True,

@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", help="base image; default: the Dockerfile's")
     parser.add_argument("--keep", action="store_true", help="do not remove containers and volumes at the end")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds for each wait; the build has 30 min (120)")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for each wait; the build has 30 min (300)")
     options = parser.parse_args()
     engine = Engine({"IMAGE": PROJECT, **({"BASE": options.base} if options.base else {})}, options.timeout)
     try:
@@ -70,13 +70,14 @@ def whole_run(engine: Engine) -> None:
 def killed_processes(engine: Engine) -> None:
     """A worker killed in mid-run does not stop the others; a killed scheduler comes back with its state."""
     say("a run in which a worker and the scheduler are killed")
-    settings = {"WORKERS": "4", "RUN": "killed", "ARGS": "--epochs 2000", "PS_HEARTBEAT_TIMEOUT": "3"}
+    settings = {"WORKERS": "4", "RUN": "killed", "ARGS": "--epochs 1000", "PS_HEARTBEAT_TIMEOUT": "3"}
     engine.compose("up", "-d", "--scale", "worker=4", env=settings)
     engine.wait("health", lambda: all(engine.inspect(name)["Health"]["Status"] == "healthy" for name in SERVICES))
     engine.wait("clock 50", lambda: engine.clock() > 50)
-    engine.run("docker", "kill", "--signal", "KILL", engine.containers("worker")[-1])
+    victim = next(worker["host"] for worker in engine.status()["workers"] if worker["rank"] == 3)
+    engine.run("docker", "kill", "--signal", "KILL", victim)  # a container's host name is its id
     killed_at = engine.clock()
-    say(f"killed a worker at clock {killed_at}")
+    say(f"killed worker 3 at clock {killed_at}")
     engine.wait("the others to go on", lambda: engine.clock() > killed_at + 100)
     deaths = engine.status()["deaths"]
     if [(death["role"], death["why"]) for death in deaths] != [("worker", "no heartbeat for 3 s")]:

@@ -1,0 +1,209 @@
+"""Promises of a membership, with a clock that the test turns: joins, beats, notices silence, and ends when told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ps.config import ProcessConfig
+from ps.errors import (
+    ConfigError,
+    ConnectTimeout,
+    Evicted,
+    LayoutMismatch,
+    PSError,
+    Refused,
+    VersionMismatch,
+)
+from ps.protocol.membership import RETRY, Membership, peers, scheduler_address
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, InitGrant, Message, Ok, View, Welcome
+
+SCHEDULER = "tcp://10.0.0.1:7070"
+NOW = 1000.0
+
+
+def make(**given: Any) -> Membership:
+    values: dict[str, Any] = {
+        "rank": None,
+        "addresses": ("tcp://h:1",),
+        "script": {"mode": "ssp"},
+        "connect_timeout": 30.0,
+        "now": NOW,
+    }
+    return Membership("worker", SCHEDULER, **{**values, **given})
+
+
+def welcome(member: int = 7, timeout: float = 10.0) -> Welcome:
+    return Welcome(0, member, 2, timeout, {})
+
+
+def view(epoch: int, phase: str = "running") -> View:
+    return View(epoch, phase, "", {}, ((7, "worker", 2, True, "h, pid 4", ()),))
+
+
+def joined(timeout: float = 10.0) -> Membership:
+    membership = make()
+    membership.receive(welcome(timeout=timeout), NOW)
+    return membership
+
+
+def sent(membership: Membership, now: float) -> list[type[Message]]:
+    return [type(message) for message in membership.tick(now)]
+
+
+def test_the_first_word_is_hello_with_all_that_the_scheduler_needs() -> None:
+    (hello,) = make(rank=3).tick(NOW)
+    assert isinstance(hello, Hello)
+    assert (hello.role, hello.rank, hello.addresses, hello.script) == ("worker", 3, ("tcp://h:1",), {"mode": "ssp"})
+    assert hello.pid > 0
+    assert hello.host
+
+
+def test_any_rank_is_asked_for_as_minus_one() -> None:
+    (hello,) = make().tick(NOW)
+    assert isinstance(hello, Hello)
+    assert hello.rank == -1
+
+
+def test_hello_is_repeated_with_the_same_nonce_until_it_is_answered() -> None:
+    membership = make()
+    first = membership.tick(NOW)
+    assert membership.tick(NOW + RETRY / 2) == []
+    assert membership.tick(NOW + RETRY) == first
+    assert make().tick(NOW) != first
+    membership.receive(welcome(), NOW + RETRY + 0.1)
+    assert sent(membership, NOW + RETRY + 0.1) == [Heartbeat]
+
+
+def test_nobody_there_is_a_timeout_that_names_the_scheduler_and_the_next_step() -> None:
+    membership = make()
+    assert sent(membership, NOW + 30.0) == [Hello]
+    with pytest.raises(ConnectTimeout, match=f"{SCHEDULER} after 30 s. Is it up\\? Try: psctl ping {SCHEDULER}"):
+        membership.tick(NOW + 30.01)
+
+
+def test_a_taken_rank_is_asked_for_again_until_it_is_free() -> None:
+    membership = make(rank=1)
+    membership.tick(NOW)
+    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 0.1)
+    assert sent(membership, NOW + RETRY) == [Hello]
+    membership.receive(welcome(), NOW + RETRY + 0.1)
+    assert membership.member == 7
+    assert sent(membership, NOW + 100) == [Heartbeat]
+
+
+def test_a_rank_that_stays_taken_is_refused_in_the_schedulers_words() -> None:
+    membership = make(rank=1)
+    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 0.1)
+    with pytest.raises(Refused, match="rank 1 is taken by worker 1"):
+        membership.tick(NOW + 31)
+
+
+def test_heartbeats_say_who_we_are_what_we_know_and_how_we_do() -> None:
+    membership = joined()
+    membership.report = {"clock": 5}
+    assert membership.tick(NOW) == [Heartbeat(7, 0, {"clock": 5})]
+    membership.receive(view(4), NOW)
+    assert membership.tick(NOW + 0.9) == []
+    assert membership.tick(NOW + 1.0) == [Heartbeat(7, 4, {"clock": 5})]
+
+
+@pytest.mark.parametrize(("timeout", "interval"), [(10.0, 1.0), (2.0, 0.4), (0.5, 0.1)])
+def test_five_heartbeats_fit_in_a_timeout(timeout: float, interval: float) -> None:
+    assert joined(timeout).interval == pytest.approx(interval)
+
+
+def test_no_heartbeat_is_sent_before_welcome() -> None:
+    membership = make()
+    assert membership.member == 0
+    for second in range(30):
+        assert Heartbeat not in sent(membership, NOW + second)
+
+
+def test_a_second_welcome_changes_nothing() -> None:
+    membership = joined()
+    membership.receive(welcome(member=9), NOW + 1)
+    assert membership.member == 7
+
+
+@given(st.permutations([view(epoch) for epoch in (1, 2, 3, 5, 8)]))
+def test_the_latest_view_wins_in_whatever_order_they_come(views: list[View]) -> None:
+    membership = joined()
+    highest = 0
+    for new in views:
+        membership.receive(new, NOW)
+        highest = max(highest, new.epoch)
+        assert membership.view is not None
+        assert membership.view.epoch == highest
+
+
+def test_a_view_names_its_members() -> None:
+    (peer,) = peers(view(1))
+    assert (peer.member, peer.role, peer.rank, peer.initial) == (7, "worker", 2, True)
+    assert str(peer) == "worker 2 (h, pid 4)"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("evicted", Evicted),
+        ("version", VersionMismatch),
+        ("config", ConfigError),
+        ("layout", LayoutMismatch),
+        ("over", Refused),
+        ("a code of the future", Refused),
+    ],
+)
+@pytest.mark.parametrize("begin", [make, joined])
+def test_an_error_ends_the_membership_as_what_it_is(
+    code: str, error: type[PSError], begin: Callable[[], Membership]
+) -> None:
+    with pytest.raises(error, match="the words"):
+        begin().receive(Error(0, code, "the words"), NOW)
+
+
+def test_unknown_is_remembered_until_the_scheduler_knows_us() -> None:
+    membership = joined()
+    membership.receive(Error(0, "unknown", "who are you?"), NOW)
+    assert membership.unknown
+    assert sent(membership, NOW + 5) == [Heartbeat]
+    membership.receive(HeartbeatAck(3), NOW + 6)
+    assert not membership.unknown
+
+
+@pytest.mark.parametrize("message", [Ok(1), InitGrant(1, True), HeartbeatAck(1), Error(0, "unknown", "")])
+def test_every_word_of_the_scheduler_is_a_sign_of_life(message: Message) -> None:
+    membership = joined()
+    assert membership.silence(NOW + 5) == 5
+    membership.receive(message, NOW + 5)
+    assert membership.silence(NOW + 6) == 1
+    membership.heard(NOW + 8)
+    assert membership.silence(NOW + 8) == 0
+
+
+def test_silence_is_noticed_after_the_timeout_and_then_now_and_again() -> None:
+    membership = joined(timeout=10.0)
+    said = []
+    for second in range(100):
+        if notice := membership.silence_notice(NOW + second):
+            said.append(second)
+            assert f"the scheduler at {SCHEDULER} has been silent for {second} s; training goes on" in notice
+            assert "--state" in notice
+    assert said == [10, 40, 70]
+    membership.receive(HeartbeatAck(1), NOW + 100)
+    assert membership.silence_notice(NOW + 105) == ""
+    assert membership.silence_notice(NOW + 111) != ""
+
+
+def test_silence_before_welcome_is_the_connect_timeouts_business() -> None:
+    assert make().silence_notice(NOW + 29) == ""
+
+
+def test_a_process_without_a_scheduler_is_told_how_to_name_one() -> None:
+    with pytest.raises(ConfigError, match="--scheduler tcp://HOST:PORT or PS_SCHEDULER"):
+        scheduler_address(ProcessConfig())
+    assert scheduler_address(ProcessConfig(scheduler="tcp://h:7070")) == "tcp://h:7070"

@@ -12,24 +12,33 @@ with ps.connect() as kv:
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["KV", "Handle", "PSError", "__version__", "connect"]
 
+_SUBPACKAGES = ("data", "errors", "models", "optim")
+
 if TYPE_CHECKING:
+    from ps import data as data
+    from ps import errors as errors
+    from ps import models as models
+    from ps import optim as optim
     from ps.errors import PSError
     from ps.worker import KV, Handle, connect
 
 
 def __getattr__(name: str) -> Any:
     """Load the client when it is first used: servers and ``psctl --help`` need none of it."""
-    if name == "PSError":
-        from ps.errors import PSError
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"ps.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'ps' has no attribute {name!r}")
+    found = getattr(importlib.import_module("ps.errors" if name == "PSError" else "ps.worker"), name)
+    globals()[name] = found
+    return found
 
-        return PSError
-    if name in __all__:
-        from ps import worker
 
-        return getattr(worker, name)
-    raise AttributeError(f"module 'ps' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBPACKAGES})

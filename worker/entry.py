@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ps import xp
-from ps.config import explicit_job, find_toml, job_from, process_from_env
+from ps.config import JobConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.memory import keep_freed_memory
 from ps.worker.cluster import ClusterStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
 from ps.worker.record import StepLog
-from ps.worker.store import Store
+
+CLUSTER = ("servers", "workers", "backup_workers")
+"""Settings that mean nothing where there is one process."""
 
 
 def connect(**defaults: Any) -> KV:
@@ -23,22 +25,23 @@ def connect(**defaults: Any) -> KV:
     ``staleness=2``, ``optimizer="adam:lr=1e-3"``); flags, ``PS_*`` variables and a TOML file win over them. A
     cluster is found by ``PS_SCHEDULER``, which ``psctl run`` and ``psctl worker`` set. Use as a context manager.
 
-    Raises ConfigError for settings that cannot be, ConnectTimeout when nobody answers or the job stays incomplete,
-    Refused when the scheduler says no.
+    Raises ConfigError for settings that cannot be, UsageError for a run directory that cannot be written,
+    ConnectTimeout when nobody answers or the job stays incomplete, Refused when the scheduler says no.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     keep_freed_memory()
     toml = find_toml(os.environ)
     process = process_from_env(os.environ, toml)
+    wishes, _ = merge(JobConfig, script=defaults)
     device = xp.device(process.device, process.local_rank or 0)
     device.use()
-    store: Store
-    if process.scheduler is not None:
-        store = ClusterStore(process, defaults)
-    else:
-        alone = {"workers": 1, "servers": 1}
-        explicit = {**explicit_job({}, os.environ, toml), **alone}
-        explicit.pop("backup_workers", None)
-        wishes = {key: value for key, value in defaults.items() if key not in (*alone, "backup_workers")}
-        store = LocalStore(job_from(explicit, wishes))
-    return KV(store, device, StepLog(process.run_dir, store.rank))
+    log = StepLog(process.run_dir)
+    if process.scheduler is None:
+        return KV(LocalStore(_alone(wishes, toml)), device, log)
+    return KV(ClusterStore(process, wishes), device, log)
+
+
+def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:
+    """Return the job of a process that trains without a cluster."""
+    explicit = explicit_job({}, os.environ, toml)
+    given, wished = ({k: v for k, v in values.items() if k not in CLUSTER} for values in (explicit, wishes))
+    return job_from(given, wished)

@@ -7,21 +7,41 @@ server answers nothing at all.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import zmq
 
-from ps.errors import BadMessage, Refused, ServerLost
-from ps.protocol.codec import decode, encode
+from ps.errors import BadMessage, PSError, Refused
+from ps.protocol.codec import decode
 from ps.protocol.membership import ERRORS
-from ps.protocol.messages import Attached, Error, Inquire, Late, Message, Pushed, Squares, Waiting, Weights
+from ps.protocol.messages import (
+    Attach,
+    Attached,
+    Error,
+    Init,
+    InitChunk,
+    Late,
+    Message,
+    Ok,
+    Pull,
+    Push,
+    Pushed,
+    Retire,
+    Scale,
+    SetLr,
+    Skip,
+    Squares,
+    Start,
+    Waiting,
+    Weights,
+)
 from ps.protocol.transport import Socket, open_socket
+from ps.worker.batch import Batch, Request
+from ps.worker.server_link import INQUIRE, ServerLink
 from ps.worker.store import Traffic
 from ps.xp import HostArray
 
@@ -29,57 +49,22 @@ log = logging.getLogger("ps.worker")
 
 SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
-INQUIRE = 2.0
-"""Seconds without any answer after which the servers are asked what they know."""
 TELL = 10.0
 """Seconds between lines about a wait."""
 
-Payload = Callable[[], HostArray]
-
-
-@dataclass(slots=True)
-class Batch:
-    """Requests that are waited for together, and what their answers said. ``into`` takes the weights."""
-
-    into: HostArray | None = None
-    remaining: int = 0
-    staleness: int = 0
-    late: bool = False
-    squares: dict[int, float] = field(default_factory=dict)
-    clock: int = 0
-    """The highest clock an Attached named."""
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was answered."""
-        return self.remaining == 0
-
-
-@dataclass(slots=True)
-class Request:
-    """One message to one server; ``cost`` is what it takes from the window: the larger of both directions."""
-
-    server: int
-    message: Any
-    payload: Payload | None
-    cost: int
-    region: tuple[int, int]
-    """First byte and byte behind the last of the chunk in the flat buffer."""
-    batch: Batch
-
-
-class Link:
-    """One server as the worker sees it."""
-
-    __slots__ = ("flying", "heard", "inflight", "name", "queue", "socket")
-
-    def __init__(self, name: str, socket: Socket, now: float) -> None:
-        self.name = name
-        self.socket = socket
-        self.queue: deque[Request] = deque()
-        self.inflight: dict[int, Request] = {}
-        self.flying = 0
-        self.heard = now
+ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
+    Attach: (Attached,),
+    Init: (Ok,),
+    InitChunk: (Ok,),
+    Pull: (Weights,),
+    Push: (Weights, Pushed, Squares, Late),
+    Retire: (Ok,),
+    Scale: (Weights,),
+    SetLr: (Ok,),
+    Skip: (Weights, Pushed, Squares, Late),
+    Start: (Ok,),
+}
+"""What a server may answer, besides Error."""
 
 
 class Exchange:
@@ -98,21 +83,21 @@ class Exchange:
     ) -> None:
         """``servers`` are (name, address) by rank; ``check`` raises when this worker's job is over."""
         self._member = member
-        self._window = window
         self._silence_limit = silence_limit
         self._check = check
         self._numbers = itertools.count(1)
         self._poller = zmq.Poller()
-        self.versions: dict[int, int] = {}
+        self._broken: PSError | None = None
+        self._moved = False
         self.traffic = traffic
-        self.waiting: tuple[tuple[int, ...], float] | None = None
-        """The ranks that are waited for, and since when (monotonic); for the status."""
-        self._links: list[Link] = []
+        self.since: float | None = None
+        """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
+        self._links: list[ServerLink] = []
         for name, address in servers:
             sock = open_socket(context, zmq.DEALER)
             sock.connect(address)
             self._poller.register(sock, zmq.POLLIN)
-            self._links.append(Link(f"{name} at {address}", sock, time.monotonic()))
+            self._links.append(ServerLink(f"{name} at {address}", sock, window, traffic))
         self._by_socket = {link.socket: link for link in self._links}
 
     @property
@@ -120,124 +105,157 @@ class Exchange:
         """The servers' ranks."""
         return range(len(self._links))
 
+    @property
+    def waiting_for(self) -> tuple[int, ...]:
+        """The ranks of the workers that the servers say they wait for; may be asked from any thread."""
+        return tuple(sorted({rank for link in self._links for rank in link.waits_for}))
+
     def submit(
         self,
         batch: Batch,
         server: int,
         make: Callable[[int], Message],
-        payload: Payload | None = None,
+        payload: HostArray | None = None,
         region: tuple[int, int] = (0, 0),
     ) -> None:
-        """Queue a request; ``make`` takes its number. It is sent by ``flush``, ``wait`` or another's wait."""
-        request = Request(server, make(next(self._numbers)), payload, region[1] - region[0], region, batch)
-        batch.remaining += 1
-        self._links[server].queue.append(request)
+        """Queue a request; ``make`` takes its number. It is sent by ``flush``, ``wait`` or another's wait.
 
-    def ask_all(self, make: Callable[[int], Message]) -> Batch:
+        The payload must not change before the batch is done.
+        """
+        batch.remaining += 1
+        self._links[server].queue.append(Request(make(next(self._numbers)), payload, region, batch))
+
+    def ask_all(self, make: Callable[[int], Message], label: str) -> Batch:
         """Send every server a request without payload and wait for the answers."""
-        batch = Batch()
+        batch = Batch(label)
         for server in self.servers:
             self.submit(batch, server, make)
         self.wait(batch)
         return batch
 
-    def flush(self) -> None:
-        """Return when everything queued is on its way; waits where the window is full."""
-        self._until(lambda: not any(link.queue for link in self._links))
+    def flush(self, batch: Batch) -> None:
+        """Return when the batch is on its way; waits where the window is full."""
+        self._until(lambda: not any(link.queue for link in self._links), batch)
 
     def wait(self, batch: Batch) -> None:
-        """Return when the batch is done. Raises what went wrong."""
-        self._until(lambda: batch.remaining == 0)
+        """Return when the batch is done. Raises what went wrong with it, and again when waited for again."""
+        self._until(lambda: batch.remaining == 0, batch)
 
     def wait_at_most(self, batch: Batch, seconds: float) -> None:
         """Like ``wait``, but give up silently after some seconds."""
         deadline = time.monotonic() + seconds
-        self._until(lambda: batch.remaining == 0 or time.monotonic() > deadline)
+        self._until(lambda: batch.remaining == 0 or time.monotonic() > deadline, batch)
 
-    def _until(self, done: Callable[[], bool]) -> None:
-        self._send_queued()
-        if done():
-            return
-        began = asked = told = progress = time.monotonic()
+    def poll(self) -> None:
+        """Take what is here and send what may be sent, without waiting."""
+        with self._breaking():
+            self._turn(self._links)
+
+    def _until(self, done: Callable[[], bool], batch: Batch) -> None:
+        with self._breaking():
+            for link in self._links:
+                link.send_queued()
+            if batch.error is None and not done():
+                self._wait(done, batch)
+        if batch.error is not None:
+            raise batch.error
+
+    @contextlib.contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """Raise the same error for ever after the first: frames may be half read, a server is gone."""
+        if self._broken is not None:
+            raise self._broken
         try:
-            while not done():
+            yield
+        except PSError as error:
+            self._broken = error
+            raise
+
+    def _wait(self, done: Callable[[], bool], batch: Batch) -> None:
+        began = asked = told = self.since = time.monotonic()
+        self._moved = False
+        try:
+            while True:
                 events = self._poller.poll(SLICE)
                 if events:
-                    for sock, _ in events:
-                        self._receive(self._by_socket[sock])
-                    self._send_queued()
-                    if done():
-                        break
+                    self._turn([self._by_socket[sock] for sock, _ in events])
+                    if batch.error is not None or done():
+                        return
                 now = time.monotonic()
-                if events:
-                    progress = now
-                if now - progress < SLICE / 1000 and now - asked < INQUIRE:
+                if self._moved:
+                    self.since, self._moved = now, False
+                if events and now - asked < INQUIRE:
                     continue
+                if done():
+                    return
+                for link in self._links:  # ZeroMQ may have had no room before
+                    link.send_queued()
                 self._check()
                 if now - asked >= INQUIRE:
                     asked = now
-                    self._inquire(now)
+                    for link in self._links:
+                        link.inquire(self._member, self._silence_limit)
                 if now - told >= TELL:
                     told = now
-                    self._tell(now - began)
+                    log.warning("waiting %.0f s for %s, %s", now - began, self._names(), batch.label)
         finally:
-            self.waiting = None
+            self.since = None
             self.traffic.wait_s += time.monotonic() - began
 
-    # Sending
-
-    def _send_queued(self) -> None:
-        for link in self._links:
-            while link.queue and (not link.inflight or link.flying + link.queue[0].cost <= self._window):
-                request = link.queue.popleft()
-                if not link.inflight:
-                    link.heard = time.monotonic()
-                link.inflight[request.message.request] = request
-                link.flying += request.cost
-                self._send(link, request)
-
-    def _send(self, link: Link, request: Request) -> None:
-        header = encode(request.message)
-        if request.payload is None:
-            link.socket.send(header)
-            return
-        data = request.payload()
-        link.socket.send(header, zmq.SNDMORE)
-        link.socket.send(data.data, copy=False)
-        self.traffic.bytes_up += data.nbytes
+    def _names(self) -> str:
+        ranks = self.waiting_for
+        names = [f"worker {rank}" for rank in ranks] or [link.name for link in self._links if link.busy]
+        return ", ".join(names)
 
     # Receiving
 
-    def _receive(self, link: Link) -> None:
+    def _turn(self, links: list[ServerLink]) -> None:
+        for link in links:
+            try:
+                self._receive(link)
+            except PSError as error:
+                raise type(error)(f"{link.name}: {error}") from None
+        for link in self._links:
+            link.send_queued()
+
+    def _receive(self, link: ServerLink) -> None:
         """Take everything that is here from one server."""
+        socket = link.socket
         while True:
             try:
-                header = link.socket.recv(zmq.NOBLOCK)
+                header = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            link.heard = time.monotonic()
+            link.heard()
             message = decode(header)
-            more = link.socket.getsockopt(zmq.RCVMORE)
+            more = socket.getsockopt(zmq.RCVMORE)
             if message.payload != bool(more):
-                raise BadMessage(f"{link.name} sent {message!r} with a wrong number of frames")
+                raise BadMessage(f"{message!r} with a wrong number of frames")
             if isinstance(message, Waiting):
-                self._known(link, message)
+                link.explained(message)
                 continue
-            request = link.inflight.pop(message.request, None)
-            if request is None:  # the answer to a request that was sent twice
-                if more:
-                    link.socket.recv(copy=False)
-                continue
-            link.flying -= request.cost
-            self._answer(link, request, message)
-            request.batch.remaining -= 1
+            request = link.answered(getattr(message, "request", 0))
+            if request is not None:
+                self._answer(link, request, message)
+                request.batch.remaining -= 1
+                self._moved = True
+            elif isinstance(message, Error) and not message.request:  # it could not read what we sent
+                raise ERRORS.get(message.code, Refused)(message.text)
+            elif more:  # the answer to a request that was sent twice
+                socket.recv(copy=False)
+            if socket.getsockopt(zmq.RCVMORE):
+                raise BadMessage(f"{message!r} with a wrong number of frames")
 
-    def _answer(self, link: Link, request: Request, message: Message) -> None:
-        batch = request.batch
+    def _answer(self, link: ServerLink, request: Request, message: Message) -> None:
+        batch, asked = request.batch, request.message
+        if isinstance(message, Error):
+            batch.error = batch.error or ERRORS.get(message.code, Refused)(f"{link.name}: {message.text}")
+            return
+        if type(message) not in ANSWERS[type(asked)] or getattr(message, "chunk", None) not in (None, request.chunk):
+            raise BadMessage(f"{message!r} is no answer to {asked!r}")
         match message:
             case Weights():
                 self._land(link, request, message)
-                self.versions[message.chunk] = message.version
                 batch.staleness = max(batch.staleness, message.staleness)
             case Pushed():
                 batch.staleness = max(batch.staleness, message.staleness)
@@ -246,52 +264,22 @@ class Exchange:
             case Late():
                 batch.late = True
             case Attached():
-                batch.clock = max(batch.clock, message.clock)
-            case Error():
-                raise ERRORS.get(message.code, Refused)(f"{link.name}: {message.text}")
+                batch.entry = max(batch.entry, message.clock)
             case _:
                 pass
 
-    def _land(self, link: Link, request: Request, message: Weights) -> None:
+    def _land(self, link: ServerLink, request: Request, message: Weights) -> None:
         lo, hi = request.region
-        if request.batch.into is None:
-            raise BadMessage(f"{link.name} sent {message!r}, which nobody asked for")
-        size = link.socket.recv_into(request.batch.into[lo:hi].data)
+        batch = request.batch
+        if batch.into is None:
+            size = len(link.socket.recv(copy=False))
+        else:
+            size = link.socket.recv_into(batch.into[lo:hi].data)
         if size != hi - lo:
-            raise BadMessage(f"{link.name} sent {size} bytes for chunk {message.chunk}, which has {hi - lo}")
+            raise BadMessage(f"{size} bytes for chunk {message.chunk}, which has {hi - lo}")
+        if batch.versions is not None:
+            batch.versions[message.chunk] = message.version
         self.traffic.bytes_down += size
-
-    # Waiting
-
-    def _inquire(self, now: float) -> None:
-        """Ask the servers that owe answers what they know; give up on one that says nothing at all."""
-        for link in self._links:
-            if not link.inflight:
-                continue
-            if now - link.heard > self._silence_limit:
-                raise ServerLost(
-                    f"{link.name} has answered nothing for {now - link.heard:.0f} s. Is its host up and reachable?"
-                )
-            oldest = tuple(itertools.islice(link.inflight, 1000))
-            link.socket.send(encode(Inquire(0, self._member, oldest)))
-
-    def _known(self, link: Link, message: Waiting) -> None:
-        for number in message.unknown:
-            if (request := link.inflight.get(number)) is not None:
-                self._send(link, request)
-        if message.ranks:
-            since = self.waiting[1] if self.waiting else time.monotonic() - INQUIRE
-            self.waiting = (message.ranks, since)
-
-    def _tell(self, seconds: float) -> None:
-        clocks = {
-            r.message.clock for link in self._links for r in link.inflight.values() if hasattr(r.message, "clock")
-        }
-        clock = f", clock {max(clocks)}" if clocks else ""
-        names = [link.name for link in self._links if link.inflight]
-        if self.waiting:
-            names = [f"worker {rank}" for rank in self.waiting[0]]
-        log.warning("waiting %.0f s for %s%s", seconds, ", ".join(names), clock)
 
     def close(self) -> None:
         """Close the sockets; what was not sent is dropped."""

@@ -1,4 +1,8 @@
-"""Gradients: what a script hands in, checked against the layout and readable chunk by chunk on the host."""
+"""Gradients: what a script hands in, checked against the layout and readable chunk by chunk on the host.
+
+A chunk that lies inside one tensor is read where the script has it. Chunks of several tensors are gathered in
+staging memory, so that a thousand tiny tensors cost one copy each and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,63 +15,105 @@ import numpy as np
 from ps import xp
 from ps.errors import GradientError
 from ps.optim import square_sum
-from ps.protocol.layout import Chunk, Layout
-from ps.xp import HostArray
+from ps.protocol.layout import Chunk, Layout, Tensor
+from ps.xp import Array, HostArray
 
-Piece = tuple[int, int, int]
-"""(tensor number, first element, last element + 1) of a part of a tensor that lies in a chunk."""
+
+class Slot:
+    """One tensor's place: what its gradient must be, where it is staged, and which chunks it has parts in."""
+
+    __slots__ = ("direct", "dtype", "edges", "home", "name", "shape", "view")
+
+    def __init__(self, tensor: Tensor, home: HostArray) -> None:
+        self.name = tensor.name
+        self.shape = tensor.shape
+        self.dtype = np.dtype(tensor.dtype)
+        self.home = home
+        self.view = home.reshape(tensor.shape)
+        self.direct: list[tuple[int, int, int]] = []
+        """(chunk, first element, last element + 1) of the parts that are a whole chunk."""
+        self.edges: list[tuple[int, int]] = []
+        """(first element, last element + 1) of the parts that share a chunk with other tensors."""
 
 
 class Staging:
-    """Host memory for gradients that cannot be sent from where they are, and the map of chunks to tensors."""
+    """Host memory for gradients that cannot be sent from where they are, and the map of tensors to chunks.
 
-    def __init__(self, layout: Layout, chunks: tuple[Chunk, ...], buffer: HostArray) -> None:
+    ``weights`` is the buffer that answers land in: gradients that lie there are staged too.
+    """
+
+    def __init__(self, layout: Layout, chunks: tuple[Chunk, ...], buffer: HostArray, weights: HostArray) -> None:
         self.layout = layout
-        self.flat = layout.flat(buffer)
-        self.pieces = [self._pieces(chunk) for chunk in chunks]
+        self.weights = weights
+        flat = layout.flat(buffer)
+        self.regions = [flat[chunk.dtype][chunk.start : chunk.stop] for chunk in chunks]
+        self.slots = [Slot(t, flat[t.dtype][t.start : t.stop] if t.size else _empty(t)) for t in layout.tensors]
+        for dtype in flat:
+            self._map(
+                [(t, slot) for t, slot in zip(layout.tensors, self.slots, strict=True) if t.dtype == dtype and t.size],
+                [chunk for chunk in chunks if chunk.dtype == dtype],
+            )
 
-    def _pieces(self, chunk: Chunk) -> list[Piece]:
-        return [
-            (number, max(chunk.start, t.start) - t.start, min(chunk.stop, t.stop) - t.start)
-            for number, t in enumerate(self.layout.tensors)
-            if t.dtype == chunk.dtype and t.start < chunk.stop and t.stop > chunk.start
-        ]
+    @staticmethod
+    def _map(tensors: list[tuple[Tensor, Slot]], chunks: list[Chunk]) -> None:
+        """Walk along one section's tensors and chunks, both in order, and note where they overlap."""
+        at = 0
+        for tensor, slot in tensors:
+            while chunks[at].stop <= tensor.start:
+                at += 1
+            reach = at
+            while reach < len(chunks) and chunks[reach].start < tensor.stop:
+                chunk = chunks[reach]
+                lo, hi = max(chunk.start, tensor.start) - tensor.start, min(chunk.stop, tensor.stop) - tensor.start
+                if hi - lo == chunk.size:
+                    slot.direct.append((chunk.index, lo, hi))
+                else:
+                    slot.edges.append((lo, hi))
+                reach += 1
 
-    def region(self, chunk: Chunk) -> HostArray:
-        """Return the chunk's part of the staging memory, 1-D."""
-        return self.flat[chunk.dtype][chunk.start : chunk.stop]
+
+def _empty(tensor: Tensor) -> HostArray:
+    return np.empty(0, tensor.dtype)
 
 
 class Gradients:
-    """One step's gradients as flat host vectors, one for each tensor, in layout order."""
+    """One step's gradients as flat host vectors, one for each chunk."""
 
-    def __init__(self, vectors: list[HostArray], staging: Staging) -> None:
-        self.vectors = vectors
+    __slots__ = ("_staging", "regions")
+
+    def __init__(self, regions: list[HostArray], staging: Staging) -> None:
+        self.regions = regions
         self._staging = staging
 
     def chunk(self, chunk: Chunk) -> HostArray:
-        """Return the chunk's gradient, 1-D: where it lies if it is in one piece, else gathered in staging memory."""
-        pieces = self._staging.pieces[chunk.index]
-        if len(pieces) == 1:
-            number, lo, hi = pieces[0]
-            return self.vectors[number][lo:hi]
-        return self._gather(chunk, pieces)
+        """Return the chunk's gradient, 1-D and contiguous."""
+        return self.regions[chunk.index]
 
-    def staged(self, chunk: Chunk) -> HostArray:
-        """Return a copy of the chunk's gradient in staging memory, which the script does not know."""
-        return self._gather(chunk, self._staging.pieces[chunk.index])
-
-    def _gather(self, chunk: Chunk, pieces: list[Piece]) -> HostArray:
-        out = self._staging.region(chunk)
-        at = 0
-        for number, lo, hi in pieces:
-            np.copyto(out[at : at + hi - lo], self.vectors[number][lo:hi])
-            at += hi - lo
-        return out
+    def keep(self) -> None:
+        """Move what still lies in the script's arrays into staging memory; they may be changed then."""
+        for index, home in enumerate(self._staging.regions):
+            if self.regions[index] is not home:
+                np.copyto(home, self.regions[index])
+                self.regions[index] = home
 
     def norm_squared(self) -> float:
-        """Return the squared L2 norm over all tensors, in float64."""
-        return sum(square_sum(vector) for vector in self.vectors)
+        """Return the squared L2 norm over all tensors, in float64, added up as the servers' chunks are."""
+        return sum(square_sum(region) for region in self.regions)
+
+    def first_bad(self) -> str:
+        """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
+        # One pass: a NaN or Inf anywhere makes the sum one too. A finite vector may overflow: then look closely.
+        with np.errstate(all="ignore"):
+            if all(np.isfinite(np.add.reduce(region)) for region in self.regions):
+                return ""
+        self.keep()
+        for slot in self._staging.slots:
+            fine = np.isfinite(slot.home)
+            if not fine.all():
+                at = int(np.argmin(fine))
+                where = tuple(int(i) for i in np.unravel_index(at, slot.shape)) if slot.shape else ()
+                return f"gradient of {slot.name!r} is {slot.home[at]} at {where}"
+        return ""
 
 
 def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
@@ -75,37 +121,52 @@ def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
 
     Every tensor of the layout has to be there, with its shape and dtype; arrays may be NumPy, CuPy or DLPack.
     """
-    tensors = staging.layout.tensors
-    if unknown := [name for name in grads if name not in {t.name for t in tensors}]:
-        close = difflib.get_close_matches(str(unknown[0]), [t.name for t in tensors], 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise GradientError(f"gradient for an unknown tensor {unknown[0]!r}{hint}")
-    vectors = []
-    for tensor in tensors:
-        if tensor.name not in grads:
-            raise GradientError(f"no gradient for tensor {tensor.name!r}")
-        array = xp.asarray(grads[tensor.name])
-        if tuple(array.shape) != tensor.shape:
-            raise GradientError(f"gradient of {tensor.name!r} has shape {tuple(array.shape)}, expected {tensor.shape}")
-        if str(array.dtype) != tensor.dtype:
-            raise GradientError(f"gradient of {tensor.name!r} has dtype {array.dtype}, expected {tensor.dtype}")
-        if xp.is_host(array):
-            vectors.append(np.ascontiguousarray(array).reshape(-1))
-        else:
-            home = staging.flat[tensor.dtype][tensor.start : tensor.stop]
-            xp.copy_to_host(array, home.reshape(tensor.shape))
-            vectors.append(home)
-    return Gradients(vectors, staging)
+    if not isinstance(grads, Mapping):
+        raise GradientError(f"gradients are a dict with an array for each tensor, not {type(grads).__name__}")
+    regions = list(staging.regions)
+    for slot in staging.slots:
+        if slot.name not in grads:
+            _refuse_unknown(grads, staging)
+            raise GradientError(f"no gradient for tensor {slot.name!r}")
+        _place(_array(slot.name, grads[slot.name]), slot, regions, staging.weights)
+    if len(grads) != len(staging.slots):
+        _refuse_unknown(grads, staging)
+    return Gradients(regions, staging)
 
 
-def first_bad(gradients: Gradients, layout: Layout) -> str:
-    """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
-    for tensor, vector in zip(layout.tensors, gradients.vectors, strict=True):
-        # One pass: a NaN or Inf anywhere makes the sum one too. A finite vector may overflow: then look closely.
-        with np.errstate(all="ignore"):
-            finite = np.isfinite(np.add.reduce(vector))
-        if not finite and not (fine := np.isfinite(vector)).all():
-            at = np.unravel_index(int(np.argmin(fine)), tensor.shape) if tensor.shape else ()
-            value = vector[int(np.argmin(fine))]
-            return f"gradient of {tensor.name!r} is {value} at {tuple(int(i) for i in at)}"
-    return ""
+def _array(name: str, value: Any) -> Array:
+    try:
+        return xp.asarray(value)
+    except Exception as error:  # whatever a foreign array library raises when it cannot hand out its memory
+        raise GradientError(f"gradient of {name!r} cannot be read: {error}") from error
+
+
+def _place(array: Array, slot: Slot, regions: list[HostArray], weights: HostArray) -> None:
+    """Check one gradient, and put it where its chunks are read."""
+    if array.shape != slot.shape:
+        raise GradientError(f"gradient of {slot.name!r} has shape {tuple(array.shape)}, expected {slot.shape}")
+    if array.dtype != slot.dtype:
+        raise GradientError(f"gradient of {slot.name!r} has dtype {array.dtype}, expected {slot.dtype}")
+    if not xp.is_host(array):
+        xp.copy_to_host(array, slot.view)
+        return
+    if not slot.direct:
+        np.copyto(slot.view, array)
+        return
+    if not array.flags.c_contiguous or np.may_share_memory(array, weights):
+        np.copyto(slot.view, array)
+        return
+    vector = array.reshape(-1)
+    for lo, hi in slot.edges:
+        np.copyto(slot.home[lo:hi], vector[lo:hi])
+    for index, lo, hi in slot.direct:
+        regions[index] = vector[lo:hi]
+
+
+def _refuse_unknown(grads: Mapping[str, Any], staging: Staging) -> None:
+    known = {slot.name for slot in staging.slots}
+    for name in grads:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise GradientError(f"gradient for an unknown tensor {name!r}{hint}")

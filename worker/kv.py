@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
+import math
+import os
+import sys
+import threading
+import traceback
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -10,20 +18,25 @@ import numpy as np
 
 from ps import xp
 from ps.config.job import JobConfig
-from ps.data import batches, num_examples, steps_per_epoch
-from ps.errors import GradientError, StateError, UsageError
+from ps.errors import GradientError, PSError, StateError, UsageError
 from ps.protocol.layout import Layout
-from ps.worker.gradients import Gradients, Staging, first_bad, match
+from ps.worker.feed import Feed
+from ps.worker.gradients import Gradients, Staging, match
+from ps.worker.handle import Handle
+from ps.worker.parameters import Parameters, readable
 from ps.worker.record import StepLog
-from ps.worker.store import Handle, Store
+from ps.worker.store import Pending, Store
 from ps.xp import Array, Device, HostArray
+
+log = logging.getLogger("ps.worker")
 
 
 class KV:
     """A worker's connection to its parameters; made by ``ps.connect``.
 
     ``init`` comes first, then ``step`` for each batch. ``push``, ``pull``, ``push_pull`` and ``wait`` are the verbs
-    below ``step``. All of them belong to the thread that made the connection.
+    below ``step``. All of them belong to the thread that made the connection, and raise StateError elsewhere, before
+    ``init`` and after ``close``. With a cluster they raise ServerLost, Evicted or PeerLost when the job cannot go on.
     """
 
     def __init__(self, store: Store, device: Device, log: StepLog) -> None:
@@ -31,10 +44,15 @@ class KV:
         """Where this worker computes."""
         self._store = store
         self._log = log
+        log.rank = store.rank
+        self._feed = Feed(device, store.rank, store.job.workers, store.job.seed)
+        self._model: Parameters | None = None
+        self._scratch: list[HostArray] = []
+        self._unlogged: tuple[int, float, bool, Pending] | None = None
+        self._entries = store.entries
         self._closed = False
-        self._examples = 0.0
-        self._skip = store.clock
-        self._layout: Layout | None = None
+        self._home = (os.getpid(), threading.get_ident())
+        atexit.register(self._at_exit)
 
     # What is known
 
@@ -58,6 +76,13 @@ class KV:
         """The job's settings."""
         return self._store.job
 
+    @property
+    def params(self) -> dict[str, Array]:
+        """The parameters, as ``init`` returned them. Raises StateError before ``init``."""
+        if self._model is None:
+            raise StateError("no parameters yet: call kv.init(params) first")
+        return dict(self._model.tensors)
+
     # The model
 
     def init(self, params: Mapping[str, Any]) -> dict[str, Array]:
@@ -69,28 +94,23 @@ class KV:
         UsageError for tensors that cannot be trained, StateError the second time.
         """
         self._open()
-        if self._layout is not None:
+        if self._model is not None:
             raise StateError("kv.init was called before; a connection trains one model")
-        arrays = {name: xp.asarray(value) for name, value in params.items()}
+        if not isinstance(params, Mapping):
+            raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
+        arrays = {name: readable(name, value) for name, value in params.items()}
         layout = Layout.of(arrays)
         values = xp.host_buffer(layout.nbytes, self.device)
         for name, view in layout.views(layout.flat(values)).items():
             xp.copy_to_host(arrays[name], view)
-        self._buffer = self._store.init(layout, values)
-        self._skip = self._store.clock
-        self._staging = Staging(
-            layout,
-            layout.chunks(self.job.servers, self.job.chunk_size),
-            xp.host_buffer(layout.nbytes, self.device),
-        )
-        self._host = layout.flat(self._buffer)
-        self._flat = self._host
-        if self.device is not xp.CPU:
-            self._flat = {dtype: self.device.array(vector) for dtype, vector in self._host.items()}
-        self._layout = layout
-        self.params = layout.views(self._flat)
-        """The parameters, as ``init`` returned them."""
-        return dict(self.params)
+        chunks = layout.chunks(self.job.servers, self.job.chunk_size)
+        weights = self._store.init(layout, values)
+        self._staging = Staging(layout, chunks, xp.host_buffer(layout.nbytes, self.device), weights)
+        self._model = Parameters(layout, weights, self.device)
+        self._entries = self._store.entries
+        self._feed.begin(self.clock)
+        self._log.begin(self._store.traffic)
+        return self.params
 
     def step(self, grads: Mapping[str, Any], *, examples: float | None = None, **metrics: Any) -> None:
         """Give one batch's gradients and bring the parameters up to date, by the job's mode.
@@ -99,174 +119,186 @@ class KV:
         are the mean of; the size of the last batch of ``kv.batches`` if not given. ``metrics`` (loss=0.3) go into
         the run's record. Raises GradientError naming the tensor, and nothing is applied then.
         """
-        before = (self._store.traffic.bytes_up, self._store.traffic.bytes_down, self._store.traffic.wait_s)
-        clock = self.clock
-        samples = self._examples if examples is None else examples
+        self._push_pull(grads, examples, metrics)
+
+    def push_pull(
+        self, grads: Mapping[str, Any], params: Mapping[str, Any] | None = None, *, examples: float | None = None
+    ) -> None:
+        """Give gradients and get the new weights, into ``params`` (dict of arrays) or the connection's own.
+
+        Otherwise like ``step``. Raises GradientError or, when the weights do not fit into ``params``, UsageError;
+        nothing is applied then.
+        """
+        model = self._ready()
+        targets = None if params is None or model.are(params) else model.targets(params)
+        self._push_pull(grads, examples, {})
+        if targets is not None:
+            model.scatter(model.buffer, targets)
+
+    def push(self, grads: Mapping[str, Any], *, examples: float | None = None) -> Handle:
+        """Give gradients without waiting for their application. They are copied and may be reused at once.
+
+        The push before it is waited for first. In sync mode with ``clip_norm`` it waits for the other workers'
+        gradients, whose norm counts too. Raises GradientError as ``step`` does.
+        """
+        count = self._count(examples)
         gradients = self._checked(grads)
-        done = self._store.push_pull(gradients, samples or 1.0)
-        self._refresh()
-        traffic = self._store.traffic
-        counted = {
-            "bytes_up": traffic.bytes_up - before[0],
-            "bytes_down": traffic.bytes_down - before[1],
-            "wait_s": round(traffic.wait_s - before[2], 6),
-            "staleness": done.staleness,
-        }
-        if gradients is None:
-            counted["skipped"] = 1
-        self._log.step(clock, samples, metrics, **counted)
-        self._report()
-
-    def push_pull(self, grads: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> None:
-        """Give gradients and get the new weights, into ``params`` (dict of arrays) or the connection's own."""
-        self._store.push_pull(self._checked(grads), self._examples or 1.0)
-        self._refresh()
-        if params is not None:
-            self._copy_out(params)
-
-    def push(self, grads: Mapping[str, Any]) -> Handle:
-        """Give gradients without waiting for their application. They are copied and may be reused at once."""
-        return self._store.push(self._checked(grads), self._examples or 1.0)
+        clock = self.clock
+        pending = self._store.push(gradients, count or 1.0)
+        self._unlogged = (clock, count, gradients is None, pending)
+        self._catch_up()
+        return Handle(self, pending)
 
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
         """Ask for the weights that have this worker's pushes in them; they are there after ``wait``.
 
-        They land in ``out`` (a dict of arrays like the parameters), or in the parameters themselves.
+        They land in ``out`` (a dict of arrays like the parameters), or in the parameters themselves. Raises
+        UsageError when they do not fit there.
         """
-        self._initialised()
-        if out is None or out is self.params:
-            return PullHandle(self._store.pull(self._buffer), None)
-        self._fits(out)
-        if not hasattr(self, "_scratch"):
-            self._scratch = np.empty_like(self._buffer)
-        return PullHandle(self._store.pull(self._scratch), out)
+        model = self._ready()
+        if out is None or model.are(out):
+            return Handle(self, self._store.pull(model.buffer), model.refresh)
+        targets = model.targets(out)
+        scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
+        return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
 
     def wait(self, handle: Handle) -> None:
-        """Return when what the handle stands for is done. Raises StateError for what is no handle."""
-        self._initialised()
-        if isinstance(handle, PullHandle):
-            self._store.wait(handle.inner)
-            if handle.out is None:
-                self._refresh()
-            elif not handle.taken:
-                self._scatter(self._scratch, handle.out)
-            handle.taken = True
-            return
-        if not hasattr(handle, "staleness"):
-            raise StateError(f"kv.wait takes a handle of push or pull, not {type(handle).__name__}")
-        self._store.wait(handle)
+        """Return when what the handle stands for is done; the second time at once.
+
+        Raises StateError for what is no handle of this connection, or what went wrong with it.
+        """
+        self._ready()
+        if not isinstance(handle, Handle) or not handle.belongs_to(self):
+            kind = "a handle of another connection" if isinstance(handle, Handle) else type(handle).__name__
+            raise StateError(f"kv.wait takes a handle that kv.push or kv.pull returned, not {kind}")
+        self._store.wait(handle.pending)
+        self._catch_up()
+        handle.finish()
 
     def barrier(self) -> None:
-        """Return when every live worker is here. All leave it with the same clock and the same weights."""
+        """Return when every live worker is here. All leave it with the same clock and the same weights.
+
+        Raises PeerLost when the scheduler, which knows who is live, stays silent.
+        """
         self._open()
         self._store.barrier()
-        if self._layout is not None:
-            self._refresh()
+        if self._model is not None:
+            self._settled()
+            self._model.refresh()
 
     def set_lr(self, lr: float) -> None:
-        """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it."""
-        self._initialised()
-        if not 0 <= lr < float("inf"):
+        """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
+
+        Raises UsageError for what is no learning rate.
+        """
+        self._ready()
+        try:
+            rate = float(lr)
+        except (TypeError, ValueError):
+            rate = math.nan
+        if not 0 <= rate < math.inf:
             raise UsageError(f"the learning rate must be a number of at least 0, not {lr!r}")
-        self._store.set_lr(float(lr))
+        self._store.set_lr(rate)
 
     def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:
         """Yield this worker's batches: in each epoch the workers together see every example once.
 
         ``data`` is a Dataset, an array, or a tuple of arrays of one length; batches come on ``kv.device``, at most
-        ``batch_size`` long. All workers get the same number of batches. A worker that came late begins where the
-        job is. Raises DataError, with the numbers, when the data cannot be divided so.
+        ``batch_size`` long. All workers get the same number of batches. Every epoch has an order of its own, also
+        over several calls. A worker that came late begins where the job is. Raises DataError, with the numbers,
+        when the data cannot be divided so.
         """
         self._open()
-        workers = self.job.workers
-        made = batches(
-            data,
-            batch_size,
-            epochs=epochs,
-            rank=self.rank % workers,
-            num_workers=workers,
-            seed=self.job.seed,
-            start=self._skip,
-            shuffle=shuffle,
-        )
-        return self._batches(made, data, batch_size, epochs, workers)
-
-    def _batches(self, made: Iterator[Any], data: Any, batch_size: int, epochs: int, workers: int) -> Iterator[Any]:
-        self._skip = max(0, self._skip - epochs * steps_per_epoch(num_examples(data), batch_size, workers))
-        for batch in made:
-            first = batch[0] if isinstance(batch, tuple) else batch
-            self._examples = len(first)
-            yield self._placed(batch)
-
-    def _placed(self, batch: Any) -> Any:
-        if self.device is xp.CPU:
-            return batch
-        if isinstance(batch, tuple):
-            return tuple(self._placed(part) for part in batch)
-        return self.device.array(batch) if xp.is_host(batch) else batch
+        return self._feed.batches(data, batch_size, epochs, shuffle)
 
     # Inside
 
     def _open(self) -> None:
         if self._closed:
             raise StateError("this connection is closed")
+        if self._home != (os.getpid(), threading.get_ident()):
+            raise StateError("this connection belongs to another thread or process; connect in the one that trains")
 
-    def _initialised(self) -> Layout:
+    def _ready(self) -> Parameters:
         self._open()
-        if self._layout is None:
+        if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
-        return self._layout
+        return self._model
+
+    def _push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
+        count = self._count(examples)
+        gradients = self._checked(grads)
+        clock = self.clock
+        done = self._store.push_pull(gradients, count or 1.0)
+        self._ready().refresh()
+        self._entries = self._store.entries
+        self._note(clock, count, gradients is None, done, metrics)
+
+    def _count(self, examples: float | None) -> float:
+        if examples is None:
+            return self._feed.examples
+        if not isinstance(examples, int | float | np.number) or not 0 < float(examples) < math.inf:
+            raise UsageError(f"examples is the number of examples of a batch, more than 0, not {examples!r}")
+        return float(examples)
 
     def _checked(self, grads: Mapping[str, Any]) -> Gradients | None:
         """Return the gradients ready to send, or None when this step is to be skipped."""
-        layout = self._initialised()
+        self._ready()
+        self._store.settle()  # the memory in which gradients are gathered may still be on its way
+        self._settled()
         gradients = match(grads, self._staging)
-        bad = first_bad(gradients, layout)
+        bad = gradients.first_bad()
         if not bad:
             return gradients
         if self.job.on_nan == "skip":
             return None
         raise GradientError(f"{bad}, at clock {self.clock}; nothing was applied (--on-nan skip would go on without it)")
 
-    def _refresh(self) -> None:
-        """Bring the device's parameters up to date with the host's."""
-        if self._flat is not self._host:
-            for dtype, vector in self._host.items():
-                self.device.backend.fill(self._flat[dtype], vector)
+    def _deliver(self, scratch: HostArray, targets: Mapping[str, Array]) -> None:
+        self._ready().scatter(scratch, targets)
+        self._scratch.append(scratch)
 
-    def _fits(self, out: Mapping[str, Any]) -> None:
-        for tensor in self._initialised().tensors:
-            if tensor.name not in out:
-                raise UsageError(f"nowhere to put tensor {tensor.name!r}: it is missing in what was given")
-            array = out[tensor.name]
-            if tuple(array.shape) != tensor.shape or str(array.dtype) != tensor.dtype:
-                raise UsageError(f"{tensor} cannot go into an array of {array.dtype}{list(array.shape)}")
+    def _catch_up(self) -> None:
+        """Refresh the parameters when the store had to come in anew, and note a push that is done by now."""
+        if self._entries != self._store.entries:
+            self._entries = self._store.entries
+            self._ready().refresh()
+        self._settled()
 
-    def _copy_out(self, out: Mapping[str, Any]) -> None:
-        if any(out.get(name) is not mine for name, mine in self.params.items()):
-            self._fits(out)
-            self._scatter(self._buffer, out)
+    def _settled(self) -> None:
+        """Note the last push once it is answered: only then is its staleness known."""
+        if self._unlogged is not None and self._unlogged[3].done:
+            (clock, count, skipped, pending), self._unlogged = self._unlogged, None
+            self._note(clock, count, skipped, pending, {})
 
-    def _scatter(self, source: HostArray, out: Mapping[str, Any]) -> None:
-        layout = self._initialised()
-        for name, view in layout.views(layout.flat(source)).items():
-            xp.backend_of(out[name]).fill(out[name], view)
-
-    def _report(self) -> None:
-        report = getattr(self._store, "report", None)
-        if report is not None:
-            traffic = self._store.traffic
-            report.update(self._log.report())
-            report.update(bytes_up=traffic.bytes_up, bytes_down=traffic.bytes_down, wait_s=round(traffic.wait_s, 3))
+    def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
+        traffic = self._store.traffic
+        self._log.step(clock, count, metrics, traffic, staleness=pending.staleness, skipped=skipped)
+        self._store.report = self._log.report(traffic)
 
     # The end
 
     def close(self, failure: str = "") -> None:
-        """Leave the job in good order. Closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._log.flush()
+        """Leave the job in good order; ``failure`` says why when it is not. Closing twice does nothing.
+
+        Raises what went wrong with a push that was not waited for.
+        """
+        if self._closed or self._home[0] != os.getpid():  # a forked child has no part in the job
+            return
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        try:
             self._store.close(failure)
+            self._settled()
+        finally:
+            self._log.flush()
+
+    def _at_exit(self) -> None:
+        """Close for a script that did not; ``sys.last_value`` is what it ended with, if it was an exception."""
+        try:
+            self.close("" if hasattr(sys, "ps1") else _describe(getattr(sys, "last_value", None)))
+        except PSError as error:
+            log.error("%s: %s", type(error).__name__, error)
 
     def __enter__(self) -> KV:
         return self
@@ -274,25 +306,16 @@ class KV:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(f"{type(error).__name__}: {error}" if error is not None else "")
+        try:
+            self.close(_describe(error))
+        except Exception as trouble:
+            if error is None:
+                raise
+            log.error("while leaving: %s: %s", type(trouble).__name__, trouble)  # the script's own error counts
 
 
-class PullHandle:
-    """A pull under way and where its weights go."""
-
-    __slots__ = ("inner", "out", "taken")
-
-    def __init__(self, inner: Handle, out: Mapping[str, Any] | None) -> None:
-        self.inner = inner
-        self.out = out
-        self.taken = False
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was answered; the weights are in place after ``kv.wait``."""
-        return self.inner.done
-
-    @property
-    def staleness(self) -> int:
-        """Staleness of the weights, as the mode counts it."""
-        return self.inner.staleness
+def _describe(error: BaseException | None) -> str:
+    """Return what a script ended with, or nothing when that was no failure."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return ""
+    return traceback.format_exception_only(error)[-1].strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from ps.errors import ConnectTimeout, PSError, Refused, ServerLost
+from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError, Refused, ServerLost
 from ps.protocol.codec import decode, encode
 from ps.protocol.membership import ERRORS, Membership
 from ps.protocol.messages import Error, Message, View
@@ -31,10 +32,14 @@ RETRY = 2.0
 """Seconds after which an unanswered request is sent again; all requests may be repeated."""
 TICK = 0.1
 """Seconds between looks at the time."""
+TELL = 10.0
+"""Seconds between lines about a wait."""
+MOST_QUEUED = 16
+"""Messages kept for a scheduler that cannot be reached; it has no use for old heartbeats."""
 
 
 class SchedulerLink:
-    """Keeps a Membership going. ``report`` is asked for before each heartbeat."""
+    """Keeps a Membership going. ``report`` is asked for before each heartbeat, on the link's thread."""
 
     def __init__(
         self, context: zmq.Context[Socket], membership: Membership, report: Callable[[], dict[str, Any]]
@@ -44,9 +49,10 @@ class SchedulerLink:
         self._failure: PSError | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, queue.SimpleQueue[Message]] = {}
-        self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._dealer = open_socket(context, zmq.DEALER)
+        self._dealer.setsockopt(zmq.SNDHWM, MOST_QUEUED)
         self._dealer.connect(membership.scheduler)
         self._bell = open_socket(context, zmq.PAIR)
         self._bell.bind(f"inproc://link-{id(self)}")
@@ -59,7 +65,7 @@ class SchedulerLink:
 
     @property
     def member(self) -> int:
-        """This worker's id."""
+        """This worker's id; 0 before WELCOME."""
         return self._membership.member
 
     @property
@@ -74,18 +80,21 @@ class SchedulerLink:
 
     @property
     def silence(self) -> float:
-        """Seconds since the scheduler was last heard."""
-        return self._membership.silence(time.monotonic())
+        """Seconds since the scheduler was last heard; endless when it is one that does not know this job."""
+        return math.inf if self._membership.unknown else self._membership.silence(time.monotonic())
 
     def check(self) -> None:
         """Raise what has ended this worker's membership, if anything has."""
         if self._failure is not None:
             raise self._failure
 
-    def wait_until(self, ready: Callable[[View], bool], notice: Callable[[View | None, float], str]) -> View:
+    def wait_until(
+        self, ready: Callable[[View], bool], notice: Callable[[View | None, float], str], limit: float
+    ) -> View:
         """Return the first view for which ``ready`` holds; log ``notice`` now and then while waiting.
 
-        Raises ConnectTimeout when the scheduler does not answer, or gives the job up.
+        Raises ConnectTimeout when the scheduler does not answer, falls silent for ``limit`` seconds, or gives the
+        job up.
         """
         began = told = time.monotonic()
         with self._changed:
@@ -94,54 +103,63 @@ class SchedulerLink:
                 view = self.view
                 if view is not None and ready(view):
                     return view
+                if self.member and self.silence > limit:
+                    address = self._membership.scheduler
+                    raise ConnectTimeout(
+                        f"the scheduler at {address} answered once, but no more for {limit:g} s, and the job is not "
+                        f"complete. Is it up? Try: psctl ping {address}"
+                    )
                 self._changed.wait(TICK)
                 now = time.monotonic()
-                if now - told > 5:
+                if now - told >= TELL / 2:
                     told = now
                     log.warning("%s", notice(view, now - began))
 
-    def request(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
+    def request(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str, limit: float) -> Answer:
         """Send a request, again and again, until it is answered; ``make`` takes its number and this member's id.
 
-        Raises what the scheduler answers instead, or what ends this worker meanwhile.
+        Raises what the scheduler answers instead, what ends this worker meanwhile, or PeerLost when the scheduler
+        is silent for ``limit`` seconds.
         """
         number = next(self._numbers)
         answers = self._answers[number] = queue.SimpleQueue()
-        message = make(number, self.member)
-        sent, began, told = 0.0, time.monotonic(), 0
+        header = encode(make(number, self.member))
+        sent, began, told = -math.inf, time.monotonic(), 0
         try:
             while True:
                 self.check()
                 now = time.monotonic()
+                if now - began > limit and self.silence > limit:
+                    address = self._membership.scheduler
+                    raise PeerLost(f"waited {limit:g} s for {waiting}, but the scheduler at {address} is silent")
                 if now - sent >= RETRY:
                     sent = now
-                    self._send(message)
+                    self._send(header)
                 try:
                     answer = answers.get(timeout=TICK)
                 except queue.Empty:
-                    if (now - began) // 10 > told:
+                    if (now - began) // TELL > told:
                         told += 1
                         log.warning("waiting %.0f s for %s", now - began, waiting)
                     continue
                 if isinstance(answer, Error):
                     raise ERRORS.get(answer.code, Refused)(answer.text)
-                if isinstance(answer, kind):
-                    return answer
+                if not isinstance(answer, kind):
+                    raise BadMessage(f"the scheduler answered {answer!r}; expected {kind.__name__}")
+                return answer
         finally:
             del self._answers[number]
 
     def close(self, last: Message | None, timeout: float = 2.0) -> None:
         """Send a last message and end the thread; never raises, never takes longer than ``timeout``."""
         if last is not None and self._failure is None:
-            self._send(last)
-        self._outbox.put(None)
-        with contextlib.suppress(zmq.ZMQError):
-            self._ring.send(b"", zmq.NOBLOCK)
+            self._send(encode(last))
+        self._send(None)
         self._thread.join(timeout)
         self._ring.close()
 
-    def _send(self, message: Message) -> None:
-        self._outbox.put(message)
+    def _send(self, header: bytes | None) -> None:
+        self._outbox.put(header)
         with contextlib.suppress(zmq.ZMQError):
             self._ring.send(b"", zmq.NOBLOCK)
 
@@ -170,7 +188,7 @@ class SchedulerLink:
         membership = self._membership
         membership.report = self._report()
         for message in membership.tick(now):
-            self._out(message)
+            self._out(encode(message))
         if notice := membership.silence_notice(now):
             log.warning("%s", notice)
         poller.poll(int(TICK * 1000))
@@ -178,19 +196,26 @@ class SchedulerLink:
             while True:
                 self._bell.recv(zmq.NOBLOCK)
         while not self._outbox.empty():
-            outgoing = self._outbox.get()
-            if outgoing is None:
+            header = self._outbox.get()
+            if header is None:
                 return False
-            self._out(outgoing)
+            self._out(header)
         with contextlib.suppress(zmq.Again):
             while True:
                 header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
-                self._take(decode(header))
+                self._take(self._read(header))
         return True
 
-    def _out(self, message: Message) -> None:
+    def _out(self, header: bytes) -> None:
         with contextlib.suppress(zmq.Again):
-            self._dealer.send(encode(message), zmq.NOBLOCK)
+            self._dealer.send(header, zmq.NOBLOCK)
+
+    def _read(self, header: bytes) -> Message:
+        try:
+            message: Message = decode(header)
+        except ProtocolError as error:
+            raise type(error)(f"the scheduler at {self._membership.scheduler}: {error}") from None
+        return message
 
     def _take(self, message: Message) -> None:
         answers = self._answers.get(getattr(message, "request", 0))

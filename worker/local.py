@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ps.optim import OptimizerSpec, Schedule, apply, clip_scale
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Layout
 from ps.worker.gradients import Gradients
-from ps.worker.store import Handle, Traffic
+from ps.worker.store import Pending, Traffic
 from ps.xp import HostArray
 
 
@@ -24,54 +25,67 @@ class Done:
 
 
 class LocalStore:
-    """The centralized baseline: one worker, the same optimizers, nothing in between."""
+    """The centralized baseline: one worker, the same chunks and optimizers as on a server, nothing in between."""
 
     rank = 0
     num_workers = 1
+    entries = 0
 
     def __init__(self, job: JobConfig) -> None:
         self.job = job
         self.clock = 0
         self.traffic = Traffic()
+        self.report: dict[str, Any] = {}
+        self._updates = 0
         self._optimizer = OptimizerSpec.parse(job.optimizer).build()
         self._lr = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))
 
     def init(self, layout: Layout, values: HostArray) -> HostArray:
-        self._buffer = values.copy()
-        weights = layout.flat(self._buffer)
-        self._tensors = [(t, weights[t.dtype][t.start : t.stop]) for t in layout.tensors if t.size]
-        self._slots = {t.name: self._optimizer.init(w) for t, w in self._tensors}
-        self._layout = layout
+        self._buffer = values
+        weights = layout.flat(values)
+        self._shards = []
+        for chunk in layout.chunks(self.job.servers, self.job.chunk_size):
+            part = weights[chunk.dtype][chunk.start : chunk.stop]
+            self._shards.append((chunk, part, self._optimizer.init(part)))
         return self._buffer
 
-    def push(self, gradients: Gradients | None, examples: float) -> Handle:
+    def settle(self) -> None:
+        pass
+
+    def push(self, gradients: Gradients | None, examples: float) -> Pending:
         if gradients is not None:
-            vectors = dict(zip((t.name for t in self._layout.tensors), gradients.vectors, strict=True))
-            norm = self.job.clip_norm
-            scale = clip_scale(gradients.norm_squared(), norm) if norm is not None else 1.0
-            for tensor, weights in self._tensors:
-                apply(
-                    self._optimizer,
-                    weights,
-                    vectors[tensor.name],
-                    self._slots[tensor.name],
-                    lr=self._lr(self.clock),
-                    t=self.clock + 1,
-                    clip_value=self.job.clip_value,
-                    scale=scale,
-                )
+            self._apply(gradients)
         self.clock += 1
         return Done()
 
-    def pull(self, into: HostArray) -> Handle:
+    def _apply(self, gradients: Gradients) -> None:
+        self._updates += 1
+        lr, norm = self._lr(self.clock), self.job.clip_norm
+        scale = clip_scale(gradients.norm_squared(), norm) if norm is not None else 1.0
+        for chunk, weights, slots in self._shards:
+            apply(
+                self._optimizer,
+                weights,
+                gradients.chunk(chunk),
+                slots,
+                lr=lr,
+                t=self._updates,
+                clip_value=self.job.clip_value,
+                scale=scale,
+            )
+
+    def pull(self, into: HostArray) -> Pending:
         if into is not self._buffer:
             np.copyto(into, self._buffer)
         return Done()
 
-    def push_pull(self, gradients: Gradients | None, examples: float) -> Handle:
+    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
         return self.push(gradients, examples)
 
-    def wait(self, handle: Handle) -> None:
+    def poll(self) -> None:
+        pass
+
+    def wait(self, pending: Pending) -> None:
         pass
 
     def barrier(self) -> None:

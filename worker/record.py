@@ -2,69 +2,110 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
+import math
+import operator
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ps.errors import UsageError
+from ps.worker.store import Traffic
+
+log = logging.getLogger("ps.worker")
 
 FLUSH = 0.5
 """Seconds after which lines are written; each write appends whole lines, so that workers can share the file."""
+LONGEST = 200
+"""Characters of a metric that is text, at most."""
+MOST_SHOWN = 32
+"""Metrics that go into the status, at most: they travel with every heartbeat."""
 
 
 class StepLog:
     """Counts a worker's steps and, with a run directory, writes them down."""
 
-    def __init__(self, run_dir: str | None, rank: int) -> None:
-        self.rank = rank
+    def __init__(self, run_dir: str | None) -> None:
+        """Raises UsageError when there can be no file in the directory."""
+        self.rank = 0
         self.steps = 0
         self.samples = 0
         self.max_staleness = 0
-        self._latest: dict[str, Any] = {}
+        self._metrics: dict[str, Any] = {}
         self._lines: list[str] = []
         self._began = self._last = self._flushed = time.monotonic()
+        self._counted = (0, 0, 0.0)
         self._path = None
         if run_dir is not None:
+            self._path = Path(run_dir) / "metrics.jsonl"
             try:
-                Path(run_dir).mkdir(parents=True, exist_ok=True)
-                self._path = Path(run_dir) / "metrics.jsonl"
-                self._path.touch()
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.open("ab").close()
             except OSError as error:
                 raise UsageError(f"cannot write to the run directory {run_dir}: {error.strerror}") from None
 
-    def step(self, clock: int, samples: float, metrics: Mapping[str, Any], **counted: Any) -> None:
-        """Note one step: its clock (0-based), its number of examples, the script's metrics and what was counted."""
+    def begin(self, traffic: Traffic) -> None:
+        """Note where the first step begins: its line counts from here."""
+        self._began = self._last = time.monotonic()
+        self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
+
+    def step(
+        self,
+        clock: int,
+        samples: float,
+        metrics: Mapping[str, Any],
+        traffic: Traffic,
+        *,
+        staleness: int,
+        skipped: bool = False,
+    ) -> None:
+        """Note one step: its clock (0-based), its number of examples, the script's metrics and what was counted.
+
+        Bytes and the time waited are those since the line before. A metric named like one of ours is left out.
+        """
         now = time.monotonic()
         took, self._last = now - self._last, now
+        up, down, waited = self._counted
+        self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
         self.steps += 1
         self.samples += int(samples)
-        self.max_staleness = max(self.max_staleness, counted.get("staleness", 0))
-        self._latest = {
+        self.max_staleness = max(self.max_staleness, staleness)
+        self._metrics = {name: _plain(value) for name, value in metrics.items()}
+        if self._path is None:
+            return
+        line = {
+            **self._metrics,
             "t": round(time.time(), 3),
             "rank": self.rank,
             "clock": clock,
-            **{name: _plain(value) for name, value in metrics.items()},
             "samples": int(samples),
             "samples_per_s": round(samples / took, 1) if took > 0 else 0.0,
-            **counted,
+            "bytes_up": traffic.bytes_up - up,
+            "bytes_down": traffic.bytes_down - down,
+            "wait_s": round(traffic.wait_s - waited, 6),
+            "staleness": staleness,
+            **({"skipped": 1} if skipped else {}),
         }
-        if self._path is not None:
-            self._lines.append(json.dumps(self._latest))
-            if now - self._flushed > FLUSH:
-                self.flush()
+        self._lines.append(json.dumps(line, allow_nan=False))
+        if now - self._flushed > FLUSH:
+            self.flush()
 
-    def report(self) -> dict[str, Any]:
-        """Return the sums for the status."""
+    def report(self, traffic: Traffic) -> dict[str, Any]:
+        """Return the sums and the latest metrics for the status."""
         elapsed = self._last - self._began
-        shown = {k: v for k, v in self._latest.items() if k not in ("t", "rank", "clock", "samples_per_s", "staleness")}
         return {
-            **shown,
+            **{name[:LONGEST]: _narrow(value) for name, value in itertools.islice(self._metrics.items(), MOST_SHOWN)},
             "steps": self.steps,
             "samples": self.samples,
             "samples_per_s": round(self.samples / elapsed, 1) if elapsed > 0 else 0.0,
             "max_staleness": self.max_staleness,
+            "bytes_up": traffic.bytes_up,
+            "bytes_down": traffic.bytes_down,
+            "wait_s": round(traffic.wait_s, 3),
         }
 
     def flush(self) -> None:
@@ -73,20 +114,45 @@ class StepLog:
         lines, self._lines = self._lines, []
         if self._path is None or not lines:
             return
+        data = ("\n".join(lines) + "\n").encode()
         try:
-            with self._path.open("ab", buffering=0) as file:
-                file.write(("\n".join(lines) + "\n").encode())
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                while data:
+                    data = data[os.write(file, data) :]
+            finally:
+                os.close(file)
         except OSError as error:
+            log.warning("%s is no longer written: %s", self._path, error.strerror)
             self._path = None
-            print(f"ps: metrics.jsonl is no longer written: {error.strerror}", flush=True)
 
 
 def _plain(value: Any) -> Any:
     """Return a metric as JSON has it: numbers stay numbers, arrays of one element become one, the rest text."""
-    if isinstance(value, (bool, int, str)) or value is None:
+    if isinstance(value, bool) or value is None:
         return value
+    if isinstance(value, str):
+        return _text(value)
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return str(value)
-    return number if number == number and abs(number) != float("inf") else str(number)
+        if getattr(value, "ndim", 0):  # NumPy is about to refuse float() of anything but a scalar
+            value = value.reshape(())
+        try:
+            return operator.index(value)
+        except TypeError:
+            number = float(value)
+    except Exception:  # a metric is no reason to end a training, whatever it is
+        return _text(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def _text(value: Any) -> str:
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"<{type(value).__name__}: {error}>"
+    return text[:LONGEST].encode(errors="replace").decode()
+
+
+def _narrow(value: Any) -> Any:
+    """Return a metric as the protocol has it: integers of 64 bits."""
+    return float(value) if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 else value

@@ -26,8 +26,14 @@ def run_script(script: str, args: list[str], process: ProcessConfig, job: Mappin
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
+        if not end.code:
+            return 0
+        sys.last_value = end
+        if isinstance(end.code, int):
+            return end.code
         print(end.code, file=sys.stderr)
         return 1
+    except BaseException as error:
+        sys.last_value = error  # as the interpreter does: a connection left open then knows why the script ended
+        raise
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
@@ -20,8 +20,8 @@ class Traffic:
     wait_s: float = 0.0
 
 
-class Handle(Protocol):
-    """An exchange under way; ``kv.wait`` waits for it."""
+class Pending(Protocol):
+    """An exchange under way, as a store knows it."""
 
     @property
     def done(self) -> bool:
@@ -42,6 +42,10 @@ class Store(Protocol):
     clock: int
     """Steps this worker has done, or was given when it came late."""
     traffic: Traffic
+    report: dict[str, Any]
+    """What the status shows of this worker; replaced as a whole, since another thread reads it."""
+    entries: int
+    """How often the weights' buffer was brought up to date unasked, because this worker came (back) late."""
 
     @property
     def num_workers(self) -> int: ...
@@ -50,24 +54,32 @@ class Store(Protocol):
         """Agree on the layout and the first values (one flat buffer); return the buffer that holds the weights."""
         ...
 
-    def push(self, gradients: Gradients | None, examples: float) -> Handle:
-        """Send gradients (None: skip this clock); they may be changed once this returns."""
+    def settle(self) -> None:
+        """Return when earlier pushes are done, so that the memory they were sent from may be used again."""
         ...
 
-    def pull(self, into: HostArray) -> Handle:
-        """Ask for the weights; they are in ``into`` (a flat buffer) once the handle is waited for."""
+    def push(self, gradients: Gradients | None, examples: float) -> Pending:
+        """Send gradients (None: skip this clock); the script's arrays may be changed once this returns."""
         ...
 
-    def push_pull(self, gradients: Gradients | None, examples: float) -> Handle:
+    def pull(self, into: HostArray) -> Pending:
+        """Ask for the weights; they are in ``into`` (a flat buffer) once the exchange is waited for."""
+        ...
+
+    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
         """Send gradients and bring the weights' buffer up to date; returns when both are done."""
         ...
 
-    def wait(self, handle: Handle) -> None:
+    def poll(self) -> None:
+        """Take the answers that are here, without waiting."""
+        ...
+
+    def wait(self, pending: Pending) -> None:
         """Return when the exchange is done. Raises what went wrong with it."""
         ...
 
     def barrier(self) -> None:
-        """Return when all live workers are here. Afterwards all have the same clock, and weights to match."""
+        """Return when all live workers are here. All have the same clock then, and the same weights."""
         ...
 
     def set_lr(self, lr: float) -> None:
@@ -75,5 +87,5 @@ class Store(Protocol):
         ...
 
     def close(self, failure: str = "") -> None:
-        """Leave in good order; ``failure`` says why when it is not one."""
+        """Leave in good order; ``failure`` says why when it is not one. Raises what an unwaited push ran into."""
         ...

@@ -1,0 +1,55 @@
+"""Batch: requests that are waited for together. Request: one of them, on its way to one server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ps.errors import PSError
+from ps.xp import HostArray
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What is asked of the servers at once, and what their answers said."""
+
+    label: str = ""
+    """What it is about, for messages: ``clock 417``."""
+    into: HostArray | None = None
+    """The flat buffer that weights land in; without one they are dropped."""
+    versions: dict[int, int] | None = None
+    """Takes each landed chunk's version."""
+    remaining: int = 0
+    staleness: int = 0
+    late: bool = False
+    squares: dict[int, float] = field(default_factory=dict)
+    entry: int = 0
+    """The highest clock an Attached named."""
+    error: PSError | None = None
+    """The first error that a server answered."""
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was answered."""
+        return self.remaining == 0
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One message to one server; ``cost`` is what it takes from the window: the larger of both directions."""
+
+    message: Any
+    payload: HostArray | None
+    region: tuple[int, int]
+    """First byte and byte behind the last of the chunk in the flat buffer."""
+    batch: Batch
+
+    @property
+    def chunk(self) -> int | None:
+        """The chunk it is about, if it is about one."""
+        return getattr(self.message, "chunk", None)
+
+    @property
+    def cost(self) -> int:
+        """What the request takes from the window, in bytes: as much as its chunk has, in whichever direction."""
+        return self.region[1] - self.region[0]

@@ -1,0 +1,69 @@
+"""Parameters: the model as a worker holds it, one flat host buffer and tensors that are views of it or of its copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ps import xp
+from ps.errors import UsageError
+from ps.protocol.layout import Layout
+from ps.xp import Array, Device, HostArray
+
+
+class Parameters:
+    """The tensors to train, on a device; ``buffer`` is where the store keeps the weights on the host."""
+
+    def __init__(self, layout: Layout, buffer: HostArray, device: Device) -> None:
+        self.layout = layout
+        self.buffer = buffer
+        self._device = device
+        self._host = layout.flat(buffer)
+        self._flat: dict[str, Array] = self._host
+        if device.backend is not xp.NUMPY:
+            self._flat = {dtype: device.array(vector) for dtype, vector in self._host.items()}
+        empty = {t.dtype for t in layout.tensors} - self._flat.keys()
+        self.tensors = layout.views({**self._flat, **{dtype: device.array(np.empty(0, dtype)) for dtype in empty}})
+        """The parameters by name."""
+
+    def refresh(self) -> None:
+        """Bring the device's tensors up to date with the host's buffer."""
+        if self._flat is not self._host:
+            for dtype, vector in self._host.items():
+                self._device.backend.fill(self._flat[dtype], vector)
+
+    def are(self, out: Mapping[str, Any]) -> bool:
+        """Whether ``out`` holds these very tensors."""
+        return out is self.tensors or all(out.get(name) is mine for name, mine in self.tensors.items())
+
+    def targets(self, out: Mapping[str, Any]) -> dict[str, Array]:
+        """Return the arrays of ``out`` to write weights to. Raises UsageError naming the one that does not fit."""
+        if not isinstance(out, Mapping):
+            raise UsageError(f"weights go into a dict of arrays, not into {type(out).__name__}")
+        found = {}
+        for tensor in self.layout.tensors:
+            if tensor.name not in out:
+                raise UsageError(f"nowhere to put tensor {tensor.name!r}: it is missing in what was given")
+            if isinstance(out[tensor.name], int | float | complex | list | tuple):
+                raise UsageError(f"{tensor} cannot go into a {type(out[tensor.name]).__name__}; give an array")
+            array = found[tensor.name] = readable(tensor.name, out[tensor.name])
+            if array.shape != tensor.shape or str(array.dtype) != tensor.dtype:
+                raise UsageError(f"{tensor} cannot go into an array of {array.dtype}{list(array.shape)}")
+            if xp.is_host(array) and not array.flags.writeable:
+                raise UsageError(f"{tensor} cannot go into an array that is read-only")
+        return found
+
+    def scatter(self, source: HostArray, targets: Mapping[str, Array]) -> None:
+        """Copy the weights of a flat buffer into arrays that ``targets`` returned."""
+        for name, view in self.layout.views(self.layout.flat(source)).items():
+            xp.backend_of(targets[name]).fill(targets[name], view)
+
+
+def readable(name: str, value: Any) -> Array:
+    """Return a tensor as an array of ours. Raises UsageError naming it when it cannot be one."""
+    try:
+        return xp.asarray(value)
+    except Exception as error:  # whatever a foreign array library raises when it cannot hand out its memory
+        raise UsageError(f"tensor {name!r} cannot be used: {error}") from error

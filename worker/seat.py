@@ -1,0 +1,210 @@
+"""Seat: a worker's place in a job: joining, coming in, meeting the others, leaving. No tensors."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import zmq
+
+from ps.config.job import JobConfig
+from ps.config.process import ProcessConfig
+from ps.errors import PeerLost, PSError, StateError
+from ps.protocol.layout import Layout
+from ps.protocol.membership import Membership, Peer, peers, scheduler_address
+from ps.protocol.messages import (
+    Attach,
+    BarrierEnter,
+    BarrierLeave,
+    InitDone,
+    InitGrant,
+    InitRequest,
+    Leave,
+    Message,
+    Ok,
+    Retire,
+    Start,
+    View,
+)
+from ps.protocol.transport import Socket, choose
+from ps.worker.batch import Batch
+from ps.worker.exchange import Exchange
+from ps.worker.link import Answer, SchedulerLink
+from ps.worker.store import Traffic
+
+log = logging.getLogger("ps.worker")
+
+FAREWELL = 2.0
+"""Seconds for which the servers' answers to a goodbye are waited for, at most."""
+
+
+class Seat:
+    """One worker among the members of a job."""
+
+    def __init__(
+        self, process: ProcessConfig, script: Mapping[str, Any], report: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Join and wait until the job is complete. Raises ConnectTimeout, Refused or ConfigError."""
+        self._exchange: Exchange | None = None
+        self._report = report
+        self._closed = False
+        self._context: zmq.Context[Socket] = zmq.Context()
+        membership = Membership(
+            "worker",
+            scheduler_address(process),
+            rank=process.rank,
+            addresses=(),
+            script=script,
+            connect_timeout=process.connect_timeout,
+            now=time.monotonic(),
+        )
+        self._link = SchedulerLink(self._context, membership, self._status)
+        try:
+            view = self._link.wait_until(lambda view: view.phase == "running", _absent, process.connect_timeout)
+        except BaseException:
+            self._abandon(Leave(0, self._link.member, {}) if self._link.member else None)
+            raise
+        self.job = JobConfig.from_dict(view.job)
+        self.rank = self._link.rank
+
+    @property
+    def member(self) -> int:
+        """This worker's id in the job."""
+        return self._link.member
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange with the servers. Raises StateError before ``connect`` and after ``leave``."""
+        if self._closed:
+            raise StateError("this connection is closed")
+        if self._exchange is None:
+            raise StateError("no parameters yet: call kv.init(params) first")
+        return self._exchange
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an exchange."""
+        return self._exchange is not None and not self._closed
+
+    def peers(self, role: str) -> list[Peer]:
+        """Return the live members of a role by rank, as far as this worker knows."""
+        view = self._link.view
+        return sorted((p for p in (peers(view) if view else ()) if p.role == role), key=lambda peer: peer.rank)
+
+    def _status(self) -> dict[str, Any]:
+        since = self._exchange.since if self._exchange else None
+        ranks = self._exchange.waiting_for if self._exchange and since is not None else ()
+        waited = round(time.monotonic() - since, 1) if since is not None else 0.0
+        return {**self._report(), "waiting_for": list(ranks), "waiting_s": waited}
+
+    def _check(self) -> None:
+        """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
+        self._link.check()
+        exchange, limit = self.exchange, self.job.start_timeout
+        if exchange.since is not None and self._link.silence > limit and time.monotonic() - exchange.since > limit:
+            who = ", ".join(f"worker {rank}" for rank in exchange.waiting_for) or "the servers"
+            raise PeerLost(f"waited {limit:g} s for {who}, and the scheduler, which would know, is silent as well")
+
+    # Coming
+
+    def claim(self, layout: Layout) -> bool:
+        """Return whether this worker's first values count. Raises LayoutMismatch when the job trains another model."""
+        packed = layout.pack()
+        return self._ask(
+            lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
+        ).seed
+
+    def connect(self, traffic: Traffic) -> Exchange:
+        """Connect to all servers."""
+        servers = [(str(peer), choose(peer.addresses, self.job.transport, str(peer))) for peer in self.peers("server")]
+        log.info("rank %d uses %s", self.rank, ", ".join(address for _, address in servers))
+        self._exchange = Exchange(
+            self._context,
+            self.member,
+            servers,
+            window=self.job.window,
+            silence_limit=max(3 * self.job.heartbeat_timeout, 10.0),
+            check=self._check,
+            traffic=traffic,
+        )
+        return self._exchange
+
+    def seeded(self) -> None:
+        """Tell the scheduler that all servers have the first values."""
+        self._ask(InitDone, Ok, "the scheduler to note the first values")
+
+    def attach(self) -> int:
+        """Present this worker to all servers; return the first clock in which all can take it in."""
+        view = self._link.view
+        attach = partial(Attach, member=self.member, epoch=view.epoch if view else 0)
+        return self.exchange.ask_all(attach, "leave to begin").entry
+
+    def start(self, clock: int) -> None:
+        """From this clock on the servers wait for this worker."""
+        self.exchange.ask_all(partial(Start, member=self.member, clock=clock), f"leave to begin at clock {clock}")
+
+    def retire(self) -> None:
+        """Until the next ``start`` no server waits for this worker."""
+        self.exchange.ask_all(partial(Retire, member=self.member), "leave to pause")
+
+    def meet(self, clock: int) -> int:
+        """Wait for all live workers; return the highest clock among them."""
+        return self._ask(
+            lambda request, member: BarrierEnter(request, member, clock), BarrierLeave, "all workers at the barrier"
+        ).clock
+
+    def _ask(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
+        return self._link.request(make, kind, waiting, self.job.start_timeout)
+
+    # Going
+
+    def leave(self, failure: str = "") -> None:
+        """Say goodbye to all and close everything; never raises PSError. Done once, however often it is called."""
+        if self._closed:
+            return
+        try:
+            self._farewell()
+        finally:
+            report = {**self._status(), **({"failure": _fit(failure)} if failure else {})}
+            self._abandon(Leave(0, self.member, report))
+
+    def _farewell(self) -> None:
+        """Tell the servers ourselves, in case the scheduler cannot: nobody is to wait for us."""
+        if self._exchange is None:
+            return
+        batch = Batch("goodbye")
+        try:
+            self._link.check()
+            for server in self._exchange.servers:
+                self._exchange.submit(batch, server, partial(Retire, member=self.member))
+            self._exchange.wait_at_most(batch, FAREWELL)
+        except (PSError, zmq.ZMQError) as error:
+            log.debug("no goodbye: %s", error)
+
+    def _abandon(self, last: Message | None = None) -> None:
+        self._closed = True
+        self._link.close(last)
+        if self._exchange is not None:
+            self._exchange.close()
+        self._context.destroy(linger=0)
+
+
+def _absent(view: View | None, seconds: float) -> str:
+    if view is None:
+        return f"waiting {seconds:.0f} s for the scheduler"
+    here = [peer.role for peer in peers(view)]
+    servers, workers = here.count("server"), here.count("worker")
+    if not view.job:
+        return f"waiting {seconds:.0f} s for members: {servers} servers and {workers} workers are here"
+    return (
+        f"waiting {seconds:.0f} s for members: {servers} of {view.job['servers']} servers and "
+        f"{workers} of {view.job['workers']} workers are here"
+    )
+
+
+def _fit(text: str) -> str:
+    """Return a text as it may travel: not too long, and proper Unicode."""
+    return text[:200].encode(errors="replace").decode()

@@ -1,0 +1,113 @@
+"""ServerLink: a worker's line to one server, with what waits to be sent and what is not answered yet."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+
+import zmq
+
+from ps.errors import ServerLost
+from ps.protocol.codec import encode
+from ps.protocol.messages import Inquire, Waiting
+from ps.protocol.transport import Socket
+from ps.worker.batch import Request
+from ps.worker.store import Traffic
+
+INQUIRE = 2.0
+"""Seconds without progress after which a server is asked what it knows, and between such questions."""
+MOST_ASKED = 1000
+"""Requests that one question is about, at most; the oldest first."""
+
+
+class ServerLink:
+    """One server. At most ``window`` bytes are unanswered; a single request may be larger."""
+
+    def __init__(self, name: str, socket: Socket, window: int, traffic: Traffic) -> None:
+        self.name = name
+        self.socket = socket
+        self.queue: deque[Request] = deque()
+        self.inflight: dict[int, Request] = {}
+        self.waits_for: tuple[int, ...] = ()
+        """The workers' ranks that the server said it waits for."""
+        self._window = window
+        self._traffic = traffic
+        self._flying = 0
+        self._unheard = 0
+        self._unexplained = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is to be sent or answered."""
+        return bool(self.queue or self.inflight)
+
+    def send_queued(self) -> None:
+        """Send what the window allows. Never blocks: what ZeroMQ has no room for stays queued."""
+        queue = self.queue
+        while queue and (not self.inflight or self._flying + queue[0].cost <= self._window):
+            request = queue[0]
+            if not self.inflight:
+                self._unheard = self._unexplained = 0
+            if not self._send(request):
+                return
+            queue.popleft()
+            self.inflight[request.message.request] = request
+            self._flying += request.cost
+
+    def _send(self, request: Request) -> bool:
+        header = encode(request.message)
+        try:
+            if request.payload is None:
+                self.socket.send(header, zmq.NOBLOCK)
+                return True
+            self.socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self.socket.send(request.payload.data, copy=False)
+        self._traffic.bytes_up += request.payload.nbytes
+        return True
+
+    def heard(self) -> None:
+        """Note a sign of life."""
+        self._unheard = 0
+
+    def answered(self, number: int) -> Request | None:
+        """Take a request off the list of the unanswered; None when it is not on it, as after a repetition."""
+        request = self.inflight.pop(number, None)
+        if request is not None:
+            self._flying -= request.cost
+            self._unexplained = 0
+            if not self.inflight:
+                self.waits_for = ()
+        return request
+
+    def inquire(self, member: int, limit: float) -> None:
+        """Ask the server what it knows of the unanswered requests.
+
+        Raises ServerLost when it has left questions of ``limit`` seconds unanswered, or has said for longer than
+        that that it waits for nobody. Questions are counted, not seconds, since this process may have stood still.
+        """
+        if not self.inflight:
+            return
+        if self._unheard * INQUIRE >= limit:
+            seconds = self._unheard * INQUIRE
+            raise ServerLost(f"{self.name} has answered nothing for {seconds:.0f} s. Is its host up and reachable?")
+        if self._unexplained * INQUIRE >= 4 * limit:
+            seconds, first = self._unexplained * INQUIRE, next(iter(self.inflight.values()))
+            raise ServerLost(
+                f"{self.name} has {first.message!r} for {seconds:.0f} s and waits for nobody, but is silent"
+            )
+        self._unheard += 1
+        oldest = tuple(itertools.islice(self.inflight, MOST_ASKED))
+        try:
+            self.socket.send(encode(Inquire(0, member, oldest)), zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+    def explained(self, waiting: Waiting) -> None:
+        """Take the answer to a question: send again what never arrived, remember for whom the rest waits."""
+        for number in waiting.unknown:
+            if (request := self.inflight.get(number)) is not None:
+                self._send(request)
+        self.waits_for = waiting.ranks
+        self._unexplained = 0 if waiting.ranks else self._unexplained + 1

@@ -1,0 +1,46 @@
+"""Fixtures of the tests that start real processes: whatever a failing test leaves behind is killed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cluster import PSCTL, Cluster, Process, clean_environment
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Cluster]]:
+    """Return a function that starts a scheduler and servers; see ``Cluster``."""
+    clusters: list[Cluster] = []
+
+    def begin(*flags: str, **given: Any) -> Cluster:
+        clusters.append(Cluster(*flags, **given))
+        return clusters[-1]
+
+    yield begin
+    for cluster in clusters:
+        cluster.close()
+        for process in cluster.processes:  # pytest shows this when the test has failed
+            print(f"--- {process.name}, exit code {process.code}\n{process.text[-3000:]}")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Return a function that runs a ``psctl`` command line, or any other with ``program``."""
+    processes: list[Process] = []
+
+    def run(*args: object, program: tuple[str, ...] = PSCTL, **env: str) -> Process:
+        name = " ".join(map(str, args))
+        processes.append(Process(name, [*program, *map(str, args)], clean_environment(**env)))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.end()
+        print(f"--- psctl {process.name}, exit code {process.code}\n{process.text[-3000:]}")

@@ -27,10 +27,10 @@ class ClusterStore:
         self.clock = 0
         self.entries = 0
         self.traffic = Traffic()
-        self.report: dict[str, Any] = {}
+        self.report: Callable[[], dict[str, Any]] = dict
         self._pushed = Batch()
         self._versions: dict[int, int] = {}
-        self._seat = Seat(process, script, lambda: {**self.report, "clock": self.clock})
+        self._seat = Seat(process, script, lambda: {**self.report(), "clock": self.clock})
         self.job = self._seat.job
         self.rank = self._seat.rank
 

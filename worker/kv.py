@@ -45,6 +45,7 @@ class KV:
         self._store = store
         self._log = log
         log.rank = store.rank
+        store.report = partial(log.report, store.traffic)
         self._feed = Feed(device, store.rank, store.job.workers, store.job.seed)
         self._model: Parameters | None = None
         self._scratch: list[HostArray] = []
@@ -272,9 +273,7 @@ class KV:
             self._note(clock, count, skipped, pending, {})
 
     def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
-        traffic = self._store.traffic
-        self._log.step(clock, count, metrics, traffic, staleness=pending.staleness, skipped=skipped)
-        self._store.report = self._log.report(traffic)
+        self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)
 
     # The end
 

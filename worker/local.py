@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ class LocalStore:
         self.job = job
         self.clock = 0
         self.traffic = Traffic()
-        self.report: dict[str, Any] = {}
+        self.report: Callable[[], dict[str, Any]] = dict
         self._updates = 0
         self._optimizer = OptimizerSpec.parse(job.optimizer).build()
         self._lr = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))

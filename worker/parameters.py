@@ -36,7 +36,7 @@ class Parameters:
 
     def are(self, out: Mapping[str, Any]) -> bool:
         """Whether ``out`` holds these very tensors."""
-        return out is self.tensors or all(out.get(name) is mine for name, mine in self.tensors.items())
+        return isinstance(out, Mapping) and all(out.get(name) is mine for name, mine in self.tensors.items())
 
     def targets(self, out: Mapping[str, Any]) -> dict[str, Array]:
         """Return the arrays of ``out`` to write weights to. Raises UsageError naming the one that does not fit."""

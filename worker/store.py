@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,8 +43,8 @@ class Store(Protocol):
     clock: int
     """Steps this worker has done, or was given when it came late."""
     traffic: Traffic
-    report: dict[str, Any]
-    """What the status shows of this worker; replaced as a whole, since another thread reads it."""
+    report: Callable[[], dict[str, Any]]
+    """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
     entries: int
     """How often the weights' buffer was brought up to date unasked, because this worker came (back) late."""
 

@@ -1,0 +1,47 @@
+"""Connections for tests: to a job in this process, and to none."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ps import xp
+from ps.config import job_from
+from ps.worker import KV
+from ps.worker.local import LocalStore
+from ps.worker.record import StepLog
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback import Loopback
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
+    """Start a job: ``loopback(servers=2, workers=2, mode="async")``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**job: Any) -> Loopback:
+            made = Loopback(tmp_path, **job)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def local() -> Iterator[Callable[..., KV]]:
+    """Make a connection without a cluster: ``local(optimizer="adam:lr=1e-3")``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(device: xp.Device = xp.CPU, log: StepLog | None = None, **job: Any) -> KV:
+            kv = KV(LocalStore(job_from(job)), device, log or StepLog(None))
+            stack.callback(kv.close)
+            return kv
+
+        yield make

@@ -1,0 +1,64 @@
+"""Feed: whose batches, in what order, from where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from standin import StrictArray
+
+from ps import xp
+from ps.errors import DataError
+from ps.worker.feed import Feed
+
+DATA = np.arange(24)
+
+
+def taken(feed: Feed, epochs: int = 1, batch_size: int = 4, shuffle: bool = True) -> list[list[int]]:
+    return [batch.tolist() for batch in feed.batches(DATA, batch_size, epochs, shuffle)]
+
+
+def test_workers_together_see_every_example_once() -> None:
+    seen = [example for rank in range(3) for batch in taken(Feed(xp.CPU, rank, 3, 0)) for example in batch]
+    assert sorted(seen) == DATA.tolist()
+
+
+def test_a_second_call_goes_on_with_the_next_epoch() -> None:
+    once, twice = Feed(xp.CPU, 0, 2, 0), Feed(xp.CPU, 0, 2, 0)
+    separately = [*taken(twice), *taken(twice), *taken(twice)]
+    assert taken(once, epochs=3) == separately
+    assert separately[:3] != separately[3:6]
+
+
+def test_a_late_worker_begins_where_the_job_is_also_over_several_calls() -> None:
+    whole, late = Feed(xp.CPU, 1, 2, 0), Feed(xp.CPU, 1, 2, 0)
+    expected = taken(whole, epochs=3)  # 3 batches in each epoch
+    iterator = late.batches(DATA, 4, 1, True)  # made before init, as a script may
+    late.begin(4)
+    assert list(iterator) == []
+    assert [*taken(late), *taken(late)] == expected[4:]
+
+
+def test_a_worker_beyond_the_first_number_takes_a_share_that_is_there() -> None:
+    assert taken(Feed(xp.CPU, 5, 2, 0)) == taken(Feed(xp.CPU, 1, 2, 0))
+
+
+def test_the_size_of_the_last_batch_is_known() -> None:
+    feed = Feed(xp.CPU, 0, 1, 0)
+    assert feed.examples == 0
+    for x, _ in feed.batches((DATA, DATA), 5, 1, True):
+        assert feed.examples == len(x)
+    assert feed.examples in (4, 5)
+
+
+def test_batches_come_on_the_device(strict_device: xp.Device) -> None:
+    x, y = next(iter(Feed(strict_device, 0, 1, 0).batches((DATA, DATA), 4, 1, True)))
+    assert isinstance(x, StrictArray)
+    assert isinstance(y, StrictArray)
+    assert isinstance(next(iter(Feed(strict_device, 0, 1, 0).batches(DATA, 4, 1, True))), StrictArray)
+
+
+def test_what_cannot_be_divided_is_refused_at_the_call() -> None:
+    with pytest.raises(DataError, match="25 workers are more than the 24 examples"):
+        Feed(xp.CPU, 0, 25, 0).batches(DATA, 1, 1, True)
+    with pytest.raises(DataError, match="batch_size 13 is larger"):
+        Feed(xp.CPU, 0, 2, 0).batches(DATA, 13, 1, True)

@@ -1,0 +1,294 @@
+"""SchedulerLink: nobody there, somebody who vanishes, bad news, and requests that must not wait for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zmq
+
+from ps.config import JobConfig
+from ps.errors import BadMessage, ConnectTimeout, Evicted, PeerLost, PSError, Refused, ServerLost, VersionMismatch
+from ps.protocol.codec import decode, encode
+from ps.protocol.membership import Membership
+from ps.protocol.messages import (
+    BarrierEnter,
+    BarrierLeave,
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Leave,
+    Message,
+    Ok,
+    View,
+    Welcome,
+)
+from ps.protocol.transport import open_socket
+from ps.worker import link as link_module
+from ps.worker.link import SchedulerLink
+
+BOUND = 20.0
+
+
+class FakeScheduler:
+    """A ROUTER in a thread; ``script`` says what is answered to a message. Stops reading when ``mute``."""
+
+    def __init__(self, context: zmq.Context[Any]) -> None:
+        self.heard: list[Any] = []
+        self.mute = False
+        self.script: Callable[[Any], list[Any]] = welcome
+        self._socket = open_socket(context, zmq.ROUTER)
+        self._socket.bind("tcp://127.0.0.1:*")
+        self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            if not self._socket.poll(5):
+                continue
+            origin, header = self._socket.recv_multipart()
+            message = decode(header)
+            self.heard.append(message)
+            for reply in [] if self.mute else self.script(message):
+                self._socket.send_multipart([origin, encode(reply) if isinstance(reply, Message) else reply])
+        self._socket.close()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join(BOUND)
+
+    def wait_for(self, kind: type[Any]) -> Any:
+        deadline = time.monotonic() + BOUND
+        while time.monotonic() < deadline:
+            for message in self.heard:
+                if isinstance(message, kind):
+                    return message
+            time.sleep(0.005)
+        raise AssertionError(f"no {kind.__name__} came")
+
+
+def view(epoch: int = 1, phase: str = "running", reason: str = "") -> View:
+    return View(epoch, phase, reason, JobConfig().to_dict(), ())
+
+
+def welcome(message: Any) -> list[Any]:
+    match message:
+        case Hello():
+            return [Welcome(0, 7, 3, 10.0, {}), view()]
+        case Heartbeat():
+            return [HeartbeatAck(1)]
+    return []
+
+
+def instead(kind: type[Any], *replies: Any) -> Callable[[Any], list[Any]]:
+    return lambda message: list(replies) if isinstance(message, kind) else welcome(message)
+
+
+class Joined:
+    def __init__(self, context: zmq.Context[Any], connect_timeout: float = 10.0) -> None:
+        self.scheduler = FakeScheduler(context)
+        self.reports = 0
+        membership = Membership(
+            "worker",
+            self.scheduler.address,
+            rank=None,
+            addresses=(),
+            script={},
+            connect_timeout=connect_timeout,
+            now=time.monotonic(),
+        )
+        self.membership = membership
+        self.make = lambda: SchedulerLink(context, membership, self.report)
+
+    def report(self) -> dict[str, Any]:
+        self.reports += 1
+        return {"clock": 5}
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[SchedulerLink, FakeScheduler]]]:
+    monkeypatch.setattr(link_module, "TICK", 0.01)
+    monkeypatch.setattr(link_module, "RETRY", 0.05)
+    with contextlib.ExitStack() as stack:
+        context: zmq.Context[Any] = zmq.Context()
+        stack.callback(context.destroy, linger=0)
+
+        def make(
+            script: Callable[[Any], list[Any]] = welcome, connect_timeout: float = 10.0
+        ) -> tuple[SchedulerLink, FakeScheduler]:
+            made = Joined(context, connect_timeout)
+            made.scheduler.script = script
+            stack.callback(made.scheduler.close)
+            link = made.make()
+            stack.callback(link.close, None)
+            return link, made.scheduler
+
+        yield make
+
+
+def running(link: SchedulerLink, limit: float = BOUND) -> View:
+    return link.wait_until(lambda view: view.phase == "running", lambda view, seconds: "waiting", limit)
+
+
+def meet(link: SchedulerLink, limit: float = BOUND) -> int:
+    return link.request(
+        lambda request, member: BarrierEnter(request, member, 4), BarrierLeave, "all workers at the barrier", limit
+    ).clock
+
+
+def never(request: int, member: int) -> Message:
+    return Leave(request, member, {})
+
+
+def until_failed(link: SchedulerLink) -> None:
+    """Raise what ends the membership."""
+    deadline = time.monotonic() + BOUND
+    while time.monotonic() < deadline:
+        link.check()
+        time.sleep(0.005)
+    raise AssertionError("nothing was raised")
+
+
+def test_a_member_has_a_rank_a_view_and_a_heartbeat_with_its_report(joined: Any) -> None:
+    link, scheduler = joined()
+    assert running(link).phase == "running"
+    assert (link.member, link.rank) == (7, 3)
+    assert scheduler.wait_for(Heartbeat).report == {"clock": 5}
+    assert link.silence < BOUND
+
+
+def test_a_scheduler_that_is_not_there_is_named_with_what_to_try(joined: Any) -> None:
+    link, scheduler = joined(lambda message: [], connect_timeout=0.2)
+    text = f"no reply from the scheduler at {scheduler.address} after 0.2 s. Is it up? Try: psctl ping tcp://"
+    with pytest.raises(ConnectTimeout, match=re.escape(text)):
+        running(link)
+
+
+def test_a_scheduler_that_vanishes_before_the_job_is_complete_is_no_endless_wait(joined: Any) -> None:
+    link, scheduler = joined(instead(Hello, Welcome(0, 7, 3, 10.0, {}), view(phase="waiting")))
+    scheduler.wait_for(Heartbeat)
+    scheduler.mute = True
+    with pytest.raises(ConnectTimeout, match=r"answered once, but no more for 0.3 s.*psctl ping"):
+        running(link, limit=0.3)
+
+
+def test_a_scheduler_that_vanishes_later_ends_nothing_but_the_requests_to_it(joined: Any) -> None:
+    link, scheduler = joined()
+    running(link)
+    scheduler.mute = True
+    with pytest.raises(
+        PeerLost, match=r"waited 0.3 s for all workers at the barrier, but the scheduler at \S+ is silent"
+    ):
+        meet(link, limit=0.3)
+    link.check()
+    scheduler.mute = False
+    scheduler.script = lambda m: [BarrierLeave(m.request, 9)] if isinstance(m, BarrierEnter) else welcome(m)
+    assert meet(link) == 9
+
+
+def test_a_scheduler_that_lost_its_memory_counts_as_silent(joined: Any) -> None:
+    link, scheduler = joined()
+    running(link)
+    scheduler.script = lambda message: [Error(0, "unknown", "who are you?")]
+    with pytest.raises(PeerLost, match="is silent"):
+        meet(link, limit=0.3)
+
+
+def test_a_request_is_repeated_under_its_number_until_it_is_answered(joined: Any) -> None:
+    seen: list[int] = []
+
+    def script(message: Any) -> list[Any]:
+        if not isinstance(message, BarrierEnter):
+            return welcome(message)
+        seen.append(message.request)
+        return [BarrierLeave(message.request, 8)] * 2 if len(seen) == 3 else []
+
+    link, _ = joined(script)
+    running(link)
+    assert meet(link) == 8
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+
+
+def test_a_wait_says_for_what(joined: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "TELL", 0.1)
+    link, _ = joined()
+    running(link)
+    with caplog.at_level(logging.WARNING), pytest.raises(PeerLost):
+        link._membership.unknown = True
+        meet(link, limit=0.35)
+    assert "waiting 0 s for all workers at the barrier" in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "text"),
+    [
+        (Error(0, "evicted", "worker 3 was declared dead"), Evicted, "worker 3 was declared dead"),
+        (Error(0, "over", "the job has ended"), Refused, "the job has ended"),
+        (Error(0, "version", "you speak 1"), VersionMismatch, "you speak 1"),
+        (view(2, "failed", "server 1 died; its part of the model is gone"), ServerLost, "server 1 died"),
+        (view(2, "failed", "waited 120 s for all members"), ConnectTimeout, "waited 120 s for all members"),
+        (b"HTTP/1.1 400", BadMessage, r"the scheduler at tcp://\S+: not a message of this protocol"),
+    ],
+)
+def test_bad_news_is_raised_by_every_wait_and_kept(joined: Any, reply: Any, kind: type[PSError], text: str) -> None:
+    link, scheduler = joined()
+    running(link)
+    scheduler.script = lambda message: [reply]
+    for wait in (meet, until_failed, lambda link: link.request(never, Ok, "nothing", BOUND)):
+        with pytest.raises(kind, match=text) as raised:
+            wait(link)
+        assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda request: Error(request, "layout", "worker 3 has w"), PSError),
+        (lambda request: Error(request, "unknown", "who are you?"), Refused),
+        (lambda request: Ok(request), BadMessage),
+    ],
+)
+def test_an_answer_that_is_none_ends_its_request_only(joined: Any, answer: Any, kind: type[PSError]) -> None:
+    link, _ = joined(lambda m: [answer(m.request)] if isinstance(m, BarrierEnter) else welcome(m))
+    running(link)
+    with pytest.raises(kind):
+        meet(link)
+    link.check()
+
+
+def test_the_last_message_arrives_and_closing_twice_is_nothing(joined: Any) -> None:
+    link, scheduler = joined()
+    running(link)
+    link.close(Leave(0, link.member, {"steps": 3}))
+    link.close(None)
+    assert scheduler.wait_for(Leave).report == {"steps": 3}
+
+
+def test_a_message_that_cannot_be_sent_is_raised_where_it_was_made(joined: Any) -> None:
+    link, _ = joined()
+    running(link)
+    with pytest.raises(BadMessage, match="the limit is"):
+        link.request(lambda request, member: Leave(request, member, {"x": "y" * (1 << 20)}), Ok, "goodbye", BOUND)
+    link.check()
+
+
+def test_a_bug_in_the_report_is_an_error_and_no_silence(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, _ = joined()
+    running(link)
+
+    def broken() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(link, "_report", broken)
+    with pytest.raises(PSError, match=r"the link to the scheduler broke: ZeroDivisionError\(\)"):
+        until_failed(link)

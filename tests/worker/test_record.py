@@ -1,0 +1,156 @@
+"""StepLog: valid JSON whatever a script measures, whole lines, and no harm to the training."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from standin import STRICT
+
+from ps import xp
+from ps.config import ProcessConfig
+from ps.errors import UsageError
+from ps.protocol.codec import decode, encode
+from ps.protocol.messages import Heartbeat
+from ps.worker import record
+from ps.worker.record import StepLog
+from ps.worker.store import Traffic
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is not JSON")
+
+    text = (path / "metrics.jsonl").read_text()
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def note(log: StepLog, clock: int = 0, traffic: Traffic | None = None, /, **metrics: Any) -> None:
+    log.step(clock, 32, metrics, traffic or Traffic(), staleness=clock)
+
+
+class Odd:
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.5, 0.5),
+        (3, 3),
+        (True, True),
+        (None, None),
+        ("text", "text"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (np.float32(0.5), 0.5),
+        (np.int64(7), 7),
+        (np.array(0.25), 0.25),
+        (np.array([[0.25]]), 0.25),
+        (np.array([1, 2]), "[1 2]"),
+        (1 << 70, 1 << 70),
+        ("x" * 1000, "x" * 200),
+        ("\ud800", "?"),
+        (Odd(), "<Odd: no>"),
+    ],
+)
+def test_any_metric_becomes_valid_json(tmp_path: Path, value: Any, written: Any) -> None:
+    log = StepLog(str(tmp_path))
+    note(log, metric=value)
+    log.flush()
+    assert lines(tmp_path)[0]["metric"] == written
+    heartbeat = encode(Heartbeat(1, 1, log.report(Traffic())))
+    assert "metric" in decode(heartbeat).report
+
+
+def test_a_scalar_on_a_device_is_a_number(tmp_path: Path, strict_device: xp.Device) -> None:
+    log = StepLog(str(tmp_path))
+    note(log, loss=STRICT.to_device(np.array(0.5, np.float32)), hits=STRICT.to_device(np.array(3.0)))
+    log.flush()
+    assert lines(tmp_path)[0]["loss"] == 0.5
+
+
+def test_a_line_holds_what_was_counted_since_the_one_before(tmp_path: Path) -> None:
+    log, traffic = StepLog(str(tmp_path)), Traffic(100, 50, 1.0)
+    log.rank = 3
+    log.begin(traffic)
+    traffic.bytes_up, traffic.bytes_down, traffic.wait_s = 110, 70, 1.5
+    note(log, 4, traffic, loss=1.0, clock="mine", rank="mine")
+    traffic.bytes_up = 111
+    note(log, 5, traffic)
+    log.flush()
+    first, second = lines(tmp_path)
+    assert (first["rank"], first["clock"], first["samples"], first["staleness"]) == (3, 4, 32, 4)
+    assert (first["bytes_up"], first["bytes_down"], first["wait_s"]) == (10, 20, 0.5)
+    assert (second["bytes_up"], second["bytes_down"], second["wait_s"]) == (1, 0, 0)
+    report = log.report(traffic)
+    assert (report["steps"], report["samples"], report["max_staleness"], report["bytes_up"]) == (2, 64, 5, 111)
+
+
+def test_the_report_stays_small_whatever_is_measured() -> None:
+    log = StepLog(None)
+    note(log, **{f"metric {i} {'x' * 1000}": "y" * 10_000 for i in range(1000)})
+    assert len(encode(Heartbeat(1, 1, log.report(Traffic())))) < 20_000
+
+
+def test_workers_share_the_file_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "FLUSH", -1.0)
+    logs = [StepLog(str(tmp_path)) for _ in range(4)]
+    for rank, log in enumerate(logs):
+        log.rank = rank
+    for clock in range(50):
+        for log in logs:
+            note(log, clock)
+    assert sorted((line["rank"], line["clock"]) for line in lines(tmp_path)) == [
+        (r, c) for r in range(4) for c in range(50)
+    ]
+
+
+def test_a_write_that_takes_less_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))
+    log = StepLog(str(tmp_path))
+    note(log, loss=0.5)
+    log.flush()
+    assert lines(tmp_path)[0]["loss"] == 0.5
+
+
+def test_a_full_disk_costs_the_record_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    log = StepLog(str(tmp_path))
+    monkeypatch.setattr(os, "write", full)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            note(log)
+            log.flush()
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path / 'metrics.jsonl'} is no longer written: No space left on device"
+    ]
+    assert log.steps == 2
+
+
+def test_a_directory_that_cannot_be_written_is_an_error_before_the_job_is_joined(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write to the run directory"):
+        StepLog(str(tmp_path / "file"))
+    (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(UsageError, match="cannot write to the run directory"):
+        StepLog(str(tmp_path / "run"))
+
+
+def test_without_a_directory_nothing_is_written() -> None:
+    assert ProcessConfig().run_dir is None
+    log = StepLog(None)
+    note(log)
+    log.flush()
+    assert log.report(Traffic())["steps"] == 1

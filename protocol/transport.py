@@ -23,6 +23,12 @@ from ps.protocol.codec import MAX_FRAME
 
 _MAX_UNIX_PATH = 107
 
+_SYSTEM = -1
+"""Leave a socket's buffers to the system: TCP's grow as needed, and any fixed size was slower."""
+_UNIX_BUFFER = 2 << 20
+"""Bytes of a Unix socket's buffers. Its usual 200 KB make sender and reader wake each other five times per megabyte
+(measured: raw, 40 MB one way in 25 ms with the usual size, 10 ms with 1 MB or more)."""
+
 Socket = zmq.Socket[bytes]
 
 
@@ -33,6 +39,10 @@ class Transport(Protocol):
 
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
         """Listen and return the address peers connect to. Raises AddressInUse."""
+        ...
+
+    def connect(self, sock: Socket, address: str) -> None:
+        """Connect to an address of this transport."""
         ...
 
     def reaches(self, address: str) -> bool:
@@ -47,12 +57,17 @@ class Tcp:
 
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
         interface = f"[{host}]" if ":" in host else host
+        _set_buffers(sock, _SYSTEM)
         try:
             sock.bind(f"tcp://{interface}:{port or '*'}")
         except zmq.ZMQError as error:
             raise _bind_error(error, f"tcp://{interface}:{port}") from None
         bound = str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rpartition(":")[2]
         return f"tcp://{reachable_host(host)}:{bound}"
+
+    def connect(self, sock: Socket, address: str) -> None:
+        _set_buffers(sock, _SYSTEM)
+        sock.connect(address)
 
     def reaches(self, address: str) -> bool:
         return True
@@ -70,11 +85,16 @@ class Ipc:
                 f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have; "
                 f"choose a shorter --runtime-dir"
             )
+        _set_buffers(sock, _UNIX_BUFFER)
         try:
             sock.bind(f"ipc://{path}")
         except zmq.ZMQError as error:
             raise _bind_error(error, f"ipc://{path}") from None
         return f"ipc://{path}"
+
+    def connect(self, sock: Socket, address: str) -> None:
+        _set_buffers(sock, _UNIX_BUFFER)
+        sock.connect(address)
 
     def reaches(self, address: str) -> bool:
         path = address.removeprefix("ipc://")
@@ -86,6 +106,17 @@ class Ipc:
 
 TRANSPORTS: dict[str, Transport] = {transport.name: transport for transport in (Ipc(), Tcp())}
 """By name, the fastest first."""
+
+
+def connect(sock: Socket, address: str) -> None:
+    """Connect a socket to any address of ours."""
+    TRANSPORTS[address.partition("://")[0]].connect(sock, address)
+
+
+def _set_buffers(sock: Socket, size: int) -> None:
+    """Set the system's buffers for what the socket is bound or connected to next."""
+    sock.setsockopt(zmq.SNDBUF, size)
+    sock.setsockopt(zmq.RCVBUF, size)
 
 
 def _bind_error(error: zmq.ZMQError, address: str) -> Exception:

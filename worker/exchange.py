@@ -39,7 +39,7 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
-from ps.protocol.transport import Socket, open_socket
+from ps.protocol.transport import Socket, connect, open_socket
 from ps.worker.batch import Batch, Request
 from ps.worker.server_link import INQUIRE, ServerLink
 from ps.worker.store import Traffic
@@ -95,7 +95,7 @@ class Exchange:
         self._links: list[ServerLink] = []
         for name, address in servers:
             sock = open_socket(context, zmq.DEALER)
-            sock.connect(address)
+            connect(sock, address)
             self._poller.register(sock, zmq.POLLIN)
             self._links.append(ServerLink(f"{name} at {address}", sock, window, traffic))
         self._by_socket = {link.socket: link for link in self._links}

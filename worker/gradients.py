@@ -7,6 +7,7 @@ staging memory, so that a thousand tiny tensors cost one copy each and nothing e
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,9 +103,9 @@ class Gradients:
 
     def first_bad(self) -> str:
         """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
-        # One pass: a NaN or Inf anywhere makes the sum one too. A finite vector may overflow: then look closely.
+        # One pass: a NaN or Inf anywhere makes the product one too. A finite vector may overflow: then look closely.
         with np.errstate(all="ignore"):
-            if all(np.isfinite(np.add.reduce(region)) for region in self.regions):
+            if all(math.isfinite(np.dot(region, region)) for region in self.regions):
                 return ""
         self.keep()
         for slot in self._staging.slots:

@@ -36,7 +36,7 @@ class JobConfig:
     clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", above=0)
     on_nan: str = setting("fail", "a gradient with NaN or Inf: stop, or skip the step", ("fail", "skip"))
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
-    chunk_size: int = setting(1 << 20, "bytes of a tensor chunk, at most", kind=SIZE, low=1 << 10, high=32 << 20)
+    chunk_size: int = setting(2 << 20, "bytes of a tensor chunk, at most", kind=SIZE, low=1 << 10, high=32 << 20)
     window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
     start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)

@@ -151,7 +151,7 @@ def test_bad_keys_and_values_are_refused_in_words(sources: dict[str, Any], messa
         ({"workers": 4, "clip_norm": 1.0, "backup_workers": 1}, "clip_norm = 1.0 .* needs backup_workers = 0"),
         ({"workers": 2, "backup_workers": 2}, r"backup_workers = 2 \(flag .*must be less than workers = 2"),
         ({"workers": 2, "backup_workers": 1, "mode": "ssp"}, "backup_workers = 1 .* needs mode = sync"),
-        ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 1MiB"),
+        ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 2MiB"),
         ({"optimizer": "sdg:lr=1"}, "optimizer = 'sdg:lr=1' .flag --optimizer.*"),
         ({"schedule": "cosinus"}, "schedule = 'cosinus'"),
     ],

@@ -15,7 +15,7 @@ import zmq
 
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConfigError, ConnectTimeout, PeerLost
-from ps.memory import keep_freed_memory
+from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
@@ -26,6 +26,8 @@ from ps.server.shard import Shard
 
 log = logging.getLogger("ps.server")
 
+ALONE = 10
+"""Start time-outs for which a server without workers waits for a silent scheduler; they may stand in a barrier."""
 BATCH = 64
 """Messages handled before the loop looks at its other socket and the time."""
 
@@ -122,7 +124,7 @@ class Server:
                 f"the scheduler at {self._scheduler} was restarted without its --state file and does not know this "
                 f"server, and no worker is left. Start the job anew"
             )
-        if membership.silence(now) > shard.job.start_timeout:
+        if membership.silence(now) > ALONE * shard.job.start_timeout:
             raise PeerLost(
                 f"no worker is left, and the scheduler at {self._scheduler}, which would end the job, has been "
                 f"silent for {membership.silence(now):.0f} s"
@@ -180,4 +182,5 @@ def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda addre
     Raises AddressInUse, ConnectTimeout, Refused, or PeerLost when the job fails.
     """
     keep_freed_memory()
+    collect_seldom()
     return Server(process).run(ready)

@@ -110,7 +110,7 @@ class Shard:
             case Scale():
                 return list(self._scale(origin, message, now))
             case Attach():
-                return self._attach(origin, seat, message)
+                return list(self._attach(origin, seat, message))
             case Start():
                 return list(self._start(origin, seat, message))
             case Retire():
@@ -183,7 +183,7 @@ class Shard:
 
     # Coming and going
 
-    def _attach(self, origin: bytes, seat: Seat, message: Attach) -> list[Reply]:
+    def _attach(self, origin: bytes, seat: Seat, message: Attach) -> Iterator[Reply]:
         """Say where a worker can come in. One of the first begins at 0, until a clock was closed without it."""
         if not seat.fresh:
             seat.start = None
@@ -193,10 +193,12 @@ class Shard:
             if any(mode.late(chunk, 0) for chunk in chunks):
                 seat.start = None
             for chunk in chunks:
+                chunk.retire(seat.member)  # it begins anew: no Scale will come for what it pushed before
                 entry = mode.entry(chunk, self.seats) if seat.start is None else seat.start
                 chunk.holds[seat.member] = entry
                 clock = max(clock, entry)
-        return [Reply(origin, Attached(message.request, clock))]
+        yield Reply(origin, Attached(message.request, clock))
+        yield from self._advance_all()
 
     def _start(self, origin: bytes, seat: Seat, message: Start) -> Iterator[Reply]:
         _check("Start.clock", message.clock)

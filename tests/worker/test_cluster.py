@@ -18,6 +18,7 @@ from ps.data import Dataset
 from ps.errors import GradientError, LayoutMismatch, Refused, StateError, UsageError
 from ps.models import mlp
 from ps.worker import KV
+from ps.worker.cluster import ClusterStore
 
 Start = Callable[..., Loopback]
 SHAPES = ((70, 30), (), (0, 4), (501,), (3, 3, 3))
@@ -146,6 +147,48 @@ def test_pushes_on_a_device_do_not_overwrite_each_other_on_their_way(loopback: S
 
     job = loopback(servers=2, mode="async", optimizer="sgd:lr=1")
     assert job.work(script, device=strict_device) == [-36.0]
+
+
+def test_a_push_has_copied_its_gradients_when_it_returns(loopback: Start) -> None:
+    def script(kv: KV) -> float:
+        params = kv.init({"w": np.zeros(8_000_000, np.float32)})
+        grads = {"w": np.ones(8_000_000, np.float32)}
+        handle = kv.push(grads)
+        grads["w"][...] = 1000  # while most of it is still to be sent
+        kv.wait(handle)
+        kv.wait(kv.pull())
+        return float(params["w"].min())
+
+    assert loopback(optimizer="sgd:lr=1", window=1 << 30).work(script) == [-1.0]
+
+
+def test_weights_that_were_pulled_are_those_that_the_next_gradient_is_of(loopback: Start) -> None:
+    with loopback(mode="async", workers=2).together(2) as (kv, other):
+        params = kv.init({"w": np.zeros(3)})
+        other.init({"w": np.zeros(3)})
+        for _ in range(4):
+            other.step({"w": np.ones(3)})
+        kv.wait(kv.pull({"w": np.zeros(3)}))  # elsewhere: the parameters are as old as they were
+        stale = kv.push({"w": np.ones(3)})
+        kv.wait(stale)
+        kv.wait(kv.pull(params))
+        fresh = kv.push({"w": np.ones(3)})
+        kv.wait(fresh)
+        assert (stale.staleness, fresh.staleness) == (4, 0)
+
+
+def test_a_push_that_failed_unseen_is_raised_by_close_which_leaves_nevertheless(loopback: Start) -> None:
+    job = loopback(workers=1)
+    kv = job.connect()
+    kv.init({"w": np.zeros(3)})
+    kv.wait(kv.push({"w": np.ones(3)}))
+    store = kv._store
+    assert isinstance(store, ClusterStore)
+    store._pushed.error = Refused("server 0: no")
+    with pytest.raises(Refused, match="server 0: no"):
+        kv.close()
+    kv.close()
+    job.close()  # the job has ended: its last worker has left
 
 
 def test_the_first_model_wins_and_another_model_is_refused_by_its_first_difference(loopback: Start) -> None:

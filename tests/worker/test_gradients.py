@@ -70,6 +70,7 @@ def test_chunks_hold_the_gradients_in_layout_order_however_they_are_cut(
     place, chunks = staging(grads, chunk_size, servers)
     gradients = match(grads, place)
     np.testing.assert_array_equal(flat(gradients, chunks), by_dtype(grads))
+    assert all(gradients.chunk(chunk).flags.c_contiguous for chunk in chunks)
     gradients.keep()
     for array in grads.values():
         array[...] = -1

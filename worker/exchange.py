@@ -133,9 +133,9 @@ class Exchange:
         self.wait(batch)
         return batch
 
-    def flush(self, batch: Batch) -> None:
-        """Return when the batch is on its way; waits where the window is full."""
-        self._until(lambda: not any(link.queue for link in self._links), batch)
+    def flush(self, batch: Batch | None = None) -> None:
+        """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
+        self._until(lambda: not any(link.queue for link in self._links), batch or Batch("what was asked"))
 
     def wait(self, batch: Batch) -> None:
         """Return when the batch is done. Raises what went wrong with it, and again when waited for again."""

@@ -55,14 +55,16 @@ class Barrier:
         return through
 
     def dump(self) -> dict[str, Any]:
-        """Return the state as plain values; those that wait ask again."""
+        """Return the state as plain values."""
+        entered = [[member, *entry] for member, entry in self.entered.items()]
         passed = [[member, *entry] for member, entry in self.passed.items()]
-        return {"passed": passed, "inside": sorted(self.inside)}
+        return {"entered": entered, "passed": passed, "inside": sorted(self.inside)}
 
     @staticmethod
     def load(values: dict[str, Any]) -> Barrier:
         """Return what ``dump`` wrote."""
         barrier = Barrier()
+        barrier.entered = {member: (request, clock, twice) for member, request, clock, twice in values["entered"]}
         barrier.passed = {member: (request, clock) for member, request, clock in values["passed"]}
         barrier.inside = set(values["inside"])
         return barrier

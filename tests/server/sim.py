@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from simspy import Log, Spy
 from simworker import LAYOUT, SCHEDULER, Plan, SimWorker, describe
 

@@ -1,0 +1,413 @@
+"""Promises of the scheduler's state: ranks, refusals, deaths, the end, and a restart at any step."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps.errors import BadMessage
+from ps.protocol.layout import Layout
+from ps.protocol.messages import (
+    BarrierEnter,
+    BarrierLeave,
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    InitDone,
+    InitGrant,
+    InitRequest,
+    Leave,
+    Message,
+    Ok,
+    Push,
+    View,
+    Welcome,
+)
+from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.status import snapshot
+
+MODEL = Layout.of({"w": np.zeros(4, np.float32)}).pack()
+OTHER = Layout.of({"w": np.zeros(5, np.float32)}).pack()
+
+
+class Desk:
+    """A scheduler that is spoken to by hand."""
+
+    def __init__(self, **explicit: Any) -> None:
+        self.state = SchedulerState({"servers": 1, "workers": 2, **explicit}, 0.0)
+        self.now = 0.0
+        self.nonce = 0
+
+    def say(self, message: Message) -> list[Send]:
+        return self.state.receive(message, self.now)
+
+    def hello(self, role: str = "worker", rank: int = -1, nonce: int = 0, **script: Any) -> list[Send]:
+        self.nonce += 1
+        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, (), script)
+        return self.say(hello)
+
+    def join(self, role: str = "worker", rank: int = -1, **script: Any) -> Welcome:
+        answer = self.hello(role, rank, **script)[0].message
+        assert isinstance(answer, Welcome), answer
+        return answer
+
+    def refused(self, role: str = "worker", rank: int = -1, **script: Any) -> Error:
+        [send] = self.hello(role, rank, **script)
+        assert isinstance(send.message, Error)
+        return send.message
+
+    def fill(self) -> list[int]:
+        """All members of the job join; return the workers' ids."""
+        self.join("server")
+        workers = [self.join().member for _ in range(self.state.setting("workers"))]
+        assert self.state.phase == "running"
+        return workers
+
+    def wait(self, seconds: float, *silent: int) -> list[Send]:
+        """Let time pass while all live members but these are heard."""
+        sends = []
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 1.0)
+            for record in list(self.state.members.values()):
+                if record.state == "live" and record.member not in silent:
+                    self.say(Heartbeat(record.member, self.state.epoch, record.report))
+            sends += self.state.tick(self.now)
+        return sends
+
+    def restart(self) -> None:
+        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now)
+
+
+def messages(sends: list[Send], kind: type[Message]) -> list[tuple[int, Any]]:
+    return [(send.to, send.message) for send in sends if isinstance(send.message, kind)]
+
+
+# Joining
+
+
+def test_ranks_are_the_lowest_free_and_one_that_is_asked_for_is_given() -> None:
+    desk = Desk(workers=4)
+    assert [desk.join(rank=rank).rank for rank in (-1, 2, -1, -1)] == [0, 2, 1, 3]
+
+
+def test_the_rank_of_one_that_is_gone_is_given_to_the_next() -> None:
+    desk = Desk(workers=3)
+    workers = desk.fill()
+    desk.say(Leave(1, workers[1], {}))
+    assert desk.join().rank == 1
+
+
+def test_a_repeated_hello_is_the_same_member() -> None:
+    desk = Desk()
+    first, again = (desk.hello(nonce=77)[0].message for _ in range(2))
+    assert first == again and len(desk.state.members) == 1
+
+
+def test_a_member_whose_welcome_got_lost_is_alive_while_it_asks() -> None:
+    desk = Desk()
+    desk.hello(nonce=77)
+    for _ in range(20):
+        desk.now += 1.0
+        desk.hello(nonce=77)
+        desk.state.tick(desk.now)
+    assert [m.state for m in desk.state.members.values()] == ["live"]
+
+
+@pytest.mark.parametrize(
+    ("asks", "code", "words"),
+    [
+        ({"role": "server"}, "rank-taken", "the job has 1 servers, and they are here"),
+        ({"role": "server", "rank": 5}, "rank-taken", "server 5 asked to join, but the job has 1 servers"),
+        ({"rank": 0}, "rank-taken", "rank 0 is taken by worker 0 (host, pid 2), which is alive"),
+        ({"mode": "async"}, "config", "this worker's script asks for mode = async, but the job runs with sync"),
+        ({"modee": "async"}, "config", "modee"),
+        ({"staleness": "many"}, "config", "staleness = 'many'"),
+    ],
+)
+def test_who_cannot_join_is_told_why(asks: dict[str, Any], code: str, words: str) -> None:
+    desk = Desk()
+    desk.join("server")
+    desk.join()
+    before = desk.state.dump()
+    error = desk.refused(**asks)
+    assert error.code == code and words in error.text
+    assert desk.state.dump() == before
+
+
+def test_the_first_workers_script_completes_the_job_and_what_is_explicit_wins() -> None:
+    desk = Desk(mode="ssp")
+    welcome = desk.join(mode="async", staleness=7)
+    assert (welcome.job["mode"], welcome.job["staleness"]) == ("ssp", 7)
+
+
+def test_a_script_that_is_refused_leaves_no_trace_in_the_job() -> None:
+    desk = Desk(workers=3)
+    desk.join("server")
+    desk.join("worker", 0)
+    desk.say(Leave(1, 2, {}))
+    desk.join("worker", 1)
+    desk.refused("worker", 1, mode="async")
+    assert desk.state.job is not None and desk.state.job.mode == "sync"
+
+
+def test_when_the_wrong_script_has_gone_again_another_may_come() -> None:
+    desk = Desk()
+    member = desk.join(mode="async").member
+    desk.say(Leave(1, member, {}))
+    assert desk.join(mode="ssp").job["mode"] == "ssp"
+
+
+def test_nobody_joins_with_names_of_any_length_or_as_something_else() -> None:
+    desk = Desk()
+    for hello in (
+        Hello(0, 1, "worker", -1, "h" * 1000, 1, (), {}),
+        Hello(0, 1, "server", -1, "h", 1, ("tcp://" + "a" * 1000,), {}),
+        Hello(0, 1, "server", -1, "h", 1, ("tcp://a:1",) * 100, {}),
+        Hello(0, 1, "king", -1, "h", 1, (), {}),
+    ):
+        with pytest.raises(BadMessage):
+            desk.say(hello)
+    assert not desk.state.members
+
+
+def test_the_job_begins_when_all_are_there_and_they_count_from_the_first_clock() -> None:
+    desk = Desk()
+    desk.join()
+    desk.join("server")
+    assert desk.state.phase == "waiting"
+    sends = desk.hello()
+    views = messages(sends, View)
+    assert {to for to, _ in views} == {1, 2, 3} and {view.phase for _, view in views} == {"running"}
+    desk.join()
+    assert [m.initial for m in desk.state.live("worker")] == [True, True, False]
+
+
+def test_every_view_has_an_epoch_of_its_own() -> None:
+    desk = Desk(workers=3)
+    seen: dict[int, View] = {}
+    for role in ("server", "worker", "worker", "worker", "worker"):
+        for _, view in messages(desk.hello(role), View):
+            assert seen.setdefault(view.epoch, view) == view
+
+
+def test_a_job_whose_members_do_not_come_is_given_up_with_the_numbers() -> None:
+    desk = Desk(workers=3, start_timeout=20.0)
+    assert desk.wait(60) == []  # nobody has come: nothing to give up
+    desk.join()
+    desk.wait(19)
+    assert desk.state.phase == "waiting"
+    views = messages(desk.wait(3), View)
+    assert views[0][1].phase == "failed"
+    assert "waited 20 s for all members: 0 of 1 servers and 1 of 3 workers joined" in desk.state.reason
+    assert desk.refused().code == "over"
+
+
+# Going
+
+
+def test_the_silent_are_declared_dead_after_the_time_out_and_not_before() -> None:
+    desk = Desk(heartbeat_timeout=5.0)
+    workers = desk.fill()
+    desk.wait(5, workers[0])
+    assert not desk.state.deaths
+    desk.wait(1, workers[0])
+    assert desk.state.deaths == [{"role": "worker", "rank": 0, "why": "no heartbeat for 5 s", "clock": 0}]
+    assert desk.state.phase == "running"
+
+
+def test_one_that_was_stopped_and_goes_on_is_told_that_it_is_dead() -> None:
+    desk = Desk()
+    workers = desk.fill()
+    desk.wait(11, workers[0])
+    for message in (Heartbeat(workers[0], 1, {}), InitRequest(5, workers[0], MODEL), Leave(6, workers[0], {})):
+        [send] = desk.say(message)
+        assert isinstance(send.message, Error) and send.message.code == "evicted"
+        assert "worker 0 (host, pid 2) was declared dead (no heartbeat for 10 s)" in send.message.text
+
+
+def test_one_that_left_is_out() -> None:
+    desk = Desk()
+    workers = desk.fill()
+    assert desk.say(Leave(4, workers[0], {}))[0].message == Ok(4)
+    assert desk.say(Leave(4, workers[0], {}))[0].message == Ok(4)
+    for message in (InitRequest(5, workers[0], MODEL), BarrierEnter(5, workers[0], 1), Heartbeat(workers[0], 1, {})):
+        [send] = desk.say(message)
+        assert isinstance(send.message, Error) and send.message.code == "evicted"
+    assert desk.say(InitRequest(6, workers[1], MODEL)) == [Send(workers[1], InitGrant(6, True))]
+
+
+def test_a_scheduler_that_stood_still_blames_nobody() -> None:
+    desk = Desk()
+    desk.fill()
+    desk.wait(3)
+    desk.now += 600
+    assert desk.state.tick(desk.now) == []
+    assert not desk.state.deaths
+    desk.wait(9)
+    assert not desk.state.deaths
+
+
+def test_strangers_are_told_that_they_are_unknown() -> None:
+    [send] = Desk().say(Heartbeat(99, 1, {}))
+    assert isinstance(send.message, Error) and send.message.code == "unknown"
+
+
+def test_servers_have_no_model_and_meet_nobody() -> None:
+    desk = Desk()
+    desk.fill()
+    for message in (InitRequest(1, 1, MODEL), InitDone(1, 1), BarrierEnter(1, 1, 0)):
+        with pytest.raises(BadMessage, match="comes from workers, not from server 0"):
+            desk.say(message)
+    with pytest.raises(BadMessage, match="no use for Push"):
+        desk.say(Push(1, 1, 0, 0, 0, 1.0, 1.0, True))
+
+
+def test_the_last_worker_that_leaves_ends_the_job() -> None:
+    desk = Desk()
+    first, second = desk.fill()
+    desk.wait(11, first)
+    assert desk.state.phase == "running"
+    views = messages(desk.say(Leave(1, second, {})), View)
+    assert [(to, view.phase) for to, view in views] == [(1, "ended")]
+
+
+def test_a_job_all_of_whose_workers_died_has_failed() -> None:
+    desk = Desk()
+    desk.wait(0)
+    desk.wait(11, *desk.fill())
+    assert (desk.state.phase, desk.state.reason[:21]) == ("failed", "no worker is left; th")
+
+
+@pytest.mark.parametrize("how", ["dies", "leaves"])
+def test_without_one_of_its_servers_a_job_has_failed_and_all_are_told_which(how: str) -> None:
+    desk = Desk()
+    workers = desk.fill()
+    sends = desk.wait(11, 1) if how == "dies" else desk.say(Leave(1, 1, {}))
+    views = [(to, view) for to, view in messages(sends, View) if view.phase == "failed"]
+    assert {to for to, _ in views} == set(workers)
+    assert "server 0 (host, pid 1)" in desk.state.reason and "its part of the model is gone" in desk.state.reason
+
+
+def test_a_server_that_goes_before_the_job_runs_can_be_replaced() -> None:
+    desk = Desk()
+    desk.join("server")
+    desk.say(Leave(1, 1, {}))
+    assert desk.join("server").rank == 0
+
+
+def test_what_is_remembered_of_the_gone_is_bounded() -> None:
+    desk = Desk()
+    desk.fill()
+    for _ in range(1100):
+        member = desk.join().member
+        desk.say(Leave(1, member, {}))
+    assert len(desk.state.members) <= 1003
+
+
+def test_a_heartbeat_is_answered_and_brings_a_view_that_was_missed() -> None:
+    desk = Desk()
+    workers = desk.fill()
+    epoch = desk.state.epoch
+    assert [s.message for s in desk.say(Heartbeat(workers[0], epoch, {}))] == [HeartbeatAck(epoch)]
+    assert messages(desk.say(Heartbeat(workers[0], epoch - 1, {})), View)
+
+
+# The first values and the barrier
+
+
+def test_the_first_init_wins_and_the_others_wait_for_its_values() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    assert desk.say(InitRequest(5, a, MODEL)) == [Send(a, InitGrant(5, True))]
+    assert desk.say(InitRequest(6, b, MODEL)) == []
+    assert desk.say(InitDone(7, a)) == [Send(0, Ok(7)), Send(b, InitGrant(6, False))]
+    assert desk.say(InitDone(7, a)) == [Send(0, Ok(7))]
+
+
+def test_when_the_seed_dies_the_next_one_seeds() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    desk.say(InitRequest(5, a, MODEL))
+    desk.say(InitRequest(6, b, MODEL))
+    assert Send(b, InitGrant(6, True)) in desk.wait(11, a)
+
+
+def test_another_model_is_refused_with_the_tensor_that_differs() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    desk.say(InitRequest(5, a, MODEL))
+    [send] = desk.say(InitRequest(6, b, OTHER))
+    assert isinstance(send.message, Error) and send.message.code == "layout"
+    assert "worker 1 has w float32[5] where worker 0 has w float32[4]" in send.message.text
+
+
+def test_a_barrier_shrinks_with_the_dead() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    assert desk.say(BarrierEnter(5, a, 3)) == []
+    assert Send(a, BarrierLeave(5, 3)) in desk.wait(11, b)
+
+
+# Restarts
+
+
+def test_a_restart_between_any_two_steps_changes_no_answer() -> None:
+    def tell(restarts: bool) -> list[str]:
+        desk = Desk()
+        a, b, late = 2, 3, 4
+        answers = []
+        for step in (
+            lambda: desk.hello("server"),
+            desk.hello,
+            desk.hello,
+            lambda: desk.say(InitRequest(1, a, MODEL)),
+            lambda: desk.say(InitDone(2, a)),
+            lambda: desk.say(InitRequest(1, b, MODEL)),
+            lambda: desk.hello(rank=7),
+            lambda: desk.say(InitRequest(1, late, MODEL)),
+            lambda: desk.say(BarrierEnter(3, a, 4)),
+            lambda: desk.say(BarrierEnter(3, b, 5)),
+            lambda: desk.say(Leave(3, late, {})),
+            lambda: desk.say(BarrierEnter(3, a, 4)),
+            lambda: desk.say(BarrierEnter(4, a, 5)),
+            lambda: desk.hello(rank=8),
+            lambda: desk.say(BarrierEnter(4, b, 5)),
+            lambda: desk.say(Leave(4, 5, {})),
+            lambda: desk.say(Leave(9, a, {})),
+            lambda: desk.say(Leave(9, b, {})),
+        ):
+            answers.append(repr(step()))
+            if restarts:
+                desk.restart()
+        assert desk.state.phase == "ended"
+        return answers
+
+    assert tell(True) == tell(False)
+
+
+def test_after_a_restart_everybody_has_the_whole_time_out_to_be_heard() -> None:
+    desk = Desk()
+    a, _ = desk.fill()
+    desk.now += 300
+    desk.restart()
+    desk.wait(9, a)
+    assert not desk.state.deaths
+    desk.wait(2, a)
+    assert [death["rank"] for death in desk.state.deaths] == [0]
+
+
+def test_the_status_is_plain_json_whatever_was_reported() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    desk.say(Heartbeat(a, 1, {"clock": 7, "loss": float("nan")}))
+    desk.say(Heartbeat(b, 1, {"clock": 5, "waiting_for": [0], "loss": float("inf")}))
+    desk.say(BarrierEnter(3, a, 4))
+    status = snapshot(desk.state, 2.0, address="tcp://h:1", uptime=2.0, rejected={"frames": 1})
+    assert json.loads(json.dumps(status, allow_nan=False)) == status
+    assert [(w["clock"], w["lag"], w["loss"]) for w in status["workers"]] == [(7, 0, None), (5, 2, None)]
+    assert status["barrier"] == [0] and status["phase"] == "running" and status["servers"][0]["rank"] == 0

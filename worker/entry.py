@@ -13,6 +13,7 @@ from ps.worker.cluster import ClusterStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
 from ps.worker.record import StepLog
+from ps.worker.store import Store
 
 CLUSTER = ("servers", "workers", "backup_workers")
 """Settings that mean nothing where there is one process."""
@@ -32,12 +33,12 @@ def connect(**defaults: Any) -> KV:
     toml = find_toml(os.environ)
     process = process_from_env(os.environ, toml)
     wishes, _ = merge(JobConfig, script=defaults)
-    device = xp.device(process.device, process.local_rank or 0)
-    device.use()
+    xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
     log = StepLog(process.run_dir)
-    if process.scheduler is None:
-        return KV(LocalStore(_alone(wishes, toml)), device, log)
-    return KV(ClusterStore(process, wishes), device, log)
+    store: Store = LocalStore(_alone(wishes, toml)) if process.scheduler is None else ClusterStore(process, wishes)
+    device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
+    device.use()
+    return KV(store, device, log)
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

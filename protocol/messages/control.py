@@ -1,0 +1,163 @@
+"""Messages between members and the scheduler, and those that anybody may send to anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ps.protocol.messages.base import Message, Packed, message
+
+
+@message
+class Hello(Message):
+    """A process asks to become a member. ``nonce`` makes a retry recognisable; ``rank`` is -1 for any."""
+
+    request: int
+    nonce: int
+    role: str
+    rank: int
+    host: str
+    pid: int
+    addresses: tuple[str, ...]
+    script: dict[str, Any]
+
+
+@message
+class Welcome(Message):
+    """The scheduler's answer: who you are, and the job's configuration as far as it is known."""
+
+    request: int
+    member: int
+    rank: int
+    heartbeat_timeout: float
+    job: dict[str, Any]
+
+
+@message
+class View(Message):
+    """Who is in the job from ``epoch`` on. ``members``: (id, role, rank, initial, place, addresses)."""
+
+    large = True
+    epoch: int
+    phase: str
+    reason: str
+    job: dict[str, Any]
+    members: tuple[tuple[int, str, int, bool, str, tuple[str, ...]], ...]
+
+
+@message
+class Heartbeat(Message):
+    """A member lives; ``report`` is what ``psctl status`` shows of it, ``epoch`` the view it knows."""
+
+    member: int
+    epoch: int
+    report: dict[str, Any]
+
+
+@message
+class HeartbeatAck(Message):
+    """The scheduler lives."""
+
+    epoch: int
+
+
+@message
+class Leave(Message):
+    """A member ends in good order."""
+
+    request: int
+    member: int
+    report: dict[str, Any]
+
+
+@message
+class InitRequest(Message):
+    """A worker has a model of this layout and asks whether its values or another's count."""
+
+    large = True
+    request: int
+    member: int
+    layout: Packed
+
+
+@message
+class InitGrant(Message):
+    """``seed``: send your values to the servers, then InitDone. Otherwise the servers have them: pull."""
+
+    request: int
+    seed: bool
+
+
+@message
+class InitDone(Message):
+    """The seeding worker has sent all values and every server has them."""
+
+    request: int
+    member: int
+
+
+@message
+class BarrierEnter(Message):
+    """A worker waits for all others; ``clock`` is the number of steps it has done."""
+
+    request: int
+    member: int
+    clock: int
+
+
+@message
+class BarrierLeave(Message):
+    """All live workers are here; the highest clock among them is where they go on."""
+
+    request: int
+    clock: int
+
+
+@message
+class StatusRequest(Message):
+    """Anybody asks how the job is."""
+
+    request: int
+
+
+@message
+class Status(Message):
+    """The job as a dict; its keys are in the README under ``psctl status --json``."""
+
+    large = True
+    request: int
+    status: dict[str, Any]
+
+
+@message
+class Ping(Message):
+    """Anybody asks any process whether it answers."""
+
+    request: int
+
+
+@message
+class Pong(Message):
+    """A process answers with what it is."""
+
+    request: int
+    role: str
+    rank: int
+
+
+@message
+class Ok(Message):
+    """Done; nothing more to say."""
+
+    request: int
+
+
+@message
+class Error(Message):
+    """What went wrong and who is to blame. ``code`` is a word a program may act on, ``text`` is for people.
+
+    This message keeps its number and its fields in every version, so that a mismatch can be explained.
+    """
+
+    request: int
+    code: str
+    text: str

@@ -1,0 +1,180 @@
+"""Messages between workers and servers."""
+
+from __future__ import annotations
+
+from ps.protocol.messages.base import Message, Packed, message
+
+
+@message
+class Attach(Message):
+    """A worker, member since ``epoch``, presents itself and asks with which clock it may begin."""
+
+    request: int
+    member: int
+    epoch: int
+
+
+@message
+class Attached(Message):
+    """The first clock in which the worker can take part on this server; held open until Start says which."""
+
+    request: int
+    clock: int
+
+
+@message
+class Start(Message):
+    """The worker takes part from ``clock`` on: its contribution is waited for."""
+
+    request: int
+    member: int
+    clock: int
+
+
+@message
+class Retire(Message):
+    """The worker contributes nothing for now: do not wait for it. It stays a member and may Start again."""
+
+    request: int
+    member: int
+
+
+@message
+class Init(Message):
+    """The seeding worker announces the layout and how it is cut; its values follow as InitChunks."""
+
+    large = True
+    request: int
+    member: int
+    servers: int
+    chunk_size: int
+    layout: Packed
+
+
+@message
+class InitChunk(Message):
+    """The initial values of one chunk."""
+
+    payload = True
+    request: int
+    member: int
+    chunk: int
+
+
+@message
+class Push(Message):
+    """A gradient for one chunk at ``clock``, computed from the chunk's ``version``.
+
+    ``examples`` weighs it among others; the server multiplies the gradient by ``scale``. ``pull`` asks for the
+    new weights as the answer.
+    """
+
+    payload = True
+    request: int
+    member: int
+    chunk: int
+    clock: int
+    version: int
+    examples: float
+    scale: float
+    pull: bool
+
+
+@message
+class Skip(Message):
+    """The worker has no gradient for this chunk at ``clock``; the others go on without it."""
+
+    request: int
+    member: int
+    chunk: int
+    clock: int
+    pull: bool
+
+
+@message
+class Pull(Message):
+    """Ask for a chunk's weights once ``clock`` steps are in them (by the mode's meaning of that)."""
+
+    request: int
+    member: int
+    chunk: int
+    clock: int
+
+
+@message
+class Squares(Message):
+    """The squared L2 norm of a chunk's aggregated gradient: add up all chunks, then send Scale."""
+
+    request: int
+    chunk: int
+    value: float
+
+
+@message
+class Scale(Message):
+    """Second phase of clipping by global norm: apply the aggregated gradient times ``scale``."""
+
+    request: int
+    member: int
+    chunk: int
+    clock: int
+    scale: float
+
+
+@message
+class SetLr(Message):
+    """From ``clock`` on the base learning rate is ``lr``."""
+
+    request: int
+    member: int
+    clock: int
+    lr: float
+
+
+@message
+class Weights(Message):
+    """The weights of a chunk at ``version``; ``staleness`` is what the mode counts for this worker."""
+
+    payload = True
+    request: int
+    chunk: int
+    version: int
+    staleness: int
+
+
+@message
+class Pushed(Message):
+    """A push without pull has been taken into the weights, which are now at ``version``."""
+
+    request: int
+    chunk: int
+    version: int
+    staleness: int
+
+
+@message
+class Late(Message):
+    """The push came after its clock was closed and does not count; Attach again to catch up."""
+
+    request: int
+    chunk: int
+    version: int
+
+
+@message
+class Inquire(Message):
+    """A worker that waits long asks whether its requests are known. ``requests`` are the unanswered ones."""
+
+    request: int
+    member: int
+    requests: tuple[int, ...]
+
+
+@message
+class Waiting(Message):
+    """``unknown`` requests never arrived: send them again. The others wait for these worker ranks."""
+
+    request: int
+    unknown: tuple[int, ...]
+    clock: int
+    ranks: tuple[int, ...]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import zmq
 
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, ConfigError, ConnectTimeout, PeerLost
+from ps.errors import BadMessage, ConnectTimeout, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
+from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Leave
@@ -38,7 +37,7 @@ class Server:
     def __init__(self, process: ProcessConfig) -> None:
         self._process = process
         self._scheduler = scheduler_address(process)
-        self._directory = _private_directory(process.runtime_dir)
+        self._directory = private_directory(process.runtime_dir)
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
@@ -166,14 +165,6 @@ class Server:
         self._router.close()
         self._dealer.close()
         self._context.term()
-
-
-def _private_directory(parent: str | None) -> Path:
-    """Make a directory for sockets that only its owner enters."""
-    try:
-        return Path(tempfile.mkdtemp(prefix="ps-", dir=parent))
-    except OSError as error:
-        raise ConfigError(f"no directory for sockets in {parent or tempfile.gettempdir()}: {error.strerror}") from None
 
 
 def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:

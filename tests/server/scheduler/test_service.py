@@ -1,0 +1,172 @@
+"""Promises of the scheduler process: its file is enough to go on, an ended job is not, strangers cost nothing."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire import BOUND, Peer, Service
+
+from ps.config import ProcessConfig
+from ps.errors import AddressInUse, ConfigError, PeerLost
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Leave, Ok, Ping, Pong, View, Welcome
+from ps.protocol.query import fetch_status
+from ps.server.scheduler import serve, service
+from ps.server.scheduler.store import Store
+
+
+def hello(role: str, nonce: int) -> Hello:
+    return Hello(0, nonce, role, -1, "host", nonce, (), {})
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+class Processes:
+    """Scheduler processes with one state file; none outlives the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, port: int = 0) -> tuple[subprocess.Popen[bytes], str]:
+        """Start one and return it with its address, once it listens."""
+        command = [sys.executable, "-m", "ps.cli", "scheduler", "--port", str(port)]
+        state = str(self.directory / "state.db")
+        process = subprocess.Popen([*command, "--state", state], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.started.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(rb"scheduler at (tcp://[^\s;]+)", line):
+                return process, found[1].decode()
+        raise AssertionError(f"the scheduler ended with {process.wait(BOUND)}")
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(tmp_path)
+    yield made
+    for process in made.started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_port_in_use_is_named() -> None:
+    first = Service(serve, {}, ProcessConfig())
+    address = first.address
+    error = Service(serve, {}, ProcessConfig(port=port_of(address))).result()
+    assert isinstance(error, AddressInUse) and str(port_of(address)) in str(error)
+    with Peer(address) as peer:
+        finish(peer)
+    assert first.result() == 0
+
+
+def finish(peer: Peer) -> None:
+    """Take a job of one server and one worker to its end."""
+    members = []
+    for nonce, role in enumerate(("server", "worker"), 100):
+        peer.say(hello(role, nonce))
+        members.append(peer.hear(Welcome).member)
+    peer.hear(View, lambda view: view.phase == "running")
+    for member in reversed(members):
+        peer.say(Leave(9, member, {}))
+        peer.hear(Ok)
+
+
+@pytest.mark.e2e
+def test_a_killed_scheduler_goes_on_where_it_was_and_an_ended_job_does_not_come_back(processes: Processes) -> None:
+    first, address = processes.start()
+    with Peer(address) as peer:
+        peer.say(hello("server", 1))
+        server = peer.hear(Welcome).member
+        peer.say(hello("worker", 2))
+        worker = peer.hear(Welcome).member
+        epoch = peer.hear(View, lambda view: view.phase == "running").epoch
+        first.send_signal(signal.SIGKILL)
+        assert first.wait(BOUND) == -signal.SIGKILL
+        second, _ = processes.start(port_of(address))
+        for member in (server, worker):
+            peer.say(Heartbeat(member, epoch, {}))
+            assert peer.hear(HeartbeatAck).epoch == epoch
+        peer.say(hello("worker", 2))
+        assert peer.hear(Welcome).member == worker
+        peer.say(Leave(5, worker, {}))
+        assert peer.hear(View, lambda view: view.epoch > epoch).phase == "ended"
+        peer.say(Leave(6, server, {}))
+        assert second.wait(BOUND) == 0
+    third, _ = processes.start(port_of(address))
+    assert fetch_status(address, BOUND)["phase"] == "waiting"
+    third.send_signal(signal.SIGTERM)
+    assert third.wait(5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("state", ["{}", '{"phase": "running"}', '{"phase": "running", "explicit": 3}'])
+def test_a_state_with_holes_is_refused_by_name(tmp_path: Path, state: str) -> None:
+    path = tmp_path / "state.db"
+    Store(str(path)).close()
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO scheduler VALUES (1, ?)", (state,))
+    db.close()
+    error = Service(serve, {}, ProcessConfig(state=str(path))).result()
+    assert isinstance(error, ConfigError) and f"{path} does not hold a scheduler's state" in str(error)
+    Store(str(path)).close()  # and the file is free again
+
+
+def test_strangers_cost_nothing_and_are_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    original = service.Scheduler.__init__
+
+    def spy(self: Any, *args: Any) -> None:
+        original(self, *args)
+        made.append(self)
+
+    monkeypatch.setattr(service.Scheduler, "__init__", spy)
+    scheduler = Service(serve, {}, ProcessConfig())
+    address = scheduler.address
+    dice = random.Random(1)
+    with Peer(address) as peer:
+        for number in range(2000):
+            peer.say(Heartbeat(number + 50, 0, {}))
+            peer.socket.send_multipart([dice.randbytes(dice.randrange(40)) for _ in range(dice.randrange(1, 4))])
+            if number % 100 == 0:
+                peer.say(Heartbeat(number + 50, 0, {}))
+                assert peer.hear(Error, lambda error: error.code == "unknown")
+        peer.say(Ping(7))
+        peer.hear(Pong)  # all before it has been read
+        status = fetch_status(address, BOUND)
+        assert status["phase"] == "waiting" and not status["workers"]
+        assert sum(status["scheduler"]["rejected"].values()) >= 2000
+        assert made[0]._origins == {}
+        finish(peer)
+    assert scheduler.result() == 0
+
+
+def test_a_failed_job_ends_the_scheduler_with_the_reason() -> None:
+    scheduler = Service(serve, {"start_timeout": 0.2}, ProcessConfig())
+    with Peer(scheduler.address) as peer:
+        peer.say(hello("worker", 1))
+        member = peer.hear(Welcome).member
+        assert peer.hear(View, lambda view: view.phase == "failed").reason.startswith("waited 0.2 s")
+        peer.say(Leave(1, member, {}))
+        error = scheduler.result()
+    assert isinstance(error, PeerLost) and "the job failed: waited 0.2 s for all members" in str(error)
+
+
+def test_members_that_never_say_goodbye_hold_an_ended_job_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "GRACE", 0.2)
+    scheduler = Service(serve, {}, ProcessConfig())
+    with Peer(scheduler.address) as peer:
+        peer.say(hello("server", 1))
+        peer.hear(Welcome)
+        peer.say(hello("worker", 2))
+        peer.say(Leave(1, peer.hear(Welcome).member, {}))
+        assert scheduler.result() == 0

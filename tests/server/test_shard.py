@@ -251,6 +251,39 @@ def test_the_report_is_plain_and_names_long_waits_only() -> None:
     assert lone.shard.report(2.0)["waiting"] == [{"clock": 1, "for": [1], "seconds": 2.0}]
 
 
+def test_first_values_are_not_written_over_those_that_are_lent() -> None:
+    lone = Lone(2, seeded=False)
+    lone.ask(Init(1, 1, 1, lone.job.chunk_size, LAYOUT.pack()))
+    lone.ask(InitChunk(2, 1, 0), ONES)
+    [lent] = lone.shard.receive(b"2", Pull(5, 2, 0, 0), None, 0.0)
+    lone.ask(InitChunk(3, 1, 0), 2 * ONES)
+    assert lent.loan is not None and lent.loan.weights.tolist() == ONES.tolist()
+    assert lone.value == 2.0
+
+
+def test_two_clocks_of_one_worker_do_not_wait_for_leave_at_once() -> None:
+    lone = Lone(2, mode="ssp", staleness=0)
+    lone.push(1, 0, 1.0)
+    lone.push(1, 1, 1.0)
+    with pytest.raises(BadMessage, match="a push for clock 2 before the one before it was answered"):
+        lone.push(1, 2, 1.0)
+    lone.push(2, 0, 1.0)
+    assert lone.value == -3.0
+
+
+def test_who_retires_before_it_started_is_not_waited_for_whatever_views_come() -> None:
+    lone = Lone(2, seeded=False)
+    lone.late = {2}
+    lone.members = {1}
+    lone.see()
+    lone.members = {1, 2}
+    lone.see()
+    lone.retire(2)
+    lone.late = set()
+    lone.see()
+    assert lone.shard.seats[2].start is None
+
+
 def test_a_shard_is_deserted_when_all_have_said_goodbye() -> None:
     lone = Lone(2)
     lone.retire(1)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pytest
+from desk import MODEL, OTHER, Desk, messages
 
 from ps.errors import BadMessage
-from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     BarrierEnter,
     BarrierLeave,
@@ -21,71 +20,12 @@ from ps.protocol.messages import (
     InitGrant,
     InitRequest,
     Leave,
-    Message,
     Ok,
     Push,
     View,
-    Welcome,
 )
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.state import Send
 from ps.server.scheduler.status import snapshot
-
-MODEL = Layout.of({"w": np.zeros(4, np.float32)}).pack()
-OTHER = Layout.of({"w": np.zeros(5, np.float32)}).pack()
-
-
-class Desk:
-    """A scheduler that is spoken to by hand."""
-
-    def __init__(self, **explicit: Any) -> None:
-        self.state = SchedulerState({"servers": 1, "workers": 2, **explicit}, 0.0)
-        self.now = 0.0
-        self.nonce = 0
-
-    def say(self, message: Message) -> list[Send]:
-        return self.state.receive(message, self.now)
-
-    def hello(self, role: str = "worker", rank: int = -1, nonce: int = 0, **script: Any) -> list[Send]:
-        self.nonce += 1
-        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, (), script)
-        return self.say(hello)
-
-    def join(self, role: str = "worker", rank: int = -1, **script: Any) -> Welcome:
-        answer = self.hello(role, rank, **script)[0].message
-        assert isinstance(answer, Welcome), answer
-        return answer
-
-    def refused(self, role: str = "worker", rank: int = -1, **script: Any) -> Error:
-        [send] = self.hello(role, rank, **script)
-        assert isinstance(send.message, Error)
-        return send.message
-
-    def fill(self) -> list[int]:
-        """All members of the job join; return the workers' ids."""
-        self.join("server")
-        workers = [self.join().member for _ in range(self.state.setting("workers"))]
-        assert self.state.phase == "running"
-        return workers
-
-    def wait(self, seconds: float, *silent: int) -> list[Send]:
-        """Let time pass while all live members but these are heard."""
-        sends = []
-        end = self.now + seconds
-        while self.now < end:
-            self.now = min(end, self.now + 1.0)
-            for record in list(self.state.members.values()):
-                if record.state == "live" and record.member not in silent:
-                    self.say(Heartbeat(record.member, self.state.epoch, record.report))
-            sends += self.state.tick(self.now)
-        return sends
-
-    def restart(self) -> None:
-        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now)
-
-
-def messages(sends: list[Send], kind: type[Message]) -> list[tuple[int, Any]]:
-    return [(send.to, send.message) for send in sends if isinstance(send.message, kind)]
-
 
 # Joining
 
@@ -351,54 +291,6 @@ def test_a_barrier_shrinks_with_the_dead() -> None:
     a, b = desk.fill()
     assert desk.say(BarrierEnter(5, a, 3)) == []
     assert Send(a, BarrierLeave(5, 3)) in desk.wait(11, b)
-
-
-# Restarts
-
-
-def test_a_restart_between_any_two_steps_changes_no_answer() -> None:
-    def tell(restarts: bool) -> list[str]:
-        desk = Desk()
-        a, b, late = 2, 3, 4
-        answers = []
-        for step in (
-            lambda: desk.hello("server"),
-            desk.hello,
-            desk.hello,
-            lambda: desk.say(InitRequest(1, a, MODEL)),
-            lambda: desk.say(InitDone(2, a)),
-            lambda: desk.say(InitRequest(1, b, MODEL)),
-            lambda: desk.hello(rank=7),
-            lambda: desk.say(InitRequest(1, late, MODEL)),
-            lambda: desk.say(BarrierEnter(3, a, 4)),
-            lambda: desk.say(BarrierEnter(3, b, 5)),
-            lambda: desk.say(Leave(3, late, {})),
-            lambda: desk.say(BarrierEnter(3, a, 4)),
-            lambda: desk.say(BarrierEnter(4, a, 5)),
-            lambda: desk.hello(rank=8),
-            lambda: desk.say(BarrierEnter(4, b, 5)),
-            lambda: desk.say(Leave(4, 5, {})),
-            lambda: desk.say(Leave(9, a, {})),
-            lambda: desk.say(Leave(9, b, {})),
-        ):
-            answers.append(repr(step()))
-            if restarts:
-                desk.restart()
-        assert desk.state.phase == "ended"
-        return answers
-
-    assert tell(True) == tell(False)
-
-
-def test_after_a_restart_everybody_has_the_whole_time_out_to_be_heard() -> None:
-    desk = Desk()
-    a, _ = desk.fill()
-    desk.now += 300
-    desk.restart()
-    desk.wait(9, a)
-    assert not desk.state.deaths
-    desk.wait(2, a)
-    assert [death["rank"] for death in desk.state.deaths] == [0]
 
 
 def test_the_status_is_plain_json_whatever_was_reported() -> None:

@@ -1,0 +1,68 @@
+"""Desk: a scheduler's state and those who talk to it, by hand, with a clock of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from ps.protocol.layout import Layout
+from ps.protocol.messages import Error, Heartbeat, Hello, Message, Welcome
+from ps.server.scheduler.state import SchedulerState, Send
+
+MODEL = Layout.of({"w": np.zeros(4, np.float32)}).pack()
+OTHER = Layout.of({"w": np.zeros(5, np.float32)}).pack()
+
+
+class Desk:
+    """A scheduler that is spoken to by hand."""
+
+    def __init__(self, **explicit: Any) -> None:
+        self.state = SchedulerState({"servers": 1, "workers": 2, **explicit}, 0.0)
+        self.now = 0.0
+        self.nonce = 0
+
+    def say(self, message: Message) -> list[Send]:
+        return self.state.receive(message, self.now)
+
+    def hello(self, role: str = "worker", rank: int = -1, nonce: int = 0, **script: Any) -> list[Send]:
+        self.nonce += 1
+        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, (), script)
+        return self.say(hello)
+
+    def join(self, role: str = "worker", rank: int = -1, **script: Any) -> Welcome:
+        answer = self.hello(role, rank, **script)[0].message
+        assert isinstance(answer, Welcome), answer
+        return answer
+
+    def refused(self, role: str = "worker", rank: int = -1, **script: Any) -> Error:
+        [send] = self.hello(role, rank, **script)
+        assert isinstance(send.message, Error)
+        return send.message
+
+    def fill(self) -> list[int]:
+        """All members of the job join; return the workers' ids."""
+        self.join("server")
+        workers = [self.join().member for _ in range(self.state.setting("workers"))]
+        assert self.state.phase == "running"
+        return workers
+
+    def wait(self, seconds: float, *silent: int) -> list[Send]:
+        """Let time pass while all live members but these are heard."""
+        sends = []
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 1.0)
+            for record in list(self.state.members.values()):
+                if record.state == "live" and record.member not in silent:
+                    self.say(Heartbeat(record.member, self.state.epoch, record.report))
+            sends += self.state.tick(self.now)
+        return sends
+
+    def restart(self) -> None:
+        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now)
+
+
+def messages(sends: list[Send], kind: type[Message]) -> list[tuple[int, Any]]:
+    return [(send.to, send.message) for send in sends if isinstance(send.message, kind)]

@@ -163,7 +163,7 @@ class Cluster:
         self.directory = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.env = clean_environment(TMPDIR=str(self.directory))
         self.processes: list[Process] = []
-        given = {"heartbeat_timeout": 2, "optimizer": "sgd:lr=0.002", **job}
+        given = {"heartbeat_timeout": 1.5, "optimizer": "sgd:lr=0.002", **job}
         named = [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         self._flags = ["-s", str(servers), "-w", str(workers), *named, *flags]
         self._state = ["--state", str(self.directory / "scheduler.db")] if state else []

@@ -14,13 +14,11 @@ from ps.protocol.query import fetch_status
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
 Start = Callable[..., Cluster]
-TIMEOUT = 2
 SLACK = 6.0
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
-def test_training_goes_on_to_the_end_and_workers_exit_in_bounded_time(start: Start, mode: str) -> None:
-    cluster = start(servers=2, workers=2, mode=mode)
+def test_training_goes_on_to_the_end_and_workers_exit_in_bounded_time(start: Start) -> None:
+    cluster = start(servers=2, workers=2)
     gate = cluster.path("gate")
     workers = cluster.train(2, "--steps", 60, "--nap", 0.01, "--gate", f"20:{gate}")
     for worker in workers:

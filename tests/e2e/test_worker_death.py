@@ -15,7 +15,7 @@ from cluster import TRAIN, Cluster, Process, live_workers, result
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
 Start = Callable[..., Cluster]
-TIMEOUT = 2
+TIMEOUT = 1.5
 SLACK = 6.0
 """Seconds that a busy machine may add to a time-out."""
 
@@ -54,7 +54,7 @@ def test_after_kill_9_the_others_go_on_with_the_mean_of_those_who_contribute(sta
 
 
 def test_the_status_says_who_is_waited_for_and_who_died(start: Start) -> None:
-    cluster = start(workers=2, heartbeat_timeout=4)
+    cluster = start(workers=2)
     gate = cluster.path("gate")
     workers = cluster.train(2, "--steps", 8, "--gate", f"1@5:{cluster.path('never')}", "--gate", f"0@7:{gate}")
     workers[1].wait_for("gate 5")
@@ -81,9 +81,8 @@ def test_the_last_of_four_goes_on_alone(start: Start) -> None:
     assert cluster.servers[0].wait() == 0
 
 
-@pytest.mark.parametrize("mode", ["async", "ssp"])
-def test_a_killed_worker_holds_up_nobody_in_the_other_modes(start: Start, mode: str) -> None:
-    cluster = start(workers=3, mode=mode)
+def test_a_killed_worker_does_not_hold_up_ssp_for_ever(start: Start) -> None:
+    cluster = start(workers=3, mode="ssp")
     workers = cluster.train(3, "--steps", 30, "--gate", f"1@10:{cluster.path('never')}")
     workers[1].wait_for("gate 10")
     workers[1].kill()

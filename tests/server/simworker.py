@@ -210,17 +210,13 @@ class SimWorker:
         self.taking_part = False
         yield self._all(lambda r: Retire(r, self.member))
         [(first, _)] = yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
-        behind = first.clock != self.clock  # type: ignore[attr-defined]
         yield from self._start(first.clock)  # type: ignore[attr-defined]
+        answers = yield [
+            Ask(c.server, lambda r, c=c: Pull(r, self.member, c.index, self.clock))  # type: ignore[misc]
+            for c in self.chunks
+        ]
+        self._land(answers, None)  # the one that was furthest may have died since
         yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
-        if behind and self.job.backup_workers:
-            yield from self._enter()
-        elif behind:
-            answers = yield [
-                Ask(c.server, lambda r, c=c: Pull(r, self.member, c.index, self.clock))  # type: ignore[misc]
-                for c in self.chunks
-            ]
-            self._land(answers, None)  # the one that was furthest may have died since
 
 
 def first_values(chunk: Chunk, rank: int) -> np.ndarray:

@@ -193,8 +193,9 @@ class Shard:
             if any(mode.late(chunk, 0) for chunk in chunks):
                 seat.start = None
             for chunk in chunks:
+                held = chunk.holds.get(seat.member, seat.start)  # told before, and not closed since
                 chunk.retire(seat.member)  # it begins anew: no Scale will come for what it pushed before
-                entry = mode.entry(chunk, self.seats) if seat.start is None else seat.start
+                entry = mode.entry(chunk, self.seats) if held is None else held
                 chunk.holds[seat.member] = entry
                 clock = max(clock, entry)
         yield Reply(origin, Attached(message.request, clock))

@@ -120,6 +120,17 @@ def test_attaching_twice_does_not_lose_the_first_clock() -> None:
     assert lone.shard.seats[1].start == 0
 
 
+def test_a_clock_that_was_named_to_a_newcomer_stays_open_when_it_asks_again_later() -> None:
+    lone = Lone(2, backup_workers=1)
+    lone.retire(1)
+    lone.retire(2)
+    lone.join(3)
+    assert lone.attach(3) == 0
+    lone.start(1, 0)
+    assert lone.attach(3) == 0  # asked twice; the answer to the first may be the one it goes by
+    assert told(lone.push(1, 0, 1.0)) == []
+
+
 def test_workers_are_added_in_rank_order_whoever_comes_first() -> None:
     values = [1e8, 1.0, -1e8]  # in float32 the order decides the sum
     found = set()

@@ -43,6 +43,8 @@ class Server:
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
+        self._visited = time.monotonic()
+        """When a worker of the job was last heard."""
 
     def run(self, ready: Callable[[str], None]) -> int:
         """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
@@ -87,8 +89,11 @@ class Server:
                 self._inbox.reject(origin, getattr(message, "request", 0), BadMessage("this server has not joined"))
             return
         for origin, message, payload in self._inbox.receive(BATCH):
+            now = time.monotonic()
+            if getattr(message, "member", 0) in shard.seats:
+                self._visited = now
             try:
-                replies = shard.receive(origin, message, payload, time.monotonic())
+                replies = shard.receive(origin, message, payload, now)
             except BadMessage as error:
                 log.warning("dropped %r: %s", message, error)
                 self._inbox.reject(origin, getattr(message, "request", 0), error)
@@ -114,9 +119,12 @@ class Server:
         self._give_up_alone(now)
 
     def _give_up_alone(self, now: float) -> None:
-        """Raise PeerLost when all workers have said goodbye and no scheduler is there to say that the job is over."""
+        """Raise PeerLost when no worker is left and no scheduler is there to say that the job is over.
+
+        Those that were killed say no goodbye, and only a scheduler could declare them dead: their silence must do.
+        """
         shard, membership = self._shard, self._membership
-        if shard is None or not shard.deserted:
+        if shard is None or not (shard.deserted or now - self._visited > ALONE * shard.job.start_timeout):
             return
         if membership.unknown:
             raise PeerLost(

@@ -157,6 +157,20 @@ def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monk
     assert isinstance(error, PeerLost) and "no worker is left" in str(error)
 
 
+def test_a_server_whose_workers_were_killed_after_the_scheduler_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALONE", 1)
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        worker = (2, "worker", 0, True, "host, pid 7", ())
+        scheduler.say(origin, encode(View(1, "running", "", {"start_timeout": 0.5}, (worker,))))
+        error = server.result()
+    assert isinstance(error, PeerLost) and "no worker is left" in str(error)
+
+
 def test_garbage_at_a_live_server_is_counted_told_and_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,10 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import Leave
+from ps.protocol.messages import Attach, Leave
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.reply import Reply
-from ps.server.shard import Shard
+from ps.server.shard import MAX_EARLY, Shard
 
 log = logging.getLogger("ps.server")
 
@@ -43,6 +44,7 @@ class Server:
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
+        self._early: deque[tuple[bytes, Attach]] = deque(maxlen=MAX_EARLY)
         self._visited = time.monotonic()
         """When a worker of the job was last heard."""
 
@@ -83,22 +85,25 @@ class Server:
                 self._serve()
 
     def _serve(self) -> None:
-        shard = self._shard
-        if shard is None:  # nobody can know us yet but by guessing
-            for origin, message, _ in self._inbox.receive(BATCH):
-                self._inbox.reject(origin, getattr(message, "request", 0), BadMessage("this server has not joined"))
-            return
         for origin, message, payload in self._inbox.receive(BATCH):
-            now = time.monotonic()
-            if getattr(message, "member", 0) in shard.seats:
-                self._visited = now
-            try:
-                replies = shard.receive(origin, message, payload, now)
-            except BadMessage as error:
-                log.warning("dropped %r: %s", message, error)
-                self._inbox.reject(origin, getattr(message, "request", 0), error)
-                continue
-            self._perform(replies)
+            if self._shard is not None:
+                self._take(self._shard, origin, message, payload)
+            elif isinstance(message, Attach):  # a worker may hear of the job before this server does
+                self._early.append((origin, message))
+            else:
+                self._inbox.reject(origin, getattr(message, "request", 0), BadMessage("this server has not joined"))
+
+    def _take(self, shard: Shard, origin: bytes, message: Any, payload: Any) -> None:
+        now = time.monotonic()
+        if getattr(message, "member", 0) in shard.seats:
+            self._visited = now
+        try:
+            replies = shard.receive(origin, message, payload, now)
+        except BadMessage as error:
+            log.warning("dropped %r: %s", message, error)
+            self._inbox.reject(origin, getattr(message, "request", 0), error)
+            return
+        self._perform(replies)
 
     def _perform(self, replies: list[Reply]) -> None:
         for reply in replies:
@@ -154,6 +159,8 @@ class Server:
             if self._membership.welcome is not None and self._shard is None:
                 self._inbox.rank = self._membership.welcome.rank
                 self._shard = Shard(self._membership.welcome.rank)
+                while self._early:
+                    self._take(self._shard, *self._early.popleft(), None)
             view = self._membership.view
             if view is None or view is before or self._shard is None:
                 continue

@@ -15,10 +15,10 @@ import pytest
 import zmq
 from wire import BOUND, Peer, Service
 
-from ps.config import ProcessConfig
+from ps.config import JobConfig, ProcessConfig
 from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, VersionMismatch
 from ps.protocol.codec import encode
-from ps.protocol.messages import Error, Heartbeat, Hello, Leave, Ping, Pong, Pull, View, Welcome
+from ps.protocol.messages import Attach, Attached, Error, Heartbeat, Hello, Leave, Ping, Pong, Pull, View, Welcome
 from ps.protocol.query import fetch_status
 from ps.server import serve
 from ps.server import service as module
@@ -134,6 +134,22 @@ def test_the_end_of_the_job_is_the_end_of_the_server(tmp_path: Path, phase: str,
         result = server.result()
     assert isinstance(result, kind) and (result == 0 or str(result) == reason)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_hears_of_the_job_before_the_server_does_is_answered(tmp_path: Path) -> None:
+    member = (7, "worker", 0, True, "host, pid 1", ())
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        with Peer(server.address) as worker:
+            worker.say(Attach(3, 7, 1))
+            worker.say(Ping(0))
+            worker.hear(Pong)  # so the server has read the Attach, and has not joined
+            scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+            scheduler.say(origin, encode(View(1, "running", "", JobConfig().to_dict(), (member,))))
+            assert worker.hear(Attached).request == 3
+        scheduler.say(origin, encode(View(2, "ended", "", {}, ())))
+        assert server.result() == 0
 
 
 def test_a_server_that_a_restarted_scheduler_does_not_know_ends_when_no_worker_is_left(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def main() -> None:
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):
             loss, grads = mlp.loss_and_grad(params, x, y)
             kv.step(grads, loss=loss)
+        kv.barrier()  # the others may still be training
         if kv.rank == 0:
             print(f"test accuracy {mlp.accuracy(params, test):.4f}")
 

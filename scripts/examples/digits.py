@@ -22,7 +22,7 @@ def main() -> None:
     args = parser.parse_args()
 
     train, test = digits()
-    with ps.connect(optimizer="momentum:lr=0.05") as kv:
+    with ps.connect(optimizer="adagrad:lr=0.03") as kv:
         params = kv.init(mlp.init([64, 128, 10], seed=0))
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):
             loss, grads = mlp.loss_and_grad(params, x, y)

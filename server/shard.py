@@ -126,6 +126,10 @@ class Shard:
             case _:
                 raise BadMessage(f"a server has no use for {type(message).__name__}")
 
+    def _clock(self, chunk: ChunkState) -> int:
+        """Return how many clocks are closed, or, where clocks are not closed for all at once, the most that one did."""
+        return chunk.version if self._ready().mode.lockstep else chunk.reached
+
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
         waiting: dict[tuple[int, tuple[int, ...]], float] = {}
@@ -134,7 +138,7 @@ class Shard:
                 key = (waiter.clock, self._ready().missing(chunk, waiter))
                 waiting[key] = max(waiting.get(key, 0.0), now - waiter.since)
         return {
-            "clock": max((chunk.version for chunk in self.chunks.values()), default=0),
+            "clock": max(map(self._clock, self.chunks.values()), default=0),
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
             "waiting": [
                 {"clock": clock, "for": list(ranks), "seconds": round(seconds, 2)}

@@ -51,7 +51,7 @@ class ProcessConfig:
     )
     runtime_dir: str | None = setting(None, "directory for sockets", kind=PATH, roles=MEMBERS)
     connect_timeout: float = setting(
-        30.0, "seconds to wait for the scheduler to answer", above=0, roles=(*ALL, "status")
+        30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL
     )
 
     def to_dict(self) -> dict[str, Any]:

@@ -251,6 +251,14 @@ def test_the_report_is_plain_and_names_long_waits_only() -> None:
     assert lone.shard.report(2.0)["waiting"] == [{"clock": 1, "for": [1], "seconds": 2.0}]
 
 
+def test_the_clock_of_the_report_is_the_workers_clock_and_not_the_number_of_updates() -> None:
+    lone = Lone(2, mode="async")
+    for clock in range(3):
+        lone.push(1, clock, 1.0)
+        lone.push(2, clock, 1.0)
+    assert lone.shard.report(0.0)["clock"] == 3
+
+
 def test_first_values_are_not_written_over_those_that_are_lent() -> None:
     lone = Lone(2, seeded=False)
     lone.ask(Init(1, 1, 1, lone.job.chunk_size, LAYOUT.pack()))

@@ -50,9 +50,7 @@ class ProcessConfig:
         None, "file in which the scheduler keeps its state", kind=PATH, roles=("run", "scheduler")
     )
     runtime_dir: str | None = setting(None, "directory for sockets", kind=PATH, roles=MEMBERS)
-    connect_timeout: float = setting(
-        30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL
-    )
+    connect_timeout: float = setting(30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

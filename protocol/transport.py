@@ -1,7 +1,7 @@
 """Transports: how an address is listened on and which of a peer's addresses to take.
 
-A transport is one small class and one line in ``TRANSPORTS``. ZeroMQ carries them all; what differs is the
-address and whether a peer can reach it.
+A transport is one small class and one line in ``TRANSPORTS``. ZeroMQ carries tcp and ipc; in shared memory only
+headers travel, on a ``Line``.
 """
 
 from __future__ import annotations
@@ -32,10 +32,18 @@ _UNIX_BUFFER = 2 << 20
 Socket = zmq.Socket[bytes]
 
 
-class Transport(Protocol):
+class Way(Protocol):
     """One way between two processes."""
 
     name: str
+
+    def reaches(self, address: str) -> bool:
+        """Whether this process can connect to the address; the proof is the thing itself, not a name."""
+        ...
+
+
+class Transport(Way, Protocol):
+    """A way that ZeroMQ carries."""
 
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
         """Listen and return the address peers connect to. Raises AddressInUse."""
@@ -43,10 +51,6 @@ class Transport(Protocol):
 
     def connect(self, sock: Socket, address: str) -> None:
         """Connect to an address of this transport."""
-        ...
-
-    def reaches(self, address: str) -> bool:
-        """Whether this process can connect to the address; the proof is the thing itself, not a name."""
         ...
 
 
@@ -79,12 +83,7 @@ class Ipc:
     name = "ipc"
 
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
-        path = directory / f"{uuid.uuid4().hex[:12]}.sock"
-        if len(str(path)) > _MAX_UNIX_PATH:
-            raise ConfigError(
-                f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have; "
-                f"choose a shorter --runtime-dir"
-            )
+        path = _unix_path(directory)
         _set_buffers(sock, _UNIX_BUFFER)
         try:
             sock.bind(f"ipc://{path}")
@@ -97,15 +96,54 @@ class Ipc:
         sock.connect(address)
 
     def reaches(self, address: str) -> bool:
-        path = address.removeprefix("ipc://")
-        try:
-            return stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.W_OK)  # noqa: PTH116
-        except OSError:
-            return False
+        return _is_open(address.removeprefix("ipc://"))
 
+
+class Shm:
+    """Memory that processes of one host and user share: tensors lie where both read them, headers use a ``Line``."""
+
+    name = "shm"
+
+    def listen(self, directory: Path) -> tuple[socket.socket, str]:
+        """Return a socket on which lines come in, and its address. Raises ConfigError."""
+        path = _unix_path(directory)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(path))
+            listener.listen(128)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"cannot listen on {path}: {error.strerror}; --runtime-dir must be writable") from None
+        listener.setblocking(False)
+        return listener, f"shm://{path}"
+
+    def reaches(self, address: str) -> bool:
+        return _is_open(address.removeprefix("shm://"))
+
+
+SHM = Shm()
 
 TRANSPORTS: dict[str, Transport] = {transport.name: transport for transport in (Ipc(), Tcp())}
-"""By name, the fastest first."""
+"""Those that ZeroMQ carries by name, the fastest first."""
+
+_WAYS: tuple[Way, ...] = (SHM, *TRANSPORTS.values())
+
+
+def _is_open(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.W_OK)  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def _unix_path(directory: Path) -> Path:
+    path = directory / f"{uuid.uuid4().hex[:12]}.sock"
+    if len(str(path)) > _MAX_UNIX_PATH:
+        raise ConfigError(
+            f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have; "
+            f"choose a shorter --runtime-dir"
+        )
+    return path
 
 
 def connect(sock: Socket, address: str) -> None:
@@ -136,16 +174,20 @@ def reachable_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def choose(addresses: tuple[str, ...], wanted: str, peer: str) -> str:
-    """Return the address of a peer to connect to: of the wanted transport, or the fastest that reaches it.
+def choose(addresses: tuple[str, ...], wanted: str, peer: str) -> list[str]:
+    """Return the addresses of a peer to try: those of the wanted transport that reach it, the fastest first.
 
-    Raises Refused naming the peer when the wanted transport does not reach it.
+    Raises Refused naming the peer when none does.
     """
-    for transport in TRANSPORTS.values():
-        if wanted in ("auto", transport.name):
-            for address in addresses:
-                if address.startswith(f"{transport.name}://") and transport.reaches(address):
-                    return address
+    found = [
+        address
+        for way in _WAYS
+        if wanted in ("auto", way.name)
+        for address in addresses
+        if address.startswith(f"{way.name}://") and way.reaches(address)
+    ]
+    if found:
+        return found
     offered = ", ".join(addresses) or "nothing"
     raise Refused(f"{peer} cannot be reached by {wanted} from here; it offers {offered}. Try --transport auto")
 

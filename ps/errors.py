@@ -14,7 +14,8 @@
     │   ├── VersionMismatch     6   the peer speaks another version
     │   └── BadMessage          6   a header or frame that does not hold together
     ├── Refused                 7   the scheduler or a server said no
-    │   └── LayoutMismatch      7   workers disagree about the model's tensors
+    │   ├── LayoutMismatch      7   workers disagree about the model's tensors
+    │   └── Unshared            7   two processes cannot share memory, and nothing else was allowed
     └── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
 
 A training script's own exception ends its worker with 1; Ctrl-C with 130; SIGTERM with 143.
@@ -95,6 +96,10 @@ class Refused(PSError):
 
 class LayoutMismatch(Refused):
     """Two workers disagree about the names, shapes or dtypes of the model's tensors."""
+
+
+class Unshared(Refused):
+    """Two processes cannot share memory; where that is not demanded another transport is taken."""
 
 
 class GradientError(PSError):

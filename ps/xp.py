@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -171,6 +172,15 @@ def host_buffer(nbytes: int, device: Device) -> HostArray:
         memory = device.backend.namespace.cuda.alloc_pinned_memory(nbytes)
         return np.frombuffer(memory, np.uint8, nbytes)
     return np.empty(nbytes, np.uint8)
+
+
+def pinned(array: HostArray, device: Device) -> HostArray:
+    """Return ``array``, with its memory registered for fast copies when the device is CUDA, for as long as it lives."""
+    if device.backend.name == "cupy" and array.nbytes:
+        runtime, address = device.backend.namespace.cuda.runtime, array.ctypes.data
+        runtime.hostRegister(address, array.nbytes, 0)
+        weakref.finalize(array, runtime.hostUnregister, address)
+    return array
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Waiter:
     clock: int
     pull: bool
     since: float
+    aside: bool = False
     staleness: int = 0
 
 
@@ -76,6 +77,8 @@ class ChunkState:
     chunk: Chunk
     weights: HostArray
     slots: dict[str, HostArray]
+    shown: bool = False
+    """Whether workers read the weights where they are, so that they must stay there."""
     version: int = 0
     """Number of clocks closed (sync) or updates applied (async, ssp)."""
     updates: int = 0
@@ -126,11 +129,20 @@ class ChunkState:
         """Return the weights as a loan, which keeps them from being changed until it is done."""
         if len(self.loans) >= MANY_LOANS:
             self.loans = [loan for loan in self.loans if not loan.done]
-        self.loans.append(Loan(self.weights))
+        self.loans.append(Loan(self.chunk, self.weights, self.shown))
         return self.loans[-1]
 
     def own(self) -> None:
-        """Make the weights safe to change: if a reader may still hold them, go on with a copy."""
-        if any(not loan.done for loan in self.loans):
-            self.weights = self.weights.copy()
+        """Make the weights safe to change: if a reader may still hold them, go on with a copy.
+
+        Where they must stay in place, what was not sent yet is the copy.
+        """
+        held = [loan for loan in self.loans if not loan.done]
         self.loans.clear()
+        if held:
+            copy = self.weights.copy()
+            if not self.shown:
+                self.weights = copy
+                return
+            for loan in held:
+                loan.weights = copy

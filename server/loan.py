@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from ps.protocol.layout import Chunk
 from ps.xp import HostArray
 
 
@@ -15,11 +16,24 @@ class Tracker(Protocol):
     def done(self) -> bool: ...
 
 
+class _Sent:
+    done = True
+
+
+SENT: Tracker = _Sent()
+"""The tracker of what is out of this process's hands at once."""
+
+
 @dataclass(slots=True, eq=False)
 class Loan:
-    """The weights as they were when an answer was decided; the sender sets ``tracker`` when it sends them."""
+    """The weights as they were when an answer was decided; the sender sets ``tracker`` when it sends them.
 
+    Those that ``stay`` must be out of the sender's hands when it has performed the answer: the chunk keeps its memory.
+    """
+
+    chunk: Chunk
     weights: HostArray
+    stay: bool = False
     tracker: Tracker | None = None
 
     @property

@@ -87,4 +87,4 @@ class Progress:
         if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:
             del chunk.holds[waiter.member]
         made = Weights(waiter.request, index, chunk.version, waiter.staleness)
-        return Reply(waiter.origin, made, chunk.lend())
+        return Reply(waiter.origin, made, chunk.lend(), waiter.aside)

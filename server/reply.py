@@ -10,8 +10,12 @@ from ps.server.loan import Loan
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A message for whoever is at ``origin``; ``loan`` holds the weights that go with it."""
+    """A message for whoever is at ``origin``; ``loan`` holds the weights that go with it.
+
+    In shared memory they are put ``aside`` if the worker asked for that.
+    """
 
     origin: bytes
     message: Message
     loan: Loan | None = None
+    aside: bool = False

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import zmq
@@ -19,8 +20,10 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import Attach, Leave
+from ps.protocol.messages import Attach, Leave, Share
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.server.lines import Lines
+from ps.server.loan import SENT
 from ps.server.reply import Reply
 from ps.server.shard import MAX_EARLY, Shard
 
@@ -44,7 +47,9 @@ class Server:
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
-        self._early: deque[tuple[bytes, Attach]] = deque(maxlen=MAX_EARLY)
+        self._poller = zmq.Poller()
+        self._lines: Lines | None = None
+        self._early: deque[tuple[bytes, Attach | Share]] = deque(maxlen=MAX_EARLY)
         self._visited = time.monotonic()
         """When a worker of the job was last heard."""
 
@@ -53,12 +58,16 @@ class Server:
         try:
             tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory)
             ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory)
+            addresses: tuple[str, ...] = (ipc, tcp)
+            if sys.platform.startswith("linux"):
+                self._lines = Lines(self._directory, self._poller, self._inbox.rejected)
+                addresses = (self._lines.address, ipc, tcp)
             self._dealer.connect(self._scheduler)
             self._membership = Membership(
                 "server",
                 self._scheduler,
                 rank=self._process.rank,
-                addresses=(ipc, tcp),
+                addresses=addresses,
                 script={},
                 connect_timeout=self._process.connect_timeout,
                 now=time.monotonic(),
@@ -69,7 +78,7 @@ class Server:
             self._close()
 
     def _loop(self) -> int:
-        poller = zmq.Poller()
+        poller = self._poller
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._dealer, zmq.POLLIN)
         beat = 0.0
@@ -81,19 +90,24 @@ class Server:
             events = dict(poller.poll(max(1, int((beat - now) * 1000))))
             if self._dealer in events and self._hear_scheduler():
                 return 0
+            if self._lines is not None:
+                self._serve(self._lines.receive(events))
             if self._router in events:
-                self._serve()
+                self._serve(self._inbox.receive(BATCH))
 
-    def _serve(self) -> None:
-        for origin, message, payload in self._inbox.receive(BATCH):
+    def _serve(self, messages: Iterable[tuple[bytes, Any, Any]]) -> None:
+        for origin, message, payload in messages:
             if self._shard is not None:
                 self._take(self._shard, origin, message, payload)
-            elif isinstance(message, Attach):  # a worker may hear of the job before this server does
+            elif isinstance(message, Attach | Share):  # a worker may hear of the job before this server does
                 self._early.append((origin, message))
             else:
-                self._inbox.reject(origin, getattr(message, "request", 0), BadMessage("this server has not joined"))
+                self._reject(origin, message, BadMessage("this server has not joined"))
 
     def _take(self, shard: Shard, origin: bytes, message: Any, payload: Any) -> None:
+        if isinstance(message, Share):
+            self._share(shard, origin, message)
+            return
         now = time.monotonic()
         if getattr(message, "member", 0) in shard.seats:
             self._visited = now
@@ -101,16 +115,31 @@ class Server:
             replies = shard.receive(origin, message, payload, now)
         except BadMessage as error:
             log.warning("dropped %r: %s", message, error)
-            self._inbox.reject(origin, getattr(message, "request", 0), error)
+            self._reject(origin, message, error)
             return
         self._perform(replies)
 
+    def _share(self, shard: Shard, origin: bytes, message: Share) -> None:
+        if self._lines is not None and origin in self._lines:
+            self._lines.share(origin, message, shard.house)
+        else:
+            self._reject(origin, message, BadMessage("memory is shared through a Unix socket"))
+
+    def _reject(self, origin: bytes, message: Any, error: BadMessage) -> None:
+        listener = self._lines if self._lines is not None and origin in self._lines else self._inbox
+        listener.reject(origin, getattr(message, "request", 0), error)
+
     def _perform(self, replies: list[Reply]) -> None:
         for reply in replies:
-            if reply.loan is None:
+            loan = reply.loan
+            if self._lines is not None and reply.origin in self._lines:
+                self._lines.perform(reply)
+            elif loan is None:
                 self._inbox.send(reply.origin, reply.message)
             else:
-                reply.loan.tracker = self._inbox.lend(reply.origin, reply.message, reply.loan.weights)
+                weights = loan.weights.copy() if loan.stay else loan.weights
+                tracker = self._inbox.lend(reply.origin, reply.message, weights)
+                loan.tracker = SENT if loan.stay else tracker
 
     def _tell_scheduler(self, now: float) -> None:
         if self._shard is not None:
@@ -176,6 +205,8 @@ class Server:
             if membership is not None and membership.welcome is not None:
                 self._dealer.setsockopt(zmq.LINGER, 200)
                 self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
+        if self._lines is not None:
+            self._lines.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._router.close()
         self._dealer.close()

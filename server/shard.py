@@ -15,8 +15,9 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
-from ps.protocol.layout import Layout
+from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
+from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import (
     Attach,
     Attached,
@@ -58,6 +59,7 @@ class Shard:
         self._epoch = 0
         self._progress: Progress | None = None
         self._layout: Layout | None = None
+        self._home: HostArray | None = None
         self._seeder = 0
         self._early: deque[tuple[bytes, Attach]] = deque(maxlen=MAX_EARLY)
 
@@ -90,7 +92,8 @@ class Shard:
     def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
         """Take a worker's message and return what is to be said now.
 
-        ``payload`` is the raw frame (bytes-like) of messages that have one. Raises BadMessage when the message
+        ``payload`` is the raw frame (bytes-like) of messages that have one, or the memory that the worker shares,
+        where its elements lie. Raises BadMessage when the message
         cannot be meant; nothing has changed then.
         """
         member = getattr(message, "member", 0)
@@ -156,8 +159,10 @@ class Shard:
             raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
         if self._progress is None or (layout != self._layout and not self._started()):
             cut = [c for c in layout.chunks(message.servers, message.chunk_size) if c.server == self.rank]
+            if self._home is not None and self._home.nbytes != layout.nbytes:
+                self._home = None
             try:
-                self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
+                self.chunks = {c.index: self._room(c) for c in cut}
             except MemoryError:
                 self.chunks, self._progress = {}, None
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
@@ -168,6 +173,22 @@ class Shard:
             return [Reply(origin, Error(message.request, "layout", text))]
         self._seeder = message.member
         return [Reply(origin, Ok(message.request))]
+
+    def house(self, offered: HostArray | None) -> HostArray | None:
+        """Return the memory in which the weights are kept for workers to read, if there is any.
+
+        ``offered`` is taken for it if nothing was initialised yet: uint8, as long as the model's flat buffer. Other
+        servers keep their chunks there too.
+        """
+        if offered is not None and self._progress is None:
+            self._home = offered
+        return self._home
+
+    def _room(self, chunk: Chunk) -> ChunkState:
+        if self._home is None:
+            return ChunkState(chunk, np.zeros(chunk.size, chunk.dtype), {})
+        place = self._home[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
+        return ChunkState(chunk, place, {}, shown=True)
 
     def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Reply]:
         progress, chunk = self._ready(), self._chunk(message.chunk)
@@ -258,7 +279,7 @@ class Shard:
 
     def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Reply]:
         chunk = self._filled(message.chunk)
-        chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now))
+        chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, message.aside))
         yield from self._ready().advance(chunk)
 
     def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Reply]:
@@ -321,6 +342,8 @@ class Shard:
 
     @staticmethod
     def _array(chunk: ChunkState, payload: Any) -> HostArray:
+        if isinstance(payload, WorkerMemory):
+            return payload.part("gradients", chunk.chunk)
         if memoryview(payload).nbytes != chunk.chunk.nbytes:
             got = memoryview(payload).nbytes
             raise BadMessage(f"chunk {chunk.chunk.index} has {chunk.chunk.nbytes} bytes, the frame {got}")

@@ -31,7 +31,7 @@ SIGNATURES = {
     "KV.close": "(self, failure='')",
 }
 PROPERTIES = {
-    "KV": {"clock", "job", "num_workers", "params", "rank"},
+    "KV": {"clock", "job", "grads", "num_workers", "params", "rank"},
     "Handle": {"done", "pending", "staleness"},
 }
 

@@ -50,6 +50,11 @@ class Request:
         return getattr(self.message, "chunk", None)
 
     @property
+    def aside(self) -> bool:
+        """Whether weights that come through shared memory are put aside, to be copied from there."""
+        return getattr(self.message, "aside", False)
+
+    @property
     def cost(self) -> int:
         """What the request takes from the window, in bytes: as much as its chunk has, in whichever direction."""
         return self.region[1] - self.region[0]

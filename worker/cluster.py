@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ps.config.process import ProcessConfig
 from ps.errors import PSError, StateError
 from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
+from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Init, InitChunk, Message, Pull, Push, Scale, SetLr, Skip
+from ps.protocol.segment import Window
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.gradients import Gradients
 from ps.worker.seat import Seat
-from ps.worker.store import Pending, Traffic
+from ps.worker.store import Buffers, Pending, Traffic
 from ps.xp import HostArray
 
 
@@ -29,7 +33,10 @@ class ClusterStore:
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
         self._pushed = Batch()
+        self._aside = Batch()
         self._versions: dict[int, int] = {}
+        self._memory: WorkerMemory | None = None
+        self._window: Window | None = None
         self._seat = Seat(process, script, lambda: {**self.report(), "clock": self.clock})
         self.job = self._seat.job
         self.rank = self._seat.rank
@@ -40,22 +47,43 @@ class ClusterStore:
 
     # The model
 
-    def init(self, layout: Layout, values: HostArray) -> HostArray:
+    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+        job, seat = self.job, self._seat
         self._layout = layout
-        self._buffer = values
-        self._chunks = layout.chunks(self.job.servers, self.job.chunk_size)
-        first = self._seat.claim(layout)
-        exchange = self._seat.connect(self.traffic)
+        self._chunks = layout.chunks(job.servers, job.chunk_size)
+        first = seat.claim(layout)
+        viewing = in_place and job.mode == "sync" and not job.backup_workers and job.params == "auto"
+        wires = seat.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
+        self._memory, self._window = wires.memory, wires.window
+        self._buffer = self._own_buffer(values)
         if first:
-            self._seat.attach()
-            self._seed(exchange)
-            self._seat.seeded()
-            self._seat.start(0)
+            seat.attach()
+            self._seed(seat.exchange, values)
+            seat.seeded()
+            seat.start(0)
         else:
             self._enter()
-        return self._buffer
+        gradients = self._memory.array("gradients") if self._memory else None
+        return Buffers(self._buffer, gradients)
 
-    def _seed(self, exchange: Exchange) -> None:
+    def _own_buffer(self, values: HostArray) -> HostArray:
+        """Return the buffer that has the weights: shared with the servers, where there are such."""
+        if self._window is not None:
+            return self._window.array
+        if self._memory is None:
+            return values
+        buffer = self._memory.array("weights")
+        np.copyto(buffer, values)
+        return buffer
+
+    def _detach(self) -> None:
+        """From now on have the weights in memory of this worker's own, at the same place, as they are now."""
+        if self._window is not None and self._memory is not None:
+            window, self._window = self._window, None
+            np.copyto(self._memory.array("weights"), window.array)
+            window.turn(self._memory.segment, self._memory.offset("weights"))
+
+    def _seed(self, exchange: Exchange, values: HostArray) -> None:
         """Send this worker's values to the servers."""
         member = self._seat.member
         announce = partial(
@@ -70,19 +98,23 @@ class ClusterStore:
         for chunk in self._chunks:
             lo, hi = region = _region(chunk)
             make = partial(InitChunk, member=member, chunk=chunk.index)
-            exchange.submit(batch, chunk.server, make, self._buffer[lo:hi], region)
+            exchange.submit(batch, chunk.server, make, values[lo:hi], region)
             self._versions[chunk.index] = 0
         exchange.wait(batch)
 
     def _enter(self) -> None:
         """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
         self._begin(self._seat.attach())
-        self.wait(self.pull(self._buffer))
+        self._refresh()
         self.entries += 1
 
     def _begin(self, clock: int) -> None:
         self._seat.start(clock)
         self.clock = clock
+
+    def _refresh(self) -> None:
+        """Bring the weights up to date, and wait for that."""
+        self.wait(self._submit_pull(self._own_batch(f"clock {self.clock}"), aside=False))
 
     # Gradients up, weights down
 
@@ -92,34 +124,50 @@ class ClusterStore:
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         exchange = self._seat.exchange
         self.settle()
+        self._detach()  # until they are pulled the weights are to stay as they are
         if self._two_phases:
-            batch = self._push_in_two(exchange, gradients, examples, into=None)
+            batch = self._push_in_two(exchange, gradients, examples, pull=False)
         else:
             if gradients is not None:
                 gradients.keep()
-            batch = self._submit_push(exchange, gradients, examples, into=None)
+            batch = self._submit_push(exchange, gradients, examples, pull=False)
             exchange.flush(batch)
         self._pushed = batch
         self.clock += 1
         return batch
 
     def pull(self, into: HostArray) -> Pending:
-        exchange = self._seat.exchange
-        batch = Batch(f"clock {self.clock}", into, self._versions if into is self._buffer else None)
-        member, clock = self._seat.member, self.clock
-        self._submit_all(exchange, batch, lambda chunk: partial(Pull, member=member, chunk=chunk.index, clock=clock))
+        self.wait(self._aside)
+        batch = Batch(f"clock {self.clock}", into)
+        if into is self._buffer:
+            batch = self._own_batch(batch.label)
+        self._aside = self._submit_pull(batch, aside=True)
         return batch
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
         exchange = self._seat.exchange
         self.settle()
         if self._two_phases:
-            batch = self._push_in_two(exchange, gradients, examples, into=self._buffer)
+            batch = self._push_in_two(exchange, gradients, examples, pull=True)
         else:
-            batch = self._submit_push(exchange, gradients, examples, into=self._buffer)
+            batch = self._submit_push(exchange, gradients, examples, pull=True)
             exchange.wait(batch)
         self.clock += 1
         self._come_back(batch)
+        return batch
+
+    def _own_batch(self, label: str) -> Batch:
+        """Return a batch that brings this worker's weights up to date; where they are the servers' nothing lands."""
+        return Batch(label, None if self._window else self._buffer, self._versions)
+
+    def _submit_pull(self, batch: Batch, *, aside: bool) -> Batch:
+        """Queue a pull of every chunk."""
+        member, clock = self._seat.member, self.clock
+        self._submit_all(
+            self._seat.exchange,
+            batch,
+            lambda chunk: partial(Pull, member=member, chunk=chunk.index, clock=clock, aside=aside),
+        )
         return batch
 
     def poll(self) -> None:
@@ -139,12 +187,11 @@ class ClusterStore:
             batch.late = False
             self._enter()
 
-    def _submit_push(
-        self, exchange: Exchange, gradients: Gradients | None, examples: float, into: HostArray | None
-    ) -> Batch:
-        """Queue a push of every chunk; with ``into`` the answers are the new weights."""
-        batch = Batch(f"clock {self.clock}", into, self._versions if into is not None else None)
-        member, clock, pull = self._seat.member, self.clock, into is not None
+    def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
+        """Queue a push of every chunk; with ``pull`` this worker's weights are up to date with the answers."""
+        batch = self._own_batch(f"clock {self.clock}") if pull else Batch(f"clock {self.clock}")
+        pull = pull and self._window is None  # else it is enough to know that they are
+        member, clock = self._seat.member, self.clock
         if gradients is None:
             self._submit_all(
                 exchange, batch, lambda chunk: partial(Skip, member=member, chunk=chunk.index, clock=clock, pull=pull)
@@ -182,17 +229,16 @@ class ClusterStore:
             return 1.0
         return clip_scale(gradients.norm_squared(), self.job.clip_norm)
 
-    def _push_in_two(
-        self, exchange: Exchange, gradients: Gradients | None, examples: float, into: HostArray | None
-    ) -> Batch:
+    def _push_in_two(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
         """Clip the aggregated gradient by its global norm: push, add up all chunks' squares, then scale."""
         assert self.job.clip_norm is not None
-        first = self._submit_push(exchange, gradients, examples, into=None)
+        first = self._submit_push(exchange, gradients, examples, pull=False)
         exchange.wait(first)
         if first.late:
             return first
         scale = clip_scale(sum(first.squares[index] for index in sorted(first.squares)), self.job.clip_norm)
-        batch = Batch(first.label, into, self._versions if into is not None else None, staleness=first.staleness)
+        batch = self._own_batch(first.label) if pull else Batch(first.label)
+        batch.staleness = first.staleness
         member, clock = self._seat.member, self.clock
         self._submit_all(
             exchange, batch, lambda chunk: partial(Scale, member=member, chunk=chunk.index, clock=clock, scale=scale)
@@ -215,7 +261,7 @@ class ClusterStore:
         self.settle()
         self._seat.retire()
         self._begin(self._seat.meet(self.clock))
-        self.wait(self.pull(self._buffer))
+        self._refresh()
         self._seat.meet(self.clock)
 
     def set_lr(self, lr: float) -> None:
@@ -233,6 +279,7 @@ class ClusterStore:
             unsettled = error
             failure = f"{type(error).__name__}: {error}"
         finally:
+            self._detach()  # the others may go on, and with them the servers' weights
             self._seat.leave(failure)
         if unsettled is not None:
             raise unsettled

@@ -39,10 +39,10 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
-from ps.protocol.transport import Socket, connect, open_socket
 from ps.worker.batch import Batch, Request
 from ps.worker.server_link import INQUIRE, ServerLink
 from ps.worker.store import Traffic
+from ps.worker.wires import Wires
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
@@ -72,16 +72,15 @@ class Exchange:
 
     def __init__(
         self,
-        context: zmq.Context[Socket],
         member: int,
-        servers: list[tuple[str, str]],
+        wires: Wires,
         *,
         window: int,
         silence_limit: float,
         check: Callable[[], None],
         traffic: Traffic,
     ) -> None:
-        """``servers`` are (name, address) by rank; ``check`` raises when this worker's job is over."""
+        """``wires`` are those to the servers, by rank; ``check`` raises when this worker's job is over."""
         self._member = member
         self._silence_limit = silence_limit
         self._check = check
@@ -93,12 +92,10 @@ class Exchange:
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
         self._links: list[ServerLink] = []
-        for name, address in servers:
-            sock = open_socket(context, zmq.DEALER)
-            connect(sock, address)
-            self._poller.register(sock, zmq.POLLIN)
-            self._links.append(ServerLink(f"{name} at {address}", sock, window, traffic))
-        self._by_socket = {link.socket: link for link in self._links}
+        for name, wire in zip(wires.names, wires.wires, strict=True):
+            self._poller.register(wire.pollable, zmq.POLLIN)
+            self._links.append(ServerLink(name, wire, window, traffic))
+        self._by_pollable = {link.wire.pollable: link for link in self._links}
 
     @property
     def servers(self) -> range:
@@ -178,7 +175,7 @@ class Exchange:
             while True:
                 events = self._poller.poll(SLICE)
                 if events:
-                    self._turn([self._by_socket[sock] for sock, _ in events])
+                    self._turn([self._by_pollable[pollable] for pollable, _ in events])
                     if batch.error is not None or done():
                         return
                 now = time.monotonic()
@@ -188,7 +185,7 @@ class Exchange:
                     continue
                 if done():
                     return
-                for link in self._links:  # ZeroMQ may have had no room before
+                for link in self._links:  # there may have been no room before
                     link.send_queued()
                 self._check()
                 if now - asked >= INQUIRE:
@@ -220,17 +217,11 @@ class Exchange:
 
     def _receive(self, link: ServerLink) -> None:
         """Take everything that is here from one server."""
-        socket = link.socket
-        while True:
-            try:
-                header = socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        wire = link.wire
+        for header in wire.receive():
             link.heard()
             message = decode(header)
-            more = socket.getsockopt(zmq.RCVMORE)
-            if message.payload != bool(more):
-                raise BadMessage(f"{message!r} with a wrong number of frames")
+            wire.check(message)
             if isinstance(message, Waiting):
                 link.explained(message)
                 continue
@@ -241,10 +232,10 @@ class Exchange:
                 self._moved = True
             elif isinstance(message, Error) and not message.request:  # it could not read what we sent
                 raise ERRORS.get(message.code, Refused)(message.text)
-            elif more:  # the answer to a request that was sent twice
-                socket.recv(copy=False)
-            if socket.getsockopt(zmq.RCVMORE):
-                raise BadMessage(f"{message!r} with a wrong number of frames")
+            elif message.payload:  # the answer to a request that was sent twice
+                wire.land(None)
+        if wire.closed and wire.pollable in self._poller:  # whoever watches the members will say what that means
+            self._poller.unregister(wire.pollable)
 
     def _answer(self, link: ServerLink, request: Request, message: Message) -> None:
         batch, asked = request.batch, request.message
@@ -258,6 +249,7 @@ class Exchange:
                 self._land(link, request, message)
                 batch.staleness = max(batch.staleness, message.staleness)
             case Pushed():
+                self._note(request, message)
                 batch.staleness = max(batch.staleness, message.staleness)
             case Squares():
                 batch.squares[message.chunk] = message.value
@@ -270,18 +262,21 @@ class Exchange:
 
     def _land(self, link: ServerLink, request: Request, message: Weights) -> None:
         lo, hi = request.region
-        batch = request.batch
-        if batch.into is None:
-            size = len(link.socket.recv(copy=False))
-        else:
-            size = link.socket.recv_into(batch.into[lo:hi].data)
+        size = link.wire.land(request)
         if size != hi - lo:
             raise BadMessage(f"{size} bytes for chunk {message.chunk}, which has {hi - lo}")
-        if batch.versions is not None:
-            batch.versions[message.chunk] = message.version
-        self.traffic.bytes_down += size
+        self._note(request, message)
+
+    def _note(self, request: Request, message: Weights | Pushed) -> None:
+        """Note which version of a chunk this worker has now, if its own copy is what the batch brings up to date."""
+        versions = request.batch.versions
+        if versions is not None:
+            versions[message.chunk] = message.version
+        if versions is not None or isinstance(message, Weights):
+            lo, hi = request.region
+            self.traffic.bytes_down += hi - lo
 
     def close(self) -> None:
-        """Close the sockets; what was not sent is dropped."""
+        """Close the wires; what was not sent is dropped."""
         for link in self._links:
-            link.socket.close()
+            link.wire.close()

@@ -46,6 +46,7 @@ class Staging:
     def __init__(self, layout: Layout, chunks: tuple[Chunk, ...], buffer: HostArray, weights: HostArray) -> None:
         self.layout = layout
         self.weights = weights
+        self._on_device: dict[str, Array] = {}
         flat = layout.flat(buffer)
         self.regions = [flat[chunk.dtype][chunk.start : chunk.stop] for chunk in chunks]
         self.slots = [Slot(t, flat[t.dtype][t.start : t.stop] if t.size else _empty(t)) for t in layout.tensors]
@@ -54,6 +55,14 @@ class Staging:
                 [(t, slot) for t, slot in zip(layout.tensors, self.slots, strict=True) if t.dtype == dtype and t.size],
                 [chunk for chunk in chunks if chunk.dtype == dtype],
             )
+
+    def arrays(self, device: xp.Device) -> dict[str, Array]:
+        """Return an array for each tensor on the device; on the host it is the staging memory itself."""
+        if device.backend is xp.NUMPY:
+            return {slot.name: slot.view for slot in self.slots}
+        if not self._on_device:
+            self._on_device = {slot.name: device.array(np.zeros(slot.shape, slot.dtype)) for slot in self.slots}
+        return dict(self._on_device)
 
     @staticmethod
     def _map(tensors: list[tuple[Tensor, Slot]], chunks: list[Chunk]) -> None:
@@ -150,6 +159,8 @@ def _place(array: Array, slot: Slot, regions: list[HostArray], weights: HostArra
         raise GradientError(f"gradient of {slot.name!r} has dtype {array.dtype}, expected {slot.dtype}")
     if not xp.is_host(array):
         xp.copy_to_host(array, slot.view)
+        return
+    if array is slot.view:
         return
     if not slot.direct:
         np.copyto(slot.view, array)

@@ -84,6 +84,16 @@ class KV:
             raise StateError("no parameters yet: call kv.init(params) first")
         return dict(self._model.tensors)
 
+    @property
+    def grads(self) -> dict[str, Array]:
+        """Arrays like the parameters in which gradients can be computed: ``step`` need not copy them then.
+
+        On one host they are shared with the servers. What is handed over with ``push`` must not be changed before it
+        is waited for. Raises StateError before ``init``.
+        """
+        self._ready()
+        return self._staging.arrays(self.device)
+
     # The model
 
     def init(self, params: Mapping[str, Any]) -> dict[str, Array]:
@@ -91,7 +101,8 @@ class KV:
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
         ``params`` (float32 or float64; NumPy, CuPy or DLPack), lies on ``kv.device`` as views of one flat vector,
-        and changes in place with each ``step``. Raises LayoutMismatch when another worker trains another model,
+        and changes in place with each ``step``; on the host the arrays are read-only, since the job's servers decide
+        what the weights are. Raises LayoutMismatch when another worker trains another model,
         UsageError for tensors that cannot be trained, StateError the second time.
         """
         self._open()
@@ -105,8 +116,14 @@ class KV:
         for name, view in layout.views(layout.flat(values)).items():
             xp.copy_to_host(arrays[name], view)
         chunks = layout.chunks(self.job.servers, self.job.chunk_size)
-        weights = self._store.init(layout, values)
-        self._staging = Staging(layout, chunks, xp.host_buffer(layout.nbytes, self.device), weights)
+        on_host = self.device.backend is xp.NUMPY
+        buffers = self._store.init(layout, values, in_place=on_host)
+        if buffers.gradients is None:
+            gradients = xp.host_buffer(layout.nbytes, self.device)
+        else:
+            gradients = xp.pinned(buffers.gradients, self.device)
+        weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
+        self._staging = Staging(layout, chunks, gradients, weights)
         self._model = Parameters(layout, weights, self.device)
         self._entries = self._store.entries
         self._feed.begin(self.clock)
@@ -248,7 +265,7 @@ class KV:
         self._store.settle()  # the memory in which gradients are gathered may still be on its way
         self._settled()
         gradients = match(grads, self._staging)
-        bad = gradients.first_bad()
+        bad = "" if self.job.on_nan == "ignore" else gradients.first_bad()
         if not bad:
             return gradients
         if self.job.on_nan == "skip":

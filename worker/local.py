@@ -13,7 +13,7 @@ from ps.optim import OptimizerSpec, Schedule, apply, clip_scale
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Layout
 from ps.worker.gradients import Gradients
-from ps.worker.store import Pending, Traffic
+from ps.worker.store import Buffers, Pending, Traffic
 from ps.xp import HostArray
 
 
@@ -41,14 +41,14 @@ class LocalStore:
         self._optimizer = OptimizerSpec.parse(job.optimizer).build()
         self._lr = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))
 
-    def init(self, layout: Layout, values: HostArray) -> HostArray:
+    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         self._buffer = values
         weights = layout.flat(values)
         self._shards = []
         for chunk in layout.chunks(self.job.servers, self.job.chunk_size):
             part = weights[chunk.dtype][chunk.start : chunk.stop]
             self._shards.append((chunk, part, self._optimizer.init(part)))
-        return self._buffer
+        return Buffers(self._buffer)
 
     def settle(self) -> None:
         pass

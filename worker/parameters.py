@@ -14,23 +14,27 @@ from ps.xp import Array, Device, HostArray
 
 
 class Parameters:
-    """The tensors to train, on a device; ``buffer`` is where the store keeps the weights on the host."""
+    """The tensors to train, on a device; ``buffer`` is where the store keeps the weights on the host.
+
+    On the host they are read-only: what was written there would be lost with the next step, or be the servers' memory.
+    """
 
     def __init__(self, layout: Layout, buffer: HostArray, device: Device) -> None:
         self.layout = layout
         self.buffer = buffer
         self._device = device
         self._host = layout.flat(buffer)
-        self._flat: dict[str, Array] = self._host
-        if device.backend is not xp.NUMPY:
-            self._flat = {dtype: device.array(vector) for dtype, vector in self._host.items()}
+        self._on_host = device.backend is xp.NUMPY
+        self._flat: dict[str, Array] = {
+            dtype: _read_only(vector) if self._on_host else device.array(vector) for dtype, vector in self._host.items()
+        }
         empty = {t.dtype for t in layout.tensors} - self._flat.keys()
         self.tensors = layout.views({**self._flat, **{dtype: device.array(np.empty(0, dtype)) for dtype in empty}})
         """The parameters by name."""
 
     def refresh(self) -> None:
         """Bring the device's tensors up to date with the host's buffer."""
-        if self._flat is not self._host:
+        if not self._on_host:
             for dtype, vector in self._host.items():
                 self._device.backend.fill(self._flat[dtype], vector)
 
@@ -59,6 +63,12 @@ class Parameters:
         """Copy the weights of a flat buffer into arrays that ``targets`` returned."""
         for name, view in self.layout.views(self.layout.flat(source)).items():
             xp.backend_of(targets[name]).fill(targets[name], view)
+
+
+def _read_only(vector: HostArray) -> HostArray:
+    view = vector.view()
+    view.flags.writeable = False
+    return view
 
 
 def readable(name: str, value: Any) -> Array:

@@ -29,11 +29,12 @@ from ps.protocol.messages import (
     Start,
     View,
 )
-from ps.protocol.transport import Socket, choose
+from ps.protocol.transport import Socket
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.link import Answer, SchedulerLink
 from ps.worker.store import Traffic
+from ps.worker.wires import Wires, open_wires
 
 log = logging.getLogger("ps.worker")
 
@@ -117,20 +118,22 @@ class Seat:
             lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
         ).seed
 
-    def connect(self, traffic: Traffic) -> Exchange:
-        """Connect to all servers."""
-        servers = [(str(peer), choose(peer.addresses, self.job.transport, str(peer))) for peer in self.peers("server")]
-        log.info("rank %d uses %s", self.rank, ", ".join(address for _, address in servers))
+    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> Wires:
+        """Connect to all servers, for a model of ``nbytes``; see ``open_wires``."""
+        wires = open_wires(
+            self._context, self.peers("server"), self.job.transport, nbytes, seeding=seeding, viewing=viewing
+        )
+        how = ", reads the weights where they are" if wires.window else ""
+        log.info("rank %d uses %s%s", self.rank, ", ".join(wires.names), how)
         self._exchange = Exchange(
-            self._context,
             self.member,
-            servers,
+            wires,
             window=self.job.window,
             silence_limit=max(3 * self.job.heartbeat_timeout, 10.0),
             check=self._check,
             traffic=traffic,
         )
-        return self._exchange
+        return wires
 
     def seeded(self) -> None:
         """Tell the scheduler that all servers have the first values."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 
-import zmq
-
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
 from ps.protocol.messages import Inquire, Waiting
-from ps.protocol.transport import Socket
 from ps.worker.batch import Request
 from ps.worker.store import Traffic
+from ps.worker.wire import Wire
 
 INQUIRE = 2.0
 """Seconds without progress after which a server is asked what it knows, and between such questions."""
@@ -23,14 +21,14 @@ MOST_ASKED = 1000
 class ServerLink:
     """One server. At most ``window`` bytes are unanswered; a single request may be larger."""
 
-    def __init__(self, name: str, socket: Socket, window: int, traffic: Traffic) -> None:
+    def __init__(self, name: str, wire: Wire, window: int, traffic: Traffic) -> None:
         self.name = name
-        self.socket = socket
+        self.wire = wire
         self.queue: deque[Request] = deque()
         self.inflight: dict[int, Request] = {}
         self.waits_for: tuple[int, ...] = ()
         """The workers' ranks that the server said it waits for."""
-        self._window = window
+        self._window = wire.window or window
         self._traffic = traffic
         self._flying = 0
         self._unheard = 0
@@ -42,7 +40,7 @@ class ServerLink:
         return bool(self.queue or self.inflight)
 
     def send_queued(self) -> None:
-        """Send what the window allows. Never blocks: what ZeroMQ has no room for stays queued."""
+        """Send what the window allows. Never blocks: what there is no room for stays queued."""
         queue = self.queue
         while queue and (not self.inflight or self._flying + queue[0].cost <= self._window):
             request = queue[0]
@@ -55,16 +53,10 @@ class ServerLink:
             self._flying += request.cost
 
     def _send(self, request: Request) -> bool:
-        header = encode(request.message)
-        try:
-            if request.payload is None:
-                self.socket.send(header, zmq.NOBLOCK)
-                return True
-            self.socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
-        except zmq.Again:
+        if not self.wire.send(encode(request.message), request.payload, request.region):
             return False
-        self.socket.send(request.payload.data, copy=False)
-        self._traffic.bytes_up += request.payload.nbytes
+        if request.payload is not None:
+            self._traffic.bytes_up += request.payload.nbytes
         return True
 
     def heard(self) -> None:
@@ -99,10 +91,7 @@ class ServerLink:
             )
         self._unheard += 1
         oldest = tuple(itertools.islice(self.inflight, MOST_ASKED))
-        try:
-            self.socket.send(encode(Inquire(0, member, oldest)), zmq.NOBLOCK)
-        except zmq.Again:
-            return
+        self.wire.send(encode(Inquire(0, member, oldest)))
 
     def explained(self, waiting: Waiting) -> None:
         """Take the answer to a question: send again what never arrived, remember for whom the rest waits."""

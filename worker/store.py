@@ -21,6 +21,14 @@ class Traffic:
     wait_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Where a store has the weights, and where it would like gradients to be, if anywhere; uint8, a layout's bytes."""
+
+    weights: HostArray
+    gradients: HostArray | None = None
+
+
 class Pending(Protocol):
     """An exchange under way, as a store knows it."""
 
@@ -51,8 +59,11 @@ class Store(Protocol):
     @property
     def num_workers(self) -> int: ...
 
-    def init(self, layout: Layout, values: HostArray) -> HostArray:
-        """Agree on the layout and the first values (one flat buffer); return the buffer that holds the weights."""
+    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+        """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
+
+        ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too.
+        """
         ...
 
     def settle(self) -> None:

@@ -39,6 +39,8 @@ from ps.protocol.messages.data import (
     Retire,
     Scale,
     SetLr,
+    Share,
+    Shared,
     Skip,
     Squares,
     Start,
@@ -81,6 +83,8 @@ TYPES: dict[int, type[Message]] = {
     46: Late,
     47: Inquire,
     48: Waiting,
+    49: Share,
+    50: Shared,
 }
 """Number on the wire -> message. A number is never given to another message."""
 
@@ -113,6 +117,8 @@ __all__ = [
     "Retire",
     "Scale",
     "SetLr",
+    "Share",
+    "Shared",
     "Skip",
     "Squares",
     "Start",

@@ -93,12 +93,16 @@ class Skip(Message):
 
 @message
 class Pull(Message):
-    """Ask for a chunk's weights once ``clock`` steps are in them (by the mode's meaning of that)."""
+    """Ask for a chunk's weights once ``clock`` steps are in them (by the mode's meaning of that).
+
+    In shared memory they are put where the worker's parameters are, or ``aside``.
+    """
 
     request: int
     member: int
     chunk: int
     clock: int
+    aside: bool = False
 
 
 @message
@@ -159,6 +163,23 @@ class Late(Message):
     request: int
     chunk: int
     version: int
+
+
+@message
+class Share(Message):
+    """A worker hands over its shared memory, for a model of ``nbytes``; with ``home``, also some for the weights."""
+
+    request: int
+    nbytes: int
+    home: bool
+
+
+@message
+class Shared(Message):
+    """The memory is mapped. With ``home``, that in which this server keeps its weights comes along."""
+
+    request: int
+    home: bool
 
 
 @message

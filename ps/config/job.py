@@ -14,7 +14,8 @@ from ps.errors import ConfigError
 
 MODES = ("sync", "async", "ssp")
 AGGREGATORS = ("mean", "weighted")
-TRANSPORTS = ("auto", "tcp", "ipc")
+TRANSPORTS = ("auto", "tcp", "ipc", "shm")
+PARAMS = ("auto", "private")
 
 _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
@@ -34,8 +35,13 @@ class JobConfig:
     schedule: str = setting("constant", "learning-rate schedule, such as cosine:steps=1000,warmup=50")
     clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", above=0)
     clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", above=0)
-    on_nan: str = setting("fail", "a gradient with NaN or Inf: stop, or skip the step", ("fail", "skip"))
+    on_nan: str = setting(
+        "fail", "a gradient with NaN or Inf: stop, skip the step, or do not look", ("fail", "skip", "ignore")
+    )
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
+    params: str = setting(
+        "auto", "shared memory, sync: read the weights where the servers keep them, or in a private copy", PARAMS
+    )
     chunk_size: int = setting(2 << 20, "bytes of a tensor chunk, at most", kind=SIZE, low=1 << 10, high=32 << 20)
     window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)

@@ -32,7 +32,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.InitChunk(14, 3, 1),
     m.Push(15, 3, 1, 12, 12, 32.0, 0.5, True),
     m.Skip(16, 3, 1, 12, False),
-    m.Pull(17, 3, 1, 13),
+    m.Pull(17, 3, 1, 13, False),
     m.Squares(15, 1, 0.25),
     m.Scale(18, 3, 1, 12, 0.75),
     m.SetLr(19, 3, 12, 0.001),
@@ -41,4 +41,6 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Late(15, 1, 14),
     m.Inquire(0, 3, (15, 300, 70_000)),
     m.Waiting(0, (15,), 13, (0, 2)),
+    m.Share(18, 4096, True),
+    m.Shared(18, False),
 )  # fmt: skip

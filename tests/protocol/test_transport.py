@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from ps.errors import AddressInUse, ConfigError, Refused
-from ps.protocol.transport import TRANSPORTS, check_address, choose, reachable_host
+from ps.protocol.transport import SHM, TRANSPORTS, check_address, choose, reachable_host
 
 Open = Callable[[int], zmq.Socket[Any]]
 TCP = "tcp://otherhost:7071"
@@ -26,27 +26,34 @@ def ipc(open_one: Open, tmp_path: Path) -> str:
 
 
 def test_auto_takes_the_unix_socket_when_it_is_here_whatever_the_order(ipc: str) -> None:
-    assert choose((TCP, ipc), "auto", "server 0") == ipc
-    assert choose((ipc, TCP), "auto", "server 0") == ipc
+    assert choose((TCP, ipc), "auto", "server 0") == [ipc, TCP]
+    assert choose((ipc, TCP), "auto", "server 0") == [ipc, TCP]
+
+
+def test_auto_tries_shared_memory_first_and_takes_nothing_else_when_it_is_wanted(ipc: str, tmp_path: Path) -> None:
+    listener, shm = SHM.listen(tmp_path)
+    with listener:
+        assert choose((TCP, ipc, shm), "auto", "server 0") == [shm, ipc, TCP]
+        assert choose((TCP, ipc, shm), "shm", "server 0") == [shm]
 
 
 def test_auto_takes_tcp_when_the_socket_file_is_not_on_this_host(tmp_path: Path) -> None:
-    assert choose((f"ipc://{tmp_path}/gone.sock", TCP), "auto", "server 0") == TCP
+    assert choose((f"ipc://{tmp_path}/gone.sock", TCP), "auto", "server 0") == [TCP]
 
 
 def test_auto_takes_tcp_when_the_path_is_something_else_here(tmp_path: Path) -> None:
     (tmp_path / "file.sock").touch()
-    assert choose((f"ipc://{tmp_path}/file.sock", TCP), "auto", "server 0") == TCP
+    assert choose((f"ipc://{tmp_path}/file.sock", TCP), "auto", "server 0") == [TCP]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_auto_takes_tcp_when_the_socket_belongs_to_somebody_else(ipc: str) -> None:
     Path(ipc.removeprefix("ipc://")).chmod(stat.S_IRUSR)
-    assert choose((ipc, TCP), "auto", "server 0") == TCP
+    assert choose((ipc, TCP), "auto", "server 0") == [TCP]
 
 
 def test_tcp_is_taken_when_it_is_wanted(ipc: str) -> None:
-    assert choose((ipc, TCP), "tcp", "server 0") == TCP
+    assert choose((ipc, TCP), "tcp", "server 0") == [TCP]
 
 
 def test_a_wanted_transport_that_does_not_reach_the_peer_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ from ps.worker import server_link
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.store import Traffic
+from ps.worker.wire import ZmqWire
+from ps.worker.wires import Wires
 
 KB = 1024
 MEMBER = 7
@@ -84,10 +86,13 @@ class Setup:
         self.failure: PSError | None = None
         self.checks = 0
         self.during: Callable[[], None] = lambda: None
+        wires = Wires(
+            [f"server {rank} (host, pid {rank}) at {server.address}" for rank, server in enumerate(self.servers)],
+            [ZmqWire(context, server.address) for server in self.servers],
+        )
         self.exchange = Exchange(
-            context,
             MEMBER,
-            [(f"server {rank} (host, pid {rank})", server.address) for rank, server in enumerate(self.servers)],
+            wires,
             window=window,
             silence_limit=silence_limit,
             check=self.check,
@@ -366,7 +371,7 @@ def test_whoever_waits_says_for_whom(
         (lambda m: [Ping(m.request)], BadMessage, "is no answer to Pull"),
         (lambda m: [b"HTTP/1.1 400 Bad Request"], BadMessage, "not a message of this protocol"),
         (lambda m: [encode(Ok(m.request))[:2] + b"\x09" + encode(Ok(m.request))[3:]], VersionMismatch, "version 9"),
-        (lambda m: [Error(0, "version", "you speak 1, I speak 9")], VersionMismatch, "you speak 1, I speak 9"),
+        (lambda m: [Error(0, "version", "you speak 2, I speak 9")], VersionMismatch, "you speak 2, I speak 9"),
         (lambda m: [Error(0, "bad-message", "malformed")], Refused, "malformed"),
         (lambda m: [Error(m.request, "evicted", "gone")], Evicted, "gone"),
         (lambda m: [Error(m.request, "memory", "no room")], Refused, "no room"),

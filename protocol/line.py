@@ -1,0 +1,151 @@
+"""Line: headers between two processes of one host, over a Unix socket; memory is handed over on it as open files.
+
+A frame is four bytes of length, little-endian, and a header. Tensors do not travel here: they lie in segments that
+both sides hold. Half the latency of ZeroMQ, whose background threads wake each other up on the way (measured: 60
+bytes to and fro in 70 µs, against 140 over ipc).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+
+from ps.errors import BadMessage, Unshared
+from ps.protocol.codec import MAX_HEADER
+
+MAX_FDS = 2
+"""Open files that one frame may carry."""
+MAX_UNSENT = 16 << 20
+"""Bytes kept for a peer that does not read; beyond that the line is closed."""
+_READ = 256 << 10
+_LENGTH = struct.Struct("<I")
+
+
+class Line:
+    """One end of a connection. Never blocks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._got = bytearray()
+        self._unsent = bytearray()
+        self._fds: list[int] = []
+        self.expects_fds = False
+        """Whether open files that come with what is received next are kept; others are closed by the system."""
+        self.closed = False
+
+    @classmethod
+    def connect(cls, path: str) -> Line:
+        """Connect to a process that listens there. Raises Unshared when it does not, or belongs to another user."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(1.0)
+            sock.connect(path)
+            demand_same_user(sock)
+        except (OSError, Unshared) as error:
+            sock.close()
+            raise Unshared(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        return cls(sock)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._sock.fileno()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits for room; ``flush`` sends it when the descriptor is writable."""
+        return bool(self._unsent)
+
+    def send(self, header: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a header, now or when there is room; open files only go with one that is sent at once.
+
+        Does nothing once the line is closed, by the peer or because it does not read.
+        """
+        if self.closed:
+            return
+        frame = _LENGTH.pack(len(header)) + header
+        try:
+            if self._unsent:
+                sent = 0
+            elif fds:
+                sent = socket.send_fds(self._sock, [frame], fds)
+            else:
+                sent = self._sock.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent < len(frame):
+            self._unsent += frame[sent:]
+            if len(self._unsent) > MAX_UNSENT:
+                self.close()
+
+    def flush(self) -> None:
+        """Send what waits for room, as far as there is any."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._sock.send(self._unsent)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+
+    def receive(self) -> Iterator[bytes]:
+        """Yield the headers that are here. Once the peer is gone the line is closed. Raises BadMessage for no frame."""
+        data = self._read()
+        got = self._got
+        if not got and len(data) >= 4 and _LENGTH.unpack_from(data)[0] == len(data) - 4:  # the usual case: just one
+            yield data[4:]
+            return
+        got += data
+        while len(got) >= 4:
+            (size,) = _LENGTH.unpack_from(got)
+            if size > MAX_HEADER:
+                self.close()
+                raise BadMessage(f"a header of {size} bytes; the limit is {MAX_HEADER}")
+            if len(got) < 4 + size:
+                return
+            header = bytes(got[4 : 4 + size])
+            del got[: 4 + size]
+            yield header
+
+    def _read(self) -> bytes:
+        if self.closed:
+            return b""
+        try:
+            if self.expects_fds:
+                data, fds, _, _ = socket.recv_fds(self._sock, _READ, MAX_FDS)
+                self._fds += fds
+            else:
+                data = self._sock.recv(_READ)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+        return data
+
+    def take_fds(self) -> list[int]:
+        """Return the open files that came since the last call; they are the caller's now."""
+        fds, self._fds = self._fds, []
+        return fds
+
+    def close(self) -> None:
+        """Close the line; closing twice does nothing."""
+        self.closed = True
+        for fd in self.take_fds():
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._sock.close()
+
+
+def demand_same_user(sock: socket.socket) -> None:
+    """Raise Unshared unless the process at the other end of a Unix socket belongs to this user."""
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid != os.getuid():
+        raise Unshared(f"the process there belongs to another user ({uid}, not {os.getuid()})")

@@ -1,0 +1,139 @@
+"""Segment: memory that two processes of one host hold together. Window: an address range that shows part of one.
+
+A segment is an anonymous file in memory (``memfd_create``): it has no name anywhere, so that nothing is left behind
+when every process that holds it has ended, however it ended. It is handed over as an open file, through a Unix socket
+that only its owner can reach. Its size is sealed, so that no peer can cut it short under another's reads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import sys
+import weakref
+
+import numpy as np
+
+from ps.errors import BadMessage, Unshared
+from ps.xp import HostArray
+
+PAGE = mmap.PAGESIZE
+_SEALS = getattr(fcntl, "F_SEAL_SEAL", 1) | getattr(fcntl, "F_SEAL_SHRINK", 2) | getattr(fcntl, "F_SEAL_GROW", 4)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def pages(nbytes: int) -> int:
+    """Return the size rounded up to whole pages."""
+    return -(-nbytes // PAGE) * PAGE
+
+
+class Segment:
+    """One piece of shared memory; it lives as long as somebody has it open or mapped."""
+
+    def __init__(self, fd: int, nbytes: int) -> None:
+        self.fd = fd
+        self.nbytes = nbytes
+        weakref.finalize(self, os.close, fd)
+
+    @classmethod
+    def create(cls, nbytes: int) -> Segment:
+        """Return a new segment of zeros. Raises Unshared where there is no such memory, or no more of it."""
+        if not sys.platform.startswith("linux"):
+            raise Unshared(f"shared memory is used on Linux only, this is {sys.platform}")
+        try:
+            fd = os.memfd_create("ps", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            raise Unshared(f"no shared memory can be made: {error.strerror}") from None
+        made = cls(fd, nbytes)
+        try:
+            os.ftruncate(fd, nbytes)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            raise Unshared(f"no shared memory of {nbytes} bytes: {error.strerror}") from None
+        return made
+
+    @classmethod
+    def adopt(cls, fd: int, nbytes: int) -> Segment:
+        """Return the segment that a peer handed over. Raises BadMessage unless it is one of at least ``nbytes``.
+
+        The descriptor is taken over, and closed when it is refused.
+        """
+        made = cls(fd, nbytes)
+        try:
+            sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        except OSError:
+            raise BadMessage("what was handed over is no shared memory") from None
+        size = os.fstat(fd).st_size
+        if sealed & _SEALS != _SEALS or size < nbytes:
+            raise BadMessage(f"shared memory of {size} bytes that may shrink; expected a sealed one of {nbytes}")
+        return made
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What is equal for two descriptors of one segment, in any process of the host."""
+        about = os.fstat(self.fd)
+        return about.st_dev, about.st_ino
+
+    def reserve(self, offset: int, nbytes: int) -> None:
+        """Have the system set the memory aside now, so that nobody dies later when there is none.
+
+        Raises Unshared when there is not enough.
+        """
+        try:
+            os.posix_fallocate(self.fd, offset, nbytes)
+        except OSError as error:
+            raise Unshared(f"no room for {nbytes} bytes of shared memory: {error.strerror}") from None
+
+    def array(self, offset: int, nbytes: int) -> HostArray:
+        """Map a part that begins at a whole page and return it as uint8; it is unmapped with the last view of it.
+
+        Raises Unshared when the address space or the system's number of mappings is used up.
+        """
+        try:
+            mapped = mmap.mmap(self.fd, nbytes, offset=offset)
+        except (OSError, ValueError) as error:
+            raise Unshared(f"{nbytes} bytes of shared memory cannot be mapped: {error}") from None
+        return np.frombuffer(mapped, np.uint8)
+
+
+class Window:
+    """An address range that shows a part of a segment, and can be turned to another without moving.
+
+    Arrays that a script holds stay valid, and see the other memory from then on.
+    """
+
+    def __init__(self, segment: Segment, offset: int, nbytes: int, *, writable: bool) -> None:
+        """Raises Unshared when the memory cannot be mapped."""
+        self._size = pages(nbytes)
+        self._address = self._map(None, segment, offset, writable=writable)
+        held = (ctypes.c_uint8 * nbytes).from_address(self._address)
+        weakref.finalize(held, _libc().munmap, self._address, self._size)
+        self.array: HostArray = np.frombuffer(memoryview(held), np.uint8)
+        """What is seen, as uint8."""
+        self.array.flags.writeable = writable
+
+    def turn(self, segment: Segment, offset: int) -> None:
+        """Show a part of another segment, of the same size, that may be written. Raises Unshared."""
+        self._map(self._address, segment, offset, writable=True)
+        self.array.flags.writeable = True
+
+    def _map(self, address: int | None, segment: Segment, offset: int, *, writable: bool) -> int:
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        flags = mmap.MAP_SHARED | (_MAP_FIXED if address is not None else 0)
+        got = _libc().mmap(address, self._size, protection, flags, segment.fd, offset)
+        if got is None or got == _MAP_FAILED:
+            raise Unshared(f"{self._size} bytes of shared memory cannot be mapped: {os.strerror(ctypes.get_errno())}")
+        return int(got)
+
+
+_MAP_FIXED = 0x10
+
+
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return libc

@@ -1,0 +1,186 @@
+"""Lines: the workers of this host that share memory with the server. Only their headers come here, on Unix sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from ps.errors import BadMessage, ProtocolError, Unshared
+from ps.protocol.codec import decode, encode, error_code
+from ps.protocol.line import Line, demand_same_user
+from ps.protocol.memory import WorkerMemory
+from ps.protocol.messages import Error, Message, Share, Shared
+from ps.protocol.segment import Segment
+from ps.protocol.transport import SHM
+from ps.server.loan import SENT
+from ps.server.reply import Reply
+from ps.xp import HostArray
+
+MOST = 1000
+"""Lines at once."""
+
+House = Callable[[HostArray | None], HostArray | None]
+"""Takes memory that is offered to keep the weights in, or None, and returns the memory that they are kept in."""
+
+
+class _Visitor:
+    """One worker's line and what it shares."""
+
+    __slots__ = ("fd", "line", "memory", "origin", "waits")
+
+    def __init__(self, line: Line, origin: bytes) -> None:
+        self.line = line
+        self.fd = line.fileno()
+        self.origin = origin
+        self.waits = False
+        self.memory: WorkerMemory | None = None
+
+
+class Lines:
+    """The listening end for workers that share memory. Like an Inbox it keeps garbage to itself, and counts it."""
+
+    def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str]) -> None:
+        self._listener, self.address = SHM.listen(directory)
+        self._poller = poller
+        self._rejected = rejected
+        self._by_fd: dict[int, _Visitor] = {}
+        self._by_origin: dict[bytes, _Visitor] = {}
+        self._count = 0
+        self._home: tuple[Segment, HostArray] | None = None
+        poller.register(self._listener.fileno(), zmq.POLLIN)
+
+    def __contains__(self, origin: bytes) -> bool:
+        return origin in self._by_origin
+
+    def receive(self, events: Iterable[Any]) -> Iterator[tuple[bytes, Any, WorkerMemory | None]]:
+        """Yield (origin, message, the worker's memory) for what the poller found."""
+        for fd in events:
+            if fd == self._listener.fileno():
+                self._accept()
+            elif (visitor := self._by_fd.get(fd)) is not None:
+                yield from self._read(visitor)
+                visitor.line.flush()
+                self._settle(visitor)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock, _ = self._listener.accept()
+                self._welcome(sock)
+
+    def _welcome(self, sock: socket.socket) -> None:
+        try:
+            demand_same_user(sock)
+        except (Unshared, OSError):
+            sock.close()
+            return
+        if len(self._by_fd) >= MOST:
+            sock.close()
+            return
+        self._count += 1
+        visitor = _Visitor(Line(sock), b"\0line" + self._count.to_bytes(8, "big"))  # no ROUTER gives such a name
+        visitor.line.expects_fds = True
+        self._by_fd[visitor.fd] = self._by_origin[visitor.origin] = visitor
+        self._poller.register(visitor.fd, zmq.POLLIN)
+
+    def _read(self, visitor: _Visitor) -> Iterator[tuple[bytes, Any, WorkerMemory | None]]:
+        try:
+            for header in visitor.line.receive():
+                try:
+                    message = decode(header)
+                    if message.payload and visitor.memory is None:
+                        raise BadMessage(f"{type(message).__name__} for memory that was not shared")
+                except ProtocolError as error:
+                    self.reject(visitor.origin, 0, error)
+                    continue
+                if isinstance(message, Error):
+                    self._rejected["error"] += 1
+                    continue
+                yield visitor.origin, message, visitor.memory
+        except BadMessage:  # not even a frame: there is no telling where the next one begins
+            self._rejected["frames"] += 1
+
+    def _settle(self, visitor: _Visitor) -> None:
+        """Forget a line that is closed; watch one that waits for room."""
+        if visitor.line.closed:
+            if self._by_origin.pop(visitor.origin, None) is not None:
+                self._poller.unregister(visitor.fd)
+                del self._by_fd[visitor.fd]
+        elif visitor.waits != visitor.line.unsent:
+            visitor.waits = visitor.line.unsent
+            self._poller.modify(visitor.fd, zmq.POLLIN | (zmq.POLLOUT if visitor.waits else 0))
+
+    def share(self, origin: bytes, message: Share, house: House) -> None:
+        """Map the memory that a worker hands over, and hand over what the weights are kept in."""
+        visitor = self._by_origin.get(origin)
+        if visitor is None:
+            return
+        fds = visitor.line.take_fds()
+        try:
+            if len(fds) != 1 + message.home or not message.nbytes > 0:
+                raise BadMessage(f"{message!r} with {len(fds)} open files")
+            segment = Segment.adopt(fds.pop(0), WorkerMemory.size(message.nbytes))
+            offered = Segment.adopt(fds.pop(0), message.nbytes) if message.home else None
+            home = self._house(offered, message.nbytes, house)
+        except (BadMessage, Unshared) as error:
+            self._rejected["shm"] += 1
+            self._send(origin, Error(message.request, "shm", str(error)))
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        visitor.memory = WorkerMemory(segment, message.nbytes)
+        visitor.line.expects_fds = False
+        visitor.line.send(encode(Shared(message.request, home is not None)), [home.fd] if home else [])
+        self._settle(visitor)
+
+    def _house(self, offered: Segment | None, nbytes: int, house: House) -> Segment | None:
+        if offered is not None:
+            array = offered.array(0, nbytes)
+            if house(array) is array:
+                self._home = offered, array
+        if self._home is None or house(None) is not self._home[1]:
+            return None
+        return self._home[0]
+
+    def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
+        """Count a message that makes no sense and tell its sender why."""
+        self._rejected["refused"] += 1
+        self._send(origin, Error(request, error_code(error), str(error)))
+
+    def perform(self, reply: Reply) -> None:
+        """Answer a worker; weights are put into its memory first."""
+        visitor = self._by_origin[reply.origin]
+        if reply.loan is not None:
+            reply.loan.tracker = SENT
+            try:
+                if visitor.memory is None:
+                    raise BadMessage("weights for memory that was not shared")
+                place = visitor.memory.part("aside" if reply.aside else "weights", reply.loan.chunk)
+            except (BadMessage, Unshared) as error:
+                self.reject(reply.origin, getattr(reply.message, "request", 0), BadMessage(str(error)))
+                return
+            np.copyto(place, reply.loan.weights)
+        if isinstance(reply.message, Error):
+            self._rejected[reply.message.code] += 1
+        self._send(reply.origin, reply.message)
+
+    def _send(self, origin: bytes, message: Message) -> None:
+        visitor = self._by_origin.get(origin)
+        if visitor is not None:
+            visitor.line.send(encode(message))
+            self._settle(visitor)
+
+    def close(self) -> None:
+        """Close everything; the workers' memory stays theirs."""
+        self._listener.close()
+        for visitor in self._by_fd.values():
+            visitor.line.close()

@@ -1,0 +1,105 @@
+"""ShmWire: a server of this host that shares memory. Headers go by a Unix socket; tensors are already there."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from ps.errors import ProtocolError, Unshared
+from ps.protocol.codec import decode, encode
+from ps.protocol.line import Line
+from ps.protocol.memory import WorkerMemory
+from ps.protocol.messages import Error, Message, Share, Shared
+from ps.protocol.segment import Segment
+from ps.worker.batch import Request
+from ps.xp import HostArray
+
+HANDSHAKE = 5.0
+"""Seconds for a server to map what it is given; beyond that another way is taken."""
+UNLIMITED = 1 << 62
+
+
+class ShmWire:
+    """The line to a server, and the memory that both hold."""
+
+    window: int | None = UNLIMITED  # what is not answered takes no memory
+
+    def __init__(self, line: Line, memory: WorkerMemory, home: Segment | None) -> None:
+        self.pollable = line.fileno()
+        self.home = home
+        """The memory in which this server keeps its weights, if it lets them be read there."""
+        self._line = line
+        self._memory = memory
+        self._gradients = memory.array("gradients")
+        self._address = _address(self._gradients)
+
+    @classmethod
+    def open(cls, path: str, memory: WorkerMemory, home: Segment | None) -> ShmWire:
+        """Connect and hand the memory over; ``home`` is offered for the weights. Raises Unshared and says why not."""
+        line = Line.connect(path)
+        line.expects_fds = True
+        given = [memory.segment, *([home] if home else [])]
+        line.send(encode(Share(0, memory.nbytes, home is not None)), [segment.fd for segment in given])
+        try:
+            answer = _answer(line)
+            fds = line.take_fds()
+            kept = Segment.adopt(fds[0], memory.nbytes) if answer.home and len(fds) == 1 else None
+        except (ProtocolError, Unshared) as error:
+            line.close()
+            raise Unshared(f"{path}: {error}") from None
+        line.expects_fds = False
+        return cls(line, memory, kept)
+
+    @property
+    def closed(self) -> bool:
+        return self._line.closed
+
+    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
+        self._line.flush()
+        if self._line.unsent:
+            return False
+        lo, hi = region
+        if payload is not None and _address(payload) != self._address + lo:
+            np.copyto(self._gradients[lo:hi].view(payload.dtype), payload)
+        self._line.send(header)
+        return True
+
+    def receive(self) -> Iterator[bytes]:
+        return self._line.receive()
+
+    def check(self, message: Message) -> None:
+        pass
+
+    def land(self, request: Request | None) -> int:
+        if request is None:
+            return 0
+        lo, hi = request.region
+        if request.aside and request.batch.into is not None:
+            np.copyto(request.batch.into[lo:hi], self._memory.array("aside")[lo:hi])
+        return hi - lo
+
+    def close(self) -> None:
+        self._line.close()
+
+
+def _answer(line: Line) -> Shared:
+    poll, deadline = select.poll(), time.monotonic() + HANDSHAKE
+    poll.register(line.fileno(), select.POLLIN)
+    while not line.closed:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Unshared(f"no answer within {HANDSHAKE:g} s")
+        poll.poll(left * 1000)
+        for header in line.receive():
+            message = decode(header)
+            if isinstance(message, Shared):
+                return message
+            raise Unshared(message.text if isinstance(message, Error) else f"it answered {message!r}")
+    raise Unshared("the server closed the line")
+
+
+def _address(array: HostArray) -> int:
+    return int(array.__array_interface__["data"][0])

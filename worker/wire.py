@@ -1,0 +1,97 @@
+"""Wire: how requests reach one server and its answers come back. One class for each way: ZeroMQ, shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import zmq
+
+from ps.errors import BadMessage
+from ps.protocol.messages import Message
+from ps.protocol.transport import Socket, connect, open_socket
+from ps.worker.batch import Request
+from ps.xp import HostArray
+
+
+class Wire(Protocol):
+    """A connection to one server; never blocks."""
+
+    pollable: Any
+    """What a ``zmq.Poller`` waits for."""
+    window: int | None
+    """Bytes that may be unanswered, if this way has a limit of its own."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has gone, as far as can be told; there is nothing to wait for then."""
+        ...
+
+    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
+        """Send a header and a chunk's elements, which lie at ``region`` of the flat buffer; False: no room now.
+
+        The payload must not change before the answer.
+        """
+        ...
+
+    def receive(self) -> Iterator[bytes]:
+        """Yield the headers that are here; a payload is to be landed before the next."""
+        ...
+
+    def check(self, message: Message) -> None:
+        """Raise BadMessage unless the message just received came with what belongs to it."""
+        ...
+
+    def land(self, request: Request | None) -> int:
+        """Put the payload of the answer just received where its request wants it; return its bytes."""
+        ...
+
+    def close(self) -> None:
+        """Close it; what was not sent is dropped."""
+        ...
+
+
+class ZmqWire:
+    """A DEALER socket; payloads are frames of their own."""
+
+    window: int | None = None
+    closed = False
+
+    def __init__(self, context: zmq.Context[Socket], address: str) -> None:
+        self.pollable = open_socket(context, zmq.DEALER)
+        connect(self.pollable, address)
+
+    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
+        try:
+            if payload is None:
+                self.pollable.send(header, zmq.NOBLOCK)
+                return True
+            self.pollable.send(header, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self.pollable.send(payload.data, copy=False)
+        return True
+
+    def receive(self) -> Iterator[bytes]:
+        socket = self.pollable
+        while True:
+            try:
+                header = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            yield header
+            if socket.getsockopt(zmq.RCVMORE):
+                raise BadMessage("a message with a wrong number of frames")
+
+    def check(self, message: Message) -> None:
+        if message.payload != bool(self.pollable.getsockopt(zmq.RCVMORE)):
+            raise BadMessage(f"{message!r} with a wrong number of frames")
+
+    def land(self, request: Request | None) -> int:
+        if request is None or request.batch.into is None:
+            return len(self.pollable.recv(copy=False))
+        lo, hi = request.region
+        return int(self.pollable.recv_into(request.batch.into[lo:hi].data))
+
+    def close(self) -> None:
+        self.pollable.close()

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 import ps
-from ps.cli import config, ping, roles, run, status
+from ps.cli import config, ping, roles, run, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import PSError
@@ -37,7 +37,16 @@ def psctl() -> None:
     """Train a model with a parameter server: start clusters and processes, and look at them."""
 
 
-for command in (run.run, roles.scheduler, roles.server, roles.worker, status.status, ping.ping, config.config):
+for command in (
+    run.run,
+    roles.scheduler,
+    roles.server,
+    roles.worker,
+    status.status,
+    ping.ping,
+    trace.trace,
+    config.config,
+):
     psctl.add_command(command)
 
 

@@ -100,9 +100,20 @@ def _from_script(trace: TracebackType | None, script: str) -> TracebackType | No
 
 def _member(options: dict[str, Any]) -> ProcessConfig:
     process = read_settings(options).process().config
-    if process.scheduler is None:
-        return dataclasses.replace(process, scheduler=f"tcp://127.0.0.1:{SCHEDULER_PORT}")
-    return process
+    scheduler = process.scheduler or f"tcp://127.0.0.1:{SCHEDULER_PORT}"
+    return dataclasses.replace(process, scheduler=scheduler, trace=_trace_file(process.trace))
+
+
+def _trace_file(name: str | None) -> str | None:
+    """Return where the trace is to go, whatever directory a script changes to; UsageError when it cannot go there."""
+    if name is None:
+        return None
+    path = Path(name).absolute()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UsageError(f"cannot write the trace to {name}: {error.strerror}") from None
+    return str(path)
 
 
 def _port_of(address: str | None) -> int:

@@ -14,7 +14,8 @@ from ps.cli.roles import SCRIPT_SETTINGS, check_script
 EXAMPLES = """\
 psctl run -s 2 -w 4 train.py --epochs 3
 psctl run -w 4 --mode ssp --staleness 3 --optimizer adam:lr=1e-3 train.py
-psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json"""
+psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json
+psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\
 A worker that fails leaves the others running; a server that fails ends the run; without its

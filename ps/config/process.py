@@ -45,6 +45,7 @@ class ProcessConfig:
     run_dir: str | None = setting(
         None, "directory for metrics.jsonl and summary.json", kind=PATH, roles=("run", "worker")
     )
+    trace: str | None = setting(None, "file for a timeline in Chrome-trace format", kind=PATH, roles=("run", *MEMBERS))
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(
         None, "file in which the scheduler keeps its state", kind=PATH, roles=("run", "scheduler")

@@ -23,6 +23,7 @@ from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, summarize, write_summary
 from ps.launch.table import summary_table
+from ps.launch.timeline import Timeline
 
 GRACE = 1.5
 """Seconds that workers, and after them servers and scheduler, have to tidy up before they are killed."""
@@ -33,9 +34,10 @@ _TICK = 0.03
 def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> int:
     """Run the plan to its end and return its exit status. Leaves no process and no temporary file behind."""
     run_dir = rundir.prepare(plan.process.run_dir) if plan.process.run_dir else None
+    timeline = Timeline(plan.process.trace) if plan.process.trace else None
     received: list[int] = []
     with signals_into(received), runtime_directory(plan.process.runtime_dir) as directory:
-        cluster = _Cluster(plan, environ, screen, fetch, directory, run_dir, received)
+        cluster = _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received)
         return cluster.run()
 
 
@@ -48,6 +50,7 @@ class _Cluster:
         fetch: Fetch,
         directory: Path,
         run_dir: Path | None,
+        timeline: Timeline | None,
         received: list[int],
     ) -> None:
         self._plan = plan
@@ -56,6 +59,7 @@ class _Cluster:
         self._fetch = fetch
         self._directory = directory
         self._run_dir = run_dir
+        self._timeline = timeline
         self._metrics_dir = run_dir or directory / "run"
         self._metrics_dir.mkdir(exist_ok=True)
         self._state = plan.process.state or str(directory / "scheduler.db")
@@ -84,6 +88,8 @@ class _Cluster:
         except ConnectTimeout:
             self._say_tail(self._children[0])
             raise
+        finally:
+            self._merge_timeline()
         return self._record(status)
 
     def _start_and_watch(self) -> None:
@@ -145,6 +151,7 @@ class _Cluster:
             scheduler=address,
             runtime_dir=str(self._directory),
             run_dir=str(self._metrics_dir),
+            trace=self._timeline.part(role, rank) if self._timeline and role != "scheduler" else None,
             state=self._state,
             cores=_cores(),
         )
@@ -229,6 +236,11 @@ class _Cluster:
                 next(c for c in self._children if (c.role, c.rank) == (policy.first.role, policy.first.rank))
             )
         return policy.status or self._unwritten
+
+    def _merge_timeline(self) -> None:
+        if self._timeline is not None:
+            asked = len(self._received)
+            self._timeline.finish(self._screen.say, stop=lambda: len(self._received) > asked)
 
     def _write(self, summary: Mapping[str, Any], directory: Path) -> None:
         try:

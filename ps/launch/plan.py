@@ -58,6 +58,7 @@ class Plan:
         scheduler: str | None,
         runtime_dir: str,
         run_dir: str,
+        trace: str | None,
         state: str,
         cores: int,
     ) -> dict[str, str]:
@@ -72,6 +73,7 @@ class Plan:
             local_rank=rank if role == "worker" else None,
             device=self.process.device,
             run_dir=run_dir if role == "worker" else None,
+            trace=trace,
             data=self.process.data,
             state=state if role == "scheduler" else None,
             runtime_dir=runtime_dir,

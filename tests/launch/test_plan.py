@@ -24,6 +24,7 @@ def plan(**changes: Any) -> Plan:
 
 def environment(role: str, rank: int, base: dict[str, str] | None = None, **changes: Any) -> dict[str, str]:
     where: dict[str, Any] = {"scheduler": "tcp://a:1", "runtime_dir": "/t", "run_dir": "/r", "state": "/s"}
+    where["trace"] = f"/t.{role}"
     return plan(**changes).environment(base or {}, role, rank, cores=8, **where)
 
 
@@ -51,6 +52,7 @@ def test_each_role_gets_its_own_settings_and_nobody_anothers() -> None:
         local_rank=2,
         device="cpu",
         run_dir="/r",
+        trace="/t.worker",
         data="/d",
         runtime_dir="/t",
     )

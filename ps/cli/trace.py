@@ -1,0 +1,80 @@
+"""psctl trace: several parts of a timeline as one, and a timeline as text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ps.cli.help import HelpfulCommand, HelpfulGroup
+from ps.errors import PSError, UsageError
+
+
+@click.group(
+    cls=HelpfulGroup,
+    examples="psctl trace show trace.json\npsctl trace merge all.json a.json b.json    from several machines",
+)
+def trace() -> None:
+    """Merge the timelines that --trace leaves, and sum them up."""
+
+
+@trace.command(cls=HelpfulCommand, examples="psctl trace merge all.json a.json b.json")
+@click.argument("out", metavar="OUT")
+@click.argument("parts", nargs=-1, required=True, metavar="PARTS...")
+def merge(out: str, parts: tuple[str, ...]) -> int:
+    """Write one trace, OUT, made of PARTS: files of --trace from several machines, or what a killed run left.
+
+    The clocks of different machines are taken to be right.
+    """
+    from ps.trace.merge import merge as merge_parts
+
+    target = Path(out)
+    if target.exists() and not target.is_file():
+        raise UsageError(f"cannot write {out}: it is there, and is no file")
+    try:
+        merged = merge_parts([_existing(part) for part in parts], target, _warn)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    click.echo(f"{merged.events} events of {merged.processes} processes are in {out}")
+    return 0 if merged.processes else PSError.exit_code
+
+
+@trace.command(cls=HelpfulCommand, examples="psctl trace show trace.json")
+@click.argument("file", metavar="FILE")
+def show(file: str) -> int:
+    """Show where each process's time went, and how long the stages of a chunk's exchange take."""
+    from ps.trace.part import read_events
+    from ps.trace.summary import summarize
+
+    path = _existing(file)
+    try:
+        processes, chunks = summarize(event for _, events, _ in read_events(path) for event in events)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{file} cannot be read as a trace of psctl's: {error}") from None
+
+    from rich.console import Console
+
+    from ps.cli.timings import chunk_table, process_table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 140)
+    if not processes:
+        console.print(f"{file} has no events", markup=False)
+        return 0
+    console.print(process_table(processes))
+    if chunks:
+        console.print(chunk_table(chunks))
+    return 0
+
+
+def _existing(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"there is no file {name}")
+    return path
+
+
+def _warn(text: str) -> None:
+    print(f"psctl: {text}", file=sys.stderr)

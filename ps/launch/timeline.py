@@ -1,0 +1,61 @@
+"""The timeline of a run: a part for each process while it runs, one file in the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ps.errors import UsageError
+from ps.trace.merge import merge
+
+VIEWERS = "https://ui.perfetto.dev or chrome://tracing"
+
+
+class Timeline:
+    """The file of ``--trace`` and its parts, which lie beside it."""
+
+    def __init__(self, path: str) -> None:
+        """Raises UsageError when there can be no such file. An earlier run's parts are removed, its file is not."""
+        self.path = Path(os.path.realpath(path))
+        self._shown = path
+        self._parts: list[Path] = []
+        if self.path.exists() and not self.path.is_file():
+            raise UsageError(f"cannot write the trace to {path}: it is there, and is no file")
+        try:
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+            for part in self.path.parent.iterdir():
+                if re.fullmatch(rf"{re.escape(self.path.name)}\.(worker|server)-\d+\.part", part.name):
+                    part.unlink()
+        except OSError as error:
+            raise UsageError(f"cannot write the trace to {path}: {error.strerror}") from None
+
+    def part(self, role: str, rank: int) -> str:
+        """Return the path of one process's part."""
+        path = self.path.with_name(f"{self.path.name}.{role}-{rank}.part")
+        self._parts.append(path)
+        return str(path)
+
+    def finish(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        """Make one file of what the processes left. Never raises: the parts stay when that cannot be done."""
+        parts = [path for path in self._parts if path.exists()]
+        try:
+            merged = merge(parts, self.path, say, stop)
+        except OSError as error:
+            self._keep(parts, say, f"cannot write the trace to {self._shown}: {error.strerror}")
+            return
+        if merged.stopped:
+            self._keep(parts, say, "the trace was not merged")
+            return
+        for part in parts:
+            part.unlink(missing_ok=True)
+        count = f"{merged.processes} process{'' if merged.processes == 1 else 'es'}"
+        say(
+            f"the timeline of {count} is in {self._shown}: open it in {VIEWERS}, or try: psctl trace show {self._shown}"
+        )
+
+    def _keep(self, parts: Iterable[Path], say: Callable[[str], None], why: str) -> None:
+        say(f"{why}; its parts are {self._shown}.*.part; try: psctl trace merge OUT {self._shown}.*.part")

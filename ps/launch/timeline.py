@@ -43,7 +43,8 @@ class Timeline:
         """Make one file of what the processes left. Never raises: the parts stay when that cannot be done."""
         parts = [path for path in self._parts if path.exists()]
         try:
-            merged = merge(parts, self.path, say, stop)
+            begun = [path for path in parts if path.stat().st_size]  # not every process comes as far as to train
+            merged = merge(begun, self.path, say, stop)
         except OSError as error:
             self._keep(parts, say, f"cannot write the trace to {self._shown}: {error.strerror}")
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chrome import process_names, read_trace
 
 Start = Callable[..., Any]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -207,6 +208,52 @@ def test_a_run_leaves_a_record(launch: Start, tmp_path: Path) -> None:
         "metrics.jsonl",
         "summary.json",
     ]
+    run.assert_nothing_left()
+
+
+TRACED = (
+    "import os; from ps.trace import start\n"
+    "trace = start(os.environ['PS_TRACE'], 'worker', int(os.environ['PS_RANK']))\n"
+    "trace.add('compute', trace.now())\nrendezvous(4)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        ("trace.close()", 0),
+        ("trace.close(); sys.exit(3)", 3),
+        ("trace.flush()\nif os.environ['PS_RANK'] == '1': os.kill(os.getpid(), 9)", 137),
+    ],
+    ids=["finished", "failed", "killed"],
+)
+def test_a_traced_run_leaves_one_timeline_however_it_ended(launch: Start, tmp_path: Path, rest: str, code: int) -> None:
+    run = launch(TRACED + rest, process={"trace": str(tmp_path / "t.json")})
+    assert run.finish() == code
+    assert process_names(read_trace(tmp_path / "t.json")) == ["worker 0", "worker 1"]
+    assert f"the timeline of 2 processes is in {tmp_path}/t.json: open it in" in run.err
+    assert list(tmp_path.glob("*.part")) == []
+    run.assert_nothing_left()
+
+
+def test_an_interrupted_run_leaves_its_timeline(launch: Start, tmp_path: Path) -> None:
+    run = launch(
+        TRACED + "trace.flush()\nprint('up', flush=True)\ntime.sleep(60)", process={"trace": f"{tmp_path}/t.json"}
+    )
+    for _ in range(2):
+        run.process.stdout.readline()
+    run.process.send_signal(signal.SIGINT)
+    assert run.finish() == 130
+    assert process_names(read_trace(tmp_path / "t.json")) == ["worker 0", "worker 1"]
+    assert list(tmp_path.glob("*.part")) == []
+    run.assert_nothing_left()
+
+
+def test_a_timeline_that_nowhere_fits_is_said_before_anything_starts(launch: Start, tmp_path: Path) -> None:
+    run = launch("", process={"trace": str(tmp_path / "no" / "t.json")})
+    assert run.finish() == 2
+    assert "error: cannot write the trace to" in run.err
+    assert run.children() == []
     run.assert_nothing_left()
 
 

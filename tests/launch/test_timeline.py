@@ -22,7 +22,8 @@ def test_the_parts_lie_beside_the_file_and_go_when_it_is_there(tmp_path: Path) -
     timeline = Timeline(str(tmp_path / "t.json"))
     paths = [filled(timeline, "server", 0), filled(timeline, "worker", 3)]
     assert [path.name for path in paths] == ["t.json.server-0.part", "t.json.worker-3.part"]
-    timeline.part("worker", 4)  # this one never came as far as to write something
+    timeline.part("worker", 4)  # this one never came as far as to begin a part, and the next one no further
+    Path(timeline.part("worker", 5)).touch()
     said: list[str] = []
     timeline.finish(said.append, lambda: False)
     assert process_names(read_trace(tmp_path / "t.json")) == ["worker 3", "server 0"]

@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,10 +61,10 @@ def raw_socket(stack: contextlib.ExitStack, nbytes: int) -> Callable[[], object]
     return exchange
 
 
-def _zmq_echo(address: multiprocessing.connection.Connection, kind: str) -> None:
+def _zmq_echo(address: multiprocessing.connection.Connection, endpoint: str) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as sock:
         sock.setsockopt(zmq.LINGER, 0)
-        sock.bind("tcp://127.0.0.1:*" if kind == "tcp" else "ipc://*")
+        sock.bind(endpoint)
         address.send(sock.getsockopt_string(zmq.LAST_ENDPOINT))
         while True:
             sock.send_multipart(sock.recv_multipart(copy=False), copy=False)
@@ -72,7 +73,10 @@ def _zmq_echo(address: multiprocessing.connection.Connection, kind: str) -> None
 def raw_zmq(stack: contextlib.ExitStack, nbytes: int, kind: str) -> Callable[[], object]:
     """Return the echo of one message of ``nbytes`` by a plain pyzmq ROUTER, as ps uses it but without ps."""
     ours, theirs = multiprocessing.Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=_zmq_echo, args=(theirs, kind), daemon=True)
+    # Not ipc://*, for which ZeroMQ makes a folder where we stand that nobody removes.
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="wire-"))
+    endpoint = "tcp://127.0.0.1:*" if kind == "tcp" else f"ipc://{directory}/echo.sock"
+    child = multiprocessing.get_context("spawn").Process(target=_zmq_echo, args=(theirs, endpoint), daemon=True)
     child.start()
     stack.callback(child.terminate)
     context = stack.enter_context(zmq.Context())

@@ -13,6 +13,8 @@ import mmap
 import os
 import sys
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ class Segment:
     def __init__(self, fd: int, nbytes: int) -> None:
         self.fd = fd
         self.nbytes = nbytes
-        weakref.finalize(self, os.close, fd)
+        _at_last(self, os.close, fd)
 
     @classmethod
     def create(cls, nbytes: int) -> Segment:
@@ -109,7 +111,7 @@ class Window:
         self._size = pages(nbytes)
         self._address = self._map(None, segment, offset, writable=writable)
         held = (ctypes.c_uint8 * nbytes).from_address(self._address)
-        weakref.finalize(held, _libc().munmap, self._address, self._size)
+        _at_last(held, _libc().munmap, self._address, self._size)
         self.array: HostArray = np.frombuffer(memoryview(held), np.uint8)
         """What is seen, as uint8."""
         self.array.flags.writeable = writable
@@ -129,6 +131,11 @@ class Window:
 
 
 _MAP_FIXED = 0x10
+
+
+def _at_last(owner: Any, act: Callable[..., object], *args: Any) -> None:
+    """Act when the owner is gone; not before that at the process's end, which frees everything anyway."""
+    weakref.finalize(owner, act, *args).atexit = False
 
 
 def _libc() -> ctypes.CDLL:

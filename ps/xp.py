@@ -179,7 +179,7 @@ def pinned(array: HostArray, device: Device) -> HostArray:
     if device.backend.name == "cupy" and array.nbytes:
         runtime, address = device.backend.namespace.cuda.runtime, array.ctypes.data
         runtime.hostRegister(address, array.nbytes, 0)
-        weakref.finalize(array, runtime.hostUnregister, address)
+        weakref.finalize(array, runtime.hostUnregister, address).atexit = False
     return array
 
 

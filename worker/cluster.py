@@ -279,8 +279,10 @@ class ClusterStore:
             unsettled = error
             failure = f"{type(error).__name__}: {error}"
         finally:
-            self._detach()  # the others may go on, and with them the servers' weights
-            self._seat.leave(failure)
+            try:
+                self._detach()  # the others may go on, and with them the servers' weights
+            finally:
+                self._seat.leave(failure)
         if unsettled is not None:
             raise unsettled
 

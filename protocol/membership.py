@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps.config.process import ProcessConfig
-from ps.errors import ConfigError, ConnectTimeout, Evicted, LayoutMismatch, PSError, Refused, VersionMismatch
+from ps.errors import (
+    ConfigError,
+    ConnectTimeout,
+    Evicted,
+    LayoutMismatch,
+    PeerLost,
+    PSError,
+    Refused,
+    ServerLost,
+    VersionMismatch,
+)
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
 from ps.protocol.transport import check_address
 
@@ -48,7 +58,10 @@ ERRORS: dict[str, type[PSError]] = {
     "layout": LayoutMismatch,
     "config": ConfigError,
     "timeout": ConnectTimeout,
+    "server-lost": ServerLost,
+    "no-worker": PeerLost,
 }
+"""What the codes of Error and of a View of a failed job are raised as."""
 
 
 def scheduler_address(process: ProcessConfig) -> str:

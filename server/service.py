@@ -14,12 +14,12 @@ from typing import Any
 import zmq
 
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, ConnectTimeout, PeerLost
+from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
 from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
-from ps.protocol.membership import Membership, scheduler_address
+from ps.protocol.membership import ERRORS, Membership, scheduler_address
 from ps.protocol.messages import Attach, Leave, Share
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.lines import Lines
@@ -196,7 +196,7 @@ class Server:
             if view.phase == "ended":
                 return True
             if view.phase == "failed":
-                raise (ConnectTimeout if view.reason.startswith("waited") else PeerLost)(view.reason)
+                raise ERRORS.get(view.code, PeerLost)(view.reason)
             self._perform(self._shard.view(view, time.monotonic()))
 
     def _close(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError, Refused, ServerLost
+from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError, Refused
 from ps.protocol.codec import decode, encode
 from ps.protocol.membership import ERRORS, Membership
 from ps.protocol.messages import Error, Message, View
@@ -226,8 +226,7 @@ class SchedulerLink:
         self._membership.receive(message, time.monotonic())
         view = self.view
         if view is not None and view.phase == "failed":
-            kind = ConnectTimeout if view.reason.startswith("waited") else ServerLost
-            raise kind(view.reason)
+            raise ERRORS.get(view.code, PeerLost)(view.reason)
         with self._changed:
             self._changed.notify_all()
 

@@ -34,11 +34,15 @@ class Welcome(Message):
 
 @message
 class View(Message):
-    """Who is in the job from ``epoch`` on. ``members``: (id, role, rank, initial, place, addresses)."""
+    """Who is in the job from ``epoch`` on. ``members``: (id, role, rank, initial, place, addresses).
+
+    When the job has failed, ``code`` is a word a program may act on, ``reason`` is for people.
+    """
 
     large = True
     epoch: int
     phase: str
+    code: str
     reason: str
     job: dict[str, Any]
     members: tuple[tuple[int, str, int, bool, str, tuple[str, ...]], ...]

@@ -55,7 +55,7 @@ class SchedulerState:
         self.explicit = dict(explicit)
         self.job: JobConfig | None = None
         self.phase = "waiting"
-        self.reason = ""
+        self.code = self.reason = ""
         self.epoch = 0
         self.members: dict[int, MemberRecord] = {}
         self.deaths: list[dict[str, Any]] = []
@@ -93,6 +93,7 @@ class SchedulerState:
         return View(
             epoch=self.epoch,
             phase=self.phase,
+            code=self.code,
             reason=self.reason,
             job=self.job.to_dict() if self.job else {},
             members=tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown),
@@ -154,6 +155,7 @@ class SchedulerState:
             servers, workers = len(self.live("server")), len(self.live("worker"))
             sends += self._finish(
                 "failed",
+                "timeout",
                 f"waited {limit:g} s for all members: {servers} of {self.setting('servers')} servers and "
                 f"{workers} of {self.setting('workers')} workers joined. Start the others, or raise --start-timeout",
             )
@@ -267,19 +269,21 @@ class SchedulerState:
             del self.members[member]
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
-            return self._finish("failed", f"{record} {verb} ({why}); its part of the model is gone with it")
+            return self._finish(
+                "failed", "server-lost", f"{record} {verb} ({why}); its part of the model is gone with it"
+            )
         if self.phase == "waiting" and not self.live("worker"):
             self.job = None  # the next worker's script may ask for something else
         sends = self._granted(self._seeding.forget(record.member))
         if self.phase == "running" and not self.live("worker"):
             if any(m.state == LEFT for m in self.members.values() if m.role == "worker"):
-                return self._finish("ended", "")
-            return self._finish("failed", f"no worker is left; the last was {record} ({why})")
+                return self._finish("ended")
+            return self._finish("failed", "no-worker", f"no worker is left; the last was {record} ({why})")
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
         return [*sends, *self._new_view()]
 
-    def _finish(self, phase: str, reason: str) -> list[Send]:
-        self.phase, self.reason = phase, reason
+    def _finish(self, phase: str, code: str = "", reason: str = "") -> list[Send]:
+        self.phase, self.code, self.reason = phase, code, reason
         return list(self._new_view())
 
     def _new_view(self) -> Iterator[Send]:
@@ -298,6 +302,7 @@ class SchedulerState:
             "explicit": self.explicit,
             "job": self.job.to_dict() if self.job else None,
             "phase": self.phase,
+            "code": self.code,
             "reason": self.reason,
             "epoch": self.epoch,
             "next": self._next,
@@ -312,7 +317,8 @@ class SchedulerState:
         """Return the state that ``dump`` wrote; all its live members have until their time-out to be heard."""
         state = SchedulerState(values["explicit"], now)
         state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
-        state.phase, state.reason, state.epoch = values["phase"], values["reason"], values["epoch"]
+        state.phase, state.epoch = values["phase"], values["epoch"]
+        state.code, state.reason = values.get("code", ""), values["reason"]
         state._next, state.deaths = values["next"], values["deaths"]
         records = (MemberRecord.load(row, now) for row in values["members"])
         state.members = {record.member: record for record in records}

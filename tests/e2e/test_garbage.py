@@ -48,7 +48,7 @@ REAL: list[list[bytes]] = [
     [encode(m.Leave(0, STRANGER, {}))],
     [encode(m.BarrierEnter(1, STRANGER, 1 << 60))],
     [encode(m.InitDone(1, STRANGER))],
-    [encode(m.View(1 << 60, "ended", "", {}, ()))],
+    [encode(m.View(1 << 60, "ended", "", "", {}, ()))],
     [encode(m.Weights(1, 0, 9, 0)), bytes(4808)],
     [encode(m.Hello(0, 1, "nobody", -1, "h", 1, (), {}))],
 ]

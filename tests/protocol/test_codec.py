@@ -101,7 +101,7 @@ def test_any_body_is_a_message_or_bad(number: int, body: bytes) -> None:
 LONG = [
     m.Init(1, 2, 2, 1 << 20, LAYOUT * 40),
     m.Heartbeat(1, 2, {"a": {f"k{i}": (i, {"b": None}) for i in range(100)}}),
-    m.View(1, "running", "", {"x": "y" * 500}, ((1, "server", 0, False, "p", ("tcp://h:1",)),) * 9),
+    m.View(1, "running", "", "", {"x": "y" * 500}, ((1, "server", 0, False, "p", ("tcp://h:1",)),) * 9),
     m.Inquire(0, 1, tuple(range(300, 700))),
 ]
 

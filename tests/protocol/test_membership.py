@@ -42,7 +42,7 @@ def welcome(member: int = 7, timeout: float = 10.0) -> Welcome:
 
 
 def view(epoch: int, phase: str = "running") -> View:
-    return View(epoch, phase, "", {}, ((7, "worker", 2, True, "h, pid 4", ()),))
+    return View(epoch, phase, "", "", {}, ((7, "worker", 2, True, "h, pid 4", ()),))
 
 
 def joined(timeout: float = 10.0) -> Membership:

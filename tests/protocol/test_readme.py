@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 import ps
 from ps.protocol import codec, fields, layout
+from ps.protocol.membership import ERRORS
 from ps.protocol.messages import TYPES, Packed, View
 
 ROOT = Path(ps.__file__).parent.parent
@@ -67,6 +68,14 @@ def test_every_error_code_is_explained() -> None:
     explained = {row[0].strip("`") for row in table("### Error codes", "code")}
     assert said - {"bad-message", "version"} == explained - {"bad-message", "version"}
     assert {codec.error_code(codec.BadMessage()), codec.error_code(codec.VersionMismatch())} <= explained
+
+
+def test_every_reason_for_which_a_job_fails_is_explained_and_raised_as_something() -> None:
+    state = (ROOT / "server" / "scheduler" / "state.py").read_text()
+    codes = set(re.findall(r'"failed",\s*"([a-z-]+)"', state))
+    explained = README.split("Why it failed is in", 1)[1].split("Otherwise both are empty", 1)[0]
+    assert codes == set(re.findall(r"`([a-z-]+)` \(", explained))
+    assert codes <= ERRORS.keys()
 
 
 def test_the_limits_are_those_of_the_code() -> None:

@@ -41,7 +41,9 @@ class Lone:
         """Give the shard the next view."""
         self.epoch += 1
         rows = tuple((m, "worker", m - 1, m not in self.late, "host", ()) for m in sorted(self.members))
-        return self.ship(self.shard.view(View(self.epoch, "running", "", job or self.job.to_dict(), rows), self.now))
+        return self.ship(
+            self.shard.view(View(self.epoch, "running", "", "", job or self.job.to_dict(), rows), self.now)
+        )
 
     def seed(self) -> None:
         """Initialise the model and start every worker at clock 0."""

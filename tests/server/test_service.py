@@ -16,7 +16,7 @@ import zmq
 from wire import BOUND, Peer, Service
 
 from ps.config import JobConfig, ProcessConfig
-from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, VersionMismatch
+from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, ServerLost, VersionMismatch
 from ps.protocol.codec import encode
 from ps.protocol.messages import Attach, Attached, Error, Heartbeat, Hello, Leave, Ping, Pong, Pull, View, Welcome
 from ps.protocol.query import fetch_status
@@ -111,28 +111,33 @@ def test_a_mistake_in_the_loop_ends_the_process_with_the_mistake(
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
-        scheduler.say(origin, encode(View(1, "waiting", "", {}, ())))
+        scheduler.say(origin, encode(View(1, "waiting", "", "", {}, ())))
         error = server.result()
     assert isinstance(error, RuntimeError) and str(error) == "a bug"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("phase", "reason", "kind"),
+    ("phase", "code", "reason", "kind"),
     [
-        ("ended", "", int),
-        ("failed", "server 1 died (no heartbeat)", PeerLost),
-        ("failed", "waited 120 s for all members: ...", ConnectTimeout),
+        ("ended", "", "", int),
+        ("failed", "server-lost", "server 1 died (no heartbeat)", ServerLost),
+        ("failed", "no-worker", "no worker is left", PeerLost),
+        ("failed", "timeout", "waited 120 s for all members: ...", ConnectTimeout),
+        ("failed", "timeout", "some other words", ConnectTimeout),
+        ("failed", "what a later version says", "waited for something", PeerLost),
     ],
 )
-def test_the_end_of_the_job_is_the_end_of_the_server(tmp_path: Path, phase: str, reason: str, kind: type) -> None:
+def test_the_end_of_the_job_is_the_end_of_the_server(
+    tmp_path: Path, phase: str, code: str, reason: str, kind: type
+) -> None:
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
-        scheduler.say(origin, encode(View(1, phase, reason, {}, ())))
+        scheduler.say(origin, encode(View(1, phase, code, reason, {}, ())))
         result = server.result()
-    assert isinstance(result, kind) and (result == 0 or str(result) == reason)
+    assert type(result) is kind and (result == 0 or str(result) == reason)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,9 +151,9 @@ def test_a_worker_that_hears_of_the_job_before_the_server_does_is_answered(tmp_p
             worker.say(Ping(0))
             worker.hear(Pong)  # so the server has read the Attach, and has not joined
             scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
-            scheduler.say(origin, encode(View(1, "running", "", JobConfig().to_dict(), (member,))))
+            scheduler.say(origin, encode(View(1, "running", "", "", JobConfig().to_dict(), (member,))))
             assert worker.hear(Attached).request == 3
-        scheduler.say(origin, encode(View(2, "ended", "", {}, ())))
+        scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
         assert server.result() == 0
 
 
@@ -168,7 +173,7 @@ def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monk
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
-        scheduler.say(origin, encode(View(1, "running", "", {"start_timeout": 0.5}, ())))
+        scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5}, ())))
         error = server.result()
     assert isinstance(error, PeerLost) and "no worker is left" in str(error)
 
@@ -182,7 +187,7 @@ def test_a_server_whose_workers_were_killed_after_the_scheduler_ends_too(
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
         worker = (2, "worker", 0, True, "host, pid 7", ())
-        scheduler.say(origin, encode(View(1, "running", "", {"start_timeout": 0.5}, (worker,))))
+        scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5}, (worker,))))
         error = server.result()
     assert isinstance(error, PeerLost) and "no worker is left" in str(error)
 

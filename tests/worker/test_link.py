@@ -76,8 +76,8 @@ class FakeScheduler:
         raise AssertionError(f"no {kind.__name__} came")
 
 
-def view(epoch: int = 1, phase: str = "running", reason: str = "") -> View:
-    return View(epoch, phase, reason, JobConfig().to_dict(), ())
+def view(epoch: int = 1, phase: str = "running", code: str = "", reason: str = "") -> View:
+    return View(epoch, phase, code, reason, JobConfig().to_dict(), ())
 
 
 def welcome(message: Any) -> list[Any]:
@@ -235,8 +235,9 @@ def test_a_wait_says_for_what(joined: Any, caplog: pytest.LogCaptureFixture, mon
         (Error(0, "evicted", "worker 3 was declared dead"), Evicted, "worker 3 was declared dead"),
         (Error(0, "over", "the job has ended"), Refused, "the job has ended"),
         (Error(0, "version", "you speak 1"), VersionMismatch, "you speak 1"),
-        (view(2, "failed", "server 1 died; its part of the model is gone"), ServerLost, "server 1 died"),
-        (view(2, "failed", "waited 120 s for all members"), ConnectTimeout, "waited 120 s for all members"),
+        (view(2, "failed", "server-lost", "server 1 died; its part of the model is gone"), ServerLost, "server 1 died"),
+        (view(2, "failed", "timeout", "waited 120 s for all members"), ConnectTimeout, "waited 120 s for all members"),
+        (view(2, "failed", "no-worker", "no worker is left"), PeerLost, "no worker is left"),
         (b"HTTP/1.1 400", BadMessage, r"the scheduler at tcp://\S+: not a message of this protocol"),
     ],
 )

@@ -50,3 +50,13 @@ def test_after_a_restart_everybody_has_the_whole_time_out_to_be_heard() -> None:
     assert not desk.state.deaths
     desk.wait(2, a)
     assert [death["rank"] for death in desk.state.deaths] == [0]
+
+
+def test_a_restarted_scheduler_still_knows_why_its_job_failed() -> None:
+    desk = Desk()
+    desk.fill()
+    desk.wait(20)
+    assert desk.state.code == "no-worker"
+    before = desk.state.view()
+    desk.restart()
+    assert desk.state.view() == before

@@ -142,7 +142,7 @@ def test_a_job_whose_members_do_not_come_is_given_up_with_the_numbers() -> None:
     desk.wait(19)
     assert desk.state.phase == "waiting"
     views = messages(desk.wait(3), View)
-    assert views[0][1].phase == "failed"
+    assert (views[0][1].phase, views[0][1].code) == ("failed", "timeout")
     assert "waited 20 s for all members: 0 of 1 servers and 1 of 3 workers joined" in desk.state.reason
     assert desk.refused().code == "over"
 
@@ -220,7 +220,8 @@ def test_a_job_all_of_whose_workers_died_has_failed() -> None:
     desk = Desk()
     desk.wait(0)
     desk.wait(11, *desk.fill())
-    assert (desk.state.phase, desk.state.reason[:21]) == ("failed", "no worker is left; th")
+    assert (desk.state.phase, desk.state.code) == ("failed", "no-worker")
+    assert desk.state.reason.startswith("no worker is left; th")
 
 
 @pytest.mark.parametrize("how", ["dies", "leaves"])
@@ -230,6 +231,7 @@ def test_without_one_of_its_servers_a_job_has_failed_and_all_are_told_which(how:
     sends = desk.wait(11, 1) if how == "dies" else desk.say(Leave(1, 1, {}))
     views = [(to, view) for to, view in messages(sends, View) if view.phase == "failed"]
     assert {to for to, _ in views} == set(workers)
+    assert desk.state.code == "server-lost"
     assert "server 0 (host, pid 1)" in desk.state.reason and "its part of the model is gone" in desk.state.reason
 
 

@@ -92,7 +92,7 @@ def _in_place(function: Callable[..., Any]) -> Callable[..., StrictArray]:
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _REDUCTIONS = ("sum", "max", "min", "mean", "argmax", "argmin", "any", "all")
-_METHODS = ("dot", "reshape", "ravel", "transpose", "astype", "copy", "view", "fill", "clip")
+_METHODS = ("dot", "reshape", "ravel", "transpose", "astype", "copy", "view", "fill", "clip", "cumsum")
 
 for _name in [*_BINARY, *_COMPARE, "neg", "invert", "abs"]:
     setattr(StrictArray, f"__{_name}__", _on_device(getattr(operator, f"__{_name}__")))
@@ -123,7 +123,8 @@ class _Namespace:
 _FUNCTIONS = """
     abs add all any arange argmax clip concatenate copyto divide dot empty empty_like exp full isfinite isnan log
     matmul maximum mean minimum multiply ones ones_like pad sign sqrt square stack subtract sum where zeros
-    log1p zeros_like
+    log1p zeros_like absolute bitwise_and flatnonzero greater_equal left_shift packbits partition right_shift rint
+    searchsorted take
 """
 for _name in _FUNCTIONS.split():
     setattr(_Namespace, _name, staticmethod(_on_device(getattr(np, _name))))

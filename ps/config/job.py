@@ -38,6 +38,7 @@ class JobConfig:
     on_nan: str = setting(
         "fail", "a gradient with NaN or Inf: stop, skip the step, or do not look", ("fail", "skip", "ignore")
     )
+    compress: str = setting("none", "how gradients and weights are made small on the wire, such as int8 or topk:0.01")
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
     params: str = setting(
         "auto", "shared memory, sync: read the weights where the servers keep them, or in a private copy", PARAMS
@@ -46,7 +47,7 @@ class JobConfig:
     window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
     start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)
-    seed: int = setting(0, "seed of the data's order", low=0)
+    seed: int = setting(0, "seed of the data's order and of compression's chance", low=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -90,18 +91,28 @@ class JobConfig:
             raise ConfigError(f"{say('window')} must be at least {say('chunk_size')}")
         _check_spec("optimizer", self.optimizer, sources)
         _check_spec("schedule", self.schedule, sources)
+        _check_spec("compress", self.compress, sources)
+        if _keeps_momentum(self.compress) and self.optimizer.partition(":")[0].strip() != "sgd":
+            raise ConfigError(
+                f"{say('compress')} keeps momentum at the workers and needs optimizer = sgd, but {say('optimizer')}"
+            )
 
 
 def _check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
-    from ps.optim import OptimizerSpec, Schedule  # here, so that psctl --help does not wait for NumPy
+    from ps.compress import CompressSpec  # here, so that psctl --help does not wait for NumPy
+    from ps.optim import OptimizerSpec, Schedule
 
+    parse = {"compress": CompressSpec.parse, "optimizer": OptimizerSpec.parse, "schedule": Schedule.parse}[name]
     try:
-        if name == "optimizer":
-            OptimizerSpec.parse(text)
-        else:
-            Schedule.parse(text)
+        parse(text)
     except ConfigError as error:
         raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
+
+
+def _keeps_momentum(text: str) -> bool:
+    from ps.compress import CompressSpec
+
+    return CompressSpec.parse(text).build().momentum > 0
 
 
 def unknown_setting(key: str, known: Mapping[str, Any]) -> str:

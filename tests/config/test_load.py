@@ -154,11 +154,28 @@ def test_bad_keys_and_values_are_refused_in_words(sources: dict[str, Any], messa
         ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 2MiB"),
         ({"optimizer": "sdg:lr=1"}, "optimizer = 'sdg:lr=1' .flag --optimizer.*"),
         ({"schedule": "cosinus"}, "schedule = 'cosinus'"),
+        ({"compress": "int4"}, r"compress = 'int4' \(flag --compress\): unknown compress 'int4'; did you mean 'int8'"),
+        ({"compress": "topk:2"}, r"compress = 'topk:2' .*ratio=2.0 must be"),
+        (
+            {"compress": "topk:0.01,momentum=0.9", "optimizer": "momentum:lr=0.1"},
+            r"compress = .*flag --compress.* keeps momentum at the workers and needs optimizer = sgd, "
+            r"but optimizer = momentum:lr=0.1 \(flag",
+        ),
+        ({"compress": "topk:momentum=0.5", "optimizer": "adam"}, "needs optimizer = sgd, but optimizer = adam"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(JobConfig, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("compress", "optimizer"),
+    [("topk:0.01,momentum=0.9", "sgd:lr=0.5"), ("topk:0.01", "adam"), ("int8", "momentum"), (" none", "lion")],
+)
+def test_compression_goes_with_any_optimizer_unless_both_keep_momentum(compress: str, optimizer: str) -> None:
+    job = load(JobConfig, flags={"compress": compress, "optimizer": optimizer}).config
+    assert JobConfig.from_dict(job.to_dict()) == job
 
 
 def test_variables_of_other_programs_are_left_alone() -> None:

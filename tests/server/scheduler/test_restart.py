@@ -54,8 +54,7 @@ def test_after_a_restart_everybody_has_the_whole_time_out_to_be_heard() -> None:
 
 def test_a_restarted_scheduler_still_knows_why_its_job_failed() -> None:
     desk = Desk()
-    desk.fill()
-    desk.wait(20)
+    desk.wait(11, *desk.fill())
     assert desk.state.code == "no-worker"
     before = desk.state.view()
     desk.restart()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ps.config.process import ProcessConfig
 from ps.errors import UsageError
 
 
-def run_script(script: str, args: list[str], process: ProcessConfig, job: Mapping[str, Any] | None = None) -> int:
+def run_script(script: str, args: list[str], process: ProcessConfig) -> int:
     """Run a script as ``python script args`` would, with this process's settings in its environment.
 
     Returns 0, or the code it exits with; its exceptions come through. UsageError when there is no such script.

@@ -83,7 +83,7 @@ def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
     check_script(script)
     watch_launcher()
     try:
-        return run_script(script, list(args), _member(options), {})
+        return run_script(script, list(args), _member(options))
     except PSError:
         raise
     except Exception as error:

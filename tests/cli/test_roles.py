@@ -34,8 +34,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         ready("tcp://127.0.0.1:5")
         return 0
 
-    def run_script(script: str, args: list[str], process: ProcessConfig, job: dict[str, Any]) -> int:
-        found.append((script, args, process, job))
+    def run_script(script: str, args: list[str], process: ProcessConfig) -> int:
+        found.append((script, args, process))
         return 5
 
     def run(plan: Plan, environ: Any, screen: Any, fetch: Any) -> int:
@@ -115,7 +115,7 @@ def test_what_follows_the_script_is_the_scripts(calls: list[tuple[Any, ...]], da
     rest = ["--lr", "3", "--help", "-w", "--", "y"]
     assert main(["worker", "--scheduler", "a", *dashes, "x.py", *rest]) == 5
     assert main(["run", "-w", "2", *dashes, "x.py", *rest]) == 6
-    assert calls[0] == ("x.py", rest, ProcessConfig(scheduler="tcp://a:7070"), {})
+    assert calls[0] == ("x.py", rest, ProcessConfig(scheduler="tcp://a:7070"))
     assert (calls[1][0].script, calls[1][0].args) == ("x.py", tuple(rest))
 
 

@@ -15,14 +15,19 @@ PREFIX = "ps-"
 YOUNG = 60.0
 """Seconds for which a directory is left alone: its process may be about to listen there."""
 
+LONGEST = 60
+"""Characters of the system's place, at most: a socket's path may have 107 bytes, and lies two directories deeper."""
+
 
 def private_directory(parent: str | None) -> Path:
     """Return a new directory that only this user can enter, in ``parent`` or the system's place for such.
 
-    What processes killed with SIGKILL left there is removed: directories of ours in whose sockets nobody listens.
+    Where the system's place has too long a path for sockets, it is /tmp. What processes killed with SIGKILL left there
+    is removed: directories of ours in whose sockets nobody listens.
     Raises ConfigError when the place cannot be written.
     """
-    root = Path(parent or tempfile.gettempdir())
+    system = tempfile.gettempdir()
+    root = Path(parent or (system if len(system) <= LONGEST else "/tmp"))
     for path in root.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if _abandoned(path):
@@ -31,7 +36,7 @@ def private_directory(parent: str | None) -> Path:
         return Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
     except OSError as error:
         raise ConfigError(
-            f"no directory for sockets in {root}: {error.strerror}; choose another --runtime-dir"
+            f"no directory for sockets in {root}: {error.strerror}; choose another with --runtime-dir or PS_RUNTIME_DIR"
         ) from None
 
 

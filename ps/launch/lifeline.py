@@ -12,8 +12,9 @@ import threading
 import time
 from pathlib import Path
 
+from ps.protocol.directory import PREFIX
+
 VARIABLE = "PS_LIFELINE_FD"
-RUNTIME_PREFIX = "ps-"
 
 
 def watch(fd: int, runtime_dir: str | None = None, grace: float = 3.0) -> threading.Thread:
@@ -48,5 +49,5 @@ def _signal(signum: int) -> None:
 
 
 def _remove(runtime_dir: str | None) -> None:
-    if runtime_dir and Path(runtime_dir).name.startswith(RUNTIME_PREFIX):
+    if runtime_dir and Path(runtime_dir).name.startswith(PREFIX):
         shutil.rmtree(runtime_dir, ignore_errors=True)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ps.errors import PSError
-from ps.launch.lifeline import RUNTIME_PREFIX
+from ps.protocol.directory import private_directory
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LONGEST_RUNTIME_DIR = 60  # a Unix socket's path may have 107 bytes
 
 
 @contextlib.contextmanager
@@ -31,14 +28,8 @@ def signals_into(received: list[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def runtime_directory(parent: str | None) -> Iterator[Path]:
-    """Make a directory that only this user can enter, under a short path, and remove it in the end."""
-    parent = parent or tempfile.gettempdir()
-    if len(parent) > _LONGEST_RUNTIME_DIR:
-        parent = "/tmp"
-    try:
-        path = Path(tempfile.mkdtemp(prefix=RUNTIME_PREFIX, dir=parent))
-    except OSError as error:
-        raise PSError(f"cannot make a directory for sockets in {parent}: {error.strerror}") from None
+    """Make a private directory for a run, and remove it with all that is in it in the end."""
+    path = private_directory(parent)
     try:
         yield path
     finally:

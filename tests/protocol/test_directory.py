@@ -2,10 +2,14 @@
 
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
-from ps.protocol.directory import YOUNG, private_directory, remove
+import pytest
+
+from ps.errors import ConfigError
+from ps.protocol.directory import LONGEST, YOUNG, private_directory, remove
 
 
 def aged(path: Path) -> Path:
@@ -52,6 +56,23 @@ def test_a_young_directory_and_one_with_other_files_stay(tmp_path: Path) -> None
     private_directory(str(tmp_path))
     assert young.exists()
     assert (other / "notes.txt").exists()
+
+
+def test_a_place_too_deep_for_sockets_is_not_taken_unless_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * LONGEST)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    directory = private_directory(None)
+    directory.rmdir()
+    assert directory.parent == Path("/tmp")
+    assert private_directory(str(deep)).parent == deep
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no directory for sockets in .*/gone: No such .*--runtime-dir"):
+        private_directory(str(tmp_path / "gone"))
 
 
 def test_remove_takes_the_sockets_along(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from ps.models import mlp
 SIGNATURES = {
     "connect": "(**defaults)",
     "KV.init": "(self, params)",
-    "KV.step": "(self, grads, *, examples=None, **metrics)",
+    "KV.ready": "(self, name, grad, *, examples=None)",
+    "KV.step": "(self, grads=None, *, examples=None, **metrics)",
     "KV.push_pull": "(self, grads, params=None, *, examples=None)",
     "KV.push": "(self, grads, *, examples=None)",
     "KV.pull": "(self, out=None)",

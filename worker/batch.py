@@ -20,6 +20,10 @@ class Batch:
     versions: dict[int, int] | None = None
     """Takes each landed chunk's version."""
     remaining: int = 0
+    missing: set[int] = field(default_factory=set)
+    """The chunks that are not answered yet."""
+    chunks: set[int] = field(default_factory=set)
+    """The chunks whose gradients it pushes."""
     staleness: int = 0
     late: bool = False
     squares: dict[int, float] = field(default_factory=dict)

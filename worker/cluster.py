@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ class ClusterStore:
         self.report: Callable[[], dict[str, Any]] = dict
         self._pushed = Batch()
         self._aside = Batch()
+        self._early: Batch | None = None
         self._versions: dict[int, int] = {}
         self._memory: WorkerMemory | None = None
         self._window: Window | None = None
@@ -51,6 +52,7 @@ class ClusterStore:
         job, seat = self.job, self._seat
         self._layout = layout
         self._chunks = layout.chunks(job.servers, job.chunk_size)
+        self._first = _chunks_of_first_tensor(layout, self._chunks)
         first = seat.claim(layout)
         viewing = in_place and job.mode == "sync" and not job.backup_workers and job.params == "auto"
         wires = seat.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
@@ -127,6 +129,7 @@ class ClusterStore:
         self._detach()  # until they are pulled the weights are to stay as they are
         if self._two_phases:
             batch = self._push_in_two(exchange, gradients, examples, pull=False)
+            exchange.wait(batch)
         else:
             if gradients is not None:
                 gradients.keep()
@@ -144,17 +147,43 @@ class ClusterStore:
         self._aside = self._submit_pull(batch, aside=True)
         return batch
 
+    @property
+    def eager(self) -> bool:
+        return self.job.clip_norm is None  # else the factor that all chunks share is not known yet
+
+    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
+        exchange = self._seat.exchange
+        if self._early is None:
+            self._early = self._own_batch(f"clock {self.clock}")
+        if self.job.overlap:
+            gradients.keep(chunks)
+        self._submit_gradients(exchange, self._early, gradients, chunks, examples, pull=True)
+        exchange.poll()
+
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
         exchange = self._seat.exchange
-        self.settle()
+        if self._early is None:
+            self.settle()
+        if self.job.overlap and gradients is not None:
+            gradients.keep()
         if self._two_phases:
             batch = self._push_in_two(exchange, gradients, examples, pull=True)
         else:
             batch = self._submit_push(exchange, gradients, examples, pull=True)
+        if self.job.overlap:
+            self.clock += 1
+            self._pushed = batch
+            self.arrive(self._first)
+        else:
             exchange.wait(batch)
-        self.clock += 1
-        self._come_back(batch)
+            self.clock += 1
+            self._come_back(batch)
         return batch
+
+    def arrive(self, chunks: Iterable[int]) -> None:
+        if not self._pushed.done:
+            self._seat.exchange.wait_for(self._pushed, chunks)
+            self._come_back(self._pushed)
 
     def _own_batch(self, label: str) -> Batch:
         """Return a batch that brings this worker's weights up to date; where they are the servers' nothing lands."""
@@ -188,29 +217,47 @@ class ClusterStore:
             self._enter()
 
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
-        """Queue a push of every chunk; with ``pull`` this worker's weights are up to date with the answers."""
-        batch = self._own_batch(f"clock {self.clock}") if pull else Batch(f"clock {self.clock}")
-        pull = pull and self._window is None  # else it is enough to know that they are
-        member, clock = self._seat.member, self.clock
-        if gradients is None:
-            self._submit_all(
-                exchange, batch, lambda chunk: partial(Skip, member=member, chunk=chunk.index, clock=clock, pull=pull)
-            )
+        """Queue a push of every chunk that is not under way; with ``pull`` this worker's weights are up to date then."""
+        early, self._early = self._early, None
+        sent = early.chunks if early else ()
+        batch = early or (self._own_batch(f"clock {self.clock}") if pull else Batch(f"clock {self.clock}"))
+        if gradients is not None:
+            rest = (chunk.index for chunk in self._chunks if chunk.index not in sent)
+            self._submit_gradients(exchange, batch, gradients, rest, examples, pull=pull)
             return batch
-        scale = self._own_scale(gradients)
-        for chunk in self._chunks:
+        pull = pull and self._window is None
+        member, clock = self._seat.member, self.clock
+        self._submit_all(
+            exchange, batch, lambda chunk: partial(Skip, member=member, chunk=chunk.index, clock=clock, pull=pull)
+        )
+        return batch
+
+    def _submit_gradients(
+        self,
+        exchange: Exchange,
+        batch: Batch,
+        gradients: Gradients,
+        chunks: Iterable[int],
+        examples: float,
+        *,
+        pull: bool,
+    ) -> None:
+        pull = pull and self._window is None  # else it is enough to know that the weights are up to date
+        member, clock, scale = self._seat.member, self.clock, self._own_scale(gradients)
+        for index in chunks:
+            chunk = self._chunks[index]
             make = partial(
                 Push,
                 member=member,
-                chunk=chunk.index,
+                chunk=index,
                 clock=clock,
-                version=self._versions.get(chunk.index, 0),
+                version=self._versions.get(index, 0),
                 examples=examples,
                 scale=scale,
                 pull=pull,
             )
             exchange.submit(batch, chunk.server, make, gradients.chunk(chunk), _region(chunk))
-        return batch
+            batch.chunks.add(index)
 
     def _submit_all(self, exchange: Exchange, batch: Batch, make: Callable[[Chunk], Callable[[int], Message]]) -> None:
         """Queue a request without payload for every chunk."""
@@ -243,7 +290,6 @@ class ClusterStore:
         self._submit_all(
             exchange, batch, lambda chunk: partial(Scale, member=member, chunk=chunk.index, clock=clock, scale=scale)
         )
-        exchange.wait(batch)
         return batch
 
     # Together
@@ -285,6 +331,11 @@ class ClusterStore:
                 self._seat.leave(failure)
         if unsettled is not None:
             raise unsettled
+
+
+def _chunks_of_first_tensor(layout: Layout, chunks: tuple[Chunk, ...]) -> list[int]:
+    first = next(tensor for tensor in layout.tensors if tensor.size)
+    return [c.index for c in chunks if c.dtype == first.dtype and c.start < first.stop and c.stop > first.start]
 
 
 def _region(chunk: Chunk) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import zmq
 
@@ -120,7 +120,10 @@ class Exchange:
         The payload must not change before the batch is done.
         """
         batch.remaining += 1
-        self._links[server].queue.append(Request(make(next(self._numbers)), payload, region, batch))
+        request = Request(make(next(self._numbers)), payload, region, batch)
+        if request.chunk is not None:
+            batch.missing.add(request.chunk)
+        self._links[server].add(request)
 
     def ask_all(self, make: Callable[[int], Message], label: str) -> Batch:
         """Send every server a request without payload and wait for the answers."""
@@ -137,6 +140,11 @@ class Exchange:
     def wait(self, batch: Batch) -> None:
         """Return when the batch is done. Raises what went wrong with it, and again when waited for again."""
         self._until(lambda: batch.remaining == 0, batch)
+
+    def wait_for(self, batch: Batch, chunks: Iterable[int]) -> None:
+        """Return when these chunks of the batch are answered. Raises what went wrong with it."""
+        wanted = batch.missing.intersection(chunks)
+        self._until(lambda: not wanted & batch.missing, batch)
 
     def wait_at_most(self, batch: Batch, seconds: float) -> None:
         """Like ``wait``, but give up silently after some seconds."""
@@ -229,6 +237,7 @@ class Exchange:
             if request is not None:
                 self._answer(link, request, message)
                 request.batch.remaining -= 1
+                request.batch.missing.discard(request.chunk)
                 self._moved = True
             elif isinstance(message, Error) and not message.request:  # it could not read what we sent
                 raise ERRORS.get(message.code, Refused)(message.text)

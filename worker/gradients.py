@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ps.xp import Array, HostArray
 class Slot:
     """One tensor's place: what its gradient must be, where it is staged, and which chunks it has parts in."""
 
-    __slots__ = ("direct", "dtype", "edges", "home", "name", "shape", "view")
+    __slots__ = ("chunks", "direct", "dtype", "edges", "home", "name", "shape", "view")
 
     def __init__(self, tensor: Tensor, home: HostArray) -> None:
         self.name = tensor.name
@@ -35,6 +35,8 @@ class Slot:
         """(chunk, first element, last element + 1) of the parts that are a whole chunk."""
         self.edges: list[tuple[int, int]] = []
         """(first element, last element + 1) of the parts that share a chunk with other tensors."""
+        self.chunks: list[int] = []
+        """The chunks in which it has a part."""
 
 
 class Staging:
@@ -50,11 +52,16 @@ class Staging:
         flat = layout.flat(buffer)
         self.regions = [flat[chunk.dtype][chunk.start : chunk.stop] for chunk in chunks]
         self.slots = [Slot(t, flat[t.dtype][t.start : t.stop] if t.size else _empty(t)) for t in layout.tensors]
+        self._by_name = {slot.name: slot for slot in self.slots}
         for dtype in flat:
             self._map(
                 [(t, slot) for t, slot in zip(layout.tensors, self.slots, strict=True) if t.dtype == dtype and t.size],
                 [chunk for chunk in chunks if chunk.dtype == dtype],
             )
+
+    def chunks_of(self, name: str) -> list[int]:
+        """Return the chunks in which a tensor has a part."""
+        return self._by_name[name].chunks
 
     def arrays(self, device: xp.Device) -> dict[str, Array]:
         """Return an array for each tensor on the device; on the host it is the staging memory itself."""
@@ -74,6 +81,7 @@ class Staging:
             reach = at
             while reach < len(chunks) and chunks[reach].start < tensor.stop:
                 chunk = chunks[reach]
+                slot.chunks.append(chunk.index)
                 lo, hi = max(chunk.start, tensor.start) - tensor.start, min(chunk.stop, tensor.stop) - tensor.start
                 if hi - lo == chunk.size:
                     slot.direct.append((chunk.index, lo, hi))
@@ -99,12 +107,13 @@ class Gradients:
         """Return the chunk's gradient, 1-D and contiguous."""
         return self.regions[chunk.index]
 
-    def keep(self) -> None:
-        """Move what still lies in the script's arrays into staging memory; they may be changed then."""
-        for index, home in enumerate(self._staging.regions):
-            if self.regions[index] is not home:
-                np.copyto(home, self.regions[index])
-                self.regions[index] = home
+    def keep(self, chunks: Iterable[int] | None = None) -> None:
+        """Move what still lies in the script's arrays into staging memory, where they may be changed then."""
+        homes = self._staging.regions
+        for index in range(len(homes)) if chunks is None else chunks:
+            if self.regions[index] is not homes[index]:
+                np.copyto(homes[index], self.regions[index])
+                self.regions[index] = homes[index]
 
     def norm_squared(self) -> float:
         """Return the squared L2 norm over all tensors, in float64, added up as the servers' chunks are."""
@@ -112,18 +121,27 @@ class Gradients:
 
     def first_bad(self) -> str:
         """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
-        # One pass: a NaN or Inf anywhere makes the product one too. A finite vector may overflow: then look closely.
-        with np.errstate(all="ignore"):
-            if all(math.isfinite(np.dot(region, region)) for region in self.regions):
-                return ""
+        if all(map(is_finite, self.regions)):
+            return ""
         self.keep()
-        for slot in self._staging.slots:
-            fine = np.isfinite(slot.home)
-            if not fine.all():
-                at = int(np.argmin(fine))
-                where = tuple(int(i) for i in np.unravel_index(at, slot.shape)) if slot.shape else ()
-                return f"gradient of {slot.name!r} is {slot.home[at]} at {where}"
+        return next(filter(None, map(bad_element, self._staging.slots)), "")
+
+
+def is_finite(vector: HostArray) -> bool:
+    """Whether a vector holds neither NaN nor Inf."""
+    # One pass: a NaN or Inf anywhere makes the product one too. A finite vector may overflow: then look closely.
+    with np.errstate(all="ignore"):
+        return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
+
+
+def bad_element(slot: Slot) -> str:
+    """Return what is wrong with a tensor's staged gradient, or nothing."""
+    fine = np.isfinite(slot.home)
+    if fine.all():
         return ""
+    at = int(np.argmin(fine))
+    where = tuple(int(i) for i in np.unravel_index(at, slot.shape)) if slot.shape else ()
+    return f"gradient of {slot.name!r} is {slot.home[at]} at {where}"
 
 
 def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
@@ -136,22 +154,23 @@ def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
     regions = list(staging.regions)
     for slot in staging.slots:
         if slot.name not in grads:
-            _refuse_unknown(grads, staging)
+            refuse_unknown(grads, staging)
             raise GradientError(f"no gradient for tensor {slot.name!r}")
-        _place(_array(slot.name, grads[slot.name]), slot, regions, staging.weights)
+        place(array_of(slot.name, grads[slot.name]), slot, regions, staging.weights)
     if len(grads) != len(staging.slots):
-        _refuse_unknown(grads, staging)
+        refuse_unknown(grads, staging)
     return Gradients(regions, staging)
 
 
-def _array(name: str, value: Any) -> Array:
+def array_of(name: str, value: Any) -> Array:
+    """Return a gradient as an array of ours. Raises GradientError naming it when it cannot be one."""
     try:
         return xp.asarray(value)
     except Exception as error:  # whatever a foreign array library raises when it cannot hand out its memory
         raise GradientError(f"gradient of {name!r} cannot be read: {error}") from error
 
 
-def _place(array: Array, slot: Slot, regions: list[HostArray], weights: HostArray) -> None:
+def place(array: Array, slot: Slot, regions: list[HostArray], weights: HostArray) -> None:
     """Check one gradient, and put it where its chunks are read."""
     if array.shape != slot.shape:
         raise GradientError(f"gradient of {slot.name!r} has shape {tuple(array.shape)}, expected {slot.shape}")
@@ -175,7 +194,8 @@ def _place(array: Array, slot: Slot, regions: list[HostArray], weights: HostArra
         regions[index] = vector[lo:hi]
 
 
-def _refuse_unknown(grads: Mapping[str, Any], staging: Staging) -> None:
+def refuse_unknown(grads: Mapping[str, Any], staging: Staging) -> None:
+    """Raise GradientError for the first name that is no tensor's."""
     known = {slot.name for slot in staging.slots}
     for name in grads:
         if name not in known:

@@ -20,6 +20,8 @@ from ps import xp
 from ps.config.job import JobConfig
 from ps.errors import GradientError, PSError, StateError, UsageError
 from ps.protocol.layout import Layout
+from ps.worker.announced import Announced
+from ps.worker.arriving import Arriving
 from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients, Staging, match
 from ps.worker.handle import Handle
@@ -49,7 +51,9 @@ class KV:
         self._feed = Feed(device, store.rank, store.job.workers, store.job.seed)
         self._model: Parameters | None = None
         self._scratch: list[HostArray] = []
-        self._unlogged: tuple[int, float, bool, Pending] | None = None
+        self._announced: Announced | None = None
+        self._stale: set[str] = set()
+        self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
         self._entries = store.entries
         self._closed = False
         self._home = (os.getpid(), threading.get_ident())
@@ -78,10 +82,12 @@ class KV:
         return self._store.job
 
     @property
-    def params(self) -> dict[str, Array]:
+    def params(self) -> Mapping[str, Array]:
         """The parameters, as ``init`` returned them. Raises StateError before ``init``."""
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
+        if self.job.overlap:
+            return Arriving(self._model.tensors, self._arrive)
         return dict(self._model.tensors)
 
     @property
@@ -96,13 +102,14 @@ class KV:
 
     # The model
 
-    def init(self, params: Mapping[str, Any]) -> dict[str, Array]:
+    def init(self, params: Mapping[str, Any]) -> Mapping[str, Array]:
         """Set the model's first values and return the parameters to train.
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
         ``params`` (float32 or float64; NumPy, CuPy or DLPack), lies on ``kv.device`` as views of one flat vector,
         and changes in place with each ``step``; on the host the arrays are read-only, since the job's servers decide
-        what the weights are. Raises LayoutMismatch when another worker trains another model,
+        what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it. Raises
+        LayoutMismatch when another worker trains another model,
         UsageError for tensors that cannot be trained, StateError the second time.
         """
         self._open()
@@ -130,14 +137,32 @@ class KV:
         self._log.begin(self._store.traffic)
         return self.params
 
-    def step(self, grads: Mapping[str, Any], *, examples: float | None = None, **metrics: Any) -> None:
+    def ready(self, name: str, grad: Any, *, examples: float | None = None) -> None:
+        """Announce one tensor's gradient of the coming ``step``, while the others are still computed.
+
+        What is complete is sent at once; neither the gradient nor its parameter may be used otherwise before ``step``
+        returns. ``examples`` is as in ``step``. Raises GradientError; other tensors' gradients may have been applied
+        then, unless the job has ``on_nan`` = skip or ``clip_norm``, with which nothing is sent before ``step``.
+        """
+        self._ready()
+        if self._announced is None:
+            self._store.settle()
+            self._settled()
+            self._announced = Announced(self._staging)
+        eager = self._store.eager and self.job.on_nan != "skip"
+        chunks = self._announced.add(name, grad, check=eager and self.job.on_nan == "fail")
+        if chunks and eager:
+            self._store.send(self._announced.gradients, chunks, self._count(examples) or 1.0)
+
+    def step(self, grads: Mapping[str, Any] | None = None, *, examples: float | None = None, **metrics: Any) -> None:
         """Give one batch's gradients and bring the parameters up to date, by the job's mode.
 
-        ``grads`` has a gradient for each parameter, of its shape and dtype. ``examples`` is how many examples they
+        ``grads`` has a gradient for each parameter, of its shape and dtype; those that were announced with ``ready``
+        are not looked at again and may be left out. ``examples`` is how many examples they
         are the mean of; the size of the last batch of ``kv.batches`` if not given. ``metrics`` (loss=0.3) go into
         the run's record. Raises GradientError naming the tensor, and nothing is applied then.
         """
-        self._push_pull(grads, examples, metrics)
+        self._push_pull({} if grads is None else grads, examples, metrics)
 
     def push_pull(
         self, grads: Mapping[str, Any], params: Mapping[str, Any] | None = None, *, examples: float | None = None
@@ -151,6 +176,7 @@ class KV:
         targets = None if params is None or model.are(params) else model.targets(params)
         self._push_pull(grads, examples, {})
         if targets is not None:
+            self._all_arrived()
             model.scatter(model.buffer, targets)
 
     def push(self, grads: Mapping[str, Any], *, examples: float | None = None) -> Handle:
@@ -159,11 +185,13 @@ class KV:
         The push before it is waited for first. In sync mode with ``clip_norm`` it waits for the other workers'
         gradients, whose norm counts too. Raises GradientError as ``step`` does.
         """
+        if self._announced is not None:
+            raise StateError("gradients were announced with kv.ready: give the others with kv.step")
         count = self._count(examples)
         gradients = self._checked(grads)
         clock = self.clock
         pending = self._store.push(gradients, count or 1.0)
-        self._unlogged = (clock, count, gradients is None, pending)
+        self._unlogged = (clock, count, gradients is None, pending, {})
         self._catch_up()
         return Handle(self, pending)
 
@@ -174,6 +202,7 @@ class KV:
         UsageError when they do not fit there.
         """
         model = self._ready()
+        self._all_arrived()
         if out is None or model.are(out):
             return Handle(self, self._store.pull(model.buffer), model.refresh)
         targets = model.targets(out)
@@ -203,6 +232,7 @@ class KV:
         if self._model is not None:
             self._settled()
             self._model.refresh()
+            self._stale.clear()
 
     def set_lr(self, lr: float) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
@@ -244,13 +274,34 @@ class KV:
         return self._model
 
     def _push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
+        model = self._ready()
         count = self._count(examples)
         gradients = self._checked(grads)
+        self._announced = None
         clock = self.clock
         done = self._store.push_pull(gradients, count or 1.0)
-        self._ready().refresh()
+        if self.job.overlap:
+            self._stale = set(model.tensors)
+            self._unlogged = (clock, count, gradients is None, done, metrics)
+            self._catch_up()
+            return
+        model.refresh()
         self._entries = self._store.entries
         self._note(clock, count, gradients is None, done, metrics)
+
+    def _arrive(self, name: str) -> None:
+        """Wait for what the last step left on its way of one tensor."""
+        if name in self._stale:
+            self._open()
+            self._store.arrive(self._staging.chunks_of(name))
+            if name in self._stale:  # unless the store had to come in anew meanwhile
+                self._ready().refresh(name)
+                self._stale.discard(name)
+            self._catch_up()
+
+    def _all_arrived(self) -> None:
+        for name in sorted(self._stale):
+            self._arrive(name)
 
     def _count(self, examples: float | None) -> float:
         if examples is None:
@@ -262,12 +313,18 @@ class KV:
     def _checked(self, grads: Mapping[str, Any]) -> Gradients | None:
         """Return the gradients ready to send, or None when this step is to be skipped."""
         self._ready()
-        self._store.settle()  # the memory in which gradients are gathered may still be on its way
-        self._settled()
-        gradients = match(grads, self._staging)
-        bad = "" if self.job.on_nan == "ignore" else gradients.first_bad()
+        if self._announced is None:
+            self._store.settle()  # the memory in which gradients are gathered may still be on its way
+            self._settled()
+        if self._announced is None:
+            gradients, known = match(grads, self._staging), False
+        else:
+            known = self._store.eager and self.job.on_nan != "skip"
+            gradients = self._announced.complete(grads, check=known and self.job.on_nan == "fail")
+        bad = "" if known or self.job.on_nan == "ignore" else gradients.first_bad()
         if not bad:
             return gradients
+        self._announced = None
         if self.job.on_nan == "skip":
             return None
         raise GradientError(f"{bad}, at clock {self.clock}; nothing was applied (--on-nan skip would go on without it)")
@@ -281,13 +338,14 @@ class KV:
         if self._entries != self._store.entries:
             self._entries = self._store.entries
             self._ready().refresh()
+            self._stale.clear()
         self._settled()
 
     def _settled(self) -> None:
         """Note the last push once it is answered: only then is its staleness known."""
         if self._unlogged is not None and self._unlogged[3].done:
-            (clock, count, skipped, pending), self._unlogged = self._unlogged, None
-            self._note(clock, count, skipped, pending, {})
+            (clock, count, skipped, pending, metrics), self._unlogged = self._unlogged, None
+            self._note(clock, count, skipped, pending, metrics)
 
     def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
         self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)

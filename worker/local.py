@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,14 @@ class LocalStore:
         return Buffers(self._buffer)
 
     def settle(self) -> None:
+        pass
+
+    eager = False
+
+    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
+        pass
+
+    def arrive(self, chunks: Iterable[int]) -> None:
         pass
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:

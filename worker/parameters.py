@@ -31,12 +31,17 @@ class Parameters:
         empty = {t.dtype for t in layout.tensors} - self._flat.keys()
         self.tensors = layout.views({**self._flat, **{dtype: device.array(np.empty(0, dtype)) for dtype in empty}})
         """The parameters by name."""
+        self._on_buffer = layout.views(self._host)
 
-    def refresh(self) -> None:
-        """Bring the device's tensors up to date with the host's buffer."""
-        if not self._on_host:
-            for dtype, vector in self._host.items():
-                self._device.backend.fill(self._flat[dtype], vector)
+    def refresh(self, name: str | None = None) -> None:
+        """Bring the device's tensors, or one of them, up to date with the host's buffer."""
+        if self._on_host:
+            return
+        if name is not None:
+            self._device.backend.fill(self.tensors[name], self._on_buffer[name])
+            return
+        for dtype, vector in self._host.items():
+            self._device.backend.fill(self._flat[dtype], vector)
 
     def are(self, out: Mapping[str, Any]) -> bool:
         """Whether ``out`` holds these very tensors."""

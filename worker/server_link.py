@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections import deque
 
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
@@ -24,7 +24,8 @@ class ServerLink:
     def __init__(self, name: str, wire: Wire, window: int, traffic: Traffic) -> None:
         self.name = name
         self.wire = wire
-        self.queue: deque[Request] = deque()
+        self.queue: list[tuple[int, int, Request]] = []
+        """What waits to be sent, as a heap: those about no chunk, then chunk by chunk, each in the order of asking."""
         self.inflight: dict[int, Request] = {}
         self.waits_for: tuple[int, ...] = ()
         """The workers' ranks that the server said it waits for."""
@@ -34,6 +35,11 @@ class ServerLink:
         self._unheard = 0
         self._unexplained = 0
 
+    def add(self, request: Request) -> None:
+        """Queue a request. The first layers' chunks go first, since they are needed first."""
+        chunk = request.chunk
+        heapq.heappush(self.queue, (-1 if chunk is None else chunk, request.message.request, request))
+
     @property
     def busy(self) -> bool:
         """Whether anything is to be sent or answered."""
@@ -42,13 +48,13 @@ class ServerLink:
     def send_queued(self) -> None:
         """Send what the window allows. Never blocks: what there is no room for stays queued."""
         queue = self.queue
-        while queue and (not self.inflight or self._flying + queue[0].cost <= self._window):
-            request = queue[0]
+        while queue and (not self.inflight or self._flying + queue[0][2].cost <= self._window):
+            request = queue[0][2]
             if not self.inflight:
                 self._unheard = self._unexplained = 0
             if not self._send(request):
                 return
-            queue.popleft()
+            heapq.heappop(queue)
             self.inflight[request.message.request] = request
             self._flying += request.cost
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,6 +70,15 @@ class Store(Protocol):
         """Return when earlier pushes are done, so that the memory they were sent from may be used again."""
         ...
 
+    @property
+    def eager(self) -> bool:
+        """Whether a chunk may be sent before the step's other chunks are known."""
+        ...
+
+    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
+        """Send these chunks of the next ``push_pull`` now; it sends the others. Needs ``settle`` before the first."""
+        ...
+
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         """Send gradients (None: skip this clock); the script's arrays may be changed once this returns."""
         ...
@@ -79,7 +88,14 @@ class Store(Protocol):
         ...
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
-        """Send gradients and bring the weights' buffer up to date; returns when both are done."""
+        """Send gradients and bring the weights' buffer up to date.
+
+        Returns when both are done; in a job with ``overlap``, when the first tensor's weights are there.
+        """
+        ...
+
+    def arrive(self, chunks: Iterable[int]) -> None:
+        """Return when these chunks of the last ``push_pull`` are there."""
         ...
 
     def poll(self) -> None:

@@ -43,6 +43,7 @@ class JobConfig:
     params: str = setting(
         "auto", "shared memory, sync: read the weights where the servers keep them, or in a private copy", PARAMS
     )
+    overlap: bool = setting(False, "return from a step before all weights are here; reading a tensor waits for it")
     chunk_size: int = setting(2 << 20, "bytes of a tensor chunk, at most", kind=SIZE, low=1 << 10, high=32 << 20)
     window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)

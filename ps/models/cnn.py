@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ps.errors import UsageError
 from ps.models import conv, dense, evaluate, initial, loss, pool
-from ps.models.evaluate import Grads, Params
+from ps.models.evaluate import Grads, Params, Ready
 from ps.xp import Array
 
 _KERNEL = 5
@@ -63,10 +63,12 @@ def accuracy(params: Params, data: Iterable[Array], batch_size: int = 250) -> fl
     return evaluate.accuracy(logits, params, data, batch_size)
 
 
-def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
+def loss_and_grad(params: Params, x: Array, y: Array, ready: Ready | None = None) -> tuple[float, Grads]:
     """Return the mean cross-entropy over a batch and its gradient by every parameter.
 
     ``x`` is as in ``logits``, ``y`` n integer classes, both on the parameters' device; UsageError otherwise.
+    ``ready``, if given, is called with each tensor's name and gradient once neither is needed any more, the last
+    layer first: ``kv.ready`` sends them meanwhile.
     """
     xp, x = evaluate.enter(params, x)
     seen = _forward(xp, params, x)
@@ -76,8 +78,10 @@ def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
     grads["dense1/weight"], grads["dense1/bias"] = dense.parameter_grads(seen.hidden, d)
     d = dense.input_grad(params["dense1/weight"], d)
     d *= seen.hidden > 0
+    evaluate.announce(ready, grads, "dense1/weight", "dense1/bias")
     grads["dense0/weight"], grads["dense0/bias"] = dense.parameter_grads(seen.flat, d)
     d = dense.input_grad(params["dense0/weight"], d)
+    evaluate.announce(ready, grads, "dense0/weight", "dense0/bias")
 
     rows, n, columns, channels = seen.blocks[-1].out.shape
     d = d.reshape(n, rows, columns, channels).transpose(1, 0, 2, 3)
@@ -89,6 +93,7 @@ def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
         grads[f"conv{i}/weight"], grads[f"conv{i}/bias"] = conv.parameter_grads(block.unrolled, weight, d)
         if i > 0:
             d = conv.input_grad(xp, weight, d)
+        evaluate.announce(ready, grads, f"conv{i}/weight", f"conv{i}/bias")
     return value, grads
 
 

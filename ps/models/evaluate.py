@@ -17,14 +17,24 @@ Grads: TypeAlias = dict[str, Array]
 
 Logits: TypeAlias = Callable[[Params, Array], Array]
 
+Ready: TypeAlias = Callable[[str, Array], object]
+"""Is told a tensor's name and its gradient while those of the layers before it are still computed."""
+
 
 def enter(params: Params, x: Array) -> tuple[Any, Array]:
     """Return the namespace of parameters and batch, and the batch in the parameters' dtype.
 
-    UsageError when they do not all live on the same side.
+    Only the first tensor is looked at: the others may still be on their way. UsageError when it is on another side.
     """
-    namespace = xp.namespace(x, *params.values())
-    return namespace, x.astype(next(iter(params.values())).dtype, copy=False)
+    first = next(iter(params.values()))
+    return xp.namespace(x, first), x.astype(first.dtype, copy=False)
+
+
+def announce(ready: Ready | None, grads: Grads, *names: str) -> None:
+    """Tell ``ready``, if there is one, of the gradients with these names."""
+    if ready is not None:
+        for name in names:
+            ready(name, grads[name])
 
 
 def flatten(x: Array) -> Array:

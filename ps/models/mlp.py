@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ps.errors import UsageError
 from ps.models import dense, evaluate, initial, loss
-from ps.models.evaluate import Grads, Params
+from ps.models.evaluate import Grads, Params, Ready
 from ps.xp import Array
 
 
@@ -48,10 +48,12 @@ def accuracy(params: Params, data: Iterable[Array], batch_size: int = 1000) -> f
     return evaluate.accuracy(logits, params, data, batch_size)
 
 
-def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
+def loss_and_grad(params: Params, x: Array, y: Array, ready: Ready | None = None) -> tuple[float, Grads]:
     """Return the mean cross-entropy over a batch and its gradient by every parameter.
 
     ``x`` is (n, features), ``y`` n integer classes, both on the parameters' device; UsageError otherwise.
+    ``ready``, if given, is called with each tensor's name and gradient once neither is needed any more, the last
+    layer first: ``kv.ready`` sends them meanwhile.
     """
     xp, x = evaluate.enter(params, x)
     *inputs, scores = _forward(xp, params, x)
@@ -62,6 +64,7 @@ def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
         if i > 0:
             d = dense.input_grad(params[f"layer{i}/weight"], d)
             d *= below > 0
+        evaluate.announce(ready, grads, f"layer{i}/weight", f"layer{i}/bias")
     return value, grads
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ps.errors import UsageError
 from ps.models import dense, evaluate, initial, loss
-from ps.models.evaluate import Grads, Params
+from ps.models.evaluate import Grads, Params, Ready
 from ps.xp import Array
 
 
@@ -41,14 +41,18 @@ def accuracy(params: Params, data: Iterable[Array], batch_size: int = 1000) -> f
     return evaluate.accuracy(logits, params, data, batch_size)
 
 
-def loss_and_grad(params: Params, x: Array, y: Array) -> tuple[float, Grads]:
+def loss_and_grad(params: Params, x: Array, y: Array, ready: Ready | None = None) -> tuple[float, Grads]:
     """Return the mean cross-entropy over a batch and its gradient by every parameter.
 
     ``x`` is (n, features), ``y`` n integer classes, both on the parameters' device; UsageError otherwise.
+    ``ready``, if given, is called with each tensor's name and gradient once neither is needed any more, the last
+    layer first: ``kv.ready`` sends them meanwhile.
     """
     xp, x = evaluate.enter(params, x)
     x = evaluate.flatten(x)
     scores = dense.forward(x, params["layer0/weight"], params["layer0/bias"])
     value, d = loss.cross_entropy(xp, scores, y)
     weight, bias = dense.parameter_grads(x, d)
-    return value, {"layer0/weight": weight, "layer0/bias": bias}
+    grads: Grads = {"layer0/weight": weight, "layer0/bias": bias}
+    evaluate.announce(ready, grads, *grads)
+    return value, grads

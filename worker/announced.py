@@ -1,0 +1,55 @@
+"""Announced: one step's gradients as they come, tensor by tensor, while a script computes the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ps.errors import GradientError
+from ps.worker.gradients import Gradients, Staging, array_of, bad_element, is_finite, place, refuse_unknown
+
+
+class Announced:
+    """What has come of a step's gradients, and which chunks are complete with it."""
+
+    def __init__(self, staging: Staging) -> None:
+        self.gradients = Gradients(list(staging.regions), staging)
+        self._staging = staging
+        self._slots = {slot.name: slot for slot in staging.slots}
+        self._parts = [0] * len(staging.regions)
+        for slot in staging.slots:
+            for index in slot.chunks:
+                self._parts[index] += 1
+
+    def add(self, name: str, value: Any, *, check: bool) -> list[int]:
+        """Take a tensor's gradient; return the chunks that are complete with it.
+
+        Raises GradientError for one that does not fit, came before, or, with ``check``, holds NaN or Inf.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            refuse_unknown({name: value}, self._staging)
+            raise GradientError(f"a second gradient of {name!r} in one step")
+        place(array_of(name, value), slot, self.gradients.regions, self._staging.weights)
+        if check:
+            parts = [self.gradients.regions[index] for index, _, _ in slot.direct]
+            parts += [slot.home[lo:hi] for lo, hi in slot.edges]
+            if not all(map(is_finite, parts)):
+                self.gradients.keep(slot.chunks)
+                raise GradientError(f"{bad_element(slot)}; other tensors' gradients of this step were sent before")
+        del self._slots[name]
+        for index in slot.chunks:
+            self._parts[index] -= 1
+        return [index for index in slot.chunks if not self._parts[index]]
+
+    def complete(self, grads: Mapping[str, Any], *, check: bool) -> Gradients:
+        """Take the gradients of all tensors that were not announced, and return the whole.
+
+        Raises GradientError as ``match`` and ``add`` do.
+        """
+        refuse_unknown(grads, self._staging)
+        for name in list(self._slots):
+            if name not in grads:
+                raise GradientError(f"no gradient for tensor {name!r}")
+            self.add(name, grads[name], check=check)
+        return self.gradients

@@ -42,6 +42,13 @@ class ProcessConfig:
         kind=DEVICE,
         roles=("run", "server", "worker"),
     )
+    threads: int = setting(
+        0,
+        "threads that share out one process's arithmetic; 0 takes its share of the cores",
+        low=0,
+        high=64,
+        roles=("run", *MEMBERS),
+    )
     run_dir: str | None = setting(
         None, "directory for metrics.jsonl and summary.json", kind=PATH, roles=("run", "worker")
     )

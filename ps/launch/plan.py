@@ -72,6 +72,7 @@ class Plan:
             rank=None if role == "scheduler" else rank,
             local_rank=rank if role == "worker" else None,
             device=self.process.device,
+            threads=self.process.threads,
             run_dir=run_dir if role == "worker" else None,
             trace=trace,
             data=self.process.data,

@@ -16,7 +16,7 @@ def plan(**changes: Any) -> Plan:
         "servers": 2,
         "workers": 3,
         "job": {"mode": "ssp", "staleness_scaling": True, "clip_norm": None},
-        "process": ProcessConfig(host="10.0.0.1", port=4000, device="cpu", data="/d"),
+        "process": ProcessConfig(host="10.0.0.1", port=4000, device="cpu", threads=3, data="/d"),
         "program": ("psctl",),
     }
     return Plan(**{**given, **changes})
@@ -51,6 +51,7 @@ def test_each_role_gets_its_own_settings_and_nobody_anothers() -> None:
         rank=2,
         local_rank=2,
         device="cpu",
+        threads=3,
         run_dir="/r",
         trace="/t.worker",
         data="/d",

@@ -50,7 +50,7 @@ class Adagrad:
     ) -> None:
         """Update one block in place."""
         (v,), (s, _), (lr, eps) = state, scratch, constants
-        np.multiply(g, g, out=s)
+        np.square(g, out=s)
         np.add(v, s, out=v)
         np.sqrt(v, out=s)
         np.add(s, eps, out=s)

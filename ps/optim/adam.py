@@ -41,7 +41,7 @@ def adam_update(
     beta1, beta2, eps, step = constants
     np.multiply(m, beta1, out=m)
     np.add(m, g, out=m)
-    np.multiply(g, g, out=s)
+    np.square(g, out=s)
     np.multiply(v, beta2, out=v)
     np.add(v, s, out=v)
     np.sqrt(v, out=s)

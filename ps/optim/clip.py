@@ -12,33 +12,49 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader
-from ps.xp import Array, HostArray, is_host, namespace
+from ps.crew import Crew
+from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader, Workspace
+from ps.xp import Array, is_host, namespace
 
 BLOCK = 1 << 17
 """Elements per block: its double-precision copy takes 1 MB."""
 
+SHARE = 2
+"""Blocks that a thread does at a time, so that small gradients stay with one."""
+
+DOUBLE = np.dtype(np.float64)
+
+_workspace = Workspace(BLOCK * DOUBLE.itemsize)
+_alone = Crew()
+
 
 def square_sum(
-    gradient: Array | Reader, size: int | None = None, dtype: DTypeLike | None = None, xp: Any = np
+    gradient: Array | Reader,
+    size: int | None = None,
+    dtype: DTypeLike | None = None,
+    xp: Any = np,
+    crew: Crew | None = None,
 ) -> float:
     """Return the sum of squares of a gradient, added in double precision and always in the same order.
 
     ``gradient`` is an array, or a function ``read(lo, hi, out)`` as for ``apply``; then ``size``, ``dtype`` and,
-    on a device, the namespace ``xp`` say what it reads. NaN and Inf come out as they went in.
+    on a device, the namespace ``xp`` say what it reads. On the host the threads of ``crew`` share out the blocks.
+    NaN and Inf come out as they went in.
     """
     if not callable(gradient):
-        return _host_sum(gradient, np.empty(BLOCK)) if is_host(gradient) else _device_sum(gradient)
+        if not is_host(gradient):
+            return _device_sum(gradient)
+        return _host_sum(lambda lo, hi, out: gradient[lo:hi], gradient.size, gradient.dtype, crew or _alone)
     if size is None or dtype is None:
         raise TypeError("square_sum of a function needs its size and dtype")
-    block = BLOCK if xp is np else DEVICE_BLOCK_BYTES // np.dtype(dtype).itemsize
+    if xp is np:
+        return _host_sum(gradient, size, np.dtype(dtype), crew or _alone)
+    block = DEVICE_BLOCK_BYTES // np.dtype(dtype).itemsize
     out = xp.empty(min(size, block), dtype)
-    double = np.empty(BLOCK)
     total = 0.0
     for lo in range(0, size, block):
         hi = min(lo + block, size)
-        part = gradient(lo, hi, out[: hi - lo])
-        total += _host_sum(part, double) if xp is np else _device_sum(part)
+        total += _device_sum(gradient(lo, hi, out[: hi - lo]))
     return total
 
 
@@ -51,14 +67,21 @@ def clip_scale(total_square_sum: float, max_norm: float) -> float:
     return max_norm / norm if norm > max_norm else 1.0
 
 
-def _host_sum(array: HostArray, double: HostArray) -> float:
+def _host_sum(read: Reader, size: int, dtype: np.dtype[Any], crew: Crew) -> float:
+    sums = [0.0] * -(-size // BLOCK)
+
+    def work(first: int, last: int) -> None:
+        for index in range(first, last):
+            lo, hi = index * BLOCK, min((index + 1) * BLOCK, size)
+            double = _workspace.block(DOUBLE, 0, hi - lo)
+            np.copyto(double, read(lo, hi, _workspace.block(dtype, 1, hi - lo)))
+            np.multiply(double, double, out=double)
+            sums[index] = float(np.add.reduce(double))
+
+    crew.run(work, len(sums), SHARE)
     total = 0.0
-    for lo in range(0, array.size, BLOCK):
-        part = array[lo : lo + BLOCK]
-        d = double[: part.size]
-        np.copyto(d, part)
-        np.multiply(d, d, out=d)
-        total += float(np.add.reduce(d))
+    for value in sums:  # one by one: sum() rounds otherwise from Python 3.12 on
+        total += value
     return total
 
 

@@ -67,7 +67,7 @@ class FTRL:
         """Update one block in place."""
         (z, squares), (before, after), (lr, l1, floor) = state, scratch, constants
         np.sqrt(squares, out=before)
-        np.multiply(g, g, out=after)
+        np.square(g, out=after)
         np.add(squares, after, out=squares)
         np.sqrt(squares, out=after)
         np.subtract(before, after, out=before)

@@ -53,7 +53,7 @@ class RMSprop:
     ) -> None:
         """Update one block in place."""
         (v,), (s, _), (alpha, eps, step) = state, scratch, constants
-        np.multiply(g, g, out=s)
+        np.square(g, out=s)
         np.multiply(v, alpha, out=v)
         np.add(v, s, out=v)
         np.sqrt(v, out=s)

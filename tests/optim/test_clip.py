@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from ps.crew import Crew
 from ps.optim import clip_scale, square_sum
 from ps.optim.clip import BLOCK
 
@@ -31,6 +32,19 @@ def test_square_sum_of_a_function_is_that_of_its_array(size: int) -> None:
 
     assert square_sum(filled, size, np.float32) == square_sum(gradient)
     assert square_sum(lambda lo, hi, out: gradient[lo:hi], size, np.float32) == square_sum(gradient)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [*SIZES, 20 * BLOCK + 7])
+def test_threads_do_not_change_a_bit_of_the_sum(size: int, dtype: str) -> None:
+    gradient = np.random.default_rng(size).standard_normal(size).astype(dtype)
+    expected = square_sum(gradient)
+    for threads in (2, 3, 5):
+        crew = Crew(threads)
+        assert square_sum(gradient, crew=crew) == expected
+        assert square_sum(lambda lo, hi, out: np.multiply(gradient[lo:hi], 1, out=out), size, dtype, crew=crew) == (
+            expected
+        )
 
 
 def test_square_sum_leaves_the_gradient_as_it_is() -> None:

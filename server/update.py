@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ps.config.job import JobConfig
-from ps.optim import OptimizerSpec, Schedule, apply, square_sum
+from ps.crew import Crew, cores, threads_for
+from ps.optim import OptimizerSpec, Reader, Schedule, Workspace, apply, square_sum
 from ps.optim.rate import LearningRate
 from ps.server.aggregate import REGISTRY
 from ps.server.chunk import ChunkState, Contribution
@@ -17,12 +18,15 @@ from ps.xp import HostArray
 class Updater:
     """Applies contributions to chunks as the job's configuration says."""
 
-    def __init__(self, job: JobConfig) -> None:
+    def __init__(self, job: JobConfig, threads: int = 0) -> None:
+        """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
         self.optimizer = OptimizerSpec.parse(job.optimizer).build()
         self.lr = LearningRate(self.optimizer.lr, Schedule.parse(job.schedule))
         self._aggregator = REGISTRY[job.aggregator]
         self._clip_value = job.clip_value
         self._scale_by_staleness = job.staleness_scaling and job.mode == "async"
+        self._crew = Crew(threads_for(threads, cores(), job.servers))
+        self._workspace = Workspace()
 
     def apply(self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int) -> None:
         """Update a chunk's weights in place with the combination of the contributions.
@@ -32,20 +36,13 @@ class Updater:
         given = [c for c in contributions if c.gradient is not None]
         if not given:
             return
-        parts = [c.gradient for c in given if c.gradient is not None]
         lr = self.lr(given[0].clock)
         if self._scale_by_staleness:
             lr /= max(1, staleness)
-        if len(parts) == 1:
-            self._step(chunk, parts[0], lr, given[0].scale)
-            return
-        examples = [c.examples for c in given]
-
-        def read(lo: int, hi: int, out: HostArray) -> HostArray:
-            self._aggregator.combine([part[lo:hi] for part in parts], examples, out)
-            return out
-
-        self._step(chunk, read, lr, 1.0)
+        gradient, scale = self._combination(given)
+        if len(given) == 1:
+            scale *= given[0].scale
+        self._step(chunk, gradient, lr, scale)
 
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[HostArray | None, float]:
         """First phase of clipping by global norm: return the combined gradient and its squared L2 norm.
@@ -55,16 +52,34 @@ class Updater:
         given = [c for c in contributions if c.gradient is not None]
         if not given:
             return None, 0.0
-        parts = [c.gradient for c in given if c.gradient is not None]
+        gradient, factor = self._combination(given)
         combined = np.empty_like(chunk.weights)
-        self._aggregator.combine(parts, [c.examples for c in given], combined)
-        return combined, square_sum(combined)
+
+        def keep(lo: int, hi: int, out: HostArray) -> HostArray:
+            home = combined[lo:hi]
+            part = gradient(lo, hi, home) if callable(gradient) else gradient[lo:hi]
+            return np.multiply(part, factor, out=home)
+
+        return combined, square_sum(keep, combined.size, combined.dtype, crew=self._crew)
 
     def apply_combined(self, chunk: ChunkState, gradient: HostArray, clock: int, scale: float) -> None:
         """Second phase of clipping by global norm: apply a clock's combined gradient times ``scale``."""
         self._step(chunk, gradient, self.lr(clock), scale)
 
-    def _step(self, chunk: ChunkState, gradient: object, lr: float, scale: float) -> None:
+    def _combination(self, given: Sequence[Contribution]) -> tuple[HostArray | Reader, float]:
+        """Return the combined gradient, or what reads it, and the factor it has yet to be multiplied with."""
+        parts = [c.gradient for c in given if c.gradient is not None]
+        if len(parts) == 1:
+            return parts[0], 1.0
+        examples = [c.examples for c in given]
+
+        def read(lo: int, hi: int, out: HostArray) -> HostArray:
+            spare = self._workspace.block(out.dtype, 3, hi - lo)
+            return self._aggregator.combine([part[lo:hi] for part in parts], examples, out, spare)
+
+        return read, self._aggregator.factor(examples)
+
+    def _step(self, chunk: ChunkState, gradient: HostArray | Reader, lr: float, scale: float) -> None:
         chunk.own()
         chunk.updates += 1
         apply(
@@ -76,4 +91,6 @@ class Updater:
             t=chunk.updates,
             clip_value=self._clip_value,
             scale=scale,
+            workspace=self._workspace,
+            crew=self._crew,
         )

@@ -12,13 +12,15 @@ from ps.xp import HostArray
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """``out = (g_1 + ... + g_n) / n``, added in the given order."""
+    """``(g_1 + ... + g_n) / n``, added in the given order; the division is the factor."""
 
-    def combine(self, parts: Sequence[HostArray], examples: Sequence[float], out: HostArray) -> None:
-        if len(parts) == 1:
-            np.copyto(out, parts[0])
-            return
-        np.add(parts[0], parts[1], out=out)
-        for part in parts[2:]:
-            out += part
-        out *= out.dtype.type(1 / len(parts))
+    def factor(self, examples: Sequence[float]) -> float:
+        return 1 / len(examples)
+
+    def combine(
+        self, parts: Sequence[HostArray], examples: Sequence[float], out: HostArray, spare: HostArray
+    ) -> HostArray:
+        total = parts[0]
+        for part in parts[1:]:
+            total = np.add(total, part, out=out)
+        return total

@@ -12,12 +12,22 @@ from ps.xp import HostArray
 
 @dataclass(frozen=True, slots=True)
 class WeightedMean:
-    """``out = (e_1 g_1 + ... + e_n g_n) / (e_1 + ... + e_n)``; all-zero weights count as equal."""
+    """``(e_1 g_1 + ... + e_n g_n) / (e_1 + ... + e_n)``; all-zero weights count as equal.
 
-    def combine(self, parts: Sequence[HostArray], examples: Sequence[float], out: HostArray) -> None:
-        total = float(sum(examples))
-        shares = [e / total for e in examples] if total > 0 else [1 / len(parts)] * len(parts)
-        kind = out.dtype.type
-        np.multiply(parts[0], kind(shares[0]), out=out)
-        for part, share in zip(parts[1:], shares[1:], strict=True):
-            out += part * kind(share)
+    Weights are taken relative to the largest and the factor is ``largest / total``: gradients of full batches, mostly
+    all of them, are added without a multiplication.
+    """
+
+    def factor(self, examples: Sequence[float]) -> float:
+        return max(examples) / total if (total := float(sum(examples))) > 0 else 1 / len(examples)
+
+    def combine(
+        self, parts: Sequence[HostArray], examples: Sequence[float], out: HostArray, spare: HostArray
+    ) -> HostArray:
+        most = max(examples)
+        total = None
+        for part, weight in zip(parts, examples, strict=True):
+            term = part if weight == most else np.multiply(part, weight / most, out=out if total is None else spare)
+            total = term if total is None else np.add(total, term, out=out)
+        assert total is not None
+        return total

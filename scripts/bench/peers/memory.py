@@ -1,0 +1,58 @@
+"""What one core's memory allows: the update in place, and a copy of the same bytes, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from race.case import Case, Launch, Options, Setup
+
+MODULE = __name__
+
+
+class Loop:
+    """One NumPy call over the model, again and again."""
+
+    def __init__(self, call: Callable[[], object], model: np.ndarray) -> None:
+        self._call = call
+        self.model = model
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self._call()
+
+    def weights(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def absent(options: Options) -> str:
+    return ""
+
+
+def cases(setup: Setup) -> list[Case]:
+    return [
+        Case(
+            "in place",
+            MODULE,
+            "limit",
+            "np.subtract(w, g, out=w) in one process",
+            "no exchange, no learning rate, one gradient",
+            {"what": "update"},
+            ranks=1,
+        ),
+        Case("memcpy", MODULE, "limit", "np.copyto(w, g) in one process", "copies only", {"what": "copy"}, ranks=1),
+    ]
+
+
+def start(setup: Setup, options: Options, launch: Launch) -> str:
+    return ""
+
+
+def join(setup: Setup, options: Options, rank: int, meeting: str) -> Loop:
+    w, g = setup.weights(), setup.gradient(rank)
+    if options["what"] == "copy":
+        return Loop(lambda: np.copyto(w, g), w)
+    return Loop(lambda: np.subtract(w, g, out=w), w)

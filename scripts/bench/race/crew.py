@@ -1,0 +1,92 @@
+"""Crew: all processes of one case, from their start to their end."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from race.case import Case, Peer, Setup
+from race.child import SPEC
+from race.process import Process, hear
+
+HERE = Path(__file__).resolve().parents[1]
+
+START, STOP = 120.0, 5.0
+"""Seconds a process has to start, and to end before it is made to."""
+
+
+class Crew:
+    """The processes that do a setup's work as a case says. Between turns they block."""
+
+    def __init__(self, case: Case, setup: Setup) -> None:
+        self.case = case
+        self.setup = setup
+        self.directory = Path(tempfile.mkdtemp(prefix="ps-bench-"))
+        self.servers: list[Process] = []
+        self.ranks: list[Process] = []
+
+    def start(self) -> None:
+        """Start everything and have every rank do the first step. Raises Failed."""
+        peer: Peer = importlib.import_module(self.case.module)
+        meeting = peer.start(self.setup, self.case.options, self)
+        for rank in range(self.case.ranks or self.setup.workers):
+            self.ranks.append(self._child("rank", rank, meeting))
+        hear(self.ranks, START)
+
+    def turn(self, steps: int, warm: int, timeout: float) -> float:
+        """Return the seconds a step takes: from the first rank's begin to the last one's end, over ``steps``."""
+        for rank in self.ranks:
+            rank.tell(f"{steps} {warm}")
+        times = [tuple(map(float, answer.split())) for answer in hear(self.ranks, timeout)]
+        return (max(end for _, end in times) - min(begin for begin, _ in times)) / steps
+
+    def close(self) -> None:
+        """End all processes, politely at first, and remove what they left."""
+        for rank in self.ranks:
+            rank.dismiss()
+        deadline = time.monotonic() + STOP
+        for rank in self.ranks:
+            rank.end(max(0.0, deadline - time.monotonic()), STOP)
+        for server in reversed(self.servers):
+            server.end(0.0, STOP)
+        self.ranks, self.servers = [], []
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # What a peer starts its servers with
+
+    def server(self, index: int) -> str:
+        """Start server ``index`` of the peer; return what it announces."""
+        return self._announced(self._child("server", index))
+
+    def command(self, name: str, command: list[str], env: Mapping[str, str]) -> str:
+        """Start a command that announces itself as psctl's roles do; return what it announces."""
+        return self._announced(Process(name, command, env, self._log(name)))
+
+    def _announced(self, process: Process) -> str:
+        self.servers.append(process)
+        return hear([process], START)[0]
+
+    def _child(self, role: str, index: int, meeting: str = "") -> Process:
+        spec = {
+            "role": role,
+            "index": index,
+            "module": self.case.module,
+            "options": dict(self.case.options),
+            "setup": dataclasses.asdict(self.setup),
+            "meeting": meeting,
+        }
+        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
+        env = {SPEC: json.dumps(spec), "PYTHONPATH": path}
+        name = f"{role} {index}"
+        return Process(name, [sys.executable, "-m", "race.child"], env, self._log(name))
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name.replace(' ', '-')}.log"

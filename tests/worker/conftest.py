@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from ps import xp
 from ps.config import job_from
-from ps.worker import KV
+from ps.worker import KV, server_link
+from ps.worker import exchange as exchange_module
 from ps.worker.local import LocalStore
 from ps.worker.record import StepLog
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fakeserver import KB, Setup
 from loopback import Loopback
 
 
@@ -43,5 +46,21 @@ def local() -> Iterator[Callable[..., KV]]:
             kv = KV(LocalStore(job_from(job)), device, log or StepLog(None))
             stack.callback(kv.close)
             return kv
+
+        yield make
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setup]]:
+    """Make an exchange with fake servers that loses its patience soon: ``setup(servers=2)``."""
+    monkeypatch.setattr(exchange_module, "SLICE", 2)
+    monkeypatch.setattr(exchange_module, "INQUIRE", 0.02)
+    monkeypatch.setattr(server_link, "INQUIRE", 0.02)
+    with contextlib.ExitStack() as stack:
+        context: zmq.Context[Any] = zmq.Context()
+        stack.callback(context.destroy, linger=0)
+
+        def make(servers: int = 1, window: int = 8 * KB, silence_limit: float = 20.0) -> Setup:
+            return Setup(context, servers, window, silence_limit)
 
         yield make

@@ -1,31 +1,24 @@
-"""Exchange against a scripted server: the window, lost messages, silence, wrong answers. One thread, real sockets.
-
-The server moves only when the exchange looks for failures (``check``), which it does between its waits.
-"""
+"""Exchange against scripted servers: the window, the answers, the wrong ones, what ends a wait."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-import zmq
+from fakeserver import KB, MEMBER, Setup, pushed, weights
 
 from ps.errors import BadMessage, Evicted, PeerLost, PSError, Refused, ServerLost, VersionMismatch
-from ps.protocol.codec import decode, encode
+from ps.protocol.codec import encode
 from ps.protocol.messages import (
     Attach,
     Attached,
     Error,
-    Inquire,
     Late,
-    Message,
     Ok,
     Ping,
     Pull,
@@ -33,112 +26,9 @@ from ps.protocol.messages import (
     Pushed,
     Retire,
     Squares,
-    Waiting,
     Weights,
 )
-from ps.protocol.transport import open_socket
-from ps.worker import exchange as exchange_module
-from ps.worker import server_link
 from ps.worker.batch import Batch
-from ps.worker.exchange import Exchange
-from ps.worker.store import Traffic
-from ps.worker.wire import ZmqWire
-from ps.worker.wires import Wires
-
-KB = 1024
-MEMBER = 7
-
-
-class FakeServer:
-    """A ROUTER that does what a script says with each message; by default it keeps silent."""
-
-    def __init__(self, context: zmq.Context[Any]) -> None:
-        self.origin = b""
-        self.socket = open_socket(context, zmq.ROUTER)
-        self.socket.bind("tcp://127.0.0.1:*")
-        self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.script: Callable[[Any], list[Any]] = lambda message: []
-        self.heard: list[Any] = []
-        self.reading = True
-
-    def turn(self) -> None:
-        while self.reading and self.socket.poll(0):
-            self.origin, header, *_ = self.socket.recv_multipart()
-            message = decode(header)
-            self.heard.append(message)
-            for reply in self.script(message):
-                self.say(*(reply if isinstance(reply, list) else [reply]))
-
-    def say(self, *frames: Any) -> None:
-        raw = [encode(frame) if isinstance(frame, Message) else frame for frame in frames]
-        self.socket.send_multipart([self.origin, *raw])
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [message for message in self.heard if isinstance(message, kind)]
-
-
-class Setup:
-    """An exchange with fake servers, which move whenever it looks for failures."""
-
-    def __init__(self, context: zmq.Context[Any], servers: int, window: int, silence_limit: float) -> None:
-        self.servers = [FakeServer(context) for _ in range(servers)]
-        self.traffic = Traffic()
-        self.failure: PSError | None = None
-        self.checks = 0
-        self.during: Callable[[], None] = lambda: None
-        wires = Wires(
-            [f"server {rank} (host, pid {rank}) at {server.address}" for rank, server in enumerate(self.servers)],
-            [ZmqWire(context, server.address) for server in self.servers],
-        )
-        self.exchange = Exchange(
-            MEMBER,
-            wires,
-            window=window,
-            silence_limit=silence_limit,
-            check=self.check,
-            traffic=self.traffic,
-        )
-
-    def check(self) -> None:
-        self.checks += 1
-        for server in self.servers:
-            server.turn()
-        self.during()
-        if self.failure is not None:
-            raise self.failure
-
-    def push(self, batch: Batch, chunk: int, nbytes: int = KB, server: int = 0, pull: bool = False) -> np.ndarray:
-        payload = np.full(nbytes, chunk % 251, np.uint8)
-        make = partial(Push, member=MEMBER, chunk=chunk, clock=417, version=0, examples=1.0, scale=1.0, pull=pull)
-        self.exchange.submit(batch, server, make, payload, (chunk * nbytes, (chunk + 1) * nbytes))
-        return payload
-
-    def pull(self, batch: Batch, chunk: int = 0, nbytes: int = KB) -> None:
-        make = partial(Pull, member=MEMBER, chunk=chunk, clock=417)
-        self.exchange.submit(batch, 0, make, None, (chunk * nbytes, (chunk + 1) * nbytes))
-
-
-@pytest.fixture
-def setup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setup]]:
-    monkeypatch.setattr(exchange_module, "SLICE", 2)
-    monkeypatch.setattr(exchange_module, "INQUIRE", 0.02)
-    monkeypatch.setattr(server_link, "INQUIRE", 0.02)
-    with contextlib.ExitStack() as stack:
-        context: zmq.Context[Any] = zmq.Context()
-        stack.callback(context.destroy, linger=0)
-
-        def make(servers: int = 1, window: int = 8 * KB, silence_limit: float = 20.0) -> Setup:
-            return Setup(context, servers, window, silence_limit)
-
-        yield make
-
-
-def pushed(message: Any) -> list[Any]:
-    return [Pushed(message.request, message.chunk, 1, 0)] if isinstance(message, Push) else []
-
-
-def weights(message: Any, nbytes: int = KB, fill: int = 9) -> list[Any]:
-    return [[Weights(message.request, message.chunk, 5, 2), bytes([fill]) * nbytes]]
 
 
 def test_answers_land_in_their_places_with_version_and_staleness(setup: Callable[..., Setup]) -> None:
@@ -224,134 +114,6 @@ def test_more_small_requests_than_zeromq_queues_all_arrive(setup: Callable[..., 
         job.push(batch, chunk, nbytes=16)
     job.exchange.wait(batch)
     assert {message.chunk for message in job.servers[0].of(Push)} == set(range(5000))
-
-
-def test_a_lost_request_is_asked_about_and_sent_again_with_its_payload(setup: Callable[..., Setup]) -> None:
-    job = setup()
-    lost: list[Any] = []
-
-    def script(message: Any) -> list[Any]:
-        match message:
-            case Push() if not lost:
-                lost.append(message)
-                return []
-            case Push():
-                return pushed(message)
-            case Inquire():
-                return [Waiting(0, message.requests, 0, ())]
-        raise AssertionError(message)
-
-    job.servers[0].script = script
-    batch = Batch()
-    job.push(batch, 3)
-    job.exchange.wait(batch)
-    first, again = job.servers[0].of(Push)
-    assert first == again
-    assert job.servers[0].of(Inquire)[0] == Inquire(0, MEMBER, (first.request,))
-    assert job.traffic.bytes_up == 2 * KB
-
-
-def test_an_answer_that_comes_twice_counts_once_and_its_payload_is_dropped(setup: Callable[..., Setup]) -> None:
-    job = setup()
-    job.servers[0].script = lambda message: weights(message, fill=1) + weights(message, fill=2)
-    into = np.zeros(2 * KB, np.uint8)
-    first, second = Batch(into=into), Batch(into=into)
-    job.pull(first)
-    job.exchange.wait(first)
-    job.pull(second, chunk=1)
-    job.exchange.wait(second)
-    assert into[::KB].tolist() == [1, 1]
-
-
-def test_a_silent_server_is_lost_within_its_bound_and_stays_so(setup: Callable[..., Setup]) -> None:
-    job = setup(silence_limit=0.3)
-    batch = Batch()
-    job.push(batch, 0)
-    for _ in range(2):
-        with pytest.raises(ServerLost, match="has answered nothing for 0 s"):
-            job.exchange.wait(batch)
-    with pytest.raises(ServerLost):
-        job.exchange.poll()
-
-
-def test_a_server_that_waits_for_somebody_is_not_lost(setup: Callable[..., Setup]) -> None:
-    job = setup(silence_limit=0.1)
-    asked = 0
-
-    def script(message: Any) -> list[Any]:
-        nonlocal asked
-        if isinstance(message, Push):
-            return []
-        asked += 1
-        if asked < 40:
-            return [Waiting(0, (), 418, (3,))]
-        return pushed(job.servers[0].of(Push)[0])
-
-    job.servers[0].script = script
-    batch = Batch()
-    job.push(batch, 0)
-    seen: set[tuple[int, ...]] = set()
-    job.during = lambda: seen.add(job.exchange.waiting_for)
-    job.exchange.wait(batch)
-    assert seen == {(), (3,)}
-    assert job.exchange.waiting_for == ()
-
-
-def test_a_server_that_waits_for_nobody_and_says_nothing_is_given_up_in_the_end(setup: Callable[..., Setup]) -> None:
-    job = setup(silence_limit=0.1)
-    job.servers[0].script = lambda message: [Waiting(0, (), 0, ())] if isinstance(message, Inquire) else []
-    batch = Batch()
-    job.pull(batch)
-    with pytest.raises(ServerLost, match=r"has Pull\(.*\) for 0 s and waits for nobody, but is silent"):
-        job.exchange.wait(batch)
-
-
-def test_time_in_which_this_process_stood_still_is_nobodys_silence(
-    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = setup(silence_limit=10.0)
-    real, jump = time.monotonic, 0.0
-    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: real() + jump)
-
-    def script(message: Any) -> list[Any]:
-        nonlocal jump
-        if isinstance(message, Push):
-            jump += 1000.0
-            return []
-        return pushed(job.servers[0].of(Push)[0])
-
-    job.servers[0].script = script
-    batch = Batch()
-    job.push(batch, 0)
-    job.exchange.wait(batch)
-    assert batch.done
-
-
-def test_whoever_waits_says_for_whom(
-    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    job = setup()
-    real, jump = time.monotonic, 0.0
-    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: real() + jump)
-
-    def script(message: Any) -> list[Any]:
-        nonlocal jump
-        if isinstance(message, Push):
-            jump = 12.0  # before anybody was asked
-            return []
-        if jump < 24:
-            jump = 24.0
-            return [Waiting(0, (), 418, (3, 5))]
-        return pushed(job.servers[0].of(Push)[0])
-
-    job.servers[0].script = script
-    batch = Batch("clock 417")
-    job.push(batch, 0)
-    with caplog.at_level(logging.WARNING):
-        job.exchange.wait(batch)
-    texts = [record.getMessage() for record in caplog.records]
-    assert texts[0] == f"waiting 12 s for server 0 (host, pid 0) at {job.servers[0].address}, clock 417"
-    assert texts[1] == "waiting 24 s for worker 3, worker 5, clock 417"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""KV's tensors: whose memory a pull and a push use, and what may be given as parameters. Without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from loopback import model
+from standin import STRICT, StrictArray
+
+from ps import xp
+from ps.errors import UsageError
+from ps.worker import KV
+
+Local = Callable[..., KV]
+
+
+class Foreign:
+    """A tensor of another library: speaks DLPack, and has its own idea of a dtype."""
+
+    dtype, shape = "torch.float32", "torch.Size([2])"
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.array.__dlpack__(**kwargs)
+
+
+def test_a_pull_before_any_push_brings_the_first_values(local: Local) -> None:
+    kv = local()
+    first = model((3,), (2, 2))
+    kv.init(first)
+    out = {name: np.zeros_like(value) for name, value in first.items()}
+    kv.wait(kv.pull(out))
+    np.testing.assert_equal(out, first)
+
+
+def test_two_pulls_at_once_do_not_share_their_memory(local: Local) -> None:
+    kv = local(optimizer="sgd:lr=1")
+    params = kv.init({"w": np.zeros(3)})
+    a, b = {"w": np.full(3, 9.0)}, {"w": np.full(3, 9.0)}
+    first = kv.pull(a)
+    kv.wait(kv.push({"w": np.ones(3)}))
+    second = kv.pull(b)
+    kv.wait(second)
+    kv.wait(first)
+    assert (a["w"][0], b["w"][0], params["w"][0]) == (0, -1, -1)
+    kv.wait(first)  # nothing is delivered twice
+    assert a["w"][0] == 0
+
+
+def test_what_init_returns_changes_in_place_and_is_what_pull_and_push_pull_know_as_their_own(local: Local) -> None:
+    kv = local(optimizer="sgd:lr=1")
+    given = model((2, 3), ())
+    params = kv.init(given)
+    assert list(params) == list(given)
+    views = dict(params.items())
+    kv.step({name: np.ones_like(value) for name, value in given.items()})
+    kv.push_pull({name: np.ones_like(value) for name, value in given.items()}, params)
+    kv.wait(kv.pull(params))
+    for name in given:
+        assert params[name] is views[name] is kv.params[name]
+        np.testing.assert_allclose(params[name], given[name] - 2, rtol=1e-6)
+
+
+def test_gradients_are_copied_by_push_and_may_be_reused_at_once(local: Local) -> None:
+    kv = local(optimizer="sgd:lr=1")
+    params = kv.init({"w": np.zeros(3)})
+    grads = {"w": np.ones(3)}
+    handles = []
+    for _ in range(3):  # without a wait between them
+        handles.append(kv.push(grads))
+        grads["w"][...] = 100
+        grads["w"][...] = 1
+    for handle in handles:
+        kv.wait(handle)
+    assert params["w"][0] == -3
+
+
+def test_parameters_as_gradients_are_the_gradient_of_their_own_norm(local: Local) -> None:
+    kv = local(optimizer="adamw:lr=0.1,weight_decay=0.5")
+    other = local(optimizer="adamw:lr=0.1,weight_decay=0.5")
+    params, expected = kv.init(model((500,))), other.init(model((500,)))
+    for _ in range(3):
+        kv.step(params)
+        other.step({"a": expected["a"].copy()})
+    np.testing.assert_array_equal(params["a"], expected["a"])
+
+
+def test_weights_go_into_foreign_tensors_and_nowhere_else_than_where_they_fit(local: Local) -> None:
+    kv = local(optimizer="sgd:lr=1")
+    kv.init({"w": np.zeros(2, np.float32)})
+    target = np.ones(2, np.float32)
+    kv.push_pull({"w": Foreign(np.ones(2, np.float32))}, {"w": Foreign(target)})
+    assert target.tolist() == [-1, -1]
+    frozen = np.ones(2, np.float32)
+    frozen.flags.writeable = False
+    for out, text in (
+        ({}, "nowhere to put tensor 'w'"),
+        ({"w": np.ones(3, np.float32)}, r"w float32\[2\] cannot go into an array of float32\[3\]"),
+        ({"w": np.ones(2)}, "cannot go into an array of float64"),
+        ({"w": frozen}, "that is read-only"),
+        ({"w": [1.0, 2.0]}, "cannot go into a list"),
+        ([1], "weights go into a dict of arrays, not into list"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            kv.pull(out)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=text):
+            kv.push_pull({"w": np.ones(2, np.float32)}, out)  # type: ignore[arg-type]
+    assert kv.clock == 1  # and nothing was applied
+
+
+def test_a_device_gets_tensors_of_its_own_even_empty_ones(local: Local, strict_device: xp.Device) -> None:
+    kv = local(strict_device)
+    params = kv.init({"w": STRICT.to_device(np.ones(3, np.float32)), "none": np.zeros((0, 2)), "s": np.float32(2)})
+    assert all(isinstance(value, StrictArray) for value in params.values())
+    assert params["none"].shape == (0, 2)
+
+
+def test_a_pull_into_the_parameters_on_a_device_is_not_undone_by_what_follows(
+    local: Local, strict_device: xp.Device
+) -> None:
+    kv = local(strict_device, optimizer="sgd:lr=1")
+    params = kv.init({"w": np.zeros(2)})
+    kv.wait(kv.push({"w": STRICT.to_device(np.ones(2))}))
+    assert xp.to_host(params["w"])[0] == 0
+    kv.wait(kv.pull(params))
+    kv.barrier()
+    assert xp.to_host(params["w"])[0] == -1

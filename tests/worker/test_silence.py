@@ -1,0 +1,149 @@
+"""Exchange when nothing comes: lost messages, silent servers, and servers that wait for somebody."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fakeserver import KB, MEMBER, Setup, pushed, weights
+
+from ps.errors import ServerLost
+from ps.protocol.messages import (
+    Inquire,
+    Push,
+    Waiting,
+)
+from ps.worker import exchange as exchange_module
+from ps.worker.batch import Batch
+
+
+def test_a_lost_request_is_asked_about_and_sent_again_with_its_payload(setup: Callable[..., Setup]) -> None:
+    job = setup()
+    lost: list[Any] = []
+
+    def script(message: Any) -> list[Any]:
+        match message:
+            case Push() if not lost:
+                lost.append(message)
+                return []
+            case Push():
+                return pushed(message)
+            case Inquire():
+                return [Waiting(0, message.requests, 0, ())]
+        raise AssertionError(message)
+
+    job.servers[0].script = script
+    batch = Batch()
+    job.push(batch, 3)
+    job.exchange.wait(batch)
+    first, again = job.servers[0].of(Push)
+    assert first == again
+    assert job.servers[0].of(Inquire)[0] == Inquire(0, MEMBER, (first.request,))
+    assert job.traffic.bytes_up == 2 * KB
+
+
+def test_an_answer_that_comes_twice_counts_once_and_its_payload_is_dropped(setup: Callable[..., Setup]) -> None:
+    job = setup()
+    job.servers[0].script = lambda message: weights(message, fill=1) + weights(message, fill=2)
+    into = np.zeros(2 * KB, np.uint8)
+    first, second = Batch(into=into), Batch(into=into)
+    job.pull(first)
+    job.exchange.wait(first)
+    job.pull(second, chunk=1)
+    job.exchange.wait(second)
+    assert into[::KB].tolist() == [1, 1]
+
+
+def test_a_silent_server_is_lost_within_its_bound_and_stays_so(setup: Callable[..., Setup]) -> None:
+    job = setup(silence_limit=0.3)
+    batch = Batch()
+    job.push(batch, 0)
+    for _ in range(2):
+        with pytest.raises(ServerLost, match="has answered nothing for 0 s"):
+            job.exchange.wait(batch)
+    with pytest.raises(ServerLost):
+        job.exchange.poll()
+
+
+def test_a_server_that_waits_for_somebody_is_not_lost(setup: Callable[..., Setup]) -> None:
+    job = setup(silence_limit=0.1)
+    asked = 0
+
+    def script(message: Any) -> list[Any]:
+        nonlocal asked
+        if isinstance(message, Push):
+            return []
+        asked += 1
+        if asked < 40:
+            return [Waiting(0, (), 418, (3,))]
+        return pushed(job.servers[0].of(Push)[0])
+
+    job.servers[0].script = script
+    batch = Batch()
+    job.push(batch, 0)
+    seen: set[tuple[int, ...]] = set()
+    job.during = lambda: seen.add(job.exchange.waiting_for)
+    job.exchange.wait(batch)
+    assert seen == {(), (3,)}
+    assert job.exchange.waiting_for == ()
+
+
+def test_a_server_that_waits_for_nobody_and_says_nothing_is_given_up_in_the_end(setup: Callable[..., Setup]) -> None:
+    job = setup(silence_limit=0.1)
+    job.servers[0].script = lambda message: [Waiting(0, (), 0, ())] if isinstance(message, Inquire) else []
+    batch = Batch()
+    job.pull(batch)
+    with pytest.raises(ServerLost, match=r"has Pull\(.*\) for 0 s and waits for nobody, but is silent"):
+        job.exchange.wait(batch)
+
+
+def test_time_in_which_this_process_stood_still_is_nobodys_silence(
+    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = setup(silence_limit=10.0)
+    real, jump = time.monotonic, 0.0
+    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: real() + jump)
+
+    def script(message: Any) -> list[Any]:
+        nonlocal jump
+        if isinstance(message, Push):
+            jump += 1000.0
+            return []
+        return pushed(job.servers[0].of(Push)[0])
+
+    job.servers[0].script = script
+    batch = Batch()
+    job.push(batch, 0)
+    job.exchange.wait(batch)
+    assert batch.done
+
+
+def test_whoever_waits_says_for_whom(
+    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = setup()
+    real, jump = time.monotonic, 0.0
+    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: real() + jump)
+
+    def script(message: Any) -> list[Any]:
+        nonlocal jump
+        if isinstance(message, Push):
+            jump = 12.0  # before anybody was asked
+            return []
+        if jump < 24:
+            jump = 24.0
+            return [Waiting(0, (), 418, (3, 5))]
+        return pushed(job.servers[0].of(Push)[0])
+
+    job.servers[0].script = script
+    batch = Batch("clock 417")
+    job.push(batch, 0)
+    with caplog.at_level(logging.WARNING):
+        job.exchange.wait(batch)
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts[0] == f"waiting 12 s for server 0 (host, pid 0) at {job.servers[0].address}, clock 417"
+    assert texts[1] == "waiting 24 s for worker 3, worker 5, clock 417"

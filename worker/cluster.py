@@ -116,6 +116,7 @@ class ClusterStore:
 
     def _refresh(self) -> None:
         """Bring the weights up to date, and wait for that."""
+        self._land()
         self.wait(self._submit_pull(self._own_batch(f"clock {self.clock}"), aside=False))
 
     # Gradients up, weights down
@@ -147,12 +148,18 @@ class ClusterStore:
         self._aside = self._submit_pull(batch, aside=True)
         return batch
 
+    def _land(self) -> None:
+        """Wait for a pull into the weights' buffer, so that what it brings does not replace newer weights there."""
+        if self._aside.into is self._buffer:
+            self.wait(self._aside)
+
     @property
     def eager(self) -> bool:
         return self.job.clip_norm is None  # else the factor that all chunks share is not known yet
 
     def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
         exchange = self._seat.exchange
+        self._land()
         if self._early is None:
             self._early = self._own_batch(f"clock {self.clock}")
         if self.job.overlap:
@@ -162,6 +169,7 @@ class ClusterStore:
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
         exchange = self._seat.exchange
+        self._land()
         if self._early is None:
             self.settle()
         if self.job.overlap and gradients is not None:

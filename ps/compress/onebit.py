@@ -65,9 +65,6 @@ class OneBit:
                 downs = x.shape[1] - ups.astype(np.float64)
                 high = (absolute + total) / (2 * xp.clip(ups, 1, None))
                 low = (total - absolute) / (2 * xp.clip(downs, 1, None))
-                # A row of one sign has one level.
-                high = xp.where(ups > 0, high, low)
-                low = xp.where(downs > 0, low, high)
                 row = slice(a // ROW, a // ROW + rows)
                 xp.copyto(middles[row], high / 2 + low / 2, casting="same_kind")
                 xp.copyto(halves[row], xp.clip(high / 2 - low / 2, 0, None), casting="same_kind")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ps.compress.codec import CompressSpec
-from ps.compress.frame import blocks
+from ps.compress.frame import blocks, buffer
 from ps.compress.key import Key
 from ps.errors import StateError, UsageError
 from ps.xp import Array, namespace
@@ -41,9 +41,11 @@ class Uplink:
 
         ``gradient``: 1-D, float32 or float64, at least one element, finite. The frame is uint8 on its side, the start
         of ``out`` if that is given (``codec.max_bytes`` long). What is sent again must be this frame, not another
-        encoding. UsageError when gradient and state do not fit each other.
+        encoding. UsageError, and nothing changed, when gradient, state and ``out`` do not fit each other.
         """
         _check(gradient, state)
+        if out is not None:
+            buffer(gradient, self.codec.max_bytes(gradient.size, gradient.dtype), out)
         if "residual" not in state:
             return self.codec.encode(gradient, key, state, out)
         residual, velocity = state["residual"], state.get("velocity")

@@ -51,7 +51,7 @@ def test_int8_is_scales_then_codes() -> None:
 def test_onebit_is_middles_then_half_distances_then_bits() -> None:
     values = np.concatenate([np.tile(f32(3, -1), LEVELLED // 2), f32(5, 5, 5)])
     frame = encode("onebit", values)
-    assert frame.tobytes() == struct.pack("<4f", 1, 5, 2, 0) + bytes([0b10101010] * (LEVELLED // 8)) + bytes(
+    assert frame.tobytes() == struct.pack("<4f", 1, 2.5, 2, 2.5) + bytes([0b10101010] * (LEVELLED // 8)) + bytes(
         [0b11100000]
     )
     np.testing.assert_array_equal(decode("onebit", frame, values.size), values)

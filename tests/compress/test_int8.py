@@ -40,6 +40,25 @@ def test_a_code_is_the_floor_of_the_scaled_element_plus_the_words() -> None:
     assert np.abs(exact[off] - np.rint(exact[off])).max(initial=0) < 1e-4
 
 
+def test_chance_decides_by_the_nearest_of_65536_parts_of_a_step() -> None:
+    key = Key(0, 0, 0, 0)
+    size = 1 << 20
+    noise = key.words(size // 4).view("<u2")
+    x = np.zeros(size, np.float32)
+    x[::1024] = 127
+    up, down = np.flatnonzero(noise == 65535), np.flatnonzero(noise == 0)
+    x[up], x[down] = 0.75 / 65536, -0.75 / 65536
+    assert up.size > 3 and down.size > 3
+    codes = encode("int8", x, key)[-size:].view(np.int8)
+    assert (codes[up] == 1).all() and (codes[down] == -1).all()
+
+
+@pytest.mark.parametrize("largest", [1.9977895, 1.9271708, 1.9743308])  # divided by a 127th of itself: over 127
+def test_no_chance_is_so_high_that_the_largest_wraps_around(largest: float) -> None:
+    codes = encode("int8", np.full(1 << 20, largest, np.float32), Key(0, 0, 0, 0))[-(1 << 20) :].view(np.int8)
+    assert set(np.unique(codes)) <= {126, 127}
+
+
 @given(st.integers(0, 2**32), st.sampled_from(["float32", "float64"]), st.integers(-28, 30))
 def test_the_largest_of_a_row_never_wraps_around(seed: int, dtype: str, exponent: int) -> None:
     rng = np.random.default_rng(seed)

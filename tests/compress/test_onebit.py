@@ -32,7 +32,7 @@ def test_each_element_becomes_the_mean_of_its_sign(x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_row_of_one_sign_has_one_level(sign: int) -> None:
+def test_a_row_of_one_sign_becomes_its_mean(sign: int) -> None:
     x = sign * np.arange(1, 11, dtype=np.float32)
     assert decode("onebit", encode("onebit", x), 10).tolist() == [sign * 5.5] * 10
 

@@ -125,4 +125,6 @@ def test_what_cannot_be_a_chunk_is_refused_before_anything_changes() -> None:
     for wrong in (np.ones(9, np.float32), np.ones(10)):
         with pytest.raises(UsageError, match=r"compression state 'residual' is float32\[10\]"):
             up.encode(wrong, state, KEY)
+    with pytest.raises(UsageError, match="does not fit"):
+        up.encode(np.ones(10, np.float32), state, KEY, np.empty(9, np.uint8))
     assert not state["residual"].any()

@@ -68,11 +68,10 @@ def _check_ways(events: list[Event]) -> None:
             assert any(begin - EXACT <= at <= end + EXACT for begin, end in within), f"no span around {event}"
             stations[event["id"]].append((at, event["ph"]))
     for way, found in stations.items():
-        kinds = [kind for _, kind in found]
-        assert kinds.count("f") <= 1 and kinds.count("s") <= 1, (way, found)
-        if "s" in kinds and "f" in kinds:
-            times = {kind: at for at, kind in found}
-            assert times["s"] <= times["f"] + EXACT, (way, found)
+        is_open = False
+        for _, kind in sorted(found, key=lambda station: (station[0], "stf".index(station[1]))):
+            assert kind != "f" or is_open, f"way {way} ends where none began: {found}"
+            is_open = kind == "s" or (is_open and kind == "t")
 
 
 def metadata(events: list[Event], name: str) -> list[Event]:

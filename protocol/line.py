@@ -17,11 +17,13 @@ from ps.errors import BadMessage, Unshared
 from ps.protocol.codec import MAX_HEADER
 
 MAX_FDS = 2
-"""Open files that one frame may carry."""
+"""Open files that one frame may carry, and the most that are kept until somebody takes them."""
 MAX_UNSENT = 16 << 20
 """Bytes kept for a peer that does not read; beyond that the line is closed."""
 _READ = 256 << 10
 _LENGTH = struct.Struct("<I")
+_CREDENTIALS = struct.Struct("iII")
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Line:
@@ -95,7 +97,10 @@ class Line:
             self.close()
 
     def receive(self) -> Iterator[bytes]:
-        """Yield the headers that are here. Once the peer is gone the line is closed. Raises BadMessage for no frame."""
+        """Yield the headers that are here. Once the peer is gone the line is closed.
+
+        Raises BadMessage for what is no frame, or brings too many open files; the line is closed then, too.
+        """
         data = self._read()
         got = self._got
         if not got and len(data) >= 4 and _LENGTH.unpack_from(data)[0] == len(data) - 4:  # the usual case: just one
@@ -118,7 +123,7 @@ class Line:
             return b""
         try:
             if self.expects_fds:
-                data, fds, _, _ = socket.recv_fds(self._sock, _READ, MAX_FDS)
+                data, fds, _, _ = socket.recv_fds(self._sock, _READ, MAX_FDS, _CLOSE_ON_EXEC)
                 self._fds += fds
             else:
                 data = self._sock.recv(_READ)
@@ -126,6 +131,10 @@ class Line:
             return b""
         except OSError:
             data = b""
+        if len(self._fds) > MAX_FDS:
+            count = len(self._fds)
+            self.close()
+            raise BadMessage(f"{count} open files for one message; the limit is {MAX_FDS}")
         if not data:
             self.close()
         return data
@@ -138,6 +147,7 @@ class Line:
     def close(self) -> None:
         """Close the line; closing twice does nothing."""
         self.closed = True
+        self._unsent.clear()
         for fd in self.take_fds():
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -146,6 +156,6 @@ class Line:
 
 def demand_same_user(sock: socket.socket) -> None:
     """Raise Unshared unless the process at the other end of a Unix socket belongs to this user."""
-    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if uid != os.getuid():
         raise Unshared(f"the process there belongs to another user ({uid}, not {os.getuid()})")

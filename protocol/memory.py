@@ -18,17 +18,18 @@ class WorkerMemory:
     """
 
     def __init__(self, segment: Segment, nbytes: int) -> None:
-        """Share memory for a model of ``nbytes``; both sides map a region when they first use it."""
+        """Share memory for a model of ``nbytes``. Raises Unshared when it cannot be mapped."""
         self.segment = segment
         self.nbytes = nbytes
-        self._mapped: dict[str, HostArray] = {}
+        whole = segment.array(0, self.size(nbytes))
+        self._regions = {name: whole[self.offset(name) :][:nbytes] for name in _REGIONS}
 
     @classmethod
     def create(cls, nbytes: int) -> WorkerMemory:
         """Make the memory, with room set aside for gradients and weights. Raises Unshared."""
-        made = cls(Segment.create(cls.size(nbytes)), nbytes)
-        made.segment.reserve(0, made.offset("aside"))
-        return made
+        segment = Segment.create(cls.size(nbytes))
+        segment.reserve(0, cls.size(nbytes) - pages(nbytes))  # most never put anything aside
+        return cls(segment, nbytes)
 
     @staticmethod
     def size(nbytes: int) -> int:
@@ -40,11 +41,8 @@ class WorkerMemory:
         return _REGIONS.index(region) * pages(self.nbytes)
 
     def array(self, region: str) -> HostArray:
-        """Return a region as uint8, ``nbytes`` long. Raises Unshared when it cannot be mapped."""
-        found = self._mapped.get(region)
-        if found is None:
-            found = self._mapped[region] = self.segment.array(self.offset(region), self.nbytes)
-        return found
+        """Return a region as uint8, ``nbytes`` long."""
+        return self._regions[region]
 
     def part(self, region: str, chunk: Chunk) -> HostArray:
         """Return a chunk's elements in a region. Raises BadMessage when the memory is too small for it."""

@@ -91,13 +91,9 @@ class Segment:
     def array(self, offset: int, nbytes: int) -> HostArray:
         """Map a part that begins at a whole page and return it as uint8; it is unmapped with the last view of it.
 
-        Raises Unshared when the address space or the system's number of mappings is used up.
+        Raises Unshared when the address space or the system's number of mappings is used up, or it may not be written.
         """
-        try:
-            mapped = mmap.mmap(self.fd, nbytes, offset=offset)
-        except (OSError, ValueError) as error:
-            raise Unshared(f"{nbytes} bytes of shared memory cannot be mapped: {error}") from None
-        return np.frombuffer(mapped, np.uint8)
+        return Window(self, offset, nbytes, writable=True).array
 
 
 class Window:

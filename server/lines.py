@@ -55,6 +55,7 @@ class Lines:
         self._by_origin: dict[bytes, _Visitor] = {}
         self._count = 0
         self._home: tuple[Segment, HostArray] | None = None
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         poller.register(self._listener.fileno(), zmq.POLLIN)
 
     def __contains__(self, origin: bytes) -> bool:
@@ -71,10 +72,27 @@ class Lines:
                 self._settle(visitor)
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
+        while True:
+            try:
                 sock, _ = self._listener.accept()
-                self._welcome(sock)
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                self._turn_away()
+                return
+            self._welcome(sock)
+
+    def _turn_away(self) -> None:
+        """Close a connection that no descriptor is left for, with the one that is kept for this.
+
+        Otherwise it would be waiting, and this process awake, until there is one.
+        """
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _welcome(self, sock: socket.socket) -> None:
         try:
@@ -129,6 +147,7 @@ class Lines:
                 raise BadMessage(f"{message!r} with {len(fds)} open files")
             segment = Segment.adopt(fds.pop(0), WorkerMemory.size(message.nbytes))
             offered = Segment.adopt(fds.pop(0), message.nbytes) if message.home else None
+            memory = WorkerMemory(segment, message.nbytes)
             home = self._house(offered, message.nbytes, house)
         except (BadMessage, Unshared) as error:
             self._rejected["shm"] += 1
@@ -137,7 +156,7 @@ class Lines:
         finally:
             for fd in fds:
                 os.close(fd)
-        visitor.memory = WorkerMemory(segment, message.nbytes)
+        visitor.memory = memory
         visitor.line.expects_fds = False
         visitor.line.send(encode(Shared(message.request, home is not None)), [home.fd] if home else [])
         self._settle(visitor)
@@ -165,8 +184,8 @@ class Lines:
                 if visitor.memory is None:
                     raise BadMessage("weights for memory that was not shared")
                 place = visitor.memory.part("aside" if reply.aside else "weights", reply.loan.chunk)
-            except (BadMessage, Unshared) as error:
-                self.reject(reply.origin, getattr(reply.message, "request", 0), BadMessage(str(error)))
+            except BadMessage as error:
+                self.reject(reply.origin, getattr(reply.message, "request", 0), error)
                 return
             np.copyto(place, reply.loan.weights)
         if isinstance(reply.message, Error):
@@ -182,5 +201,6 @@ class Lines:
     def close(self) -> None:
         """Close everything; the workers' memory stays theirs."""
         self._listener.close()
+        os.close(self._spare)
         for visitor in self._by_fd.values():
             visitor.line.close()

@@ -92,9 +92,10 @@ class Exchange:
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
         self._links: list[ServerLink] = []
-        for name, wire in zip(wires.names, wires.wires, strict=True):
+        for server, (name, wire) in enumerate(zip(wires.names, wires.wires, strict=True)):
             self._poller.register(wire.pollable, zmq.POLLIN)
-            self._links.append(ServerLink(name, wire, window, traffic))
+            self._links.append(ServerLink(name, wire, window, traffic, server, rank, trace))
+        self._stuck: set[ServerLink] = set()
         self._by_pollable = {link.wire.pollable: link for link in self._links}
 
     @property
@@ -181,7 +182,10 @@ class Exchange:
         self._moved = False
         try:
             while True:
+                self._watch_for_room()
+                slept = self._trace.now()
                 events = self._poller.poll(SLICE)
+                self._trace.add("wait", slept)
                 if events:
                     self._turn([self._by_pollable[pollable] for pollable, _ in events])
                     if batch.error is not None or done():
@@ -206,6 +210,14 @@ class Exchange:
         finally:
             self.since = None
             self.traffic.wait_s += time.monotonic() - began
+
+    def _watch_for_room(self) -> None:
+        """Be woken when there is room again for what could not be sent."""
+        for link in self._links:
+            wire, stuck = link.wire, link.wire.stuck
+            if stuck != (link in self._stuck) and wire.pollable in self._poller:
+                self._poller.register(wire.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
+                self._stuck ^= {link}
 
     def _names(self) -> str:
         ranks = self.waiting_for

@@ -47,6 +47,7 @@ class ServerLink:
 
     def send_queued(self) -> None:
         """Send what the window allows. Never blocks: what there is no room for stays queued."""
+        self.wire.flush()
         queue = self.queue
         while queue and (not self.inflight or self._flying + queue[0][2].cost <= self._window):
             request = queue[0][2]

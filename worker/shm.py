@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Iterator
@@ -46,10 +47,12 @@ class ShmWire:
         try:
             answer = _answer(line)
             fds = line.take_fds()
-            kept = Segment.adopt(fds[0], memory.nbytes) if answer.home and len(fds) == 1 else None
+            kept = Segment.adopt(fds.pop(0), memory.nbytes) if answer.home and fds else None
         except (ProtocolError, Unshared) as error:
             line.close()
             raise Unshared(f"{path}: {error}") from None
+        for fd in fds:
+            os.close(fd)
         line.expects_fds = False
         return cls(line, memory, kept)
 
@@ -57,9 +60,16 @@ class ShmWire:
     def closed(self) -> bool:
         return self._line.closed
 
-    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
+    @property
+    def stuck(self) -> bool:
+        return self._line.unsent
+
+    def flush(self) -> None:
         self._line.flush()
-        if self._line.unsent:
+
+    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
+        self.flush()
+        if self.stuck:
             return False
         lo, hi = region
         if payload is not None and _address(payload) != self._address + lo:

@@ -27,6 +27,15 @@ class Wire(Protocol):
         """Whether the server has gone, as far as can be told; there is nothing to wait for then."""
         ...
 
+    @property
+    def stuck(self) -> bool:
+        """Whether something that was sent still waits for room; ``flush`` sends it when the pollable has some."""
+        ...
+
+    def flush(self) -> None:
+        """Send what waits for room, as far as there is any."""
+        ...
+
     def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
         """Send a header and a chunk's elements, which lie at ``region`` of the flat buffer; False: no room now.
 
@@ -56,10 +65,14 @@ class ZmqWire:
 
     window: int | None = None
     closed = False
+    stuck = False
 
     def __init__(self, context: zmq.Context[Socket], address: str) -> None:
         self.pollable = open_socket(context, zmq.DEALER)
         connect(self.pollable, address)
+
+    def flush(self) -> None:
+        pass
 
     def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 
@@ -55,7 +56,8 @@ def open_wires(
         _open(found, context, servers, transport, nbytes, seeding and viewing)
         homes = [wire.home if isinstance(wire, ShmWire) else None for wire in found.wires]
         if viewing and all(homes) and len({home.identity for home in homes if home}) == 1 and homes[0]:
-            found.window = Window(homes[0], 0, nbytes, writable=False)
+            with contextlib.suppress(Unshared):  # then the weights are copied
+                found.window = Window(homes[0], 0, nbytes, writable=False)
     except BaseException:
         found.close()
         raise
@@ -67,7 +69,7 @@ def _open(
 ) -> None:
     ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
     home: Segment | None = None
-    reason = ""
+    lack = ""
     if any(address.startswith("shm:") for way in ways for address in way):
         try:
             found.memory = WorkerMemory.create(nbytes)
@@ -75,26 +77,37 @@ def _open(
             if home is not None:
                 home.reserve(0, nbytes)
         except Unshared as error:
-            found.memory, reason = None, str(error)
-    shared = False
+            found.memory, lack = None, str(error)
     for peer, way in zip(servers, ways, strict=True):
-        wire: Wire | None = None
-        for address in way:
-            if not address.startswith("shm:"):
-                wire = ZmqWire(context, address)
-            elif found.memory is not None:
-                try:
-                    wire = ShmWire.open(address.removeprefix("shm://"), found.memory, home)
-                    shared = True
-                except Unshared as error:
-                    reason = str(error)
-            if wire is not None:
-                if reason and not address.startswith("shm:"):
-                    log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
-                found.names.append(f"{peer} at {address}")
-                found.wires.append(wire)
-                break
-        else:
+        wire, address, reason = _first(context, way, found.memory, home, lack)
+        if wire is None:
             raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
-    if not shared:
+        if reason:
+            log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
+        elif transport == "auto" and not isinstance(wire, ShmWire):
+            log.info("%s: no shared memory (%s); using %s", peer, _absence(peer), address)
+        found.names.append(f"{peer} at {address}")
+        found.wires.append(wire)
+    if not any(isinstance(wire, ShmWire) for wire in found.wires):
         found.memory = None
+
+
+def _first(
+    context: zmq.Context[Socket], way: list[str], memory: WorkerMemory | None, home: Segment | None, reason: str
+) -> tuple[Wire | None, str, str]:
+    """Return a wire by the first address that works, the address, and why no memory is shared where it might be."""
+    for address in way:
+        if not address.startswith("shm:"):
+            return ZmqWire(context, address), address, reason if way[0].startswith("shm:") else ""
+        if memory is not None:
+            try:
+                return ShmWire.open(address.removeprefix("shm://"), memory, home), address, ""
+            except Unshared as error:
+                reason = str(error)
+    return None, "", reason
+
+
+def _absence(peer: Peer) -> str:
+    """Return why a server's socket for shared memory was not even tried."""
+    offered = [address.removeprefix("shm://") for address in peer.addresses if address.startswith("shm:")]
+    return f"{offered[0]} cannot be opened here" if offered else "it offers none"

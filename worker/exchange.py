@@ -92,9 +92,9 @@ class Exchange:
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
         self._links: list[ServerLink] = []
-        for server, (name, wire) in enumerate(zip(wires.names, wires.wires, strict=True)):
+        for name, wire in zip(wires.names, wires.wires, strict=True):
             self._poller.register(wire.pollable, zmq.POLLIN)
-            self._links.append(ServerLink(name, wire, window, traffic, server, rank, trace))
+            self._links.append(ServerLink(name, wire, window, traffic))
         self._stuck: set[ServerLink] = set()
         self._by_pollable = {link.wire.pollable: link for link in self._links}
 
@@ -183,9 +183,7 @@ class Exchange:
         try:
             while True:
                 self._watch_for_room()
-                slept = self._trace.now()
                 events = self._poller.poll(SLICE)
-                self._trace.add("wait", slept)
                 if events:
                     self._turn([self._by_pollable[pollable] for pollable, _ in events])
                     if batch.error is not None or done():

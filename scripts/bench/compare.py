@@ -97,7 +97,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="about two minutes: few turns, few points, no sweeps")
     parser.add_argument("--size", type=size, default=40_000_000, help="model of the main tables (40MB)")
     parser.add_argument("--repeats", type=positive, help="turns of each case (9; quick: 5)")
-    parser.add_argument("--seconds", type=duration, help="how long a turn is, about (0.4; quick: 0.15)")
+    parser.add_argument("--seconds", type=duration, help="how long a turn is, about (0.4; quick: 0.1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and settings")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what was measured")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables for a README; - prints them")
@@ -124,7 +124,7 @@ def progress(line: str) -> None:
 def measure(name: str, options: argparse.Namespace, tables: list[Table]) -> None:
     """Measure a part; print and add its tables."""
     repeats = options.repeats or (5 if options.quick else 9)
-    seconds = options.seconds or (0.15 if options.quick else 0.4)
+    seconds = options.seconds or (0.1 if options.quick else 0.4)
     for setup in PARTS[name].setups(Scale(options.size, options.quick)):
         cases, absent = members(name, setup, options.peers)
         where = title(name, setup)

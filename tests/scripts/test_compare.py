@@ -292,13 +292,15 @@ def test_without_matplotlib_there_is_a_line_that_says_so(tmp_path: Path, monkeyp
     assert "not installed" in plot([made_table(**{"ps shm": 1.0})], "", tmp_path / "a.png")
 
 
-def test_a_plot_has_bars_and_lines(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the bench extra is not installed")
+def test_a_sweep_is_one_table_and_one_plot(tmp_path: Path) -> None:
     bars = made_table(**{"in place": 0.004, "ps shm": 0.005, "gloo, 1 thread": 0.02})
     sweep = []
     for workers in (1, 2, 4):
         table = made_table("workers", **{"in place": 0.004, "ps shm": 0.005 * workers})
         sweep.append(dataclasses.replace(table, x="workers", setup=Setup(workers, 2, 40_000_000)))
+    marked = list(report.markdown({}, sweep, {}, []))
+    assert "| ps shm | 5.00 | 10.00 | 20.00 |" in marked
+    pytest.importorskip("matplotlib", reason="the bench extra is not installed")
     assert plot([bars, *sweep], "words", tmp_path / "a.png") == ""
     assert (tmp_path / "a.png").stat().st_size > 10_000
 

@@ -26,8 +26,8 @@ OTHER = ("#BFBFBF", "")
 LABELS = {
     "workers": "workers",
     "servers": "servers",
-    "nbytes": "model, bytes",
-    "chunk": "chunk, bytes",
+    "nbytes": "size of the model",
+    "chunk": "size of a chunk, at most",
 }
 
 
@@ -100,7 +100,9 @@ def _bars(axis: Any, table: Table) -> None:
 
 
 def _lines(axis: Any, tables: Sequence[Table]) -> None:
-    """Draw a sweep: GB/s over the size of the model, else ms a step; each line ends with its last value."""
+    """Draw a sweep: GB/s over the size of the model, else ms a step; ps shm tells how it compares at each point."""
+    from matplotlib.ticker import LogLocator
+
     x = tables[0].x
     rate = x == "nbytes"
     values = [getattr(table.setup, x) for table in tables]
@@ -113,28 +115,40 @@ def _lines(axis: Any, tables: Sequence[Table]) -> None:
         colour, marker = _look(name)
         line = "--" if name == "in place" else "-"
         axis.plot(values, heights, line, color=colour, marker=marker, markersize=5, linewidth=1.6, label=name)
-        known = [(value, height) for value, height in zip(values, heights, strict=True) if not math.isnan(height)]
-        if known:
-            axis.annotate(
-                f"{known[-1][1]:.3g}",
-                known[-1],
-                (5, 0),
-                textcoords="offset points",
-                fontsize=7,
-                color=colour,
-                va="center",
-            )
+        if name == "ps shm":
+            for table, value, height in zip(tables, values, heights, strict=True):
+                ratio = best_peer(table) / table.median(name)
+                if not math.isnan(ratio):
+                    axis.annotate(
+                        f"{ratio:.1f} ×",
+                        (value, height),
+                        (0, 7 if rate else -13),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=8,
+                        color=colour,
+                    )
     axis.set_yscale("log")
     if x in ("nbytes", "chunk"):
         axis.set_xscale("log")
-    shown = [show_bytes(value) if x == "nbytes" else f"{value >> 10} KiB" for value in values]
-    axis.set_xticks(values, shown if x in ("nbytes", "chunk") else [str(value) for value in values])
+    shown = {"nbytes": show_bytes, "chunk": lambda value: f"{value >> 10} KiB"}.get(x, str)
+    axis.set_xticks(values, [shown(value) for value in values])
     axis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.margins(y=0.12)
     axis.set_xlabel(LABELS[x])
     axis.set_ylabel("GB/s of model" if rate else "ms a step")
     axis.grid(axis="y", color="#E5E5E5", linewidth=0.8)
     axis.set_axisbelow(True)
-    size = "" if rate else f" ({show_bytes(tables[0].setup.nbytes)})"
-    axis.set_title(f"{PARTS[tables[0].part].title[0].upper()}{PARTS[tables[0].part].title[1:]}{size}")
-    axis.legend(fontsize=7, frameon=False, ncols=2)
+    size = "" if rate else f", {show_bytes(tables[0].setup.nbytes)}"
+    words = PARTS[tables[0].part].title
+    axis.set_title(f"{words[0].upper()}{words[1:]}{size}")
+    axis.legend(
+        fontsize=8,
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        title="× : over best peer",
+        title_fontsize=8,
+    )

@@ -56,8 +56,10 @@ def settings(tables: Sequence[Table]) -> Iterator[str]:
             if words not in told.setdefault(case.name, []):
                 told[case.name].append(words)
     for name, ways in told.items():
-        for words in ways if len(ways) < 3 else (ways[0], "... and with each chunk size of the sweep"):
+        for words in ways[:1]:
             yield f"  {name:26}{words}"
+        if len(ways) > 1:
+            yield f"  {'':26}(in sweeps with the chunk size above the table)"
 
 
 def verdicts(rows: Sequence[Target]) -> Iterator[str]:

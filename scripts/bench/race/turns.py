@@ -78,8 +78,8 @@ def take_turns(
 
 
 def in_groups(setup: Setup, cases: Sequence[Case], memory: float) -> list[list[Case]]:
-    """Return the cases in as few groups as fit into memory, by what a plain implementation of the work needs."""
-    each = (setup.nbytes * 3 + 150e6) * setup.workers + setup.nbytes + 100e6 * setup.servers
+    """Return the cases in as few groups as fit into memory, by what cases were seen to need."""
+    each = (setup.nbytes * 2 + 150e6) * setup.workers + setup.nbytes + 100e6 * setup.servers
     room = int(max(1, min(len(cases), memory * 0.8 / each)))
     return [list(cases[first : first + room]) for first in range(0, len(cases), room)]
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 
 from ps.errors import BadMessage, Unshared
@@ -23,6 +24,7 @@ MAX_UNSENT = 16 << 20
 _READ = 256 << 10
 _LENGTH = struct.Struct("<I")
 _CREDENTIALS = struct.Struct("iII")
+_FDS_SPACE = socket.CMSG_LEN(MAX_FDS * array("i").itemsize)
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -123,8 +125,8 @@ class Line:
             return b""
         try:
             if self.expects_fds:
-                data, fds, _, _ = socket.recv_fds(self._sock, _READ, MAX_FDS, _CLOSE_ON_EXEC)
-                self._fds += fds
+                data, ancillary, _, _ = self._sock.recvmsg(_READ, _FDS_SPACE, _CLOSE_ON_EXEC)
+                self._fds += _open_files(ancillary)
             else:
                 data = self._sock.recv(_READ)
         except BlockingIOError:
@@ -147,11 +149,21 @@ class Line:
     def close(self) -> None:
         """Close the line; closing twice does nothing."""
         self.closed = True
+        self._got.clear()
         self._unsent.clear()
         for fd in self.take_fds():
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._sock.close()
+
+
+def _open_files(ancillary: Sequence[tuple[int, int, bytes]]) -> array[int]:
+    """Return the descriptors that came with a message."""
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return fds
 
 
 def demand_same_user(sock: socket.socket) -> None:

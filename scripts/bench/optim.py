@@ -2,9 +2,11 @@
 
     python scripts/bench/optim.py
     python scripts/bench/optim.py --only adam,sgd --repeats 15 --json optim.json
+    python scripts/bench/optim.py --threads 4
 
 "plain" is the expression one writes first, with a new array for each intermediate result; "in place" the same
-with out= and one scratch array. The limit is w -= g in place.
+with out= and one scratch array; "shared" is ps.optim with its blocks shared out among threads. The limit is w -= g
+in place. What a server does with the gradients of several workers: aggregate.py.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from typing import TypeAlias
 import numpy as np
 from limits import in_place_update, interleave, machine
 
+from ps.crew import Crew
 from ps.optim import OPTIMIZERS, OptimizerSpec, apply
 from ps.optim.optimizer import Optimizer
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 LR, T = 1e-3, 10
+COLUMNS = ("plain", "in place", "ours", "shared", "limit")
 
 
 def plain(name: str, o: Optimizer, a: Arrays) -> Callable[[], object]:
@@ -88,24 +92,26 @@ def in_place(o: Optimizer, a: Arrays, state: Arrays) -> Callable[[], object]:
     return case
 
 
-def blocks(o: Optimizer, a: Arrays, state: Arrays) -> Callable[[], object]:
+def blocks(o: Optimizer, a: Arrays, threads: int) -> Callable[[], object]:
     """Return one update by ps.optim."""
-    w = a["w"].copy()
-    return lambda: apply(o, w, a["g"], state, lr=LR, t=T)
+    w, crew = a["w"].copy(), Crew(threads)
+    state = o.init(w)
+    return lambda: apply(o, w, a["g"], state, lr=LR, t=T, crew=crew)
 
 
-def measure(name: str, size: int, repeats: int) -> dict[str, float]:
-    """Return the seconds of the limit and of the three ways."""
+def measure(name: str, size: int, threads: int, repeats: int) -> dict[str, float]:
+    """Return the seconds of the limit and of the four ways."""
     optimizer = OptimizerSpec.parse(name).build()
     rng = np.random.default_rng(0)
     vectors = {key: rng.standard_normal(size, np.float32) for key in ("w", "g")}
-    ours, whole = optimizer.init(vectors["w"]), optimizer.init(vectors["w"])
+    whole = optimizer.init(vectors["w"])
     own = {"m": np.zeros(size, np.float32), "v": np.zeros(size, np.float32), **vectors}
     cases = {
         "limit": in_place_update(size),
         "plain": plain(name, optimizer, own),
         "in place": in_place(optimizer, vectors, whole),
-        "ours": blocks(optimizer, vectors, ours),
+        "ours": blocks(optimizer, vectors, 1),
+        "shared": blocks(optimizer, vectors, threads),
     }
     return interleave(cases, repeats)
 
@@ -115,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(OPTIMIZERS), help="optimizers, separated by commas")
     parser.add_argument("--size", type=int, default=10_000_000, help="float32 parameters (10 M)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the shared update (2)")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
@@ -122,15 +129,16 @@ def main() -> None:
     host = machine()
     print(", ".join(f"{key} {value}" for key, value in host.items()))
     print(f"one update of {options.size:,} float32 parameters, medians of {options.repeats} in ms\n")
-    print(f"{'':10}{'plain':>9}{'in place':>9}{'ours':>9}{'limit':>9}{'ours/plain':>12}{'ours/limit':>12}")
+    print(f"{'':10}" + "".join(f"{name:>9}" for name in COLUMNS) + f"{'ours/plain':>12}{'ours/limit':>12}")
     results = {}
     for name in options.only.split(","):
-        seconds = results[name] = measure(name, options.size, options.repeats)
-        row = "".join(f"{seconds[case] * 1e3:9.1f}" for case in ("plain", "in place", "ours", "limit"))
+        seconds = results[name] = measure(name, options.size, options.threads, options.repeats)
+        row = "".join(f"{seconds[case] * 1e3:9.1f}" for case in COLUMNS)
         to_plain, to_limit = (seconds["ours"] / seconds[case] for case in ("plain", "limit"))
         print(f"{name:10}{row}{to_plain:12.2f}{to_limit:12.1f}")
     if options.json:
-        figures = {"machine": host, "size": options.size, "repeats": options.repeats, "seconds": results}
+        asked = {"size": options.size, "threads": options.threads, "repeats": options.repeats}
+        figures = {"machine": host, **asked, "seconds": results}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 

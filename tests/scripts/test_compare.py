@@ -314,8 +314,9 @@ def test_the_fused_adam_does_what_ours_does() -> None:
 
 def test_the_limits_touch_every_byte() -> None:
     memory = importlib.import_module("peers.memory")
-    for what, value in (("update", 1 - 2 * 0.25), ("copy", 0.25)):
-        loop = memory.join(ONE, {"what": what}, 0, "")
+    ways = [({"what": "update"}, 0.5), ({"what": "update", "shared": True}, 0.5), ({"what": "copy"}, 0.25)]
+    for options, value in ways:
+        loop = memory.join(ONE, options, 0, "")
         loop.steps(2)
         assert np.all(loop.model == np.float32(value))
 

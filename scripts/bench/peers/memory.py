@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +29,13 @@ class Loop:
         pass
 
 
+def shared(array: np.ndarray) -> np.ndarray:
+    """Return a copy in memory that other processes could map."""
+    copy = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype)
+    np.copyto(copy, array)
+    return copy
+
+
 def absent(options: Options) -> str:
     return ""
 
@@ -43,6 +51,15 @@ def cases(setup: Setup) -> list[Case]:
             {"what": "update"},
             ranks=1,
         ),
+        Case(
+            "in place, shared memory",
+            MODULE,
+            "limit",
+            "the same over two shared anonymous mappings: where they cannot have huge pages, private memory is faster",
+            "no exchange, no learning rate, one gradient",
+            {"what": "update", "shared": True},
+            ranks=1,
+        ),
         Case("memcpy", MODULE, "limit", "np.copyto(w, g) in one process", "copies only", {"what": "copy"}, ranks=1),
     ]
 
@@ -53,6 +70,8 @@ def start(setup: Setup, options: Options, launch: Launch) -> str:
 
 def join(setup: Setup, options: Options, rank: int, meeting: str) -> Loop:
     w, g = setup.weights(), setup.gradient(rank)
+    if options.get("shared"):
+        w, g = shared(w), shared(g)
     if options["what"] == "copy":
         return Loop(lambda: np.copyto(w, g), w)
     return Loop(lambda: np.subtract(w, g, out=w), w)

@@ -10,16 +10,18 @@ from ps.server.chunk import ChunkState, Combined, Contribution, Seat, Waiter
 from ps.server.modes import build
 from ps.server.reply import Reply
 from ps.server.update import Updater
+from ps.trace import OFF, PASS, Trace
 
 
 class Progress:
     """Closes clocks, applies contributions and answers requests, by the job's configuration."""
 
-    def __init__(self, job: JobConfig, seats: dict[int, Seat]) -> None:
+    def __init__(self, job: JobConfig, seats: dict[int, Seat], trace: Trace = OFF) -> None:
         """``seats`` is the shard's own table of its workers; it is only read here."""
         self.mode = build(job)
         self.updater = Updater(job)
         self._seats = seats
+        self._trace = trace
         self._clips = self.mode.lockstep and job.clip_norm is not None
 
     def advance(self, chunk: ChunkState) -> Iterator[Reply]:
@@ -62,14 +64,18 @@ class Progress:
             return
         staleness = {c.member: self.mode.staleness(chunk, c, self._seats) for c in due}
         clocks = {c.member: c.clock for c in due}
+        since = self._trace.now()
         self.updater.apply(chunk, due, max(staleness.values()))
+        self._show("apply", since, chunk, due)
         chunk.version += 1
         for waiter in chunk.waiters:
             if clocks.get(waiter.member, -1) + 1 == waiter.clock:
                 waiter.staleness = staleness[waiter.member]
 
     def _combine(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
+        since = self._trace.now()
         gradient, squares = self.updater.combine(chunk, due)
+        self._show("combine", since, chunk, due)
         scalers = {contribution.member for contribution in due} & self._seats.keys()
         if not scalers:  # nobody is left who could say by how much to scale it
             return
@@ -79,6 +85,14 @@ class Progress:
         chunk.waiters = [w for w in chunk.waiters if w not in asked]
         for waiter in asked:
             yield Reply(waiter.origin, Squares(waiter.request, chunk.chunk.index, squares))
+
+    def _show(self, what: str, since: int, chunk: ChunkState, due: list[Contribution]) -> None:
+        """Show the work on a chunk in the trace, and whose gradients it was for."""
+        if self._trace.on:
+            index = chunk.chunk.index
+            self._trace.add("apply", since, name=what, clock=due[0].clock, chunk=index, size=chunk.chunk.nbytes)
+            for contribution in due:
+                self._trace.link(PASS, "apply", since, contribution.rank, contribution.clock, index)
 
     def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
         index = chunk.chunk.index

@@ -26,6 +26,7 @@ from ps.server.lines import Lines
 from ps.server.loan import SENT
 from ps.server.reply import Reply
 from ps.server.shard import MAX_EARLY, Shard
+from ps.trace import start
 
 log = logging.getLogger("ps.server")
 
@@ -49,6 +50,7 @@ class Server:
         self._shard: Shard | None = None
         self._poller = zmq.Poller()
         self._lines: Lines | None = None
+        self._trace = start(process.trace, "server", process.rank)
         self._early: deque[tuple[bytes, Attach | Share]] = deque(maxlen=MAX_EARLY)
         self._visited = time.monotonic()
         """When a worker of the job was last heard."""
@@ -86,6 +88,7 @@ class Server:
             now = time.monotonic()
             if now >= beat:
                 self._tell_scheduler(now)
+                self._trace.tick()
                 beat = now + 0.25
             events = dict(poller.poll(max(1, int((beat - now) * 1000))))
             if self._dealer in events and self._hear_scheduler():
@@ -111,12 +114,15 @@ class Server:
         now = time.monotonic()
         if getattr(message, "member", 0) in shard.seats:
             self._visited = now
+        since = self._trace.now()
         try:
             replies = shard.receive(origin, message, payload, now)
         except BadMessage as error:
             log.warning("dropped %r: %s", message, error)
             self._reject(origin, message, error)
             return
+        chunk = getattr(message, "chunk", -1)
+        self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
         self._perform(replies)
 
     def _share(self, shard: Shard, origin: bytes, message: Share) -> None:
@@ -131,7 +137,7 @@ class Server:
 
     def _perform(self, replies: list[Reply]) -> None:
         for reply in replies:
-            loan = reply.loan
+            loan, since = reply.loan, self._trace.now()
             if self._lines is not None and reply.origin in self._lines:
                 self._lines.perform(reply)
             elif loan is None:
@@ -140,6 +146,7 @@ class Server:
                 weights = loan.weights.copy() if loan.stay else loan.weights
                 tracker = self._inbox.lend(reply.origin, reply.message, weights)
                 loan.tracker = SENT if loan.stay else tracker
+            self._trace.add("send", since, name=type(reply.message).__name__, chunk=getattr(reply.message, "chunk", -1))
 
     def _tell_scheduler(self, now: float) -> None:
         if self._shard is not None:
@@ -187,7 +194,8 @@ class Server:
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None and self._shard is None:
                 self._inbox.rank = self._membership.welcome.rank
-                self._shard = Shard(self._membership.welcome.rank)
+                self._shard = Shard(self._membership.welcome.rank, self._trace)
+                self._trace.seat(self._shard.rank)
                 while self._early:
                     self._take(self._shard, *self._early.popleft(), None)
             view = self._membership.view
@@ -211,6 +219,7 @@ class Server:
         self._router.close()
         self._dealer.close()
         self._context.term()
+        self._trace.close()
 
 
 def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:

@@ -42,6 +42,7 @@ from ps.protocol.messages import (
 from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
 from ps.server.progress import Progress
 from ps.server.reply import Reply
+from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
 MAX_EARLY = 256
@@ -51,8 +52,9 @@ MAX_EARLY = 256
 class Shard:
     """The chunks of one server, their workers and what they wait for."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, trace: Trace = OFF) -> None:
         self.rank = rank
+        self._trace = trace
         self.chunks: dict[int, ChunkState] = {}
         self.seats: dict[int, Seat] = {}
         self.job = JobConfig()
@@ -167,7 +169,7 @@ class Shard:
                 self.chunks, self._progress = {}, None
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
                 return [Reply(origin, Error(message.request, "memory", text))]
-            self._progress, self._layout = Progress(self.job, self.seats), layout
+            self._progress, self._layout = Progress(self.job, self.seats, self._trace), layout
         elif layout != self._layout:
             text = f"server {self.rank} holds another model, which is in training"
             return [Reply(origin, Error(message.request, "layout", text))]

@@ -15,6 +15,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Init, InitChunk, Message, Pull, Push, Scale, SetLr, Skip
 from ps.protocol.segment import Window
+from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.gradients import Gradients
@@ -26,7 +27,7 @@ from ps.xp import HostArray
 class ClusterStore:
     """The model of a job that runs on servers, as one of its workers deals with it."""
 
-    def __init__(self, process: ProcessConfig, script: Mapping[str, Any]) -> None:
+    def __init__(self, process: ProcessConfig, script: Mapping[str, Any], trace: Trace = OFF) -> None:
         """Join the job and wait until it is complete. Raises ConnectTimeout, Refused or ConfigError."""
         self.clock = 0
         self.entries = 0
@@ -38,7 +39,7 @@ class ClusterStore:
         self._versions: dict[int, int] = {}
         self._memory: WorkerMemory | None = None
         self._window: Window | None = None
-        self._seat = Seat(process, script, lambda: {**self.report(), "clock": self.clock})
+        self._seat = Seat(process, script, lambda: {**self.report(), "clock": self.clock}, trace)
         self.job = self._seat.job
         self.rank = self._seat.rank
 
@@ -225,7 +226,7 @@ class ClusterStore:
             self._enter()
 
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
-        """Queue a push of every chunk that is not under way; with ``pull`` this worker's weights are up to date then."""
+        """Queue a push of every chunk that is not under way; with ``pull`` the answers bring the weights up to date."""
         early, self._early = self._early, None
         sent = early.chunks if early else ()
         batch = early or (self._own_batch(f"clock {self.clock}") if pull else Batch(f"clock {self.clock}"))

@@ -9,6 +9,7 @@ from typing import Any
 from ps import xp
 from ps.config import JobConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.memory import keep_freed_memory
+from ps.trace import start
 from ps.worker.cluster import ClusterStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
@@ -35,10 +36,16 @@ def connect(**defaults: Any) -> KV:
     wishes, _ = merge(JobConfig, script=defaults)
     xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
     log = StepLog(process.run_dir)
-    store: Store = LocalStore(_alone(wishes, toml)) if process.scheduler is None else ClusterStore(process, wishes)
+    trace = start(process.trace, "worker", 0 if process.scheduler is None else None)
+    store: Store
+    if process.scheduler is None:
+        store = LocalStore(_alone(wishes, toml), trace)
+    else:
+        store = ClusterStore(process, wishes, trace)
+        trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
-    return KV(store, device, log)
+    return KV(store, device, log, trace)
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

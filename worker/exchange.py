@@ -39,6 +39,7 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
+from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
 from ps.worker.server_link import INQUIRE, ServerLink
 from ps.worker.store import Traffic
@@ -79,9 +80,13 @@ class Exchange:
         silence_limit: float,
         check: Callable[[], None],
         traffic: Traffic,
+        rank: int = 0,
+        trace: Trace = OFF,
     ) -> None:
         """``wires`` are those to the servers, by rank; ``check`` raises when this worker's job is over."""
         self._member = member
+        self._rank = rank
+        self._trace = trace
         self._silence_limit = silence_limit
         self._check = check
         self._numbers = itertools.count(1)
@@ -92,9 +97,9 @@ class Exchange:
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
         self._links: list[ServerLink] = []
-        for name, wire in zip(wires.names, wires.wires, strict=True):
+        for server, (name, wire) in enumerate(zip(wires.names, wires.wires, strict=True)):
             self._poller.register(wire.pollable, zmq.POLLIN)
-            self._links.append(ServerLink(name, wire, window, traffic))
+            self._links.append(ServerLink(name, wire, window, traffic, server, rank, trace))
         self._stuck: set[ServerLink] = set()
         self._by_pollable = {link.wire.pollable: link for link in self._links}
 
@@ -183,7 +188,9 @@ class Exchange:
         try:
             while True:
                 self._watch_for_room()
+                slept = self._trace.now()
                 events = self._poller.poll(SLICE)
+                self._trace.add("wait", slept)
                 if events:
                     self._turn([self._by_pollable[pollable] for pollable, _ in events])
                     if batch.error is not None or done():
@@ -197,6 +204,7 @@ class Exchange:
                     return
                 for link in self._links:  # there may have been no room before
                     link.send_queued()
+                self._trace.tick()
                 self._check()
                 if now - asked >= INQUIRE:
                     asked = now
@@ -257,7 +265,7 @@ class Exchange:
             self._poller.unregister(wire.pollable)
 
     def _answer(self, link: ServerLink, request: Request, message: Message) -> None:
-        batch, asked = request.batch, request.message
+        batch, asked, since = request.batch, request.message, self._trace.now()
         if isinstance(message, Error):
             batch.error = batch.error or ERRORS.get(message.code, Refused)(f"{link.name}: {message.text}")
             return
@@ -278,6 +286,12 @@ class Exchange:
                 batch.entry = max(batch.entry, message.clock)
             case _:
                 pass
+        if self._trace.on and request.chunk is not None:
+            lo, hi = request.region
+            clock = getattr(asked, "clock", -1)
+            self._trace.add("land", since, clock=clock, chunk=request.chunk, peer=link.server, size=hi - lo)
+            if isinstance(asked, Push):
+                self._trace.link(END, "land", since, self._rank, clock, request.chunk)
 
     def _land(self, link: ServerLink, request: Request, message: Weights) -> None:
         lo, hi = request.region

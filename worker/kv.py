@@ -20,6 +20,7 @@ from ps import xp
 from ps.config.job import JobConfig
 from ps.errors import GradientError, PSError, StateError, UsageError
 from ps.protocol.layout import Layout
+from ps.trace import OFF, Trace
 from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
 from ps.worker.feed import Feed
@@ -41,10 +42,12 @@ class KV:
     ``init`` and after ``close``. With a cluster they raise ServerLost, Evicted or PeerLost when the job cannot go on.
     """
 
-    def __init__(self, store: Store, device: Device, log: StepLog) -> None:
+    def __init__(self, store: Store, device: Device, log: StepLog, trace: Trace = OFF) -> None:
         self.device = device
         """Where this worker computes."""
         self._store = store
+        self._trace = trace
+        self._free = trace.now()
         self._log = log
         log.rank = store.rank
         store.report = partial(log.report, store.traffic)
@@ -145,6 +148,7 @@ class KV:
         then, unless the job has ``on_nan`` = skip or ``clip_norm``, with which nothing is sent before ``step``.
         """
         self._ready()
+        self._computed()
         if self._announced is None:
             self._store.settle()
             self._settled()
@@ -153,6 +157,7 @@ class KV:
         chunks = self._announced.add(name, grad, check=eager and self.job.on_nan == "fail")
         if chunks and eager:
             self._store.send(self._announced.gradients, chunks, self._count(examples) or 1.0)
+        self._free = self._trace.now()
 
     def step(self, grads: Mapping[str, Any] | None = None, *, examples: float | None = None, **metrics: Any) -> None:
         """Give one batch's gradients and bring the parameters up to date, by the job's mode.
@@ -275,6 +280,7 @@ class KV:
 
     def _push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
         model = self._ready()
+        self._computed()
         count = self._count(examples)
         gradients = self._checked(grads)
         self._announced = None
@@ -284,10 +290,15 @@ class KV:
             self._stale = set(model.tensors)
             self._unlogged = (clock, count, gradients is None, done, metrics)
             self._catch_up()
-            return
-        model.refresh()
-        self._entries = self._store.entries
-        self._note(clock, count, gradients is None, done, metrics)
+        else:
+            model.refresh()
+            self._entries = self._store.entries
+            self._note(clock, count, gradients is None, done, metrics)
+        self._free = self._trace.now()
+
+    def _computed(self) -> None:
+        """Show the time since the script was left alone as its own."""
+        self._trace.add("compute", self._free, clock=self._store.clock)
 
     def _arrive(self, name: str) -> None:
         """Wait for what the last step left on its way of one tensor."""
@@ -366,6 +377,7 @@ class KV:
             self._settled()
         finally:
             self._log.flush()
+            self._trace.close()
 
     def _at_exit(self) -> None:
         """Close for a script that did not; ``sys.last_value`` is what it ended with, if it was an exception."""

@@ -12,6 +12,7 @@ from ps.config.job import JobConfig
 from ps.optim import OptimizerSpec, Schedule, apply, clip_scale
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Layout
+from ps.trace import OFF, Trace
 from ps.worker.gradients import Gradients
 from ps.worker.store import Buffers, Pending, Traffic
 from ps.xp import HostArray
@@ -32,8 +33,9 @@ class LocalStore:
     num_workers = 1
     entries = 0
 
-    def __init__(self, job: JobConfig) -> None:
+    def __init__(self, job: JobConfig, trace: Trace = OFF) -> None:
         self.job = job
+        self._trace = trace
         self.clock = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
@@ -63,7 +65,9 @@ class LocalStore:
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         if gradients is not None:
+            since = self._trace.now()
             self._apply(gradients)
+            self._trace.add("apply", since, clock=self.clock)
         self.clock += 1
         return Done()
 

@@ -30,6 +30,7 @@ from ps.protocol.messages import (
     View,
 )
 from ps.protocol.transport import Socket
+from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.link import Answer, SchedulerLink
@@ -46,11 +47,16 @@ class Seat:
     """One worker among the members of a job."""
 
     def __init__(
-        self, process: ProcessConfig, script: Mapping[str, Any], report: Callable[[], Mapping[str, Any]]
+        self,
+        process: ProcessConfig,
+        script: Mapping[str, Any],
+        report: Callable[[], Mapping[str, Any]],
+        trace: Trace = OFF,
     ) -> None:
         """Join and wait until the job is complete. Raises ConnectTimeout, Refused or ConfigError."""
         self._exchange: Exchange | None = None
         self._report = report
+        self._trace = trace
         self._closed = False
         self._context: zmq.Context[Socket] = zmq.Context()
         membership = Membership(
@@ -132,6 +138,8 @@ class Seat:
             silence_limit=max(3 * self.job.heartbeat_timeout, 10.0),
             check=self._check,
             traffic=traffic,
+            rank=self.rank,
+            trace=self._trace,
         )
         return wires
 

@@ -7,7 +7,8 @@ import itertools
 
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
-from ps.protocol.messages import Inquire, Waiting
+from ps.protocol.messages import Inquire, Push, Waiting
+from ps.trace import BEGIN, OFF, Trace
 from ps.worker.batch import Request
 from ps.worker.store import Traffic
 from ps.worker.wire import Wire
@@ -21,8 +22,21 @@ MOST_ASKED = 1000
 class ServerLink:
     """One server. At most ``window`` bytes are unanswered; a single request may be larger."""
 
-    def __init__(self, name: str, wire: Wire, window: int, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        window: int,
+        traffic: Traffic,
+        server: int = 0,
+        rank: int = 0,
+        trace: Trace = OFF,
+    ) -> None:
+        """``server`` is its rank and ``rank`` this worker's; both are only told to the trace."""
         self.name = name
+        self.server = server
+        self._rank = rank
+        self._trace = trace
         self.wire = wire
         self.queue: list[tuple[int, int, Request]] = []
         """What waits to be sent, as a heap: those about no chunk, then chunk by chunk, each in the order of asking."""
@@ -60,8 +74,14 @@ class ServerLink:
             self._flying += request.cost
 
     def _send(self, request: Request) -> bool:
-        if not self.wire.send(encode(request.message), request.payload, request.region):
+        since, message = self._trace.now(), request.message
+        if not self.wire.send(encode(message), request.payload, request.region):
             return False
+        if self._trace.on and request.chunk is not None:
+            clock, size = getattr(message, "clock", -1), request.payload.nbytes if request.payload is not None else -1
+            self._trace.add("send", since, clock=clock, chunk=request.chunk, peer=self.server, size=size)
+            if isinstance(message, Push):
+                self._trace.link(BEGIN, "send", since, self._rank, clock, request.chunk)
         if request.payload is not None:
             self._traffic.bytes_up += request.payload.nbytes
         return True

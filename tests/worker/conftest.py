@@ -57,10 +57,12 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setup]]:
     monkeypatch.setattr(exchange_module, "INQUIRE", 0.02)
     monkeypatch.setattr(server_link, "INQUIRE", 0.02)
     with contextlib.ExitStack() as stack:
+        made: list[Setup] = []  # a socket that is collected as garbage first stays open, and the context waits for it
         context: zmq.Context[Any] = zmq.Context()
         stack.callback(context.destroy, linger=0)
 
         def make(servers: int = 1, window: int = 8 * KB, silence_limit: float = 20.0) -> Setup:
-            return Setup(context, servers, window, silence_limit)
+            made.append(Setup(context, servers, window, silence_limit))
+            return made[-1]
 
         yield make

@@ -292,7 +292,7 @@ class Shard:
             progress.scale(chunk, message.scale)
         elif not progress.mode.lockstep or message.clock >= chunk.version:
             raise BadMessage(f"a Scale for clock {message.clock} of chunk {message.chunk}, where none is waited for")
-        chunk.park(Waiter(origin, message.member, message.request, message.clock + 1, True, now))
+        chunk.park(Waiter(origin, message.member, message.request, message.clock + 1, message.pull, now))
         yield from progress.advance(chunk)
 
     def _set_lr(self, origin: bytes, message: SetLr) -> list[Reply]:

@@ -295,9 +295,11 @@ class ClusterStore:
         scale = clip_scale(sum(first.squares[index] for index in sorted(first.squares)), self.job.clip_norm)
         batch = self._own_batch(first.label) if pull else Batch(first.label)
         batch.staleness = first.staleness
-        member, clock = self._seat.member, self.clock
+        member, clock, pull = self._seat.member, self.clock, pull and self._window is None
         self._submit_all(
-            exchange, batch, lambda chunk: partial(Scale, member=member, chunk=chunk.index, clock=clock, scale=scale)
+            exchange,
+            batch,
+            lambda chunk: partial(Scale, member=member, chunk=chunk.index, clock=clock, scale=scale, pull=pull),
         )
         return batch
 

@@ -60,7 +60,7 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Pull: (Weights,),
     Push: (Weights, Pushed, Squares, Late),
     Retire: (Ok,),
-    Scale: (Weights,),
+    Scale: (Weights, Pushed),
     SetLr: (Ok,),
     Skip: (Weights, Pushed, Squares, Late),
     Start: (Ok,),

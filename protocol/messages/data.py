@@ -123,6 +123,7 @@ class Scale(Message):
     chunk: int
     clock: int
     scale: float
+    pull: bool = True
 
 
 @message

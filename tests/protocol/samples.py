@@ -34,7 +34,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Skip(16, 3, 1, 12, False),
     m.Pull(17, 3, 1, 13, False),
     m.Squares(15, 1, 0.25),
-    m.Scale(18, 3, 1, 12, 0.75),
+    m.Scale(18, 3, 1, 12, 0.75, True),
     m.SetLr(19, 3, 12, 0.001),
     m.Weights(15, 1, 13, 2),
     m.Pushed(16, 1, 13, 0),

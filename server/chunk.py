@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ps.compress import Decoded
 from ps.protocol.layout import Chunk
 from ps.server.loan import Loan
+from ps.server.shadow import Shadow
 from ps.xp import HostArray
 
 MANY_LOANS = 64
@@ -37,7 +39,7 @@ class Contribution:
     version: int
     examples: float
     scale: float
-    gradient: HostArray | None
+    gradient: HostArray | Decoded | None
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Waiter:
     pull: bool
     since: float
     aside: bool = False
+    version: int = -1
+    """The version of the weights that its worker has, as far as it said."""
     staleness: int = 0
 
 
@@ -94,6 +98,8 @@ class ChunkState:
     holds: dict[int, int] = field(default_factory=dict)
     """Member -> clock that must not be closed before the member has the weights of its beginning."""
     loans: list[Loan] = field(default_factory=list)
+    shadows: dict[int, Shadow] = field(default_factory=dict)
+    """Compression: the weights as workers have them; by member, or under 0 what all have."""
     combined: Combined | None = None
     squares: tuple[int, float] | None = None
     """The last combined gradient's clock and squared L2 norm, for those who ask again."""
@@ -123,6 +129,7 @@ class ChunkState:
         """Drop what is remembered of a member that is gone; what it contributed counts."""
         self.retire(member)
         self.done.pop(member, None)
+        self.shadows.pop(member, None)
         self.waiters = [waiter for waiter in self.waiters if waiter.member != member]
 
     def lend(self) -> Loan:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ps.config.job import JobConfig
 from ps.protocol.messages import Pushed, Squares, Weights
 from ps.server.chunk import ChunkState, Combined, Contribution, Seat, Waiter
+from ps.server.compression import Compression
 from ps.server.modes import build
 from ps.server.reply import Reply
 from ps.server.update import Updater
@@ -16,12 +17,13 @@ from ps.trace import OFF, PASS, Trace
 class Progress:
     """Closes clocks, applies contributions and answers requests, by the job's configuration."""
 
-    def __init__(self, job: JobConfig, seats: dict[int, Seat], trace: Trace = OFF) -> None:
+    def __init__(self, job: JobConfig, seats: dict[int, Seat], trace: Trace = OFF, threads: int = 0) -> None:
         """``seats`` is the shard's own table of its workers; it is only read here."""
         self.mode = build(job)
-        self.updater = Updater(job)
+        self.updater = Updater(job, threads)
         self._seats = seats
         self._trace = trace
+        self.compression = Compression(job, lockstep=self.mode.lockstep) if job.compress != "none" else None
         self._clips = self.mode.lockstep and job.clip_norm is not None
 
     def advance(self, chunk: ChunkState) -> Iterator[Reply]:
@@ -100,5 +102,7 @@ class Progress:
             return Reply(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness))
         if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:
             del chunk.holds[waiter.member]
+        if self.compression is not None:
+            return self.compression.answer(chunk, waiter)
         made = Weights(waiter.request, index, chunk.version, waiter.staleness)
         return Reply(waiter.origin, made, chunk.lend(), waiter.aside)

@@ -194,7 +194,7 @@ class Server:
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None and self._shard is None:
                 self._inbox.rank = self._membership.welcome.rank
-                self._shard = Shard(self._membership.welcome.rank, self._trace)
+                self._shard = Shard(self._membership.welcome.rank, self._trace, self._process.threads)
                 self._trace.seat(self._shard.rank)
                 while self._early:
                     self._take(self._shard, *self._early.popleft(), None)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Chunk, Layout
@@ -52,9 +53,11 @@ MAX_EARLY = 256
 class Shard:
     """The chunks of one server, their workers and what they wait for."""
 
-    def __init__(self, rank: int, trace: Trace = OFF) -> None:
+    def __init__(self, rank: int, trace: Trace = OFF, threads: int = 0) -> None:
+        """``threads`` share out the work on a chunk; 0 takes a share of the host's cores."""
         self.rank = rank
         self._trace = trace
+        self._threads = threads
         self.chunks: dict[int, ChunkState] = {}
         self.seats: dict[int, Seat] = {}
         self.job = JobConfig()
@@ -169,7 +172,7 @@ class Shard:
                 self.chunks, self._progress = {}, None
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
                 return [Reply(origin, Error(message.request, "memory", text))]
-            self._progress, self._layout = Progress(self.job, self.seats, self._trace), layout
+            self._progress, self._layout = Progress(self.job, self.seats, self._trace, self._threads), layout
         elif layout != self._layout:
             text = f"server {self.rank} holds another model, which is in training"
             return [Reply(origin, Error(message.request, "layout", text))]
@@ -266,7 +269,9 @@ class Shard:
             chunk.count(seat.member, message.clock + 1)
             chunk.holds.pop(seat.member, None)
             chunk.pending[seat.member] = contribution
-        chunk.park(Waiter(origin, seat.member, message.request, message.clock + 1, message.pull, now))
+        waiter = Waiter(origin, seat.member, message.request, message.clock + 1, message.pull, now)
+        waiter.version = message.version
+        chunk.park(waiter)
         yield from self._ready().advance(chunk)
 
     def _contribution(self, chunk: ChunkState, seat: Seat, message: Push | Skip, payload: Any) -> Contribution:
@@ -274,7 +279,12 @@ class Shard:
             return Contribution(seat.member, seat.rank, message.clock, chunk.version, 0.0, 1.0, None)
         _check("Push.examples", message.examples)
         _check("Push.scale", message.scale, 1.0)
-        gradient = self._array(chunk, payload)
+        compression = self._ready().compression
+        gradient: HostArray | Decoded
+        if compression is None or isinstance(payload, WorkerMemory):
+            gradient = self._array(chunk, payload)
+        else:
+            gradient = compression.read(payload, chunk.chunk, message.clock, seat.rank)
         return Contribution(
             seat.member, seat.rank, message.clock, message.version, message.examples, message.scale, gradient
         )
@@ -292,7 +302,9 @@ class Shard:
             progress.scale(chunk, message.scale)
         elif not progress.mode.lockstep or message.clock >= chunk.version:
             raise BadMessage(f"a Scale for clock {message.clock} of chunk {message.chunk}, where none is waited for")
-        chunk.park(Waiter(origin, message.member, message.request, message.clock + 1, message.pull, now))
+        waiter = Waiter(origin, message.member, message.request, message.clock + 1, message.pull, now)
+        waiter.version = message.version
+        chunk.park(waiter)
         yield from progress.advance(chunk)
 
     def _set_lr(self, origin: bytes, message: SetLr) -> list[Reply]:

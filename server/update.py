@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.crew import Crew, cores, threads_for
 from ps.optim import OptimizerSpec, Reader, Schedule, Workspace, apply, square_sum
@@ -68,7 +69,9 @@ class Updater:
 
     def _combination(self, given: Sequence[Contribution]) -> tuple[HostArray | Reader, float]:
         """Return the combined gradient, or what reads it, and the factor it has yet to be multiplied with."""
-        parts = [c.gradient for c in given if c.gradient is not None]
+        if len(given) == 1 and isinstance(given[0].gradient, Decoded):
+            return given[0].gradient.read, 1.0
+        parts = [_dense(c.gradient) for c in given if c.gradient is not None]
         if len(parts) == 1:
             return parts[0], 1.0
         examples = [c.examples for c in given]
@@ -94,3 +97,11 @@ class Updater:
             workspace=self._workspace,
             crew=self._crew,
         )
+
+
+def _dense(gradient: HostArray | Decoded) -> HostArray:
+    if not isinstance(gradient, Decoded):
+        return gradient
+    out = np.empty(gradient.size, gradient.dtype)
+    gradient.write(out)
+    return out

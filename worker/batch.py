@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ps.errors import PSError
 from ps.xp import HostArray
+
+Follow = Callable[[Any, int, int], int]
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +28,10 @@ class Batch:
     chunks: set[int] = field(default_factory=set)
     """The chunks whose gradients it pushes."""
     staleness: int = 0
-    late: bool = False
+    late: set[int] = field(default_factory=set)
+    """The chunks for which it came too late."""
+    follow: Follow | None = None
+    """Takes in weights that come compressed: payload, chunk, version; returns the payload's bytes."""
     squares: dict[int, float] = field(default_factory=dict)
     entry: int = 0
     """The highest clock an Attached named."""
@@ -40,7 +46,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One message to one server; ``cost`` is what it takes from the window: the larger of both directions."""
+    """One message to one server."""
 
     message: Any
     payload: HostArray | None
@@ -60,5 +66,7 @@ class Request:
 
     @property
     def cost(self) -> int:
-        """What the request takes from the window, in bytes: as much as its chunk has, in whichever direction."""
-        return self.region[1] - self.region[0]
+        """What the request takes from the window, in bytes: as much as its chunk has, in whichever direction, or as its
+        payload has if that is compressed."""
+        size = self.region[1] - self.region[0]
+        return size if self.payload is None else min(size, self.payload.nbytes)

@@ -17,6 +17,7 @@ from ps.protocol.messages import Init, InitChunk, Message, Pull, Push, Scale, Se
 from ps.protocol.segment import Window
 from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
+from ps.worker.compression import Compression
 from ps.worker.exchange import Exchange
 from ps.worker.gradients import Gradients
 from ps.worker.seat import Seat
@@ -42,6 +43,7 @@ class ClusterStore:
         self._seat = Seat(process, script, lambda: {**self.report(), "clock": self.clock}, trace)
         self.job = self._seat.job
         self.rank = self._seat.rank
+        self.compression = Compression(self.job, self.rank) if self.job.compress != "none" else None
 
     @property
     def num_workers(self) -> int:
@@ -196,7 +198,14 @@ class ClusterStore:
 
     def _own_batch(self, label: str) -> Batch:
         """Return a batch that brings this worker's weights up to date; where they are the servers' nothing lands."""
-        return Batch(label, None if self._window else self._buffer, self._versions)
+        batch = Batch(label, None if self._window else self._buffer, self._versions)
+        if self.compression is not None:
+            batch.follow = self._follow
+        return batch
+
+    def _follow(self, payload: Any, chunk: int, version: int) -> int:
+        assert self.compression is not None
+        return self.compression.follow(payload, self._buffer, self._chunks[chunk], version)
 
     def _submit_pull(self, batch: Batch, *, aside: bool) -> Batch:
         """Queue a pull of every chunk."""
@@ -222,7 +231,9 @@ class ClusterStore:
     def _come_back(self, batch: Batch) -> None:
         """After a push that came too late: take part again from the next clock."""
         if batch.late:
-            batch.late = False
+            late, batch.late = batch.late, set()
+            if self.compression is not None:
+                self.compression.give_back(late)
             self._enter()
 
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
@@ -237,7 +248,16 @@ class ClusterStore:
         pull = pull and self._window is None
         member, clock = self._seat.member, self.clock
         self._submit_all(
-            exchange, batch, lambda chunk: partial(Skip, member=member, chunk=chunk.index, clock=clock, pull=pull)
+            exchange,
+            batch,
+            lambda chunk: partial(
+                Skip,
+                member=member,
+                chunk=chunk.index,
+                clock=clock,
+                pull=pull,
+                version=self._versions.get(chunk.index, 0),
+            ),
         )
         return batch
 
@@ -265,7 +285,10 @@ class ClusterStore:
                 scale=scale,
                 pull=pull,
             )
-            exchange.submit(batch, chunk.server, make, gradients.chunk(chunk), _region(chunk))
+            payload = gradients.chunk(chunk)
+            if self.compression is not None:
+                payload = self.compression.encode(payload, index, clock)
+            exchange.submit(batch, chunk.server, make, payload, _region(chunk))
             batch.chunks.add(index)
 
     def _submit_all(self, exchange: Exchange, batch: Batch, make: Callable[[Chunk], Callable[[int], Message]]) -> None:
@@ -299,7 +322,15 @@ class ClusterStore:
         self._submit_all(
             exchange,
             batch,
-            lambda chunk: partial(Scale, member=member, chunk=chunk.index, clock=clock, scale=scale, pull=pull),
+            lambda chunk: partial(
+                Scale,
+                member=member,
+                chunk=chunk.index,
+                clock=clock,
+                scale=scale,
+                pull=pull,
+                version=self._versions.get(chunk.index, 0),
+            ),
         )
         return batch
 

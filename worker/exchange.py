@@ -21,6 +21,7 @@ from ps.protocol.membership import ERRORS
 from ps.protocol.messages import (
     Attach,
     Attached,
+    Delta,
     Error,
     Init,
     InitChunk,
@@ -58,11 +59,11 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Init: (Ok,),
     InitChunk: (Ok,),
     Pull: (Weights,),
-    Push: (Weights, Pushed, Squares, Late),
+    Push: (Weights, Delta, Pushed, Squares, Late),
     Retire: (Ok,),
-    Scale: (Weights, Pushed),
+    Scale: (Weights, Delta, Pushed),
     SetLr: (Ok,),
-    Skip: (Weights, Pushed, Squares, Late),
+    Skip: (Weights, Delta, Pushed, Squares, Late),
     Start: (Ok,),
 }
 """What a server may answer, besides Error."""
@@ -276,12 +277,15 @@ class Exchange:
                 self._land(link, request, message)
                 batch.staleness = max(batch.staleness, message.staleness)
             case Pushed():
-                self._note(request, message)
+                self._note(request, message, request.region[1] - request.region[0])
                 batch.staleness = max(batch.staleness, message.staleness)
             case Squares():
                 batch.squares[message.chunk] = message.value
+            case Delta():
+                self._follow(link, request, message)
+                batch.staleness = max(batch.staleness, message.staleness)
             case Late():
-                batch.late = True
+                batch.late.add(message.chunk)
             case Attached():
                 batch.entry = max(batch.entry, message.clock)
             case _:
@@ -298,16 +302,20 @@ class Exchange:
         size = link.wire.land(request)
         if size != hi - lo:
             raise BadMessage(f"{size} bytes for chunk {message.chunk}, which has {hi - lo}")
-        self._note(request, message)
+        self._note(request, message, size)
 
-    def _note(self, request: Request, message: Weights | Pushed) -> None:
+    def _follow(self, link: ServerLink, request: Request, message: Delta) -> None:
+        if request.batch.follow is None:
+            raise BadMessage(f"{message!r}, though nothing in this job is compressed")
+        self._note(request, message, request.batch.follow(link.wire.take(), message.chunk, message.version))
+
+    def _note(self, request: Request, message: Weights | Delta | Pushed, size: int) -> None:
         """Note which version of a chunk this worker has now, if its own copy is what the batch brings up to date."""
         versions = request.batch.versions
         if versions is not None:
             versions[message.chunk] = message.version
         if versions is not None or isinstance(message, Weights):
-            lo, hi = request.region
-            self.traffic.bytes_down += hi - lo
+            self.traffic.bytes_down += size
 
     def close(self) -> None:
         """Close the wires; what was not sent is dropped."""

@@ -127,7 +127,13 @@ class Seat:
     def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> Wires:
         """Connect to all servers, for a model of ``nbytes``; see ``open_wires``."""
         wires = open_wires(
-            self._context, self.peers("server"), self.job.transport, nbytes, seeding=seeding, viewing=viewing
+            self._context,
+            self.peers("server"),
+            self.job.transport,
+            nbytes,
+            seeding=seeding,
+            viewing=viewing,
+            sharing=self.job.compress == "none",
         )
         how = ", reads the weights where they are" if wires.window else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(wires.names), how)

@@ -6,10 +6,11 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from ps.errors import ProtocolError, Unshared
+from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
 from ps.protocol.line import Line
 from ps.protocol.memory import WorkerMemory
@@ -90,6 +91,9 @@ class ShmWire:
         if request.aside and request.batch.into is not None:
             np.copyto(request.batch.into[lo:hi], self._memory.array("aside")[lo:hi])
         return hi - lo
+
+    def take(self) -> Any:
+        raise BadMessage("a payload where none travels")
 
     def close(self) -> None:
         self._line.close()

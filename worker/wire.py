@@ -55,6 +55,10 @@ class Wire(Protocol):
         """Put the payload of the answer just received where its request wants it; return its bytes."""
         ...
 
+    def take(self) -> Any:
+        """Return the payload of the message just received, bytes-like."""
+        ...
+
     def close(self) -> None:
         """Close it; what was not sent is dropped."""
         ...
@@ -105,6 +109,9 @@ class ZmqWire:
             return len(self.pollable.recv(copy=False))
         lo, hi = request.region
         return int(self.pollable.recv_into(request.batch.into[lo:hi].data))
+
+    def take(self) -> Any:
+        return self.pollable.recv(copy=False).buffer
 
     def close(self) -> None:
         self.pollable.close()

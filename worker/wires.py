@@ -44,16 +44,17 @@ def open_wires(
     *,
     seeding: bool,
     viewing: bool,
+    sharing: bool = True,
 ) -> Wires:
     """Connect to all servers by the transport that is wanted, or the fastest that works.
 
     ``nbytes`` is the model's size. With ``viewing`` the weights are read where the servers keep them, if they all keep
     them in one piece of memory that can be shared; the worker that is ``seeding`` the model offers it. Raises Refused,
-    or Unshared, when the wanted transport does not reach a server.
+    or Unshared, when the wanted transport does not reach a server. Without ``sharing`` everything travels.
     """
     found = Wires()
     try:
-        _open(found, context, servers, transport, nbytes, seeding and viewing)
+        _open(found, context, servers, transport, nbytes, offer=seeding and viewing, sharing=sharing)
         homes = [wire.home if isinstance(wire, ShmWire) else None for wire in found.wires]
         if viewing and all(homes) and len({home.identity for home in homes if home}) == 1 and homes[0]:
             with contextlib.suppress(Unshared):  # then the weights are copied
@@ -65,9 +66,18 @@ def open_wires(
 
 
 def _open(
-    found: Wires, context: zmq.Context[Socket], servers: list[Peer], transport: str, nbytes: int, offer: bool
+    found: Wires,
+    context: zmq.Context[Socket],
+    servers: list[Peer],
+    transport: str,
+    nbytes: int,
+    *,
+    offer: bool,
+    sharing: bool,
 ) -> None:
     ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
+    if not sharing:
+        ways = [[address for address in way if not address.startswith("shm:")] for way in ways]
     home: Segment | None = None
     lack = ""
     if any(address.startswith("shm:") for way in ways for address in way):
@@ -84,7 +94,7 @@ def _open(
             raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
         if reason:
             log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
-        elif transport == "auto" and not isinstance(wire, ShmWire):
+        elif sharing and transport == "auto" and not isinstance(wire, ShmWire):
             log.info("%s: no shared memory (%s); using %s", peer, _absence(peer), address)
         found.names.append(f"{peer} at {address}")
         found.wires.append(wire)

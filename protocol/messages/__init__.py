@@ -29,6 +29,7 @@ from ps.protocol.messages.control import (
 from ps.protocol.messages.data import (
     Attach,
     Attached,
+    Delta,
     Init,
     InitChunk,
     Inquire,
@@ -85,6 +86,7 @@ TYPES: dict[int, type[Message]] = {
     48: Waiting,
     49: Share,
     50: Shared,
+    51: Delta,
 }
 """Number on the wire -> message. A number is never given to another message."""
 
@@ -94,6 +96,7 @@ __all__ = [
     "Attached",
     "BarrierEnter",
     "BarrierLeave",
+    "Delta",
     "Error",
     "Heartbeat",
     "HeartbeatAck",

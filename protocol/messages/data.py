@@ -82,13 +82,14 @@ class Push(Message):
 
 @message
 class Skip(Message):
-    """The worker has no gradient for this chunk at ``clock``; the others go on without it."""
+    """The worker, whose weights are of ``version``, has no gradient for this chunk at ``clock``; go on without it."""
 
     request: int
     member: int
     chunk: int
     clock: int
     pull: bool
+    version: int = -1
 
 
 @message
@@ -124,6 +125,7 @@ class Scale(Message):
     clock: int
     scale: float
     pull: bool = True
+    version: int = -1
 
 
 @message
@@ -139,6 +141,17 @@ class SetLr(Message):
 @message
 class Weights(Message):
     """The weights of a chunk at ``version``; ``staleness`` is what the mode counts for this worker."""
+
+    payload = True
+    request: int
+    chunk: int
+    version: int
+    staleness: int
+
+
+@message
+class Delta(Message):
+    """How the worker's weights of a chunk, at the version it named, become those at ``version``; compressed."""
 
     payload = True
     request: int

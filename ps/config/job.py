@@ -93,6 +93,8 @@ class JobConfig:
         _check_spec("optimizer", self.optimizer, sources)
         _check_spec("schedule", self.schedule, sources)
         _check_spec("compress", self.compress, sources)
+        if self.compress.strip() != "none" and self.transport == "shm":
+            raise ConfigError(f"{say('compress')} is for what travels, but with {say('transport')} nothing does")
         if _keeps_momentum(self.compress) and self.optimizer.partition(":")[0].strip() != "sgd":
             raise ConfigError(
                 f"{say('compress')} keeps momentum at the workers and needs optimizer = sgd, but {say('optimizer')}"

@@ -31,10 +31,10 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Init(13, 3, 2, 1 << 20, LAYOUT),
     m.InitChunk(14, 3, 1),
     m.Push(15, 3, 1, 12, 12, 32.0, 0.5, True),
-    m.Skip(16, 3, 1, 12, False),
+    m.Skip(16, 3, 1, 12, False, 12),
     m.Pull(17, 3, 1, 13, False),
     m.Squares(15, 1, 0.25),
-    m.Scale(18, 3, 1, 12, 0.75, True),
+    m.Scale(18, 3, 1, 12, 0.75, True, 12),
     m.SetLr(19, 3, 12, 0.001),
     m.Weights(15, 1, 13, 2),
     m.Pushed(16, 1, 13, 0),
@@ -43,4 +43,5 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Waiting(0, (15,), 13, (0, 2)),
     m.Share(18, 4096, True),
     m.Shared(18, False),
+    m.Delta(15, 1, 13, 2),
 )  # fmt: skip

@@ -90,6 +90,11 @@ class Setup:
         if self.failure is not None:
             raise self.failure
 
+    def close(self) -> None:
+        self.exchange.close()
+        for server in self.servers:
+            server.socket.close()
+
     def push(self, batch: Batch, chunk: int, nbytes: int = KB, server: int = 0, pull: bool = False) -> np.ndarray:
         payload = np.full(nbytes, chunk % 251, np.uint8)
         make = partial(Push, member=MEMBER, chunk=chunk, clock=417, version=0, examples=1.0, scale=1.0, pull=pull)

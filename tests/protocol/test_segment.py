@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import mmap
 import os
 import subprocess
@@ -104,7 +103,6 @@ def test_what_is_no_sealed_memory_of_the_size_is_refused_and_closed(make: Callab
     before = descriptors()
     with pytest.raises(BadMessage, match=why):
         Segment.adopt(make(), SIZE)
-    gc.collect()
     assert descriptors() == before
 
 
@@ -141,7 +139,6 @@ def test_a_system_without_descriptors_or_memory_is_said(monkeypatch: pytest.Monk
     before = descriptors()
     with pytest.raises(Unshared, match="Too many open files"):
         Segment.create(SIZE)
-    gc.collect()
     assert descriptors() == before
 
 

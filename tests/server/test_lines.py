@@ -214,7 +214,6 @@ def test_a_peer_that_goes_in_the_middle_of_a_frame_leaves_nothing(desk: Desk) ->
             sock.sendall(framed(PUSH)[:cut])
             desk.look()
         assert desk.look() == []
-    gc.collect()
     assert descriptors() == before and desk.rejected == {}
 
 
@@ -342,7 +341,6 @@ def test_what_cannot_be_mapped_is_refused_and_closed_and_the_reason_is_told(desk
         answer = told(sock)
         assert isinstance(answer, Error) and (answer.request, answer.code) == (4, "shm") and answer.text
         assert desk.rejected == {"shm": 1}
-        gc.collect()
         assert (descriptors(), mappings()) == before
         sock.sendall(framed(PUSH))
         assert desk.look() == [] and isinstance(told(sock), Error), "nothing was shared"
@@ -361,7 +359,6 @@ def test_memory_for_the_weights_that_cannot_be_mapped_is_refused_with_the_rest(d
             answer = told(sock)
             assert isinstance(answer, Error) and answer.code == "shm"
             assert desk.kept is None
-        gc.collect()
         assert (descriptors(), mappings()) == before
 
 
@@ -524,7 +521,6 @@ def test_workers_that_come_and_go_leave_neither_descriptors_nor_mappings(desk: D
         del memory
     desk.kept = None
     desk.lines._home = None
-    gc.collect()
     assert (descriptors(), mappings()) == before
     assert not desk.lines._by_fd and not desk.lines._by_origin and len(desk.poller.sockets) == 1
 
@@ -566,5 +562,4 @@ def test_closing_closes_everything(tmp_path: Path) -> None:
         assert is_closed(other)
     desk.heard.clear()
     del desk
-    gc.collect()
     assert descriptors() == before

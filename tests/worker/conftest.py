@@ -21,6 +21,7 @@ from ps.worker.record import StepLog
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fakeserver import KB, Setup
+from lineserver import Fake, line_servers
 from loopback import Loopback
 
 
@@ -66,3 +67,10 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setup]]:
             return made[-1]
 
         yield make
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Fake]:
+    """Listen for a worker that would share memory: ``fake(say(frame))``."""
+    with line_servers(tmp_path) as start:
+        yield start

@@ -1,0 +1,404 @@
+"""Promises of a worker that shares memory: the same numbers as over tcp, weights that stay, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from held import descriptors, mappings
+from lineserver import Fake, framed, null, say
+from loopback import Loopback, model
+
+from ps.errors import Unshared
+from ps.protocol.codec import encode
+from ps.protocol.memory import WorkerMemory
+from ps.protocol.messages import Error, Ok, Pull, Share, Shared
+from ps.protocol.segment import PAGE, Segment
+from ps.worker import shm as module
+from ps.worker.shm import ShmWire
+
+Start = Callable[..., Loopback]
+NBYTES = 2 * PAGE
+
+
+# The handshake
+
+
+def test_memory_is_handed_over_and_a_home_is_taken_when_there_is_one(fake: Fake) -> None:
+    home = Segment.create(NBYTES)
+    got: list[Any] = []
+
+    def answer(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+        got.append((data, [os.fstat(fd).st_size for fd in fds]))
+        socket.send_fds(sock, [framed(encode(Shared(0, True)))], [home.fd])
+
+    server = fake(answer)
+    memory = WorkerMemory.create(NBYTES)
+    wire = ShmWire.open(server.path, memory, Segment.create(NBYTES))
+    assert got == [(framed(encode(Share(0, NBYTES, True))), [WorkerMemory.size(NBYTES), NBYTES])]
+    assert wire.home is not None and wire.home.identity == home.identity
+    wire.close()
+    assert wire.closed
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (say(), "closed the line"),
+        (say(framed(encode(Error(0, "shm", "no room here")))), "no room here"),
+        (say(framed(encode(Ok(0)))), "it answered Ok"),
+        (say(framed(b"junk")), "does not begin"),
+        (say(struct.pack("<I", 1 << 30)), "the limit is"),
+        (say(framed(encode(Shared(0, True))), fds=null), "no shared memory"),
+        (say(framed(encode(Shared(0, True)))[:5]), "closed the line"),
+    ],
+    ids=["gone", "refused", "another answer", "junk", "huge", "a home that is none", "half an answer"],
+)
+def test_a_server_that_does_not_take_it_is_named_with_its_reason_and_nothing_stays_open(
+    fake: Fake, answer: Any, why: str
+) -> None:
+    server = fake(answer)
+    memory = WorkerMemory.create(NBYTES)
+    before = descriptors()
+    with pytest.raises(Unshared, match=f"{server.path}: .*{why}"):
+        ShmWire.open(server.path, memory, None)
+    server._thread.join(10)
+    assert descriptors() == before
+
+
+def test_open_files_that_come_with_a_no_are_closed(fake: Fake) -> None:
+    server = fake(say(framed(encode(Shared(0, False))), fds=null))
+    memory = WorkerMemory.create(NBYTES)
+    before = descriptors()
+    wire = ShmWire.open(server.path, memory, None)
+    assert wire.home is None
+    wire.close()
+    server._thread.join(10)
+    assert descriptors() == before
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE", 0.2)
+    server = fake(None)
+    began = time.monotonic()
+    with pytest.raises(Unshared, match=r"no answer within 0.2 s"):
+        ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_dribbles_is_not_waited_for_for_ever(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE", 0.3)
+    stop = threading.Event()
+
+    def answer(sock: socket.socket, _: bytes, got: list[int]) -> None:
+        frame = struct.pack("<I", 1000) + bytes(1000)
+        with contextlib.suppress(OSError):
+            for byte in frame:
+                sock.sendall(bytes([byte]))
+                if stop.wait(0.02):
+                    return
+
+    server = fake(answer)
+    with pytest.raises(Unshared, match="no answer within"):
+        ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+    stop.set()
+
+
+# What is sent
+
+
+def test_what_lies_in_the_shared_region_is_not_copied_and_anything_else_is(fake: Fake) -> None:
+    hold = threading.Event()
+
+    def answer(sock: socket.socket, _: bytes, got: list[int]) -> None:
+        sock.sendall(framed(encode(Shared(0, False))))
+        hold.wait(10)
+
+    server = fake(answer)
+    memory = WorkerMemory.create(NBYTES)
+    wire = ShmWire.open(server.path, memory, None)
+    gradients = memory.array("gradients")
+    own = np.full(25, 2.0, np.float32)
+    assert wire.send(b"push", own, (400, 500))
+    assert set(gradients[400:500].view(np.float32)) == {2.0} and not gradients[:400].any() and not gradients[500:].any()
+    mine = gradients[800:900].view(np.float32)
+    mine[:] = 3
+    assert wire.send(b"push", mine, (800, 900)) and set(mine) == {3}
+    hold.set()
+    wire.close()
+
+
+def test_a_line_without_room_says_so_and_says_when_it_is_stuck(fake: Fake) -> None:
+    go = threading.Event()
+    total = 0
+
+    def answer(sock: socket.socket, _: bytes, got: list[int]) -> None:
+        nonlocal total
+        sock.sendall(framed(encode(Shared(0, False))))
+        assert go.wait(10)
+        while data := sock.recv(1 << 20):
+            total += len(data)
+
+    server = fake(answer)
+    wire = ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+    header, sent = encode(Pull(1, 1, 0, 0, False)), 0
+    while wire.send(header):
+        sent += 1
+        assert sent < 100_000
+    assert wire.stuck
+    go.set()
+    end = time.monotonic() + 10
+    while wire.stuck and time.monotonic() < end:
+        wire.flush()
+    assert not wire.stuck and wire.send(header)
+    wire.close()
+    server._thread.join(10)
+    assert total == (sent + 1) * (4 + len(header))
+
+
+def test_a_closed_line_takes_what_is_sent_and_is_not_stuck(fake: Fake) -> None:
+    server = fake(say(framed(encode(Shared(0, False)))))
+    wire = ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+    server._thread.join(10)
+    while not wire.closed:
+        assert wire.send(encode(Pull(1, 1, 0, 0, False))) or wire.closed
+    assert not wire.stuck and wire.send(b"x") and list(wire.receive()) == []
+
+
+# A whole job
+
+
+def rounds(kv: Any, params: Any, steps: int, factor: float = 1.0) -> None:
+    for _ in range(steps):
+        kv.step({name: np.full(value.shape, factor, value.dtype) for name, value in params.items()})
+
+
+def test_a_worker_whose_line_has_room_for_few_chunks_wakes_up_when_there_is_more(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may sleep until the next look or the next question: neither comes here."""
+    monkeypatch.setattr("ps.worker.exchange.INQUIRE", 60.0)
+    monkeypatch.setattr("ps.worker.exchange.SLICE", 60_000)
+    stuck: list[bool] = []
+
+    def script(kv: Any) -> None:
+        params = kv.init({"w": np.zeros(256 * 300, np.float32)})
+        wire = kv._store._seat.exchange._links[0].wire
+        wire._line._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        flush = wire.flush
+        wire.flush = lambda: stuck.append(wire.stuck) or flush()
+        rounds(kv, params, 3)
+        assert set(params["w"]) == {-3}
+
+    began = time.monotonic()
+    loopback(workers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").work(script, script)
+    assert any(stuck), "there was always room, so nothing was tested"
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc", "shm"])
+@pytest.mark.parametrize("job", [{"params": "private"}, {"mode": "async"}, {"mode": "ssp"}, {}])
+def test_a_pull_nobody_waited_for_does_not_bring_old_weights_back(
+    loopback: Start, transport: str, job: dict[str, Any]
+) -> None:
+    with loopback(transport=transport, chunk_size=1024, optimizer="sgd:lr=1", **job).connect() as kv:
+        params = kv.init({"w": np.zeros(20_000, np.float32)})
+        for step in range(1, 16):
+            handle = kv.pull()
+            if step % 3 == 0:
+                kv.barrier()
+            kv.step({"w": np.full(20_000, -1, np.float32)})
+            assert set(params["w"]) == {step}
+            kv.wait(handle)
+            assert set(params["w"]) == {step}
+
+
+@pytest.mark.parametrize("job", [{}, {"params": "private"}, {"mode": "async"}])
+def test_connections_one_after_another_leave_neither_descriptors_nor_mappings(
+    tmp_path: Path, job: dict[str, Any]
+) -> None:
+    def once() -> None:
+        made = Loopback(tmp_path, servers=2, transport="shm", optimizer="momentum", **job)
+        with made.connect() as kv:
+            params = kv.init(model((500,), (7, 30)))
+            out = {name: np.empty_like(value) for name, value in params.items()}
+            rounds(kv, params, 3)
+            kv.wait(kv.push({name: np.ones_like(value) for name, value in params.items()}))
+            kv.wait(kv.pull(out))
+            rounds(kv, params, 1)
+        made.close()
+        assert not made.failures
+
+    once()
+    before = descriptors(), mappings()
+    for _ in range(5):
+        once()
+    assert (descriptors(), mappings()) == before
+
+
+def test_parameters_stay_readable_after_the_connection_is_closed_and_gone(loopback: Start) -> None:
+    kv = loopback(transport="shm", optimizer="sgd:lr=1").connect()
+    params = kv.init(model((500,)))
+    rounds(kv, params, 2)
+    kept = np.array(params["a"])
+    kv.close()
+    del kv
+    gc.collect()
+    assert np.array_equal(params["a"], kept)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc", "shm"])
+@pytest.mark.parametrize("job", [{}, {"params": "private"}, {"mode": "async"}, {"mode": "ssp"}])
+def test_parameters_cannot_be_written_by_the_script(loopback: Start, transport: str, job: dict[str, Any]) -> None:
+    with loopback(transport=transport, **job).connect() as kv:
+        params = kv.init(model((50,), (3, 4)))
+        for _ in range(2):
+            for value in params.values():
+                with pytest.raises(ValueError, match="read-only"):
+                    value[...] = 0
+            rounds(kv, params, 1)
+            kv.wait(kv.push({name: np.ones_like(value) for name, value in params.items()}))
+            kv.wait(kv.pull())
+
+
+def test_parameters_cannot_be_written_without_a_cluster_either(local: Callable[..., Any]) -> None:
+    params = local().init(model((50,)))
+    with pytest.raises(ValueError, match="read-only"):
+        params["a"][0] = 1
+
+
+# Weights that lie where the servers keep them
+
+
+def test_two_workers_see_one_piece_of_memory(loopback: Start) -> None:
+    with loopback(servers=2, workers=2, transport="shm", optimizer="sgd:lr=1").together(2) as (one, other):
+        seats: list[Any] = []
+        thread = threading.Thread(target=lambda: seats.append(one._store), daemon=True)
+        thread.start()
+        thread.join()
+        first = one.init(model((5000,), (77, 3)))
+        second = other.init(model((5000,), (77, 3), seed=9))
+        for name in first:
+            assert first[name].ctypes.data != second[name].ctypes.data
+        windows = [kv._store._window for kv in (one, other)]
+        assert all(window is not None for window in windows), "the weights are not read in place"
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_with_params_private_or_another_mode_each_worker_has_weights_of_its_own(loopback: Start) -> None:
+    for job in ({"params": "private"}, {"mode": "async"}, {"mode": "ssp"}, {"workers": 2, "backup_workers": 1}):
+        made = loopback(transport="shm", **job)
+        with made.together(made.job["workers"]) as connections:
+            for kv in connections:
+                kv.init(model((50,)))
+                assert kv._store._window is None and kv._store._memory is not None
+
+
+def held_still(params: Any, act: Callable[[], object], moments: int = 3) -> None:
+    """Assert that nothing changes under a script while something else happens."""
+    before = {name: np.array(value) for name, value in params.items()}
+    act()
+    for _ in range(moments):
+        assert all(np.array_equal(before[name], params[name]) for name in before), (
+            "the weights changed under the script"
+        )
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("job", [{}, {"params": "private"}, {"clip_norm": 0.5}])
+def test_after_a_push_the_weights_stay_until_they_are_pulled_though_the_servers_go_on(
+    loopback: Start, job: dict[str, Any]
+) -> None:
+    made = loopback(servers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1", **job)
+    with made.connect() as kv:
+        params = kv.init({"a": np.zeros(3000, np.float32), "b": np.zeros(11, np.float64)})
+        grads = {name: np.ones_like(value) for name, value in params.items()}
+        rounds(kv, params, 2)
+        for _ in range(3):
+            held_still(params, lambda: kv.wait(kv.push(grads)))
+        out = {name: np.empty_like(value) for name, value in params.items()}
+        held_still(params, lambda: kv.wait(kv.pull(out)))
+        assert not np.array_equal(out["a"], params["a"])
+        kv.wait(kv.pull())
+        assert all(np.array_equal(out[name], params[name]) for name in out)
+        rounds(kv, params, 1)
+        assert not np.array_equal(out["a"], params["a"]), "after that it goes on as ever"
+        held_still(params, kv.close)
+
+
+def test_a_worker_that_leaves_keeps_its_weights_while_the_others_go_on(loopback: Start) -> None:
+    left = threading.Event()
+
+    def early(kv: Any) -> None:
+        params = kv.init({"a": np.zeros(3000, np.float32)})
+        rounds(kv, params, 3)
+        kv.close()
+        kept = np.array(params["a"])
+        left.set()
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            assert np.array_equal(params["a"], kept)
+        assert set(kept) == {-3}
+
+    def late(kv: Any) -> None:
+        params = kv.init({"a": np.zeros(3000, np.float32)})
+        rounds(kv, params, 3)
+        assert left.wait(20)
+        rounds(kv, params, 20)
+        assert set(params["a"]) == {-23}
+
+    loopback(workers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").work(early, late)
+
+
+def test_nothing_moves_under_a_slow_worker_while_the_fast_one_waits_for_it(loopback: Start) -> None:
+    def slow(kv: Any) -> None:
+        params = kv.init({"a": np.zeros(3000, np.float32)})
+        for _ in range(8):
+            held_still(params, lambda: time.sleep(0.03))
+            rounds(kv, params, 1)
+
+    def fast(kv: Any) -> None:
+        params = kv.init({"a": np.zeros(3000, np.float32)})
+        rounds(kv, params, 8)
+
+    loopback(workers=2, servers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").work(slow, fast)
+
+
+# Others at the door
+
+
+def test_a_server_that_is_pestered_serves_its_worker_all_the_same(loopback: Start) -> None:
+    made = loopback(transport="shm", chunk_size=1024, optimizer="sgd:lr=1")
+    with made.connect() as kv:
+        params = kv.init({"a": np.zeros(3000, np.float32)})
+        [server] = kv._store._seat.peers("server")
+        [path] = [a.removeprefix("shm://") for a in server.addresses if a.startswith("shm://")]
+        read_only = Segment.create(WorkerMemory.size(NBYTES))
+        for turn in range(30):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.connect(path)
+                with contextlib.suppress(OSError):
+                    if turn % 5 == 0:
+                        sock.sendall(os.urandom(100_000))
+                    elif turn % 5 == 1:
+                        sock.sendall(bytes(200_000))
+                    elif turn % 5 == 2:
+                        socket.send_fds(sock, [framed(encode(Share(1, NBYTES, False)))], [read_only.fd])
+                    elif turn % 5 == 3:
+                        fd = os.open(f"/proc/self/fd/{read_only.fd}", os.O_RDONLY)
+                        socket.send_fds(sock, [framed(encode(Share(1, NBYTES, False)))], [fd])
+                        os.close(fd)
+                        sock.sendall(framed(encode(Pull(1, 99, 0, 0, False))))
+                rounds(kv, params, 1)
+        assert set(params["a"]) == {-30}
+        assert not made.failures

@@ -88,8 +88,15 @@ class Line:
             if len(self._unsent) > MAX_UNSENT:
                 self.close()
 
+    def put(self, header: bytes) -> None:
+        """Have a header sent with the next ``flush``, together with others: one call into the system for many."""
+        if not self.closed:
+            self._unsent += _LENGTH.pack(len(header)) + header
+            if len(self._unsent) > MAX_UNSENT:
+                self.close()
+
     def flush(self) -> None:
-        """Send what waits for room, as far as there is any."""
+        """Send what waits, as far as there is room."""
         try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ from ps.xp import HostArray
 
 MOST = 1000
 """Lines at once."""
+
+HELD = 0.001
+"""Seconds for which answers may wait for others: every one alone would wake its worker, on a core that works."""
 
 House = Callable[[HostArray | None], HostArray | None]
 """Takes memory that is offered to keep the weights in, or None, and returns the memory that they are kept in."""
@@ -53,6 +57,8 @@ class Lines:
         self._rejected = rejected
         self._by_fd: dict[int, _Visitor] = {}
         self._by_origin: dict[bytes, _Visitor] = {}
+        self._held: dict[bytes, _Visitor] = {}
+        self._since = 0.0
         self._count = 0
         self._home: tuple[Segment, HostArray] | None = None
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -68,8 +74,15 @@ class Lines:
                 self._accept()
             elif (visitor := self._by_fd.get(fd)) is not None:
                 yield from self._read(visitor)
-                visitor.line.flush()
-                self._settle(visitor)
+                self._held.setdefault(visitor.origin, visitor)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the answers that were held back for a moment, and see whose line is closed or has no room."""
+        held, self._held = self._held, {}
+        for visitor in held.values():
+            visitor.line.flush()
+            self._settle(visitor)
 
     def _accept(self) -> None:
         while True:
@@ -193,10 +206,17 @@ class Lines:
         self._send(reply.origin, reply.message)
 
     def _send(self, origin: bytes, message: Message) -> None:
+        """Answer with the next flush, or at once when answers have been held back for long enough."""
         visitor = self._by_origin.get(origin)
-        if visitor is not None:
-            visitor.line.send(encode(message))
-            self._settle(visitor)
+        if visitor is None:
+            return
+        visitor.line.put(encode(message))
+        now = time.monotonic()
+        if not self._held:
+            self._since = now
+        self._held[origin] = visitor
+        if now - self._since > HELD:
+            self.flush()
 
     def close(self) -> None:
         """Close everything; the workers' memory stays theirs."""

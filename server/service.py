@@ -97,6 +97,8 @@ class Server:
                 self._serve(self._lines.receive(events))
             if self._router in events:
                 self._serve(self._inbox.receive(BATCH))
+            if self._lines is not None:
+                self._lines.flush()
 
     def _serve(self, messages: Iterable[tuple[bytes, Any, Any]]) -> None:
         for origin, message, payload in messages:

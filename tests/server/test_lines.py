@@ -136,6 +136,7 @@ def test_a_worker_that_shares_memory_is_heard_with_it_and_gets_weights_into_it(d
             memory.array(other)[:] = 99
             loan = Loan(CHUNK, weights)
             desk.lines.perform(Reply(origin, Weights(7, 0, 1, 0), loan, aside))
+            desk.lines.flush()
             assert told(sock) == Weights(7, 0, 1, 0) and loan.done
             assert np.array_equal(memory.part(region, CHUNK), weights)
             assert set(memory.array(other)) == {99}, "nothing is written that was not asked for"
@@ -254,6 +255,7 @@ def test_weights_for_a_peer_that_shared_no_memory_are_refused(desk: Desk) -> Non
         assert memory is None
         loan = Loan(CHUNK, np.zeros(CHUNK.size, np.float32))
         desk.lines.perform(Reply(origin, Weights(9, 0, 1, 0), loan))
+        desk.lines.flush()
         answer = told(sock)
         assert isinstance(answer, Error) and answer.request == 9 and "not shared" in answer.text
         assert loan.done, "the weights must not stay lent for ever"
@@ -267,6 +269,7 @@ def test_weights_that_do_not_fit_the_shared_memory_are_refused(desk: Desk) -> No
         [(origin, _, memory)] = desk.look()
         loan = Loan(CHUNK, np.zeros(CHUNK.size, np.float32))
         desk.lines.perform(Reply(origin, Weights(9, 0, 1, 0), loan))
+        desk.lines.flush()
         answer = told(sock)
         assert isinstance(answer, Error) and answer.request == 9 and f"is for {NBYTES - 100}" in answer.text
         assert memory is not None and loan.done
@@ -429,6 +432,7 @@ def test_a_peer_that_never_reads_is_dropped_before_it_costs_much(desk: Desk) -> 
         sent = 0
         while origin in desk.lines and sent < 3 * MAX_UNSENT:
             desk.lines.perform(Reply(origin, big))
+            desk.lines.flush()
             sent += len(framed(encode(big)))
         assert origin not in desk.lines and MAX_UNSENT <= sent < 2 * MAX_UNSENT
         assert desk.look() == [] and is_closed(sock)
@@ -447,6 +451,7 @@ def test_a_peer_that_reads_late_gets_everything_in_order(desk: Desk) -> None:
         [(origin, _, _)] = desk.look()
         for number in range(5000):
             desk.lines.perform(Reply(origin, Pushed(number, 0, 0, 0)))
+            desk.lines.flush()
         got = bytearray()
         sock.setblocking(False)
         end = time.monotonic() + 20
@@ -515,6 +520,7 @@ def test_workers_that_come_and_go_leave_neither_descriptors_nor_mappings(desk: D
             origin = desk.look()[0][0]
             if number % 2:
                 desk.lines.perform(Reply(origin, Ok(7)))
+                desk.lines.flush()
         desk.look()
         assert origin not in desk.lines
         desk.heard.clear()

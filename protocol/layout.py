@@ -18,7 +18,7 @@ import numpy as np
 
 from ps.errors import BadMessage, LayoutMismatch, UsageError
 from ps.protocol.messages import Packed
-from ps.xp import HostArray
+from ps.xp import Array
 
 DTYPES = ("float32", "float64")
 ALIGN = 64
@@ -138,8 +138,8 @@ class Layout:
         """Bytes of the buffer."""
         return sum(-(-n * np.dtype(dtype).itemsize // ALIGN) * ALIGN for dtype, (_, n) in self.sections().items())
 
-    def flat(self, buffer: HostArray) -> dict[str, HostArray]:
-        """Return each section of a buffer (uint8, ``nbytes`` long) as one flat vector."""
+    def flat(self, buffer: Array) -> dict[str, Array]:
+        """Return each section of a buffer (uint8, ``nbytes`` long, of any array library) as one flat vector."""
         return {
             dtype: buffer[offset : offset + size * np.dtype(dtype).itemsize].view(dtype)
             for dtype, (offset, size) in self.sections().items()

@@ -1,7 +1,7 @@
 """Array libraries behind one door: NumPy on the host, CuPy on a CUDA device, DLPack from anywhere.
 
 CuPy is imported here and nowhere else. Nothing here converts between host and device silently:
-``to_host`` and ``copy_to_host`` are the only ways down, ``to_device`` the only way up.
+the only ways are ``to_host``, ``copy_to_host`` and ``to_device``, and ``copy``, which goes where it is told to.
 """
 
 from __future__ import annotations
@@ -157,6 +157,16 @@ def copy_to_host(array: Array, out: HostArray) -> None:
     backend_of(array).to_host(array, out)
 
 
+def copy(array: Array, out: Array) -> None:
+    """Copy an array, from wherever it is, into ``out`` (wherever that is, contiguous, same shape and dtype)."""
+    if is_host(out):
+        copy_to_host(array, out)
+    elif is_host(array):
+        backend_of(out).fill(out, array)
+    else:
+        namespace(array, out).copyto(out, array)
+
+
 def to_host(array: Array) -> HostArray:
     """Return the array in host memory: itself if it is there, else a copy."""
     if isinstance(array, np.ndarray):
@@ -172,6 +182,11 @@ def host_buffer(nbytes: int, device: Device) -> HostArray:
         memory = device.backend.namespace.cuda.alloc_pinned_memory(nbytes)
         return np.frombuffer(memory, np.uint8, nbytes)
     return np.empty(nbytes, np.uint8)
+
+
+def device_buffer(nbytes: int, device: Device) -> Array:
+    """Return memory on the device (uint8), all 0."""
+    return device.backend.namespace.zeros(nbytes, np.uint8)
 
 
 def pinned(array: HostArray, device: Device) -> HostArray:

@@ -159,3 +159,14 @@ def test_a_registered_library_is_known_until_taken_back() -> None:
     assert STRICT in xp.backends() and xp.backends()[0] is xp.NUMPY
     xp.unregister(STRICT)
     assert STRICT not in xp.backends()
+
+
+def test_copy_goes_every_way_and_only_where_it_is_told(strict_device: xp.Device) -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for source in (values, strict_device.array(values)):
+        on_device = xp.device_buffer(24, strict_device).view(np.float32).reshape(2, 3)
+        assert not xp.to_host(on_device).any()
+        xp.copy(source, on_device)
+        on_host = np.empty_like(values)
+        xp.copy(source, on_host)
+        assert np.array_equal(xp.to_host(on_device), values) and np.array_equal(on_host, values)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ps.errors import GradientError
-from ps.worker.gradients import Gradients, Staging, array_of, bad_element, is_finite, place, refuse_unknown
+from ps.worker.gradients import Gradients, Staging, all_finite, array_of, bad_element, place, refuse_unknown
 
 
 class Announced:
@@ -34,7 +34,7 @@ class Announced:
         if check:
             parts = [self.gradients.regions[index] for index, _, _ in slot.direct]
             parts += [slot.home[lo:hi] for lo, hi in slot.edges]
-            if not all(map(is_finite, parts)):
+            if not all_finite(parts):
                 self.gradients.keep(slot.chunks)
                 raise GradientError(f"{bad_element(slot)}; other tensors' gradients of this step were sent before")
         del self._slots[name]

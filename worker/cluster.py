@@ -24,6 +24,9 @@ from ps.worker.seat import Seat
 from ps.worker.store import Buffers, Pending, Traffic
 from ps.xp import HostArray
 
+ENTRIES = 10
+"""Times to come in anew, at most, before weights of several clocks are put up with."""
+
 
 class ClusterStore:
     """The model of a job that runs on servers, as one of its workers deals with it."""
@@ -69,7 +72,7 @@ class ClusterStore:
         else:
             self._enter()
         gradients = self._memory.array("gradients") if self._memory else None
-        return Buffers(self._buffer, gradients)
+        return Buffers(self._buffer, gradients, encodes=self.compression is not None)
 
     def _own_buffer(self, values: HostArray) -> HostArray:
         """Return the buffer that has the weights: shared with the servers, where there are such."""
@@ -109,8 +112,11 @@ class ClusterStore:
 
     def _enter(self) -> None:
         """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
-        self._begin(self._seat.attach())
-        self._refresh()
+        for _ in range(ENTRIES):
+            self._begin(self._seat.attach())
+            self._refresh()
+            if self.job.mode != "sync" or set(self._versions.values()) <= {self.clock}:
+                break  # else the connection broke meanwhile, and clocks were closed without this worker
         self.entries += 1
 
     def _begin(self, clock: int) -> None:

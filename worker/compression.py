@@ -28,7 +28,10 @@ class Compression:
         """Chunk -> what the codec remembers of it, on the gradient's side."""
 
     def encode(self, gradient: Array, chunk: int, clock: int) -> HostArray:
-        """Return the frame of a chunk's gradient at a clock; to be called once for each."""
+        """Return the frame of a chunk's gradient at a clock; to be called once for each.
+
+        It is made on the gradient's side: from a device only the frame comes down.
+        """
         if chunk not in self.state:
             self.state[chunk] = self._uplink.init(gradient)
         key = Key(self._seed, clock, chunk, self._rank)

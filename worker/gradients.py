@@ -1,7 +1,8 @@
-"""Gradients: what a script hands in, checked against the layout and readable chunk by chunk on the host.
+"""Gradients: what a script hands in, checked against the layout and readable chunk by chunk on one side.
 
-A chunk that lies inside one tensor is read where the script has it. Chunks of several tensors are gathered in
-staging memory, so that a thousand tiny tensors cost one copy each and nothing else.
+On the host a chunk that lies inside one tensor is read where the script has it. Chunks of several tensors are gathered
+in staging memory, so that a thousand tiny tensors cost one copy each and nothing else. On a device, which is where
+gradients are encoded in a job that compresses, all are gathered.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Slot:
 
     __slots__ = ("chunks", "direct", "dtype", "edges", "home", "name", "shape", "view")
 
-    def __init__(self, tensor: Tensor, home: HostArray) -> None:
+    def __init__(self, tensor: Tensor, home: Array) -> None:
         self.name = tensor.name
         self.shape = tensor.shape
         self.dtype = np.dtype(tensor.dtype)
@@ -40,18 +41,21 @@ class Slot:
 
 
 class Staging:
-    """Host memory for gradients that cannot be sent from where they are, and the map of tensors to chunks.
+    """Memory for gradients that cannot be sent from where they are, and the map of tensors to chunks.
 
-    ``weights`` is the buffer that answers land in: gradients that lie there are staged too.
+    ``buffer`` (uint8) is on the host, or on the device where gradients are encoded. ``weights`` is the buffer, on the
+    host, that answers land in: gradients that lie there are staged too.
     """
 
-    def __init__(self, layout: Layout, chunks: tuple[Chunk, ...], buffer: HostArray, weights: HostArray) -> None:
+    def __init__(self, layout: Layout, chunks: tuple[Chunk, ...], buffer: Array, weights: HostArray) -> None:
         self.layout = layout
         self.weights = weights
+        self._backend = xp.backend_of(buffer)
         self._on_device: dict[str, Array] = {}
         flat = layout.flat(buffer)
         self.regions = [flat[chunk.dtype][chunk.start : chunk.stop] for chunk in chunks]
-        self.slots = [Slot(t, flat[t.dtype][t.start : t.stop] if t.size else _empty(t)) for t in layout.tensors]
+        nothing = {t.dtype: xp.namespace(buffer).empty(0, t.dtype) for t in layout.tensors if not t.size}
+        self.slots = [Slot(t, flat[t.dtype][t.start : t.stop] if t.size else nothing[t.dtype]) for t in layout.tensors]
         self._by_name = {slot.name: slot for slot in self.slots}
         for dtype in flat:
             self._map(
@@ -64,8 +68,8 @@ class Staging:
         return self._by_name[name].chunks
 
     def arrays(self, device: xp.Device) -> dict[str, Array]:
-        """Return an array for each tensor on the device; on the host it is the staging memory itself."""
-        if device.backend is xp.NUMPY:
+        """Return an array for each tensor on the device: the staging memory itself, if it is there."""
+        if device.backend is self._backend:
             return {slot.name: slot.view for slot in self.slots}
         if not self._on_device:
             self._on_device = {slot.name: device.array(np.zeros(slot.shape, slot.dtype)) for slot in self.slots}
@@ -90,20 +94,16 @@ class Staging:
                 reach += 1
 
 
-def _empty(tensor: Tensor) -> HostArray:
-    return np.empty(0, tensor.dtype)
-
-
 class Gradients:
-    """One step's gradients as flat host vectors, one for each chunk."""
+    """One step's gradients as flat vectors, one for each chunk, on the staging memory's side."""
 
     __slots__ = ("_staging", "regions")
 
-    def __init__(self, regions: list[HostArray], staging: Staging) -> None:
+    def __init__(self, regions: list[Array], staging: Staging) -> None:
         self.regions = regions
         self._staging = staging
 
-    def chunk(self, chunk: Chunk) -> HostArray:
+    def chunk(self, chunk: Chunk) -> Array:
         """Return the chunk's gradient, 1-D and contiguous."""
         return self.regions[chunk.index]
 
@@ -121,14 +121,21 @@ class Gradients:
 
     def first_bad(self) -> str:
         """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
-        if all(map(is_finite, self.regions)):
+        if all_finite(self.regions):
             return ""
         self.keep()
         return next(filter(None, map(bad_element, self._staging.slots)), "")
 
 
-def is_finite(vector: HostArray) -> bool:
-    """Whether a vector holds neither NaN nor Inf."""
+def all_finite(vectors: list[Array]) -> bool:
+    """Whether no vector holds NaN or Inf. From a device one scalar crosses for all of them."""
+    if not vectors or xp.is_host(vectors[0]):
+        return all(map(_is_finite, vectors))
+    namespace = xp.namespace(*vectors)
+    return bool(namespace.stack([namespace.isfinite(vector).all() for vector in vectors]).all())
+
+
+def _is_finite(vector: HostArray) -> bool:
     # One pass: a NaN or Inf anywhere makes the product one too. A finite vector may overflow: then look closely.
     with np.errstate(all="ignore"):
         return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
@@ -136,16 +143,16 @@ def is_finite(vector: HostArray) -> bool:
 
 def bad_element(slot: Slot) -> str:
     """Return what is wrong with a tensor's staged gradient, or nothing."""
-    fine = np.isfinite(slot.home)
+    fine = xp.namespace(slot.home).isfinite(slot.home)
     if fine.all():
         return ""
-    at = int(np.argmin(fine))
+    at = int(fine.argmin())
     where = tuple(int(i) for i in np.unravel_index(at, slot.shape)) if slot.shape else ()
-    return f"gradient of {slot.name!r} is {slot.home[at]} at {where}"
+    return f"gradient of {slot.name!r} is {float(slot.home[at])} at {where}"
 
 
 def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
-    """Return the gradients a script handed in, on the host. Raises GradientError naming the tensor.
+    """Return the gradients a script handed in, on the staging memory's side. Raises GradientError naming the tensor.
 
     Every tensor of the layout has to be there, with its shape and dtype; arrays may be NumPy, CuPy or DLPack.
     """
@@ -170,16 +177,16 @@ def array_of(name: str, value: Any) -> Array:
         raise GradientError(f"gradient of {name!r} cannot be read: {error}") from error
 
 
-def place(array: Array, slot: Slot, regions: list[HostArray], weights: HostArray) -> None:
+def place(array: Array, slot: Slot, regions: list[Array], weights: HostArray) -> None:
     """Check one gradient, and put it where its chunks are read."""
     if array.shape != slot.shape:
         raise GradientError(f"gradient of {slot.name!r} has shape {tuple(array.shape)}, expected {slot.shape}")
     if array.dtype != slot.dtype:
         raise GradientError(f"gradient of {slot.name!r} has dtype {array.dtype}, expected {slot.dtype}")
-    if not xp.is_host(array):
-        xp.copy_to_host(array, slot.view)
-        return
     if array is slot.view:
+        return
+    if not (xp.is_host(array) and xp.is_host(slot.view)):
+        xp.copy(array, slot.view)
         return
     if not slot.direct:
         np.copyto(slot.view, array)

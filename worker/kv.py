@@ -97,8 +97,9 @@ class KV:
     def grads(self) -> dict[str, Array]:
         """Arrays like the parameters in which gradients can be computed: ``step`` need not copy them then.
 
-        On one host they are shared with the servers. What is handed over with ``push`` must not be changed before it
-        is waited for. Raises StateError before ``init``.
+        On one host they are shared with the servers; on a device they are encoded where they are, in a job that
+        compresses. What is handed over with ``push`` must not be changed before it is waited for. Raises StateError
+        before ``init``.
         """
         self._ready()
         return self._staging.arrays(self.device)
@@ -128,7 +129,9 @@ class KV:
         chunks = layout.chunks(self.job.servers, self.job.chunk_size)
         on_host = self.device.backend is xp.NUMPY
         buffers = self._store.init(layout, values, in_place=on_host)
-        if buffers.gradients is None:
+        if buffers.encodes and not on_host:
+            gradients = xp.device_buffer(layout.nbytes, self.device)
+        elif buffers.gradients is None:
             gradients = xp.host_buffer(layout.nbytes, self.device)
         else:
             gradients = xp.pinned(buffers.gradients, self.device)

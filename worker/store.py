@@ -27,6 +27,9 @@ class Buffers:
 
     weights: HostArray
     gradients: HostArray | None = None
+    encodes: bool = False
+    """Whether it encodes gradients, on whatever side they are, before it sends them; else they have to be on the host.
+    """
 
 
 class Pending(Protocol):
@@ -44,7 +47,7 @@ class Pending(Protocol):
 
 
 class Store(Protocol):
-    """What ``KV`` needs of the place where the parameters live. All arrays are on the host."""
+    """What ``KV`` needs of the place where the parameters live. Weights are on the host."""
 
     job: JobConfig
     rank: int

@@ -74,7 +74,7 @@ class Lines:
                 self._accept()
             elif (visitor := self._by_fd.get(fd)) is not None:
                 yield from self._read(visitor)
-                self._held.setdefault(visitor.origin, visitor)
+                self._hold(visitor)
         self.flush()
 
     def flush(self) -> None:
@@ -214,9 +214,16 @@ class Lines:
         now = time.monotonic()
         if not self._held:
             self._since = now
-        self._held[origin] = visitor
+        self._hold(visitor)
         if now - self._since > HELD:
             self.flush()
+
+    def _hold(self, visitor: _Visitor) -> None:
+        """Look after a line with the next flush; at once when it is closed, for the next may get its descriptor."""
+        if visitor.line.closed:
+            self._settle(visitor)
+        else:
+            self._held[visitor.origin] = visitor
 
     def close(self) -> None:
         """Close everything; the workers' memory stays theirs."""

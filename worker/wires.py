@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from dataclasses import dataclass, field
 
 import zmq
@@ -95,7 +96,8 @@ def _open(
         if reason:
             log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
         elif sharing and transport == "auto" and not isinstance(wire, ShmWire):
-            log.info("%s: no shared memory (%s); using %s", peer, _absence(peer), address)
+            level = logging.WARNING if peer.place.startswith(f"{socket.gethostname()},") else logging.INFO
+            log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
         found.names.append(f"{peer} at {address}")
         found.wires.append(wire)
     if not any(isinstance(wire, ShmWire) for wire in found.wires):

@@ -420,6 +420,39 @@ def test_open_files_without_a_share_do_not_pile_up(desk: Desk) -> None:
         assert descriptors() <= before
 
 
+@pytest.mark.parametrize("how", ["it went", "it sent no frame"])
+def test_a_worker_that_gets_the_descriptor_of_one_that_just_went_is_served(desk: Desk, how: str) -> None:
+    old = desk.connect()
+    desk.look()
+    [fd] = desk.lines._by_fd
+    if how == "it went":
+        old.close()
+    else:
+        old.sendall(b"\xff" * 8)
+    with desk.connect() as sock:
+        listener = next(iter(fd for fd, _ in desk.poller.sockets))
+        assert list(desk.lines.receive([fd, listener])) == []
+        assert list(desk.lines._by_fd) == [fd], "the system gave the number again, or this tests nothing"
+        desk.share(sock)
+        assert told(sock) == Shared(3, False)
+    old.close()
+
+
+def test_a_worker_that_gets_the_descriptor_of_one_that_never_read_is_served(desk: Desk) -> None:
+    with desk.connect() as deaf:
+        deaf.sendall(framed(encode(Pull(9, 1, 0, 0, False))))
+        desk.look()
+        [fd] = desk.lines._by_fd
+        origin = desk.lines._by_fd[fd].origin
+        with desk.connect() as sock:
+            while origin in desk.lines:
+                desk.lines.perform(Reply(origin, Error(9, "bad-message", "x" * 400)))
+            events = [fd for fd, _ in desk.poller.sockets]
+            assert list(desk.lines.receive(events)) == [] and list(desk.lines._by_fd) == [fd]
+            desk.share(sock)
+            assert told(sock) == Shared(3, False)
+
+
 # Numbers
 
 

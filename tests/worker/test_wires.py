@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ NO = framed(encode(Error(0, "shm", "not with you")))
 
 
 def peer(rank: int, *addresses: str) -> Peer:
-    return Peer(rank + 1, "server", rank, True, f"host{rank} pid 7", addresses)
+    return Peer(rank + 1, "server", rank, True, f"host{rank}, pid 7", addresses)
 
 
 def shm(server: LineServer) -> str:
@@ -81,7 +82,7 @@ def test_a_server_that_takes_the_memory_is_reached_by_it_and_nothing_is_said(
 ) -> None:
     wires = find(peer(0, TCP, shm(fake(say(YES)))))
     assert isinstance(wires.wires[0], ShmWire) and wires.memory is not None and wires.window is None
-    assert said() == [] and wires.names[0].startswith("server 0 (host0 pid 7) at shm://")
+    assert said() == [] and wires.names[0].startswith("server 0 (host0, pid 7) at shm://")
 
 
 # Falling back
@@ -131,9 +132,9 @@ def test_another_way_is_taken_and_one_line_says_why(
     wires = find(peer(0, address, TCP))
     assert time.monotonic() - began < 10
     assert wires.memory is None and wires.window is None and not isinstance(wires.wires[0], ShmWire)
-    assert wires.names == [f"server 0 (host0 pid 7) at {TCP}"]
+    assert wires.names == [f"server 0 (host0, pid 7) at {TCP}"]
     [line] = said()
-    assert line.startswith("WARNING server 0 (host0 pid 7): no shared memory (") and line.endswith(f"using {TCP}")
+    assert line.startswith("WARNING server 0 (host0, pid 7): no shared memory (") and line.endswith(f"using {TCP}")
     assert re.search(why, line), line
     wires.close()
     assert mappings() == before[1]
@@ -146,7 +147,7 @@ def test_where_shared_memory_was_demanded_the_error_names_the_server_the_reason_
     make, why = CASES[case]
     address = make(fake, monkeypatch)
     before = descriptors(), mappings()
-    with pytest.raises(Unshared, match=rf"^server 0 \(host0 pid 7\) cannot share memory .*{why}.*auto$") as caught:
+    with pytest.raises(Unshared, match=rf"^server 0 \(host0, pid 7\) cannot share memory .*{why}.*auto$") as caught:
         find(peer(0, address, TCP), transport="shm")
     assert caught.value.exit_code == 7 and said() == []
     del caught
@@ -169,9 +170,18 @@ def test_a_server_of_another_host_or_container_is_said_once_and_without_alarm(
     one, other = said()
     assert (
         one
-        == f"INFO server 0 (host0 pid 7): no shared memory ({tmp_path}/gone.sock cannot be opened here); using {TCP}"
+        == f"INFO server 0 (host0, pid 7): no shared memory ({tmp_path}/gone.sock cannot be opened here); using {TCP}"
     )
-    assert other == f"INFO server 1 (host1 pid 7): no shared memory (it offers none); using {TCP}"
+    assert other == f"INFO server 1 (host1, pid 7): no shared memory (it offers none); using {TCP}"
+
+
+def test_a_server_of_this_host_that_cannot_be_reached_is_worth_a_warning(
+    find: Find, said: Said, tmp_path: Path
+) -> None:
+    place = f"{socket.gethostname()}, pid 7"
+    find(Peer(1, "server", 0, True, place, (f"shm://{tmp_path}/gone.sock", TCP)))
+    [line] = said()
+    assert line.startswith(f"WARNING server 0 ({place}): no shared memory ({tmp_path}/gone.sock cannot be opened here)")
 
 
 def test_a_user_who_wants_tcp_hears_nothing(find: Find, said: Said, fake: Fake) -> None:

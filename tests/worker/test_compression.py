@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
+import zmq
+from loopback import BOUND, Loopback
 
 from ps.data import digits
 from ps.models import softmax
+from ps.protocol.codec import decode, encode
+from ps.protocol.messages import Error, Push
+from ps.protocol.transport import open_socket
 
 Start = Callable[..., Loopback]
 CODECS = ("fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.1", "powersgd:2", "topk:0.05,momentum=0.5")
 
 
+read_digits = functools.cache(digits)
+
+
 def train(kv: Any, steps: int = 60) -> tuple[float, dict[str, np.ndarray]]:
     """Train a softmax on digits; return its accuracy and weights."""
-    data, test = digits()
+    data, test = read_digits()
     params = kv.init(softmax.init([64, 10], seed=0))
     for step, (x, y) in enumerate(kv.batches(data, 32, epochs=50)):
         if step == steps:
@@ -128,3 +139,123 @@ def test_what_comes_too_late_is_sent_with_a_later_gradient(loopback: Start) -> N
     compression.give_back({0})
     assert compression.state[0]["residual"].max() == 999, "it was given back twice"
     kv.close()
+
+
+def whole(rank: int, clock: int) -> np.ndarray:
+    """Return whole numbers, whose sums are exact, that depend on rank and clock only."""
+    return np.random.default_rng([rank, clock]).integers(-50, 50, 1000).astype("float32")
+
+
+def drain(*workers: Any) -> None:
+    """Do steps without a gradient until nothing is kept back any more, neither by workers nor by servers."""
+    for _ in range(10):
+        for kv in workers:
+            kv.step({"w": np.zeros(1000, np.float32)})
+
+
+@pytest.mark.parametrize("codec", ["int8", "topk:0.05", "powersgd:2"])
+def test_who_joins_late_in_sync_has_the_others_bits_from_then_on(loopback: Start, codec: str) -> None:
+    job = loopback(servers=2, workers=1, chunk_size=1024, compress=codec, optimizer="sgd:lr=0.1")
+    end: list[int] = []
+
+    def train(kv: Any, params: Any, seen: dict[int, np.ndarray]) -> None:
+        seen[kv.clock] = params["w"].copy()
+        while not end or kv.clock < end[0]:
+            kv.step({"w": whole(kv.rank, kv.clock)})
+            seen[kv.clock] = params["w"].copy()
+
+    def late() -> dict[int, np.ndarray]:
+        seen: dict[int, np.ndarray] = {}
+        with job.connect() as kv:
+            params = kv.init({"w": np.zeros(1000, np.float32)})
+            end.append(kv.clock + 8)
+            train(kv, params, seen)
+        return seen
+
+    with ThreadPoolExecutor(1) as pool, job.connect() as kv:
+        first: dict[int, np.ndarray] = {}
+        params = kv.init({"w": np.zeros(1000, np.float32)})
+        for clock in range(5):
+            kv.step({"w": whole(kv.rank, clock)})
+        joined = pool.submit(late)
+        train(kv, params, first)
+        second = joined.result(BOUND)
+    assert len(second) == 9 and min(second) >= 5
+    assert all(first[clock].tobytes() == weights.tobytes() for clock, weights in second.items())
+
+
+def test_who_joins_late_in_async_gets_the_weights_and_follows_them(loopback: Start) -> None:
+    job = loopback(mode="async", chunk_size=1024, compress="topk:0.25", optimizer="sgd:lr=1")
+    with job.connect() as kv:
+        params = kv.init({"w": np.zeros(1000, np.float32)})
+        total = np.zeros(1000)
+        for clock in range(4):
+            kv.step({"w": whole(kv.rank, clock)})
+            total += whole(kv.rank, clock)
+        drain(kv)
+        assert np.array_equal(params["w"], -total)
+        with job.connect() as late:
+            theirs = late.init({"w": np.ones(1000, np.float32)})
+            assert np.array_equal(theirs["w"], -total)
+            for clock in range(4):
+                for worker in (kv, late):
+                    worker.step({"w": whole(worker.rank, clock)})
+                    total += whole(worker.rank, clock)
+            drain(kv, late)
+            assert np.array_equal(params["w"], -total)
+            assert np.array_equal(theirs["w"], -total)
+
+
+def test_what_backup_workers_bring_too_late_is_not_lost(loopback: Start) -> None:
+    stepped = threading.Event()
+
+    def script(kv: Any) -> tuple[int, np.ndarray]:
+        params = kv.init({"w": np.zeros(1000, np.float32)})
+        for clock in range(20):
+            assert kv.rank == 0 or stepped.wait(BOUND)  # so that the other's first gradient is too late
+            kv.step({"w": whole(kv.rank, clock)})
+            stepped.set()
+        while any(state["residual"].any() for state in kv._store.compression.state.values()):
+            drain(kv)
+        kv.barrier()
+        drain(kv)
+        kv.barrier()
+        return kv._store.entries, np.array(params["w"])
+
+    job = loopback(workers=2, backup_workers=1, chunk_size=1024, compress="topk:0.25", optimizer="sgd:lr=1")
+    (_, first), (entries, second) = job.work(script, script)
+    assert entries > 1, "nothing came too late, so nothing was tested"
+    total = sum(whole(rank, clock) for rank in (0, 1) for clock in range(20))
+    assert np.array_equal(first, -total) and np.array_equal(second, -total)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_malformed_frame_is_refused_and_training_beside_it_goes_on(loopback: Start, mode: str, codec: str) -> None:
+    job = loopback(mode=mode, chunk_size=4096, compress=codec, optimizer="sgd:lr=1")
+    with job.connect() as kv, contextlib.ExitStack() as stack:
+        context: zmq.Context[Any] = zmq.Context()
+        stack.callback(context.destroy, linger=0)
+        peer = open_socket(context, zmq.DEALER)
+        [server] = kv._store._seat.peers("server")
+        peer.connect(next(address for address in server.addresses if address.startswith("tcp:")))
+        kv.init({"w": np.zeros(1000, np.float32)})
+        encoded = kv._store.compression.encode(whole(kv.rank, 0), 0, 0).tobytes()
+        kv._store.compression.state.clear()
+        bad = [b"", b"x", encoded[:-1], encoded + b"\0", b"\xff" * len(encoded), b"\0" * (1 << 20)]
+        for request, frame in enumerate(bad, 1):
+            push = Push(request, kv._store._seat.member, 0, 0, 0, 1.0, 1.0, True)
+            peer.send_multipart([encode(push), frame])
+            assert peer.poll(int(BOUND * 1000)), "no answer"
+            answer = decode(peer.recv_multipart()[0])
+            assert isinstance(answer, Error) and answer.request == request, f"{frame[:20]!r} was answered {answer!r}"
+        honest = four_steps(kv)
+    with loopback(mode=mode, chunk_size=4096, compress=codec, optimizer="sgd:lr=1").connect() as kv:
+        kv.init({"w": np.zeros(1000, np.float32)})
+        assert np.array_equal(four_steps(kv), honest)
+
+
+def four_steps(kv: Any) -> np.ndarray:
+    for clock in range(4):
+        kv.step({"w": whole(kv.rank, clock)})
+    return np.array(kv.params["w"])

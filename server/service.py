@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from ps import ending
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
@@ -85,6 +86,7 @@ class Server:
         poller.register(self._dealer, zmq.POLLIN)
         beat = 0.0
         while True:
+            ending.check()
             now = time.monotonic()
             if now >= beat:
                 self._tell_scheduler(now)

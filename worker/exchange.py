@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import zmq
 
+from ps import ending
 from ps.errors import BadMessage, PSError, Refused
 from ps.protocol.codec import decode
 from ps.protocol.membership import ERRORS
@@ -206,6 +207,7 @@ class Exchange:
                 for link in self._links:  # there may have been no room before
                     link.send_queued()
                 self._trace.tick()
+                ending.check()
                 self._check()
                 if now - asked >= INQUIRE:
                     asked = now

@@ -128,9 +128,12 @@ class Gradients:
 
 
 def all_finite(vectors: list[Array]) -> bool:
-    """Whether no vector holds NaN or Inf. From a device one scalar crosses for all of them."""
+    """Whether no vector holds NaN or Inf. From a device one scalar crosses for all of them.
+
+    The last is looked at first, so that the first ones, which go first, are in the cache when they are read next.
+    """
     if not vectors or xp.is_host(vectors[0]):
-        return all(map(_is_finite, vectors))
+        return all(map(_is_finite, reversed(vectors)))
     namespace = xp.namespace(*vectors)
     return bool(namespace.stack([namespace.isfinite(vector).all() for vector in vectors]).all())
 

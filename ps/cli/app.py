@@ -6,12 +6,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn
 
 import click
 
 import ps
+from ps import ending
 from ps.cli import config, ping, roles, run, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
@@ -52,7 +51,8 @@ for command in (
 
 def run_command(argv: Sequence[str] | None = None) -> int:
     """Run psctl; every PSError becomes one line on standard error and its exit code."""
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    ending.forget()
+    previous = signal.signal(signal.SIGTERM, ending.terminate)
     try:
         result = psctl.main(args=None if argv is None else list(argv), prog_name="psctl", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -71,10 +71,7 @@ def run_command(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signum)
+        ending.forget()
 
 
 def _exit_status(leave: SystemExit) -> int:

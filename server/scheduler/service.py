@@ -10,6 +10,7 @@ from typing import Any
 
 import zmq
 
+from ps import ending
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConfigError, PeerLost, PSError
 from ps.protocol.inbox import Inbox
@@ -67,6 +68,7 @@ class Scheduler:
             ready(self._address)
             over = 0.0
             while True:
+                ending.check()
                 self._turn()
                 state, now = self._state, time.monotonic()
                 if state.over:

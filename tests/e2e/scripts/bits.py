@@ -1,0 +1,45 @@
+"""Trains a model of odd sizes and two kinds of floats, with every verb; prints a digest of the weights of every clock.
+
+bits.py STEPS
+"""
+
+import hashlib
+import os
+import sys
+
+import numpy as np
+
+import ps
+from ps.protocol import transport
+
+if "APART" in os.environ:  # as in a container: no Unix socket of others can be opened
+    transport._is_open = lambda path: False
+SHAPES = {"a": ((1237, 3), "f4"), "b": ((1,), "f8"), "c": ((), "f4"), "d": ((0, 4), "f8"), "e": ((3001,), "f8")}
+with ps.connect() as kv:
+    start = np.random.default_rng(5)
+    params = kv.init({name: start.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()})
+    placed = kv._store._window is not None
+    digest = hashlib.sha256()
+    for step in range(int(sys.argv[1])):
+        random = np.random.default_rng(1000 * step + kv.rank)
+        grads = {name: random.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()}
+        if step % 5 == 4 and kv.rank == 0 and kv.job.on_nan == "skip":
+            grads["a"][7, 1] = np.nan
+        if step % 4 == 1 and step > 8:  # from then on no weights are read in place
+            kv.push(grads)
+            kv.wait(kv.pull())
+        elif step % 4 == 2:
+            for name, value in kv.grads.items():
+                value[...] = grads[name]
+            kv.step(kv.grads, examples=kv.rank + 1)
+        elif step % 4 == 3:
+            for name in reversed(grads):
+                kv.ready(name, grads[name])
+            kv.step()
+        else:
+            kv.step(grads)
+        digest.update(b"".join(value.tobytes() for value in params.values()))
+    ways = ",".join(
+        sorted({link.name.partition(" at ")[2].partition(":")[0] for link in kv._store._seat.exchange._links})
+    )
+    print(f"result rank={kv.rank} clock={kv.clock} digest={digest.hexdigest()[:16]} ways={ways} placed={placed}")

@@ -50,20 +50,11 @@ TRANSPORTS: dict[str, tuple[dict[str, Any], int | None]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("workers", "names", "job"),
-    [
-        (4, ("tcp", "in place"), {"optimizer": "adam:lr=0.01", "aggregator": "weighted"}),
-        (2, tuple(TRANSPORTS), {"optimizer": "momentum:lr=0.1", "clip_norm": 5.0, "on_nan": "skip"}),
-    ],
-    ids=["adam", "clipped and skipped"],
-)
-def test_every_clock_has_the_same_bits_over_every_transport(
-    start: Start, workers: int, names: tuple[str, ...], job: dict[str, Any]
-) -> None:
+def test_every_clock_has_the_same_bits_over_every_transport(start: Start) -> None:
+    workers = 2
+    job = {"optimizer": "momentum:lr=0.1", "clip_norm": 5.0, "on_nan": "skip"}
     digests = {}
-    for name in names:
-        more, apart = TRANSPORTS[name]
+    for name, (more, apart) in TRANSPORTS.items():
         cluster = start(servers=2, workers=workers, chunk_size=4096, heartbeat_timeout=10, **job, **more)
         found = crew(cluster, workers, BITS, 15, apart=apart)
         ends(found)
@@ -88,7 +79,7 @@ def test_no_read_is_torn_or_stale_and_nothing_moves_while_others_write(start: St
     workers = crew(cluster, 3, COUNTING, stop, "--size", 600_000, "--fork", "--barriers", 50)
     for worker in workers:
         worker.wait_for("^ready")
-    time.sleep(60 if SLOW else 2)  # the race itself
+    time.sleep(60 if SLOW else 1.5)  # the race itself
     stop.touch()
     ends(workers)
     assert all(int(result(worker)["clock"]) > 5 for worker in workers)
@@ -215,7 +206,7 @@ def test_after_kill_9_of_the_scheduler_the_steps_go_on(start: Start) -> None:
     nothing_is_left(cluster)
 
 
-@pytest.mark.parametrize("seed", range(40) if SLOW else range(3))
+@pytest.mark.parametrize("seed", range(40) if SLOW else range(2))
 def test_after_kill_9_of_everything_at_any_moment_nothing_is_left(start: Start, seed: int) -> None:
     dice = random.Random(seed)
     cluster, workers, _ = attacked(start, heartbeat_timeout=10)
@@ -252,12 +243,16 @@ def test_a_server_that_stands_still_while_memory_is_handed_over_is_reached_anoth
     cluster.wait_status(lambda status: len(status["servers"]) == 2)
     cluster.servers[1].stop()
     workers = crew(cluster, 2, COUNTING, 30, "--nap", 0.003)
-    line = workers[0].wait_for(r"server 1 .*: no shared memory \((.*)\); using (\w+)://", 20)
-    assert "no answer within 5 s" in line[1] and line[2] == "ipc"
+
+    def why(worker: Process) -> list[str]:
+        return [line for line in list(worker.lines) if "no shared memory" in line]
+
+    wait_until(lambda: any(map(why, workers)))  # the one that seeds; the other waits for it
     cluster.servers[1].resume()
     ends(workers)
-    said = [sum("no shared memory" in line for line in worker.lines) for worker in workers]
-    assert said[0] == 1 and said[1] <= 1
+    said = [line for worker in workers for line in why(worker)]
+    assert "server 1" in said[0] and "no answer within 5 s" in said[0] and "using ipc://" in said[0]
+    assert max(len(why(worker)) for worker in workers) == 1
 
 
 def test_a_worker_that_cannot_share_memory_where_that_was_demanded_ends_with_7(start: Start) -> None:

@@ -263,6 +263,23 @@ def trained(kv: Any) -> bytes:
     return b"".join(np.array(value).tobytes() for value in params.values())
 
 
+@pytest.mark.parametrize(
+    ("workers", "job"),
+    [
+        (1, {"optimizer": "adam"}),
+        (2, {"optimizer": "momentum", "clip_norm": 0.5}),
+        (4, {"optimizer": "adagrad", "aggregator": "weighted"}),
+        (4, {"optimizer": "lion", "clip_value": 0.3, "servers": 3}),
+        (2, {"optimizer": "adamw", "overlap": True}),
+    ],
+)
+def test_the_bits_are_the_same_over_every_transport(loopback: Start, workers: int, job: dict[str, Any]) -> None:
+    common = {"servers": 2, "workers": workers, "chunk_size": 1024, **job}
+    ways = [{"transport": "tcp"}, {"transport": "ipc"}, {"transport": "shm"}, {"transport": "shm", "params": "private"}]
+    found = [set(loopback(**common, **way).work(*[trained] * workers)) for way in ways]
+    assert len(set.union(*found)) == 1, [len(digests) for digests in found]
+
+
 @pytest.mark.parametrize("job", [{"optimizer": "adam"}, {"optimizer": "momentum", "clip_norm": 0.5}])
 def test_a_job_of_workers_that_share_memory_and_others_that_cannot_gives_the_bits_of_tcp(
     loopback: Start, monkeypatch: pytest.MonkeyPatch, job: dict[str, Any]

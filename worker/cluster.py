@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -51,6 +52,11 @@ class ClusterStore:
     @property
     def num_workers(self) -> int:
         return len(self._seat.peers("worker"))
+
+    @property
+    def neighbours(self) -> int:
+        here = f"{socket.gethostname()},"
+        return max(1, sum(peer.place.startswith(here) for peer in self._seat.peers("worker")))
 
     # The model
 

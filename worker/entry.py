@@ -8,6 +8,7 @@ from typing import Any
 
 from ps import xp
 from ps.config import JobConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
+from ps.crew import Crew, cores, threads_for
 from ps.memory import keep_freed_memory
 from ps.trace import start
 from ps.worker.cluster import ClusterStore
@@ -45,7 +46,7 @@ def connect(**defaults: Any) -> KV:
         trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
-    return KV(store, device, log, trace)
+    return KV(store, device, log, trace, Crew(threads_for(process.threads, cores(), store.neighbours)))
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

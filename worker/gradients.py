@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ps import xp
+from ps.crew import Crew
 from ps.errors import GradientError
 from ps.optim import square_sum
 from ps.protocol.layout import Chunk, Layout, Tensor
@@ -47,9 +48,18 @@ class Staging:
     host, that answers land in: gradients that lie there are staged too.
     """
 
-    def __init__(self, layout: Layout, chunks: tuple[Chunk, ...], buffer: Array, weights: HostArray) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        chunks: tuple[Chunk, ...],
+        buffer: Array,
+        weights: HostArray,
+        crew: Crew | None = None,
+    ) -> None:
+        """``crew`` shares out what passes over all gradients."""
         self.layout = layout
         self.weights = weights
+        self.crew = crew or Crew()
         self._backend = xp.backend_of(buffer)
         self._on_device: dict[str, Array] = {}
         flat = layout.flat(buffer)
@@ -121,19 +131,26 @@ class Gradients:
 
     def first_bad(self) -> str:
         """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
-        if all_finite(self.regions):
+        if all_finite(self.regions, self._staging.crew):
             return ""
         self.keep()
         return next(filter(None, map(bad_element, self._staging.slots)), "")
 
 
-def all_finite(vectors: list[Array]) -> bool:
+def all_finite(vectors: list[Array], crew: Crew) -> bool:
     """Whether no vector holds NaN or Inf. From a device one scalar crosses for all of them.
 
     The last is looked at first, so that the first ones, which go first, are in the cache when they are read next.
     """
     if not vectors or xp.is_host(vectors[0]):
-        return all(map(_is_finite, reversed(vectors)))
+        backwards, bad = vectors[::-1], list[bool]()
+
+        def look(lo: int, hi: int) -> None:
+            if not (bad or all(map(_is_finite, backwards[lo:hi]))):
+                bad.append(True)
+
+        crew.share(look, len(backwards), 1, sum(vector.nbytes for vector in vectors))
+        return not bad
     namespace = xp.namespace(*vectors)
     return bool(namespace.stack([namespace.isfinite(vector).all() for vector in vectors]).all())
 

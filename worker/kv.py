@@ -18,6 +18,7 @@ import numpy as np
 
 from ps import xp
 from ps.config.job import JobConfig
+from ps.crew import Crew
 from ps.errors import GradientError, PSError, StateError, UsageError
 from ps.protocol.layout import Layout
 from ps.trace import OFF, Trace
@@ -42,11 +43,14 @@ class KV:
     ``init`` and after ``close``. With a cluster they raise ServerLost, Evicted or PeerLost when the job cannot go on.
     """
 
-    def __init__(self, store: Store, device: Device, log: StepLog, trace: Trace = OFF) -> None:
+    def __init__(
+        self, store: Store, device: Device, log: StepLog, trace: Trace = OFF, crew: Crew | None = None
+    ) -> None:
         self.device = device
         """Where this worker computes."""
         self._store = store
         self._trace = trace
+        self._crew = crew
         self._free = trace.now()
         self._log = log
         log.rank = store.rank
@@ -136,7 +140,7 @@ class KV:
         else:
             gradients = xp.pinned(buffers.gradients, self.device)
         weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
-        self._staging = Staging(layout, chunks, gradients, weights)
+        self._staging = Staging(layout, chunks, gradients, weights, self._crew)
         self._model = Parameters(layout, weights, self.device)
         self._entries = self._store.entries
         self._feed.begin(self.clock)

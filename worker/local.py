@@ -31,6 +31,7 @@ class LocalStore:
 
     rank = 0
     num_workers = 1
+    neighbours = 1
     entries = 0
 
     def __init__(self, job: JobConfig, trace: Trace = OFF) -> None:

@@ -101,7 +101,8 @@ class ShmWire:
 
 def _answer(line: Line) -> Shared:
     poll, deadline = select.poll(), time.monotonic() + HANDSHAKE
-    poll.register(line.fileno(), select.POLLIN)
+    if not line.closed:  # by the very sending of the question
+        poll.register(line.fileno(), select.POLLIN)
     while not line.closed:
         left = deadline - time.monotonic()
         if left <= 0:

@@ -62,6 +62,11 @@ class Store(Protocol):
     @property
     def num_workers(self) -> int: ...
 
+    @property
+    def neighbours(self) -> int:
+        """How many workers share this host, this one included."""
+        ...
+
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
 

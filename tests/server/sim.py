@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from simspy import Log, Spy
 from simworker import LAYOUT, SCHEDULER, Plan, SimWorker, describe
 
@@ -24,9 +25,12 @@ from ps.protocol.messages import (
     Hello,
     Init,
     Inquire,
+    Late,
     Message,
+    Pushed,
     View,
     Waiting,
+    Weights,
     Welcome,
 )
 from ps.server.reply import Reply
@@ -66,14 +70,27 @@ class Letter:
 class Sim:
     """One job."""
 
-    def __init__(self, explicit: dict[str, Any], plans: Sequence[Plan], seed: int, faults: Faults, window: int = 100):
+    def __init__(
+        self,
+        explicit: dict[str, Any],
+        plans: Sequence[Plan],
+        seed: int,
+        faults: Faults,
+        window: int = 100,
+        in_place: bool = False,
+    ):
+        """``in_place``: all share memory, in which the servers keep the weights and the workers read them."""
         self.random = random.Random(seed)
         self.explicit = {"chunk_size": 1024, "window": 1024, "workers": len(plans), **explicit}
         self.scheduler = SchedulerState(self.explicit, 0.0)
         self.faults = faults
         self.window = window
+        self.home = np.zeros(LAYOUT.nbytes, np.uint8) if in_place else None
+        self.reading: dict[int, tuple[list[Any], dict[int, bytes]]] = {}
+        """Workers whose scripts look at the weights in place: what they were answered, and what they saw then."""
         self.now = 1.0
         self.saved = ""
+        self.cut = LAYOUT.chunks(self.explicit.get("servers", 1), self.explicit["chunk_size"])
         self.channels: dict[tuple[int, int], deque[Letter]] = {}
         self.shards: dict[int, Shard] = {}
         self.epochs: dict[int, int] = {}
@@ -93,6 +110,7 @@ class Sim:
         for rank in range(self.explicit.get("servers", 1)):
             self._hello("server", rank)
             self.shards[rank + 1] = Shard(rank)
+            self.shards[rank + 1].house(self.home)
         for rank in range(len(plans)):
             self._hello("worker", rank)
 
@@ -113,7 +131,14 @@ class Sim:
         rank = next(row[2] for row in view.members if row[0] == member)
         job = self.scheduler.job
         assert job is not None
-        worker = SimWorker(member, rank, job, self.plans[len(self.workers)], lambda: self.epochs[member])
+        worker = SimWorker(
+            member,
+            rank,
+            job,
+            self.plans[len(self.workers)],
+            lambda: self.epochs[member],
+            in_place=self.home is not None,
+        )
         self.workers[member] = worker
         self.queue[member] = {to: deque() for to in range(-1, job.servers)}
         self.flying[member], self.answers[member] = {}, {}
@@ -167,12 +192,35 @@ class Sim:
         self._flow(member)
         if not self.flying[member] and not any(self.queue[member].values()):
             answers = [self.answers[member].pop(number) for number in self.order[member]]
-            try:
-                asks = self.lives[member].send(answers)
-            except StopIteration:
-                return
-            self._check_bound(self.workers[member])
-            self._ask(member, asks)
+            late = any(isinstance(message, Late) for message, _ in answers)
+            if self.home is not None and self.workers[member].last and not late:
+                self.reading[member] = answers, self._seen(answers)
+            else:
+                self._go_on(member, answers)
+
+    def _go_on(self, member: int, answers: list[Any]) -> None:
+        try:
+            asks = self.lives[member].send(answers)
+        except StopIteration:
+            return
+        self._check_bound(self.workers[member])
+        self._ask(member, asks)
+
+    def _seen(self, answers: list[Any]) -> dict[int, bytes]:
+        """Return the weights in place as a worker sees them, which must be those of the versions it was told."""
+        assert self.home is not None
+        seen = {c.index: self.home[c.offset : c.offset + c.nbytes].tobytes() for c in self.cut}
+        for message, _ in answers:
+            if isinstance(message, Pushed | Weights):
+                self._check_values(message, seen[message.chunk])
+        return seen
+
+    def _read_again(self, member: int) -> None:
+        """A script has looked at the weights for a while: nothing has moved under it."""
+        answers, seen = self.reading.pop(member)
+        if member not in self.dead:
+            assert self._seen([]) == seen, f"weights changed under {describe(self.workers[member])}"
+            self._go_on(member, answers)
 
     # The servers' and the scheduler's side
 
@@ -203,6 +251,8 @@ class Sim:
             if reply.loan is not None:
                 reply.loan.tracker = letter
                 letter.copy = reply.loan.weights.tobytes()
+                assert reply.loan.stay == (self.home is not None)
+                letter.sent = reply.loan.stay  # it is in the worker's memory
             self._send(server, int(reply.origin), letter)
 
     def _schedule(self, source: int, message: Message) -> None:
@@ -227,6 +277,9 @@ class Sim:
             self.now += 0.001
             full = [key for key, letters in self.channels.items() if letters]
             if full and self.random.random() < 0.03 and self._trouble(full):
+                continue
+            if self.reading and (not full or self.random.random() < 0.05):
+                self._read_again(self.random.choice(sorted(self.reading)))
                 continue
             if full:
                 self._deliver(self.random.choice(full))
@@ -256,7 +309,7 @@ class Sim:
         letter = self.channels[key].popleft()
         if letter.reply is not None and letter.reply.loan is not None:
             lent = letter.reply.loan.weights.tobytes()
-            assert lent == letter.copy, f"{letter.message!r}: the weights changed while they were lent"
+            assert letter.sent or lent == letter.copy, f"{letter.message!r}: the weights changed while they were lent"
             letter.sent = True
         if target in self.dead:
             return

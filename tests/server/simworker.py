@@ -27,6 +27,7 @@ from ps.protocol.messages import (
     Message,
     Pull,
     Push,
+    Pushed,
     Retire,
     Scale,
     SetLr,
@@ -72,12 +73,18 @@ def gradient(rank: int, clock: int, chunk: Chunk) -> np.ndarray:
 class SimWorker:
     """One worker's life and what it saw."""
 
-    def __init__(self, member: int, rank: int, job: JobConfig, plan: Plan, epoch: Callable[[], int]) -> None:
+    def __init__(
+        self, member: int, rank: int, job: JobConfig, plan: Plan, epoch: Callable[[], int], in_place: bool = False
+    ) -> None:
         self.member = member
         self.rank = rank
         self.job = job
         self.plan = plan
         self.epoch = epoch
+        self.in_place = in_place
+        """Whether it reads the weights where the servers keep them, and so needs none sent."""
+        self.last = False
+        """Whether the script goes on, and may read the weights, when what is asked now is answered."""
         self.clock = 0
         self.chunks = LAYOUT.chunks(job.servers, job.chunk_size)
         self.seen: dict[int, int] = {}
@@ -108,7 +115,7 @@ class SimWorker:
                 yield from self._barrier()
                 continue
             yield from self._step()
-        self.taking_part = False
+        self.taking_part = self.last = False
         yield self._all(lambda r: Retire(r, self.member))
         yield [Ask(SCHEDULER, lambda r: Leave(r, self.member, {}))]
         self.finished = True
@@ -136,21 +143,24 @@ class SimWorker:
     def _start(self, clock: int) -> Life:
         self.clock = clock
         self.taking_part = True
+        self.last = self.seeded and not self.steps and clock == 0
         yield self._all(lambda r: Start(r, self.member, clock))
 
     def _enter(self) -> Life:
-        self.taking_part = False
+        self.taking_part = self.last = False
         clock = yield from self._attach()
         yield from self._start(clock)
         yield from self._pull(exact=True)
 
     def _pull(self, exact: bool = False) -> Life:
+        self.last = True
         answers = yield [Ask(c.server, lambda r, c=c: Pull(r, self.member, c.index, self.clock)) for c in self.chunks]  # type: ignore[misc]
         self._land(answers, self.clock if (exact and self.undisturbed) or not self.job.backup_workers else None)
 
     def _land(self, answers: list[tuple[Message, bytes | None]], expected: int | None) -> None:
         for message, _ in answers:
-            assert isinstance(message, Weights), f"{message!r} instead of weights"
+            assert isinstance(message, Weights | Pushed), f"{message!r} instead of weights"
+            assert isinstance(message, Weights) or self.in_place
             self.seen[message.chunk] = message.version
             if self.job.mode == "sync" and expected is not None:
                 assert message.version == expected, f"worker {self.rank} at {expected} got {message!r}"
@@ -176,13 +186,15 @@ class SimWorker:
         return made
 
     def _step(self) -> Life:
-        clock = self.clock
+        clock, self.last = self.clock, False
         if self.plan.lr_at == clock:
             yield self._all(lambda r: SetLr(r, self.member, clock, 0.0625))
         self.steps.append(clock)
         two_phase = self.job.mode == "sync" and self.job.clip_norm is not None
-        pull = not two_phase and not self.plan.push_then_pull
-        answers = yield self._pushes(pull)
+        apart = self.plan.push_then_pull and not self.in_place  # who reads in place goes on with a copy then
+        pull = not two_phase and not apart
+        self.last = pull
+        answers = yield self._pushes(pull and not self.in_place)
         late = [message for message, _ in answers if isinstance(message, Late)]
         skipped = clock in self.plan.skips
         counted = [c.index for c, (a, _) in zip(self.chunks, answers, strict=True) if not isinstance(a, Late)]
@@ -196,18 +208,20 @@ class SimWorker:
             squares = [a for a, _ in answers if isinstance(a, Squares)]
             assert len(squares) == len(self.chunks), answers
             scale = clip_scale(sum(s.value for s in sorted(squares, key=lambda s: s.chunk)), self.job.clip_norm or 0)
+            self.last = pull = not apart
+            brings = pull and not self.in_place
             answers = yield [
-                Ask(c.server, lambda r, c=c: Scale(r, self.member, c.index, clock, scale))  # type: ignore[misc]
+                Ask(c.server, lambda r, c=c: Scale(r, self.member, c.index, clock, scale, brings))  # type: ignore[misc]
                 for c in self.chunks
             ]
         self.clock += 1
-        if pull or two_phase:
+        if pull:
             self._land(answers, self.clock if self.undisturbed or not self.job.backup_workers else None)
         else:
             yield from self._pull()
 
     def _barrier(self) -> Life:
-        self.taking_part = False
+        self.taking_part = self.last = False
         yield self._all(lambda r: Retire(r, self.member))
         [(first, _)] = yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
         yield from self._start(first.clock)  # type: ignore[attr-defined]
@@ -216,6 +230,7 @@ class SimWorker:
             for c in self.chunks
         ]
         self._land(answers, None)  # the one that was furthest may have died since
+        self.last = True
         yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
 
 

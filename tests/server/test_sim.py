@@ -60,6 +60,35 @@ def test_every_job_comes_to_its_end_whatever_goes_wrong(
     sim.run()
 
 
+@pytest.mark.parametrize("mode", ["sync", "sync, clipped"])
+@given(data=st.data(), seed=SEEDS, servers=st.integers(1, 2), workers=st.integers(1, 4), window=st.sampled_from([1, 9]))
+@RUNS
+def test_weights_read_in_place_never_change_between_a_workers_calls(
+    mode: str, data: st.DataObject, seed: int, servers: int, workers: int, window: int
+) -> None:
+    drawn = data.draw(plans(workers))
+    faults = Faults(
+        repeats=data.draw(st.integers(0, 20)),
+        deaths=data.draw(st.integers(0, workers - 1)),
+        joins=data.draw(st.integers(0, 3)),
+        restarts=data.draw(st.integers(0, 3)),
+    )
+    late = data.draw(plans(faults.joins))
+    sim = Sim({"servers": servers, **MODES[mode]}, drawn, seed, faults, window, in_place=True)
+    sim.joins = late
+    sim.run()
+
+
+def test_sync_gives_the_same_bits_in_place_as_with_weights_sent() -> None:
+    for seed in range(6):
+        found = set()
+        for in_place in (False, True):
+            sim = Sim({"servers": 2, "optimizer": "adam:lr=0.01"}, [Plan(5)] * 3, seed, Faults(), in_place=in_place)
+            sim.run()
+            found.add((next(w.rank for w in sim.workers.values() if w.seeded), sim.weights()))
+        assert len({rank for rank, _ in found}) == len(found)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @given(seed=SEEDS)
 @settings(max_examples=15, deadline=None)

@@ -159,8 +159,8 @@ class Shard:
 
     def _init(self, origin: bytes, message: Init) -> list[Reply]:
         layout = Layout.unpack(message.layout)
-        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_size):
-            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_size} bytes"
+        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
+            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
             raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
         if self._progress is None or (layout != self._layout and not self._started()):
             cut = [c for c in layout.chunks(message.servers, message.chunk_size) if c.server == self.rank]

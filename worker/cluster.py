@@ -63,7 +63,7 @@ class ClusterStore:
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         job, seat = self.job, self._seat
         self._layout = layout
-        self._chunks = layout.chunks(job.servers, job.chunk_size)
+        self._chunks = layout.chunks(job.servers, job.chunk_bytes)
         self._first = _chunks_of_first_tensor(layout, self._chunks)
         first = seat.claim(layout)
         viewing = in_place and job.mode == "sync" and not job.backup_workers and job.params == "auto"
@@ -104,7 +104,7 @@ class ClusterStore:
             Init,
             member=member,
             servers=self.job.servers,
-            chunk_size=self.job.chunk_size,
+            chunk_size=self.job.chunk_bytes,
             layout=self._layout.pack(),
         )
         exchange.ask_all(announce, "room for the model")

@@ -130,7 +130,7 @@ class KV:
         values = xp.host_buffer(layout.nbytes, self.device)
         for name, view in layout.views(layout.flat(values)).items():
             xp.copy_to_host(arrays[name], view)
-        chunks = layout.chunks(self.job.servers, self.job.chunk_size)
+        chunks = layout.chunks(self.job.servers, self.job.chunk_bytes)
         on_host = self.device.backend is xp.NUMPY
         buffers = self._store.init(layout, values, in_place=on_host)
         if buffers.encodes and not on_host:

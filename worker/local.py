@@ -48,7 +48,7 @@ class LocalStore:
         self._buffer = values
         weights = layout.flat(values)
         self._shards = []
-        for chunk in layout.chunks(self.job.servers, self.job.chunk_size):
+        for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
             part = weights[chunk.dtype][chunk.start : chunk.stop]
             self._shards.append((chunk, part, self._optimizer.init(part)))
         return Buffers(self._buffer)

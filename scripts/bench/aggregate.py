@@ -30,7 +30,7 @@ def step(job: JobConfig, gradients: list[np.ndarray], threads: int) -> Callable[
     weights = np.zeros_like(gradients[0])
     examples = [32.0] * (len(gradients) - 1) + [16.0]
     work = []
-    for chunk in Layout.of({"w": weights}).chunks(1, job.chunk_size):
+    for chunk in Layout.of({"w": weights}).chunks(1, job.chunk_bytes):
         part = slice(chunk.start, chunk.stop)
         state = ChunkState(chunk, weights[part], updater.optimizer.init(weights[part]))
         given = [Contribution(r, r, 0, 0, examples[r], 1.0, g[part]) for r, g in enumerate(gradients)]
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2,4,8", help="numbers of gradients, separated by commas")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas")
     parser.add_argument("--aggregator", default="mean", choices=AGGREGATORS)
-    parser.add_argument("--chunk-size", type=parse_size, default=JobConfig().chunk_size, help="as the job's (2MiB)")
+    parser.add_argument("--chunk-size", type=parse_size, default=JobConfig().chunk_bytes, help="as the job's (2MiB)")
     parser.add_argument("--size", type=int, default=10_000_000, help="float32 parameters (10 M)")
     parser.add_argument("--repeats", type=int, default=11, help="timed rounds (11)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")

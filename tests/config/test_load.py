@@ -151,7 +151,7 @@ def test_bad_keys_and_values_are_refused_in_words(sources: dict[str, Any], messa
         ({"workers": 4, "clip_norm": 1.0, "backup_workers": 1}, "clip_norm = 1.0 .* needs backup_workers = 0"),
         ({"workers": 2, "backup_workers": 2}, r"backup_workers = 2 \(flag .*must be less than workers = 2"),
         ({"workers": 2, "backup_workers": 1, "mode": "ssp"}, "backup_workers = 1 .* needs mode = sync"),
-        ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 2MiB"),
+        ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 4MiB"),
         ({"optimizer": "sdg:lr=1"}, "optimizer = 'sdg:lr=1' .flag --optimizer.*"),
         ({"schedule": "cosinus"}, "schedule = 'cosinus'"),
         ({"compress": "int4"}, r"compress = 'int4' \(flag --compress\): unknown compress 'int4'; did you mean 'int8'"),
@@ -212,7 +212,7 @@ def test_explicit_job_holds_only_what_was_really_set() -> None:
 
 def test_explicit_settings_win_over_the_scripts() -> None:
     job = job_from({"mode": "ssp"}, {"mode": "async", "staleness": "7", "chunk_size": "4k"})
-    assert (job.mode, job.staleness, job.chunk_size) == ("ssp", 7, 4096)
+    assert (job.mode, job.staleness, job.chunk_bytes) == ("ssp", 7, 4096)
 
 
 def test_a_scripts_backup_workers_do_not_stop_it_from_running_in_another_mode() -> None:

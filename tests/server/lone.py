@@ -50,7 +50,7 @@ class Lone:
         for member in sorted(self.members):
             self.ask(Attach(0, member, self.epoch))
             if member == 1:
-                self.ask(Init(0, 1, 1, self.job.chunk_size, LAYOUT.pack()))
+                self.ask(Init(0, 1, 1, self.job.chunk_bytes, LAYOUT.pack()))
                 self.ask(InitChunk(0, 1, 0), np.zeros(SIZE, np.float32))
             self.ask(Start(0, member, 0))
             if member != 1:

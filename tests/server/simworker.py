@@ -86,7 +86,7 @@ class SimWorker:
         self.last = False
         """Whether the script goes on, and may read the weights, when what is asked now is answered."""
         self.clock = 0
-        self.chunks = LAYOUT.chunks(job.servers, job.chunk_size)
+        self.chunks = LAYOUT.chunks(job.servers, job.chunk_bytes)
         self.seen: dict[int, int] = {}
         """Chunk -> version of the weights it has."""
         self.taking_part = False
@@ -125,7 +125,7 @@ class SimWorker:
 
     def _seed(self) -> Life:
         yield from self._attach()
-        settings = (self.job.servers, self.job.chunk_size, LAYOUT.pack())
+        settings = (self.job.servers, self.job.chunk_bytes, LAYOUT.pack())
         yield self._all(lambda r: Init(r, self.member, *settings))
         yield [
             Ask(c.server, lambda r, c=c: InitChunk(r, self.member, c.index), first_values(c, self.rank).tobytes())  # type: ignore[misc]

@@ -81,7 +81,7 @@ def test_nothing_can_be_done_before_init(message: Message) -> None:
 def test_a_chunk_without_values_can_be_neither_pushed_to_nor_pulled() -> None:
     lone = Lone(1, seeded=False, mode="async", optimizer="adam:lr=0.1")
     lone.attach(1)
-    lone.ask(Init(0, 1, 1, lone.job.chunk_size, LAYOUT.pack()))
+    lone.ask(Init(0, 1, 1, lone.job.chunk_bytes, LAYOUT.pack()))
     for message in (push(), Pull(9, 1, 0, 0)):
         with pytest.raises(BadMessage, match="chunk 0 has no values yet"):
             lone.ask(message, ONES if message.payload else None)
@@ -211,7 +211,7 @@ def test_a_clock_that_all_skip_moves_on_and_changes_neither_weights_nor_optimize
 def test_a_model_is_not_replaced_once_it_is_trained() -> None:
     lone = Lone(1)
     other = Layout.of({"other": np.zeros(3, np.float32)})
-    [reply] = lone.ask(Init(9, 1, 1, lone.job.chunk_size, other.pack()))
+    [reply] = lone.ask(Init(9, 1, 1, lone.job.chunk_bytes, other.pack()))
     assert isinstance(reply.message, Error) and reply.message.code == "layout"
     lone.push(1, 0, 1.0)
     lone.ask(InitChunk(9, 1, 0), np.full(SIZE, 7, np.float32))
@@ -220,7 +220,7 @@ def test_a_model_is_not_replaced_once_it_is_trained() -> None:
 
 def test_the_next_seeds_values_win_over_those_of_one_that_was_taken_for_dead() -> None:
     lone = Lone(2, seeded=False)
-    cut = (1, lone.job.chunk_size, LAYOUT.pack())
+    cut = (1, lone.job.chunk_bytes, LAYOUT.pack())
     lone.ask(Init(1, 1, *cut))
     lone.ask(InitChunk(2, 1, 0), ONES)
     lone.ask(Init(1, 2, *cut))
@@ -261,7 +261,7 @@ def test_the_clock_of_the_report_is_the_workers_clock_and_not_the_number_of_upda
 
 def test_first_values_are_not_written_over_those_that_are_lent() -> None:
     lone = Lone(2, seeded=False)
-    lone.ask(Init(1, 1, 1, lone.job.chunk_size, LAYOUT.pack()))
+    lone.ask(Init(1, 1, 1, lone.job.chunk_bytes, LAYOUT.pack()))
     lone.ask(InitChunk(2, 1, 0), ONES)
     [lent] = lone.shard.receive(b"2", Pull(5, 2, 0, 0), None, 0.0)
     lone.ask(InitChunk(3, 1, 0), 2 * ONES)

@@ -33,7 +33,7 @@ kv = ps.connect(optimizer="sgd:lr=1")
 dice = random.Random(kv.rank)
 params = kv.init({"a": np.zeros(args.size, "float32"), "b": np.zeros(501), "c": np.zeros((7, 300), "float32")})
 layout = Layout.of(dict(params))
-chunks = layout.chunks(kv.job.servers, kv.job.chunk_size)
+chunks = layout.chunks(kv.job.servers, kv.job.chunk_bytes)
 grads = {name: np.full_like(value, -1) for name, value in params.items()}
 out = {name: np.zeros_like(value) for name, value in params.items()}
 sync = kv.job.mode == "sync"

@@ -207,6 +207,8 @@ def test_a_window_is_opened_when_all_servers_keep_the_weights_in_one_memory(find
     assert wires.window is not None
     segment.array(0, NBYTES)[5] = 8
     assert wires.window.array[5] == 8 and wires.window.array.nbytes == NBYTES
+    with pytest.raises(ValueError, match="read-only"):
+        wires.window.array[5] = 9
 
 
 def test_there_is_no_window_without_that(find: Find, fake: Fake) -> None:

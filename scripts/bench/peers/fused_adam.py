@@ -13,7 +13,7 @@ import numpy as np
 
 from peers import needs
 
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
 SOURCE = """
 #include <math.h>
 void adam(float *restrict w, const float *restrict g, float *restrict m, float *restrict v,

@@ -71,12 +71,14 @@ def test_every_clock_has_the_same_bits_over_every_transport(start: Start) -> Non
 # Racing
 
 
-@pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
-def test_no_read_is_torn_or_stale_and_nothing_moves_while_others_write(start: Start, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "args"), [("sync", ()), ("async", ("--push",)), ("ssp", ("--push",))])
+def test_no_read_is_torn_or_stale_and_nothing_moves_while_others_write(
+    start: Start, mode: str, args: tuple[str, ...]
+) -> None:
     job = {"mode": mode, "transport": "shm", "chunk_size": 1 << 20, "optimizer": "sgd:lr=1", "heartbeat_timeout": 10}
     cluster = start(servers=2, workers=3, **job)
     stop = cluster.path("stop")
-    workers = crew(cluster, 3, COUNTING, stop, "--size", 600_000, "--fork", "--barriers", 50)
+    workers = crew(cluster, 3, COUNTING, stop, "--size", 600_000, "--fork", "--barriers", 50, *args)
     for worker in workers:
         worker.wait_for("^ready")
     time.sleep(60 if SLOW else 1.5)  # the race itself

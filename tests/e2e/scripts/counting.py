@@ -24,6 +24,7 @@ parser.add_argument("--nap", type=float, default=0.0, help="seconds between step
 parser.add_argument("--barriers", type=int, default=0, metavar="N", help="one every N clocks")
 parser.add_argument("--leave", metavar="RANK:CLOCK", action="append", default=[], help="close there and go on looking")
 parser.add_argument("--blind", type=int, default=-1, metavar="RANK", help="this one will be stopped: it does not look")
+parser.add_argument("--push", action="store_true", help="push and pull apart too: no weights are read in place then")
 parser.add_argument("--fork", action="store_true", help="have children that hold everything and end in several ways")
 args = parser.parse_args()
 if "APART" in os.environ:  # as in a container: no Unix socket of others can be opened
@@ -105,13 +106,13 @@ while not over():
     if verb == 0:
         kv.push_pull(grads, out)
         look(out, own + 1)
-    elif verb == 1:
+    elif verb == 1 and args.push:
         kv.wait(kv.push(grads))
         still(own)
         kv.wait(kv.pull(out))
         look(out, own + 1)
         kv.wait(kv.pull())
-    elif verb == 2:
+    elif verb == 2 and args.push:
         kv.push(grads)
         still(own)
         kv.wait(kv.pull())

@@ -1,14 +1,15 @@
 """Layout: named tensors laid out in one flat buffer, and the cut of that buffer into chunks with owners.
 
-The buffer holds one section per dtype (float32 and float64 models have one section each), tensors in the order
-of the dict they came in. A chunk is a range of one section; chunks are numbered in buffer order, so that a low
-number belongs to the first layers. Nothing here moves data.
+The buffer holds one section for each kind and dtype that occurs (float32 and float64 models have one section each),
+tensors in the order of the dict they came in. A chunk is a range of one section; chunks are numbered in buffer order,
+so that a low number belongs to the first layers. Nothing here moves data.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,18 @@ from ps.protocol.messages import Packed
 from ps.xp import Array
 
 DTYPES = ("float32", "float64")
+KINDS: dict[str, tuple[str, ...]] = {
+    "trainable": DTYPES,
+    "buffer": DTYPES,
+    "counter": ("int64",),
+    "control": DTYPES,
+}
+"""What a tensor is, with the dtypes it may have: ``trainable`` by gradients; a ``buffer`` that scripts change
+themselves (batch-norm statistics); a whole number that is counted up; or a ``control`` variate of SCAFFOLD."""
+SECTIONS = tuple(
+    dtype if kind == "trainable" else f"{dtype}/{kind}" for kind, dtypes in KINDS.items() for dtype in dtypes
+)
+"""The sections a buffer may have, in their order. A trainable one is called like its dtype."""
 ALIGN = 64
 MAX_BYTES = 1 << 40
 MAX_TENSORS = 20_000
@@ -30,14 +43,33 @@ FINE = 200
 """A server's share of a section is cut at multiples of ``ALIGN`` when it has at least this many of them."""
 
 
+_TRAINABLE: Mapping[str, str] = types.MappingProxyType({})
+
+
+def section_of(dtype: str, kind: str) -> str:
+    """Return the name of the section for tensors of a dtype and kind."""
+    return dtype if kind == "trainable" else f"{dtype}/{kind}"
+
+
+def dtype_of(section: str) -> np.dtype[Any]:
+    """Return the dtype of a section's elements."""
+    return np.dtype(section.partition("/")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named tensor: ``start`` is its first element's index in the section of its dtype."""
+    """One named tensor: ``start`` is its first element's index in the section of its kind and dtype."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
+    kind: str = "trainable"
+
+    @property
+    def section(self) -> str:
+        """The section it lies in."""
+        return section_of(self.dtype, self.kind)
 
     @property
     def size(self) -> int:
@@ -50,7 +82,8 @@ class Tensor:
         return self.start + self.size
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype}{list(self.shape)}"
+        kind = "" if self.kind == "trainable" else f" ({self.kind})"
+        return f"{self.name} {self.dtype}{list(self.shape)}{kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +96,12 @@ class Chunk:
     start: int
     stop: int
     offset: int
+    kind: str = "trainable"
+
+    @property
+    def section(self) -> str:
+        """The section it is a part of."""
+        return section_of(self.dtype, self.kind)
 
     @property
     def size(self) -> int:
@@ -82,16 +121,22 @@ class Layout:
     tensors: tuple[Tensor, ...]
 
     @staticmethod
-    def of(params: Mapping[str, Any]) -> Layout:
-        """Return the layout of a dict of arrays. Raises UsageError for what cannot be trained."""
+    def of(params: Mapping[str, Any], kinds: Mapping[str, str] = _TRAINABLE) -> Layout:
+        """Return the layout of a dict of arrays; ``kinds`` names those that are not trainable.
+
+        Raises UsageError for what cannot be.
+        """
+        packed = []
         for name, value in params.items():
             if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
                 raise UsageError(f"tensor name {name!r}: 1 to {MAX_NAME} characters are possible")
-            if str(value.dtype) not in DTYPES:
-                raise UsageError(f"tensor {name!r} has dtype {value.dtype}; {' and '.join(DTYPES)} can be trained")
+            kind = kinds.get(name, "trainable")
+            if str(value.dtype) not in KINDS[kind]:
+                allowed, what = " and ".join(KINDS[kind]), "can be trained" if kind == "trainable" else f"for a {kind}"
+                raise UsageError(f"tensor {name!r} has dtype {value.dtype}; {allowed} {what}")
+            packed.append((name, section_of(str(value.dtype), kind), tuple(value.shape)))
         try:
-            packed = tuple((name, str(value.dtype), tuple(value.shape)) for name, value in params.items())
-            return Layout.unpack(packed)
+            return Layout.unpack(tuple(packed))
         except BadMessage as error:
             raise UsageError(str(error)) from None
 
@@ -100,14 +145,15 @@ class Layout:
         """Return the layout that ``pack`` wrote. Raises BadMessage when it is not one."""
         if not 0 < len(packed) <= MAX_TENSORS:
             raise BadMessage(f"a model has 1 to {MAX_TENSORS} tensors, not {len(packed)}")
-        ends = dict.fromkeys(DTYPES, 0)
+        ends = dict.fromkeys(SECTIONS, 0)
         tensors = []
-        for name, dtype, shape in packed:
-            if dtype not in ends or not 0 < len(name) <= MAX_NAME or len(shape) > 32 or any(n < 0 for n in shape):
-                raise BadMessage(f"tensor {name[:MAX_NAME]!r}: dtype {dtype[:20]!r}, shape {shape[:8]}")
-            tensors.append(Tensor(name, dtype, tuple(shape), ends[dtype]))
-            ends[dtype] = tensors[-1].stop
-            if ends[dtype] > MAX_BYTES // 8:
+        for name, section, shape in packed:
+            if section not in ends or not 0 < len(name) <= MAX_NAME or len(shape) > 32 or any(n < 0 for n in shape):
+                raise BadMessage(f"tensor {name[:MAX_NAME]!r}: dtype {section[:20]!r}, shape {shape[:8]}")
+            dtype, _, kind = section.partition("/")
+            tensors.append(Tensor(name, dtype, tuple(shape), ends[section], kind or "trainable"))
+            ends[section] = tensors[-1].stop
+            if ends[section] > MAX_BYTES // 8:
                 raise BadMessage(f"the model is larger than {MAX_BYTES} bytes")
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise BadMessage("two tensors have the same name")
@@ -117,39 +163,51 @@ class Layout:
 
     def pack(self) -> Packed:
         """Return the layout as it travels."""
-        return tuple((t.name, t.dtype, t.shape) for t in self.tensors)
+        return tuple((t.name, t.section, t.shape) for t in self.tensors)
+
+    def of_kind(self, *kinds: str) -> Layout:
+        """Return the layout of the tensors of these kinds alone."""
+        return Layout(tuple(tensor for tensor in self.tensors if tensor.kind in kinds))
+
+    def with_controls(self) -> Layout:
+        """Return this layout with a control variate, named ``control/NAME``, for each trainable tensor."""
+        trainable = self.of_kind("trainable").tensors
+        extra = tuple((f"control/{t.name}"[:MAX_NAME], section_of(t.dtype, "control"), t.shape) for t in trainable)
+        return Layout.unpack(self.pack() + extra)
 
     def digest(self) -> str:
         """Return a hash that is equal for equal layouts."""
         return hashlib.sha256(msgpack.packb(self.pack())).hexdigest()[:16]
 
     def sections(self) -> dict[str, tuple[int, int]]:
-        """Return for each dtype that occurs: (first byte in the buffer, number of elements)."""
-        sizes = {dtype: sum(t.size for t in self.tensors if t.dtype == dtype) for dtype in DTYPES}
+        """Return for each section that occurs: (first byte in the buffer, number of elements)."""
+        sizes = dict.fromkeys(SECTIONS, 0)
+        for tensor in self.tensors:
+            sizes[tensor.section] += tensor.size
         found, offset = {}, 0
-        for dtype, size in sizes.items():
+        for section, size in sizes.items():
             if size:
-                found[dtype] = (offset, size)
-                offset += -(-size * np.dtype(dtype).itemsize // ALIGN) * ALIGN
+                found[section] = (offset, size)
+                offset += -(-size * dtype_of(section).itemsize // ALIGN) * ALIGN
         return found
 
     @property
     def nbytes(self) -> int:
         """Bytes of the buffer."""
-        return sum(-(-n * np.dtype(dtype).itemsize // ALIGN) * ALIGN for dtype, (_, n) in self.sections().items())
+        return sum(-(-n * dtype_of(key).itemsize // ALIGN) * ALIGN for key, (_, n) in self.sections().items())
 
     def flat(self, buffer: Array) -> dict[str, Array]:
         """Return each section of a buffer (uint8, ``nbytes`` long, of any array library) as one flat vector."""
         return {
-            dtype: buffer[offset : offset + size * np.dtype(dtype).itemsize].view(dtype)
-            for dtype, (offset, size) in self.sections().items()
+            section: buffer[offset : offset + size * dtype_of(section).itemsize].view(dtype_of(section))
+            for section, (offset, size) in self.sections().items()
         }
 
     def views(self, flat: Mapping[str, Any]) -> dict[str, Any]:
         """Return every tensor by name as a view of the flat vectors (of any array library)."""
-        empty = {t.dtype: np.empty(0, t.dtype) for t in self.tensors if t.dtype not in flat}
+        empty = {t.section: np.empty(0, t.dtype) for t in self.tensors if t.section not in flat}
         vectors = {**empty, **flat}
-        return {t.name: vectors[t.dtype][t.start : t.stop].reshape(t.shape) for t in self.tensors}
+        return {t.name: vectors[t.section][t.start : t.stop].reshape(t.shape) for t in self.tensors}
 
     def chunks(self, servers: int, chunk_size: int) -> tuple[Chunk, ...]:
         """Cut the buffer into chunks of at most ``chunk_size`` bytes and give each an owner.
@@ -165,7 +223,8 @@ class Layout:
             raise BadMessage(f"{servers} servers and chunks of {chunk_size} bytes; at least 1 and {ALIGN} are possible")
         cut: list[Chunk] = []
         dealt = 0
-        for dtype, (offset, size) in self.sections().items():
+        for section, (offset, size) in self.sections().items():
+            dtype, _, kind = section.partition("/")
             itemsize = np.dtype(dtype).itemsize
             unit = ALIGN // itemsize if size * itemsize >= servers * FINE * ALIGN else 1
             units = -(-size // unit)
@@ -176,7 +235,8 @@ class Layout:
             for part in range(min(parts, units)):
                 start = (part * share + min(part, more)) * unit
                 stop = min(size, ((part + 1) * share + min(part + 1, more)) * unit)
-                cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, offset + start * itemsize))
+                place = offset + start * itemsize
+                cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, place, kind or "trainable"))
                 dealt += 1
         return tuple(cut)
 

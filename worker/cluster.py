@@ -389,7 +389,7 @@ class ClusterStore:
 
 def _chunks_of_first_tensor(layout: Layout, chunks: tuple[Chunk, ...]) -> list[int]:
     first = next(tensor for tensor in layout.tensors if tensor.size)
-    return [c.index for c in chunks if c.dtype == first.dtype and c.start < first.stop and c.stop > first.start]
+    return [c.index for c in chunks if c.section == first.section and c.start < first.stop and c.stop > first.start]
 
 
 def _region(chunk: Chunk) -> tuple[int, int]:

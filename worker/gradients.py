@@ -63,14 +63,19 @@ class Staging:
         self._backend = xp.backend_of(buffer)
         self._on_device: dict[str, Array] = {}
         flat = layout.flat(buffer)
-        self.regions = [flat[chunk.dtype][chunk.start : chunk.stop] for chunk in chunks]
-        nothing = {t.dtype: xp.namespace(buffer).empty(0, t.dtype) for t in layout.tensors if not t.size}
-        self.slots = [Slot(t, flat[t.dtype][t.start : t.stop] if t.size else nothing[t.dtype]) for t in layout.tensors]
+        self.regions = [flat[chunk.section][chunk.start : chunk.stop] for chunk in chunks]
+        nothing = {t.section: xp.namespace(buffer).empty(0, t.dtype) for t in layout.tensors if not t.size}
+        homes = (flat[t.section][t.start : t.stop] if t.size else nothing[t.section] for t in layout.tensors)
+        self.slots = [Slot(tensor, home) for tensor, home in zip(layout.tensors, homes, strict=True)]
         self._by_name = {slot.name: slot for slot in self.slots}
-        for dtype in flat:
+        for section in flat:
             self._map(
-                [(t, slot) for t, slot in zip(layout.tensors, self.slots, strict=True) if t.dtype == dtype and t.size],
-                [chunk for chunk in chunks if chunk.dtype == dtype],
+                [
+                    (t, slot)
+                    for t, slot in zip(layout.tensors, self.slots, strict=True)
+                    if t.section == section and t.size
+                ],
+                [chunk for chunk in chunks if chunk.section == section],
             )
 
     def chunks_of(self, name: str) -> list[int]:

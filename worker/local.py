@@ -49,7 +49,7 @@ class LocalStore:
         weights = layout.flat(values)
         self._shards = []
         for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
-            part = weights[chunk.dtype][chunk.start : chunk.stop]
+            part = weights[chunk.section][chunk.start : chunk.stop]
             self._shards.append((chunk, part, self._optimizer.init(part)))
         return Buffers(self._buffer)
 

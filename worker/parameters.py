@@ -26,10 +26,11 @@ class Parameters:
         self._host = layout.flat(buffer)
         self._on_host = device.backend is xp.NUMPY
         self._flat: dict[str, Array] = {
-            dtype: _read_only(vector) if self._on_host else device.array(vector) for dtype, vector in self._host.items()
+            section: _read_only(vector) if self._on_host else device.array(vector)
+            for section, vector in self._host.items()
         }
-        empty = {t.dtype for t in layout.tensors} - self._flat.keys()
-        self.tensors = layout.views({**self._flat, **{dtype: device.array(np.empty(0, dtype)) for dtype in empty}})
+        empty = {t.section: device.array(np.empty(0, t.dtype)) for t in layout.tensors if t.section not in self._flat}
+        self.tensors = layout.views({**self._flat, **empty})
         """The parameters by name."""
         self._on_buffer = layout.views(self._host)
 
@@ -40,8 +41,8 @@ class Parameters:
         if name is not None:
             self._device.backend.fill(self.tensors[name], self._on_buffer[name])
             return
-        for dtype, vector in self._host.items():
-            self._device.backend.fill(self._flat[dtype], vector)
+        for section, vector in self._host.items():
+            self._device.backend.fill(self._flat[section], vector)
 
     def are(self, out: Mapping[str, Any]) -> bool:
         """Whether ``out`` holds these very tensors."""

@@ -75,7 +75,23 @@ def plain(name: str, o: Optimizer, a: Arrays) -> Callable[[], object]:
         shrunk = a["m"] - np.clip(a["m"], -h["l1"], h["l1"])
         a["w"] = -shrunk / ((h["beta"] + np.sqrt(a["v"])) / h["lr"] + h["l2"])
 
-    cases = (sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion, ftrl)
+    def fedadagrad() -> None:
+        a["m"] = h["beta1"] * a["m"] + (1 - h["beta1"]) * g
+        a["v"] = a["v"] + g**2
+        a["w"] = a["w"] - LR * a["m"] / (np.sqrt(a["v"]) + h["tau"])
+
+    def fedadam() -> None:
+        a["m"] = h["beta1"] * a["m"] + (1 - h["beta1"]) * g
+        a["v"] = h["beta2"] * a["v"] + (1 - h["beta2"]) * g**2
+        a["w"] = a["w"] - LR * a["m"] / (np.sqrt(a["v"]) + h["tau"])
+
+    def fedyogi() -> None:
+        a["m"] = h["beta1"] * a["m"] + (1 - h["beta1"]) * g
+        a["v"] = a["v"] - (1 - h["beta2"]) * g**2 * np.sign(a["v"] - g**2)
+        a["w"] = a["w"] - LR * a["m"] / (np.sqrt(a["v"]) + h["tau"])
+
+    federated = (fedadagrad, fedadam, fedyogi)
+    cases = (sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion, ftrl, *federated)
     return {case.__name__: case for case in cases}[name]
 
 

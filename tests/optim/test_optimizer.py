@@ -27,7 +27,7 @@ def reference(spec: OptimizerSpec, w0: np.ndarray) -> Step:
     h = dict(spec.numbers)
     decay = h.get("weight_decay", 0.0)
     m, v, z = np.zeros_like(w0), np.zeros_like(w0), np.zeros_like(w0)
-    v += h.get("initial", 0.0)
+    v += h.get("initial", h.get("tau", 0.0) ** 2)
     if spec.name == "ftrl":
         z = -w0 * (h["beta"] / h["lr"] + h["l2"]) - np.sign(w0) * h["l1"]
 
@@ -51,6 +51,14 @@ def reference(spec: OptimizerSpec, w0: np.ndarray) -> Step:
         if spec.name == "adagrad":
             v = v + g**2
             return w - lr / (1 + (t - 1) * h["lr_decay"]) * g / (np.sqrt(v) + h["eps"])
+        if spec.name.startswith("fed"):
+            m = h["beta1"] * m + (1 - h["beta1"]) * g
+            v = {
+                "fedadagrad": lambda: v + g**2,
+                "fedadam": lambda: h["beta2"] * v + (1 - h["beta2"]) * g**2,
+                "fedyogi": lambda: v - (1 - h["beta2"]) * g**2 * np.sign(v - g**2),
+            }[spec.name]()
+            return w - lr * m / (np.sqrt(v) + h["tau"])
         if spec.name == "rmsprop":
             v = h["alpha"] * v + (1 - h["alpha"]) * g**2
             return w - lr * g / (np.sqrt(v) + h["eps"])
@@ -79,6 +87,10 @@ SPECS = [
     "adamw:lr=0.1,weight_decay=0.5",
     "lion:lr=0.1,weight_decay=0.5",
     "ftrl:lr=0.3,l1=0.4,l2=0.2,beta=0.5",
+    "fedadagrad:lr=0.1,beta1=0.8,tau=0.1,weight_decay=0.05",
+    "fedadam:lr=0.1,beta1=0.8,beta2=0.7,tau=0.1,weight_decay=0.05",
+    "fedyogi:lr=0.1,beta1=0.8,beta2=0.7,tau=0.5,weight_decay=0.05",
+    "fedyogi:lr=0.1,beta1=0,tau=2",
 ]
 
 

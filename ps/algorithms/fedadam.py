@@ -1,0 +1,27 @@
+"""FedAdam: Adam at the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ps.algorithms.algorithm import Algorithm
+from ps.optim.spec import MAX_BETA, number
+
+
+@dataclass(frozen=True, slots=True)
+class FedAdam:
+    """Give FedAvg's mean delta to Adam without bias correction: ``w += lr * m / (√v + tau)``, v is tau² at first.
+
+    ``m = beta1 * m + (1 - beta1) * delta``, ``v = beta2 * v + (1 - beta2) * delta²``. Reddi et al., Adaptive
+    federated optimization, ICLR 2021, algorithm 2. The server optimizer does all of it: ``ps.optim.fedadam``.
+    """
+
+    lr: float = number(0.01, at_least=0)
+    beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
+    beta2: float = number(0.99, at_least=0, at_most=MAX_BETA)
+    tau: float = number(1e-3, at_least=1e-30)
+
+    def build(self) -> Algorithm:
+        """Return the record."""
+        numbers = f"lr={self.lr!r},beta1={self.beta1!r},beta2={self.beta2!r},tau={self.tau!r}"
+        return Algorithm(server=f"fedadam:{numbers}")

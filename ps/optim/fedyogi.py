@@ -1,0 +1,75 @@
+"""FedYogi: Yogi over federated deltas, an Adam whose divisor changes by no more than the new square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ps.optim.kernel import Kernel
+from ps.optim.lion import TINY
+from ps.optim.spec import MAX_BETA, number
+from ps.xp import Array, HostArray, namespace
+
+
+@dataclass(frozen=True, slots=True)
+class FedYogi:
+    """Step along a running mean, divided by the root of what follows the squares additively and begins at tau².
+
+    ``m = beta1 * m + (1 - beta1) * g``, ``v -= (1 - beta2) * g² * sign(v - g²)``, ``w -= lr * m / (√v + tau)``; m is
+    0 and v is tau² at first, and nothing is corrected for that. Reddi et al., Adaptive federated optimization, ICLR
+    2021, algorithm 2. The gradient is the mean of the clients' deltas, negated. The state is ``m / (1 - beta1)``, a
+    discounted sum, and v. Weight decay is added to the gradient.
+    """
+
+    coupled: ClassVar[bool] = True
+    linear: ClassVar[bool] = False
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    kernel: ClassVar[Kernel] = Kernel(
+        "fedyogi",
+        ("m", "v"),
+        ("beta1", "share", "tau", "step"),
+        "m = beta1 * m + g; T c = v - g * g; v -= share * (g * g) * (T)((c > 0) - (c < 0)); "
+        "w -= step * m / (sqrt(v) + tau);",
+    )
+
+    lr: float = number(0.01, at_least=0)
+    beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
+    beta2: float = number(0.99, at_least=0, at_most=MAX_BETA)
+    tau: float = number(1e-3, at_least=1e-30)
+    weight_decay: float = number(0.0, at_least=0)
+
+    def init(self, weights: Array) -> dict[str, Array]:
+        """Return m = 0 and v filled with tau²."""
+        xp = namespace(weights)
+        return {"m": xp.zeros_like(weights), "v": xp.full_like(weights, self.tau**2)}
+
+    def constants(self, lr: float, t: int, dtype: np.dtype[np.floating]) -> tuple[float, ...]:
+        """Return beta1 as the arrays' type rounds it, 1 - beta2, tau, and lr in the scale of the discounted sum."""
+        beta1 = float(dtype.type(self.beta1))
+        return beta1, 1 - self.beta2, self.tau, lr * (1 - beta1)
+
+    def update(
+        self,
+        w: HostArray,
+        g: HostArray,
+        state: tuple[HostArray, ...],
+        scratch: tuple[HostArray, HostArray],
+        constants: tuple[float, ...],
+    ) -> None:
+        """Update one block in place."""
+        (m, v), (s, c), (beta1, share, tau, step) = state, scratch, constants
+        np.multiply(m, beta1, out=m)
+        np.add(m, g, out=m)
+        np.square(g, out=s)
+        np.subtract(v, s, out=c)
+        np.clip(c, -TINY, TINY, out=c)  # share * sign(c) in the end, as in Lion
+        np.multiply(c, share / TINY, out=c)
+        np.multiply(s, c, out=s)
+        np.subtract(v, s, out=v)
+        np.sqrt(v, out=s)
+        np.add(s, tau, out=s)
+        np.divide(m, s, out=s)
+        np.multiply(s, step, out=s)
+        np.subtract(w, s, out=w)

@@ -61,14 +61,14 @@ def garbage(seed: int) -> Iterator[list[bytes]]:
     source = random.Random(seed)
     kinds: list[Callable[[], list[bytes]]] = [
         lambda: [source.randbytes(source.randint(0, 300))],
-        lambda: [b"PS\x02" + bytes((source.choice(list(m.TYPES)),)) + source.randbytes(source.randint(0, 900))],
-        lambda: [b"PS\x02" + bytes((source.randint(60, 255),)) + b"\x91\x00"],
+        lambda: [b"PS\x03" + bytes((source.choice(list(m.TYPES)),)) + source.randbytes(source.randint(0, 900))],
+        lambda: [b"PS\x03" + bytes((source.randint(60, 255),)) + b"\x91\x00"],
         lambda: [b"PS" + bytes((source.randint(2, 255),)) + source.choice(REAL[4:])[0][3:]],
         lambda: list(source.choice(REAL)),
         lambda: [source.choice(REAL)[0][: source.randint(0, 12)]],
         lambda: [source.choice(REAL)[0], *[b"x"] * source.randint(2, 20)],
-        lambda: [b"PS\x02\x24\x95\x01\x01\x01\x01" + bytes((source.choice(b"\xdd\xdf\xdb\xc6\xc9"),)) + b"\xff" * 4],
-        lambda: [b"PS\x02\x24\x95\x01\x01\x01\x01" + struct.pack(">BI", 0xDD, 5000) * 2000],
+        lambda: [b"PS\x03\x24\x95\x01\x01\x01\x01" + bytes((source.choice(b"\xdd\xdf\xdb\xc6\xc9"),)) + b"\xff" * 4],
+        lambda: [b"PS\x03\x24\x95\x01\x01\x01\x01" + struct.pack(">BI", 0xDD, 5000) * 2000],
         lambda: mutated(source),
     ]
     while True:

@@ -240,6 +240,14 @@ class Layout:
                 dealt += 1
         return tuple(cut)
 
+    def whole(self) -> tuple[Chunk, ...]:
+        """Return every section as one chunk, of nobody in particular."""
+        cut: list[Chunk] = []
+        for section, (offset, size) in self.sections().items():
+            dtype, _, kind = section.partition("/")
+            cut.append(Chunk(len(cut), 0, dtype, 0, size, offset, kind or "trainable"))
+        return tuple(cut)
+
     def demand_equal(self, other: Layout, mine: str, theirs: str) -> None:
         """Raise LayoutMismatch naming the first tensor in which the two differ."""
         for a, b in zip(self.tensors, other.tensors, strict=False):

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = ["KV", "Handle", "PSError", "__version__", "connect"]
 
-_SUBPACKAGES = ("data", "errors", "models", "optim")
+_SUBPACKAGES = ("data", "errors", "federated", "models", "optim")
 
 if TYPE_CHECKING:
     from ps import data as data
     from ps import errors as errors
+    from ps import federated as federated
     from ps import models as models
     from ps import optim as optim
     from ps.errors import PSError

@@ -8,6 +8,7 @@
     ├── ConnectTimeout          3   nobody answered at an address, or the job never became complete
     ├── PeerLost                4   a member this process cannot go on without is gone
     │   ├── ServerLost          4
+    │   ├── ServersMoved        4   a federated job's server was replaced; its clients connect anew
     │   └── Evicted             4   the others declared *this* process dead
     ├── AddressInUse            5   the port or path is taken
     ├── ProtocolError           6   bytes that break the protocol
@@ -62,6 +63,10 @@ class PeerLost(PSError):
 
 class ServerLost(PeerLost):
     """A server died and its shard with it."""
+
+
+class ServersMoved(PeerLost):
+    """A server of a federated job was replaced by another process; its clients connect anew."""
 
 
 class Evicted(PeerLost):

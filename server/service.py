@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 
 from ps import ending
+from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
@@ -21,16 +22,20 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import ERRORS, Membership, scheduler_address
-from ps.protocol.messages import Attach, Leave, Share
+from ps.protocol.messages import Attach, Leave, Order, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.server.federated.shard import FederatedShard
 from ps.server.lines import Lines
 from ps.server.loan import SENT
 from ps.server.reply import Reply
 from ps.server.shard import MAX_EARLY, Shard
 from ps.trace import start
+from ps.vault import Vault
 
 log = logging.getLogger("ps.server")
 
+TELL = 1.0
+"""Seconds after which a server says anew how far a federated round is."""
 ALONE = 10
 """Start time-outs for which a server without workers waits for a silent scheduler; they may stand in a barrier."""
 BATCH = 64
@@ -48,11 +53,13 @@ class Server:
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._inbox = Inbox(self._router, "server", -1)
-        self._shard: Shard | None = None
+        self._shard: Shard | FederatedShard | None = None
         self._poller = zmq.Poller()
         self._lines: Lines | None = None
         self._trace = start(process.trace, "server", process.rank)
         self._early: deque[tuple[bytes, Attach | Share]] = deque(maxlen=MAX_EARLY)
+        self._told = 0.0
+        """When the scheduler was last told unasked how far a federated round is."""
         self._visited = time.monotonic()
         """When a worker of the job was last heard."""
 
@@ -111,12 +118,12 @@ class Server:
             else:
                 self._reject(origin, message, BadMessage("this server has not joined"))
 
-    def _take(self, shard: Shard, origin: bytes, message: Any, payload: Any) -> None:
+    def _take(self, shard: Shard | FederatedShard, origin: bytes, message: Any, payload: Any) -> None:
         if isinstance(message, Share):
             self._share(shard, origin, message)
             return
         now = time.monotonic()
-        if getattr(message, "member", 0) in shard.seats:
+        if shard.expects(getattr(message, "member", 0)):
             self._visited = now
         since = self._trace.now()
         try:
@@ -128,8 +135,20 @@ class Server:
         chunk = getattr(message, "chunk", -1)
         self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
         self._perform(replies)
+        if isinstance(shard, FederatedShard):
+            self._pass_on(shard)
 
-    def _share(self, shard: Shard, origin: bytes, message: Share) -> None:
+    def _pass_on(self, shard: FederatedShard) -> None:
+        """Tell the scheduler how far the round is. What does not get there is said again, when it is asked for."""
+        tidings, shard.tidings = shard.tidings, []
+        for message, payload in tidings:
+            header = encode(message)
+            with contextlib.suppress(zmq.Again):
+                self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if payload is not None else 0))
+                if payload is not None:
+                    self._dealer.send(payload.data, copy=True)
+
+    def _share(self, shard: Shard | FederatedShard, origin: bytes, message: Share) -> None:
         if self._lines is not None and origin in self._lines:
             self._lines.share(origin, message, shard.house)
         else:
@@ -155,6 +174,10 @@ class Server:
     def _tell_scheduler(self, now: float) -> None:
         if self._shard is not None:
             self._membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
+            if isinstance(self._shard, FederatedShard) and now - self._told >= TELL:
+                self._told = now
+                self._shard.tell()
+                self._pass_on(self._shard)
         for message in self._membership.tick(now):
             with contextlib.suppress(zmq.Again):
                 self._dealer.send(encode(message), zmq.NOBLOCK)
@@ -169,14 +192,15 @@ class Server:
         Those that were killed say no goodbye, and only a scheduler could declare them dead: their silence must do.
         """
         shard, membership = self._shard, self._membership
-        if shard is None or not (shard.deserted or now - self._visited > ALONE * shard.job.start_timeout):
+        limit = ALONE * (shard.job if shard is not None else JobConfig()).start_timeout
+        if membership.welcome is None or not (shard is None or shard.deserted or now - self._visited > limit):
             return
         if membership.unknown:
             raise PeerLost(
                 f"the scheduler at {self._scheduler} was restarted without its --state file and does not know this "
                 f"server, and no worker is left. Start the job anew"
             )
-        if membership.silence(now) > ALONE * shard.job.start_timeout:
+        if membership.silence(now) > limit:
             raise PeerLost(
                 f"no worker is left, and the scheduler at {self._scheduler}, which would end the job, has been "
                 f"silent for {membership.silence(now):.0f} s"
@@ -194,22 +218,44 @@ class Server:
             except BadMessage as error:
                 log.warning("dropped a message from %s: %s", self._scheduler, error)
                 continue
+            if isinstance(message, Order):
+                self._obey(message)
+                continue
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
-            if self._membership.welcome is not None and self._shard is None:
+            if self._membership.welcome is not None:
                 self._inbox.rank = self._membership.welcome.rank
-                self._shard = Shard(self._membership.welcome.rank, self._trace, self._process.threads)
-                self._trace.seat(self._shard.rank)
-                while self._early:
-                    self._take(self._shard, *self._early.popleft(), None)
             view = self._membership.view
-            if view is None or view is before or self._shard is None:
+            if view is None or view is before:
                 continue
             if view.phase == "ended":
                 return True
             if view.phase == "failed":
                 raise ERRORS.get(view.code, PeerLost)(view.reason)
-            self._perform(self._shard.view(view, time.monotonic()))
+            shard = self._shard or self._hold(view)
+            if shard is not None:
+                self._perform(shard.view(view, time.monotonic()))
+                while self._early:
+                    self._take(shard, *self._early.popleft(), None)
+
+    def _hold(self, view: View) -> Shard | FederatedShard | None:
+        """Make the shard once the job is known: the mode says which one. Raises ConfigError for a bad state file."""
+        welcome, process = self._membership.welcome, self._process
+        if welcome is None or not view.job:
+            return None
+        job = JobConfig.from_dict(view.job)
+        if job.federated:
+            vault = Vault(process.state)
+            self._shard = FederatedShard(welcome.rank, job, vault, self._trace, process.threads, welcome.member)
+        else:
+            self._shard = Shard(welcome.rank, self._trace, process.threads)
+        self._trace.seat(welcome.rank)
+        return self._shard
+
+    def _obey(self, order: Order) -> None:
+        if isinstance(self._shard, FederatedShard):
+            self._perform(self._shard.order(order))
+            self._pass_on(self._shard)
 
     def _close(self) -> None:
         membership: Any = getattr(self, "_membership", None)

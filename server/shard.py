@@ -68,6 +68,10 @@ class Shard:
         self._seeder = 0
         self._early: deque[tuple[bytes, Attach]] = deque(maxlen=MAX_EARLY)
 
+    def expects(self, member: int) -> bool:
+        """Whether a member's messages are a sign that the job goes on."""
+        return member in self.seats
+
     @property
     def deserted(self) -> bool:
         """Whether no worker takes part, or is still to begin."""
@@ -159,6 +163,8 @@ class Shard:
 
     def _init(self, origin: bytes, message: Init) -> list[Reply]:
         layout = Layout.unpack(message.layout)
+        if layout != layout.of_kind("trainable"):
+            raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
         if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
             ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
             raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")

@@ -23,7 +23,7 @@ class Updater:
         """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
         self.optimizer = OptimizerSpec.parse(job.optimizer).build()
         self.lr = LearningRate(self.optimizer.lr, Schedule.parse(job.schedule))
-        self._aggregator = REGISTRY[job.aggregator]
+        self._aggregator = REGISTRY["mean" if job.aggregator == "auto" else job.aggregator]
         self._clip_value = job.clip_value
         self._scale_by_staleness = job.staleness_scaling and job.mode == "async"
         self._crew = Crew(threads_for(threads, cores(), job.servers))

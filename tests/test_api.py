@@ -19,7 +19,7 @@ from ps.models import mlp
 
 SIGNATURES = {
     "connect": "(**defaults)",
-    "KV.init": "(self, params)",
+    "KV.init": "(self, params, kinds=None)",
     "KV.ready": "(self, name, grad, *, examples=None)",
     "KV.step": "(self, grads=None, *, examples=None, **metrics)",
     "KV.push_pull": "(self, grads, params=None, *, examples=None)",
@@ -29,6 +29,7 @@ SIGNATURES = {
     "KV.barrier": "(self)",
     "KV.set_lr": "(self, lr)",
     "KV.batches": "(self, data, batch_size, *, epochs=1, shuffle=True)",
+    "KV.evaluate": "(self, function, data)",
     "KV.close": "(self, failure='')",
 }
 PROPERTIES = {

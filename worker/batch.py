@@ -32,6 +32,10 @@ class Batch:
     """The chunks for which it came too late."""
     follow: Follow | None = None
     """Takes in weights that come compressed: payload, chunk, version; returns the payload's bytes."""
+    later: dict[int, float] = field(default_factory=dict)
+    """The chunks of a delta for which a server had no room, and the seconds after which it may have some."""
+    held: set[int] = field(default_factory=set)
+    """The chunks of a delta that servers said they have."""
     squares: dict[int, float] = field(default_factory=dict)
     entry: int = 0
     """The highest clock an Attached named."""

@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from ps.config.process import ProcessConfig
 from ps.errors import PSError, StateError
 from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Init, InitChunk, Message, Pull, Push, Scale, SetLr, Skip
 from ps.protocol.segment import Window
-from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
 from ps.worker.compression import Compression
+from ps.worker.evaluation import Evaluation
 from ps.worker.exchange import Exchange
+from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
+from ps.worker.record import StepLog
 from ps.worker.seat import Seat
 from ps.worker.store import Buffers, Pending, Traffic
-from ps.xp import HostArray
+from ps.xp import Array, Device, HostArray
 
 ENTRIES = 10
 """Times to come in anew, at most, before weights of several clocks are put up with."""
@@ -32,8 +33,7 @@ ENTRIES = 10
 class ClusterStore:
     """The model of a job that runs on servers, as one of its workers deals with it."""
 
-    def __init__(self, process: ProcessConfig, script: Mapping[str, Any], trace: Trace = OFF) -> None:
-        """Join the job and wait until it is complete. Raises ConnectTimeout, Refused or ConfigError."""
+    def __init__(self, seat: Seat) -> None:
         self.clock = 0
         self.entries = 0
         self.traffic = Traffic()
@@ -44,7 +44,8 @@ class ClusterStore:
         self._versions: dict[int, int] = {}
         self._memory: WorkerMemory | None = None
         self._window: Window | None = None
-        self._seat = Seat(process, script, lambda: {**self.report(), "clock": self.clock}, trace)
+        self._seat = seat
+        seat.report = lambda: {**self.report(), "clock": self.clock}
         self.job = self._seat.job
         self.rank = self._seat.rank
         self.compression = Compression(self.job, self.rank) if self.job.compress != "none" else None
@@ -135,6 +136,12 @@ class ClusterStore:
         self.wait(self._submit_pull(self._own_batch(f"clock {self.clock}"), aside=False))
 
     # Gradients up, weights down
+
+    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feed:
+        return Feed(device, self.rank, self.job.workers, self.job.seed)
+
+    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
+        pass
 
     def settle(self) -> None:
         self.wait(self._pushed)

@@ -12,13 +12,17 @@ from ps.crew import Crew, cores, threads_for
 from ps.memory import keep_freed_memory
 from ps.trace import start
 from ps.worker.cluster import ClusterStore
+from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
 from ps.worker.record import StepLog
+from ps.worker.seat import Seat
 from ps.worker.store import Store
 
 CLUSTER = ("servers", "workers", "backup_workers")
 """Settings that mean nothing where there is one process."""
+FEDERATED = ("mode", "aggregator", "algorithm", "clients_per_round", "min_clients", "transport")
+"""Settings that, in a federated job, mean nothing either: one client alone trains as any process does."""
 
 
 def connect(**defaults: Any) -> KV:
@@ -42,7 +46,8 @@ def connect(**defaults: Any) -> KV:
     if process.scheduler is None:
         store = LocalStore(_alone(wishes, toml), trace)
     else:
-        store = ClusterStore(process, wishes, trace)
+        seat = Seat(process, wishes, trace)
+        store = FederatedStore(seat, process.state) if seat.job.federated else ClusterStore(seat)
         trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
@@ -52,5 +57,7 @@ def connect(**defaults: Any) -> KV:
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:
     """Return the job of a process that trains without a cluster."""
     explicit = explicit_job({}, os.environ, toml)
-    given, wished = ({k: v for k, v in values.items() if k not in CLUSTER} for values in (explicit, wishes))
+    federated = explicit.get("mode", wishes.get("mode")) == "federated"
+    idle = CLUSTER + FEDERATED if federated else CLUSTER
+    given, wished = ({k: v for k, v in values.items() if k not in idle} for values in (explicit, wishes))
     return job_from(given, wished)

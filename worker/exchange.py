@@ -24,20 +24,25 @@ from ps.protocol.messages import (
     Attached,
     Delta,
     Error,
+    Held,
     Init,
     InitChunk,
     Late,
+    Later,
     Message,
     Ok,
     Pull,
     Push,
     Pushed,
+    Resume,
     Retire,
     Scale,
     SetLr,
     Skip,
     Squares,
     Start,
+    Stored,
+    Upload,
     Waiting,
     Weights,
 )
@@ -61,11 +66,13 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     InitChunk: (Ok,),
     Pull: (Weights,),
     Push: (Weights, Delta, Pushed, Squares, Late),
+    Resume: (Held,),
     Retire: (Ok,),
     Scale: (Weights, Delta, Pushed),
     SetLr: (Ok,),
     Skip: (Weights, Delta, Pushed, Squares, Late),
     Start: (Ok,),
+    Upload: (Stored, Later, Late),
 }
 """What a server may answer, besides Error."""
 
@@ -288,6 +295,10 @@ class Exchange:
                 batch.staleness = max(batch.staleness, message.staleness)
             case Late():
                 batch.late.add(message.chunk)
+            case Later():
+                batch.later[message.chunk] = message.seconds
+            case Held():
+                batch.held.update(message.chunks)
             case Attached():
                 batch.entry = max(batch.entry, message.clock)
             case _:

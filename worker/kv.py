@@ -24,7 +24,7 @@ from ps.protocol.layout import Layout
 from ps.trace import OFF, Trace
 from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
-from ps.worker.feed import Feed
+from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.gradients import Gradients, Staging, match
 from ps.worker.handle import Handle
 from ps.worker.parameters import Parameters, readable
@@ -55,7 +55,10 @@ class KV:
         self._log = log
         log.rank = store.rank
         store.report = partial(log.report, store.traffic)
-        self._feed = Feed(device, store.rank, store.job.workers, store.job.seed)
+        self._evaluation = Evaluation(lambda: self.params, log)
+        self._feed = store.feed(device, log, self._evaluation)
+        self._beside: dict[str, Array] = {}
+        """Tensors that are not trained, where they stay with the worker."""
         self._model: Parameters | None = None
         self._scratch: list[HostArray] = []
         self._announced: Announced | None = None
@@ -94,8 +97,8 @@ class KV:
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
         if self.job.overlap:
-            return Arriving(self._model.tensors, self._arrive)
-        return dict(self._model.tensors)
+            return Arriving({**self._model.tensors, **self._beside}, self._arrive)
+        return {**self._model.tensors, **self._beside}
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -110,14 +113,19 @@ class KV:
 
     # The model
 
-    def init(self, params: Mapping[str, Any]) -> Mapping[str, Array]:
+    def init(self, params: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -> Mapping[str, Array]:
         """Set the model's first values and return the parameters to train.
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
         ``params`` (float32 or float64; NumPy, CuPy or DLPack), lies on ``kv.device`` as views of one flat vector,
         and changes in place with each ``step``; on the host the arrays are read-only, since the job's servers decide
-        what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it. Raises
-        LayoutMismatch when another worker trains another model,
+        what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it.
+
+        ``kinds`` names tensors that have no gradients: a ``buffer`` (batch-norm statistics; float) or a ``counter``
+        (int64). The script changes those in place. In a federated job buffers are averaged and counters added up over
+        the clients; else each worker keeps its own.
+
+        Raises LayoutMismatch when another worker trains another model,
         UsageError for tensors that cannot be trained, StateError the second time.
         """
         self._open()
@@ -126,22 +134,31 @@ class KV:
         if not isinstance(params, Mapping):
             raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
         arrays = {name: readable(name, value) for name, value in params.items()}
-        layout = Layout.of(arrays)
+        everything = Layout.of(arrays, _checked_kinds(kinds or {}, arrays))
+        trained = everything.of_kind("trainable")
+        layout = everything if self.job.federated else trained
+        if not trained.tensors:
+            raise UsageError("a model has at least one tensor that is trained")
+        for tensor in everything.tensors if layout is trained else ():
+            if tensor.kind != "trainable":
+                self._beside[tensor.name] = self.device.array(xp.to_host(arrays[tensor.name]))
         values = xp.host_buffer(layout.nbytes, self.device)
         for name, view in layout.views(layout.flat(values)).items():
             xp.copy_to_host(arrays[name], view)
-        chunks = layout.chunks(self.job.servers, self.job.chunk_bytes)
+        federated = self.job.federated
+        chunks = trained.whole() if federated else layout.chunks(self.job.servers, self.job.chunk_bytes)
         on_host = self.device.backend is xp.NUMPY
         buffers = self._store.init(layout, values, in_place=on_host)
-        if buffers.encodes and not on_host:
-            gradients = xp.device_buffer(layout.nbytes, self.device)
+        if (buffers.encodes or federated) and not on_host:
+            gradients = xp.device_buffer(trained.nbytes, self.device)
         elif buffers.gradients is None:
-            gradients = xp.host_buffer(layout.nbytes, self.device)
+            gradients = xp.host_buffer(trained.nbytes, self.device)
         else:
             gradients = xp.pinned(buffers.gradients, self.device)
         weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
-        self._staging = Staging(layout, chunks, gradients, weights, self._crew)
+        self._staging = Staging(trained, chunks, gradients, weights, self._crew)
         self._model = Parameters(layout, weights, self.device)
+        self._store.place(self._model.flat, self._model.refresh)
         self._entries = self._store.entries
         self._feed.begin(self.clock)
         self._log.begin(self._store.traffic)
@@ -246,6 +263,17 @@ class KV:
             self._model.refresh()
             self._stale.clear()
 
+    def evaluate(self, function: Measure, data: Any) -> None:
+        """Have ``function(params, data)`` measured every ``--eval-every`` steps, and at the end, for the run's record.
+
+        It returns a number, or a dict of numbers by name: ``kv.evaluate(mlp.accuracy, test)``. The worker with rank 0
+        does it. In a federated job that counts in rounds, and every client that takes part measures besides how good
+        the global model is on its own kind of data, before and after its own training. Raises UsageError for what
+        cannot be called, and, from the step that evaluates, for a result that is no number.
+        """
+        self._open()
+        self._evaluation.add(function, data)
+
     def set_lr(self, lr: float) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
@@ -298,10 +326,17 @@ class KV:
             self._unlogged = (clock, count, gradients is None, done, metrics)
             self._catch_up()
         else:
-            model.refresh()
+            if not self.job.federated:
+                model.refresh()
             self._entries = self._store.entries
             self._note(clock, count, gradients is None, done, metrics)
+        self._evaluate_now_and_then()
         self._free = self._trace.now()
+
+    def _evaluate_now_and_then(self) -> None:
+        every = self.job.eval_every
+        if every and not self.job.federated and self.rank == 0 and self.clock % every == 0:
+            self._evaluation.run(self.clock)
 
     def _computed(self) -> None:
         """Show the time since the script was left alone as its own."""
@@ -366,6 +401,8 @@ class KV:
             self._note(clock, count, skipped, pending, metrics)
 
     def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
+        if self._feed.note(count, metrics):
+            return
         self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)
 
     # The end
@@ -377,6 +414,13 @@ class KV:
         """
         if self._closed or self._home[0] != os.getpid():  # a forked child has no part in the job
             return
+        try:
+            if not failure and self._model is not None and self.rank == 0 and self._home[1] == threading.get_ident():
+                self._evaluation.run(self.clock)
+        finally:
+            self._leave(failure)
+
+    def _leave(self, failure: str) -> None:
         self._closed = True
         atexit.unregister(self._at_exit)
         try:
@@ -405,6 +449,16 @@ class KV:
             if error is None:
                 raise
             log.error("while leaving: %s: %s", type(trouble).__name__, trouble)  # the script's own error counts
+
+
+def _checked_kinds(kinds: Mapping[str, str], arrays: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the kinds; UsageError for a tensor that there is not, or a kind that scripts have nothing to do with."""
+    for name, kind in kinds.items():
+        if name not in arrays:
+            raise UsageError(f"kinds names {name!r}, which is no tensor of the model")
+        if kind not in ("trainable", "buffer", "counter"):
+            raise UsageError(f"{name!r} cannot be a {kind!r}; kinds are trainable, buffer and counter")
+    return kinds
 
 
 def _describe(error: BaseException | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,12 @@ from ps.optim import OptimizerSpec, Schedule, apply, clip_scale
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Layout
 from ps.trace import OFF, Trace
+from ps.worker.evaluation import Evaluation
+from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
+from ps.worker.record import StepLog
 from ps.worker.store import Buffers, Pending, Traffic
-from ps.xp import HostArray
+from ps.xp import Array, Device, HostArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ class LocalStore:
             part = weights[chunk.section][chunk.start : chunk.stop]
             self._shards.append((chunk, part, self._optimizer.init(part)))
         return Buffers(self._buffer)
+
+    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feed:
+        return Feed(device, self.rank, self.job.workers, self.job.seed)
+
+    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
+        pass
 
     def settle(self) -> None:
         pass

@@ -16,7 +16,8 @@ from ps.xp import Array, Device, HostArray
 class Parameters:
     """The tensors to train, on a device; ``buffer`` is where the store keeps the weights on the host.
 
-    On the host they are read-only: what was written there would be lost with the next step, or be the servers' memory.
+    On the host those that are trained are read-only: what was written there would be lost with the next step, or be the
+    servers' memory. Buffers and counters are the script's to change.
     """
 
     def __init__(self, layout: Layout, buffer: HostArray, device: Device) -> None:
@@ -25,14 +26,18 @@ class Parameters:
         self._device = device
         self._host = layout.flat(buffer)
         self._on_host = device.backend is xp.NUMPY
-        self._flat: dict[str, Array] = {
-            section: _read_only(vector) if self._on_host else device.array(vector)
-            for section, vector in self._host.items()
+        self.flat: dict[str, Array] = {
+            section: vector if self._on_host else device.array(vector) for section, vector in self._host.items()
         }
-        empty = {t.section: device.array(np.empty(0, t.dtype)) for t in layout.tensors if t.section not in self._flat}
-        self.tensors = layout.views({**self._flat, **empty})
+        """The sections as flat vectors that can be changed, on the script's side."""
+        shown = {key: _read_only(vector) if self._is_fixed(key) else vector for key, vector in self.flat.items()}
+        empty = {t.section: device.array(np.empty(0, t.dtype)) for t in layout.tensors if t.section not in self.flat}
+        self.tensors = layout.views({**shown, **empty})
         """The parameters by name."""
         self._on_buffer = layout.views(self._host)
+
+    def _is_fixed(self, section: str) -> bool:
+        return self._on_host and "/" not in section
 
     def refresh(self, name: str | None = None) -> None:
         """Bring the device's tensors, or one of them, up to date with the host's buffer."""
@@ -42,7 +47,7 @@ class Parameters:
             self._device.backend.fill(self.tensors[name], self._on_buffer[name])
             return
         for section, vector in self._host.items():
-            self._device.backend.fill(self._flat[section], vector)
+            self._device.backend.fill(self.flat[section], vector)
 
     def are(self, out: Mapping[str, Any]) -> bool:
         """Whether ``out`` holds these very tensors."""

@@ -32,6 +32,7 @@ class StepLog:
     def __init__(self, run_dir: str | None) -> None:
         """Raises UsageError when there can be no file in the directory."""
         self.rank = 0
+        self.run_dir = run_dir
         self.steps = 0
         self.samples = 0
         self.max_staleness = 0
@@ -93,6 +94,18 @@ class StepLog:
         self._lines.append(json.dumps(line, allow_nan=False))
         if now - self._flushed > FLUSH:
             self.flush()
+
+    def evaluation(self, clock: int, metrics: Mapping[str, float]) -> None:
+        """Write what the parameters of a clock were measured to be; at once, since others watch it."""
+        self._metrics |= metrics
+        if self.run_dir is None:
+            return
+        line = {**{name: _plain(value) for name, value in metrics.items()}, "t": round(time.time(), 3)}
+        try:
+            with (Path(self.run_dir) / "evaluations.jsonl").open("a") as file:
+                file.write(json.dumps({**line, "rank": self.rank, "clock": clock}) + "\n")
+        except OSError as error:
+            log.warning("%s is not written: %s", Path(self.run_dir) / "evaluations.jsonl", error.strerror)
 
     def report(self, traffic: Traffic) -> dict[str, Any]:
         """Return the sums and the latest metrics for the status."""

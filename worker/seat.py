@@ -10,9 +10,10 @@ from typing import Any
 
 import zmq
 
+from ps import ending
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
-from ps.errors import PeerLost, PSError, StateError
+from ps.errors import PeerLost, PSError, ServersMoved, StateError
 from ps.protocol.layout import Layout
 from ps.protocol.membership import Membership, Peer, peers, scheduler_address
 from ps.protocol.messages import (
@@ -39,6 +40,8 @@ from ps.worker.wires import Wires, open_wires
 
 log = logging.getLogger("ps.worker")
 
+NAP = 0.1
+"""Seconds between looks at the membership while a worker has nothing to do."""
 FAREWELL = 2.0
 """Seconds for which the servers' answers to a goodbye are waited for, at most."""
 
@@ -50,12 +53,14 @@ class Seat:
         self,
         process: ProcessConfig,
         script: Mapping[str, Any],
-        report: Callable[[], Mapping[str, Any]],
         trace: Trace = OFF,
     ) -> None:
         """Join and wait until the job is complete. Raises ConnectTimeout, Refused or ConfigError."""
+        self.report: Callable[[], Mapping[str, Any]] = dict
+        """Returns what the status shows of this worker; called on another thread."""
         self._exchange: Exchange | None = None
-        self._report = report
+        self._servers: list[int] = []
+        """The servers that the exchange is with, where they may be replaced."""
         self._trace = trace
         self._closed = False
         self._context: zmq.Context[Socket] = zmq.Context()
@@ -105,27 +110,41 @@ class Seat:
         since = self._exchange.since if self._exchange else None
         ranks = self._exchange.waiting_for if self._exchange and since is not None else ()
         waited = round(time.monotonic() - since, 1) if since is not None else 0.0
-        return {**self._report(), "waiting_for": list(ranks), "waiting_s": waited}
+        return {**self.report(), "waiting_for": list(ranks), "waiting_s": waited}
 
     def _check(self) -> None:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
         self._link.check()
+        if self.moved:
+            raise ServersMoved("a server was replaced by another process")
         exchange, limit = self.exchange, self.job.start_timeout
         if exchange.since is not None and self._link.silence > limit and time.monotonic() - exchange.since > limit:
             who = ", ".join(f"worker {rank}" for rank in exchange.waiting_for) or "the servers"
             raise PeerLost(f"waited {limit:g} s for {who}, and the scheduler, which would know, is silent as well")
+
+    @property
+    def moved(self) -> bool:
+        """Whether a server that may be replaced was replaced, or is gone."""
+        return bool(self._servers) and self._servers != [peer.member for peer in self.peers("server")]
 
     # Coming
 
     def claim(self, layout: Layout) -> bool:
         """Return whether this worker's first values count. Raises LayoutMismatch when the job trains another model."""
         packed = layout.pack()
-        return self._ask(
+        return self.ask(
             lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
         ).seed
 
     def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> Wires:
-        """Connect to all servers, for a model of ``nbytes``; see ``open_wires``."""
+        """Connect to all servers, for a model of ``nbytes``; see ``open_wires``.
+
+        In a federated job a server may be replaced later: then the exchange raises ServersMoved, and this is called
+        again.
+        """
+        if self.job.federated:
+            self._await_servers()
+            self._servers = [peer.member for peer in self.peers("server")]
         wires = open_wires(
             self._context,
             self.peers("server"),
@@ -133,7 +152,7 @@ class Seat:
             nbytes,
             seeding=seeding,
             viewing=viewing,
-            sharing=self.job.compress == "none",
+            sharing=self.job.compress == "none" and not self.job.federated,
         )
         how = ", reads the weights where they are" if wires.window else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(wires.names), how)
@@ -149,9 +168,37 @@ class Seat:
         )
         return wires
 
+    def _await_servers(self) -> None:
+        """Wait until all servers are there."""
+        wanted = self.job.servers
+
+        def notice(view: View | None, seconds: float) -> str:
+            return f"waiting {seconds:.0f} s for {wanted - len(self.peers('server'))} of {wanted} servers to come back"
+
+        self._link.wait_until(
+            lambda view: len([peer for peer in peers(view) if peer.role == "server"]) >= wanted,
+            notice,
+            self.job.start_timeout,
+        )
+
+    def disconnect(self) -> None:
+        """Close the exchange; ``connect`` opens another."""
+        self._servers = []
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for so long, unless something ends this worker's membership."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._link.check()
+            ending.check()
+            time.sleep(min(left, NAP))
+
     def seeded(self) -> None:
         """Tell the scheduler that all servers have the first values."""
-        self._ask(InitDone, Ok, "the scheduler to note the first values")
+        self.ask(InitDone, Ok, "the scheduler to note the first values")
 
     def attach(self) -> int:
         """Present this worker to all servers; return the first clock in which all can take it in."""
@@ -169,11 +216,12 @@ class Seat:
 
     def meet(self, clock: int) -> int:
         """Wait for all live workers; return the highest clock among them."""
-        return self._ask(
+        return self.ask(
             lambda request, member: BarrierEnter(request, member, clock), BarrierLeave, "all workers at the barrier"
         ).clock
 
-    def _ask(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
+    def ask(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
+        """Ask the scheduler; ``make`` takes the request's number and this member's id. Raises as the link does."""
         return self._link.request(make, kind, waiting, self.job.start_timeout)
 
     # Going
@@ -195,7 +243,7 @@ class Seat:
         batch = Batch("goodbye")
         try:
             self._link.check()
-            for server in self._exchange.servers:
+            for server in () if self.moved else self._exchange.servers:
                 self._exchange.submit(batch, server, partial(Retire, member=self.member))
             self._exchange.wait_at_most(batch, FAREWELL)
         except (PSError, zmq.ZMQError) as error:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
 from ps.worker.gradients import Gradients
-from ps.xp import HostArray
+from ps.xp import Array, Device, HostArray
+
+if TYPE_CHECKING:
+    from ps.worker.evaluation import Evaluation
+    from ps.worker.record import StepLog
 
 
 @dataclass(slots=True)
@@ -46,6 +50,25 @@ class Pending(Protocol):
         ...
 
 
+class Feeding(Protocol):
+    """Where a worker's batches come from."""
+
+    examples: int
+    """How many examples the last batch had; 0 before the first."""
+
+    def begin(self, clock: int) -> None:
+        """Leave out the batches of the clocks before this one: the other workers have done those."""
+        ...
+
+    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
+        """Yield this worker's batches. Raises DataError at the call."""
+        ...
+
+    def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
+        """Take a step's metrics; return whether the step has no line of its own in the record."""
+        ...
+
+
 class Store(Protocol):
     """What ``KV`` needs of the place where the parameters live. Weights are on the host."""
 
@@ -72,6 +95,14 @@ class Store(Protocol):
 
         ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too.
         """
+        ...
+
+    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feeding:
+        """Return where the batches come from."""
+        ...
+
+    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
+        """Learn where the script reads the parameters: by section, on its side; ``refresh`` copies the buffer there."""
         ...
 
     def settle(self) -> None:

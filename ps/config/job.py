@@ -12,8 +12,9 @@ from ps.config.setting import check_ranges, setting, settings_of, suggest
 from ps.config.values import SIZE
 from ps.errors import ConfigError
 
-MODES = ("sync", "async", "ssp")
+MODES = ("sync", "async", "ssp", "federated")
 AGGREGATORS = ("mean", "weighted")
+LATE = ("drop", "discount", "carry")
 TRANSPORTS = ("auto", "tcp", "ipc", "shm")
 PARAMS = ("auto", "private")
 
@@ -30,7 +31,9 @@ class JobConfig:
     staleness: int = setting(2, "ssp: how many clocks a worker may run ahead of the slowest", low=0)
     backup_workers: int = setting(0, "sync: apply after all but this many workers have pushed", low=0)
     staleness_scaling: bool = setting(False, "async: divide the learning rate by a push's staleness")
-    aggregator: str = setting("mean", "sync: how gradients are combined", AGGREGATORS)
+    aggregator: str = setting(
+        "auto", "how contributions are combined: mean, weighted; federated: also median, trimmed:0.1, krum:f=1, ..."
+    )
     optimizer: str = setting("sgd:lr=0.1", "name and numbers, such as adam:lr=1e-3,weight_decay=1e-4")
     schedule: str = setting("constant", "learning-rate schedule, such as cosine:steps=1000,warmup=50")
     clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", above=0)
@@ -50,16 +53,67 @@ class JobConfig:
     window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
     start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)
-    seed: int = setting(0, "seed of the data's order and of compression's chance", low=0)
+    seed: int = setting(0, "seed of the data's order, of compression's chance and of selection", low=0)
+    eval_every: int = setting(0, "evaluate after so many steps, federated: rounds; 0: only at the end", low=0)
+    algorithm: str = setting("fedavg", "federated: fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...")
+    rounds: int = setting(10, "federated: how many rounds", low=1)
+    clients_per_round: int | None = setting(
+        None, "federated: contributions that close a round; none: all clients'", low=1, high=10_000
+    )
+    min_clients: int | None = setting(
+        None, "federated: contributions without which a round is abandoned at its deadline; none: half", low=1
+    )
+    over_select: float = setting(1.3, "federated: select so many times more clients than are needed", low=1)
+    round_deadline: float | None = setting(
+        None, "federated: seconds a round may take; none: as the clients' times so far suggest", above=0
+    )
+    late: str = setting("drop", "federated: a delta after its round: dropped, weighed less, or counted in full", LATE)
+    max_staleness: int = setting(10, "federated: rounds by which a delta may be late, unless it is dropped", low=1)
+    local_epochs: int = setting(1, "federated: passes over a client's data in one round", low=1)
+    local_steps: int | None = setting(None, "federated: steps of a client in one round, instead of epochs", low=1)
+    local_optimizer: str | None = setting(None, "federated: the clients' optimizer; none: the job's optimizer")
+    server_optimizer: str | None = setting(
+        None, "federated: what the servers do with the mean delta; none: as the algorithm has it"
+    )
+    partition: str = setting(
+        "iid", "federated: how data that every client sees is divided: iid, shards:2, dirichlet:0.3, own, ..."
+    )
+    max_client_weight: float = setting(
+        10.0, "federated: a client's examples count at most so many times the typical client's", above=0
+    )
+    max_delta_norm: float = setting(
+        100.0, "federated: a delta is refused if its norm exceeds so many times the typical one", above=1
+    )
+    upload_room: int = setting(
+        1 << 30, "federated: bytes of uploads that a server keeps waiting at once", kind=SIZE, low=1 << 20
+    )
 
     @property
     def chunk_bytes(self) -> int:
         """The bytes of a chunk, at most: 2 MiB where tensors travel, 4 MiB where memory may be shared.
 
-        Measured with 40 MB: over tcp 4 MiB cost 5 % more, in shared memory 5 to 10 % less.
+        Measured with 40 MB: over tcp 4 MiB cost 5 % more, in shared memory 5 to 10 % less. In a federated job 1 MiB:
+        an upload that breaks off goes on with the chunk at which it did.
         """
+        if self.federated:
+            return self.chunk_size or 1 << 20
         travels = self.transport in ("tcp", "ipc") or self.compress != "none"
         return self.chunk_size or (2 << 20 if travels else 4 << 20)
+
+    @property
+    def federated(self) -> bool:
+        """Whether clients train on their own and ship deltas."""
+        return self.mode == "federated"
+
+    @property
+    def goal(self) -> int:
+        """Federated: the contributions that close a round."""
+        return min(self.clients_per_round or self.workers, self.workers)
+
+    @property
+    def quorum(self) -> int:
+        """Federated: the contributions without which a round is abandoned at its deadline."""
+        return min(self.min_clients or max(1, self.goal // 2), self.goal)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -88,6 +142,13 @@ class JobConfig:
             source = f" ({sources[name]})" if name in sources else ""
             return f"{name} = {row.show(getattr(self, name))}{source}"
 
+        if self.federated:
+            from ps.config.federated import check_federated
+
+            check_federated(self, say, sources)
+        elif self.aggregator not in ("auto", *AGGREGATORS):
+            allowed = ", ".join(AGGREGATORS)
+            raise ConfigError(f"{say('aggregator')}: must be one of {allowed}, or {say('mode')} must be federated")
         if self.backup_workers and self.mode != "sync":
             raise ConfigError(f"{say('backup_workers')} needs mode = sync, but {say('mode')}")
         if self.backup_workers >= self.workers:
@@ -101,9 +162,9 @@ class JobConfig:
             )
         if self.window < self.chunk_bytes:
             raise ConfigError(f"{say('window')} must be at least chunk_size = {SIZE.show(self.chunk_bytes)}")
-        _check_spec("optimizer", self.optimizer, sources)
-        _check_spec("schedule", self.schedule, sources)
-        _check_spec("compress", self.compress, sources)
+        check_spec("optimizer", self.optimizer, sources)
+        check_spec("schedule", self.schedule, sources)
+        check_spec("compress", self.compress, sources)
         if self.compress.strip() != "none" and self.transport == "shm":
             raise ConfigError(f"{say('compress')} is for what travels, but with {say('transport')} nothing does")
         if _keeps_momentum(self.compress) and self.optimizer.partition(":")[0].strip() != "sgd":
@@ -112,7 +173,7 @@ class JobConfig:
             )
 
 
-def _check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
+def check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
     from ps.compress import CompressSpec  # here, so that psctl --help does not wait for NumPy
     from ps.optim import OptimizerSpec, Schedule
 

@@ -55,7 +55,10 @@ class ProcessConfig:
     trace: str | None = setting(None, "file for a timeline in Chrome-trace format", kind=PATH, roles=("run", *MEMBERS))
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(
-        None, "file in which the scheduler keeps its state", kind=PATH, roles=("run", "scheduler")
+        None,
+        "file in which a scheduler, a federated job's server or client keeps what it needs to go on after a restart",
+        kind=PATH,
+        roles=("run", "scheduler", *MEMBERS),
     )
     runtime_dir: str | None = setting(None, "directory for sockets", kind=PATH, roles=MEMBERS)
     connect_timeout: float = setting(30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL)

@@ -24,6 +24,7 @@ def main() -> None:
     train, test = digits()
     with ps.connect(optimizer="adagrad:lr=0.03") as kv:
         params = kv.init(mlp.init([64, 128, 10], seed=0))
+        kv.evaluate(mlp.accuracy, test)  # for the record, every --eval-every steps
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):
             loss, grads = mlp.loss_and_grad(params, x, y)
             kv.step(grads, loss=loss)

@@ -37,6 +37,7 @@ def main() -> None:
         train = train.take(args.limit)
     with ps.connect(optimizer="momentum:lr=0.05") as kv:
         params = kv.init(fresh)
+        kv.evaluate(model.accuracy, test)  # for the record, every --eval-every steps
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):
             loss, grads = model.loss_and_grad(params, x, y)
             kv.step(grads, loss=loss)

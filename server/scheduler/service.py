@@ -42,6 +42,8 @@ class Scheduler:
             self._store.close()
             raise
         self._origins: dict[int, bytes] = {}
+        self._chronicled = -1
+        """How many rounds of the history are saved."""
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._inbox = Inbox(self._router, "scheduler", 0)
@@ -53,6 +55,8 @@ class Scheduler:
             return SchedulerState(explicit, self._began)
         try:
             state = SchedulerState.load(saved, self._began)
+            if state.federation.rounds is not None and "rounds" in saved:
+                state.federation.rounds.load(saved["rounds"], saved.get("history", []), self._began)
         except (KeyError, TypeError, ValueError, AttributeError, PSError) as error:
             raise ConfigError(
                 f"{self._process.state} does not hold a scheduler's state: {error!r}; move it away"
@@ -87,14 +91,14 @@ class Scheduler:
     def _turn(self) -> None:
         state = self._state
         if self._router.poll(int(TICK * 1000)):
-            for origin, message, _ in self._inbox.receive(BATCH):
+            for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
                     self._inbox.send(origin, Status(message.request, self._snapshot()))
                     continue
                 if (member := getattr(message, "member", 0)) in state.members:
                     self._origins[member] = origin
                 try:
-                    sends = state.receive(message, time.monotonic())
+                    sends = state.receive(message, time.monotonic(), payload)
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
                     continue
@@ -104,8 +108,17 @@ class Scheduler:
     def _perform(self, sends: Iterable[Send], origin: bytes) -> None:
         """Save first, then speak: what a member was told survives this process."""
         sends = list(sends)
+        rounds = self._state.federation.rounds
+        parts: dict[str, Any] = {}
+        if rounds is not None and rounds.changed:
+            rounds.changed = False
+            parts["rounds"] = rounds.dump()
+            if len(rounds.history) != self._chronicled:
+                self._chronicled = len(rounds.history)
+                parts["history"] = rounds.history
+        if self._state.changed or parts:
+            self._store.save(self._state.dump() if self._state.changed else None, **parts)
         if self._state.changed:
-            self._store.save(self._state.dump())
             self._state.changed = False
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
         for send in sends:

@@ -7,7 +7,7 @@ the members did not come in time). Every change of the members makes a new view 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     BarrierEnter,
     BarrierLeave,
+    Decline,
+    Distances,
     Error,
     Heartbeat,
     HeartbeatAck,
@@ -27,10 +29,15 @@ from ps.protocol.messages import (
     Leave,
     Message,
     Ok,
+    Poll,
+    Standing,
+    Submit,
     View,
     Welcome,
 )
+from ps.server.federated.rounds import Out
 from ps.server.scheduler.barrier import Barrier, Passage
+from ps.server.scheduler.federation import Federation
 from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.seeding import Grant, Seeding
 
@@ -65,13 +72,27 @@ class SchedulerState:
         self._ticked = now
         self._seeding = Seeding()
         self._barrier = Barrier()
+        self.federation = Federation(lambda: self.count("worker"), lambda rank: self._member_at("server", rank))
+        self._seats: dict[str, dict[int, MemberRecord]] = {"server": {}, "worker": {}}
+        """The live members by role and rank."""
+        self._nonces: dict[int, MemberRecord] = {}
+        self._wishes: tuple[dict[str, Any], JobConfig] | None = None
+        """What a script asked for last, and the job that it makes."""
 
     # Looking
 
     def live(self, role: str) -> list[MemberRecord]:
         """Return the live members of a role by rank."""
-        found = (m for m in self.members.values() if m.state == LIVE and m.role == role)
-        return sorted(found, key=lambda member: member.rank)
+        seats = self._seats[role]
+        return [seats[rank] for rank in sorted(seats)]
+
+    def count(self, role: str) -> int:
+        """Return how many members of a role are live."""
+        return len(self._seats[role])
+
+    def _member_at(self, role: str, rank: int) -> int:
+        record = self._seats[role].get(rank)
+        return record.member if record else 0
 
     @property
     def over(self) -> bool:
@@ -89,7 +110,8 @@ class SchedulerState:
 
     def view(self) -> View:
         """Return the current view."""
-        shown = sorted((m for m in self.members.values() if m.state == LIVE), key=lambda m: m.member)
+        roles = ("server",) if self._federated else ("server", "worker")  # clients are many, and nobody needs to know
+        shown = sorted((m for role in roles for m in self.live(role)), key=lambda m: m.member)
         return View(
             epoch=self.epoch,
             phase=self.phase,
@@ -99,10 +121,17 @@ class SchedulerState:
             members=tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown),
         )
 
+    @property
+    def _federated(self) -> bool:
+        return bool(self.setting("mode") == "federated")
+
     # Events
 
-    def receive(self, message: Message, now: float) -> list[Send]:
-        """Take a message and return what to send. Raises BadMessage when it is none for a scheduler."""
+    def receive(self, message: Message, now: float, payload: Any = None) -> list[Send]:
+        """Take a message and return what to send; ``payload`` is the frame of one that has any.
+
+        Raises BadMessage when it is none for a scheduler.
+        """
         if isinstance(message, Hello):
             return list(self._hello(message, now))
         record = self.members.get(getattr(message, "member", 0))
@@ -125,18 +154,33 @@ class SchedulerState:
                 return [Send(0, HeartbeatAck(self.epoch)), *([Send(0, self.view())] if behind else [])]
             case Leave():
                 record.report = message.report or record.report
-                return [Send(0, Ok(request)), *self._gone(record, LEFT, "left")]
+                return [Send(0, Ok(request)), *self._gone(record, LEFT, "left", now)]
             case InitRequest():
                 return self._init(record, message)
             case InitDone():
                 self.changed = True
-                return [Send(0, Ok(request)), *self._granted(self._seeding.finish(record.member))]
+                sends = [Send(0, Ok(request)), *self._granted(self._seeding.finish(record.member))]
+                self._begin_rounds(now)
+                return sends
             case BarrierEnter():
                 self.changed = True
                 live = [member.member for member in self.live("worker")]
                 return _passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
+            case Poll() | Submit() | Decline() | Standing() | Distances() if self._federated:
+                return [] if self.over else self._told(self.federation.receive(record, message, payload, now))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
+
+    def _begin_rounds(self, now: float) -> None:
+        if self._federated and self.job and self._seeding.done and self._seeding.layout:
+            self.federation.begin(self.job, self._seeding.layout, now)
+
+    def _told(self, said: Iterable[Out]) -> list[Send]:
+        """Return what the rounds say, and the end of the job if they cannot go on."""
+        sends = [Send(member, message) for member, message in said]
+        if self.federation.failure and not self.over:
+            sends += self._finish("failed", "server-lost", self.federation.failure)
+        return sends
 
     def tick(self, now: float) -> list[Send]:
         """Declare the silent dead, and give up a job whose members did not come."""
@@ -149,8 +193,11 @@ class SchedulerState:
             return []
         sends = []
         for record in [m for m in self.members.values() if m.state == LIVE and now - m.seen > timeout]:
-            sends += self._gone(record, DEAD, f"no heartbeat for {timeout:g} s")
+            sends += self._gone(record, DEAD, f"no heartbeat for {timeout:g} s", now)
         limit = self.setting("start_timeout")
+        if self.phase == "running" and self._federated:
+            said, code, reason = self.federation.tick(self.count("server"), self.setting("servers"), limit, now)
+            sends += self._finish("failed", code, reason) if code else self._told(said)
         if self.phase == "waiting" and self._first is not None and now - self._first > limit:
             servers, workers = len(self.live("server")), len(self.live("worker"))
             sends += self._finish(
@@ -164,7 +211,7 @@ class SchedulerState:
     # Joining
 
     def _hello(self, hello: Hello, now: float) -> Iterator[Send]:
-        known = next((m for m in self.members.values() if m.nonce == hello.nonce and m.state == LIVE), None)
+        known = self._nonces.get(hello.nonce)
         if known is not None:
             known.seen = now
             yield self._welcome(known, hello.request)
@@ -190,12 +237,23 @@ class SchedulerState:
         )
         self._next += 1
         self._first = now if self._first is None else self._first
-        self.members[record.member] = record
+        self.members[record.member] = self._seats[record.role][record.rank] = self._nonces[hello.nonce] = record
         if record.role == "worker":
-            self.job = job_from(self.explicit, hello.script)
+            self.job = self._job_of(hello)
+        phase = self.phase
         self._start_if_complete()
         yield self._welcome(record, hello.request)
+        if self._federated and record.role == "worker" and self.phase == phase:
+            self.changed = True  # nobody waits for a client, and nobody but the scheduler talks of it
+            yield Send(record.member, self.view())
+            return
         yield from self._new_view()
+
+    def _job_of(self, hello: Hello) -> JobConfig:
+        """Return the job as a worker's script wants it. Raises ConfigError when it cannot be."""
+        if self._wishes is None or self._wishes[0] != hello.script:
+            self._wishes = dict(hello.script), job_from(self.explicit, hello.script)
+        return self._wishes[1]
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         job = self.job.to_dict() if self.job else {}
@@ -206,14 +264,14 @@ class SchedulerState:
         if self.over:
             return Error(hello.request, "over", f"the job has {self.phase}{f': {self.reason}' if self.reason else ''}")
         if hello.role == "server":
-            if len(self.live("server")) >= self.setting("servers") or hello.rank >= self.setting("servers"):
+            if self.count("server") >= self.setting("servers") or hello.rank >= self.setting("servers"):
                 text = f"the job has {self.setting('servers')} servers, and they are here"
                 if hello.rank >= self.setting("servers"):
                     text = f"server {hello.rank} asked to join, but the job has {self.setting('servers')} servers"
                 return Error(hello.request, "rank-taken", text)
         else:
             try:
-                job = job_from(self.explicit, hello.script)
+                job = self._job_of(hello)
             except ConfigError as error:
                 return Error(hello.request, "config", str(error))
             if self.job is not None and job != self.job:
@@ -221,19 +279,19 @@ class SchedulerState:
                 key = next(key for key in ours if ours[key] != theirs[key])
                 text = f"this worker's script asks for {key} = {theirs[key]}, but the job runs with {ours[key]}"
                 return Error(hello.request, "config", f"{text}; all workers must run the same script")
-        holder = next((m for m in self.live(hello.role) if m.rank == hello.rank), None)
+        holder = self._seats[hello.role].get(hello.rank)
         if holder is not None:
             return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
         return None
 
     def _rank(self, hello: Hello) -> int:
-        taken = {member.rank for member in self.live(hello.role)}
+        taken = self._seats[hello.role]
         return hello.rank if hello.rank >= 0 else next(n for n in range(len(taken) + 1) if n not in taken)
 
     def _start_if_complete(self) -> None:
-        if self.phase != "waiting" or self.job is None or len(self.live("server")) < self.job.servers:
+        if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
             return
-        if len(self.live("worker")) >= self.job.workers:
+        if self.count("worker") >= (self.job.goal if self._federated else self.job.workers):
             self.phase = "running"
             for worker in self.live("worker"):
                 worker.initial = True
@@ -256,10 +314,12 @@ class SchedulerState:
 
     # Going
 
-    def _gone(self, record: MemberRecord, state: str, why: str) -> list[Send]:
+    def _gone(self, record: MemberRecord, state: str, why: str, now: float) -> list[Send]:
         if record.state != LIVE:
             return []
         record.state, record.why = state, why
+        self._seats[record.role].pop(record.rank, None)
+        self._nonces.pop(record.nonce, None)
         if state == DEAD:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
@@ -267,6 +327,8 @@ class SchedulerState:
         gone = [m.member for m in self.members.values() if m.state != LIVE]
         for member in gone[:-MAX_GONE]:
             del self.members[member]
+        if self.phase == "running" and self._federated and self.federation.rounds is not None:
+            return self._gone_from_federation(record, now)
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
             return self._finish(
@@ -281,6 +343,16 @@ class SchedulerState:
             return self._finish("failed", "no-worker", f"no worker is left; the last was {record} ({why})")
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
         return [*sends, *self._new_view()]
+
+    def _gone_from_federation(self, record: MemberRecord, now: float) -> list[Send]:
+        """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
+        self.changed = True
+        sends = self._told(self.federation.gone(record, now))
+        if not self.over and self.federation.done and not self.live("worker"):
+            sends += self._finish("ended")
+        elif not self.over and record.role == "server":
+            sends += self._new_view()
+        return sends
 
     def _finish(self, phase: str, code: str = "", reason: str = "") -> list[Send]:
         self.phase, self.code, self.reason = phase, code, reason
@@ -323,8 +395,12 @@ class SchedulerState:
         records = (MemberRecord.load(row, now) for row in values["members"])
         state.members = {record.member: record for record in records}
         state._first = now if state.members else None
+        for record in state.members.values():
+            if record.state == LIVE:
+                state._seats[record.role][record.rank] = state._nonces[record.nonce] = record
         state._seeding = Seeding.load(values["seeding"])
         state._barrier = Barrier.load(values["barrier"])
+        state._begin_rounds(now)
         return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sqlite3
@@ -35,6 +36,7 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS scheduler (format INTEGER PRIMARY KEY, state TEXT)")
+            self._db.execute("CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, state TEXT)")
             self._db.execute("BEGIN IMMEDIATE")  # takes the lock now, and finds out whether it may write
             self._db.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
@@ -50,21 +52,34 @@ class Store:
             state = json.loads(row[0]) if row else None
             if state is not None and not isinstance(state, dict):
                 raise ValueError(f"it is a {type(state).__name__}")
+            if state is not None:
+                for name, text in self._db.execute("SELECT name, state FROM parts"):
+                    state[name] = json.loads(text)
             return state
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise ConfigError(f"{self._path} does not hold a scheduler's state: {error}; move it away") from None
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state. A disk that fails is told once; the job goes on without being kept."""
+    def save(self, state: dict[str, Any] | None, **parts: Any) -> None:
+        """Replace the saved state, or with None leave it, and the parts of it that are given: all of it or nothing.
+
+        A disk that fails is told once; the job goes on without being kept.
+        """
         if self._db is None:
             return
         try:
-            self._db.execute("REPLACE INTO scheduler VALUES (?, ?)", (_FORMAT, json.dumps(state)))
+            self._db.execute("BEGIN")
+            if state is not None:
+                self._db.execute("REPLACE INTO scheduler VALUES (?, ?)", (_FORMAT, json.dumps(state)))
+            for name, part in parts.items():
+                self._db.execute("REPLACE INTO parts VALUES (?, ?)", (name, json.dumps(part)))
+            self._db.execute("COMMIT")
             self._failing = False
         except sqlite3.Error as error:
             if not self._failing:
                 log.error("cannot save the state in %s: %s; a restart would lose what is new", self._path, error)
             self._failing = True
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Let go of the file."""

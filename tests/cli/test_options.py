@@ -16,7 +16,17 @@ from ps.config.values import BOOL
 
 ROWS = [row for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()]
 TEXTS = {"N": "3", "X": "2.5", "SIZE": "4MiB", "DEVICE": "cuda:1", "ADDRESS": "tcp://a:1", "PATH": "p"}
-SPECIAL = {"compress": "topk:0.05", "optimizer": "adam:lr=0.5", "schedule": "constant", "host": "10.0.0.9"}
+SPECIAL = {
+    "compress": "topk:0.05",
+    "optimizer": "adam:lr=0.5",
+    "schedule": "constant",
+    "host": "10.0.0.9",
+    "aggregator": "weighted",
+    "algorithm": "fedprox:mu=0.5",
+    "local_optimizer": "adam:lr=0.5",
+    "server_optimizer": "adam:lr=0.5",
+    "partition": "shards:2",
+}
 
 
 def text_of(row: Setting) -> str:

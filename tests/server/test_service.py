@@ -88,7 +88,7 @@ def test_garbage_from_the_scheduler_is_dropped_and_another_version_is_an_error(t
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        for junk in (b"", b"junk", b"PS\x02\xff\x90", b"PS\x02\x03\xc1"):
+        for junk in (b"", b"junk", b"PS\x03\xff\x90", b"PS\x03\x03\xc1"):
             scheduler.say(origin, junk)
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})), b"more", b"frames")
         with Peer(server.address) as peer:
@@ -111,7 +111,7 @@ def test_a_mistake_in_the_loop_ends_the_process_with_the_mistake(
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
-        scheduler.say(origin, encode(View(1, "waiting", "", "", {}, ())))
+        scheduler.say(origin, encode(View(1, "waiting", "", "", {"mode": "sync"}, ())))
         error = server.result()
     assert isinstance(error, RuntimeError) and str(error) == "a bug"
     assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from ps.server.service import Server
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.record import StepLog
+from ps.worker.seat import Seat
 
 BOUND = 40.0
 """Seconds after which anything in these tests has hung."""
@@ -53,7 +54,7 @@ class Loopback:
         return ready.get(timeout=BOUND)
 
     def store(self, rank: int | None = None, **process: Any) -> ClusterStore:
-        return ClusterStore(dataclasses.replace(self._process, rank=rank, **process), {})
+        return ClusterStore(Seat(dataclasses.replace(self._process, rank=rank, **process), {}))
 
     def connect(self, rank: int | None = None, device: xp.Device = xp.CPU, **process: Any) -> KV:
         return KV(self.store(rank, **process), device, StepLog(None))

@@ -1,0 +1,62 @@
+"""What a federated job's settings must not be together. Imported where it is needed: it knows algorithms and rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ps.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ps.config.job import JobConfig
+
+
+def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[str, str]) -> None:
+    """Raise ConfigError when two settings contradict each other, or a text names nothing that there is.
+
+    ``say`` returns a setting with its value and where that came from.
+    """
+    from ps.algorithms import Algorithm, AlgorithmSpec
+    from ps.optim import OptimizerSpec
+    from ps.partition import PartitionSpec
+    from ps.rules import RuleSpec
+
+    def parse(name: str, read: Callable[[str], object]) -> None:
+        text = getattr(job, name)
+        try:
+            if text is not None:
+                read(text)
+        except ConfigError as error:
+            raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
+
+    parse("algorithm", AlgorithmSpec.parse)
+    parse("local_optimizer", OptimizerSpec.parse)
+    parse("server_optimizer", OptimizerSpec.parse)
+    parse("partition", PartitionSpec.parse)
+    if job.aggregator != "auto":
+        parse("aggregator", RuleSpec.parse)
+    name = AlgorithmSpec.parse(job.algorithm).name
+    algorithm = AlgorithmSpec.parse(job.algorithm).build()
+    local = OptimizerSpec.parse(job.local_optimizer or algorithm.local or job.optimizer).name
+    if local != "sgd" and (algorithm.control or name == "fednova"):
+        given = say("local_optimizer") if job.local_optimizer else say("optimizer")
+        raise ConfigError(
+            f"{say('algorithm')} takes deltas for sums of gradients and needs local_optimizer = sgd, but {given}"
+        )
+    if job.server_optimizer is not None and algorithm.server != Algorithm().server:
+        raise ConfigError(f"{say('algorithm')} is a server optimizer itself; leave out {say('server_optimizer')}")
+    if job.transport == "shm":
+        raise ConfigError(f"{say('transport')}: with {say('mode')} everything travels")
+    if job.overlap:
+        raise ConfigError(f"{say('overlap')} makes no sense with {say('mode')}: clients step on their own")
+    if job.clients_per_round is not None and job.clients_per_round > job.workers:
+        raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
+    if job.min_clients is not None and job.min_clients > job.goal:
+        raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
+    rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
+    least = max(job.quorum, algorithm.buffer)
+    if least < rule.least:
+        raise ConfigError(
+            f"{say('aggregator')} needs at least {rule.least} contributions, but a round may close with {least}: "
+            f"raise --min-clients"
+        )

@@ -1,0 +1,60 @@
+"""History: what each published round was, as plain values for the status, the record of a run and reports."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ps.server.federated.task import ACCEPTED, Task
+
+MOST_METRICS = 32
+
+
+def entry(
+    round: int, attempt: int, at: float, seconds: float, tasks: Iterable[Task], refused: Counter[str]
+) -> dict[str, Any]:
+    """Return one round. ``at`` is when it was published, in seconds since the rounds began."""
+    tasks = list(tasks)
+    accepted = [task for task in tasks if task.state == ACCEPTED]
+    examples = [task.examples for task in accepted]
+    metrics = {key for task in accepted for key, value in task.report.items() if _number(value) is not None}
+    return {
+        "round": round,
+        "attempt": attempt,
+        "at": round_to(at),
+        "seconds": round_to(seconds),
+        "selected": len(tasks),
+        "accepted": len(accepted),
+        "refused": dict(refused),
+        "examples": sum(examples),
+        "steps": sum(task.steps for task in accepted),
+        "clients": sorted(task.rank for task in accepted)[:1000],
+        "metrics": {key: distribution(_values(accepted, key)) for key in sorted(metrics)[:MOST_METRICS]},
+    }
+
+
+def distribution(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, extremes and percentiles of what clients reported."""
+    low, tenth, half, ninth, high = (float(q) for q in np.percentile(values, (0, 10, 50, 90, 100)))
+    mean = math.fsum(values) / len(values)
+    found = {"mean": mean, "min": low, "p10": tenth, "p50": half, "p90": ninth, "max": high}
+    return {**{key: round_to(value, 6) for key, value in found.items()}, "n": len(values)}
+
+
+def round_to(value: float, digits: int = 3) -> float:
+    """Return a number that is short to read."""
+    return round(value, digits)
+
+
+def _values(tasks: Iterable[Task], key: str) -> list[float]:
+    found = (_number(task.report.get(key)) for task in tasks)
+    return [value for value in found if value is not None]
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None

@@ -1,0 +1,147 @@
+"""Ledger: which contributions count in the round under way, and how far each server is with it. Pure.
+
+The scheduler says what it wants of every server and goes on saying it until the server's Standing shows it, so that
+lost messages, and deaths on either side, need no cases of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ps.protocol.messages import Order, Standing
+
+REPEAT = 1.0
+"""Seconds after which an order is said again."""
+MOST_ENTRIES = 5000
+"""Entries in one order, at most."""
+
+Entry = tuple[int, float, float, float]
+
+
+@dataclass(slots=True)
+class Told:
+    """What a server has shown, and what it was told since."""
+
+    standing: Standing | None = None
+    entries: int = 0
+    phase: str = ""
+    attempt: int = -1
+    at: float = -1e9
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The round after ``version``: its entries, and the phase up to which servers may go."""
+
+    servers: int
+    version: int = 0
+    attempt: int = 1
+    floor: int = 1
+    phase: str = "collect"
+    entries: list[Entry] = field(default_factory=list)
+    weights: tuple[float, ...] = ()
+    factor: float = 1.0
+    share: float = 1.0
+    told: dict[int, Told] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+    """The tasks that have an entry."""
+    counted: int = 0
+    """How many entries are contributions, and not merely dropped."""
+
+    def __post_init__(self) -> None:
+        self.told = {server: Told() for server in range(self.servers)}
+
+    def enter(self, task: int, weight: float = 0.0, scale: float = 0.0, bound: float = 0.0) -> None:
+        """Add an entry: without a weight, the task's contribution is dropped."""
+        self.entries.append((task, weight, scale, bound))
+        self.settled.add(task)
+        self.counted += weight > 0
+
+    def begin(self, floor: int) -> None:
+        """Begin a new attempt at the round; tasks below ``floor`` are over."""
+        self.attempt += 1
+        self.floor, self.phase = floor, "collect"
+        self.entries, self.weights, self.factor, self.share = [], (), 1.0, 1.0
+        self.settled, self.counted = set(), 0
+
+    def publish(self, floor: int) -> None:
+        """All servers have published: go on with the next round."""
+        self.version += 1
+        self.begin(floor)
+
+    def order(self, server: int, now: float) -> Order | None:
+        """Return what a server is to be told now, if anything."""
+        told = self.told[server]
+        standing = told.standing
+        current = standing is not None and (standing.version, standing.attempt) == (self.version, self.attempt)
+        known = standing.folded if standing is not None and current else 0
+        if standing is not None and current and self._satisfied(standing) and told.attempt == self.attempt:
+            return None
+        news = (told.attempt, told.phase) != (self.attempt, self.phase) or told.entries < len(self.entries)
+        if not news and now - told.at < REPEAT:
+            return None
+        if now - told.at < REPEAT and told.attempt == self.attempt:
+            known = max(known, told.entries)  # what was told just now is on its way
+        part = tuple(self.entries[known : known + MOST_ENTRIES])
+        told.attempt, told.phase, told.at, told.entries = self.attempt, self.phase, now, known + len(part)
+        return Order(
+            self.version,
+            self.attempt,
+            self.floor,
+            self.phase,
+            known,
+            part,
+            len(self.entries),
+            self.weights,
+            self.factor,
+            self.share,
+        )
+
+    def _satisfied(self, standing: Standing) -> bool:
+        if self.phase in ("collect", "measure"):
+            return self.phase == "collect" and standing.folded >= len(self.entries)
+        return self.phase == "prepare" and standing.phase == "prepared"
+
+    def heard(self, server: int, standing: Standing) -> None:
+        """Note how far a server is."""
+        self.told[server].standing = standing
+
+    def lost(self, server: int) -> None:
+        """A server is gone: whoever takes its place is to be told everything."""
+        self.told[server] = Told()
+
+    def all_are(self, phase: str) -> bool:
+        """Whether every server is in this phase of the attempt."""
+        standings = [told.standing for told in self.told.values()]
+        return all(
+            s is not None and (s.version, s.attempt, s.phase) == (self.version, self.attempt, phase) for s in standings
+        )
+
+    @property
+    def published(self) -> bool:
+        """Whether every server has published the round."""
+        standings = [told.standing for told in self.told.values()]
+        return all(s is not None and s.version == self.version + 1 for s in standings)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the ledger as plain values."""
+        return {
+            "version": self.version,
+            "attempt": self.attempt,
+            "floor": self.floor,
+            "phase": self.phase,
+            "entries": [list(entry) for entry in self.entries],
+            "weights": list(self.weights),
+            "factor": self.factor,
+            "share": self.share,
+        }
+
+    @staticmethod
+    def load(servers: int, values: dict[str, Any]) -> Ledger:
+        """Return what ``dump`` wrote; the servers are asked anew where they are."""
+        ledger = Ledger(servers, values["version"], values["attempt"], values["floor"], values["phase"])
+        for task, weight, scale, bound in values["entries"]:
+            ledger.enter(task, weight, scale, bound)
+        ledger.weights, ledger.factor, ledger.share = tuple(values["weights"]), values["factor"], values["share"]
+        return ledger

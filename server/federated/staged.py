@@ -1,0 +1,72 @@
+"""Staged: one client's delta on its way in, chunk by chunk. It counts when all is here and the scheduler says so."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ps.compress import Decoded
+from ps.compress.frame import blocks, scratch
+from ps.xp import HostArray
+
+Part = HostArray | Decoded
+"""The delta of one chunk, as it came."""
+
+
+@dataclass(slots=True)
+class Staged:
+    """What has come of a contribution to one server's chunks. What is ``wrong`` is not kept."""
+
+    since: float
+    parts: dict[int, Part] = field(default_factory=dict)
+    squares: dict[int, float] = field(default_factory=dict)
+    """Chunk -> squared L2 norm of its part; 0 for counters."""
+    nbytes: int = 0
+    wrong: str = ""
+
+    def take(self, chunk: int, part: Part, kind: str, nbytes: int) -> None:
+        """Keep the part of one chunk, unless there is NaN or Inf in it."""
+        squares = 0.0 if kind == "counter" else square(part)
+        if not math.isfinite(squares):
+            self.refuse(chunk, "nan")
+            return
+        self.squares[chunk] = squares
+        if not self.wrong:
+            self.parts[chunk] = part
+            self.nbytes += nbytes
+
+    def refuse(self, chunk: int, why: str) -> None:
+        """Note that a part cannot be used, and with it the whole."""
+        self.squares[chunk] = 0.0
+        self.wrong = self.wrong or why
+        self.parts.clear()
+        self.nbytes = 0
+
+    @property
+    def norm_squared(self) -> float:
+        """The squared L2 norm of what is here, added in the order of the chunks."""
+        return math.fsum(self.squares[chunk] for chunk in sorted(self.squares))
+
+
+@np.errstate(all="ignore")
+def square(part: Part) -> float:
+    """Return the squared L2 norm of a part; not finite when an element is not."""
+    if isinstance(part, Decoded):
+        if part.sparse is not None:
+            return _square(part.sparse[1])
+        total, out = 0.0, np.empty(part.size, part.dtype)
+        (room,) = scratch(out, part.dtype)
+        for lo, hi in blocks(out):
+            total += _square(part.read(lo, hi, room[: hi - lo]))
+        return total
+    return _square(part)
+
+
+def _square(vector: HostArray) -> float:
+    """One pass: a NaN or Inf anywhere makes the product one too; what is finite and overflows is added in double."""
+    found = float(np.dot(vector, vector))
+    if math.isfinite(found) or not np.isfinite(vector).all():
+        return found
+    return float(np.sum(np.square(vector, dtype=np.float64)))

@@ -1,0 +1,56 @@
+"""Task: one client's part in one round, from its assignment to the verdict on its contribution."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+OPEN, SUBMITTED, ACCEPTED = "open", "submitted", "accepted"
+
+
+@dataclass(slots=True)
+class Task:
+    """``state`` is open, submitted, accepted, or the reason why the contribution does not count.
+
+    ``shares`` are squared norms by server rank; ``request`` is that of the Submit which waits for a verdict.
+    """
+
+    number: int
+    member: int
+    rank: int
+    round: int
+    began: float
+    evaluate: bool = False
+    state: str = OPEN
+    version: int = 0
+    examples: float = 0.0
+    steps: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
+    request: int = 0
+    shares: dict[int, float] = field(default_factory=dict)
+    wrong: str = ""
+    seen: bool = False
+    """Whether its numbers are among those from which is told what is usual."""
+
+    @property
+    def active(self) -> bool:
+        """Whether a contribution may still come of it."""
+        return self.state in (OPEN, SUBMITTED)
+
+    @property
+    def norm_squared(self) -> float:
+        """The squared L2 norm of the delta over all servers, in the order of their ranks."""
+        return sum(self.shares[server] for server in sorted(self.shares))
+
+    def dump(self) -> dict[str, Any]:
+        """Return the task as plain values; what servers have of it they say again."""
+        values = dataclasses.asdict(self)
+        for key in ("began", "shares", "request", "wrong"):
+            del values[key]
+        return values
+
+    @staticmethod
+    def load(values: dict[str, Any], now: float) -> Task:
+        """Return what ``dump`` wrote, as if it had just begun."""
+        return Task(**values, began=now)

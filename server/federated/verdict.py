@@ -1,0 +1,55 @@
+"""Verdict: whether a contribution counts, with which weight, by the job's policies. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ps.algorithms import Algorithm
+from ps.config.job import JobConfig
+from ps.rules import Rule
+from ps.server.federated.task import ACCEPTED, Task
+from ps.server.federated.usual import Usual
+
+MOST_STEPS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``verdict`` is accepted or the reason for refusing; the numbers are those of the ledger.
+
+    ``capped``: the client claimed more examples than it is believed.
+    """
+
+    verdict: str
+    weight: float = 0.0
+    scale: float = 0.0
+    bound: float = 0.0
+    capped: bool = False
+
+
+def judge(task: Task, version: int, job: JobConfig, algorithm: Algorithm, rule: Rule, usual: Usual) -> Verdict:
+    """Return the verdict on a submitted contribution of which all servers have their part.
+
+    ``version`` is the published one; ``usual`` has seen this contribution.
+    """
+    if task.wrong:
+        return Verdict(task.wrong)
+    if not (math.isfinite(task.examples) and task.examples > 0 and 0 < task.steps < MOST_STEPS):
+        return Verdict("claim")
+    norm = math.sqrt(task.norm_squared)
+    if usual.known and norm > job.max_delta_norm * usual.norm > 0:
+        return Verdict("norm")
+    staleness = version - min(max(task.version, task.round), version)
+    if not algorithm.buffer and job.late == "drop" and task.round < version:
+        return Verdict("late")
+    if staleness > job.max_staleness:
+        return Verdict("stale")
+    cap = job.max_client_weight * usual.claim
+    examples = min(task.examples, cap)
+    weight = rule.weight(examples) if rule.kind == "fold" else 1.0
+    scale = algorithm.scale(task.steps, staleness)
+    if job.late == "discount" and not algorithm.buffer:
+        scale /= math.sqrt(1 + staleness)
+    bound = rule.scale(norm, usual.norm) if rule.kind == "fold" and rule.by_norm else 1.0
+    return Verdict(ACCEPTED, weight, scale, bound, capped=rule.kind == "fold" and weight < rule.weight(task.examples))

@@ -1,0 +1,87 @@
+"""Federation: what a scheduler does otherwise in a federated job, where clients come and go and servers come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ps.config import JobConfig
+from ps.errors import BadMessage
+from ps.protocol.layout import Layout
+from ps.protocol.messages import Decline, Distances, Message, Poll, Standing, Submit, Wait
+from ps.server.federated.rounds import Out, Rounds
+from ps.server.scheduler.record import MemberRecord
+
+SOON = 0.2
+"""Seconds after which a client that comes before there is a model comes again."""
+
+Count = Callable[[], int]
+Find = Callable[[int], int]
+
+
+class Federation:
+    """The rounds of a job from its first model on, and since when somebody is missing without whom it cannot go on."""
+
+    def __init__(self, clients: Count, server: Find) -> None:
+        """``clients`` counts the live clients; ``server`` returns a live server's member id by rank, 0 for none."""
+        self.rounds: Rounds | None = None
+        self._clients = clients
+        self._server = server
+        self._missing: float | None = None
+
+    def begin(self, job: JobConfig, layout: Layout, now: float) -> None:
+        """Begin the rounds: all servers have the first values."""
+        if self.rounds is None:
+            self.rounds = Rounds(job, layout, now, clients=self._clients, server=self._server)
+
+    @property
+    def failure(self) -> str:
+        """Why the job cannot go on, if it cannot."""
+        return self.rounds.failure if self.rounds else ""
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are published."""
+        return self.rounds is not None and self.rounds.phase == "done"
+
+    def receive(self, record: MemberRecord, message: Message, payload: Any, now: float) -> list[Out]:
+        """Take a member's message about rounds. Raises BadMessage when it is none."""
+        rounds = self.rounds
+        if isinstance(message, Poll):
+            record.report = {**record.report, **message.report}
+        if record.role == "worker":
+            match message:
+                case Poll() if rounds is None:
+                    return [(record.member, Wait(message.request, 0, SOON))]
+                case Poll() if rounds is not None:
+                    return list(rounds.poll(message, record.rank, now))
+                case Submit() if rounds is not None:
+                    return list(rounds.submit(message, record.rank, now))
+                case Decline() if rounds is not None:
+                    return list(rounds.decline(message, record.rank, now))
+        elif rounds is not None:
+            match message:
+                case Standing():
+                    return list(rounds.standing(message, record.rank, now))
+                case Distances():
+                    return list(rounds.distances(message, record.rank, payload, now))
+        elif isinstance(message, Standing):
+            return []
+        raise BadMessage(f"a scheduler has no use for {type(message).__name__} from {record}")
+
+    def gone(self, record: MemberRecord, now: float) -> Iterable[Out]:
+        """A member has left or died."""
+        if self.rounds is None:
+            return []
+        if record.role == "server":
+            return list(self.rounds.server_lost(record.rank, now))
+        return list(self.rounds.client_lost(record.member, now))
+
+    def tick(self, servers: int, wanted: int, limit: float, now: float) -> tuple[list[Out], str, str]:
+        """Return what to say, and a code and a reason when somebody was missing for too long."""
+        absent = "the servers" if servers < wanted else "any client" if not self._clients() else ""
+        self._missing = (now if self._missing is None else self._missing) if absent else None
+        if self._missing is not None and now - self._missing > limit:
+            code = "server-lost" if servers < wanted else "no-worker"
+            return [], code, f"waited {limit:g} s for {absent} to come back; {servers} of {wanted} servers are here"
+        return (list(self.rounds.tick(now)) if self.rounds else []), "", ""

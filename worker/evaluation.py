@@ -1,0 +1,49 @@
+"""Evaluation: what a script wants measured of the parameters while it trains, as it said with ``kv.evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ps.errors import UsageError
+from ps.worker.record import StepLog
+
+Measure = Callable[[Any, Any], Any]
+"""Takes parameters and data; returns a number, or a dict of numbers by name."""
+
+
+class Evaluation:
+    """Functions of parameters and data; their results go into ``evaluations.jsonl``."""
+
+    def __init__(self, params: Callable[[], Mapping[str, Any]], log: StepLog) -> None:
+        self._params = params
+        self._log = log
+        self._measures: dict[str, tuple[Measure, Any]] = {}
+        self._last = -1
+
+    def add(self, function: Measure, data: Any) -> None:
+        """Measure ``function(params, data)`` too. Raises UsageError for what cannot be called."""
+        if not callable(function):
+            raise UsageError(f"kv.evaluate takes a function of parameters and data, not {type(function).__name__}")
+        self._measures[getattr(function, "__name__", "metric")] = function, data
+
+    def __bool__(self) -> bool:
+        return bool(self._measures)
+
+    def measure(self, choose: Callable[[Any], Any] = lambda data: data) -> dict[str, float]:
+        """Return the results on what ``choose`` makes of the data. Raises UsageError for what is no number."""
+        found: dict[str, float] = {}
+        for name, (function, data) in self._measures.items():
+            result = function(self._params(), choose(data))
+            for key, value in result.items() if isinstance(result, Mapping) else [(name, result)]:
+                try:
+                    found[str(key)] = float(value)
+                except (TypeError, ValueError):
+                    raise UsageError(f"what kv.evaluate measures is a number; {key} is {value!r}") from None
+        return found
+
+    def run(self, clock: int) -> None:
+        """Measure once for each clock and write it down."""
+        if self._measures and clock != self._last:
+            self._last = clock
+            self._log.evaluation(clock, self.measure())

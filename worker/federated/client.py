@@ -1,0 +1,138 @@
+"""Client: federated learning for programs that are not training scripts of ours: give it two functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ps import xp
+from ps.errors import GradientError, UsageError
+from ps.worker.entry import connect
+from ps.worker.federated.store import FederatedStore
+from ps.worker.kv import KV
+from ps.xp import HostArray
+
+Params: TypeAlias = dict[str, HostArray]
+Metrics: TypeAlias = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a client is told about the round that it takes part in.
+
+    ``number`` counts from 0, ``client`` is this client's, ``seed`` differs for every client and round.
+    """
+
+    number: int
+    client: int
+    clients: int
+    epochs: int
+    steps: int | None
+    seed: int
+
+
+Fit: TypeAlias = Callable[[Params, Round], tuple[Mapping[str, Any], float] | tuple[Mapping[str, Any], float, Metrics]]
+"""Takes the global parameters and the round; returns the parameters that it has trained on its own data, the number of
+examples, and, if it likes, metrics; among them ``steps``, the number of local steps (1 if not said)."""
+
+Evaluate: TypeAlias = Callable[[Params], Metrics]
+"""Takes parameters; returns numbers by name that say how good they are on this client's own data."""
+
+
+class Client:
+    """One client of a federation.
+
+    >>> import ps.federated
+    >>> client = ps.federated.Client(fit, evaluate)  # doctest: +SKIP
+    >>> final = client.run({"w": np.zeros((784, 10), np.float32)}, rounds=20)  # doctest: +SKIP
+
+    ``fit`` may change the arrays it is given. Metrics of ``evaluate`` are reported for the global parameters and, with
+    ``_tuned`` behind their names, for what ``fit`` has made of them.
+    """
+
+    def __init__(self, fit: Fit, evaluate: Evaluate | None = None) -> None:
+        self._fit = fit
+        self._evaluate = evaluate
+
+    def run(
+        self, params: Mapping[str, Any], *, kinds: Mapping[str, str] | None = None, **settings: Any
+    ) -> dict[str, HostArray]:
+        """Take part until all rounds are done; return the final global parameters.
+
+        ``params`` are the first values if this client is the first, and say the names, shapes and dtypes in any case;
+        ``kinds`` is as in ``kv.init``, ``settings`` as in ``ps.connect``. Without a cluster this client trains alone
+        for as many rounds. Raises what those raise; UsageError or GradientError when ``fit`` returns parameters that do not
+        fit the model, or with NaN.
+        """
+        with connect(**{"mode": "federated", **settings}) as kv:
+            kv.init(params, kinds)
+            store = kv._store
+            if isinstance(store, FederatedStore):
+                self._take_part(kv, store)
+            else:
+                self._train_alone(kv)
+            return _copies(kv)
+
+    def _take_part(self, kv: KV, store: FederatedStore) -> None:
+        while not store.finished:
+            task = store.begin()
+            if task is None:
+                continue
+            report = self._measure(_copies(kv), "") if task.evaluate else {}
+            trained, examples, metrics = self._trained(kv, task.round)
+            if task.evaluate:
+                report |= self._measure({name: array.copy() for name, array in trained.items()}, "_tuned")
+            store.replace(trained, int(metrics.pop("steps", 1)))
+            store.end(examples, {**metrics, **report})
+
+    def _train_alone(self, kv: KV) -> None:
+        for number in range(kv.job.rounds):
+            trained, _, _ = self._trained(kv, number)
+            for name, array in trained.items():
+                target = kv.params[name]
+                target.flags.writeable = True
+                np.copyto(target, array)
+                target.flags.writeable = False
+
+    def _trained(self, kv: KV, number: int) -> tuple[dict[str, HostArray], float, dict[str, float]]:
+        job = kv.job
+        seed = int(np.random.SeedSequence((job.seed, kv.rank, number)).generate_state(1)[0])
+        about = Round(number, kv.rank, job.workers, job.local_epochs, job.local_steps, seed)
+        result: Any = self._fit(_copies(kv), about)
+        if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], Mapping):
+            raise UsageError(
+                "fit returns (parameters, number of examples) or (parameters, number of examples, metrics)"
+            )
+        params, examples, metrics = (*result, {})[:3]
+        if not isinstance(examples, int | float | np.number) or not 0 < float(examples) < math.inf:
+            raise UsageError(f"fit returns the number of its examples, more than 0, not {examples!r}")
+        return _matched(params, kv), float(examples), {name: float(value) for name, value in metrics.items()}
+
+    def _measure(self, params: Params, suffix: str) -> dict[str, float]:
+        if self._evaluate is None:
+            return {}
+        return {f"{name}{suffix}": float(value) for name, value in self._evaluate(params).items()}
+
+
+def _copies(kv: KV) -> Params:
+    return {name: np.array(xp.to_host(array)) for name, array in kv.params.items()}
+
+
+def _matched(params: Mapping[str, Any], kv: KV) -> dict[str, HostArray]:
+    """Return trained parameters in host memory, if they are those of the model."""
+    found = {}
+    for name, mine in kv.params.items():
+        if name not in params:
+            raise UsageError(f"fit returned no {name!r}")
+        array = xp.to_host(xp.asarray(params[name]))
+        if (array.shape, array.dtype) != (mine.shape, mine.dtype):
+            ours, theirs = f"{mine.dtype}{list(mine.shape)}", f"{array.dtype}{list(array.shape)}"
+            raise UsageError(f"fit returned {name!r} as {theirs}; the model has {ours}")
+        if not np.isfinite(array).all():
+            raise GradientError(f"fit returned {name!r} with NaN or Inf; nothing was sent")
+        found[name] = array
+    return found

@@ -1,0 +1,153 @@
+"""FederatedFeed: the batches of a client: while it takes part in a round, its own share of the data, over and over."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ps import xp
+from ps.data import batches, counterpart, labels_of, num_examples, partition, view
+from ps.errors import DataError
+from ps.worker.evaluation import Evaluation
+from ps.worker.feed import placed
+from ps.worker.record import StepLog
+from ps.worker.shares import write_share
+from ps.xp import Device
+
+if TYPE_CHECKING:
+    from ps.worker.federated.store import FederatedStore, Task
+
+TUNED = "_tuned"
+"""What is put behind a metric's name when it was measured after the client's own training (personalisation)."""
+
+
+class FederatedFeed:
+    """Waits for tasks, yields a round's batches, and ships what the script's steps made of the weights."""
+
+    def __init__(self, store: FederatedStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
+        self.examples = 0
+        """How many examples the last batch had; 0 before the first."""
+        self._store = store
+        self._device = device
+        self._log = log
+        self._evaluation = evaluation
+        self._metrics: dict[str, list[float]] = {}
+        self._samples = 0.0
+        self._shown: set[int] = set()
+        self._looked = -1
+        """The version that was evaluated last, for the record."""
+
+    def begin(self, clock: int) -> None:
+        """Nothing is left out: a client always does what it is assigned."""
+
+    def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
+        """Take one step's metrics: a round has one line in the record, with their means."""
+        self._samples += samples
+        for name, value in metrics.items():
+            number = _number(value)
+            if number is not None:
+                self._metrics.setdefault(name, []).append(number)
+        return True
+
+    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
+        """Yield the batches of every round that this client takes part in, until all rounds are done.
+
+        ``epochs`` is the script's plan for training at once; here ``local_epochs`` or ``local_steps`` of the job
+        count. Raises DataError, at the call, when the data cannot be divided as the job wants it.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}: expected 1 or more")
+        share = self._share(data)
+
+        def generate() -> Iterator[Any]:
+            while not self._store.finished:
+                task = self._store.begin()
+                if task is not None:
+                    yield from self._lesson(task, data, share, batch_size, shuffle)
+                elif (version := self._due(self._looked)) > self._looked:
+                    self._looked = self._store.look(version)
+                    self._evaluation.run(self._looked)
+
+        return generate()
+
+    def _due(self, looked: int) -> int:
+        """Return a version that rank 0 is to evaluate for the record, or one that it has."""
+        every, seen = self._store.job.eval_every, self._store.seen
+        due = self._evaluation and every > 0 and self._store.rank == 0 and seen // every > looked // every
+        return seen if due and not self._store.finished else looked
+
+    def _lesson(self, task: Task, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
+        job, n = self._store.job, num_examples(share)
+        seed = int(np.random.SeedSequence((job.seed, self._store.rank, task.round)).generate_state(1)[0])
+        size = min(batch_size, n)
+        steps = job.local_steps
+        epochs = job.local_epochs if steps is None else math.ceil(steps / math.ceil(n / size))
+        order = batches(share, size, epochs=epochs, seed=seed, shuffle=shuffle)
+        if self._due(self._looked) > self._looked:  # the weights are those of a published version now
+            self._looked = task.version
+            self._evaluation.run(task.version)
+        report = self._on_own(data, "") if task.evaluate else {}
+        self._metrics, self._samples = {}, 0.0
+        try:
+            for batch in itertools.islice(order, steps):
+                self.examples = num_examples(batch)
+                yield placed(batch, self._device)
+        except GeneratorExit:  # the script has had enough
+            self._store.abandon("the script went on to something else")
+            raise
+        means = {name: math.fsum(values) / len(values) for name, values in self._metrics.items()}
+        if task.evaluate:
+            report |= self._on_own(data, TUNED)
+        count = self._store.training.steps
+        verdict = self._store.end(n, {**means, **report})
+        metrics = {**means, **report, "steps": count, "verdict": verdict}
+        self._log.step(task.round, self._samples, metrics, self._store.traffic, staleness=0)
+
+    def _on_own(self, train: Any, suffix: str) -> dict[str, float]:
+        """Return what is measured on this client's own test data."""
+        if not self._evaluation:
+            return {}
+        found = self._evaluation.measure(lambda test: self.counterpart(train, test))
+        return {f"{name}{suffix}": value for name, value in found.items()}
+
+    # The client's data
+
+    def _share(self, data: Any) -> Any:
+        """Return this client's part of data that every client sees, or all of what is its own."""
+        job = self._store.job
+        if job.partition == "own":
+            return data
+        found = self.division(data)
+        client = self._store.rank % found.clients
+        share = view(data, found, client)
+        labels = xp.to_host(xp.asarray(labels_of(share)))
+        if self._log.run_dir is not None and client not in self._shown:
+            self._shown.add(client)
+            write_share(self._log.run_dir, self._store.rank, num_examples(share), labels)
+        return share
+
+    def division(self, data: Any) -> Any:
+        """Return how the job divides data among its clients: the same for all of them."""
+        job = self._store.job
+        return partition(job.partition, xp.to_host(labels_of(data)), job.workers, job.seed)
+
+    def counterpart(self, train: Any, test: Any) -> Any:
+        """Return the test data by which this client is judged: mixed as its own training data are."""
+        if self._store.job.partition == "own":
+            return test
+        found = self.division(train)
+        client = self._store.rank % found.clients
+        labels = xp.to_host(labels_of(train)), xp.to_host(labels_of(test))
+        return view(test, found, client, counterpart(found, *labels, client))
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,78 @@
+"""Memory: what a client knows that nobody else does, on disk if it is given a file.
+
+That is error feedback, control variates, the local optimizer's state, and a delta that is trained and not delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ps import xp
+from ps.errors import ConfigError
+from ps.vault import Vault
+from ps.worker.federated.parcel import Packer
+from ps.worker.federated.training import Training
+from ps.xp import HostArray
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A delta on its way."""
+
+    task: int
+    round: int
+    version: int
+    examples: float
+    steps: int
+    report: dict[str, Any]
+    frames: Mapping[int, HostArray]
+
+
+class Memory:
+    """Keeps it after each round and before each upload."""
+
+    def __init__(self, vault: Vault, rank: int) -> None:
+        self._vault = vault
+        self._rank = rank
+
+    def keep(self, training: Training, packer: Packer, parcel: Undelivered | None) -> None:
+        """Replace what is kept."""
+        if not self._vault.keeps:
+            return
+        arrays = {f"own:{section}": xp.to_host(vector) for section, vector in training.own.items()}
+        if training.algorithm.keeps_optimizer:
+            for section, slots in training.slots.items():
+                arrays.update({f"slot:{section}:{name}": xp.to_host(vector) for name, vector in slots.items()})
+        for chunk, state in packer.state.items():
+            arrays.update({f"state:{chunk}:{name}": xp.to_host(vector) for name, vector in state.items()})
+        values: dict[str, Any] = {"rank": self._rank, "updates": training.updates, "parcel": None}
+        if parcel is not None:
+            keys = ("task", "round", "version", "examples", "steps", "report")
+            values["parcel"] = {key: getattr(parcel, key) for key in keys}
+            arrays.update({f"frame:{chunk}": frame for chunk, frame in parcel.frames.items()})
+        self._vault.keep("client", values, arrays)
+
+    def restore(self, training: Training, packer: Packer) -> Undelivered | None:
+        """Take what was kept, and return the delta that was not delivered, if there is one."""
+        found = self._vault.load("client")
+        if found is None:
+            return None
+        values, arrays = found
+        if values["rank"] != self._rank:
+            raise ConfigError(f"the state file is of client {values['rank']}, not {self._rank}; give another --state")
+        frames: dict[int, HostArray] = {}
+        for key, array in arrays.items():
+            kind, _, name = key.partition(":")
+            head, _, tail = name.rpartition(":")
+            if kind == "own":
+                training.own[name] = array
+            elif kind == "slot":
+                training.slots.setdefault(head, {})[tail] = array
+            elif kind == "state":
+                packer.state.setdefault(int(head), {})[tail] = array
+            else:
+                frames[int(name)] = array
+        training.updates = int(values["updates"])
+        return Undelivered(**values["parcel"], frames=frames) if values["parcel"] is not None else None

@@ -1,0 +1,51 @@
+"""Parcel: a delta as frames for each chunk, with the error feedback of what compression leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ps import xp
+from ps.compress import CompressSpec, Key, Uplink
+from ps.config.job import JobConfig
+from ps.protocol.layout import Chunk
+from ps.xp import Array, HostArray
+
+RAW = ("buffer", "counter")
+"""The kinds of tensors that are never compressed."""
+
+
+class Packer:
+    """The job's codec, and what this client remembers of each chunk. ``state`` is to outlive the process."""
+
+    def __init__(self, job: JobConfig, rank: int) -> None:
+        self._uplink = Uplink(CompressSpec.parse(job.compress))
+        self._plain = job.compress == "none"
+        self._seed = job.seed
+        self._rank = rank
+        self.state: dict[int, dict[str, Array]] = {}
+
+    def pack(self, delta: Mapping[str, Array], chunks: Iterable[Chunk], round: int) -> dict[int, HostArray]:
+        """Return a frame for each chunk, in host memory; to be called once for each delta."""
+        return {
+            chunk.index: self._frame(delta[chunk.section][chunk.start : chunk.stop], chunk, round) for chunk in chunks
+        }
+
+    def _frame(self, part: Array, chunk: Chunk, round: int) -> HostArray:
+        if self._plain or chunk.kind in RAW:
+            return xp.to_host(part)
+        if chunk.index not in self.state:
+            self.state[chunk.index] = self._uplink.init(part)
+        return xp.to_host(self._uplink.encode(part, self.state[chunk.index], self._key(chunk, round)))
+
+    def give_back(self, frames: Mapping[int, HostArray], chunks: Iterable[Chunk], round: int) -> None:
+        """Remember a delta that did not count, where the codec has a memory for it."""
+        for chunk in chunks:
+            residual: Any = self.state.get(chunk.index, {}).get("residual")
+            if residual is not None:
+                frame = frames[chunk.index]
+                placed = frame if xp.is_host(residual) else xp.backend_of(residual).to_device(frame)
+                self._uplink.give_back(placed, self.state[chunk.index], self._key(chunk, round))
+
+    def _key(self, chunk: Chunk, round: int) -> Key:
+        return Key(self._seed, round, chunk.index, self._rank)

@@ -1,0 +1,261 @@
+"""FederatedStore: a client's copy of the model. It trains here, and only what a whole round changed goes up."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ps import xp
+from ps.errors import StateError
+from ps.protocol.layout import Layout
+from ps.protocol.messages import Assign, Finished
+from ps.vault import Vault
+from ps.worker.evaluation import Evaluation
+from ps.worker.federated.courier import LATE, RESUME, Courier
+from ps.worker.federated.feed import FederatedFeed
+from ps.worker.federated.memory import Memory, Undelivered
+from ps.worker.federated.parcel import Packer
+from ps.worker.federated.training import Training
+from ps.worker.gradients import Gradients
+from ps.worker.local import Done
+from ps.worker.record import StepLog
+from ps.worker.seat import Seat
+from ps.worker.store import Buffers, Pending, Traffic
+from ps.xp import Array, Device, HostArray
+
+log = logging.getLogger("ps.worker")
+
+ACCEPTED = "accepted"
+
+
+@dataclass(slots=True)
+class Task:
+    """What this client is to do now; ``version`` is that of the weights it began with."""
+
+    number: int
+    round: int
+    version: int
+    evaluate: bool
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+class FederatedStore:
+    """The model of a federated job, as one of its clients deals with it."""
+
+    eager = False
+    entries = 0
+
+    def __init__(self, seat: Seat, state: str | None = None) -> None:
+        """``state``: file in which this client keeps what it needs to go on after a restart."""
+        self.clock = 0
+        self.traffic = Traffic()
+        self.report: Callable[[], dict[str, Any]] = dict
+        self.task: Task | None = None
+        """What is being trained for; None between rounds."""
+        self.finished = False
+        """Whether all rounds are done."""
+        self._seat = seat
+        seat.report = lambda: {**self.report(), "clock": self.clock}
+        self.job = self._seat.job
+        self.rank = self._seat.rank
+        self.training = Training(self.job)
+        self._packer = Packer(self.job, self.rank)
+        self._memory = Memory(Vault(state), self.rank)
+        self._undelivered: Undelivered | None = None
+        self._courier: Courier | None = None
+        self._flat: Mapping[str, Array] = {}
+        self._refresh: Callable[[], None] = lambda: None
+
+    @property
+    def num_workers(self) -> int:
+        return self.job.workers
+
+    @property
+    def neighbours(self) -> int:
+        here = f"{socket.gethostname()},"
+        return self.job.workers if any(p.place.startswith(here) for p in self._seat.peers("server")) else 1
+
+    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> FederatedFeed:
+        return FederatedFeed(self, device, log, evaluation)
+
+    # The model
+
+    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+        self._layout = layout
+        whole = layout.with_controls() if self.training.algorithm.control else layout
+        self._buffer = xp.host_buffer(whole.nbytes, xp.CPU)
+        self._buffer[: values.size] = values
+        self._buffer[values.size :] = 0
+        self._whole = whole
+        courier = self._courier = Courier(self._seat, whole, self.traffic)
+        if self._seat.claim(whole):
+            courier.seed(self._buffer)
+            self._seat.seeded()
+        else:
+            self.clock = courier.pull(0, self._buffer)
+        self._undelivered = self._memory.restore(self.training, self._packer)
+        return Buffers(self._buffer[: layout.nbytes])
+
+    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
+        self._flat, self._refresh = flat, refresh
+
+    @property
+    def courier(self) -> Courier:
+        if self._courier is None:
+            raise StateError("no parameters yet: call kv.init(params) first")
+        return self._courier
+
+    # Rounds
+
+    def begin(self) -> Task | None:
+        """Wait for a task and get its weights; None when all rounds are done, or when nothing is to do yet.
+
+        In the latter case ``finished`` is false, and this is to be called again.
+        """
+        courier = self.courier
+        answer = courier.poll(self.clock, {})
+        if isinstance(answer, Finished):
+            self._bring(answer.version)
+            self.finished = True
+            return None
+        if not isinstance(answer, Assign):
+            self._seat.pause(answer.seconds)
+            self.seen = answer.version
+            return None
+        if self._undelivered is not None and self._undelivered.task == answer.task:
+            self._redeliver(self._undelivered)
+            return None
+        self._undelivered = None
+        version = self._bring(answer.round)
+        self.training.begin(self._vectors(), version)
+        self.task = Task(answer.task, answer.round, version, answer.evaluate)
+        return self.task
+
+    seen = 0
+    """The version that the scheduler has named last."""
+
+    def _bring(self, version: int) -> int:
+        """Get the published weights; they must not change while a round is trained."""
+        self.clock = self.seen = self.courier.pull(version, self._buffer)
+        self._refresh()
+        return self.clock
+
+    def look(self, version: int) -> int:
+        """Get the weights of a version between rounds, to look at them: not counted as the training's traffic."""
+        before = self.traffic.bytes_down
+        found = self._bring(version)
+        self.traffic.bytes_down = before
+        return found
+
+    def _vectors(self) -> dict[str, Array]:
+        """Return all sections, those of the script's side first; control variates are beside them."""
+        hosted = self._whole.flat(self._buffer)
+        controls = {key: vector for key, vector in hosted.items() if key not in self._flat}
+        if self._flat and controls:
+            backend = xp.backend_of(next(iter(self._flat.values())))
+            if backend is not xp.NUMPY:
+                controls = {key: backend.to_device(vector) for key, vector in controls.items()}
+        return {**self._flat, **controls}
+
+    def end(self, examples: float, report: Mapping[str, Any]) -> str:
+        """Ship what this round has changed; return the verdict on it."""
+        task, training = self.task, self.training
+        assert task is not None
+        self.task = None
+        if not training.steps:
+            self.courier.decline(task.number, "no step was taken")
+            return "declined"
+        frames = self._packer.pack(training.delta(), self.courier.chunks, task.round)
+        parcel = Undelivered(task.number, task.round, task.version, examples, training.steps, dict(report), frames)
+        self._memory.keep(training, self._packer, parcel)
+        return self._deliver(parcel)
+
+    def _redeliver(self, parcel: Undelivered) -> None:
+        """Go on with an upload that a process before this one began."""
+        log.warning("going on with the upload for task %d", parcel.task)
+        self._undelivered = None
+        self._deliver(parcel)
+
+    def _deliver(self, parcel: Undelivered) -> str:
+        courier = self.courier
+        verdict = RESUME
+        while verdict == RESUME:
+            if not courier.deliver(parcel.task, parcel.round, parcel.frames):
+                verdict = LATE
+                break
+            verdict = courier.submit(parcel.task, parcel.version, parcel.examples, parcel.steps, parcel.report)
+        accepted = verdict == ACCEPTED
+        if not accepted:
+            log.warning("this client's contribution to round %d does not count: %s", parcel.round, verdict)
+            self._packer.give_back(parcel.frames, courier.chunks, parcel.round)
+        self.training.settle(accepted)
+        self._memory.keep(self.training, self._packer, None)
+        return verdict
+
+    def replace(self, params: Mapping[str, HostArray], steps: int) -> None:
+        """Have what something else has trained, in so many steps, in the place of this client's own steps."""
+        for name, view in self._layout.views(self._flat).items():
+            xp.copy(params[name], view)
+        self.training.stepped(steps)
+
+    def abandon(self, why: str) -> None:
+        """Give the task back that is being trained for, if there is one."""
+        task, self.task = self.task, None
+        if task is not None:
+            self.courier.decline(task.number, why)
+
+    # What a script's steps do
+
+    def push(self, gradients: Gradients | None, examples: float) -> Pending:
+        if self.task is None:
+            raise StateError(
+                "in a federated job a client steps when it takes part in a round: take the batches from kv.batches"
+            )
+        if gradients is not None:
+            trained = self._layout.of_kind("trainable").whole()
+            self.training.step({chunk.section: gradients.regions[chunk.index] for chunk in trained})
+        return Done()
+
+    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
+        return self.push(gradients, examples)
+
+    def pull(self, into: HostArray) -> Pending:
+        if into is self._buffer or into.base is self._buffer:
+            if self.task is None:
+                self._bring(self.seen)
+        else:
+            whole = np.empty_like(self._buffer)
+            self.courier.pull(self.clock, whole)
+            np.copyto(into, whole[: into.size])
+        return Done()
+
+    def settle(self) -> None:
+        pass
+
+    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
+        pass
+
+    def arrive(self, chunks: Iterable[int]) -> None:
+        pass
+
+    def poll(self) -> None:
+        pass
+
+    def wait(self, pending: Pending) -> None:
+        pass
+
+    def barrier(self) -> None:
+        """Return at once, with the latest weights: clients come and go, and nobody waits for them."""
+        if self._courier is not None and self.task is None:
+            self._bring(self.seen)
+
+    def set_lr(self, lr: float) -> None:
+        self.training.set_lr(self.clock, lr)
+
+    def close(self, failure: str = "") -> None:
+        self._seat.leave(failure)

@@ -1,0 +1,112 @@
+"""Training: a client's local steps in one round, and the delta that comes of them. Arrays only: no sockets, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ps import xp
+from ps.algorithms import Algorithm, AlgorithmSpec
+from ps.config.job import JobConfig
+from ps.optim import OptimizerSpec, Schedule, apply, clip_scale, square_sum
+from ps.optim.rate import LearningRate
+from ps.xp import Array
+
+Sections = Mapping[str, Array]
+"""Flat vectors by section: ``float32``, ``float32/buffer``, ``float32/control`` and so on, all on one side."""
+
+
+def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
+    """Return the text of the optimizer of a client's steps."""
+    return job.local_optimizer or algorithm.local or job.optimizer
+
+
+class Training:
+    """Changes the weights in place, step by step, and says by what they changed.
+
+    ``own`` are this client's control variates (SCAFFOLD) and ``slots`` the local optimizer's state, both by section.
+    """
+
+    def __init__(self, job: JobConfig) -> None:
+        self.algorithm = AlgorithmSpec.parse(job.algorithm).build()
+        self._optimizer = OptimizerSpec.parse(local_optimizer(job, self.algorithm)).build()
+        self._rate = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))
+        self._clip_value, self._clip_norm = job.clip_value, job.clip_norm
+        self.own: dict[str, Array] = {}
+        self.slots: dict[str, dict[str, Array]] = {}
+        self.updates = 0
+        """How many steps the optimizer's state has seen."""
+        self.steps = 0
+        """Steps in this round."""
+        self._weights: Sections = {}
+        self._anchor: dict[str, Array] = {}
+        self._renewed: dict[str, Array] = {}
+        self._lr = 0.0
+
+    def set_lr(self, round: int, lr: float) -> None:
+        """From this round on the base learning rate is ``lr``."""
+        self._rate.set(round, lr)
+
+    def begin(self, weights: Sections, round: int) -> None:
+        """Begin a round with the weights of its version, which are changed in place from now on."""
+        self._weights = weights
+        self._anchor = {section: vector.copy() for section, vector in weights.items() if not _is_control(section)}
+        self._lr = self._rate(round)
+        self.steps = 0
+        for section in self._trained():
+            if section not in self.slots or not self.algorithm.keeps_optimizer:
+                self.slots[section] = self._optimizer.init(weights[section])
+                self.updates = 0
+            if self.algorithm.control and section not in self.own:
+                self.own[section] = xp.namespace(weights[section]).zeros_like(weights[section])
+
+    def step(self, gradients: Sections) -> None:
+        """Take one local step; the gradients, by section, may be changed."""
+        self.updates += 1
+        self.steps += 1
+        algorithm, scale = self.algorithm, 1.0
+        if self._clip_norm is not None:
+            scale = clip_scale(sum(square_sum(gradients[section]) for section in self._trained()), self._clip_norm)
+        for section in self._trained():
+            weights, gradient = self._weights[section], gradients[section]
+            if algorithm.correct is not None:
+                control = self._weights.get(f"{section}/control")
+                algorithm.correct(gradient, weights, self._anchor[section], control, self.own.get(section))
+            apply(
+                self._optimizer,
+                weights,
+                gradient,
+                self.slots[section],
+                lr=self._lr,
+                t=self.updates,
+                clip_value=self._clip_value,
+                scale=scale,
+            )
+
+    def delta(self) -> dict[str, Array]:
+        """Return by what each section has changed in this round, as new arrays."""
+        found = {section: self._weights[section] - anchor for section, anchor in self._anchor.items()}
+        if self.algorithm.renew is not None:
+            for section in self._trained():
+                control, own = self._weights[f"{section}/control"], self.own[section]
+                weights, anchor = self._weights[section], self._anchor[section]
+                renewed = self.algorithm.renew(own, control, anchor, weights, self.steps, self._lr)
+                self._renewed[section] = renewed
+                found[f"{section}/control"] = renewed - own
+        return found
+
+    def stepped(self, steps: int) -> None:
+        """Note that something else has changed the weights, in so many steps."""
+        self.steps += steps
+
+    def settle(self, accepted: bool) -> None:
+        """End the round: only a contribution that counts renews the client's control variates."""
+        if accepted:
+            self.own.update(self._renewed)
+        self._renewed = {}
+
+    def _trained(self) -> list[str]:
+        return [section for section in self._weights if "/" not in section]
+
+
+def _is_control(section: str) -> bool:
+    return section.endswith("/control")

@@ -69,7 +69,7 @@ class Combination:
         found = np.zeros((self.count, self.count))
         for index, chunk in sorted(self._chunks.items()):
             if chunk.kind != "counter":
-                found += distances([_dense(counted.parts[index]) for counted in self._held])
+                found += distances([_scaled(counted, index, chunk.kind) for counted in self._held])
         return found
 
     def result(self, index: int, weights: Sequence[float]) -> HostArray | None:
@@ -106,6 +106,11 @@ class Combination:
             ]
             self._rule.combine(blocks, out[lo:hi])
         return out
+
+
+def _scaled(counted: Counted, index: int, kind: str) -> HostArray:
+    part, scale = _dense(counted.parts[index]), _scale(counted, kind)
+    return part if scale == 1.0 else part * part.dtype.type(scale)
 
 
 def _scale(counted: Counted, kind: str) -> float:

@@ -65,8 +65,8 @@ class Client:
 
         ``params`` are the first values if this client is the first, and say the names, shapes and dtypes in any case;
         ``kinds`` is as in ``kv.init``, ``settings`` as in ``ps.connect``. Without a cluster this client trains alone
-        for as many rounds. Raises what those raise; UsageError or GradientError when ``fit`` returns parameters that do not
-        fit the model, or with NaN.
+        for as many rounds. Raises what those raise; UsageError or GradientError when ``fit`` returns parameters that do
+        not fit the model, or with NaN.
         """
         with connect(**{"mode": "federated", **settings}) as kv:
             kv.init(params, kinds)

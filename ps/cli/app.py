@@ -11,7 +11,7 @@ import click
 
 import ps
 from ps import ending
-from ps.cli import config, ping, roles, run, status, trace
+from ps.cli import compare, config, partition, ping, roles, run, simulate, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import PSError
@@ -38,12 +38,15 @@ def psctl() -> None:
 
 for command in (
     run.run,
+    compare.compare,
     roles.scheduler,
     roles.server,
     roles.worker,
     status.status,
     ping.ping,
     trace.trace,
+    partition.partition,
+    simulate.simulate,
     config.config,
 ):
     psctl.add_command(command)

@@ -1,8 +1,23 @@
-"""Data sets and their division among workers."""
+"""Data sets and their division among workers and clients."""
 
 from ps.data.dataset import Dataset
 from ps.data.digits_set import digits
 from ps.data.epochs import batches, num_examples, steps_per_epoch
 from ps.data.mnist_set import mnist
+from ps.data.shares import labels_of, view
+from ps.partition import Partition, PartitionSpec, counterpart, partition
 
-__all__ = ["Dataset", "batches", "digits", "mnist", "num_examples", "steps_per_epoch"]
+__all__ = [
+    "Dataset",
+    "Partition",
+    "PartitionSpec",
+    "batches",
+    "counterpart",
+    "digits",
+    "labels_of",
+    "mnist",
+    "num_examples",
+    "partition",
+    "steps_per_epoch",
+    "view",
+]

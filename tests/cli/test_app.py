@@ -17,7 +17,19 @@ from ps import errors
 from ps.cli import main
 from ps.cli.app import psctl
 
-COMMANDS = ("run", "scheduler", "server", "worker", "status", "ping", "trace", "config")
+COMMANDS = (
+    "run",
+    "compare",
+    "scheduler",
+    "server",
+    "worker",
+    "status",
+    "ping",
+    "trace",
+    "partition",
+    "simulate",
+    "config",
+)
 
 
 def test_the_commands_are_those_of_the_readme_in_this_order(capsys: pytest.CaptureFixture[str]) -> None:

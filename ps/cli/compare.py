@@ -1,0 +1,127 @@
+"""psctl compare: the same script centralized, distributed and federated, and one report of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ps.cli.help import HelpfulCommand, SectionOption
+from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
+from ps.cli.roles import SCRIPT_SETTINGS, check_script
+from ps.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXAMPLES = """\
+psctl compare train.py --epochs 3    everything, into runs/compare
+psctl compare --clients 20 --rounds 30 --non-iid dirichlet:0.3 train.py
+psctl compare --only sync,federated-iid --no-dropout --out runs/two train.py"""
+
+RUNS = """\
+centralized, sync, async, ssp, federated-iid, federated-non-iid; then each again, with one worker
+killed half-way (federated: the share --drop of the clients; centralized: the one process).
+Without --workers there are 4; without --eval-every a model is evaluated each 20 batches, in
+federated runs each round. With more workers it is after as many examples, so after fewer steps.
+The script says what to evaluate: kv.evaluate(mlp.accuracy, test). Every run's record and output
+are in its folder of --out; a run that fails is told of in the report, and the others are run.
+The exit code is 0 when all runs without drop-outs finished, and 1 otherwise."""
+
+
+def _own(*names: str, **given: Any) -> Callable[[F], F]:
+    return click.option(*names, cls=SectionOption, section="Comparison", **given)
+
+
+@click.command(
+    cls=HelpfulCommand,
+    context_settings=SCRIPT_SETTINGS,
+    examples=EXAMPLES,
+    notes={"Runs": RUNS, "Settings": TWINS},
+)
+@_own("--only", metavar="RUNS", default="", help="names of the runs that are wanted, with commas (all)")
+@_own("--clients", metavar="N", type=click.IntRange(1, 10_000), default=10, help="clients of the federated runs (10)")
+@_own("--non-iid", metavar="TEXT", default="shards:2", help="the non-IID division, such as dirichlet:0.3 (shards:2)")
+@_own("--dropout/--no-dropout", default=True, help="run everything again with participants killed (true)")
+@_own("--drop", metavar="X", type=float, default=0.3, help="the share of clients that are killed (0.3)")
+@_own("--timeout", metavar="X", type=float, default=600.0, help="seconds that a run may take (600)")
+@_own("--out", metavar="DIR", default="runs/compare", help="an empty folder for the report (runs/compare)")
+@job_options
+@process_options("compare")
+@script_arguments
+def compare(
+    script: str,
+    args: tuple[str, ...],
+    only: str,
+    clients: int,
+    non_iid: str,
+    dropout: bool,
+    drop: float,
+    timeout: float,
+    out: str,
+    **options: Any,
+) -> int:
+    """Run SCRIPT centralized, distributed and federated, and write one report: a table, report.json, report.html.
+
+    Everything after SCRIPT is passed to the script, untouched. --workers counts the distributed runs' workers.
+    """
+    check_script(script)
+    for name, value, ok in (("--drop", drop, 0 < drop < 1), ("--timeout", timeout, 0 < timeout < math.inf)):
+        if not ok:
+            limits = "between 0 and 1" if name == "--drop" else "greater than 0"
+            raise UsageError(f"{name} {value:g}: must be a number {limits}")
+
+    from ps.compare import case, comparison, page, report, table
+    from ps.crew import cores
+    from ps.launch.scope import signals_into
+    from ps.launch.screen import Screen
+    from ps.protocol.query import fetch_status
+
+    settings = read_settings(options)
+    explicit = settings.explicit_job()
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    found = case.cases(explicit, clients=clients, non_iid=non_iid, only=names)
+    plan = comparison.Plan(
+        script,
+        args,
+        found,
+        drop if dropout else None,
+        explicit.get("seed", 0),
+        timeout,
+        comparison.prepare(out),
+        str(Path(settings.toml.path).absolute()) if settings.toml.path else "",
+        cores(),
+    )
+    screen = Screen()
+    received: list[int] = []
+    with signals_into(received):
+        watch = comparison.Watch(fetch_status, lambda: bool(received), screen.say, screen.progress)
+        results, dropouts = comparison.run_all(plan, os.environ, watch)
+        screen.close()
+        told = report.build(plan, _machine(cores()), results, dropouts)
+        (plan.out / comparison.REPORT).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
+        (plan.out / comparison.PAGE).write_text(page.page(told), encoding="utf-8")
+    for part in table.tables(told):
+        screen.show(part)
+    screen.say(f"the report is {os.path.relpath(plan.out / comparison.PAGE)}")
+    if received:
+        return 128 + received[0]
+    return 0 if all(result.outcome.ended == "finished" for result in results) else 1
+
+
+def _machine(count: int) -> dict[str, Any]:
+    import numpy
+
+    return {
+        "cores": count,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "paramserver": sys.modules["ps"].__version__,
+    }

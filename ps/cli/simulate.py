@@ -1,0 +1,179 @@
+"""psctl simulate: a federation of thousands of clients on this machine, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
+from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
+from ps.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from ps.simulate.simulation import Moment, Scenario
+    from ps.simulate.traces import Traces
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXAMPLES = """\
+psctl simulate --clients 1000 --clients-per-round 100 --rounds 50
+psctl simulate --dataset mnist --data ~/mnist --partition shards:2 --target 0.9
+psctl simulate --clients 500 --algorithm fedbuff:10 --speed classes:slow=0.5,factor=10
+psctl simulate --clients 500 --dropout 0.3 --availability diurnal:share=0.3 --json out.json"""
+
+TRACES = """\
+--speed         constant:step=0.01, lognormal:median=0.01,sigma=0.5, or
+                classes:slow=0.5,factor=10,step=0.01: seconds of one local step
+--bandwidth     unlimited, constant:up=1e6,down=5e6, or
+                lognormal:up=1e6,down=5e6,sigma=0.5: bytes a second
+--availability  always, onoff:on=600,off=300, exponential:on=600,off=300, or
+                diurnal:day=86400,share=0.5,spread=0.1
+--traces FILE   .json (a list of objects) or .csv, a row for each client with any of
+                seconds_per_step, up, down, dropout, on, off"""
+
+REPEATABLE = """\
+The same seed gives the same rounds and the same weights, bit for bit, whatever the number of
+processes. Time is virtual: it passes as the traces have it, and not as this machine does."""
+
+DEFAULT_CLIENTS = 100
+
+
+def _option(*names: str, **more: Any) -> Callable[[F], F]:
+    return click.option(*names, cls=SectionOption, section="Simulation", **more)
+
+
+@click.command(
+    cls=HelpfulCommand,
+    examples=EXAMPLES,
+    notes={"Traces": TRACES, "Repeatable": REPEATABLE, "Settings": TWINS, "Exit codes": EXIT_CODES},
+)
+@_option(
+    "--clients", type=click.IntRange(1), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
+)
+@_option("--model", default="softmax", metavar="[softmax|mlp|cnn]", help="what is trained (softmax)")
+@_option("--hidden", default="200", metavar="N,N", help="mlp: widths of the hidden layers (200)")
+@_option("--dataset", metavar="[synthetic|digits|mnist]", help="examples (synthetic; mnist with --data)")
+@_option("--data", metavar="PATH", help="folder with MNIST's files (PS_DATA)")
+@_option("--examples", type=click.IntRange(2), default=20_000, metavar="N", help="synthetic: how many (20000)")
+@_option("--batch-size", type=click.IntRange(0), default=10, metavar="N", help="examples of a step; 0: all (10)")
+@_option("--speed", default="constant", metavar="TEXT", help="seconds of a local step, see below (constant)")
+@_option("--bandwidth", default="unlimited", metavar="TEXT", help="clients' lines, see below (unlimited)")
+@_option("--availability", default="always", metavar="TEXT", help="when clients are there, see below (always)")
+@_option("--dropout", type=float, default=0.0, metavar="X", help="probability that a task is broken off (0)")
+@_option("--traces", metavar="FILE", help="what each client is like, instead of the four above")
+@_option("--processes", type=click.IntRange(1), default=2, metavar="N", help="processes that compute clients (2)")
+@_option("--target", type=float, metavar="X", help="end when the test accuracy is at least this")
+@_option("--json", "json_file", metavar="FILE", help="write the report as JSON; - prints it instead of tables")
+@job_options
+@process_options("simulate")
+def simulate(json_file: str | None, **options: Any) -> int:
+    """Simulate a federated job: the real scheduler and servers, thousands of clients, virtual time.
+
+    Every setting of a job counts as it would with --mode federated; each client holds its part of the examples as
+    --partition divides them.
+    """
+    scenario = _scenario(read_settings(_job_options(options)), options)
+    out = Path(json_file) if json_file not in (None, "-") else None
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {out}: there is no folder {out.absolute().parent}")
+
+    from ps.launch.screen import Screen
+    from ps.simulate.report import report
+    from ps.simulate.simulation import simulate as run
+
+    screen = Screen()
+    try:
+        found = report(scenario, run(scenario, lambda moment: screen.progress(_progress(moment))))
+    finally:
+        screen.close()
+    if out is not None:
+        out.write_text(json.dumps(found, indent=2) + "\n")
+    if json_file == "-":
+        click.echo(json.dumps(found, indent=2))
+        return 0
+
+    from ps.cli.outcome import evaluation_table, outcome_table
+
+    screen.show(evaluation_table(found))
+    screen.show(outcome_table(found))
+    return 0
+
+
+def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
+    from ps.config import job_from
+    from ps.simulate.examples import load
+    from ps.simulate.simulation import Scenario
+
+    given = settings.explicit_job()
+    mode, workers, clients = given.get("mode", "federated"), given.get("workers"), options["clients"]
+    if mode != "federated":
+        raise ConfigError(f"psctl simulate is for mode = federated, not {mode}. Try: psctl run --mode {mode}")
+    if None not in (workers, clients) and workers != clients:
+        raise ConfigError(f"{clients} clients and workers = {workers} mean the same: give only one of them")
+    explicit = {**given, "mode": "federated", "workers": clients or workers or DEFAULT_CLIENTS}
+    job = job_from(explicit)
+    explicit.pop("heartbeat_timeout", None)  # clients of a simulation say when they are gone
+    target = options["target"]
+    if target is not None and not 0 < target <= 1:
+        raise ConfigError(f"--target {target:g}: an accuracy is above 0 and at most 1")
+    return Scenario(
+        explicit,
+        load(_dataset(options["dataset"], options["data"]), options["data"], job.seed, options["examples"]),
+        options["model"],
+        _widths(options["hidden"]),
+        options["batch_size"],
+        _traces(options, job.seed),
+        options["processes"],
+        job.eval_every or max(1, job.rounds // 20),
+        target,
+        job.heartbeat_timeout,
+    )
+
+
+def _traces(options: dict[str, Any], seed: int) -> Traces:
+    from ps.simulate.availability import parse_availability
+    from ps.simulate.speed import parse_bandwidth, parse_speed
+    from ps.simulate.traces import Drawn, Recorded
+
+    if options["traces"]:
+        context = click.get_current_context()
+        for name in ("speed", "bandwidth", "availability", "dropout"):
+            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise ConfigError(f"--traces says what every client is like: leave --{name} out")
+        return Recorded.read(options["traces"], seed)
+    speed, bandwidth = parse_speed(options["speed"]), parse_bandwidth(options["bandwidth"])
+    return Drawn(seed, speed, bandwidth, parse_availability(options["availability"]), options["dropout"])
+
+
+def _dataset(name: str | None, folder: str | None) -> str:
+    if folder and name not in (None, "mnist"):
+        raise UsageError(f"--data says where MNIST is, and --dataset {name} needs no folder: leave one of them out")
+    return name or ("mnist" if folder else "synthetic")
+
+
+def _job_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that are settings: those of the simulation itself have other meanings."""
+    from ps.config import JobConfig, settings_of
+
+    return {name: value for name, value in options.items() if name in settings_of(JobConfig) or name == "config_file"}
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise ConfigError(f"--hidden {text!r}: expected widths such as 200 or 200,200")
+    return widths
+
+
+def _progress(moment: Moment) -> str:
+    from ps.cli.outcome import format_time
+
+    accuracy = "" if moment.accuracy is None else f" · accuracy {moment.accuracy:.4f}"
+    return f"round {moment.version} · {format_time(moment.seconds)} · {moment.trained:,} updates{accuracy}"

@@ -1,0 +1,1 @@
+"""The comparison of the paradigms: one script run centralized, distributed and federated, and one report of it."""

@@ -1,0 +1,130 @@
+"""Case: one run of the comparison: its paradigm, its settings and who is killed in the middle. Starts nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ps.config import AGGREGATORS, JobConfig, ProcessConfig, env_of, flags_of, settings_of
+from ps.config.load import PLUMBING
+from ps.errors import UsageError
+from ps.launch.plan import PROGRAM, THREAD_VARIABLES
+
+CENTRALIZED, DISTRIBUTED, FEDERATED = "centralized", "distributed", "federated"
+NAMES = ("centralized", "sync", "async", "ssp", "federated-iid", "federated-non-iid")
+
+EVAL_EVERY = 20
+"""Steps of one process after which the model is evaluated, if nobody says otherwise."""
+MOST_EVALUATIONS = 50
+"""Evaluations of a federated run, about: each round, unless there are more."""
+
+_FEDERATED_ONLY = (
+    "algorithm",
+    "rounds",
+    "clients_per_round",
+    "min_clients",
+    "over_select",
+    "round_deadline",
+    "late",
+    "max_staleness",
+    "local_epochs",
+    "local_steps",
+    "local_optimizer",
+    "server_optimizer",
+    "max_client_weight",
+    "max_delta_norm",
+    "upload_room",
+)
+_ONE_MODE = {"staleness": "ssp", "backup_workers": "sync", "staleness_scaling": "async"}
+_KEPT = ("device", "threads", "data")
+"""Settings of a process that hold for every run alike: the others would make the runs join or overwrite each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run. ``job`` holds the settings it is given; ``victims`` the ranks that are killed in its middle."""
+
+    name: str
+    title: str
+    paradigm: str
+    participants: int
+    job: Mapping[str, Any]
+    victims: tuple[int, ...] = ()
+
+    def command(self, script: str, args: Sequence[str], run_dir: str, program: Sequence[str] = PROGRAM) -> list[str]:
+        """Return the command line: ``python SCRIPT`` for the centralized run, ``psctl run`` for the others."""
+        if self.paradigm == CENTRALIZED:
+            return [sys.executable, script, *args]
+        return [*program, "run", *flags_of(JobConfig, self.job), "--run-dir", run_dir, "--", script, *args]
+
+    def environment(self, base: Mapping[str, str], run_dir: str, toml: str, cores: int) -> dict[str, str]:
+        """Return ``base`` without what would lead this run elsewhere, and for a script alone with its settings.
+
+        All processes of a run get together as many threads as there are cores, unless ``base`` says otherwise.
+        """
+        ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
+        kept = {settings_of(ProcessConfig)[name].env for name in _KEPT}
+        env = {name: value for name, value in base.items() if name not in ours - kept and name not in PLUMBING}
+        env |= {"PS_CONFIG": toml} if toml else {}
+        if self.paradigm == CENTRALIZED:
+            threads = dict.fromkeys(THREAD_VARIABLES, str(cores))
+            env = {**threads, **env, **env_of(JobConfig, self.job), "PS_RUN_DIR": run_dir}
+        return {"PYTHONUNBUFFERED": "1", **env}
+
+
+def cases(
+    explicit: Mapping[str, Any], *, clients: int = 10, non_iid: str = "shards:2", only: Sequence[str] = ()
+) -> list[Case]:
+    """Return the runs without drop-outs, in the order in which they are run.
+
+    ``explicit`` are the job's settings that somebody set; each run gets those that mean something in it. ``only``
+    names the runs that are wanted (all when empty). UsageError for a name that there is not, or settings that the
+    comparison makes itself.
+    """
+    for name, instead in (("mode", "--only"), ("partition", "--non-iid")):
+        if name in explicit:
+            raise UsageError(f"{name} = {explicit[name]}: the comparison goes through several; choose with {instead}")
+    for name in only:
+        if name not in NAMES:
+            raise UsageError(f"--only {name}: there is no such run; expected some of {','.join(NAMES)}")
+    workers = explicit.get("workers", 4)
+    every = explicit.get("eval_every", EVAL_EVERY)
+    rounds = explicit.get("rounds", settings_of(JobConfig)["rounds"].default)
+    shared = {key: value for key, value in explicit.items() if key not in (*_FEDERATED_ONLY, *_ONE_MODE)}
+    alone = {key: value for key, value in shared.items() if key not in ("servers", "workers", "aggregator")}
+    found = [Case("centralized", "Centralized", CENTRALIZED, 1, {**alone, "eval_every": every})]
+    for mode in ("sync", "async", "ssp"):
+        job = {key: value for key, value in shared.items() if key != "aggregator"}
+        if mode == "sync" and explicit.get("aggregator") in AGGREGATORS:
+            job["aggregator"] = explicit["aggregator"]
+        job |= {key: explicit[key] for key, its in _ONE_MODE.items() if its == mode and key in explicit}
+        # As many examples between two evaluations as in one process: N workers take N batches in a step.
+        job |= {"workers": workers, "mode": mode, "eval_every": max(1, every // workers) if every else 0}
+        found.append(Case(mode, f"Distributed, {mode}", DISTRIBUTED, workers, job))
+    for name, partition in (("federated-iid", "iid"), ("federated-non-iid", non_iid)):
+        job = {key: value for key, value in explicit.items() if key not in (*_ONE_MODE, "overlap", "params")}
+        job |= {"workers": clients, "mode": "federated", "partition": partition, "rounds": rounds}
+        if job.get("transport") == "shm":  # the distributed runs may; a client's delta has to travel
+            del job["transport"]
+        job["eval_every"] = max(1, rounds // MOST_EVALUATIONS) if every else 0
+        kind = "IID" if name == "federated-iid" else f"non-IID ({partition})"
+        found.append(Case(name, f"Federated, {kind}", FEDERATED, clients, job))
+    return [case for case in found if case.name in only or not only]
+
+
+def with_victims(case: Case, drop: float, seed: int) -> Case:
+    """Return the same run with participants to be killed in its middle.
+
+    One worker of a distributed run, the share ``drop`` of a federation's clients, at least one, chosen by ``seed``.
+    Rank 0 is spared where there are others, because it evaluates; the one process of a centralized run is not.
+    """
+    others = np.arange(1, case.participants) if case.participants > 1 else np.arange(1)
+    wanted = max(1, round(drop * case.participants)) if case.paradigm == FEDERATED else 1
+    picked = np.random.default_rng((seed, case.participants)).permutation(others)[:wanted]
+    victims = tuple(sorted(map(int, picked)))
+    return dataclasses.replace(case, name=f"{case.name}-dropout", victims=victims)

@@ -1,0 +1,142 @@
+"""Comparison: all runs, one after the other, each with its record; with participants killed too, if that is wanted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ps.compare.attack import Attack, Middle
+from ps.compare.case import CENTRALIZED, Case, with_victims
+from ps.compare.keeper import Keeper
+from ps.compare.record import Record, read
+from ps.compare.runner import Bounds, Fetch, Outcome, Run
+from ps.errors import PSError, UsageError
+
+REPORT, PAGE = "report.json", "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is compared: a script and its arguments, in these cases; ``drop`` is None to leave the drop-outs away."""
+
+    script: str
+    args: tuple[str, ...]
+    cases: Sequence[Case]
+    drop: float | None
+    seed: int
+    timeout: float
+    out: Path
+    toml: str = ""
+    cores: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run, its command as it would be typed, how it ended and what it left."""
+
+    case: Case
+    command: str
+    outcome: Outcome
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a comparison asks and tells while it runs: a scheduler's status, whether to stop, and words for people."""
+
+    fetch: Fetch
+    stop: Callable[[], bool]
+    say: Callable[[str], None]
+    progress: Callable[[str], None]
+
+
+def survived(result: Result) -> bool:
+    """Return whether a run came to its end with everybody who was not killed.
+
+    A run that lost somebody ends with that one's exit status: what counts is how the others ended.
+    """
+    others = {rank: status for rank, status in result.record.exits.items() if rank not in result.outcome.killed}
+    if result.outcome.ended == "finished":
+        return True
+    return result.outcome.ended == "failed" and bool(others) and not any(others.values())
+
+
+def prepare(out: str) -> Path:
+    """Make the folder of a comparison. UsageError when it cannot be, or when it holds anything already."""
+    path = Path(out).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = any(path.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot write the comparison to {out}: {error.strerror}") from None
+    if taken:
+        number = 2
+        while (free := path.with_name(f"{path.name}-{number}")).exists():
+            number += 1
+        raise UsageError(f"{out} is not empty; remove it, or try: --out {os.path.relpath(free)}")
+    return path
+
+
+def run_all(plan: Plan, environ: Mapping[str, str], watch: Watch) -> tuple[list[Result], list[Result]]:
+    """Run every case, then every case with participants killed in its middle. Whatever fails, the others are run."""
+    results: list[Result] = []
+    dropouts: list[Result] = []
+    total = len(plan.cases) * (1 if plan.drop is None else 2)
+    with Keeper() as keeper:
+        one = partial(_run, plan, environ, watch, keeper)
+        for case in plan.cases:
+            results.append(one(case, None, f"{len(results) + 1} of {total}"))
+        for result in results if plan.drop is not None else ():
+            case = with_victims(result.case, plan.drop or 0.0, plan.seed)
+            if result.outcome.ended == "finished":
+                record = result.record
+                middle = Middle(record.clock / 2, record.train_s / 2)
+                dropouts.append(one(case, middle, f"{len(results) + len(dropouts) + 1} of {total}"))
+            else:
+                why = f"the run without drop-outs did not finish: {result.outcome.why or result.outcome.ended}"
+                dropouts.append(Result(case, "", Outcome("not run", why=why), Record()))
+    return results, dropouts
+
+
+def _run(
+    plan: Plan,
+    environ: Mapping[str, str],
+    watch: Watch,
+    keeper: Keeper,
+    case: Case,
+    middle: Middle | None,
+    which: str,
+) -> Result:
+    folder = plan.out / case.name
+    command = case.command(plan.script, plan.args, str(folder))
+    words = shlex.join(case.command(plan.script, plan.args, case.name, ("psctl",)))
+    if watch.stop():
+        return Result(case, words, Outcome("not run", why="interrupted before it"), Record())
+    folder.mkdir()
+    try:
+        run = Run(command, case.environment(environ, str(folder), plan.toml, plan.cores), folder, keeper)
+    except PSError as error:
+        return Result(case, words, Outcome("failed", error.exit_code, str(error)), Record())
+    attack = None
+    if middle is not None:
+        alone = case.paradigm == CENTRALIZED
+        attack = Attack(case.victims, middle, folder, lambda: {0: run.pid} if alone else run.pids(watch.fetch))
+    outcome = run.finish(
+        Bounds(plan.timeout, watch.stop),
+        attack,
+        lambda seconds: watch.progress(f"{case.name}, {which}: {seconds:.0f} s"),
+    )
+    result = Result(case, words, outcome, read(folder))
+    watch.say(f"{case.name}, {which}: {_ending(result)} after {outcome.wall_s:.1f} s")
+    return result
+
+
+def _ending(result: Result) -> str:
+    outcome, killed = result.outcome, len(result.outcome.killed)
+    if killed:
+        return f"{killed} of {result.case.participants} killed, and {'went on' if survived(result) else 'lost'}"
+    return f"{outcome.ended} ({outcome.why})" if outcome.why else outcome.ended

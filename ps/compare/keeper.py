@@ -1,0 +1,79 @@
+"""Keeper: a process beside this one that ends the runs it began when this one is gone, however it died.
+
+A run is a command as anybody could type it and knows nothing of us, so it cannot notice by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+GRACE = 5.0
+"""Seconds that runs have to tidy up before they are killed."""
+
+Kill = Callable[[int, int], None]
+
+
+class Keeper:
+    """Told which process groups are ours, it ends those that are left when its input does. A context manager."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ps.compare.keeper"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def begin(self, group: int) -> None:
+        """Note a process group that is not to outlive us."""
+        self._tell(f"+{group}")
+
+    def end(self, group: int) -> None:
+        """Forget a process group: it has ended."""
+        self._tell(f"-{group}")
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # without its keeper a run is still bounded in time
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+
+
+def keep(lines: Iterable[str], kill: Kill, rest: Callable[[float], None], grace: float = GRACE) -> None:
+    """Follow which groups begin (``+7``) and end (``-7``); once the lines end, end the groups that are left."""
+    groups: set[int] = set()
+    for line in lines:
+        sign, group = line[:1], int(line[1:])
+        if sign == "+":
+            groups.add(group)
+        else:
+            groups.discard(group)
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        for group in sorted(groups):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(group, signum)
+        if groups and signum == signal.SIGTERM:
+            rest(grace)
+
+
+if __name__ == "__main__":
+    keep(sys.stdin, os.killpg, time.sleep)

@@ -1,0 +1,125 @@
+"""Runner: one run as a child process: bounded in time, ended with this process, its output kept in its folder."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ps.compare.attack import Attack
+from ps.compare.keeper import Keeper
+from ps.errors import PSError
+from ps.launch.child import Child
+from ps.launch.output import Output
+from ps.launch.policy import describe, exit_status
+
+OUTPUT = "output.txt"
+GRACE = 8.0
+"""Seconds that a run has to end its own processes before it is killed."""
+
+_TICK = 0.02
+_ADDRESS = re.compile(r"scheduler at (tcp://\S+)$")
+
+Fetch = Callable[[str, float], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. ``ended`` is finished, failed, timed out, interrupted or not run; ``why`` says it in words."""
+
+    ended: str
+    status: int | None = None
+    why: str = ""
+    wall_s: float = 0.0
+    tail: tuple[str, ...] = ()
+    killed: tuple[int, ...] = ()
+    killed_at: float = 0.0
+    killed_clock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What ends a run before it does: seconds, or somebody who wants to stop."""
+
+    timeout: float
+    stop: Callable[[], bool]
+
+
+class Run:
+    """A run that was begun."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path, keeper: Keeper) -> None:
+        """Start the command. Raises PSError when that cannot be."""
+        self._keeper = keeper
+        self._address = ""
+        self._log = (folder / OUTPUT).open("w", errors="replace")
+        self._began = time.monotonic()
+        try:
+            self._child = Child("run", 0, command, env, ())
+        except OSError as error:
+            self._log.close()
+            raise PSError(f"cannot start {command[0]}: {error.strerror}") from None
+        keeper.begin(self._child.pid)
+        self._output = Output(self._line)
+        self._output.add(self._child)
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._child.pid
+
+    def pids(self, fetch: Fetch) -> dict[int, int]:
+        """Return the process of each live worker, as the run's scheduler has it; none while there is no scheduler."""
+        if not self._address:
+            return {}
+        try:
+            workers = fetch(self._address, 1.0).get("workers", ())
+        except PSError:
+            return {}
+        return {worker["rank"]: worker["pid"] for worker in workers if worker["state"] == "live"}
+
+    def finish(self, bounds: Bounds, attack: Attack | None, show: Callable[[float], None]) -> Outcome:
+        """Wait until the run has ended, or end it; ``show`` is called with the seconds so far."""
+        ended = "finished"
+        deadline = self._began + bounds.timeout
+        try:
+            while self._child.poll() is None:
+                if bounds.stop():
+                    ended = "interrupted"
+                    break
+                if time.monotonic() > deadline:
+                    ended = "timed out"
+                    break
+                if attack is not None:
+                    attack.tick()
+                show(time.monotonic() - self._began)
+                time.sleep(_TICK)
+        finally:
+            wall = time.monotonic() - self._began
+            self._end()
+        code = self._child.exit.code if self._child.exit else -signal.SIGKILL
+        if ended == "finished" and code:
+            ended = "failed"
+        why = {"failed": describe(code), "timed out": f"still running after {bounds.timeout:g} s, and ended"}
+        killed = (attack.killed, attack.moment, attack.at_clock) if attack is not None else ((), 0.0, 0)
+        tail = tuple(self._child.tail)
+        return Outcome(ended, exit_status(code), why.get(ended, ""), round(wall, 2), tail, *killed)
+
+    def _end(self) -> None:
+        self._child.send(signal.SIGTERM)
+        self._child.wait(GRACE)
+        self._child.send(signal.SIGKILL)
+        self._child.wait(1.0)
+        self._keeper.end(self._child.pid)
+        self._output.close(0.5)
+        self._log.close()
+
+    def _line(self, name: str, is_error: bool, text: str) -> None:
+        if not self._address and (found := _ADDRESS.search(text)):
+            self._address = found[1]
+        self._log.write(text + "\n")
+        self._log.flush()

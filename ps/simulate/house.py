@@ -1,0 +1,183 @@
+"""House: the real scheduler and servers of one job without sockets, wired together in this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ps.algorithms import AlgorithmSpec
+from ps.config.job import JobConfig
+from ps.errors import PeerLost, Refused
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.messages import (
+    Decline,
+    Error,
+    Heartbeat,
+    Hello,
+    Init,
+    InitChunk,
+    InitDone,
+    InitRequest,
+    Leave,
+    Message,
+    Order,
+    Poll,
+    Submit,
+    Upload,
+    Welcome,
+)
+from ps.server.federated.shard import FederatedShard
+from ps.server.scheduler.state import SchedulerState, Send
+from ps.xp import HostArray
+
+FOR_EVER = 1e12
+"""Seconds: nobody is declared dead because virtual time has passed."""
+
+
+class House:
+    """Messages between scheduler and servers are delivered at once, in order; those to clients wait for ``answers``.
+
+    Time is what the caller says it is. Raises PeerLost when the job fails.
+    """
+
+    def __init__(self, explicit: Mapping[str, Any], layout: Layout, values: HostArray, now: float = 0.0) -> None:
+        """``explicit``: the job's settings, ``mode`` federated. ``values``: the first weights, uint8, the layout's bytes."""
+        self._state = SchedulerState({"heartbeat_timeout": FOR_EVER, **explicit}, now)
+        self._heard: list[tuple[int, Message]] = []
+        self._servers: dict[int, FederatedShard] = {}
+        self.job = JobConfig.from_dict({**self._state.explicit})
+        self.layout = layout.with_controls() if AlgorithmSpec.parse(self.job.algorithm).build().control else layout
+        self.chunks: tuple[Chunk, ...] = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
+        self._shards = []
+        for rank in range(self.job.servers):
+            member = self._join("server", rank, now)
+            shard = self._servers[member] = FederatedShard(rank, self.job, member=member)
+            self._shards.append(shard)
+        self._first = (values, now)
+
+    # The beginning
+
+    def join(self, rank: int, now: float) -> int:
+        """Seat client ``rank``; return its member id. The rounds begin when enough are there."""
+        member = self._join("worker", rank, now)
+        if self._first is not None and self._state.phase == "running":
+            (values, _), self._first = self._first, None  # type: ignore[assignment]
+            self._seed(member, values, now)
+        return member
+
+    def _join(self, role: str, rank: int, now: float) -> int:
+        hello = Hello(0, len(self._state.members) + 1, role, rank, "here", 0, (), {})
+        found = 0
+        for send in self._state.receive(hello, now):
+            if isinstance(send.message, Welcome):
+                found = send.message.member
+            elif isinstance(send.message, Error):
+                raise Refused(send.message.text)
+        return found
+
+    def _seed(self, member: int, values: HostArray, now: float) -> None:
+        """Give the servers their first values; control variates begin as 0."""
+        packed = self.layout.pack()
+        self._state.receive(InitRequest(1, member, packed), now)
+        buffer = np.zeros(self.layout.nbytes, np.uint8)
+        buffer[: values.size] = values
+        for shard in self._shards:
+            shard.receive(b"", Init(1, member, self.job.servers, self.job.chunk_bytes, packed), None, now)
+        for chunk in self.chunks:
+            part = buffer[chunk.offset : chunk.offset + chunk.nbytes]
+            self._shards[chunk.server].receive(b"", InitChunk(1, member, chunk.index), part, now)
+        self._deliver(self._state.receive(InitDone(2, member), now), now)
+        self.tick(now)
+
+    # Clients
+
+    def leave(self, member: int, now: float) -> None:
+        """A client goes in good order."""
+        self._deliver(self._state.receive(Leave(0, member, {}), now), now)
+
+    def tell(self, member: int, message: Poll | Submit | Decline, now: float) -> None:
+        """Give a client's message to the scheduler."""
+        self._deliver(self._state.receive(message, now), now)
+
+    def upload(self, member: int, message: Upload, frame: HostArray, now: float) -> Message:
+        """Give a chunk's frame to its server, which keeps it; return what the server answers."""
+        shard = self._shards[self.chunks[message.chunk].server]
+        (reply,) = shard.receive(b"", message, frame, now)
+        self._drain(shard, now)
+        return reply.message
+
+    def answers(self) -> list[tuple[int, Message]]:
+        """Return what the scheduler has said to clients since the last call: (member, message), in order."""
+        heard, self._heard = self._heard, []
+        return heard
+
+    # Looking
+
+    @property
+    def version(self) -> int:
+        """How many rounds are published."""
+        return self._shards[0].version
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One entry for each published round."""
+        rounds = self._state.federation.rounds
+        return rounds.history if rounds else []
+
+    def weights(self) -> HostArray:
+        """Return a copy of the published weights: one flat buffer, uint8."""
+        buffer = np.zeros(self.layout.nbytes, np.uint8)
+        for shard in self._shards:
+            for state in shard.chunks.values():
+                chunk = state.chunk
+                buffer[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)[:] = state.weights
+        return buffer
+
+    def status(self) -> dict[str, Any]:
+        """Return the rounds as ``psctl status`` shows them."""
+        rounds = self._state.federation.rounds
+        return rounds.status() if rounds else {}
+
+    # The time
+
+    def tick(self, now: float) -> None:
+        """Look at the deadlines."""
+        for record in (*self._state.live("server"), *self._state.live("worker")[:1]):
+            record.seen = now
+        self._deliver(self._state.tick(now), now)
+
+    def wake(self, now: float) -> float | None:
+        """Return the time at which ``tick`` has something to do although nothing comes in, if ever."""
+        rounds = self._state.federation.rounds
+        return rounds.wake(now) if rounds else None
+
+    # Inside
+
+    def _deliver(self, sends: list[Send], now: float) -> None:
+        queue = deque(sends)
+        while queue:
+            send = queue.popleft()
+            shard = self._servers.get(send.to)
+            if shard is None:
+                if send.to and not isinstance(send.message, Heartbeat):
+                    self._heard.append((send.to, send.message))
+            elif isinstance(send.message, Order):
+                shard.order(send.message)
+                queue.extend(self._tidings(shard, now))
+        if self._state.phase == "failed":
+            raise PeerLost(self._state.reason)
+
+    def _drain(self, shard: FederatedShard, now: float) -> None:
+        if shard.tidings:
+            self._deliver(self._tidings(shard, now), now)
+
+    def _tidings(self, shard: FederatedShard, now: float) -> list[Send]:
+        """Let the scheduler hear what a server has to say; return what it says to that."""
+        tidings, shard.tidings = shard.tidings, []
+        sends: list[Send] = []
+        for message, payload in tidings:
+            sends += self._state.receive(message, now, payload)
+        return sends

@@ -1,0 +1,50 @@
+"""Judge: how good weights are, for all examples of the test set and for those that are like one client's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ps.data.shares import view
+from ps.partition import Features, Partition, counterpart
+from ps.xp import HostArray
+
+BATCH = 1000
+
+
+class Judge:
+    """Counts right answers of one model on the test examples, and knows which of them stand for which client."""
+
+    def __init__(self, model: Any, data: Mapping[str, HostArray], division: Partition) -> None:
+        """``model``: a module of ``ps.models``. ``data``: y_train, x_test and y_test."""
+        self._model = model
+        self._labels = data["y_train"]
+        self._x, self._y = data["x_test"], data["y_test"]
+        self._division = division
+
+    def accuracy(self, params: Mapping[str, HostArray]) -> float:
+        """Return the share of all test examples that is classified rightly."""
+        return float(self._model.accuracy(params, (self._x, self._y), BATCH))
+
+    def of_client(self, params: Mapping[str, HostArray], client: int) -> float:
+        """Return the share of a client's test examples, seen as it sees them, that is classified rightly."""
+        chosen = counterpart(self._division, self._labels, self._y, client)
+        data = view((self._x, self._y), self._division, client, chosen)
+        return float(self._model.accuracy(params, data, BATCH))
+
+    def of_clients(self, params: Mapping[str, HostArray]) -> Iterator[float]:
+        """Yield every client's share of right answers; the model answers only once where all see the same."""
+        if isinstance(self._division.spec.build(), Features):
+            yield from (self.of_client(params, client) for client in range(self._division.clients))
+            return
+        right = np.concatenate(
+            [
+                self._model.predict(params, self._x[at : at + BATCH]) == self._y[at : at + BATCH]
+                for at in range(0, len(self._x), BATCH)
+            ]
+        )
+        for client in range(self._division.clients):
+            chosen = counterpart(self._division, self._labels, self._y, client)
+            yield float(right[chosen].mean())

@@ -1,0 +1,62 @@
+"""Plan: what all clients of a simulated job share, as every process of the simulation knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ps.algorithms import AlgorithmSpec
+from ps.compress import CompressSpec, Uplink
+from ps.config import JobConfig
+from ps.optim import OptimizerSpec
+from ps.protocol.layout import Layout
+from ps.simulate.cohort import Local
+from ps.simulate.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The job's settings, the layout that travels, the model's name, and the local training."""
+
+    job: JobConfig
+    layout: Layout
+    model: str
+    recipe: Recipe
+
+    @property
+    def local(self) -> Local:
+        """How a client's weights change with a step."""
+        algorithm = AlgorithmSpec.parse(self.job.algorithm).build()
+        text = self.job.local_optimizer or algorithm.local or self.job.optimizer
+        return Local(OptimizerSpec.parse(text).build(), algorithm, self.job.clip_value, self.job.clip_norm)
+
+    @property
+    def uplink(self) -> Uplink:
+        """How deltas are made small on their way up."""
+        return Uplink(CompressSpec.parse(self.job.compress))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether clients keep anything, so that they have to be told what became of their tasks."""
+        algorithm = self.local.algorithm
+        return algorithm.control or algorithm.keeps_optimizer or bool(self.uplink.init(np.zeros(1, np.float32)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that ``from_dict`` takes, in another process."""
+        recipe = self.recipe
+        return {
+            "job": self.job.to_dict(),
+            "layout": self.layout.pack(),
+            "model": self.model,
+            "recipe": (recipe.batch_size, recipe.epochs, recipe.steps, recipe.seed),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """Return the plan that these values describe."""
+        layout = tuple((name, section, tuple(shape)) for name, section, shape in values["layout"])
+        job = JobConfig.from_dict(values["job"])
+        return cls(job, Layout.unpack(layout), values["model"], Recipe(*values["recipe"]))

@@ -1,0 +1,62 @@
+"""One process of the simulation: a fleet that is told what to train through a socket, until nobody is there any more.
+
+python -m ps.simulate.process SOCKET DATA     (open descriptors; started by ps.simulate.pool)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from ps.errors import PSError
+from ps.memory import keep_freed_memory
+from ps.simulate.arrays import read_arrays
+from ps.simulate.fleet import Fleet
+from ps.simulate.plan import Plan
+from ps.simulate.task import Task, pack, unpack
+from ps.xp import HostArray
+
+
+def serve(link: Connection, data: int) -> None:
+    """Read the plan and then orders, and answer each task with its result, until the other end is closed."""
+    _, (about, arrays) = unpack(link.recv_bytes())
+    fleet = Fleet(Plan.from_dict(about), read_arrays(data, arrays))
+    weights: dict[int, HostArray] = {}
+    while True:
+        kind, values = unpack(link.recv_bytes())
+        if kind == "weights":
+            weights[values[0]] = np.frombuffer(values[1], np.uint8)
+        elif kind == "forget":
+            weights.pop(values[0], None)
+        elif kind == "settle":
+            fleet.settle(values[0], accepted=values[1])
+        else:
+            tasks = [Task(*row) for row in values[0]]
+            for version in dict.fromkeys(task.version for task in tasks):
+                same = [task for task in tasks if task.version == version]
+                for result in fleet.train(same, weights[version]):
+                    link.send_bytes(result.pack())
+
+
+def main() -> int:
+    """Serve; an error is told to the other end and ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C goes to all: the simulation decides
+    keep_freed_memory()
+    link = Connection(int(sys.argv[1]))
+    try:
+        serve(link, int(sys.argv[2]))
+    except (EOFError, ConnectionError):
+        return 0
+    except PSError as error:
+        with contextlib.suppress(ConnectionError):
+            link.send_bytes(pack("failed", str(error)))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Recipe: what every client of a job does with its own examples in one task: how many steps, on which batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ps.errors import ConfigError
+from ps.xp import HostArray
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The local training of a job: batches as ``ps.data.batches`` deals them out, a new order in every round.
+
+    ``batch_size`` 0 is one batch of all examples. ``steps`` 0 means ``epochs`` over the client's examples; otherwise
+    it is the number of steps, however many epochs those are. ConfigError for what makes no training.
+    """
+
+    batch_size: int = 10
+    epochs: int = 1
+    steps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 0 or self.steps < 0 or self.epochs < 1:
+            raise ConfigError(
+                f"batch size {self.batch_size}, {self.epochs} local epochs, {self.steps} local steps: expected a batch "
+                f"size of 1 or more (0: all examples), and at least one epoch or step"
+            )
+
+    def cuts(self, examples: int) -> int:
+        """Return the number of batches in one epoch over so many examples."""
+        return math.ceil(examples / (self.batch_size or examples))
+
+    def local_steps(self, examples: int) -> int:
+        """Return the number of steps of one task of a client with so many examples."""
+        return self.steps or self.epochs * self.cuts(examples)
+
+    def width(self, examples: int) -> int:
+        """Return the rows that each of a client's batches is padded to: few different numbers over all clients.
+
+        It depends on the client alone, so that the shapes of its arithmetic, and with them its bits, do not depend on
+        whom it is computed with.
+        """
+        rounded = 1 << (examples - 1).bit_length()
+        return min(self.batch_size or rounded, rounded)
+
+    def batches(self, client: int, round: int, share: HostArray) -> tuple[HostArray, HostArray]:
+        """Return the examples of each step as (steps, width) elements of ``share``, and how many of them count.
+
+        They are those that a client of a real job has. What pads a row is its first example again.
+        """
+        n, width = len(share), self.width(len(share))
+        steps, cuts = self.local_steps(n), self.cuts(n)
+        bounds = np.arange(cuts + 1) * n // cuts
+        places = np.arange(width)
+        starts, counts = bounds[:-1, None], np.diff(bounds)
+        pattern = np.where(places < counts[:, None], starts + places, starts)
+        seed = int(np.random.SeedSequence((self.seed, client, round)).generate_state(1)[0])
+        epochs = math.ceil(steps / cuts)
+        orders = (np.random.default_rng((seed, epoch)).permutation(n) for epoch in range(epochs))
+        rows = np.concatenate([share[order[pattern]] for order in orders])
+        return rows[:steps], np.tile(counts, epochs)[:steps]

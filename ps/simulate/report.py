@@ -1,0 +1,67 @@
+"""A simulation's outcome as plain values, for JSON and for the table that people see."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from ps.server.federated.history import distribution
+from ps.simulate.simulation import Outcome, Scenario
+from ps.xp import HostArray
+
+FORMAT = 1
+
+
+def report(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
+    """Return everything there is to say of an outcome. Only what is under ``real`` depends on the machine."""
+    tally, job = outcome.tally, scenario.job
+    took_part = (tally.up > 0) | (tally.down > 0)
+    return {
+        "format": FORMAT,
+        "job": dict(job),
+        "model": scenario.model,
+        "batch_size": scenario.batch_size,
+        "clients": len(tally.up),
+        "participants": int(took_part.sum()),
+        "rounds": len(outcome.history),
+        "virtual_s": outcome.seconds,
+        "accuracy": outcome.evaluations[-1][2] if outcome.evaluations else None,
+        "target": _target(scenario, outcome),
+        "evaluations": [
+            {"round": version, "virtual_s": seconds, "accuracy": accuracy}
+            for version, seconds, accuracy in outcome.evaluations
+        ],
+        "tasks": {
+            "trained": tally.trained,
+            "accepted": tally.accepted,
+            "dropped": tally.dropped,
+            "refused": dict(sorted(tally.refused.items())),
+        },
+        "polls": tally.polls,
+        "bytes_up": int(tally.up.sum()),
+        "bytes_down": int(tally.down.sum()),
+        "up_per_participant": spread(tally.up[took_part]),
+        "down_per_participant": spread(tally.down[took_part]),
+        "client_accuracy": spread(outcome.of_clients),
+        "history": outcome.history,
+        "weights": hashlib.sha256(outcome.weights.tobytes()).hexdigest()[:16],
+        "real": {
+            "processes": scenario.processes,
+            "wall_s": outcome.wall_s,
+            "updates_per_s": tally.trained / outcome.wall_s if outcome.wall_s else 0.0,
+        },
+    }
+
+
+def spread(values: HostArray) -> dict[str, float]:
+    """Return mean, extremes and percentiles of some numbers; nothing for none."""
+    return distribution(values.tolist()) if values.size else {}
+
+
+def _target(scenario: Scenario, outcome: Outcome) -> dict[str, Any] | None:
+    if scenario.target is None:
+        return None
+    for version, seconds, accuracy in outcome.evaluations:
+        if accuracy >= scenario.target:
+            return {"accuracy": scenario.target, "reached": True, "round": version, "virtual_s": seconds}
+    return {"accuracy": scenario.target, "reached": False}

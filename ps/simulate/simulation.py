@@ -1,0 +1,122 @@
+"""A whole simulation: from examples, settings and traces to how the rounds went and how good the model became."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ps.partition import partition
+from ps.protocol.layout import Layout
+from ps.simulate.engine import Engine
+from ps.simulate.house import FOR_EVER, House
+from ps.simulate.judge import Judge
+from ps.simulate.model import fresh, model_named
+from ps.simulate.plan import Plan
+from ps.simulate.pool import Pool
+from ps.simulate.recipe import Recipe
+from ps.simulate.tally import Tally
+from ps.simulate.traces import Drawn, Traces
+from ps.xp import HostArray
+
+_UNHINDERED = Drawn()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is simulated. ``job`` holds the job's explicit settings: ``workers`` clients, ``mode`` federated.
+
+    ``data``: x_train, y_train, x_test and y_test. ``target``: the accuracy at which the simulation ends.
+    """
+
+    job: Mapping[str, Any]
+    data: Mapping[str, HostArray]
+    model: str = "softmax"
+    hidden: tuple[int, ...] = (200,)
+    batch_size: int = 10
+    traces: Traces = _UNHINDERED
+    processes: int = 2
+    eval_every: int = 1
+    target: float | None = None
+    heartbeat: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """How far a simulation is: rounds published, virtual seconds, updates trained; accuracy if it was looked at."""
+
+    version: int
+    seconds: float
+    trained: int
+    accuracy: float | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a simulation. Only ``wall_s`` depends on the machine.
+
+    ``evaluations`` are (rounds, virtual seconds, accuracy); ``history`` is the scheduler's, one entry for a round;
+    ``of_clients`` is every client's accuracy of the last weights, on test examples like its own.
+    """
+
+    tally: Tally
+    weights: HostArray
+    history: list[dict[str, Any]]
+    seconds: float = 0.0
+    wall_s: float = 0.0
+    evaluations: list[tuple[int, float, float]] = field(default_factory=list)
+    of_clients: HostArray = field(default_factory=lambda: np.empty(0))
+
+    def reached(self, target: float | None) -> bool:
+        """Whether an evaluation was at least as good as the target, if there is one."""
+        return target is not None and any(accuracy >= target for _, _, accuracy in self.evaluations)
+
+
+def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment: None) -> Outcome:
+    """Simulate a job to its last round or to the target; ``watch`` is told of every published version.
+
+    Raises what engine, pool and house raise, ConfigError for settings and DataError for data that do not fit.
+    """
+    data = scenario.data
+    seed = int(scenario.job.get("seed", 0))
+    classes = int(max(data["y_train"].max(), data["y_test"].max())) + 1
+    params = fresh(scenario.model, data["x_train"].shape[1:], classes, scenario.hidden, seed)
+    layout = Layout.of(params)
+    values = np.zeros(layout.nbytes, np.uint8)
+    tensors = layout.views(layout.flat(values))
+    for name, value in params.items():
+        tensors[name][...] = value
+    # Virtual hours may pass in which no client is there: that is no reason to give the job up.
+    house = House({**scenario.job, "start_timeout": FOR_EVER}, layout, values)
+    job = house.job
+    recipe = Recipe(scenario.batch_size, job.local_epochs, job.local_steps or 0, job.seed)
+    division = partition(job.partition, data["y_train"], job.workers, job.seed)
+    judge = Judge(model_named(scenario.model), data, division)
+    outcome = Outcome(Tally.of(job.workers), values, [])
+
+    def views(weights: HostArray) -> dict[str, HostArray]:
+        return dict(layout.views({"float32": house.layout.flat(weights)["float32"]}))
+
+    def published(version: int, now: float, weights: HostArray) -> bool:
+        accuracy = None
+        outcome.weights, outcome.seconds = weights, now
+        if version == job.rounds or (scenario.eval_every and version % scenario.eval_every == 0):
+            accuracy = judge.accuracy(views(weights))
+            outcome.evaluations.append((version, now, accuracy))
+        watch(Moment(version, now, engine.tally.trained, accuracy))
+        return outcome.reached(scenario.target)
+
+    plan = Plan(job, house.layout, scenario.model, recipe)
+    began = time.monotonic()
+    with Pool(plan, data, scenario.processes) as pool:
+        engine = Engine(
+            house, pool, scenario.traces, recipe, [len(s) for s in division.shares], published, scenario.heartbeat
+        )
+        engine.run()
+    outcome.wall_s = time.monotonic() - began
+    outcome.tally, outcome.history = engine.tally, list(house.history)
+    outcome.of_clients = np.array(list(judge.of_clients(views(outcome.weights))))
+    return outcome

@@ -1,0 +1,123 @@
+"""How fast clients compute, and how fast their lines are: distributions over clients, named on the command line."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
+
+from ps.optim import spec
+from ps.optim.spec import number
+from ps.simulate.chance import lognormal, uniform
+
+_SPEED, _CLASS, _UP, _DOWN = 21, 22, 23, 24
+
+
+class Speed(Protocol):
+    """Seconds that a client takes for one local step."""
+
+    def seconds(self, seed: int, client: int) -> float:
+        """Return a client's seconds for each local step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """All clients take ``seconds`` for a step."""
+
+    step: float = number(0.01, at_least=0)
+
+    def seconds(self, seed: int, client: int) -> float:
+        """Return the number itself."""
+        return self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Lognormal:
+    """The logarithm of the seconds is normal: half the clients are faster than ``median``."""
+
+    median: float = number(0.01, above=0)
+    sigma: float = number(0.5, at_least=0)
+
+    def seconds(self, seed: int, client: int) -> float:
+        """Return a number that the seed draws for this client."""
+        return lognormal(self.median, self.sigma, seed, _SPEED, client)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """A share ``slow`` of the clients takes ``factor`` times as long as the others, which take ``step`` seconds."""
+
+    slow: float = number(0.5, at_least=0, at_most=1)
+    factor: float = number(10.0, above=0)
+    step: float = number(0.01, at_least=0)
+
+    def seconds(self, seed: int, client: int) -> float:
+        """Return the seconds of the class that the seed puts this client into."""
+        return self.step * (self.factor if uniform(seed, _CLASS, client) < self.slow else 1.0)
+
+
+SPEEDS: spec.Table = {"classes": Classes, "constant": Constant, "lognormal": Lognormal}
+
+
+def parse_speed(text: str) -> Speed:
+    """Read ``name:key=number,…``; ConfigError when it is wrong."""
+    name, numbers = spec.parse("speed", SPEEDS, text)
+    return cast(Speed, SPEEDS[name](**dict(numbers)))
+
+
+class Line(NamedTuple):
+    """Bytes a second, up and down; infinite where transfers take no time."""
+
+    up: float
+    down: float
+
+
+class Bandwidth(Protocol):
+    """How fast clients' lines are."""
+
+    def line(self, seed: int, client: int) -> Line:
+        """Return a client's line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlimited:
+    """Transfers take no time."""
+
+    def line(self, seed: int, client: int) -> Line:
+        """Return an infinitely fast line."""
+        return Line(math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """All clients have ``up`` and ``down`` bytes a second."""
+
+    up: float = number(1e6, above=0)
+    down: float = number(5e6, above=0)
+
+    def line(self, seed: int, client: int) -> Line:
+        """Return the two numbers."""
+        return Line(self.up, self.down)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The logarithms of ``up`` and ``down`` are normal around these medians with deviation ``sigma``."""
+
+    up: float = number(1e6, above=0)
+    down: float = number(5e6, above=0)
+    sigma: float = number(0.5, at_least=0)
+
+    def line(self, seed: int, client: int) -> Line:
+        """Return the line that the seed draws for this client."""
+        up = lognormal(self.up, self.sigma, seed, _UP, client)
+        return Line(up, lognormal(self.down, self.sigma, seed, _DOWN, client))
+
+
+BANDWIDTHS: spec.Table = {"constant": Fixed, "lognormal": Spread, "unlimited": Unlimited}
+
+
+def parse_bandwidth(text: str) -> Bandwidth:
+    """Read ``name:key=number,…``; ConfigError when it is wrong."""
+    name, numbers = spec.parse("bandwidth", BANDWIDTHS, text)
+    return cast(Bandwidth, BANDWIDTHS[name](**dict(numbers)))

@@ -1,0 +1,85 @@
+"""WorkerProcess: one process of the simulation as its starter sees it: orders go in, results come out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import Pipe
+from typing import Any
+
+from ps.errors import PeerLost
+from ps.simulate.arrays import SharedArrays
+from ps.simulate.plan import Plan
+from ps.simulate.task import Result, pack, unpack
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class WorkerProcess:
+    """A child that trains; a thread reads what it says, so that neither ever waits for the other to read."""
+
+    def __init__(
+        self,
+        number: int,
+        plan: Plan,
+        data: SharedArrays,
+        arrived: Callable[[Result], None],
+        gone: Callable[[str], None],
+    ) -> None:
+        """Start it. ``arrived`` and ``gone`` (why) are called from the thread, ``gone`` at most once and last."""
+        self.number = number
+        self._arrived, self._gone = arrived, gone
+        self._link, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ps.simulate.process", str(theirs.fileno()), str(data.fd)],
+                pass_fds=(theirs.fileno(), data.fd),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+            )
+        self._thread = threading.Thread(target=self._listen, name=f"simulate-{number}", daemon=True)
+        self._thread.start()
+        self.send("plan", plan.to_dict(), data.to_dict())
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def send(self, kind: str, *values: Any) -> None:
+        """Send an order; PeerLost when the process is gone."""
+        try:
+            self._link.send_bytes(pack(kind, *values))
+        except OSError:
+            raise PeerLost(self._fate()) from None
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the process, whatever it is at: nothing of it is needed any more."""
+        self._gone = lambda why: None
+        self._process.kill()
+        self._process.wait(timeout)
+        self._thread.join(timeout)
+        self._link.close()
+
+    def _listen(self) -> None:
+        why = ""
+        try:
+            while not why:
+                kind, values = unpack(self._link.recv_bytes())
+                if kind == "result":
+                    self._arrived(Result.of(values))
+                else:
+                    why = f"simulation process {self.number}: {values[0]}"
+        except (EOFError, OSError):
+            why = self._fate()
+        self._gone(why)
+
+    def _fate(self) -> str:
+        try:
+            code: int | str = self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            code = "unknown"
+        return f"simulation process {self.number} (pid {self.pid}) ended with exit status {code}"

@@ -35,6 +35,11 @@ TRACES = """\
 --traces FILE   .json (a list of objects) or .csv, a row for each client with any of
                 seconds_per_step, up, down, dropout, on, off"""
 
+MODELS = """\
+A file of your own defines init(seed) -> {name: float32 array}, loss_and_grad(params, x, y) ->
+(loss, {name: array}), predict(params, x), accuracy(params, (x, y)) and, if no --dataset is
+given, data() -> ((x, y), (x, y)), train and test: what the modules of ps.models have."""
+
 REPEATABLE = """\
 The same seed gives the same rounds and the same weights, bit for bit, whatever the number of
 processes. Time is virtual: it passes as the traces have it, and not as this machine does."""
@@ -49,14 +54,18 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
 @click.command(
     cls=HelpfulCommand,
     examples=EXAMPLES,
-    notes={"Traces": TRACES, "Repeatable": REPEATABLE, "Settings": TWINS, "Exit codes": EXIT_CODES},
+    notes={"Models": MODELS, "Traces": TRACES, "Repeatable": REPEATABLE, "Settings": TWINS, "Exit codes": EXIT_CODES},
 )
 @_option(
     "--clients", type=click.IntRange(1), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
 )
-@_option("--model", default="softmax", metavar="[softmax|mlp|cnn]", help="what is trained (softmax)")
+@_option(
+    "--model", default="softmax", metavar="[softmax|mlp|cnn|FILE.py]", help="what is trained (softmax); see Models"
+)
 @_option("--hidden", default="200", metavar="N,N", help="mlp: widths of the hidden layers (200)")
-@_option("--dataset", metavar="[synthetic|digits|mnist]", help="examples (synthetic; mnist with --data)")
+@_option(
+    "--dataset", metavar="[synthetic|digits|mnist]", help="examples (those of FILE.py, mnist with --data, synthetic)"
+)
 @_option("--data", metavar="PATH", help="folder with MNIST's files (PS_DATA)")
 @_option("--examples", type=click.IntRange(2), default=20_000, metavar="N", help="synthetic: how many (20000)")
 @_option("--batch-size", type=click.IntRange(0), default=10, metavar="N", help="examples of a step; 0: all (10)")
@@ -122,7 +131,7 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
         raise ConfigError(f"--target {target:g}: an accuracy is above 0 and at most 1")
     return Scenario(
         explicit,
-        load(_dataset(options["dataset"], options["data"]), options["data"], job.seed, options["examples"]),
+        load(_dataset(options), options["data"], job.seed, options["examples"]),
         options["model"],
         _widths(options["hidden"]),
         options["batch_size"],
@@ -149,9 +158,16 @@ def _traces(options: dict[str, Any], seed: int) -> Traces:
     return Drawn(seed, speed, bandwidth, parse_availability(options["availability"]), options["dropout"])
 
 
-def _dataset(name: str | None, folder: str | None) -> str:
+def _dataset(options: dict[str, Any]) -> str:
+    from ps.simulate.model import is_file, model_named
+
+    name, folder, model = options["dataset"], options["data"], options["model"]
     if folder and name not in (None, "mnist"):
         raise UsageError(f"--data says where MNIST is, and --dataset {name} needs no folder: leave one of them out")
+    if name is None and not folder and is_file(model):
+        if "data" not in vars(model_named(model)):
+            raise ConfigError(f"{model} has no function data; say which examples to train on with --dataset")
+        return str(model)
     return name or ("mnist" if folder else "synthetic")
 
 

@@ -1,11 +1,14 @@
-"""The examples of a simulation: a data set by name, or one that a seed makes up."""
+"""The examples of a simulation: a data set by name, one that a seed makes up, or what a user's model brings along."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
 from ps.data import digits, mnist
 from ps.errors import ConfigError
+from ps.simulate.model import is_file, model_named
 from ps.xp import HostArray
 
 DATASETS = ("digits", "mnist", "synthetic")
@@ -16,14 +19,22 @@ NOISE = 0.2
 def load(name: str, folder: str | None = None, seed: int = 0, size: int = 20_000) -> dict[str, HostArray]:
     """Return x_train, y_train, x_test and y_test. ``size`` counts synthetic examples; ``folder`` is MNIST's.
 
+    A name such as ``model.py`` stands for what that file's ``data()`` returns.
+
     ConfigError for an unknown name; DataError when the data cannot be had.
     """
+    if is_file(name):
+        return _of(*model_named(name).data())
     if name not in DATASETS:
         raise ConfigError(f"dataset {name!r}: there are {', '.join(DATASETS)}")
     if name == "synthetic":
         return synthetic(size, seed=seed)
-    train, test = mnist(folder) if name == "mnist" else digits()
-    return {"x_train": train.x, "y_train": train.y, "x_test": test.x, "y_test": test.y}
+    return _of(*(mnist(folder) if name == "mnist" else digits()))
+
+
+def _of(train: Iterable[HostArray], test: Iterable[HostArray]) -> dict[str, HostArray]:
+    (x_train, y_train), (x_test, y_test) = train, test
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
 def synthetic(n: int, features: int = 60, classes: int = 10, seed: int = 0) -> dict[str, HostArray]:

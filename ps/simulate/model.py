@@ -1,9 +1,12 @@
-"""Which models can be simulated, by name: how they begin, and how many clients of one are trained at once."""
+"""Which models can be simulated: ours by name, or a user's own as a file of Python."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,11 +19,37 @@ STACKED = ("mlp", "softmax")
 """Models of which many clients are computed in one go; of others one after the other."""
 
 
+NEEDED = ("init", "loss_and_grad", "predict", "accuracy")
+"""What a file must define, as the modules of ``ps.models`` do: ``init(seed)`` returns float32 tensors by name,
+``loss_and_grad(params, x, y)`` the loss and the gradients, ``predict(params, x)`` classes, ``accuracy(params, data)`` a
+share. ``data()``, which returns (train, test) as Datasets or pairs, may be there too."""
+
+
+def is_file(name: str) -> bool:
+    """Whether a model's name is that of a file."""
+    return name.endswith(".py")
+
+
 def model_named(name: str) -> Any:
-    """Return a model's module; ConfigError when there is none of this name."""
+    """Return a model's module; ConfigError when there is none of this name, or the file lacks something."""
+    if is_file(name):
+        return _module(str(Path(name).absolute()))
     if name not in MODELS:
-        raise ConfigError(f"model {name!r}: there are {', '.join(MODELS)}")
+        raise ConfigError(f"model {name!r}: there are {', '.join(MODELS)}, or a file such as model.py")
     return MODELS[name]
+
+
+@functools.cache
+def _module(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise ConfigError(f"there is no model {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    missing = [each for each in NEEDED if not callable(getattr(module, each, None))]
+    if missing:
+        raise ConfigError(f"{path} has no function {', '.join(missing)}; a model has {', '.join(NEEDED)}")
+    return module
 
 
 def fresh(
@@ -28,6 +57,8 @@ def fresh(
 ) -> dict[str, HostArray]:
     """Return a model's first parameters for examples of ``shape``. ``hidden`` are the widths of mlp's hidden layers."""
     model, features = model_named(name), math.prod(shape)
+    if is_file(name):
+        return dict(model.init(seed=seed))
     if name == "cnn":
         side = math.isqrt(features)
         image = shape if len(shape) > 1 else (side, side)

@@ -65,11 +65,11 @@ def run(case: Case, seed: int, data: dict[str, Any], lr: float | None, processes
 
     def watch(moment: Moment) -> None:
         if sys.stderr.isatty():
-            print(f"\r{case.name}, seed {seed}: round {moment.version}, {moment.accuracy:.4f} ", end="", file=sys.stderr)
+            print(
+                f"\r{case.name}, seed {seed}: round {moment.version}, {moment.accuracy:.4f} ", end="", file=sys.stderr
+            )
 
-    found = simulate(
-        Scenario(job, data, case.model, case.hidden, 10, processes=processes, target=case.target), watch
-    )
+    found = simulate(Scenario(job, data, case.model, case.hidden, 10, processes=processes, target=case.target), watch)
     best = max(accuracy for _, _, accuracy in found.evaluations)
     reached = next((r for r, _, accuracy in found.evaluations if accuracy >= case.target), None)
     return {"seed": seed, "rounds": reached, "best": best, "seconds": round(time.monotonic() - began, 1)}
@@ -92,7 +92,9 @@ def main() -> None:
         if args.only and args.only not in case.name:
             continue
         runs = [run(case, seed, data, args.lr, args.processes) for seed in range(args.seeds)]
-        rows.append({"case": case.name, "target": case.target, "paper": case.paper, "lr": args.lr or case.lr, "runs": runs})
+        rows.append(
+            {"case": case.name, "target": case.target, "paper": case.paper, "lr": args.lr or case.lr, "runs": runs}
+        )
         if not args.json:
             said = ", ".join(f"{r['rounds'] or '-'} ({r['best']:.4f}, {r['seconds']:.0f} s)" for r in runs)
             print(f"{case.name}: {case.target:.0%} in the paper after {case.paper} rounds; here {said}", flush=True)

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from ps import errors
+from ps.algorithms import ALGORITHMS
+from ps.cli.app import psctl
 from ps.config import JobConfig, ProcessConfig, settings_of
 from ps.optim import OPTIMIZERS, SCHEDULES
+from ps.partition import PARTITIONERS
+from ps.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,7 +31,9 @@ def test_every_script_it_names_exists() -> None:
 
 def test_every_flag_is_a_flag() -> None:
     settings = {**settings_of(JobConfig), **settings_of(ProcessConfig)}
-    known = {row.flag for row in settings.values()} | {"--json", "--watch", "--config", "--help", "--scale"}
+    known = {row.flag for row in settings.values()} | {"--scale"}
+    known |= {flag for command in psctl.commands.values() for param in command.params for flag in param.opts}
+    known |= {"--help"}
     known |= set(re.findall(r'"(--[\w-]+)"', "".join(path.read_text() for path in (ROOT / "scripts").rglob("*.py"))))
     flags = set(re.findall(r"(?<![\w-])(--[a-z][\w-]+)", README))
     assert flags <= known, flags - known
@@ -36,6 +42,16 @@ def test_every_flag_is_a_flag() -> None:
 def test_every_optimizer_and_schedule_is_named() -> None:
     for name in (*OPTIMIZERS, *SCHEDULES):
         assert re.search(rf"`{name}[`:]", README) or name == "warmup", name
+
+
+def test_every_algorithm_rule_and_partition_is_named() -> None:
+    for name in (*ALGORITHMS, *RULES, *PARTITIONERS):
+        assert re.search(rf"`{name}[`:]", README), name
+
+
+def test_every_command_is_named() -> None:
+    for name in psctl.commands:
+        assert f"psctl {name}" in README, name
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

@@ -44,7 +44,7 @@ class House:
     """
 
     def __init__(self, explicit: Mapping[str, Any], layout: Layout, values: HostArray, now: float = 0.0) -> None:
-        """``explicit``: the job's settings, ``mode`` federated. ``values``: the first weights, uint8, the layout's bytes."""
+        """``explicit``: the job's settings, mode federated. ``values``: the first weights, uint8, the layout's bytes."""
         self._state = SchedulerState({"heartbeat_timeout": FOR_EVER, **explicit}, now)
         self._heard: list[tuple[int, Message]] = []
         self._servers: dict[int, FederatedShard] = {}

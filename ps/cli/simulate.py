@@ -68,6 +68,7 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
 )
 @_option("--data", metavar="PATH", help="folder with MNIST's files (PS_DATA)")
 @_option("--examples", type=click.IntRange(2), default=20_000, metavar="N", help="synthetic: how many (20000)")
+@_option("--features", type=click.IntRange(1), default=60, metavar="N", help="synthetic: of each example (60)")
 @_option("--batch-size", type=click.IntRange(0), default=10, metavar="N", help="examples of a step; 0: all (10)")
 @_option("--speed", default="constant", metavar="TEXT", help="seconds of a local step, see below (constant)")
 @_option("--bandwidth", default="unlimited", metavar="TEXT", help="clients' lines, see below (unlimited)")
@@ -131,7 +132,7 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
         raise ConfigError(f"--target {target:g}: an accuracy is above 0 and at most 1")
     return Scenario(
         explicit,
-        load(_dataset(options), options["data"], job.seed, options["examples"]),
+        load(_dataset(options), options["data"], job.seed, options["examples"], options["features"]),
         options["model"],
         _widths(options["hidden"]),
         options["batch_size"],

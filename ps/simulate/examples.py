@@ -16,8 +16,10 @@ NOISE = 0.2
 """Deviation of the synthetic scores' noise, beside scores of deviation 1: the best linear model is 84 % right."""
 
 
-def load(name: str, folder: str | None = None, seed: int = 0, size: int = 20_000) -> dict[str, HostArray]:
-    """Return x_train, y_train, x_test and y_test. ``size`` counts synthetic examples; ``folder`` is MNIST's.
+def load(
+    name: str, folder: str | None = None, seed: int = 0, size: int = 20_000, features: int = 60
+) -> dict[str, HostArray]:
+    """Return x_train, y_train, x_test and y_test. ``size`` and ``features`` are synthetic's; ``folder`` is MNIST's.
 
     A name such as ``model.py`` stands for what that file's ``data()`` returns.
 
@@ -28,7 +30,7 @@ def load(name: str, folder: str | None = None, seed: int = 0, size: int = 20_000
     if name not in DATASETS:
         raise ConfigError(f"dataset {name!r}: there are {', '.join(DATASETS)}")
     if name == "synthetic":
-        return synthetic(size, seed=seed)
+        return synthetic(size, features, seed=seed)
     return _of(*(mnist(folder) if name == "mnist" else digits()))
 
 

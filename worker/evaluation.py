@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,14 +19,17 @@ class Evaluation:
     def __init__(self, params: Callable[[], Mapping[str, Any]], log: StepLog) -> None:
         self._params = params
         self._log = log
-        self._measures: dict[str, tuple[Measure, Any]] = {}
+        self._measures: list[tuple[Measure, Any]] = []
         self._last = -1
 
     def add(self, function: Measure, data: Any) -> None:
-        """Measure ``function(params, data)`` too. Raises UsageError for what cannot be called."""
+        """Measure ``function(params, data)`` too. Raises UsageError for what cannot be called.
+
+        A number is called like the function that returned it; a second one of that name gets ``_2`` behind it.
+        """
         if not callable(function):
             raise UsageError(f"kv.evaluate takes a function of parameters and data, not {type(function).__name__}")
-        self._measures[getattr(function, "__name__", "metric")] = function, data
+        self._measures.append((function, data))
 
     def __bool__(self) -> bool:
         return bool(self._measures)
@@ -33,11 +37,12 @@ class Evaluation:
     def measure(self, choose: Callable[[Any], Any] = lambda data: data) -> dict[str, float]:
         """Return the results on what ``choose`` makes of the data. Raises UsageError for what is no number."""
         found: dict[str, float] = {}
-        for name, (function, data) in self._measures.items():
+        for function, data in self._measures:
             result = function(self._params(), choose(data))
+            name = getattr(function, "__name__", "metric")
             for key, value in result.items() if isinstance(result, Mapping) else [(name, result)]:
                 try:
-                    found[str(key)] = float(value)
+                    found[_unused(str(key), found)] = float(value)
                 except (TypeError, ValueError):
                     raise UsageError(f"what kv.evaluate measures is a number; {key} is {value!r}") from None
         return found
@@ -47,3 +52,10 @@ class Evaluation:
         if self._measures and clock != self._last:
             self._last = clock
             self._log.evaluation(clock, self.measure())
+
+
+def _unused(name: str, found: Mapping[str, float]) -> str:
+    """Return a name that is not among those found, this one if possible."""
+    if name not in found:
+        return name
+    return next(other for number in itertools.count(2) if (other := f"{name}_{number}") not in found)

@@ -96,9 +96,10 @@ class KV:
         """The parameters, as ``init`` returned them. Raises StateError before ``init``."""
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
-        if self.job.overlap:
-            return Arriving({**self._model.tensors, **self._beside}, self._arrive)
-        return {**self._model.tensors, **self._beside}
+        found = {**self._model.tensors, **self._beside}
+        if self._beside:
+            found = {name: found[name] for name in self._names}
+        return Arriving(found, self._arrive) if self.job.overlap else found
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -134,11 +135,12 @@ class KV:
         if not isinstance(params, Mapping):
             raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
         arrays = {name: readable(name, value) for name, value in params.items()}
-        everything = Layout.of(arrays, _checked_kinds(kinds or {}, arrays))
+        everything = Layout.of(arrays, _checked_kinds({} if kinds is None else kinds, arrays))
         trained = everything.of_kind("trainable")
         layout = everything if self.job.federated else trained
-        if not trained.tensors:
-            raise UsageError("a model has at least one tensor that is trained")
+        if not any(tensor.size for tensor in trained.tensors):
+            raise UsageError("a model has at least one tensor with elements that is trained")
+        self._names = list(arrays)
         for tensor in everything.tensors if layout is trained else ():
             if tensor.kind != "trainable":
                 self._beside[tensor.name] = self.device.array(xp.to_host(arrays[tensor.name]))
@@ -206,7 +208,10 @@ class KV:
         self._push_pull(grads, examples, {})
         if targets is not None:
             self._all_arrived()
-            model.scatter(model.buffer, targets)
+            if self.job.federated:
+                model.copy(targets)
+            else:
+                model.scatter(model.buffer, targets)
 
     def push(self, grads: Mapping[str, Any], *, examples: float | None = None) -> Handle:
         """Give gradients without waiting for their application. They are copied and may be reused at once.
@@ -227,13 +232,14 @@ class KV:
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
         """Ask for the weights that have this worker's pushes in them; they are there after ``wait``.
 
-        They land in ``out`` (a dict of arrays like the parameters), or in the parameters themselves. Raises
+        They land in ``out`` (a dict of arrays like the parameters), or in the parameters themselves. In a federated
+        job they are the published ones, and the parameters stay the client's own until its round is over. Raises
         UsageError when they do not fit there.
         """
         model = self._ready()
         self._all_arrived()
         if out is None or model.are(out):
-            return Handle(self, self._store.pull(model.buffer), model.refresh)
+            return Handle(self, self._store.pull(model.buffer), self._refresh)
         targets = model.targets(out)
         scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
         return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
@@ -254,13 +260,15 @@ class KV:
     def barrier(self) -> None:
         """Return when every live worker is here. All leave it with the same clock and the same weights.
 
+        In a federated job, where clients come and go, it returns at once, between rounds with the latest weights.
+
         Raises PeerLost when the scheduler, which knows who is live, stays silent.
         """
         self._open()
         self._store.barrier()
         if self._model is not None:
             self._settled()
-            self._model.refresh()
+            self._refresh()
             self._stale.clear()
 
     def evaluate(self, function: Measure, data: Any) -> None:
@@ -276,6 +284,8 @@ class KV:
 
     def set_lr(self, lr: float) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
+
+        In a federated job it is this client's, from its next round on.
 
         Raises UsageError for what is no learning rate.
         """
@@ -326,12 +336,16 @@ class KV:
             self._unlogged = (clock, count, gradients is None, done, metrics)
             self._catch_up()
         else:
-            if not self.job.federated:
-                model.refresh()
+            self._refresh()
             self._entries = self._store.entries
             self._note(clock, count, gradients is None, done, metrics)
         self._evaluate_now_and_then()
         self._free = self._trace.now()
+
+    def _refresh(self) -> None:
+        """Show the script the buffer's weights; in a federated job the store does that between rounds."""
+        if not self.job.federated:
+            self._ready().refresh()
 
     def _evaluate_now_and_then(self) -> None:
         every = self.job.eval_every
@@ -453,6 +467,8 @@ class KV:
 
 def _checked_kinds(kinds: Mapping[str, str], arrays: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the kinds; UsageError for a tensor that there is not, or a kind that scripts have nothing to do with."""
+    if not isinstance(kinds, Mapping):
+        raise UsageError(f"kinds is a dict with a kind for each tensor that is not trained, not {kinds!r}")
     for name, kind in kinds.items():
         if name not in arrays:
             raise UsageError(f"kinds names {name!r}, which is no tensor of the model")

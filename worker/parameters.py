@@ -70,6 +70,11 @@ class Parameters:
                 raise UsageError(f"{tensor} cannot go into an array that is read-only")
         return found
 
+    def copy(self, targets: Mapping[str, Array]) -> None:
+        """Copy what the script has, wherever that is, into arrays that ``targets`` returned."""
+        for name, mine in self.tensors.items():
+            xp.copy(mine, targets[name])
+
     def scatter(self, source: HostArray, targets: Mapping[str, Array]) -> None:
         """Copy the weights of a flat buffer into arrays that ``targets`` returned."""
         for name, view in self.layout.views(self.layout.flat(source)).items():

@@ -221,7 +221,12 @@ class Seat:
         ).clock
 
     def ask(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
-        """Ask the scheduler; ``make`` takes the request's number and this member's id. Raises as the link does."""
+        """Ask the scheduler; ``make`` takes the request's number and this member's id.
+
+        Raises as the link does, and StateError after ``leave``.
+        """
+        if self._closed:
+            raise StateError("this connection is closed")
         return self._link.request(make, kind, waiting, self.job.start_timeout)
 
     # Going

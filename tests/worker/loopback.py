@@ -19,6 +19,7 @@ from ps.server.scheduler.service import Scheduler
 from ps.server.service import Server
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
+from ps.worker.federated.store import FederatedStore
 from ps.worker.record import StepLog
 from ps.worker.seat import Seat
 
@@ -53,8 +54,9 @@ class Loopback:
         self._threads.append(thread)
         return ready.get(timeout=BOUND)
 
-    def store(self, rank: int | None = None, **process: Any) -> ClusterStore:
-        return ClusterStore(Seat(dataclasses.replace(self._process, rank=rank, **process), {}))
+    def store(self, rank: int | None = None, **process: Any) -> Any:
+        seat = Seat(dataclasses.replace(self._process, rank=rank, **process), {})
+        return FederatedStore(seat, process.get("state")) if seat.job.federated else ClusterStore(seat)
 
     def connect(self, rank: int | None = None, device: xp.Device = xp.CPU, **process: Any) -> KV:
         return KV(self.store(rank, **process), device, StepLog(None))

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ps import xp
-from ps.errors import GradientError, UsageError
+from ps.errors import ConfigError, GradientError, UsageError
 from ps.worker.entry import connect
+from ps.worker.federated.feed import TUNED
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.xp import HostArray
@@ -66,12 +67,17 @@ class Client:
         ``params`` are the first values if this client is the first, and say the names, shapes and dtypes in any case;
         ``kinds`` is as in ``kv.init``, ``settings`` as in ``ps.connect``. Without a cluster this client trains alone
         for as many rounds. Raises what those raise; UsageError or GradientError when ``fit`` returns parameters that do
-        not fit the model, or with NaN.
+        not fit the model, or with NaN; ConfigError for an algorithm that changes each local step, which are ``fit``'s.
         """
         with connect(**{"mode": "federated", **settings}) as kv:
             kv.init(params, kinds)
             store = kv._store
             if isinstance(store, FederatedStore):
+                if store.training.algorithm.correct is not None:
+                    raise ConfigError(
+                        f"algorithm = {kv.job.algorithm!r} corrects each local step, and fit takes its steps itself: "
+                        f"take another one, or write a script with kv.batches and kv.step"
+                    )
                 self._take_part(kv, store)
             else:
                 self._train_alone(kv)
@@ -85,18 +91,22 @@ class Client:
             report = self._measure(_copies(kv), "") if task.evaluate else {}
             trained, examples, metrics = self._trained(kv, task.round)
             if task.evaluate:
-                report |= self._measure({name: array.copy() for name, array in trained.items()}, "_tuned")
-            store.replace(trained, int(metrics.pop("steps", 1)))
-            store.end(examples, {**metrics, **report})
+                report |= self._measure({name: array.copy() for name, array in trained.items()}, TUNED)
+            steps = int(metrics.pop("steps", 1))
+            store.replace(trained, steps)
+            report = {**metrics, **report}
+            noted = {**report, "steps": steps, "verdict": store.end(examples, report)}
+            kv._log.step(task.round, examples, noted, store.traffic, staleness=0)
 
     def _train_alone(self, kv: KV) -> None:
         for number in range(kv.job.rounds):
             trained, _, _ = self._trained(kv, number)
             for name, array in trained.items():
                 target = kv.params[name]
-                target.flags.writeable = True
-                np.copyto(target, array)
-                target.flags.writeable = False
+                if xp.is_host(target):  # its memory can be changed, only what scripts are shown cannot
+                    target = target.view()
+                    target.flags.writeable = True
+                xp.copy(array, target)
 
     def _trained(self, kv: KV, number: int) -> tuple[dict[str, HostArray], float, dict[str, float]]:
         job = kv.job
@@ -110,16 +120,32 @@ class Client:
         params, examples, metrics = (*result, {})[:3]
         if not isinstance(examples, int | float | np.number) or not 0 < float(examples) < math.inf:
             raise UsageError(f"fit returns the number of its examples, more than 0, not {examples!r}")
-        return _matched(params, kv), float(examples), {name: float(value) for name, value in metrics.items()}
+        found = _numbers(metrics, "fit")
+        if not 1 <= found.get("steps", 1) < math.inf:
+            raise UsageError(f"fit returns the number of its local steps, at least 1, not {metrics['steps']!r}")
+        return _matched(params, kv), float(examples), found
 
     def _measure(self, params: Params, suffix: str) -> dict[str, float]:
         if self._evaluate is None:
             return {}
-        return {f"{name}{suffix}": float(value) for name, value in self._evaluate(params).items()}
+        return {f"{name}{suffix}": value for name, value in _numbers(self._evaluate(params), "evaluate").items()}
 
 
 def _copies(kv: KV) -> Params:
     return {name: np.array(xp.to_host(array)) for name, array in kv.params.items()}
+
+
+def _numbers(metrics: Any, who: str) -> dict[str, float]:
+    """Return metrics as plain numbers by name."""
+    if not isinstance(metrics, Mapping):
+        raise UsageError(f"{who} returns metrics as a dict of numbers by name, not {type(metrics).__name__}")
+    found = {}
+    for name, value in metrics.items():
+        try:
+            found[str(name)] = float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"a metric is a number; {name} of {who} is {value!r}") from None
+    return found
 
 
 def _matched(params: Mapping[str, Any], kv: KV) -> dict[str, HostArray]:

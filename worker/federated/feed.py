@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from ps import xp
 from ps.data import batches, counterpart, labels_of, num_examples, partition, view
-from ps.errors import DataError
+from ps.errors import DataError, PSError
 from ps.worker.evaluation import Evaluation
 from ps.worker.feed import placed
 from ps.worker.record import StepLog
@@ -20,6 +21,8 @@ from ps.xp import Device
 
 if TYPE_CHECKING:
     from ps.worker.federated.store import FederatedStore, Task
+
+log = logging.getLogger("ps.worker")
 
 TUNED = "_tuned"
 """What is put behind a metric's name when it was measured after the client's own training (personalisation)."""
@@ -62,6 +65,7 @@ class FederatedFeed:
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}: expected 1 or more")
         share = self._share(data)
+        batches(share, 1, shuffle=shuffle)  # only to have it checked now
 
         def generate() -> Iterator[Any]:
             while not self._store.finished:
@@ -97,7 +101,10 @@ class FederatedFeed:
                 self.examples = num_examples(batch)
                 yield placed(batch, self._device)
         except GeneratorExit:  # the script has had enough
-            self._store.abandon("the script went on to something else")
+            try:
+                self._store.abandon("the script went on to something else")
+            except PSError as error:  # nobody is left who would want to know
+                log.debug("a task is not given back: %s", error)
             raise
         means = {name: math.fsum(values) / len(values) for name, values in self._metrics.items()}
         if task.evaluate:

@@ -33,21 +33,23 @@ class Undelivered:
 class Memory:
     """Keeps it after each round and before each upload."""
 
-    def __init__(self, vault: Vault, rank: int) -> None:
+    def __init__(self, vault: Vault, owner: Mapping[str, Any]) -> None:
+        """``owner``: whose it is, in plain values; what another has kept is refused."""
         self._vault = vault
-        self._rank = rank
+        self._owner = dict(owner)
 
     def keep(self, training: Training, packer: Packer, parcel: Undelivered | None) -> None:
         """Replace what is kept."""
         if not self._vault.keeps:
             return
         arrays = {f"own:{section}": xp.to_host(vector) for section, vector in training.own.items()}
+        arrays.update({f"renewed:{section}": xp.to_host(vector) for section, vector in training.renewed.items()})
         if training.algorithm.keeps_optimizer:
             for section, slots in training.slots.items():
                 arrays.update({f"slot:{section}:{name}": xp.to_host(vector) for name, vector in slots.items()})
         for chunk, state in packer.state.items():
             arrays.update({f"state:{chunk}:{name}": xp.to_host(vector) for name, vector in state.items()})
-        values: dict[str, Any] = {"rank": self._rank, "updates": training.updates, "parcel": None}
+        values: dict[str, Any] = {"owner": self._owner, "updates": training.updates, "parcel": None}
         if parcel is not None:
             keys = ("task", "round", "version", "examples", "steps", "report")
             values["parcel"] = {key: getattr(parcel, key) for key in keys}
@@ -55,19 +57,27 @@ class Memory:
         self._vault.keep("client", values, arrays)
 
     def restore(self, training: Training, packer: Packer) -> Undelivered | None:
-        """Take what was kept, and return the delta that was not delivered, if there is one."""
+        """Take what was kept, and return the delta that was not delivered, if there is one.
+
+        Raises ConfigError when it is another client's or of another job.
+        """
         found = self._vault.load("client")
         if found is None:
             return None
         values, arrays = found
-        if values["rank"] != self._rank:
-            raise ConfigError(f"the state file is of client {values['rank']}, not {self._rank}; give another --state")
+        kept = values["owner"]
+        for name, mine in self._owner.items():
+            if kept.get(name) != mine:
+                theirs = f"{name} = {kept.get(name)!r}"
+                raise ConfigError(f"the state file is of a client with {theirs}, not {mine!r}; give another --state")
         frames: dict[int, HostArray] = {}
         for key, array in arrays.items():
             kind, _, name = key.partition(":")
             head, _, tail = name.rpartition(":")
             if kind == "own":
                 training.own[name] = array
+            elif kind == "renewed":
+                training.renewed[name] = array
             elif kind == "slot":
                 training.slots.setdefault(head, {})[tail] = array
             elif kind == "state":

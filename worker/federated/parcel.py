@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ps import xp
 from ps.compress import CompressSpec, Key, Uplink
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
+from ps.worker.federated.training import beside
 from ps.xp import Array, HostArray
 
 RAW = ("buffer", "counter")
@@ -34,18 +34,26 @@ class Packer:
     def _frame(self, part: Array, chunk: Chunk, round: int) -> HostArray:
         if self._plain or chunk.kind in RAW:
             return xp.to_host(part)
-        if chunk.index not in self.state:
-            self.state[chunk.index] = self._uplink.init(part)
-        return xp.to_host(self._uplink.encode(part, self.state[chunk.index], self._key(chunk, round)))
+        known = self.state.get(chunk.index) or self._uplink.init(part)
+        state = {name: beside(array, part).copy() for name, array in known.items()}
+        frame = xp.to_host(self._uplink.encode(part, state, self._key(chunk, round)))
+        if _finite(state):  # else it would send NaN for ever
+            self.state[chunk.index] = state
+        return frame
 
     def give_back(self, frames: Mapping[int, HostArray], chunks: Iterable[Chunk], round: int) -> None:
         """Remember a delta that did not count, where the codec has a memory for it."""
         for chunk in chunks:
-            residual: Any = self.state.get(chunk.index, {}).get("residual")
-            if residual is not None:
-                frame = frames[chunk.index]
-                placed = frame if xp.is_host(residual) else xp.backend_of(residual).to_device(frame)
-                self._uplink.give_back(placed, self.state[chunk.index], self._key(chunk, round))
+            known = self.state.get(chunk.index, {})
+            if "residual" in known:
+                state = {**known, "residual": known["residual"].copy()}
+                self._uplink.give_back(beside(frames[chunk.index], state["residual"]), state, self._key(chunk, round))
+                if _finite(state):
+                    self.state[chunk.index] = state
 
     def _key(self, chunk: Chunk, round: int) -> Key:
         return Key(self._seed, round, chunk.index, self._rank)
+
+
+def _finite(state: Mapping[str, Array]) -> bool:
+    return all(bool(xp.namespace(array).isfinite(array).all()) for array in state.values())

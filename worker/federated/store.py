@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ps.worker.federated.courier import LATE, RESUME, Courier
 from ps.worker.federated.feed import FederatedFeed
 from ps.worker.federated.memory import Memory, Undelivered
 from ps.worker.federated.parcel import Packer
-from ps.worker.federated.training import Training
+from ps.worker.federated.training import Training, local_optimizer
 from ps.worker.gradients import Gradients
 from ps.worker.local import Done
 from ps.worker.record import StepLog
@@ -65,7 +66,7 @@ class FederatedStore:
         self.rank = self._seat.rank
         self.training = Training(self.job)
         self._packer = Packer(self.job, self.rank)
-        self._memory = Memory(Vault(state), self.rank)
+        self._vault = Vault(state)
         self._undelivered: Undelivered | None = None
         self._courier: Courier | None = None
         self._flat: Mapping[str, Array] = {}
@@ -98,8 +99,16 @@ class FederatedStore:
             self._seat.seeded()
         else:
             self.clock = courier.pull(0, self._buffer)
+        self._memory = Memory(self._vault, self._owner(whole))
         self._undelivered = self._memory.restore(self.training, self._packer)
         return Buffers(self._buffer[: layout.nbytes])
+
+    def _owner(self, layout: Layout) -> dict[str, Any]:
+        """Return what decides whether something kept by a client is of use to this one."""
+        job = self.job
+        optimizer = local_optimizer(job, self.training.algorithm)
+        cut = {"servers": job.servers, "chunk size": job.chunk_bytes, "compress": job.compress, "seed": job.seed}
+        return {"rank": self.rank, "model": layout.digest(), "algorithm": job.algorithm, "optimizer": optimizer, **cut}
 
     def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
         self._flat, self._refresh = flat, refresh
@@ -119,6 +128,15 @@ class FederatedStore:
         """
         courier = self.courier
         answer = courier.poll(self.clock, {})
+        parcel, self._undelivered = self._undelivered, None
+        if parcel is not None and isinstance(answer, Assign) and answer.task == parcel.task:
+            if answer.round == parcel.round:
+                log.warning("going on with the upload for task %d", parcel.task)
+                self._deliver(parcel)
+                return None
+            self._deliver(parcel, LATE)  # the numbers have begun anew, with another job
+        elif parcel is not None:
+            self._deliver(parcel, self._submit(parcel))  # it was decided on meanwhile, or is about to be
         if isinstance(answer, Finished):
             self._bring(answer.version)
             self.finished = True
@@ -127,10 +145,6 @@ class FederatedStore:
             self._seat.pause(answer.seconds)
             self.seen = answer.version
             return None
-        if self._undelivered is not None and self._undelivered.task == answer.task:
-            self._redeliver(self._undelivered)
-            return None
-        self._undelivered = None
         version = self._bring(answer.round)
         self.training.begin(self._vectors(), version)
         self.task = Task(answer.task, answer.round, version, answer.evaluate)
@@ -162,33 +176,32 @@ class FederatedStore:
                 controls = {key: backend.to_device(vector) for key, vector in controls.items()}
         return {**self._flat, **controls}
 
-    def end(self, examples: float, report: Mapping[str, Any]) -> str:
+    def end(self, examples: float, report: Mapping[str, float]) -> str:
         """Ship what this round has changed; return the verdict on it."""
         task, training = self.task, self.training
         assert task is not None
         self.task = None
         if not training.steps:
+            self.training.undo()
             self.courier.decline(task.number, "no step was taken")
             return "declined"
         frames = self._packer.pack(training.delta(), self.courier.chunks, task.round)
-        parcel = Undelivered(task.number, task.round, task.version, examples, training.steps, dict(report), frames)
+        numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
+        parcel = Undelivered(task.number, task.round, task.version, examples, training.steps, numbers, frames)
         self._memory.keep(training, self._packer, parcel)
         return self._deliver(parcel)
 
-    def _redeliver(self, parcel: Undelivered) -> None:
-        """Go on with an upload that a process before this one began."""
-        log.warning("going on with the upload for task %d", parcel.task)
-        self._undelivered = None
-        self._deliver(parcel)
+    def _submit(self, parcel: Undelivered) -> str:
+        return self.courier.submit(parcel.task, parcel.version, parcel.examples, parcel.steps, parcel.report)
 
-    def _deliver(self, parcel: Undelivered) -> str:
+    def _deliver(self, parcel: Undelivered, verdict: str = RESUME) -> str:
+        """Upload what servers lack until there is a verdict, and learn from that."""
         courier = self.courier
-        verdict = RESUME
         while verdict == RESUME:
             if not courier.deliver(parcel.task, parcel.round, parcel.frames):
                 verdict = LATE
                 break
-            verdict = courier.submit(parcel.task, parcel.version, parcel.examples, parcel.steps, parcel.report)
+            verdict = self._submit(parcel)
         accepted = verdict == ACCEPTED
         if not accepted:
             log.warning("this client's contribution to round %d does not count: %s", parcel.round, verdict)
@@ -204,9 +217,10 @@ class FederatedStore:
         self.training.stepped(steps)
 
     def abandon(self, why: str) -> None:
-        """Give the task back that is being trained for, if there is one."""
+        """Give the task back that is being trained for, if there is one, and forget what was trained."""
         task, self.task = self.task, None
         if task is not None:
+            self.training.undo()
             self.courier.decline(task.number, why)
 
     # What a script's steps do
@@ -217,6 +231,8 @@ class FederatedStore:
                 "in a federated job a client steps when it takes part in a round: take the batches from kv.batches"
             )
         if gradients is not None:
+            if self.training.algorithm.correct is not None:
+                gradients.keep()  # what changes them must not change the script's arrays
             trained = self._layout.of_kind("trainable").whole()
             self.training.step({chunk.section: gradients.regions[chunk.index] for chunk in trained})
         return Done()

@@ -39,7 +39,8 @@ class Training:
         """Steps in this round."""
         self._weights: Sections = {}
         self._anchor: dict[str, Array] = {}
-        self._renewed: dict[str, Array] = {}
+        self.renewed: dict[str, Array] = {}
+        """What the control variates become if the last round's contribution counts."""
         self._lr = 0.0
 
     def set_lr(self, round: int, lr: float) -> None:
@@ -53,11 +54,16 @@ class Training:
         self._lr = self._rate(round)
         self.steps = 0
         for section in self._trained():
+            like = weights[section]
             if section not in self.slots or not self.algorithm.keeps_optimizer:
-                self.slots[section] = self._optimizer.init(weights[section])
+                self.slots[section] = self._optimizer.init(like)
                 self.updates = 0
             if self.algorithm.control and section not in self.own:
-                self.own[section] = xp.namespace(weights[section]).zeros_like(weights[section])
+                self.own[section] = xp.namespace(like).zeros_like(like)
+            # after a restart they come from disk, and are on the host
+            self.slots[section] = {name: beside(vector, like) for name, vector in self.slots[section].items()}
+            if section in self.own:
+                self.own[section] = beside(self.own[section], like)
 
     def step(self, gradients: Sections) -> None:
         """Take one local step; the gradients, by section, may be changed."""
@@ -90,7 +96,7 @@ class Training:
                 control, own = self._weights[f"{section}/control"], self.own[section]
                 weights, anchor = self._weights[section], self._anchor[section]
                 renewed = self.algorithm.renew(own, control, anchor, weights, self.steps, self._lr)
-                self._renewed[section] = renewed
+                self.renewed[section] = renewed
                 found[f"{section}/control"] = renewed - own
         return found
 
@@ -101,11 +107,22 @@ class Training:
     def settle(self, accepted: bool) -> None:
         """End the round: only a contribution that counts renews the client's control variates."""
         if accepted:
-            self.own.update(self._renewed)
-        self._renewed = {}
+            self.own.update(self.renewed)
+        self.renewed = {}
+
+    def undo(self) -> None:
+        """Bring the weights back to what the round began with."""
+        for section, anchor in self._anchor.items():
+            xp.copy(anchor, self._weights[section])
 
     def _trained(self) -> list[str]:
         return [section for section in self._weights if "/" not in section]
+
+
+def beside(array: Array, like: Array) -> Array:
+    """Return an array on the side of another: itself, or a copy on that device."""
+    backend = xp.backend_of(like)
+    return array if isinstance(array, backend.array_type) else backend.to_device(xp.to_host(array))
 
 
 def _is_control(section: str) -> bool:

@@ -1,0 +1,228 @@
+"""FederatedStore after a restart: what becomes of a delta that the process before it trained and had no verdict on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps.config import job_from
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.messages import Assign, Finished, Wait
+from ps.worker.federated.store import FederatedStore
+
+SIZE = 800
+LAYOUT = Layout.of({"w": np.zeros(SIZE, np.float32)})
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Desk:
+    """A courier whose answers are the test's; ``late`` is what the servers say to uploads."""
+
+    def __init__(self, chunks: tuple[Chunk, ...]) -> None:
+        self.chunks = chunks
+        self.polls: list[Any] = []
+        self.verdicts: list[str | type[BaseException]] = []
+        self.late = False
+        self.said: list[tuple[Any, ...]] = []
+
+    def seed(self, values: Any) -> None:
+        pass
+
+    def pull(self, version: int, into: Any) -> int:
+        return version
+
+    def poll(self, version: int, report: Mapping[str, Any]) -> Any:
+        return self.polls.pop(0)
+
+    def deliver(self, task: int, round: int, frames: Mapping[int, np.ndarray]) -> bool:
+        self.said.append(("upload", task, round, {index: frame.tobytes() for index, frame in frames.items()}))
+        return not self.late
+
+    def submit(self, task: int, version: int, examples: float, steps: int, report: Mapping[str, Any]) -> str:
+        self.said.append(("submit", task, version, examples, steps, dict(report)))
+        verdict = self.verdicts.pop(0)
+        if not isinstance(verdict, str):
+            raise verdict
+        return verdict
+
+    def decline(self, task: int, why: str) -> None:
+        self.said.append(("decline", task))
+
+    def kinds(self) -> list[Any]:
+        return [entry[:2] for entry in self.said]
+
+
+class Seat:
+    rank = 0
+
+    def __init__(self, **job: Any) -> None:
+        self.job = job_from({"mode": "federated", "workers": 2, "chunk_size": 1024, **job})
+        self.report: Any = None
+        self.paused: list[float] = []
+
+    def claim(self, layout: Layout) -> bool:
+        return True
+
+    def seeded(self) -> None:
+        pass
+
+    def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
+
+
+Life = Callable[..., tuple[FederatedStore, Desk]]
+
+
+@pytest.fixture
+def life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Life:
+    """Begin a process of the client: ``life(algorithm="scaffold")``; all of them have one state file."""
+
+    def begin(**job: Any) -> tuple[FederatedStore, Desk]:
+        seat: Any = Seat(**{"optimizer": "sgd:lr=0.5", "compress": "topk:0.1", **job})
+        desks: list[Desk] = []
+
+        def courier(seat: Any, layout: Layout, traffic: Any) -> Desk:
+            desks.append(Desk(layout.chunks(seat.job.servers, seat.job.chunk_bytes)))
+            return desks[-1]
+
+        monkeypatch.setattr("ps.worker.federated.store.Courier", courier)
+        store = FederatedStore(seat, str(tmp_path / "state"))
+        buffer = store.init(LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8), in_place=True).weights
+        store.place(LAYOUT.flat(buffer), lambda: None)
+        return store, desks[0]
+
+    return begin
+
+
+def train(store: FederatedStore, desk: Desk, task: int = 5, round: int = 3) -> None:
+    """Do a round's work up to where the servers are asked."""
+    desk.polls.append(Assign(1, task, round, 60.0, False))
+    assert store.begin() is not None
+    store.training.step({"float32": np.random.default_rng(task).standard_normal(SIZE).astype(np.float32)})
+
+
+def killed(life: Life, **job: Any) -> tuple[FederatedStore, Desk]:
+    """Begin a process, have it killed while it waits for the verdict on task 5 of round 3, and return it."""
+    store, desk = life(**job)
+    train(store, desk)
+    desk.verdicts.append(Killed)
+    with pytest.raises(Killed):
+        store.end(40.0, {"loss": 0.5, "nan": float("nan")})
+    return store, desk
+
+
+def residual(store: FederatedStore) -> np.ndarray:
+    state = store._packer.state
+    return np.concatenate([state[chunk.index]["residual"] for chunk in store.courier.chunks if chunk.index in state])
+
+
+def test_what_is_assigned_again_goes_on_with_the_same_frames_and_words(life: Life) -> None:
+    _, before = killed(life)
+    store, desk = life()
+    desk.polls, desk.verdicts = [Assign(1, 5, 3, 30.0, False)], ["accepted"]
+    assert store.begin() is None
+    assert not store.finished
+    assert desk.said == before.said
+    assert desk.said[1] == ("submit", 5, 3, 40.0, 1, {"loss": 0.5})
+
+
+def test_once_there_is_a_verdict_the_next_process_knows_nothing_of_it(life: Life) -> None:
+    killed(life)
+    for verdict in ("accepted", None):
+        store, desk = life()
+        desk.polls, desk.verdicts = [Assign(1, 5, 3, 30.0, False)], [verdict] if verdict else []
+        assert (store.begin() is None) == (verdict is not None)
+        assert bool(desk.said) == (verdict is not None)
+
+
+@pytest.mark.parametrize("answer", [Assign(1, 6, 4, 30.0, False), Wait(1, 3, 0.5), Finished(1, 9)])
+def test_what_was_decided_meanwhile_is_asked_for_before_anything_else_is_begun(life: Life, answer: Any) -> None:
+    before, _ = killed(life, algorithm="scaffold", compress="none")
+    store, desk = life(algorithm="scaffold", compress="none")
+    desk.polls, desk.verdicts = [answer], ["accepted"]
+    task = store.begin()
+    assert desk.kinds() == [("submit", 5)]
+    assert (task is not None and task.number == 6) == isinstance(answer, Assign)
+    assert store.finished == isinstance(answer, Finished)
+    np.testing.assert_array_equal(store.training.own["float32"], before.training.renewed["float32"])
+    assert store.training.own["float32"].any()
+
+
+@pytest.mark.parametrize("verdict", ["late", "vanished", "norm"])
+def test_nothing_is_lost_of_what_did_not_count(life: Life, verdict: str) -> None:
+    before, _ = killed(life)
+    store, desk = life()
+    desk.polls, desk.verdicts = [Wait(1, 4, 0.5)], [verdict]
+    store.begin()
+    trained = before.training.delta()["float32"]
+    np.testing.assert_allclose(residual(store), trained, rtol=1e-6)
+    assert np.count_nonzero(residual(before)) < SIZE
+    again, _ = life()  # and that is on disk
+    np.testing.assert_array_equal(residual(again), residual(store))
+
+
+def test_what_did_not_count_renews_no_control_variates(life: Life) -> None:
+    killed(life, algorithm="scaffold", compress="none")
+    store, desk = life(algorithm="scaffold", compress="none")
+    desk.polls, desk.verdicts = [Assign(1, 6, 4, 30.0, False)], ["late"]
+    store.begin()
+    assert not store.training.own["float32"].any()
+
+
+def test_what_a_server_has_lost_meanwhile_is_uploaded_again(life: Life) -> None:
+    killed(life)
+    store, desk = life()
+    desk.polls, desk.verdicts = [Wait(1, 3, 0.5)], ["resume", "resume", "accepted"]
+    store.begin()
+    assert desk.kinds() == [("submit", 5), ("upload", 5), ("submit", 5), ("upload", 5), ("submit", 5)]
+
+
+def test_a_task_of_that_number_in_another_job_is_not_taken_for_it(life: Life) -> None:
+    killed(life)
+    store, desk = life()
+    desk.polls = [Assign(1, 5, 0, 30.0, False)]
+    task = store.begin()
+    assert task is not None
+    assert (task.number, task.round) == (5, 0)
+    assert not desk.said
+
+
+def test_servers_that_say_late_are_not_asked_for_a_verdict(life: Life) -> None:
+    store, desk = life()
+    train(store, desk)
+    desk.late = True
+    assert store.end(40.0, {}) == "late"
+    assert desk.kinds() == [("upload", 5)]
+    np.testing.assert_allclose(residual(store), store.training.delta()["float32"], rtol=1e-6)
+
+
+def test_a_lost_server_has_its_part_again_and_the_verdict_comes_after_that(life: Life) -> None:
+    store, desk = life()
+    train(store, desk)
+    desk.verdicts = ["resume", "accepted"]
+    assert store.end(40.0, {}) == "accepted"
+    assert desk.kinds() == [("upload", 5), ("submit", 5)] * 2
+    assert desk.said[0] == desk.said[2]
+
+
+def test_no_step_no_delta(life: Life) -> None:
+    store, desk = life()
+    desk.polls = [Assign(1, 5, 3, 60.0, False)]
+    store.begin()
+    assert store.end(40.0, {}) == "declined"
+    assert desk.kinds() == [("decline", 5)]
+
+
+def test_who_has_nothing_to_do_waits_as_long_as_the_scheduler_says(life: Life) -> None:
+    store, desk = life()
+    desk.polls = [Wait(1, 7, 0.75)]
+    assert store.begin() is None
+    seat: Any = store._seat
+    assert (seat.paused, store.seen, store.finished) == ([0.75], 7, False)

@@ -20,14 +20,14 @@ from ps import xp
 from ps.config.job import JobConfig
 from ps.crew import Crew
 from ps.errors import GradientError, PSError, StateError, UsageError
-from ps.protocol.layout import Layout
 from ps.trace import OFF, Trace
 from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
 from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.gradients import Gradients, Staging, match
 from ps.worker.handle import Handle
-from ps.worker.parameters import Parameters, readable
+from ps.worker.model import read
+from ps.worker.parameters import Parameters
 from ps.worker.record import StepLog
 from ps.worker.store import Pending, Store
 from ps.xp import Array, Device, HostArray
@@ -132,22 +132,14 @@ class KV:
         self._open()
         if self._model is not None:
             raise StateError("kv.init was called before; a connection trains one model")
-        if not isinstance(params, Mapping):
-            raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
-        arrays = {name: readable(name, value) for name, value in params.items()}
-        everything = Layout.of(arrays, _checked_kinds({} if kinds is None else kinds, arrays))
-        trained = everything.of_kind("trainable")
-        layout = everything if self.job.federated else trained
-        if not any(tensor.size for tensor in trained.tensors):
-            raise UsageError("a model has at least one tensor with elements that is trained")
-        self._names = list(arrays)
-        for tensor in everything.tensors if layout is trained else ():
-            if tensor.kind != "trainable":
-                self._beside[tensor.name] = self.device.array(xp.to_host(arrays[tensor.name]))
+        model = read(params, kinds)
+        federated, trained = self.job.federated, model.trained
+        layout = model.layout if federated else trained
+        self._names = list(model.arrays)
+        if not federated:
+            self._beside = {name: self.device.array(array) for name, array in model.untrained().items()}
         values = xp.host_buffer(layout.nbytes, self.device)
-        for name, view in layout.views(layout.flat(values)).items():
-            xp.copy_to_host(arrays[name], view)
-        federated = self.job.federated
+        model.fill(layout, values)
         chunks = trained.whole() if federated else layout.chunks(self.job.servers, self.job.chunk_bytes)
         on_host = self.device.backend is xp.NUMPY
         buffers = self._store.init(layout, values, in_place=on_host)
@@ -463,18 +455,6 @@ class KV:
             if error is None:
                 raise
             log.error("while leaving: %s: %s", type(trouble).__name__, trouble)  # the script's own error counts
-
-
-def _checked_kinds(kinds: Mapping[str, str], arrays: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the kinds; UsageError for a tensor that there is not, or a kind that scripts have nothing to do with."""
-    if not isinstance(kinds, Mapping):
-        raise UsageError(f"kinds is a dict with a kind for each tensor that is not trained, not {kinds!r}")
-    for name, kind in kinds.items():
-        if name not in arrays:
-            raise UsageError(f"kinds names {name!r}, which is no tensor of the model")
-        if kind not in ("trainable", "buffer", "counter"):
-            raise UsageError(f"{name!r} cannot be a {kind!r}; kinds are trainable, buffer and counter")
-    return kinds
 
 
 def _describe(error: BaseException | None) -> str:

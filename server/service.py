@@ -22,7 +22,7 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import ERRORS, Membership, scheduler_address
-from ps.protocol.messages import Attach, Leave, Order, Share, View
+from ps.protocol.messages import Attach, Init, Leave, Message, Order, Pull, Resume, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.federated.shard import FederatedShard
 from ps.server.lines import Lines
@@ -57,7 +57,7 @@ class Server:
         self._poller = zmq.Poller()
         self._lines: Lines | None = None
         self._trace = start(process.trace, "server", process.rank)
-        self._early: deque[tuple[bytes, Attach | Share]] = deque(maxlen=MAX_EARLY)
+        self._early: deque[tuple[bytes, Message]] = deque(maxlen=MAX_EARLY)
         self._told = 0.0
         """When the scheduler was last told unasked how far a federated round is."""
         self._visited = time.monotonic()
@@ -113,7 +113,7 @@ class Server:
         for origin, message, payload in messages:
             if self._shard is not None:
                 self._take(self._shard, origin, message, payload)
-            elif isinstance(message, Attach | Share):  # a worker may hear of the job before this server does
+            elif isinstance(message, Attach | Share | Resume | Pull | Init):  # it may hear of the job before we do
                 self._early.append((origin, message))
             else:
                 self._reject(origin, message, BadMessage("this server has not joined"))

@@ -15,11 +15,14 @@ EXAMPLES = """\
 psctl run -s 2 -w 4 train.py --epochs 3
 psctl run -w 4 --mode ssp --staleness 3 --optimizer adam:lr=1e-3 train.py
 psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json
+psctl run -w 8 --mode federated --run-dir runs/fed train.py    leaves rounds.jsonl as well
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\
 A worker that fails leaves the others running; a server that fails ends the run; without its
-scheduler training goes on. The run's exit code is that of the process that failed first."""
+scheduler training goes on. The run's exit code is that of the process that failed first.
+With --mode federated a server that fails is started again, up to 3 times, and goes on with the
+weights that it has on disk."""
 
 
 @click.command(

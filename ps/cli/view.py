@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ps.launch import rounds
 from ps.launch.progress import waiting_lines
 from ps.launch.table import format_bytes
 
@@ -17,8 +18,10 @@ Status = Mapping[str, Any]
 
 
 def view(status: Status) -> RenderableType:
-    """Return a status as a headline, a table of members, and a line for each wait and each death."""
+    """Return a status as a headline, a table of members, the rounds, and a line for each wait and each death."""
     lines: list[RenderableType] = [Text(headline(status), style="bold"), members(status)]
+    if status.get("federated"):
+        lines += federation(status["federated"])
     lines += [Text(text, style="yellow") for text in waiting_lines(status, longer_than=0.0)]
     lines += [Text(text, style="red") for text in map(_death, status.get("deaths", []))]
     return Group(*lines)
@@ -60,6 +63,36 @@ def members(status: Status) -> Table:
             f"{worker.get('wait_s') or 0:.1f} s",
             _waits_of_worker(worker),
         )
+    return table
+
+
+def federation(federated: Status) -> list[RenderableType]:
+    """Return the rounds of a federated job: a line for the one under way, a line and a table for the last one."""
+    parts = [f"{federated.get('algorithm')}: {federated.get('phase')}", rounds.which(federated)]
+    parts += [f"attempt {federated.get('attempt')}", rounds.accepted(federated), f"{federated.get('active')} active"]
+    lines: list[RenderableType] = [Text(" · ".join(parts), style="bold")]
+    if counts := rounds.counts(federated):
+        lines.append(Text(" · ".join(counts), style="yellow"))
+    history = federated.get("history") or []
+    if history:
+        last = history[-1]
+        took = f"last round: {last.get('seconds') or 0:.2f} s, {last.get('accepted')} of {last.get('selected')} counted"
+        lines.append(Text(f"{took}, {last.get('steps') or 0:,} steps on {last.get('examples') or 0:,.0f} examples"))
+        if last.get("metrics"):
+            lines.append(metrics(last["metrics"]))
+    return lines
+
+
+def metrics(found: Status) -> Table:
+    """Return how what clients measured is distributed among them, as a table."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("of the clients")
+    columns = ("mean", "min", "p10", "p50", "p90", "max", "n")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, numbers in found.items():
+        shown = (numbers.get(column) for column in columns)
+        table.add_row(Text(name), *("" if number is None else f"{number:.4g}" for number in shown))
     return table
 
 

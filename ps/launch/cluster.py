@@ -14,11 +14,13 @@ from typing import Any
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import rundir
 from ps.launch.child import Child
+from ps.launch.chronicle import Chronicle, last_status
 from ps.launch.lifeline import VARIABLE
 from ps.launch.output import Output
 from ps.launch.plan import Plan
-from ps.launch.policy import Action, Policy, Say, Stop, describe, name_of
+from ps.launch.policy import Action, Exit, Policy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, Poller, Status
+from ps.launch.rounds import ending
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, summarize, write_summary
@@ -66,10 +68,13 @@ class _Cluster:
         self._received = received
         self._policy = Policy(plan.workers)
         self._children: list[Child] = []
+        self._restarted: list[Exit] = []
         self._stopped: set[str] = set()
         self._kill_now = False
         self._unwritten = 0
         self._poller: Poller | None = None
+        self._chronicle = Chronicle()
+        self._address: str | None = None
         self._begun = time.monotonic()
 
     def run(self) -> int:
@@ -93,7 +98,7 @@ class _Cluster:
         return self._record(status)
 
     def _start_and_watch(self) -> None:
-        address = self._start_scheduler()
+        address = self._address = self._start_scheduler()
         if address is None:
             return
         plan = self._plan
@@ -104,12 +109,15 @@ class _Cluster:
                 self._spawn(role, rank, address)
         self._screen.say(f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}")
         self._screen.say(f"another worker can join with: {plan.join_command(address)}")
-        self._poller = Poller(self._fetch, address, self._screen.progress)
+        self._poller = Poller(self._fetch, address, self._screen.progress, note=self._note)
         while not self._tick():
             time.sleep(_TICK)
         self._wait_for_the_culprit()
         if not self._policy.signal:
             self._poller.ask()
+
+    def _note(self, status: Status) -> None:
+        self._chronicle.add(status, time.time())
 
     def _wait_for_the_culprit(self) -> None:
         """When workers ended for want of a peer, give that peer a moment to end too, and be named."""
@@ -152,7 +160,7 @@ class _Cluster:
             runtime_dir=str(self._directory),
             run_dir=str(self._metrics_dir),
             trace=self._timeline.part(role, rank) if self._timeline and role != "scheduler" else None,
-            state=self._state,
+            state=self._state_file(role, rank),
             cores=_cores(),
         )
         env[VARIABLE] = str(self._lifeline)
@@ -167,6 +175,18 @@ class _Cluster:
         self._children.append(child)
         self._output.add(child)
 
+    def _state_file(self, role: str, rank: int) -> str | None:
+        """Return where a process keeps what it needs to go on after a restart."""
+        if role == "scheduler":
+            return self._state
+        return str(self._directory / f"{role}-{rank}.state") if self._mode in (None, "federated") else None
+
+    @property
+    def _mode(self) -> str | None:
+        """The job's mode as far as it is known: the script may be the one to choose it."""
+        job = (self._poller.latest.get("job") if self._poller else None) or self._plan.job
+        return job.get("mode")
+
     def _tick(self) -> bool:
         """Take what happened since the last call; return whether the run is to end."""
         actions: list[Action] = []
@@ -177,13 +197,27 @@ class _Cluster:
         if ended:
             # A server that these died of has died before them: look again, so that it is found with them.
             ended += [child for child in running if child not in ended and child.poll()]
+            self._policy.federated = self._mode == "federated"
             actions += self._policy.on_exits([c.exit for c in ended if c.exit and c.name not in self._stopped])
+        is_over = any(isinstance(action, Stop) for action in actions)
         for action in actions:
-            if isinstance(action, Say):
-                self._screen.say(action.text)
-            else:
-                self._kill_now |= action.now
-        return any(isinstance(action, Stop) for action in actions)
+            match action:
+                case Say():
+                    self._screen.say(action.text)
+                case Stop():
+                    self._kill_now |= action.now
+                case Restart() if not is_over:
+                    self._restart(self._child("server", action.rank))
+        return is_over
+
+    def _restart(self, child: Child) -> None:
+        self._children.remove(child)
+        if child.exit is not None:
+            self._restarted.append(child.exit)
+        self._spawn(child.role, child.rank, self._address)
+
+    def _child(self, role: str, rank: int) -> Child:
+        return next(child for child in self._children if (child.role, child.rank) == (role, rank))
 
     def _end_all(self) -> None:
         """End what still runs: workers first, so that there is somebody left to whom they can say goodbye."""
@@ -217,6 +251,7 @@ class _Cluster:
             policy.first,
             [child.exit for child in self._children if child.exit],
             frozenset(self._stopped),
+            tuple(self._restarted),
         )
         job = status.get("job") or dict(self._plan.job)
         job = {**job, "servers": self._plan.servers, "workers": self._plan.workers}
@@ -225,16 +260,19 @@ class _Cluster:
                 records = fold(lines)
         except OSError:
             records = []
-        summary = summarize(records, ends, job, status.get("deaths") or ())
+        if job.get("mode") == "federated":
+            self._note(last_status(self._state, time.monotonic()))
+        rounds = self._chronicle.outcome() if self._chronicle.status else None
+        summary = summarize(records, ends, job, status.get("deaths") or (), rounds)
         if records or policy.started:
             self._screen.show(summary_table(summary))
+            if rounds is not None:
+                self._screen.show(ending(rounds))
         if self._run_dir:
             self._write(summary, self._run_dir)
         if policy.first:
             self._screen.say(f"failed first: {policy.first.name} ({describe(policy.first.code)})")
-            self._say_tail(
-                next(c for c in self._children if (c.role, c.rank) == (policy.first.role, policy.first.rank))
-            )
+            self._say_tail(self._child(policy.first.role, policy.first.rank))
         return policy.status or self._unwritten
 
     def _merge_timeline(self) -> None:
@@ -244,10 +282,12 @@ class _Cluster:
 
     def _write(self, summary: Mapping[str, Any], directory: Path) -> None:
         try:
+            if self._chronicle.status:
+                self._chronicle.write(directory / rundir.ROUNDS)
             write_summary(summary, directory / rundir.SUMMARY)
             self._screen.say(f"the record is in {directory}")
         except OSError as error:
-            self._screen.say(f"error: cannot write {directory / rundir.SUMMARY}: {error.strerror}")
+            self._screen.say(f"error: cannot write the record in {directory}: {error.strerror}")
             self._unwritten = PSError.exit_code
 
     def _say_tail(self, child: Child) -> None:

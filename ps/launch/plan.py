@@ -59,10 +59,13 @@ class Plan:
         runtime_dir: str,
         run_dir: str,
         trace: str | None,
-        state: str,
+        state: str | None,
         cores: int,
     ) -> dict[str, str]:
-        """Return the environment of one process: ``base`` with our own variables replaced by the plan's."""
+        """Return the environment of one process: ``base`` with our own variables replaced by the plan's.
+
+        ``state`` is the file of this process, which a server or worker of a job that is not federated leaves alone.
+        """
         ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
         env = {name: value for name, value in base.items() if name not in ours and name not in PLUMBING}
         process = ProcessConfig(
@@ -76,7 +79,7 @@ class Plan:
             run_dir=run_dir if role == "worker" else None,
             trace=trace,
             data=self.process.data,
-            state=state if role == "scheduler" else None,
+            state=state,
             runtime_dir=runtime_dir,
             connect_timeout=self.process.connect_timeout,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -11,6 +12,9 @@ from ps import errors
 
 HOPELESS = (errors.UsageError.exit_code, errors.Refused.exit_code)
 """Exit codes of a worker that every other worker would end with too."""
+
+MOST_RESTARTS = 3
+"""Times that one server of a federated job is started again."""
 
 _ORDER = {"server": 0, "scheduler": 1, "worker": 2}
 
@@ -43,7 +47,14 @@ class Stop:
     now: bool = False
 
 
-Action: TypeAlias = Say | Stop
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start a server again, with the state that it has kept."""
+
+    rank: int
+
+
+Action: TypeAlias = Say | Stop | Restart
 
 
 def name_of(role: str, rank: int) -> str:
@@ -75,15 +86,20 @@ class Policy:
     A worker's failure leaves the others running, unless its exit code says that they would fail too. A
     server's failure ends everything: its shard is gone. Without the scheduler training goes on. The first
     failure decides the exit status.
+
+    In a ``federated`` job a server keeps its shard on disk: it is started again, ``MOST_RESTARTS`` times at most, and
+    a death that was made good is no failure of the run. Clients fail each for itself, whatever their exit codes.
     """
 
     workers: int
     restart: str = ""
+    federated: bool = False
     started: bool = False
     stopping: bool = False
     first: Exit | None = None
     signal: int = 0
     _ended: set[int] = field(default_factory=set)
+    _restarts: Counter[int] = field(default_factory=Counter)
 
     @property
     def status(self) -> int:
@@ -104,13 +120,16 @@ class Policy:
         """
         actions: list[Action] = []
         for exit in sorted(exits, key=lambda exit: _ORDER[exit.role]):
-            if exit.code and exit.role != "worker" and self.blames_another:
+            if exit.code and exit.role != "worker" and self.blames_another and not self._may_restart(exit):
                 self.first = exit  # it closes its sockets before it ends: workers may end earlier
             if self.stopping:
                 continue
             if exit.role == "worker":
                 self._ended.add(exit.rank)
-            if exit.code:
+            if self._may_restart(exit):
+                self._restarts[exit.rank] += 1
+                actions += self._again(exit)
+            elif exit.code:
                 self.first = self.first or exit
                 actions += self._on_failure(exit)
             elif exit.role == "scheduler" and not self.started:
@@ -129,15 +148,27 @@ class Policy:
         self.stopping = True
         return [Say(f"{signal.Signals(signum).name}: ending all processes; once more to kill them"), Stop()]
 
+    def _may_restart(self, exit: Exit) -> bool:
+        is_server = exit.role == "server" and self.federated and self.started and not self.stopping
+        return is_server and exit.code not in (0, *HOPELESS) and self._restarts[exit.rank] < MOST_RESTARTS
+
+    def _again(self, exit: Exit) -> list[Action]:
+        count = f"{self._restarts[exit.rank]} of at most {MOST_RESTARTS} times"
+        what = f"{exit.name} failed ({describe(exit.code)})"
+        return [Say(f"{what}: starting it again with the state that it has kept, {count}"), Restart(exit.rank)]
+
     def _on_failure(self, exit: Exit) -> list[Action]:
         what = f"{exit.name} failed ({describe(exit.code)})"
         if exit.role == "server":
+            if self._restarts[exit.rank]:
+                return [Say(f"{what} once more: ending the others"), Stop()]
             return [Say(f"{what}, and its share of the model with it: ending the others"), Stop()]
         if exit.role == "scheduler":
             if not self.started:
                 return [Say(f"{what} before it was ready"), Stop()]
-            return [Say(f"{what}; training goes on without it. To bring it back: {self.restart}")]
-        if exit.code in HOPELESS:
+            without = "the rounds wait for it" if self.federated else "training goes on without it"
+            return [Say(f"{what}; {without}. To bring it back: {self.restart}")]
+        if exit.code in HOPELESS and not self.federated:
             return [Say(f"{what}: the other workers would too, ending them"), Stop()]
         left = self.workers - len(self._ended)
         return [Say(f"{what}; {left} of {self.workers} workers go on" if left else what)]

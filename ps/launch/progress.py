@@ -6,17 +6,23 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ps.launch import rounds
+
 Status = Mapping[str, Any]
 Fetch = Callable[[str, float], Status]
 
 
 def describe_status(status: Status) -> str:
-    """Return a status in one line: phase, clock, members, speed, loss and who waits for whom."""
+    """Return a status in one line: phase, clock or round, members, speed, loss and who waits for whom."""
     workers = [worker for worker in status.get("workers", []) if worker.get("state") == "live"]
     parts = [str(status.get("phase", "?"))]
+    federated = status.get("federated")
+    if federated:
+        parts.append(rounds.progress(federated))
     if workers:
-        parts.append(f"clock {max(worker.get('clock') or 0 for worker in workers)}")
-        parts.append(f"{len(workers)} worker{'s' if len(workers) > 1 else ''}")
+        if not federated:
+            parts.append(f"clock {max(worker.get('clock') or 0 for worker in workers)}")
+        parts.append(f"{len(workers)} {'client' if federated else 'worker'}{'s' if len(workers) > 1 else ''}")
         parts.append(f"{sum(worker.get('samples_per_s') or 0 for worker in workers):,.0f} samples/s")
         losses = [worker["loss"] for worker in workers if isinstance(worker.get("loss"), int | float)]
         if losses:
@@ -45,13 +51,24 @@ def waiting_lines(status: Status, longer_than: float = 1.0) -> list[str]:
 
 
 class Poller:
-    """A thread that fetches the status every ``interval`` seconds; a failure to do so is nobody's problem."""
+    """A thread that fetches the status every ``interval`` seconds; a failure to do so is nobody's problem.
 
-    def __init__(self, fetch: Fetch, address: str, show: Callable[[str], None], interval: float = 0.5) -> None:
+    ``show`` is given every status in a line, ``note`` every status itself.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        address: str,
+        show: Callable[[str], None],
+        interval: float = 0.5,
+        note: Callable[[Status], None] = lambda status: None,
+    ) -> None:
         self.latest: Status = {}
         self._fetch = fetch
         self._address = address
         self._show = show
+        self._note = note
         self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -71,6 +88,7 @@ class Poller:
         """Fetch once; the latest status stays when that fails."""
         try:
             self.latest = self._fetch(self._address, 1.0)
+            self._note(self.latest)
             text = describe_status(self.latest)
         except Exception:
             return

@@ -10,6 +10,7 @@ from ps.errors import UsageError
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+ROUNDS = "rounds.jsonl"
 
 
 def prepare(directory: str) -> Path:
@@ -25,7 +26,7 @@ def prepare(directory: str) -> Path:
             pass
     except OSError as error:
         raise UsageError(f"cannot write to the run directory {directory}: {error.strerror}") from None
-    for name in (METRICS, SUMMARY):
+    for name in (METRICS, SUMMARY, ROUNDS):
         if (path / name).exists():
             raise UsageError(
                 f"the run directory {directory} holds the record of an earlier run ({name}); "

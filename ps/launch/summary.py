@@ -72,6 +72,8 @@ class Ends:
     exits: Sequence[Exit] = ()
     stopped: frozenset[str] = field(default_factory=frozenset)
     """Names of the processes that the launcher ended itself: their exit codes say nothing."""
+    restarted: Sequence[Exit] = ()
+    """Those in whose place the launcher has started another process."""
 
 
 def fold(lines: Iterable[str]) -> list[WorkerRecord]:
@@ -89,11 +91,16 @@ def fold(lines: Iterable[str]) -> list[WorkerRecord]:
 
 
 def summarize(
-    records: Sequence[WorkerRecord], ends: Ends, job: Mapping[str, Any], deaths: Sequence[Mapping[str, Any]] = ()
+    records: Sequence[WorkerRecord],
+    ends: Ends,
+    job: Mapping[str, Any],
+    deaths: Sequence[Mapping[str, Any]] = (),
+    rounds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a run.
 
-    ``job`` holds the job's settings as far as they are known, ``deaths`` those that the scheduler saw.
+    ``job`` holds the job's settings as far as they are known, ``deaths`` those that the scheduler saw, ``rounds`` what
+    the rounds of a federated job came to.
     ``steps`` is the most steps that one worker took, ``total_steps`` the sum over workers.
     """
     samples = sum(record.samples for record in records)
@@ -119,7 +126,9 @@ def summarize(
         "bytes_down": sum(record.bytes_down for record in records),
         "wait_s": round(sum(record.wait_s for record in records), 6),
         "max_staleness": max((record.max_staleness for record in records), default=0),
+        **({} if rounds is None else {"federated": dict(rounds)}),
         "deaths": _deaths(records, ends, deaths),
+        "restarts": [{"process": exit.name, "why": describe(exit.code)} for exit in ends.restarted],
         "exit_status": ends.status,
         "failed_first": {"process": first.name, "why": describe(first.code)} if first else None,
         "per_worker": [record.row() for record in records],
@@ -146,8 +155,8 @@ def _deaths(records: Sequence[WorkerRecord], ends: Ends, seen: Sequence[Mapping[
     clocks = {record.rank: record.clock for record in records}
     found = [dict(death) for death in seen]
     known = {(death.get("role"), death.get("rank")) for death in found}
-    for exit in ends.exits:
-        if exit.code and exit.name not in ends.stopped and (exit.role, exit.rank) not in known:
+    for exit in (*ends.restarted, *(exit for exit in ends.exits if exit.name not in ends.stopped)):
+        if exit.code and (exit.role, exit.rank) not in known:
             clock = clocks.get(exit.rank) if exit.role == "worker" else None
             found.append({"role": exit.role, "rank": exit.rank, "why": describe(exit.code), "clock": clock})
     return found

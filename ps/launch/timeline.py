@@ -36,7 +36,8 @@ class Timeline:
     def part(self, role: str, rank: int) -> str:
         """Return the path of one process's part."""
         path = self.path.with_name(f"{self.path.name}.{role}-{rank}.part")
-        self._parts.append(path)
+        if path not in self._parts:  # a process that is started again begins its part anew
+            self._parts.append(path)
         return str(path)
 
     def finish(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:

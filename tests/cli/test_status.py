@@ -89,6 +89,53 @@ def test_the_page_shows_members_clocks_lag_and_who_waits_for_whom(
         assert word in row
 
 
+FEDERATED: dict[str, Any] = {
+    "algorithm": "scaffold",
+    "phase": "collect",
+    "round": 3,
+    "rounds": 10,
+    "attempt": 5,
+    "goal": 4,
+    "accepted": 2,
+    "active": 3,
+    "refused": {"nan": 2, "late": 1},
+    "capped": 1,
+    "abandoned": 1,
+    "history": [
+        {
+            "round": 2,
+            "seconds": 0.521,
+            "selected": 5,
+            "accepted": 4,
+            "steps": 48,
+            "examples": 1438.0,
+            "metrics": {"[b]loss": {"mean": 0.5, "min": 0.1, "p10": 0.2, "p50": 0.4, "p90": 0.9, "max": None, "n": 4}},
+        }
+    ],
+}
+
+
+def test_the_page_of_a_federated_job_shows_its_rounds_what_was_refused_and_how_metrics_are_distributed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {**STATUS, "federated": FEDERATED})
+    assert main(["status"]) == 0
+    page = capsys.readouterr().out
+    assert "scaffold: collect · round 4 of 10 · attempt 5 · 2 of 4 accepted · 3 active" in page
+    assert "refused 1 × late, 2 × nan · 1 capped · 1 abandoned" in page
+    assert "last round: 0.52 s, 4 of 5 counted, 48 steps on 1,438 examples" in page
+    [row] = [line for line in page.splitlines() if "[b]loss" in line]
+    assert row.split() == ["[b]loss", "0.5", "0.1", "0.2", "0.4", "0.9", "4"]
+
+
+def test_a_federated_job_before_its_first_round_is_shown_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {"federated": {"rounds": 2}})
+    assert main(["status"]) == 0
+    assert "round 1 of 2" in capsys.readouterr().out
+
+
 def test_json_is_the_status_itself(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS

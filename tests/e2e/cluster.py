@@ -158,8 +158,19 @@ class Process:
 class Cluster:
     """One job: a scheduler, servers and workers, each started by hand."""
 
-    def __init__(self, *flags: str, servers: int = 1, workers: int = 2, state: bool = False, **job: Any) -> None:
-        """Start a scheduler and servers. ``job`` are the job's settings, ``flags`` more of the scheduler's."""
+    def __init__(
+        self,
+        *flags: str,
+        servers: int = 1,
+        workers: int = 2,
+        state: bool = False,
+        durable: bool = False,
+        **job: Any,
+    ) -> None:
+        """Start a scheduler and servers. ``job`` are the job's settings, ``flags`` more of the scheduler's.
+
+        ``state``: the scheduler has a state file; ``durable``: so have the servers, for a federated job.
+        """
         self.directory = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.env = clean_environment(TMPDIR=str(self.directory))
         self.processes: list[Process] = []
@@ -167,9 +178,10 @@ class Cluster:
         named = [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         self._flags = ["-s", str(servers), "-w", str(workers), *named, *flags]
         self._state = ["--state", str(self.directory / "scheduler.db")] if state else []
+        self._durable = durable
         try:
             self.start_scheduler()
-            self.servers = [self.start("server", "--rank", str(rank)) for rank in range(servers)]
+            self.servers = [self._server(rank) for rank in range(servers)]
         except BaseException:
             self.close()
             raise
@@ -189,6 +201,19 @@ class Cluster:
         assert address, f"the scheduler did not start:\n{self.scheduler.wait(5)}\n{self.scheduler.text}"
         self.address = address
         return self.scheduler
+
+    def _server(self, rank: int) -> Process:
+        state = ["--state", str(self.server_state(rank))] if self._durable else []
+        return self.start("server", "--rank", str(rank), *state)
+
+    def server_state(self, rank: int) -> Path:
+        """Return what a durable server's state files begin with."""
+        return self.directory / f"server-{rank}.state"
+
+    def restart_server(self, rank: int) -> Process:
+        """Start a server in the place of one that is gone."""
+        self.servers[rank] = self._server(rank)
+        return self.servers[rank]
 
     def start(self, role: str, *args: str, **env: str) -> Process:
         """Start a server or worker; ``args`` are its command line's."""

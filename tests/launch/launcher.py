@@ -27,7 +27,7 @@ plan = Plan(
     args=tuple(given["args"]),
     servers=given["servers"],
     workers=given["workers"],
-    job={"mode": "ssp", "chunk_size": 4096},
+    job=given.get("job", {"mode": "ssp", "chunk_size": 4096}),
     process=ProcessConfig(**given["process"]),
     program=(sys.executable, str(Path(__file__).with_name("fake.py"))),
 )

@@ -211,6 +211,48 @@ def test_a_run_leaves_a_record(launch: Start, tmp_path: Path) -> None:
     run.assert_nothing_left()
 
 
+FEDERATED = {"mode": "federated"}
+ONCE = """rendezvous(4)
+path = os.environ['PS_STATE']
+if os.path.exists(path): time.sleep(60)
+open(path, 'w').close()
+os.kill(os.getpid(), 9)"""
+
+
+def test_a_federated_server_that_dies_is_started_again_with_the_same_state_file(launch: Start, tmp_path: Path) -> None:
+    run = launch(
+        "rendezvous(5)",
+        FAKE_SERVER=ONCE,
+        job=FEDERATED,
+        process={"run_dir": str(tmp_path / "run")},
+        FAKE_STATUS=json.dumps({"federated": {"round": 1, "rounds": 2, "history": [{"round": 0, "at": 0.5}]}}),
+    )
+    assert run.finish() == 0, run.err
+    assert "server 0 failed (killed by SIGKILL): starting it again with the state that it has kept" in run.err
+    assert "1 of 2 rounds · 0 accepted" in run.out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["restarts"] == [{"process": "server 0", "why": "killed by SIGKILL"}]
+    assert summary["federated"]["round"] == 1
+    [line] = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
+    assert json.loads(line)["round"] == 0
+    run.assert_nothing_left()
+
+
+def test_a_federated_server_that_dies_again_and_again_ends_the_run_and_is_named(launch: Start) -> None:
+    run = launch("time.sleep(60)", FAKE_SERVER="rendezvous(4); print('disk on fire'); sys.exit(9)", job=FEDERATED)
+    assert run.finish() == 9
+    assert run.err.count("starting it again") == 3
+    assert "server 0 failed (exit code 9) once more: ending the others" in run.err
+    assert run.err.rstrip().endswith("disk on fire")
+    run.assert_nothing_left()
+
+
+def test_a_federated_client_that_is_refused_leaves_the_others_at_work(launch: Start) -> None:
+    run = launch("rendezvous(4)\nif os.environ['PS_RANK'] == '1': sys.exit(7)\nprint('went on')", job=FEDERATED)
+    assert run.finish() == 7
+    assert "worker 0 | went on" in run.out
+
+
 TRACED = (
     "import os; from ps.trace import start\n"
     "trace = start(os.environ['PS_TRACE'], 'worker', int(os.environ['PS_RANK']))\n"

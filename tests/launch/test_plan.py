@@ -55,6 +55,7 @@ def test_each_role_gets_its_own_settings_and_nobody_anothers() -> None:
         run_dir="/r",
         trace="/t.worker",
         data="/d",
+        state="/s",
         runtime_dir="/t",
     )
     assert worker["PS_FORMAT"] == "pid"
@@ -62,7 +63,7 @@ def test_each_role_gets_its_own_settings_and_nobody_anothers() -> None:
     scheduler = process_from_env(environment("scheduler", 0, base))
     assert (scheduler.port, scheduler.rank, scheduler.state) == (4000, None, "/s")
     server = process_from_env(environment("server", 1, base))
-    assert (server.port, server.rank, server.run_dir, server.state) == (0, 1, None, None)
+    assert (server.port, server.rank, server.run_dir, server.state) == (0, 1, None, "/s")
 
 
 def test_the_toml_file_in_force_is_the_childrens_too() -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.launch.policy import Exit, Policy, Say, Stop, describe, exit_status
+from ps.launch.policy import MOST_RESTARTS, Action, Exit, Policy, Restart, Say, Stop, describe, exit_status
 
 exits = st.builds(Exit, st.just("worker"), st.integers(0, 3), st.sampled_from([0, 1, 3, 4, 8, -9]))
 
 
-def stops(actions: list[Say | Stop]) -> bool:
+def stops(actions: list[Action]) -> bool:
     return any(isinstance(action, Stop) for action in actions)
 
 
@@ -86,3 +86,54 @@ def test_exit_codes_are_said_in_words() -> None:
     assert describe(-99) == "killed by signal 99"
     assert describe(1) == "exit code 1"
     assert describe(7) == "exit code 7: the scheduler or a server said no"
+
+
+@pytest.mark.parametrize("code", [-9, 1, 4])
+def test_a_federated_server_is_started_again_and_its_death_is_no_failure_of_the_run(code: int) -> None:
+    policy = Policy(1, started=True, federated=True)
+    say, restart = policy.on_exits([Exit("server", 1, code)])
+    assert isinstance(say, Say)
+    assert "starting it again" in say.text
+    assert "1 of at most 3 times" in say.text
+    assert restart == Restart(1)
+    assert stops(policy.on_exits([Exit("worker", 0, 0)]))
+    assert (policy.first, policy.status) == (None, 0)
+
+
+def test_each_server_is_started_again_a_bounded_number_of_times() -> None:
+    policy = Policy(1, started=True, federated=True)
+    for _ in range(MOST_RESTARTS):
+        assert policy.on_exits([Exit("server", 0, -9)])[-1] == Restart(0)
+    assert policy.on_exits([Exit("server", 1, -9)])[-1] == Restart(1)
+    assert stops(policy.on_exits([Exit("server", 0, -9)]))
+    assert policy.first == Exit("server", 0, -9)
+
+
+@pytest.mark.parametrize("code", [2, 7])
+def test_a_server_that_would_fail_again_is_not_started_again(code: int) -> None:
+    policy = Policy(1, started=True, federated=True)
+    assert stops(policy.on_exits([Exit("server", 0, code)]))
+    assert policy.status == code
+
+
+def test_when_all_is_over_nothing_is_started_again() -> None:
+    policy = Policy(1, started=True, federated=True)
+    policy.on_signal(signal.SIGTERM)
+    assert policy.on_exits([Exit("server", 0, -9)]) == []
+
+
+@pytest.mark.parametrize("code", [2, 7, 8, -9])
+def test_federated_clients_fail_each_for_itself(code: int) -> None:
+    policy = Policy(2, started=True, federated=True)
+    [say] = policy.on_exits([Exit("worker", 0, code)])
+    assert isinstance(say, Say)
+    assert say.text.endswith("1 of 2 workers go on")
+    assert stops(policy.on_exits([Exit("worker", 1, 0)]))
+    assert policy.status == exit_status(code)
+
+
+def test_without_its_scheduler_a_federated_run_waits() -> None:
+    policy = Policy(1, restart="psctl scheduler", started=True, federated=True)
+    [say] = policy.on_exits([Exit("scheduler", 0, -9)])
+    assert isinstance(say, Say)
+    assert "the rounds wait for it. To bring it back: psctl scheduler" in say.text

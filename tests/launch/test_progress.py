@@ -37,6 +37,26 @@ def test_a_status_in_one_line() -> None:
     assert describe_status({}) == "?"
 
 
+def test_a_federated_job_shows_its_round_instead_of_a_clock() -> None:
+    rounds = {"round": 3, "rounds": 10, "accepted": 2, "goal": 4, "refused": {"nan": 2}}
+    text = describe_status({**STATUS, "federated": rounds})
+    assert text.startswith("running · round 4 of 10 · 2 of 4 accepted · refused 2 × nan · 2 clients · 1,300 samples/s")
+
+
+def test_every_status_is_noted() -> None:
+    noted: list[Mapping[str, Any]] = []
+    seen = threading.Event()
+
+    def note(status: Mapping[str, Any]) -> None:
+        noted.append(status)
+        seen.set()
+
+    poller = Poller(lambda address, timeout: STATUS, "tcp://a:1", lambda text: None, interval=0.001, note=note)
+    assert seen.wait(5.0)
+    poller.stop(5.0)
+    assert noted[0] is STATUS
+
+
 def test_the_longest_wait_comes_first_and_short_ones_not_at_all() -> None:
     assert waiting_lines(STATUS)[1] == "server 0 has waited 2 s for workers 3, 4, clock 417"
     assert len(waiting_lines(STATUS, longer_than=5.0)) == 1

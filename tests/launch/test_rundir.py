@@ -17,7 +17,7 @@ def test_the_directory_is_made_and_left_empty(tmp_path: Path) -> None:
     prepare(str(tmp_path / "a" / "b"))
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json", "rounds.jsonl"])
 def test_an_earlier_runs_record_is_not_touched(tmp_path: Path, name: str) -> None:
     for directory in ("run", "run-2"):
         (tmp_path / directory).mkdir()

@@ -84,6 +84,17 @@ def test_deaths_are_those_the_scheduler_saw_and_those_the_launcher_did() -> None
     assert [p["outcome"] for p in summary["processes"]] == ["killed by SIGKILL", "done", "stopped"]
 
 
+def test_a_server_that_was_started_again_is_one_member_and_its_death_is_told() -> None:
+    exits = [Exit("server", 0, 0), Exit("server", 1, 143), Exit("worker", 0, 0)]
+    ends = Ends(0, 1.0, None, exits, frozenset({"server 1"}), (Exit("server", 1, -9),))
+    summary = summarize([], ends, {"mode": "federated"}, rounds={"round": 3, "total_accepted": 6})
+    assert summary["members"]["servers"] == [0, 1]
+    assert summary["restarts"] == [{"process": "server 1", "why": "killed by SIGKILL"}]
+    assert [(death["role"], death["rank"]) for death in summary["deaths"]] == [("server", 1)]
+    assert summary["federated"] == {"round": 3, "total_accepted": 6}
+    assert "federated" not in summarize([], ends, {"mode": "sync"})
+
+
 def test_the_table_has_a_row_for_every_worker_also_for_one_without_a_step() -> None:
     ends = Ends(1, 2.0, None, [Exit("worker", 0, 0), Exit("worker", 1, 1)])
     summary = summarize(fold([line(0, 1, 1.0), line(7, 1, 1.0)]), ends, {"mode": "async"})

@@ -32,6 +32,13 @@ def test_the_parts_lie_beside_the_file_and_go_when_it_is_there(tmp_path: Path) -
     assert line.startswith(f"the timeline of 2 processes is in {tmp_path}/t.json: open it in https://ui.perfetto.dev")
 
 
+def test_a_process_that_is_started_again_has_one_part(tmp_path: Path) -> None:
+    timeline = Timeline(str(tmp_path / "t.json"))
+    assert timeline.part("server", 0) == str(filled(timeline, "server", 0))
+    timeline.finish(lambda text: None, lambda: False)
+    assert process_names(read_trace(tmp_path / "t.json")) == ["server 0"]
+
+
 def test_an_earlier_runs_parts_are_not_taken_for_this_runs(tmp_path: Path) -> None:
     filled(Timeline(str(tmp_path / "t.json")), "worker", 9)
     (tmp_path / "t.json.notes.part").touch()

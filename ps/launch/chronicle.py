@@ -1,0 +1,89 @@
+"""Chronicle: the rounds of a federated run, as its statuses have shown them and as the scheduler has saved them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ps.errors import ConfigError, PSError
+from ps.server.scheduler.state import SchedulerState
+from ps.server.scheduler.store import Store
+
+Entry = dict[str, Any]
+
+
+class Chronicle:
+    """Collects rounds while a run goes on. The scheduler forgets old ones in its status; here they stay.
+
+    An entry says when its round was published in seconds since the rounds began (``at``). When that was in Unix time
+    follows from the statuses that were the first to show a round: they came after it.
+    """
+
+    def __init__(self) -> None:
+        self.status: dict[str, Any] = {}
+        """The latest status of the rounds, without their history; empty in a job that is not federated."""
+        self._entries: dict[int, Entry] = {}
+        self._seen: dict[int, tuple[float, float]] = {}
+        """Round -> Unix times of the last status without it and of the first with it."""
+        self._origin = math.inf
+        self._looked = -math.inf
+
+    def add(self, status: Mapping[str, Any], now: float) -> None:
+        """Take the status of a job, at Unix time ``now``."""
+        found = status.get("federated")
+        if isinstance(found, Mapping):
+            self.status = {key: value for key, value in found.items() if key != "history"}
+            self._note(found.get("history") or (), now)
+
+    def _note(self, history: Any, now: float) -> None:
+        for entry in history:
+            if entry["round"] not in self._entries:
+                self._entries[entry["round"]] = dict(entry)
+                self._seen[entry["round"]] = self._looked, now
+                self._origin = min(self._origin, now - entry["at"])
+        self._looked = now
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the status in the end, and how many contributions all rounds have accepted."""
+        return {**self.status, "total_accepted": sum(entry.get("accepted", 0) for entry in self._entries.values())}
+
+    def rounds(self) -> list[Entry]:
+        """Return an entry for each published round, in order, with its Unix time as ``t``."""
+        found = []
+        for number in sorted(self._entries):
+            entry, (before, after) = self._entries[number], self._seen[number]
+            t = min(max(self._origin + entry["at"], before), after)
+            found.append({**entry, "t": round(t, 3)})
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the rounds, one JSON object in each line."""
+        path.write_text("".join(json.dumps(entry, default=str) + "\n" for entry in self.rounds()))
+
+
+def last_status(path: str, now: float) -> dict[str, Any]:
+    """Return how the rounds stood when a scheduler that has ended saved them last: nobody could ask it after the end.
+
+    ``now`` is any time. Empty when there is no such file, or another scheduler goes on with it.
+    """
+    if not Path(path).exists():
+        return {}
+    try:
+        store = Store(path)
+    except ConfigError:
+        return {}
+    try:
+        saved = store.load() or {}
+        state = SchedulerState.load(saved, now)
+        rounds = state.federation.rounds
+        if rounds is None or "rounds" not in saved:
+            return {}
+        rounds.load(saved["rounds"], saved.get("history", []), now)
+        return {"federated": {**rounds.status(), "history": rounds.history}}
+    except (KeyError, TypeError, ValueError, PSError):
+        return {}
+    finally:
+        store.close()

@@ -6,6 +6,7 @@ client its own state, and what it has trained and not delivered yet.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -31,7 +32,8 @@ class Vault:
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(path)
-        self.failing = False
+        self._failing: set[str] = set()
+        """The names under which the last could not be kept."""
 
     @property
     def keeps(self) -> bool:
@@ -41,7 +43,7 @@ class Vault:
     @property
     def durable(self) -> bool:
         """Whether what was kept last would outlive this process."""
-        return self._path is not None and not self.failing
+        return self._path is not None and not self._failing
 
     def keep(self, name: str, values: Mapping[str, Any], arrays: Arrays) -> None:
         """Replace what is kept under a name. A disk that fails is told once; the job goes on without."""
@@ -57,12 +59,13 @@ class Vault:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)
-            self.failing = False
+            self._failing.discard(name)
         except OSError as error:
-            if not self.failing:
+            if not self._failing:
                 log.error("cannot keep the state in %s: %s; a restart would lose it", path, error.strerror)
-            self.failing = True
-            draft.unlink(missing_ok=True)
+            self._failing.add(name)
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
     def load(self, name: str) -> tuple[dict[str, Any], dict[str, HostArray]] | None:
         """Return what is kept under a name, if anything. Raises ConfigError when the file holds something else."""
@@ -77,8 +80,11 @@ class Vault:
 
     def drop(self, name: str) -> None:
         """Forget what is kept under a name."""
-        if self._path is not None:
-            self._file(name).unlink(missing_ok=True)
+        if self._path is None:
+            return
+        self._failing.discard(name)
+        with contextlib.suppress(OSError):  # what cannot be dropped is known to be old by its values
+            self._file(name).unlink()
 
     def _file(self, name: str) -> Path:
         assert self._path is not None

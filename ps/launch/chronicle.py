@@ -82,7 +82,8 @@ def last_status(path: str, now: float) -> dict[str, Any]:
         if rounds is None or "rounds" not in saved:
             return {}
         rounds.load(saved["rounds"], saved.get("history", []), now)
-        return {"federated": {**rounds.status(), "history": rounds.history}}
+        history = [entry for entry in saved.get("history", []) if entry["round"] < rounds.version]
+        return {"federated": {**rounds.status(), "history": history}}
     except (KeyError, TypeError, ValueError, PSError):
         return {}
     finally:

@@ -44,9 +44,10 @@ class House:
     """
 
     def __init__(self, explicit: Mapping[str, Any], layout: Layout, values: HostArray, now: float = 0.0) -> None:
-        """``explicit``: the job's settings, mode federated. ``values``: the first weights, uint8, the layout's bytes."""
+        """``explicit``: the job's settings, mode federated. ``values``: the first weights, uint8, as laid out."""
         self._state = SchedulerState({"heartbeat_timeout": FOR_EVER, **explicit}, now)
         self._heard: list[tuple[int, Message]] = []
+        self._nonce = 0
         self._servers: dict[int, FederatedShard] = {}
         self.job = JobConfig.from_dict({**self._state.explicit})
         self.layout = layout.with_controls() if AlgorithmSpec.parse(self.job.algorithm).build().control else layout
@@ -69,7 +70,8 @@ class House:
         return member
 
     def _join(self, role: str, rank: int, now: float) -> int:
-        hello = Hello(0, len(self._state.members) + 1, role, rank, "here", 0, (), {})
+        self._nonce += 1
+        hello = Hello(0, self._nonce, role, rank, "here", 0, (), {})
         found = 0
         for send in self._state.receive(hello, now):
             if isinstance(send.message, Welcome):

@@ -23,7 +23,7 @@ def report(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
         "batch_size": scenario.batch_size,
         "clients": len(tally.up),
         "participants": int(took_part.sum()),
-        "rounds": len(outcome.history),
+        "rounds": outcome.history[-1]["round"] + 1 if outcome.history else 0,
         "virtual_s": outcome.seconds,
         "accuracy": outcome.evaluations[-1][2] if outcome.evaluations else None,
         "target": _target(scenario, outcome),

@@ -42,8 +42,9 @@ class Combination:
         self._counts: dict[int, HostArray] = {}
         self._held: list[Counted] = []
         self.count = 0
-        self.total = 0.0
-        """The sum of the weights."""
+        self._unit = 0.0
+        """The first weight: others are taken relative to it, so that equal weights cost no multiplication."""
+        self._total = 0.0
 
     @property
     def holds(self) -> bool:
@@ -53,7 +54,9 @@ class Combination:
     def add(self, counted: Counted) -> None:
         """Take one contribution."""
         self.count += 1
-        self.total += counted.weight
+        self._unit = self._unit or counted.weight
+        weight = counted.weight / self._unit
+        self._total += weight
         if self.holds:
             self._held.append(counted)
         for index, part in counted.parts.items():
@@ -62,7 +65,7 @@ class Combination:
                 counts = self._counts.setdefault(index, np.zeros(chunk.size, chunk.dtype))
                 counts += _dense(part)
             elif not self.holds:
-                self._piles[index].add(part, counted.weight * _scale(counted, chunk.kind))
+                self._piles[index].add(part, weight * _scale(counted, chunk.kind))
 
     def distances(self) -> HostArray:
         """Return the (n, n) squared distances between the held contributions, over all chunks of this server."""
@@ -87,7 +90,7 @@ class Combination:
             return self._coordinatewise(index)
         if self._rule.kind == "fold":
             total = pile.take()
-            return np.multiply(total, 1 / self.total, out=total)
+            return np.multiply(total, 1 / self._total, out=total)
         for counted, weight in zip(self._held, weights, strict=True):
             if weight:
                 pile.add(counted.parts[index], weight * _scale(counted, chunk.kind))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import numpy as np
 from ps.server.federated.task import ACCEPTED, Task
 
 MOST_METRICS = 32
+MOST_CLIENTS = 100
+"""Clients of a round that are named, at most."""
+MOST_NAME = 100
+"""Characters of a metric's name."""
 
 
 def entry(
@@ -21,7 +26,7 @@ def entry(
     tasks = list(tasks)
     accepted = [task for task in tasks if task.state == ACCEPTED]
     examples = [task.examples for task in accepted]
-    metrics = {key for task in accepted for key, value in task.report.items() if _number(value) is not None}
+    metrics = {key for task in accepted for key in task.report}
     return {
         "round": round,
         "attempt": attempt,
@@ -32,9 +37,15 @@ def entry(
         "refused": dict(refused),
         "examples": sum(examples),
         "steps": sum(task.steps for task in accepted),
-        "clients": sorted(task.rank for task in accepted)[:1000],
+        "clients": sorted(task.rank for task in accepted)[:MOST_CLIENTS],
         "metrics": {key: distribution(_values(accepted, key)) for key in sorted(metrics)[:MOST_METRICS]},
     }
+
+
+def numbers(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return what can be used of a client's report: finite numbers, not too many, under names that are not too long."""
+    found = ((key, _number(value)) for key, value in report.items() if len(key) <= MOST_NAME)
+    return dict(itertools.islice(((key, value) for key, value in found if value is not None), MOST_METRICS))
 
 
 def distribution(values: Sequence[float]) -> dict[str, float]:
@@ -51,8 +62,7 @@ def round_to(value: float, digits: int = 3) -> float:
 
 
 def _values(tasks: Iterable[Task], key: str) -> list[float]:
-    found = (_number(task.report.get(key)) for task in tasks)
-    return [value for value in found if value is not None]
+    return [task.report[key] for task in tasks if key in task.report]
 
 
 def _number(value: Any) -> float | None:

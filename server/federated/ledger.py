@@ -28,6 +28,7 @@ class Told:
     phase: str = ""
     attempt: int = -1
     at: float = -1e9
+    """When it was last told all that it had not shown."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class Ledger:
     """The tasks that have an entry."""
     counted: int = 0
     """How many entries are contributions, and not merely dropped."""
+    durable: set[int] = field(default_factory=set)
+    """The servers whose part of the model would outlive them, as they have said last."""
 
     def __post_init__(self) -> None:
         self.told = {server: Told() for server in range(self.servers)}
@@ -73,18 +76,17 @@ class Ledger:
     def order(self, server: int, now: float) -> Order | None:
         """Return what a server is to be told now, if anything."""
         told = self.told[server]
-        standing = told.standing
-        current = standing is not None and (standing.version, standing.attempt) == (self.version, self.attempt)
-        known = standing.folded if standing is not None and current else 0
-        if standing is not None and current and self._satisfied(standing) and told.attempt == self.attempt:
+        if told.attempt == self.attempt and self._satisfied(told.standing):
             return None
-        news = (told.attempt, told.phase) != (self.attempt, self.phase) or told.entries < len(self.entries)
-        if not news and now - told.at < REPEAT:
+        known, fresh = self.folded(server), told.attempt == self.attempt and now - told.at < REPEAT
+        if fresh and told.phase == self.phase and told.entries >= len(self.entries):
             return None
-        if now - told.at < REPEAT and told.attempt == self.attempt:
+        if fresh:
             known = max(known, told.entries)  # what was told just now is on its way
+        else:
+            told.at = now
         part = tuple(self.entries[known : known + MOST_ENTRIES])
-        told.attempt, told.phase, told.at, told.entries = self.attempt, self.phase, now, known + len(part)
+        told.attempt, told.phase, told.entries = self.attempt, self.phase, known + len(part)
         return Order(
             self.version,
             self.attempt,
@@ -98,14 +100,25 @@ class Ledger:
             self.share,
         )
 
-    def _satisfied(self, standing: Standing) -> bool:
-        if self.phase in ("collect", "measure"):
-            return self.phase == "collect" and standing.folded >= len(self.entries)
+    def _satisfied(self, standing: Standing | None) -> bool:
+        if standing is None or (standing.version, standing.attempt) != (self.version, self.attempt):
+            return False
+        if self.phase == "collect":
+            return standing.folded >= len(self.entries)
         return self.phase == "prepare" and standing.phase == "prepared"
 
-    def heard(self, server: int, standing: Standing) -> None:
-        """Note how far a server is."""
+    def folded(self, server: int) -> int:
+        """Return how many entries a server has shown to have counted."""
+        standing = self.told[server].standing
+        here = standing is not None and (standing.version, standing.attempt) == (self.version, self.attempt)
+        return standing.folded if standing is not None and here else 0
+
+    def heard(self, server: int, standing: Standing) -> bool:
+        """Note how far a server is; return whether its part of the model has become more or less durable."""
         self.told[server].standing = standing
+        before = server in self.durable
+        (self.durable.add if standing.durable else self.durable.discard)(server)
+        return before != standing.durable
 
     def lost(self, server: int) -> None:
         """A server is gone: whoever takes its place is to be told everything."""
@@ -135,6 +148,7 @@ class Ledger:
             "weights": list(self.weights),
             "factor": self.factor,
             "share": self.share,
+            "durable": sorted(self.durable),
         }
 
     @staticmethod
@@ -144,4 +158,5 @@ class Ledger:
         for task, weight, scale, bound in values["entries"]:
             ledger.enter(task, weight, scale, bound)
         ledger.weights, ledger.factor, ledger.share = tuple(values["weights"]), values["factor"], values["share"]
+        ledger.durable = set(values["durable"])
         return ledger

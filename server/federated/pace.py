@@ -14,6 +14,8 @@ LEAST_DEADLINE = 5.0
 """Seconds of a round, at least."""
 KNOWN = 5
 """Times that must have been seen before a deadline is made of them."""
+MOST_DOUBLED = 10
+"""Times that a deadline is doubled because attempts fail, at most."""
 SLACK = 2.0
 """The deadline is so many times what nine of ten clients need."""
 SOONEST, LATEST = 0.05, 30.0
@@ -31,20 +33,27 @@ class Pace:
         self.tasks: deque[float] = deque(maxlen=200)
         """Seconds from assignment to submission, also of those that came late."""
         self.rounds: deque[float] = deque(maxlen=20)
+        """Seconds from one published version to the next."""
 
-    def deadline(self) -> float:
-        """Return the seconds that the next round may take."""
+    def deadline(self, failed: int = 0) -> float:
+        """Return the seconds that the next round may take, twice as many for each attempt at it that ``failed``."""
         if self._fixed is not None:
             return self._fixed
+        return self._usual_deadline() * float(1 << min(failed, MOST_DOUBLED))
+
+    def _usual_deadline(self) -> float:
         if len(self.tasks) < KNOWN:
             return FIRST_DEADLINE
         return max(LEAST_DEADLINE, SLACK * sorted(self.tasks)[int(0.9 * (len(self.tasks) - 1))])
 
-    def wait(self, elapsed: float, clients: int, wanted: int) -> float:
-        """Return the seconds after which a client should come back, ``elapsed`` seconds into a round."""
+    def wait(self, elapsed: float, clients: int, wanted: int, chance: float) -> float:
+        """Return the seconds after which a client should come back, ``elapsed`` seconds into a round.
+
+        Where many more are there than are needed, ``chance``, from 0 to 1, spreads them over the rounds to come.
+        """
         usual = statistics.median(self.rounds) if self.rounds else FIRST_WAIT
         left = min(max(usual - elapsed, 0.1 * usual, SOONEST), LATEST)
-        return left * max(1.0, clients / (CROWD * max(1, wanted)))
+        return left + 2 * usual * chance * max(0.0, clients / (CROWD * max(1, wanted)) - 1)
 
     def dump(self) -> dict[str, Any]:
         """Return the times as plain values."""

@@ -9,50 +9,34 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import numpy as np
 
 from ps.algorithms import AlgorithmSpec
 from ps.config.job import JobConfig
-from ps.errors import BadMessage, UsageError
+from ps.errors import UsageError
 from ps.protocol.layout import Layout
-from ps.protocol.messages import (
-    Assign,
-    Decline,
-    Distances,
-    Finished,
-    Message,
-    Ok,
-    Order,
-    Poll,
-    Standing,
-    Submit,
-    Submitted,
-    Wait,
-)
+from ps.protocol.messages import Assign, Decline, Distances, Finished, Ok, Poll, Standing, Submit, Submitted, Wait
 from ps.rules import RuleSpec
+from ps.server.federated.closing import Closing
+from ps.server.federated.contributions import Contributions, Out
 from ps.server.federated.history import entry
-from ps.server.federated.ledger import Ledger
 from ps.server.federated.pace import CROWD, Pace
-from ps.server.federated.task import ACCEPTED, OPEN, SUBMITTED, Task
-from ps.server.federated.usual import KNOWN, Usual
-from ps.server.federated.verdict import judge
+from ps.server.federated.selection import Offer, Selection
+from ps.server.federated.task import ACCEPTED, OPEN, Task
 
 log = logging.getLogger("ps.scheduler")
 
 WINDOW = 1.0
 """Seconds for which a selection waits for more clients once enough are there."""
-RESUME = "resume"
-"""The verdict that is none: upload again what a server has lost, and submit again."""
 MOST_FAILED = 100
 """Attempts at one round before the job is given up."""
-
-Out = tuple[int, Message]
-"""(member, message)."""
+OVERDUE = 5.0
+"""Seconds after the time at which a client was to come back after which nobody counts on it."""
+MOST_HISTORY = 1000
+"""Rounds of which an account is kept here, at most."""
+SHOWN = 100
+"""Of these, those that the status shows."""
 
 
 class Rounds:
@@ -73,44 +57,44 @@ class Rounds:
         self.job = job
         self.phase = "select"
         self.history: list[dict[str, Any]] = []
-        self.refused: Counter[str] = Counter()
-        self.capped = 0
         self.abandoned = 0
-        self.changed = True
         self.failure = ""
         """Why the job cannot go on, if it cannot."""
         self._clients = clients
         self._server = server
         self._algorithm = AlgorithmSpec.parse(job.algorithm).build()
-        self._rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else self._algorithm.aggregator).build()
-        chunks = layout.chunks(job.servers, job.chunk_bytes)
-        self._owners = frozenset(chunk.server for chunk in chunks)
-        self._ledger = Ledger(job.servers)
+        rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else self._algorithm.aggregator).build()
+        owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
+        self._contributions = Contributions(job, self._algorithm, rule, owners)
+        self._closing = Closing(owners, self._algorithm, rule)
         self._pace = Pace(job.round_deadline)
-        self._usual = Usual()
-        self._tasks: dict[int, Task] = {}
-        self._active: set[int] = set()
-        self._ready: set[int] = set()
-        """Submitted, and with all servers: only the verdict is missing."""
-        self._by_rank: dict[int, int] = {}
-        """Client -> its active task."""
-        self._parked: dict[int, tuple[int, int]] = {}
-        """Member -> (request, rank) of a Poll that waits for the selection."""
-        self._next = 1
+        self._selection = Selection(job.seed)
         self._origin = now
         self._since = now
         self._deadline = math.inf
-        self._distances: dict[int, np.ndarray[Any, Any]] = {}
-        self._round_refused: Counter[str] = Counter()
         self._failed = 0
         """Attempts at this round that were abandoned."""
+        self._published_at = now
+        self._lost_at = -math.inf
+        """When a client was found to be gone; one that was killed may be started again."""
+        self._due = now
+        """When the last of those that were told to come back is to be here."""
 
     # Looking
 
     @property
+    def changed(self) -> bool:
+        """Whether something happened that a restarted scheduler must know; whoever saves it sets this back."""
+        return self._contributions.changed
+
+    @changed.setter
+    def changed(self, value: bool) -> None:
+        self._contributions.changed = value
+
+    @property
     def version(self) -> int:
         """How many rounds are published."""
-        return self._ledger.version
+        return self._contributions.ledger.version
 
     @property
     def asynchronous(self) -> bool:
@@ -119,35 +103,43 @@ class Rounds:
 
     @property
     def goal(self) -> int:
-        """The contributions that close a round."""
+        """The contributions that close a round before its deadline."""
         if self.asynchronous:
             return self._algorithm.buffer
-        return max(1, min(self.job.goal, self._clients()))
+        return max(self.job.quorum, min(self.job.goal, self._clients()))
+
+    @property
+    def _active(self) -> int:
+        return len(self._contributions.tasks.active)
 
     def status(self) -> dict[str, Any]:
         """Return what ``psctl status`` shows of the rounds."""
+        ledger = self._contributions.ledger
         return {
             "algorithm": self.job.algorithm,
             "phase": self.phase,
             "round": self.version,
             "rounds": self.job.rounds,
-            "attempt": self._ledger.attempt,
+            "attempt": ledger.attempt,
             "goal": self.goal,
-            "accepted": self._ledger.counted,
-            "active": len(self._active),
-            "waiting": len(self._parked),
+            "accepted": ledger.counted,
+            "active": self._active,
+            "waiting": len(self._selection),
             "deadline_s": round(self._pace.deadline(), 3),
-            "refused": dict(self.refused),
-            "capped": self.capped,
+            "refused": dict(self._contributions.tasks.refused),
+            "capped": self._contributions.judging.capped,
             "abandoned": self.abandoned,
-            "history": self.history[-1000:],
+            "history": self.history[-SHOWN:],
         }
 
     def wake(self, now: float) -> float | None:
         """Return when ``tick`` has something to do although nothing comes in, if ever."""
-        if self.phase == "select" and self._parked and now < self._since + WINDOW:
+        if self.phase == "select" and len(self._selection) + self._active and now < self._since + WINDOW:
             return self._since + WINDOW
-        return self._deadline if self.phase == "collect" and self._deadline < math.inf else None
+        if self.phase != "collect":
+            return None
+        hopes = () if self._active or self.asynchronous else (self._due + OVERDUE, self._lost_at + OVERDUE)
+        return min((at for at in (self._deadline, *hopes) if now < at < math.inf), default=None)
 
     # Clients
 
@@ -156,364 +148,240 @@ class Rounds:
         if self.phase == "done":
             yield message.member, Finished(message.request, self.version)
             return
-        task = self._active_task(rank)
-        if task is not None:
-            if task.state == OPEN and not self._expired(task):
-                task.member = message.member
-                yield message.member, self._assignment(task, message.request, now)
-            else:  # its contribution is being judged; a client that was restarted has nobody who waits for that
+        task = self._contributions.tasks.active_of(rank)
+        if task is None and self.phase == "collect":
+            task = self._contributions.revive(rank)
+        if task is None:
+            if self._is_tired(rank):
                 yield message.member, Wait(message.request, self.version, self._wait(now))
+                return
+            self._selection.offer(Offer(message.member, message.request, rank))
+            yield from self._go_on(now)
             return
-        self._parked.pop(message.member, None)
-        self._parked[message.member] = (message.request, rank)
-        yield from self._assign(now)
+        task.member, task.gone = message.member, False
+        if task.state == OPEN:
+            yield message.member, self._assignment(task, message.request, now)
+        else:  # its contribution is being judged; a client that was restarted has nobody who waits for that
+            yield message.member, Wait(message.request, self.version, self._wait(now))
 
     def submit(self, message: Submit, rank: int, now: float) -> Iterator[Out]:
         """A client has uploaded all of its delta."""
-        task = self._tasks.get(message.task)
-        if task is None or task.rank != rank:
-            self.refused["late" if message.task < self._next else "unknown"] += 1
-            yield message.member, Submitted(message.request, message.task, "late")
+        over = self._contributions.over(message.task, rank)
+        if over is not None:
+            yield message.member, Submitted(message.request, message.task, over)
             return
-        task.member = message.member
-        if task.state == OPEN:
-            task.state, task.version = SUBMITTED, message.version
-            task.examples, task.steps, task.report = message.examples, message.steps, dict(message.report)
-            self._pace.tasks.append(now - task.began)
-            self._consider(task)
-            self.changed = True
-        elif task.state != SUBMITTED:  # the answer was lost, or it was given up meanwhile
-            yield message.member, Submitted(message.request, task.number, task.state)
-            return
-        task.request = message.request
-        yield from self._decide_all(now)
+        seconds = self._contributions.submit(message, now)
+        if seconds is not None:
+            self._pace.tasks.append(seconds)
+        yield from self._go_on(now)
 
     def decline(self, message: Decline, rank: int, now: float) -> Iterator[Out]:
         """A client gives its task back."""
-        task = self._tasks.get(message.task)
-        if task is not None and task.rank == rank and task.state == OPEN:
-            self._refuse(task, "declined")
+        self._contributions.decline(message.task, rank)
         yield message.member, Ok(message.request)
         yield from self._go_on(now)
 
-    def client_lost(self, member: int, now: float) -> Iterator[Out]:
-        """A client is gone; what it has submitted still counts."""
-        self._parked.pop(member, None)
-        for task in [self._tasks[number] for number in self._active]:
-            if task.member == member and task.state == OPEN:
-                self._refuse(task, "vanished")
+    def client_lost(self, member: int, rank: int, now: float, *, left: bool = False) -> Iterator[Out]:
+        """A client is gone; what it has submitted still counts. One that ``left`` in good order gives its task back."""
+        self._selection.withdraw(member)
+        if left:
+            self._contributions.left(member, rank)
+        elif self._contributions.vanished(member, rank):
+            self._lost_at = now
         yield from self._go_on(now)
 
     # Servers
 
     def standing(self, message: Standing, server: int, now: float) -> Iterator[Out]:
         """A server says how far it is."""
-        ledger = self._ledger
+        ledger = self._contributions.ledger
+        if message.phase == "empty" and server not in ledger.durable:
+            return  # said before it had the first values
         if message.version not in (ledger.version, ledger.version + 1) or message.phase == "empty":
             self.failure = f"server {server} has come back without its part of the model; give servers a --state file"
             return
-        before = ledger.told[server].standing
-        ledger.heard(server, message)
+        if message.version > ledger.version and self.phase != "publish":
+            self.failure = f"server {server} has published a round of which this scheduler's --state file does not know"
+            return
         here = (message.version, message.attempt) == (ledger.version, ledger.attempt)
-        went_back = before is not None and here and message.folded < before.folded and message.phase != "prepared"
-        if here and (message.phase == "broken" or went_back) and self.phase != "publish":
+        lost = here and (
+            message.phase == "broken" or (message.phase != "prepared" and message.folded < ledger.folded(server))
+        )
+        self.changed |= ledger.heard(server, message)
+        if lost and self.phase == "publish":
+            self.failure = f"server {server} has lost what it had prepared for round {self.version}"
+            return
+        if lost:
             self._abandon(now, f"server {server} has lost contributions")
-        for number, squares, wrong in message.staged:
-            self._note(server, number, squares, wrong)
-        yield from self._decide_all(now)
+        self._contributions.note(server, message)
+        yield from self._go_on(now)
 
     def distances(self, message: Distances, server: int, payload: Any, now: float) -> Iterator[Out]:
         """A server has measured how far its contributions are apart."""
-        count = self._ledger.counted
-        if self._ledger.phase != "measure" or (message.attempt, message.count) != (self._ledger.attempt, count):
-            return
-        if memoryview(payload).nbytes != 8 * count * count:
-            raise BadMessage(f"distances of {count} contributions have {8 * count * count} bytes")
-        self._distances[server] = np.frombuffer(payload, np.float64).reshape(count, count).copy()
+        self._closing.measured(self._contributions.ledger, server, message, payload)
         yield from self._go_on(now)
 
     def server_lost(self, server: int, now: float) -> Iterator[Out]:
         """A server is gone. It comes back with what it had on disk, or not at all."""
-        told = self._ledger.told[server].standing
-        if told is None or not told.durable:
+        ledger = self._contributions.ledger
+        if server not in ledger.durable:
             self.failure = f"server {server} is gone and kept nothing on disk"
             return
-        self._ledger.lost(server)
+        ledger.lost(server)
         if self.phase in ("collect", "close"):
             self._abandon(now, f"server {server} is gone")
-        for number in sorted(self._active):
-            task = self._tasks[number]
-            task.shares.pop(server, None)
-            if task.state == SUBMITTED:  # the client still has what the server has lost
-                task.state = OPEN
-                self._ready.discard(number)
-                yield task.member, Submitted(task.request, number, RESUME)
+        yield from self._contributions.lose(server)
         yield from self._go_on(now)
 
     # The time
 
     def tick(self, now: float) -> Iterator[Out]:
-        """Look at the deadlines, and say again what servers have not done."""
+        """Look at the deadlines, and say again what servers and clients have not done."""
+        yield from self._contributions.remind(now)
         yield from self._go_on(now)
 
     # Inside: selection
 
-    def _assign(self, now: float) -> Iterator[Out]:
-        """Answer the Polls that can be answered."""
-        if self._parked:
-            for member in self._draw(self._wanted(now)):
-                if self.phase == "select":
-                    self._collect(now)
-                request, rank = self._parked.pop(member)
-                yield member, self._assignment(self._task(member, rank, now), request, now)
-        if self.phase != "select" and not (self.asynchronous and len(self._parked) <= CROWD * self.job.goal):
-            for member, (request, _) in self._parked.items():
-                yield member, Wait(request, self.version, self._wait(now))
-            self._parked.clear()
+    def _is_tired(self, rank: int) -> bool:
+        """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
+        wanted = self.job.goal if self.asynchronous else self.goal
+        crowded = self._clients() > CROWD * wanted and not self._algorithm.everyone
+        return crowded and self._contributions.tasks.had(rank) and self._selection.rest(rank)
 
-    def _wanted(self, now: float) -> int:
-        """Return how many of those that wait are to take part now."""
-        if self.phase == "done":
-            return 0
-        if self.asynchronous:
-            return self.job.goal - len(self._active)
-        if self.phase == "collect":  # in the place of those that declined or are gone
-            return self.goal - self._ledger.counted - len(self._active) if now < self._deadline else 0
-        if self.phase != "select":
-            return 0
-        clients, here = max(1, self._clients()), len(self._parked)
-        if here < self.job.quorum or (here < clients - len(self._active) and now - self._since < WINDOW):
-            return 0
+    def _enough(self, now: float) -> bool:
+        """Whether a selection can be made of those who wait, and of those who are still busy with a task."""
+        here, all_here = len(self._selection) + self._active, self._clients()
+        return self.asynchronous or (here >= self.job.quorum and (here >= all_here or now - self._since >= WINDOW))
+
+    def _select(self, now: float) -> Iterator[Out]:
+        """Begin to collect from clients that are drawn now, beside those that are still busy."""
         if self._algorithm.everyone:
-            return here
-        return math.ceil(self.job.over_select * self.goal) - len(self._active)
+            wanted = len(self._selection)
+        else:
+            wanted = math.ceil(self.job.over_select * self.goal) - self._active
+        self._collect(now)
+        if not self.asynchronous:
+            yield from self._draw(wanted, now)
 
     def _collect(self, now: float) -> None:
         self.phase, self._since, self.changed = "collect", now, True
-        self._deadline = math.inf if self.asynchronous else now + self._pace.deadline()
+        self._deadline = math.inf if self.asynchronous else now + self._pace.deadline(self._failed)
 
-    def _draw(self, count: int) -> list[int]:
-        """Return members to take part, drawn from those that wait: the same for the same seed and clients."""
-        if count < 1:
-            return []
-        busy = {task.rank for task in self._tasks.values()}
-        free = sorted((rank, member) for member, (_, rank) in self._parked.items() if self._may(rank, busy))
-        chance = random.Random(f"{self.job.seed}/{self._ledger.attempt}/{self._next}")
-        return [member for _, member in sorted(chance.sample(free, min(count, len(free))))]
+    def _fill_up(self, now: float) -> Iterator[Out]:
+        """Draw clients in the place of those that are done or gone, and have the others come back later."""
+        if self.asynchronous and self.phase != "done":
+            yield from self._draw(self.job.goal - self._active, now)
+        elif self.phase == "collect" and now < self._deadline:
+            yield from self._draw(self.goal - self._contributions.ledger.counted - self._active, now)
+        if self.phase != "select" and not (self.asynchronous and len(self._selection) <= CROWD * self.job.goal):
+            for offer in self._selection.dismiss():
+                yield offer.member, Wait(offer.request, self.version, self._wait(now))
 
-    def _may(self, rank: int, busy: set[int]) -> bool:
-        """Whether a client may take part once more before the next version."""
-        return self.asynchronous or rank not in busy
-
-    def _task(self, member: int, rank: int, now: float) -> Task:
+    def _draw(self, count: int, now: float) -> Iterator[Out]:
+        """Give tasks to so many clients; in a synchronous round none takes part twice."""
+        tasks = self._contributions.tasks
+        if count < 1 or not self._selection:
+            return
+        busy = set() if self.asynchronous else tasks.ranks
         every = self.job.eval_every
         evaluate = every > 0 and (self.version % every == 0 or self.version == self.job.rounds - 1)
-        task = Task(self._next, member, rank, self.version, now, evaluate)
-        self._tasks[task.number], self._by_rank[rank] = task, task.number
-        self._active.add(task.number)
-        self._next += 1
-        self.changed = True
-        return task
+        for offer in self._selection.draw(count, busy, f"{self._contributions.ledger.attempt}/{tasks.next}"):
+            task = self._contributions.open(offer, now, evaluate)
+            yield offer.member, self._assignment(task, offer.request, now)
 
     def _assignment(self, task: Task, request: int, now: float) -> Assign:
         left = self._deadline - now if self._deadline < math.inf else self._pace.deadline()
         return Assign(request, task.number, task.round, max(0.0, left), task.evaluate)
 
-    def _active_task(self, rank: int) -> Task | None:
-        task = self._tasks.get(self._by_rank.get(rank, 0))
-        return task if task is not None and task.active else None
-
-    def _expired(self, task: Task) -> bool:
-        return task.number < self._ledger.floor
-
     def _wait(self, now: float) -> float:
-        return self._pace.wait(now - self._since, self._clients(), self.goal)
-
-    # Inside: contributions
-
-    def _note(self, server: int, number: int, squares: float, wrong: str) -> None:
-        task = self._tasks.get(number)
-        if task is not None and task.active:
-            task.shares[server] = squares
-            task.wrong = task.wrong or wrong
-            self._consider(task)
-        elif number >= self._ledger.floor and number not in self._ledger.settled:
-            self._ledger.enter(number)  # nobody's, or given up: it is not to be kept
-            self.changed = True
-
-    def _consider(self, task: Task) -> None:
-        if task.state == SUBMITTED and self._owners <= task.shares.keys():
-            self._ready.add(task.number)
-
-    def _decide_all(self, now: float) -> Iterator[Out]:
-        if self.phase == "collect" and self._ready and self._usual_enough():
-            for number in sorted(self._ready):
-                if self._ledger.counted >= self.goal:
-                    break
-                yield from self._decide(self._tasks[number])
-        yield from self._go_on(now)
-
-    def _usual_enough(self) -> bool:
-        """Whether it is known what is usual, or nothing more will come from which it could be."""
-        if self._usual.known:
-            return True
-        sound = [self._tasks[number] for number in sorted(self._ready) if not self._tasks[number].wrong]
-        if len(self._usual.norms) + sum(not task.seen for task in sound) < KNOWN and self._active - self._ready:
-            return False
-        for task in sound:
-            self._see(task)
-        return True
-
-    def _see(self, task: Task) -> None:
-        if math.isfinite(task.examples) and not (task.seen or task.wrong):
-            self._usual.see(math.sqrt(task.norm_squared), task.examples)
-            task.seen = True
-
-    def _decide(self, task: Task) -> Iterator[Out]:
-        self._see(task)
-        found = judge(task, self.version, self.job, self._algorithm, self._rule, self._usual)
-        self.capped += found.capped
-        self._ledger.enter(task.number, found.weight, found.scale, found.bound)
-        if found.verdict == ACCEPTED:
-            task.state = ACCEPTED
-            self._end(task)
-        else:
-            self._refuse(task, found.verdict)
-        yield task.member, Submitted(task.request, task.number, task.state)
-
-    def _refuse(self, task: Task, why: str) -> None:
-        task.state = why
-        self.refused[why] += 1
-        self._round_refused[why] += 1
-        self._end(task)
-
-    def _end(self, task: Task) -> None:
-        self._active.discard(task.number)
-        self._ready.discard(task.number)
-        self.changed = True
+        seconds = self._pace.wait(now - self._since, self._clients(), self.goal, self._selection.chance())
+        self._due = max(self._due, now + seconds)
+        return seconds
 
     # Inside: from phase to phase
 
     def _go_on(self, now: float) -> Iterator[Out]:
         """Take every step that is due, and tell the servers what they are to do."""
+        ledger = self._contributions.ledger
         while True:
-            before = self.phase, self._ledger.attempt, self._ledger.phase
+            before = self.phase, ledger.attempt, ledger.phase
+            if self.phase == "select" and self._enough(now):
+                yield from self._select(now)
             if self.phase == "collect":
+                yield from self._contributions.decide(self.goal, last=now >= self._deadline)
                 self._look_at_collection(now)
             if self.phase == "close":
                 self._look_at_servers(now)
-            if self.phase == "publish" and self._ledger.published:
+            if self.phase == "publish" and ledger.published:
                 yield from self._published(now)
-            if before == (self.phase, self._ledger.attempt, self._ledger.phase):
+            if before == (self.phase, ledger.attempt, ledger.phase):
                 break
-        yield from self._assign(now)
-        yield from self._orders(now)
-
-    def _orders(self, now: float) -> Iterator[Out]:
+        yield from self._fill_up(now)
         for server in range(self.job.servers):
             member = self._server(server)
-            order: Order | None = self._ledger.order(server, now) if member else None
+            order = ledger.order(server, now) if member else None
             if order is not None:
                 yield member, order
 
     def _look_at_collection(self, now: float) -> None:
-        accepted, late = self._ledger.counted, now >= self._deadline
-        over = late or not (self._active or self.asynchronous or self._replaceable)
+        accepted, late = self._contributions.ledger.counted, now >= self._deadline
+        hopeful = self._replaceable(now) or (accepted < self.job.quorum and now < self._lost_at + OVERDUE)
+        over = late or not (self._active or self.asynchronous or hopeful)
         if accepted >= self.goal or (over and accepted >= self.job.quorum and not self.asynchronous):
-            self._close()
+            weights, steps = self._contributions.counted
+            self._closing.begin(self._contributions.ledger, weights, steps, self.job.workers)
+            self.phase, self.changed = "close", True
         elif over:
             self._abandon(now, f"{accepted} contributions came, and at least {self.job.quorum} are needed")
 
-    @property
-    def _replaceable(self) -> bool:
-        """Whether there are clients that had no task in this attempt yet."""
-        return self._clients() > len({task.rank for task in self._tasks.values()})
-
-    def _close(self) -> None:
-        mine = [(self._tasks[number], weight) for number, weight, _, _ in self._ledger.entries if weight > 0]
-        self._ledger.factor = self._algorithm.factor([weight for _, weight in mine], [task.steps for task, _ in mine])
-        self._ledger.share = len(mine) / self.job.workers
-        self._distances.clear()
-        self.phase, self._ledger.phase = "close", "measure" if self._rule.kind == "weigh" else "prepare"
-        self.changed = True
+    def _replaceable(self, now: float) -> bool:
+        """Whether clients that had no task in this attempt yet can be counted on."""
+        return now < self._due + OVERDUE and self._clients() > len(self._contributions.tasks.ranks)
 
     def _look_at_servers(self, now: float) -> None:
-        if self._ledger.phase == "measure" and self._distances.keys() >= self._owners:
-            assert self._rule.kind == "weigh"
-            total = sum(self._distances[server] for server in sorted(self._owners))
-            try:
-                self._ledger.weights = tuple(float(weight) for weight in self._rule.weights(np.asarray(total)))
-            except UsageError as error:
-                self._abandon(now, str(error))
-                return
-            self._ledger.phase = "prepare"
-            self.changed = True
-        if self._ledger.phase == "prepare" and self._ledger.all_are("prepared"):
-            self.phase = self._ledger.phase = "publish"
-            self.changed = True
+        ledger = self._contributions.ledger
+        try:
+            self.changed |= self._closing.go_on(ledger)
+        except UsageError as error:
+            self._abandon(now, str(error))
+        if ledger.phase == "publish":
+            self.phase = "publish"
 
     def _published(self, now: float) -> Iterator[Out]:
         """Close the books of a round and go on with the next."""
+        contributions = self._contributions
         keep = (self.asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
-        over = [task for task in self._tasks.values() if not (keep and task.active and not self._too_old(task))]
+        over = [task for task in contributions.tasks if not (keep and task.active and not self._too_old(task))]
         for task in over:
             if task.active:
-                yield from self._give_up(task)
-        self._failed = 0
-        seconds = now - self._since
-        done = entry(
-            self.version, self._ledger.attempt, now - self._origin, seconds, self._of_round(over), self._round_refused
+                yield from contributions.give_up(task)
+        about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not self.asynchronous]
+        seconds, refused = now - self._since, contributions.tasks.of_round
+        self.history.append(
+            entry(self.version, contributions.ledger.attempt, now - self._origin, seconds, about, refused)
         )
-        self.history.append(done)
-        self._pace.rounds.append(seconds)
-        self._round_refused.clear()
-        self._forget(over)
-        self._ledger.publish(min(self._tasks, default=self._next))
+        del self.history[:-MOST_HISTORY]
+        self._pace.rounds.append(now - self._published_at)
+        self._failed, self._published_at = 0, now
+        contributions.publish(over)
         self.phase, self._since, self._deadline = "select", now, math.inf
         if self.version >= self.job.rounds:
             self.phase = "done"
-            for member, (request, _) in self._parked.items():
-                yield member, Finished(request, self.version)
-            self._parked.clear()
-        elif self.asynchronous:
-            self._collect(now)  # those that train go on, whatever version they began with
-        self.changed = True
-
-    def _of_round(self, over: Iterable[Task]) -> Iterable[Task]:
-        return [task for task in over if task.state == ACCEPTED or task.round == self.version or not self.asynchronous]
+            for offer in self._selection.dismiss():
+                yield offer.member, Finished(offer.request, self.version)
 
     def _too_old(self, task: Task) -> bool:
         return self.version + 1 - task.round > self.job.max_staleness
 
-    def _give_up(self, task: Task) -> Iterator[Out]:
-        """End a task whose contribution comes too late, or never."""
-        waits = task.state == SUBMITTED
-        self._refuse(task, "late" if waits else "unfinished")
-        if waits:
-            yield task.member, Submitted(task.request, task.number, "late")
-
-    def _forget(self, tasks: Iterable[Task]) -> None:
-        for task in tasks:
-            self._tasks.pop(task.number, None)
-            self._end(task)
-            if self._by_rank.get(task.rank) == task.number:
-                del self._by_rank[task.rank]
-
     def _abandon(self, now: float, why: str) -> None:
         """Give an attempt up on all servers alike and begin the round anew."""
-        log.warning("round %d, attempt %d is abandoned: %s", self.version, self._ledger.attempt, why)
+        log.warning("round %d, attempt %d is abandoned: %s", self.version, self._contributions.ledger.attempt, why)
         self.abandoned += 1
         self._failed += 1
         if self._failed >= MOST_FAILED:
             self.failure = f"round {self.version} was abandoned {self._failed} times; the last time {why}"
-        for task in list(self._tasks.values()):
-            if task.active and now >= self._deadline:
-                self._refuse(task, "unfinished")
-            elif task.state == ACCEPTED:
-                self.refused["abandoned"] += 1
-        self._forget([task for task in self._tasks.values() if not task.active])
-        self._ledger.begin(min(self._tasks, default=self._next))
-        self.phase, self._since, self._deadline, self.changed = "select", now, math.inf, True
+        self._contributions.abandon(late=now >= self._deadline)
+        self.phase, self._since, self._deadline = "select", now, math.inf
 
     # Across restarts
 
@@ -521,29 +389,19 @@ class Rounds:
         """Return everything a restarted scheduler needs but the history, as plain values."""
         return {
             "phase": self.phase,
-            "ledger": self._ledger.dump(),
+            "contributions": self._contributions.dump(),
             "pace": self._pace.dump(),
-            "usual": self._usual.dump(),
-            "tasks": [task.dump() for task in self._tasks.values()],
-            "next": self._next,
-            "refused": dict(self.refused),
-            "round_refused": dict(self._round_refused),
-            "capped": self.capped,
             "abandoned": self.abandoned,
             "failed": self._failed,
         }
 
     def load(self, values: dict[str, Any], history: list[dict[str, Any]], now: float) -> None:
         """Take what ``dump`` returned; deadlines begin anew."""
-        self.phase, self._next, self.history = values["phase"], values["next"], history
-        self._ledger = Ledger.load(self.job.servers, values["ledger"])
+        self.phase = values["phase"]
+        self._contributions.load(values["contributions"], now)
+        self.history = [done for done in history if done["round"] < self.version][-MOST_HISTORY:]
         self._pace.load(values["pace"])
-        self._usual.load(values["usual"])
-        self._tasks = {row["number"]: Task.load(row, now) for row in values["tasks"]}
-        self._active = {task.number for task in self._tasks.values() if task.active}
-        self._by_rank = {self._tasks[number].rank: number for number in self._active}
-        self.refused, self._round_refused = Counter(values["refused"]), Counter(values["round_refused"])
-        self.capped, self.abandoned, self._failed = values["capped"], values["abandoned"], values["failed"]
-        self._origin = now - (history[-1]["at"] if history else 0.0)
+        self.abandoned, self._failed = values["abandoned"], values["failed"]
+        self._origin = now - (self.history[-1]["at"] if self.history else 0.0)
         if self.phase == "collect" and not self.asynchronous:
             self._deadline = now + self._pace.deadline()

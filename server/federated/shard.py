@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ps.algorithms import AlgorithmSpec
-from ps.compress import CompressSpec, Key
 from ps.config.job import JobConfig
-from ps.errors import BadMessage, ConfigError
+from ps.errors import BadMessage
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     Distances,
@@ -22,8 +21,6 @@ from ps.protocol.messages import (
     Init,
     InitChunk,
     Inquire,
-    Late,
-    Later,
     Message,
     Ok,
     Order,
@@ -32,7 +29,6 @@ from ps.protocol.messages import (
     Resume,
     Retire,
     Standing,
-    Stored,
     Upload,
     View,
     Waiting,
@@ -41,17 +37,13 @@ from ps.protocol.messages import (
 from ps.rules import RuleSpec
 from ps.server.chunk import ChunkState, Waiter
 from ps.server.federated.combination import Combination, Counted
+from ps.server.federated.deposit import Deposit, Prepared
 from ps.server.federated.publisher import Publisher
-from ps.server.federated.staged import Part, Staged
+from ps.server.federated.uploads import Uploads, read_raw
 from ps.server.reply import Reply
 from ps.trace import OFF, Trace
 from ps.vault import Vault
 from ps.xp import HostArray
-
-PATIENCE = 0.5
-"""Seconds after which a client that found no room asks again."""
-RAW = ("buffer", "counter")
-"""The kinds of tensors that are never compressed."""
 
 Tiding = tuple[Message, HostArray | None]
 
@@ -76,26 +68,22 @@ class FederatedShard:
         algorithm = AlgorithmSpec.parse(job.algorithm).build()
         self._rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
         self._publisher = Publisher(job, threads)
-        self._codec = CompressSpec.parse(job.compress).build()
-        self._vault = vault or Vault(None)
+        self._deposit = Deposit(vault or Vault(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}
         self.version = 0
         self.tidings: list[Tiding] = []
         """What is to be said to the scheduler."""
         self._attempt = 0
-        self._floor = 0
         self._phase = "collect"
         self._folded = 0
         self._layout: Layout | None = None
         self._seeder = 0
-        self._staged: dict[int, Staged] = {}
-        self._settled: set[int] = set()
         self._waiters: list[tuple[int, Waiter]] = []
-        self._prepared: dict[int, HostArray | None] = {}
-        self._share = 1.0
-        self._factor = 1.0
-        self._restore()
+        self._uploads = Uploads(job, {})
         self._combination = self._fresh()
+        self._distances: HostArray | None = None
+        self._prepared: Prepared | None = None
+        self._restore()
 
     # What a server asks of its shard
 
@@ -121,8 +109,8 @@ class FederatedShard:
             "waiting": [],
             "attempt": self._attempt,
             "counted": self._folded,
-            "staged": len(self._staged),
-            "staged_bytes": sum(staged.nbytes for staged in self._staged.values()),
+            "staged": len(self._uploads),
+            "staged_bytes": self._uploads.nbytes,
         }
 
     def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
@@ -140,8 +128,7 @@ class FederatedShard:
             case InitChunk():
                 return [Reply(origin, self._fill(message, payload))]
             case Resume():
-                held = self._staged[message.task].squares if message.task in self._staged else ()
-                return [Reply(origin, Held(message.request, message.task, tuple(sorted(held))))]
+                return [Reply(origin, Held(message.request, message.task, self._uploads.held(message.task)))]
             case Retire():
                 return [Reply(origin, Ok(message.request))]
             case Inquire():
@@ -153,19 +140,21 @@ class FederatedShard:
 
     def tell(self) -> None:
         """Put where this server stands among the tidings."""
-        notes = tuple(
-            (task, staged.norm_squared, staged.wrong) for task, staged in self._staged.items() if self._complete(staged)
-        )
         standing = Standing(
             self.member,
             self.version,
             self._attempt,
-            self._phase,
+            self._phase if self._whole else "empty",
             self._folded,
-            self._vault.durable and bool(self.chunks or self._layout),
-            notes[:10_000],
+            self._deposit.durable and self._whole,
+            self._uploads.notes(),
         )
         self.tidings.append((standing, None))
+
+    @property
+    def _whole(self) -> bool:
+        """Whether this server has its part of the model."""
+        return self._layout is not None and all(chunk.filled for chunk in self.chunks.values())
 
     # The first values
 
@@ -179,9 +168,11 @@ class FederatedShard:
                 self._lay_out(layout)
             except MemoryError:
                 self.chunks, self._layout = {}, None
+                self._make_room()
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
                 return Error(message.request, "memory", text)
-            self._combination = self._fresh()
+            if not self.chunks:  # there are fewer chunks than servers, and nothing will come
+                self._keep_first()
         elif layout != self._layout:
             return Error(message.request, "layout", f"server {self.rank} holds another model, which is in training")
         self._seeder = message.member
@@ -191,10 +182,15 @@ class FederatedShard:
         cut = (c for c in layout.chunks(self.job.servers, self.job.chunk_bytes) if c.server == self.rank)
         self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
         self._layout = layout
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self._uploads = Uploads(self.job, {index: state.chunk for index, state in self.chunks.items()})
+        self._combination = self._fresh()
 
     def _fill(self, message: InitChunk, payload: Any) -> Message:
         chunk = self._chunk(message.chunk)
-        values = self._raw(chunk, payload)
+        values = read_raw(chunk.chunk, payload)
         if message.member != self._seeder:
             text = f"server {self.rank} takes the first values from another worker"
             return Error(message.request, "evicted", text)
@@ -203,14 +199,18 @@ class FederatedShard:
             np.copyto(chunk.weights, values)
             chunk.slots = self._publisher.slots(chunk)
             chunk.filled = True
-            if all(chunk.filled for chunk in self.chunks.values()):
-                self._keep_model()
-                self.tell()
+            if self._whole:
+                self._keep_first()
         return Ok(message.request)
+
+    def _keep_first(self) -> None:
+        assert self._layout is not None
+        self._deposit.keep_model(self._layout, self.version, self.chunks)
+        self.tell()
 
     @property
     def _started(self) -> bool:
-        return self.version > 0 or bool(self._staged)
+        return self.version > 0 or self._attempt > 0 or len(self._uploads) > 0
 
     # Weights down
 
@@ -239,47 +239,21 @@ class FederatedShard:
     # Deltas up
 
     def _upload(self, message: Upload, payload: Any, now: float) -> Message:
-        chunk = self._filled(message.chunk)
-        if message.task < self._floor or message.task in self._settled:
-            return Late(message.request, message.chunk, self.version)
-        staged = self._staged.get(message.task)
-        if staged is not None and message.chunk in staged.squares:  # a retry: the first one counts
-            return Stored(message.request, message.task, message.chunk)
-        nbytes = memoryview(payload).nbytes
-        if staged is None:
-            taken = sum(other.nbytes for other in self._staged.values())
-            if taken and taken + nbytes > self.job.upload_room:
-                return Later(message.request, message.chunk, PATIENCE)
-            staged = self._staged[message.task] = Staged(now)
-        try:
-            part = self._read(chunk, message, payload)
-        except BadMessage:
-            staged.refuse(message.chunk, "malformed")
-        else:
-            staged.take(message.chunk, part, chunk.chunk.kind, nbytes)
-        if self._complete(staged):
+        self._filled(message.chunk)
+        answer, complete = self._uploads.take(message, payload, self.version, now)
+        if complete:
             self.tell()
-        return Stored(message.request, message.task, message.chunk)
-
-    def _read(self, chunk: ChunkState, message: Upload, payload: Any) -> Part:
-        if self.job.compress == "none" or chunk.chunk.kind in RAW:
-            return self._raw(chunk, payload)
-        key = Key(self.job.seed, message.round, message.chunk, message.rank)
-        frame = np.frombuffer(payload, np.uint8)
-        return self._codec.open(frame, chunk.chunk.size, np.dtype(chunk.chunk.dtype), key)
-
-    def _complete(self, staged: Staged) -> bool:
-        return len(staged.squares) == len(self.chunks)
+        return answer
 
     # What the scheduler orders
 
     def order(self, order: Order) -> list[Reply]:
         """Do what the scheduler wants, as far as it is possible; return the answers that waited for it."""
         replies: list[Reply] = []
-        if order.version == self.version and self._layout is not None:
-            if order.attempt != self._attempt and not (self._phase == "prepared" and order.phase == "publish"):
+        if order.version == self.version and self._whole:
+            if order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish"):
                 self._begin(order.attempt)
-            self._forget_below(order.floor)
+            self._uploads.forget_below(order.floor)
             self._count(order)
             replies = self._go_on(order)
         self.tell()
@@ -288,64 +262,55 @@ class FederatedShard:
     def _begin(self, attempt: int) -> None:
         """Collect anew; what was counted in the attempt before is gone, what is staged is not."""
         self._attempt, self._phase, self._folded = attempt, "collect", 0
-        self._combination = self._fresh()
-        if self._prepared:
-            self._prepared = {}
-            self._vault.drop("prepared")
+        self._combination, self._distances = self._fresh(), None
+        if self._prepared is not None:
+            self._prepared = None
+            self._deposit.drop_prepared()
 
     def _fresh(self) -> Combination:
         return Combination(self._rule, {index: chunk.chunk for index, chunk in self.chunks.items()})
 
-    def _forget_below(self, floor: int) -> None:
-        if floor > self._floor:
-            self._floor = floor
-            self._staged = {task: staged for task, staged in self._staged.items() if task >= floor}
-            self._settled = {task for task in self._settled if task >= floor}
-
     def _count(self, order: Order) -> None:
         """Take the ledger's entries that are new, in their order."""
-        if self._phase != "collect":
-            return
         for number, (task, weight, scale, bound) in enumerate(order.entries, order.first):
-            if number != self._folded:
+            if number != self._folded or self._phase != "collect":
                 continue
-            staged = self._staged.pop(task, None)
+            parts = self._uploads.settle(task)
             if weight > 0:
-                if staged is None or not self._complete(staged) or staged.wrong:
+                if parts is None and self.chunks:
                     self._phase = "broken"  # it was here, and this process is not the one that had it
                     return
-                self._combination.add(Counted(weight, scale, bound, staged.parts))
-            self._settled.add(task)
+                self._combination.add(Counted(weight, scale, bound, parts or {}))
             self._folded += 1
 
     def _go_on(self, order: Order) -> list[Reply]:
-        complete = self._folded >= order.count and self._phase != "broken"
-        if order.phase == "measure" and complete and self._phase == "collect":
-            found = self._combination.distances()
-            self.tidings.append((Distances(self.member, self._attempt, self._combination.count), found))
-        if order.phase == "prepare" and complete and self._phase == "collect":
-            self._factor, self._share = order.factor, order.share
-            self._prepared = {index: self._combination.result(index, order.weights) for index in self.chunks}
-            kept = {str(index): found for index, found in self._prepared.items() if found is not None}
-            values = {"version": self.version, "attempt": self._attempt, "factor": self._factor, "share": self._share}
-            self._vault.keep("prepared", {**values, "floor": self._floor}, kept)
+        complete = self._folded >= order.count and self._phase == "collect"
+        if order.phase == "measure" and complete:
+            if self._distances is None:  # the order may come again before all servers have measured
+                self._distances = self._combination.distances()
+            self.tidings.append((Distances(self.member, self._attempt, self._combination.count), self._distances))
+        if order.phase == "prepare" and complete:
+            parts = {index: self._combination.result(index, order.weights) for index in self.chunks}
+            self._prepared = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, parts)
+            self._deposit.keep_prepared(self.version, self._prepared)
             self._phase = "prepared"
-        if order.phase == "publish" and self._phase == "prepared" and order.attempt == self._attempt:
-            return self._publish()
+        if order.phase == "publish" and self._prepared is not None and order.attempt == self._attempt:
+            return self._publish(self._prepared)
         return []
 
-    def _publish(self) -> list[Reply]:
+    def _publish(self, prepared: Prepared) -> list[Reply]:
         """Apply what is prepared, and answer those who wait for the new version."""
+        assert self._layout is not None
         since = self._trace.now()
         for index, chunk in self.chunks.items():
-            found = self._prepared[index]
+            found = prepared.parts[index]
             if found is not None:
-                self._publisher.apply(chunk, found, self._factor, self._share)
+                self._publisher.apply(chunk, found, prepared.factor, prepared.share)
         self.version += 1
         self._trace.add("apply", since, name="publish", clock=self.version)
+        self._prepared = None
         self._begin(self._attempt)
-        self._keep_model()
-        self._vault.drop("prepared")
+        self._deposit.keep_model(self._layout, self.version, self.chunks)
         waiters, self._waiters = self._waiters, []
         replies = []
         for index, waiter in waiters:
@@ -355,46 +320,21 @@ class FederatedShard:
                 self._waiters.append((index, waiter))
         return replies
 
-    # Across deaths of this process
-
-    def _keep_model(self) -> None:
-        if self._layout is None:
-            return
-        arrays = {f"weights/{index}": chunk.weights for index, chunk in self.chunks.items()}
-        for index, chunk in self.chunks.items():
-            arrays.update({f"{slot}/{index}": values for slot, values in chunk.slots.items()})
-        values = {
-            "layout": self._layout.pack(),
-            "servers": self.job.servers,
-            "chunk_size": self.job.chunk_bytes,
-            "rank": self.rank,
-            "optimizer": self._publisher.name,
-            "version": self.version,
-            "updates": {index: chunk.updates for index, chunk in self.chunks.items()},
-        }
-        self._vault.keep("model", values, arrays)
-
     def _restore(self) -> None:
-        found = self._vault.load("model")
-        if found is None:
+        """Go on where the process before this one was killed."""
+        model = self._deposit.model()
+        if model is None:
             return
-        values, arrays = found
-        theirs = [values[key] for key in ("servers", "chunk_size", "rank", "optimizer")]
-        ours = [self.job.servers, self.job.chunk_bytes, self.rank, self._publisher.name]
-        if theirs != ours:
-            raise ConfigError(f"the state file is of a server with {theirs}, not {ours}; give another --state")
-        self._lay_out(Layout.unpack(tuple((name, section, tuple(shape)) for name, section, shape in values["layout"])))
-        self.version = int(values["version"])
+        self._lay_out(model.layout)
+        self.version = model.version
         for index, chunk in self.chunks.items():
-            chunk.weights = arrays[f"weights/{index}"]
-            chunk.slots = {slot: arrays[f"{slot}/{index}"] for slot in self._publisher.slots(chunk)}
-            chunk.updates, chunk.filled = int(values["updates"][str(index)]), True
-        prepared = self._vault.load("prepared")
-        if prepared is not None and prepared[0]["version"] == self.version:
-            values, arrays = prepared
-            self._attempt, self._floor, self._phase = int(values["attempt"]), int(values["floor"]), "prepared"
-            self._factor, self._share = float(values["factor"]), float(values["share"])
-            self._prepared = {index: arrays.get(str(index)) for index in self.chunks}
+            chunk.weights = model.arrays[f"weights/{index}"]
+            chunk.slots = {slot: model.arrays[f"{slot}/{index}"] for slot in self._publisher.slots(chunk)}
+            chunk.updates, chunk.filled = model.updates[index], True
+        self._prepared = self._deposit.prepared(self.version, self.chunks)
+        if self._prepared is not None:
+            self._attempt, self._phase = self._prepared.attempt, "prepared"
+            self._uploads.forget_below(self._prepared.floor)
 
     # Checks
 
@@ -409,10 +349,3 @@ class FederatedShard:
         if not chunk.filled:
             raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
         return chunk
-
-    @staticmethod
-    def _raw(chunk: ChunkState, payload: Any) -> HostArray:
-        if memoryview(payload).nbytes != chunk.chunk.nbytes:
-            got = memoryview(payload).nbytes
-            raise BadMessage(f"chunk {chunk.chunk.index} has {chunk.chunk.nbytes} bytes, the frame {got}")
-        return np.frombuffer(payload, chunk.chunk.dtype)

@@ -20,6 +20,9 @@ class Staged:
     """What has come of a contribution to one server's chunks. What is ``wrong`` is not kept."""
 
     since: float
+    """When the last of it came."""
+    expected: int = 0
+    """Bytes that it will have."""
     parts: dict[int, Part] = field(default_factory=dict)
     squares: dict[int, float] = field(default_factory=dict)
     """Chunk -> squared L2 norm of its part; 0 for counters."""
@@ -36,18 +39,20 @@ class Staged:
         if not self.wrong:
             self.parts[chunk] = part
             self.nbytes += nbytes
+            if isinstance(part, Decoded) and part.sparse is not None:
+                self.nbytes += sum(array.nbytes for array in part.sparse)
 
     def refuse(self, chunk: int, why: str) -> None:
         """Note that a part cannot be used, and with it the whole."""
         self.squares[chunk] = 0.0
         self.wrong = self.wrong or why
         self.parts.clear()
-        self.nbytes = 0
+        self.nbytes = self.expected = 0
 
     @property
     def norm_squared(self) -> float:
-        """The squared L2 norm of what is here, added in the order of the chunks."""
-        return math.fsum(self.squares[chunk] for chunk in sorted(self.squares))
+        """The squared L2 norm of what is here, added in the order of the chunks; infinite when it is too large."""
+        return sum(self.squares[chunk] for chunk in sorted(self.squares))
 
 
 @np.errstate(all="ignore")

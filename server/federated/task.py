@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 OPEN, SUBMITTED, ACCEPTED = "open", "submitted", "accepted"
+VANISHED = "vanished"
 
 
 @dataclass(slots=True)
@@ -26,10 +26,14 @@ class Task:
     version: int = 0
     examples: float = 0.0
     steps: int = 0
-    report: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, float] = field(default_factory=dict)
     request: int = 0
     shares: dict[int, float] = field(default_factory=dict)
     wrong: str = ""
+    submitted: float = 0.0
+    """When it was, the last time."""
+    gone: bool = False
+    """Whether its client is gone: what was submitted may count, and nothing more will come."""
     seen: bool = False
     """Whether its numbers are among those from which is told what is usual."""
 
@@ -45,12 +49,12 @@ class Task:
 
     def dump(self) -> dict[str, Any]:
         """Return the task as plain values; what servers have of it they say again."""
-        values = dataclasses.asdict(self)
-        for key in ("began", "shares", "request", "wrong"):
-            del values[key]
-        return values
+        return {name: getattr(self, name) for name in _KEPT}
 
     @staticmethod
     def load(values: dict[str, Any], now: float) -> Task:
         """Return what ``dump`` wrote, as if it had just begun."""
-        return Task(**values, began=now)
+        return Task(**values, began=now, submitted=now)
+
+
+_KEPT = tuple(f.name for f in fields(Task) if f.name not in ("began", "submitted", "shares", "request", "wrong"))

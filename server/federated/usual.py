@@ -17,11 +17,13 @@ class Usual:
     def __init__(self) -> None:
         self.norms: deque[float] = deque(maxlen=REMEMBERED)
         self.examples: deque[float] = deque(maxlen=REMEMBERED)
+        self.counts: deque[int] = deque(maxlen=REMEMBERED)
 
-    def see(self, norm: float, examples: float) -> None:
+    def see(self, norm: float, examples: float, steps: int) -> None:
         """Take one contribution's numbers."""
         self.norms.append(norm)
         self.examples.append(examples)
+        self.counts.append(steps)
 
     @property
     def known(self) -> bool:
@@ -38,11 +40,17 @@ class Usual:
         """The median number of examples; 0 when none was seen."""
         return statistics.median(self.examples) if self.examples else 0.0
 
+    @property
+    def steps(self) -> float:
+        """The median number of local steps; 0 when none was seen."""
+        return statistics.median(self.counts) if self.counts else 0.0
+
     def dump(self) -> dict[str, Any]:
         """Return the numbers as plain values."""
-        return {"norms": list(self.norms), "examples": list(self.examples)}
+        return {"norms": list(self.norms), "examples": list(self.examples), "steps": list(self.counts)}
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned."""
         self.norms.extend(values["norms"])
         self.examples.extend(values["examples"])
+        self.counts.extend(values["steps"])

@@ -9,8 +9,9 @@ from ps.config import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Decline, Distances, Message, Poll, Standing, Submit, Wait
-from ps.server.federated.rounds import Out, Rounds
-from ps.server.scheduler.record import MemberRecord
+from ps.server.federated.contributions import Out
+from ps.server.federated.rounds import Rounds
+from ps.server.scheduler.record import LEFT, MemberRecord
 
 SOON = 0.2
 """Seconds after which a client that comes before there is a model comes again."""
@@ -48,7 +49,7 @@ class Federation:
         """Take a member's message about rounds. Raises BadMessage when it is none."""
         rounds = self.rounds
         if isinstance(message, Poll):
-            record.report = {**record.report, **message.report}
+            record.report = message.report or record.report
         if record.role == "worker":
             match message:
                 case Poll() if rounds is None:
@@ -75,7 +76,7 @@ class Federation:
             return []
         if record.role == "server":
             return list(self.rounds.server_lost(record.rank, now))
-        return list(self.rounds.client_lost(record.member, now))
+        return list(self.rounds.client_lost(record.member, record.rank, now, left=record.state == LEFT))
 
     def tick(self, servers: int, wanted: int, limit: float, now: float) -> tuple[list[Out], str, str]:
         """Return what to say, and a code and a reason when somebody was missing for too long."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 LIVE, LEFT, DEAD = "live", "left", "dead"
@@ -41,11 +40,12 @@ class MemberRecord:
 
     def dump(self) -> dict[str, Any]:
         """Return the record as plain values, without what only this run of the scheduler means."""
-        values = dataclasses.asdict(self)
-        del values["seen"]
-        return values
+        return {name: getattr(self, name) for name in _KEPT}
 
     @staticmethod
     def load(values: dict[str, Any], now: float) -> MemberRecord:
         """Return the record that ``dump`` wrote, as if it had just been heard."""
         return MemberRecord(**{**values, "addresses": tuple(values["addresses"]), "seen": now})
+
+
+_KEPT = tuple(f.name for f in fields(MemberRecord) if f.name != "seen")

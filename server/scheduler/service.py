@@ -18,7 +18,7 @@ from ps.protocol.messages import Status, StatusRequest, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.scheduler.state import SchedulerState, Send
 from ps.server.scheduler.status import snapshot
-from ps.server.scheduler.store import Store
+from ps.server.scheduler.store import ROUND, Store
 
 log = logging.getLogger("ps.scheduler")
 
@@ -43,7 +43,7 @@ class Scheduler:
             raise
         self._origins: dict[int, bytes] = {}
         self._chronicled = -1
-        """How many rounds of the history are saved."""
+        """How many rounds are saved in the history."""
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._inbox = Inbox(self._router, "scheduler", 0)
@@ -77,7 +77,7 @@ class Scheduler:
                 state, now = self._state, time.monotonic()
                 if state.over:
                     over = over or now
-                    if now - over > GRACE or not (state.live("server") or state.live("worker")):
+                    if now - over > GRACE or not (state.count("server") or state.count("worker")):
                         break
             if self._state.phase == "failed":
                 raise PeerLost(f"the job failed: {self._state.reason}")
@@ -89,7 +89,7 @@ class Scheduler:
             self._store.close()
 
     def _turn(self) -> None:
-        state = self._state
+        state, sends = self._state, list[tuple[bytes, Send]]()
         if self._router.poll(int(TICK * 1000)):
             for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
@@ -98,30 +98,32 @@ class Scheduler:
                 if (member := getattr(message, "member", 0)) in state.members:
                     self._origins[member] = origin
                 try:
-                    sends = state.receive(message, time.monotonic(), payload)
+                    sends += [(origin, send) for send in state.receive(message, time.monotonic(), payload)]
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
-                    continue
-                self._perform(sends, origin)
-        self._perform(state.tick(time.monotonic()), b"")
+        sends += [(b"", send) for send in state.tick(time.monotonic())]
+        self._save()
+        self._perform(sends)
 
-    def _perform(self, sends: Iterable[Send], origin: bytes) -> None:
-        """Save first, then speak: what a member was told survives this process."""
-        sends = list(sends)
+    def _save(self) -> None:
+        """Keep what has changed, once for all that came in one turn: it may be as much as there are members."""
         rounds = self._state.federation.rounds
         parts: dict[str, Any] = {}
         if rounds is not None and rounds.changed:
             rounds.changed = False
-            parts["rounds"] = rounds.dump()
-            if len(rounds.history) != self._chronicled:
-                self._chronicled = len(rounds.history)
-                parts["history"] = rounds.history
-        if self._state.changed or parts:
-            self._store.save(self._state.dump() if self._state.changed else None, **parts)
+            parts["rounds"] = rounds.dump() if self._store.keeps else None
+            for entry in (entry for entry in rounds.history if entry["round"] >= self._chronicled):
+                parts[f"{ROUND}{entry['round']}"] = entry
+            self._chronicled = rounds.version
+        if self._store.keeps and (self._state.changed or parts):
+            self._store.save(self._state.dump() if self._state.changed else None, parts)
         if self._state.changed:
             self._state.changed = False
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
-        for send in sends:
+
+    def _perform(self, sends: Iterable[tuple[bytes, Send]]) -> None:
+        """Speak, after all was saved: what a member was told survives this process."""
+        for origin, send in sends:
             if isinstance(send.message, Welcome):
                 self._origins[send.message.member] = origin
             to = self._origins.get(send.to) if send.to else origin

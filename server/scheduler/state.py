@@ -35,14 +35,15 @@ from ps.protocol.messages import (
     View,
     Welcome,
 )
-from ps.server.federated.rounds import Out
+from ps.server.federated.contributions import Out
 from ps.server.scheduler.barrier import Barrier, Passage
 from ps.server.scheduler.federation import Federation
 from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
+from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.seeding import Grant, Seeding
 
-MAX_GONE = 1000
-"""Records of members that are gone, at most, and of deaths; the oldest are forgotten first."""
+MAX_DEATHS = 1000
+"""Deaths that are remembered, at most; the oldest are forgotten first."""
 MAX_TEXT = 300
 """Characters of a host name or an address that a process joins with, at most."""
 
@@ -64,34 +65,35 @@ class SchedulerState:
         self.phase = "waiting"
         self.code = self.reason = ""
         self.epoch = 0
-        self.members: dict[int, MemberRecord] = {}
         self.deaths: list[dict[str, Any]] = []
         self.changed = True
-        self._next = 1
+        self._roster = Roster()
         self._first: float | None = None
         self._ticked = now
         self._seeding = Seeding()
         self._barrier = Barrier()
-        self.federation = Federation(lambda: self.count("worker"), lambda rank: self._member_at("server", rank))
-        self._seats: dict[str, dict[int, MemberRecord]] = {"server": {}, "worker": {}}
-        """The live members by role and rank."""
-        self._nonces: dict[int, MemberRecord] = {}
+        self.federation = Federation(lambda: self.count("worker"), self._server)
+        self._said: tuple[JobConfig, dict[str, Any]] | None = None
         self._wishes: tuple[dict[str, Any], JobConfig] | None = None
         """What a script asked for last, and the job that it makes."""
 
     # Looking
 
+    @property
+    def members(self) -> dict[int, MemberRecord]:
+        """The records by id, of the live and of those that are gone since not too long."""
+        return self._roster.members
+
     def live(self, role: str) -> list[MemberRecord]:
         """Return the live members of a role by rank."""
-        seats = self._seats[role]
-        return [seats[rank] for rank in sorted(seats)]
+        return self._roster.live(role)
 
     def count(self, role: str) -> int:
         """Return how many members of a role are live."""
-        return len(self._seats[role])
+        return self._roster.count(role)
 
-    def _member_at(self, role: str, rank: int) -> int:
-        record = self._seats[role].get(rank)
+    def _server(self, rank: int) -> int:
+        record = self._roster.at("server", rank)
         return record.member if record else 0
 
     @property
@@ -117,9 +119,18 @@ class SchedulerState:
             phase=self.phase,
             code=self.code,
             reason=self.reason,
-            job=self.job.to_dict() if self.job else {},
+            job=self._spoken,
             members=tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown),
         )
+
+    @property
+    def _spoken(self) -> dict[str, Any]:
+        """The job's settings as they travel: thousands of clients may ask for them."""
+        if self.job is None:
+            return {}
+        if self._said is None or self._said[0] is not self.job:
+            self._said = self.job, self.job.to_dict()
+        return self._said[1]
 
     @property
     def _federated(self) -> bool:
@@ -186,20 +197,20 @@ class SchedulerState:
         """Declare the silent dead, and give up a job whose members did not come."""
         timeout = self.setting("heartbeat_timeout")
         if now - self._ticked > timeout / 2:  # this process itself stood still: nobody could be heard
-            for record in self.members.values():
+            for record in self._roster:
                 record.seen = now
         self._ticked = now
         if self.over:
             return []
         sends = []
-        for record in [m for m in self.members.values() if m.state == LIVE and now - m.seen > timeout]:
+        for record in self._roster.silent(now - timeout):
             sends += self._gone(record, DEAD, f"no heartbeat for {timeout:g} s", now)
         limit = self.setting("start_timeout")
         if self.phase == "running" and self._federated:
             said, code, reason = self.federation.tick(self.count("server"), self.setting("servers"), limit, now)
             sends += self._finish("failed", code, reason) if code else self._told(said)
         if self.phase == "waiting" and self._first is not None and now - self._first > limit:
-            servers, workers = len(self.live("server")), len(self.live("worker"))
+            servers, workers = self.count("server"), self.count("worker")
             sends += self._finish(
                 "failed",
                 "timeout",
@@ -211,7 +222,7 @@ class SchedulerState:
     # Joining
 
     def _hello(self, hello: Hello, now: float) -> Iterator[Send]:
-        known = self._nonces.get(hello.nonce)
+        known = self._roster.known(hello.nonce)
         if known is not None:
             known.seen = now
             yield self._welcome(known, hello.request)
@@ -226,18 +237,17 @@ class SchedulerState:
             yield Send(0, refusal)
             return
         record = MemberRecord(
-            member=self._next,
+            member=self._roster.next,
             nonce=hello.nonce,
             role=hello.role,
-            rank=self._rank(hello),
+            rank=hello.rank if hello.rank >= 0 else self._roster.free_rank(hello.role),
             host=hello.host,
             pid=hello.pid,
             addresses=hello.addresses,
             seen=now,
         )
-        self._next += 1
+        self._roster.add(record)
         self._first = now if self._first is None else self._first
-        self.members[record.member] = self._seats[record.role][record.rank] = self._nonces[hello.nonce] = record
         if record.role == "worker":
             self.job = self._job_of(hello)
         phase = self.phase
@@ -256,7 +266,7 @@ class SchedulerState:
         return self._wishes[1]
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
-        job = self.job.to_dict() if self.job else {}
+        job = self._spoken
         return Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
 
     def _refusal(self, hello: Hello) -> Error | None:
@@ -279,14 +289,10 @@ class SchedulerState:
                 key = next(key for key in ours if ours[key] != theirs[key])
                 text = f"this worker's script asks for {key} = {theirs[key]}, but the job runs with {ours[key]}"
                 return Error(hello.request, "config", f"{text}; all workers must run the same script")
-        holder = self._seats[hello.role].get(hello.rank)
+        holder = self._roster.at(hello.role, hello.rank)
         if holder is not None:
             return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
         return None
-
-    def _rank(self, hello: Hello) -> int:
-        taken = self._seats[hello.role]
-        return hello.rank if hello.rank >= 0 else next(n for n in range(len(taken) + 1) if n not in taken)
 
     def _start_if_complete(self) -> None:
         if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
@@ -318,15 +324,11 @@ class SchedulerState:
         if record.state != LIVE:
             return []
         record.state, record.why = state, why
-        self._seats[record.role].pop(record.rank, None)
-        self._nonces.pop(record.nonce, None)
+        self._roster.remove(record)
         if state == DEAD:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
-            del self.deaths[:-MAX_GONE]
-        gone = [m.member for m in self.members.values() if m.state != LIVE]
-        for member in gone[:-MAX_GONE]:
-            del self.members[member]
+            del self.deaths[:-MAX_DEATHS]
         if self.phase == "running" and self._federated and self.federation.rounds is not None:
             return self._gone_from_federation(record, now)
         if record.role == "server" and self.phase == "running":
@@ -334,11 +336,11 @@ class SchedulerState:
             return self._finish(
                 "failed", "server-lost", f"{record} {verb} ({why}); its part of the model is gone with it"
             )
-        if self.phase == "waiting" and not self.live("worker"):
+        if self.phase == "waiting" and not self.count("worker"):
             self.job = None  # the next worker's script may ask for something else
         sends = self._granted(self._seeding.forget(record.member))
-        if self.phase == "running" and not self.live("worker"):
-            if any(m.state == LEFT for m in self.members.values() if m.role == "worker"):
+        if self.phase == "running" and not self.count("worker"):
+            if self._roster.left("worker"):
                 return self._finish("ended")
             return self._finish("failed", "no-worker", f"no worker is left; the last was {record} ({why})")
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
@@ -348,7 +350,7 @@ class SchedulerState:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
         self.changed = True
         sends = self._told(self.federation.gone(record, now))
-        if not self.over and self.federation.done and not self.live("worker"):
+        if not self.over and self.federation.done and not self.count("worker"):
             sends += self._finish("ended")
         elif not self.over and record.role == "server":
             sends += self._new_view()
@@ -362,9 +364,8 @@ class SchedulerState:
         self.epoch += 1
         self.changed = True
         view = self.view()
-        for member in self.members.values():
-            if member.state == LIVE:
-                yield Send(member.member, view)
+        for record in self._roster:
+            yield Send(record.member, view)
 
     # Across restarts
 
@@ -377,7 +378,7 @@ class SchedulerState:
             "code": self.code,
             "reason": self.reason,
             "epoch": self.epoch,
-            "next": self._next,
+            "next": self._roster.next,
             "deaths": self.deaths,
             "members": [member.dump() for member in self.members.values()],
             "seeding": self._seeding.dump(),
@@ -391,13 +392,9 @@ class SchedulerState:
         state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
         state.phase, state.epoch = values["phase"], values["epoch"]
         state.code, state.reason = values.get("code", ""), values["reason"]
-        state._next, state.deaths = values["next"], values["deaths"]
-        records = (MemberRecord.load(row, now) for row in values["members"])
-        state.members = {record.member: record for record in records}
+        state.deaths = values["deaths"]
+        state._roster = Roster.of((MemberRecord.load(row, now) for row in values["members"]), values["next"])
         state._first = now if state.members else None
-        for record in state.members.values():
-            if record.state == LIVE:
-                state._seats[record.role][record.rank] = state._nonces[record.nonce] = record
         state._seeding = Seeding.load(values["seeding"])
         state._barrier = Barrier.load(values["barrier"])
         state._begin_rounds(now)

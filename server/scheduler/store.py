@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import sqlite3
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from ps.errors import ConfigError
 log = logging.getLogger("ps.scheduler")
 
 _FORMAT = 1
+ROUND = "round "
+"""What the names of the parts begin with that are a round of a federated job each."""
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Store:
@@ -43,6 +48,11 @@ class Store:
             self.close()
             raise ConfigError(f"cannot keep the scheduler's state in {path}: {error}; give another --state") from None
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a file."""
+        return self._db is not None
+
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, or None. Raises ConfigError when the file holds something else."""
         if self._db is None:
@@ -53,15 +63,22 @@ class Store:
             if state is not None and not isinstance(state, dict):
                 raise ValueError(f"it is a {type(state).__name__}")
             if state is not None:
+                rounds: dict[int, Any] = {}
                 for name, text in self._db.execute("SELECT name, state FROM parts"):
-                    state[name] = json.loads(text)
+                    if name.startswith(ROUND):
+                        rounds[int(name.removeprefix(ROUND))] = json.loads(text)
+                    else:
+                        state[name] = json.loads(text)
+                if rounds:
+                    state["history"] = [rounds[number] for number in sorted(rounds)]
             return state
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise ConfigError(f"{self._path} does not hold a scheduler's state: {error}; move it away") from None
 
-    def save(self, state: dict[str, Any] | None, **parts: Any) -> None:
+    def save(self, state: dict[str, Any] | None, parts: Mapping[str, Any] = NOTHING) -> None:
         """Replace the saved state, or with None leave it, and the parts of it that are given: all of it or nothing.
 
+        Parts called ``ROUND`` and a number come back together, as the list ``history``.
         A disk that fails is told once; the job goes on without being kept.
         """
         if self._db is None:

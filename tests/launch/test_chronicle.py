@@ -80,7 +80,10 @@ def test_what_a_scheduler_has_saved_is_read_as_its_last_status(tmp_path: Path) -
     rounds = state.federation.rounds
     assert rounds is not None
     store = Store(str(tmp_path / "job.db"))
-    store.save(state.dump(), rounds=rounds.dump(), history=[{"round": 0, "at": 1.0, "accepted": 2}])
+    saved = rounds.dump()
+    saved["contributions"]["ledger"]["version"] = 1
+    done = {"round": 0, "at": 1.0, "accepted": 2}
+    store.save(state.dump(), {"rounds": saved, "round 0": done, "round 1": {**done, "round": 1}})  # 1: of an older job
     assert last_status(str(tmp_path / "job.db"), 9.0) == {}  # the scheduler is still there
     store.close()
     found = last_status(str(tmp_path / "job.db"), 9.0)["federated"]

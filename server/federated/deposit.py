@@ -1,0 +1,103 @@
+"""Deposit: what a federated server keeps on disk, so that one that was killed comes back as the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ps.config.job import JobConfig
+from ps.errors import ConfigError
+from ps.protocol.layout import Layout
+from ps.server.chunk import ChunkState
+from ps.vault import Vault
+from ps.xp import HostArray
+
+MODEL, PREPARED = "model", "prepared"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The combination of a round's contributions, from the moment on from which it must not be lost."""
+
+    attempt: int
+    floor: int
+    factor: float
+    share: float
+    parts: Mapping[int, HostArray | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A share of a model as it was kept: ``arrays`` are ``weights/CHUNK`` and ``SLOT/CHUNK``."""
+
+    layout: Layout
+    version: int
+    updates: Mapping[int, int]
+    arrays: Mapping[str, HostArray] = field(repr=False)
+
+
+class Deposit:
+    """The published model, and what is prepared for the next version."""
+
+    def __init__(self, vault: Vault, job: JobConfig, rank: int, optimizer: str) -> None:
+        self._vault = vault
+        self._belongs = {"servers": job.servers, "chunk_size": job.chunk_bytes, "rank": rank, "optimizer": optimizer}
+
+    @property
+    def durable(self) -> bool:
+        """Whether what was kept last would outlive this process."""
+        return self._vault.durable
+
+    def keep_model(self, layout: Layout, version: int, chunks: Mapping[int, ChunkState]) -> None:
+        """Keep a published model, in the place of the one before and of what was prepared for it."""
+        arrays = {f"weights/{index}": chunk.weights for index, chunk in chunks.items()}
+        for index, chunk in chunks.items():
+            arrays.update({f"{slot}/{index}": values for slot, values in chunk.slots.items()})
+        updates = {index: chunk.updates for index, chunk in chunks.items()}
+        self._vault.keep(
+            MODEL, {**self._belongs, "layout": layout.pack(), "version": version, "updates": updates}, arrays
+        )
+        self._vault.drop(PREPARED)
+
+    def keep_prepared(self, version: int, prepared: Prepared) -> None:
+        """Keep what is about to become the version after this one."""
+        values = {
+            "version": version,
+            "attempt": prepared.attempt,
+            "floor": prepared.floor,
+            "factor": prepared.factor,
+            "share": prepared.share,
+        }
+        parts = {str(index): part for index, part in prepared.parts.items() if part is not None}
+        self._vault.keep(PREPARED, values, parts)
+
+    def drop_prepared(self) -> None:
+        """Nothing is prepared any more."""
+        self._vault.drop(PREPARED)
+
+    def model(self) -> Model | None:
+        """Return the model, if one is kept. Raises ConfigError when it belongs to another job or server."""
+        found = self._vault.load(MODEL)
+        if found is None:
+            return None
+        values, arrays = found
+        theirs = {key: values.get(key) for key in self._belongs}
+        if theirs != self._belongs:
+            ours = list(self._belongs.values())
+            raise ConfigError(
+                f"the state file is of a server with {list(theirs.values())}, not {ours}; give another --state"
+            )
+        layout = Layout.unpack(tuple((name, section, tuple(shape)) for name, section, shape in values["layout"]))
+        updates = {int(index): int(count) for index, count in values["updates"].items()}
+        return Model(layout, int(values["version"]), updates, arrays)
+
+    def prepared(self, version: int, chunks: Mapping[int, ChunkState]) -> Prepared | None:
+        """Return what was prepared for the version after this one, if anything was."""
+        found = self._vault.load(PREPARED)
+        if found is None or found[0]["version"] != version:
+            return None
+        values, arrays = found
+        parts = {index: arrays.get(str(index)) for index in chunks}
+        return Prepared(
+            int(values["attempt"]), int(values["floor"]), float(values["factor"]), float(values["share"]), parts
+        )

@@ -1,0 +1,66 @@
+"""Selection: the clients that wait to take part, and the chance that draws from them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A Poll that is not answered yet."""
+
+    member: int
+    request: int
+    rank: int
+
+
+class Selection:
+    """Who is drawn depends on the seed, the occasion and the clients that wait, not on the order in which they came."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._chance = random.Random(seed)
+        self._rested: set[int] = set()
+        """Clients that were sent away once since they had a task."""
+        self._offers: dict[int, Offer] = {}
+
+    def __len__(self) -> int:
+        return len(self._offers)
+
+    def offer(self, offer: Offer) -> None:
+        """Let a client wait; it is the last of those that do."""
+        self.withdraw(offer.member)
+        self._offers[offer.member] = offer
+
+    def rest(self, rank: int) -> bool:
+        """Whether a client that has just had a task should stay away once: else those that are here would be drawn
+        again and again, before those that are told to come back later."""
+        if rank in self._rested:
+            return False
+        self._rested.add(rank)
+        return True
+
+    def chance(self) -> float:
+        """Return a number from 0 to 1."""
+        return self._chance.random()
+
+    def withdraw(self, member: int) -> None:
+        """A client waits no more."""
+        self._offers.pop(member, None)
+
+    def draw(self, count: int, busy: Set[int], occasion: str) -> Iterator[Offer]:
+        """Take so many of those that wait, by rank, or all there are; those whose ranks are ``busy`` go on waiting."""
+        if count < 1 or not self._offers:
+            return
+        free = sorted((offer.rank, offer.member) for offer in self._offers.values() if offer.rank not in busy)
+        chance = random.Random(f"{self._seed}/{occasion}")
+        for rank, member in sorted(chance.sample(free, min(count, len(free)))):
+            self._rested.discard(rank)
+            yield self._offers.pop(member)
+
+    def dismiss(self) -> Iterator[Offer]:
+        """Take all that wait, in the order in which they came."""
+        offers, self._offers = self._offers, {}
+        yield from offers.values()

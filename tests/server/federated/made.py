@@ -1,0 +1,91 @@
+"""Made-up jobs, chunks, tasks and messages for the tests beside this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ps.config.job import JobConfig
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.messages import Init, InitChunk, Message, Order, Standing, Upload
+from ps.server.federated.shard import FederatedShard
+from ps.server.federated.task import SUBMITTED, Task
+from ps.vault import Vault
+
+MODEL = Layout.of(
+    {"w": np.zeros(6, np.float32), "seen": np.zeros(2, np.float32), "count": np.zeros(1, np.int64)},
+    {"seen": "buffer", "count": "counter"},
+)
+"""Three chunks: 0 is trainable, 1 a buffer, 2 a counter."""
+
+
+def job_of(**settings: Any) -> JobConfig:
+    """A federated job of four clients and one server."""
+    return JobConfig.from_dict({"mode": "federated", "workers": 4, "chunk_size": 1024, **settings})
+
+
+def chunks_of(layout: Layout = MODEL, job: JobConfig | None = None, rank: int = 0) -> dict[int, Chunk]:
+    """The chunks of one server."""
+    job = job or job_of()
+    return {c.index: c for c in layout.chunks(job.servers, job.chunk_bytes) if c.server == rank}
+
+
+def task_of(number: int = 1, **fields: Any) -> Task:
+    """A submitted contribution with norm 5 over two servers."""
+    values = {"state": SUBMITTED, "examples": 10.0, "steps": 4, "shares": {0: 9.0, 1: 16.0}, **fields}
+    return Task(number, 100 + number, number, values.pop("round", 0), 0.0, **values)
+
+
+def parts_of(value: float, chunks: dict[int, Chunk] | None = None) -> dict[int, Any]:
+    """A delta that is the same everywhere; there are no NaN in counters."""
+    made = (chunks or chunks_of()).items()
+    return {i: np.full(c.size, 0 if c.kind == "counter" and value != value else value, c.dtype) for i, c in made}
+
+
+class Hand:
+    """One FederatedShard that is spoken to by hand."""
+
+    def __init__(self, job: JobConfig | None = None, path: str | None = None, layout: Layout = MODEL) -> None:
+        self.job = job or job_of()
+        self.layout = layout
+        self.vault = Vault(path)
+        self.shard = FederatedShard(0, self.job, self.vault, member=1)
+        self.now = 0.0
+
+    def begin(self) -> Hand:
+        """Bring the model, all 0."""
+        self.say(Init(1, 9, self.job.servers, self.job.chunk_bytes, self.layout.pack()))
+        for index, state in self.shard.chunks.items():
+            self.say(InitChunk(1, 9, index), bytes(state.chunk.nbytes))
+        return self
+
+    def say(self, message: Message, payload: bytes | None = None) -> Message:
+        """Return the one answer."""
+        [reply] = self.shard.receive(b"c", message, payload, self.now)
+        return reply.message
+
+    def upload(self, task: int, value: float, *only: int) -> list[Message]:
+        """Upload a delta, or some chunks of it."""
+        return [
+            self.say(Upload(7, 9, task, 0, 0, index), part.tobytes())
+            for index, part in parts_of(value, {i: s.chunk for i, s in self.shard.chunks.items()}).items()
+            if not only or index in only
+        ]
+
+    def order(self, phase: str = "collect", entries: Any = (), **fields: Any) -> Standing:
+        """Give an order with the whole ledger; return where the server stands then."""
+        values = {"attempt": 1, "floor": 1, "first": 0, "count": len(entries), "weights": (), "factor": 1.0, **fields}
+        version = values.pop("version", self.shard.version)
+        self.shard.order(Order(version, phase=phase, entries=tuple(entries), **{"share": 1.0, **values}))
+        return self.standing()
+
+    def standing(self) -> Standing:
+        """Return what was told last."""
+        tidings, self.shard.tidings = self.shard.tidings, []
+        return [message for message, _ in tidings if isinstance(message, Standing)][-1]
+
+    def publish(self, entries: Any, **fields: Any) -> None:
+        """Bring a round to its end."""
+        assert self.order("prepare", entries, **fields).phase == "prepared"
+        self.order("publish", entries, **fields)

@@ -1,0 +1,495 @@
+"""RoundSim: a federated job in one thread: the real scheduler and shards, SimClients, and a network full of faults.
+
+A channel between two processes keeps its order, as ZeroMQ does; between channels anything may overtake. Messages get
+lost or come twice, the scheduler restarts from what it saved, a server is killed, also in the middle of its writing,
+and comes back with its vault, clients vanish and lie. Invariants are checked as it goes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expected import Expected
+from simclient import HONEST, MODEL, SCHEDULER, Ask, Pause, SimClient, Vanished, Work
+
+from ps.algorithms import AlgorithmSpec
+from ps.config.job import JobConfig
+from ps.protocol.messages import (
+    Error,
+    Hello,
+    Init,
+    InitChunk,
+    InitDone,
+    InitRequest,
+    Leave,
+    Message,
+    Order,
+    View,
+    Welcome,
+)
+from ps.server.federated.shard import FederatedShard
+from ps.server.scheduler.state import SchedulerState, Send
+from ps.vault import Vault
+
+MAX_TIME = 3000.0
+"""Virtual seconds in which a job has to be done."""
+MAX_VERDICT = 300.0
+"""Virtual seconds after which a client that submitted must have heard something."""
+
+
+class Killed(Exception):
+    """A server's process died in the middle of something."""
+
+
+class Fuse:
+    """A vault that kills its server before or after one of its writes."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.left: int | None = None
+        """Moments until it blows."""
+
+    def _burn(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                self.left = None
+                raise Killed
+
+    @property
+    def durable(self) -> bool:
+        return self._vault.durable
+
+    def load(self, name: str) -> Any:
+        return self._vault.load(name)
+
+    def keep(self, *args: Any) -> None:
+        self._burn()
+        self._vault.keep(*args)
+        self._burn()
+
+    def drop(self, name: str) -> None:
+        self._burn()
+        self._vault.drop(name)
+        self._burn()
+
+
+@dataclass
+class Faults:
+    """How many of each may happen; ``rate`` is how likely one is at any event."""
+
+    losses: int = 0
+    repeats: int = 0
+    restarts: int = 0
+    kills: int = 0
+    rate: float = 0.02
+
+
+class RoundSim:
+    """One job. ``characters`` are those of the clients by rank."""
+
+    def __init__(
+        self, explicit: dict[str, Any], characters: Sequence[str], seed: int, faults: Faults, folder: Path
+    ) -> None:
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.faults = faults
+        self.folder = folder
+        self.characters = list(characters)
+        self.now = 0.0
+        self.explicit = {
+            "mode": "federated",
+            "servers": 2,
+            "workers": len(characters),
+            "rounds": 4,
+            "chunk_size": 1024,
+            "round_deadline": 60.0,
+            **explicit,
+        }
+        self.scheduler = SchedulerState(self.explicit, self.now)
+        self.job = JobConfig.from_dict(self.explicit)
+        self.layout = MODEL.with_controls() if AlgorithmSpec.parse(self.job.algorithm).build().control else MODEL
+        self.chunks = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
+        self.works: dict[int, Work] = {}
+        self.expected = Expected(self.job, self.chunks, self.works)
+        self.saved = ""
+        self.fuse_scheduler = False
+        self.channels: dict[tuple[Any, Any], deque[tuple[Message, Any]]] = {}
+        self.servers: dict[int, tuple[int, FederatedShard, Fuse] | None] = {}
+        self.back_at: dict[int, float] = {}
+        self.clients: dict[int, SimClient | None] = {}
+        self.lives: dict[int, Any] = {}
+        self.flying: dict[int, dict[int, tuple[Ask, float]]] = {}
+        self.answers: dict[int, dict[int, Any]] = {}
+        self.order: dict[int, list[int]] = {}
+        self.waking: dict[int, float] = {}
+        self.numbers = 0
+        self.nonces = 0
+        self.log: list[str] = []
+        self._begin()
+
+    # The beginning, without faults
+
+    def _begin(self) -> None:
+        for rank in range(self.job.servers):
+            self.servers[rank] = None
+            self._start_server(rank)
+        for rank in range(self.job.workers):
+            self._start_client(rank)
+        seeder = next(client.member for client in self.clients.values() if client)
+        packed = self.layout.pack()
+        self._tell(self.scheduler.receive(InitRequest(1, seeder, packed), self.now), 0)
+        for rank, server in self.servers.items():
+            assert server is not None
+            _, shard, _ = server
+            shard.receive(b"", Init(1, seeder, self.job.servers, self.job.chunk_bytes, packed), None, 0.0)
+            for chunk in self.chunks:
+                if chunk.server == rank:
+                    values = self.expected.first(chunk)
+                    shard.receive(b"", InitChunk(1, seeder, chunk.index), values.tobytes(), 0.0)
+        self._tell(self.scheduler.receive(InitDone(2, seeder), self.now), 0)
+        for rank in self.servers:
+            self._pass_on(rank)
+        while any(key[1] == SCHEDULER for key, letters in self.channels.items() if letters):
+            self._deliver(next(key for key, letters in self.channels.items() if letters and key[1] == SCHEDULER))
+
+    def _hello(self, role: str, rank: int) -> int:
+        """Return the new member's id, 0 when it has to try again."""
+        self.nonces += 1
+        sends = self.scheduler.receive(Hello(0, self.nonces, role, rank, "host", 1, (), {}), self.now)
+        welcome = [send.message for send in sends if isinstance(send.message, Welcome)]
+        if not welcome:
+            return 0
+        self._tell([send for send in sends if send.to], 0)
+        return welcome[0].member
+
+    def _start_server(self, rank: int) -> None:
+        member = self._hello("server", rank)
+        if member:
+            fuse = Fuse(Vault(str(self.folder / f"server{rank}")))
+            shard = FederatedShard(rank, self.job, fuse, member=member)  # type: ignore[arg-type]
+            self.servers[rank] = member, shard, fuse
+            self.expected.check(shard)
+            shard.tell()
+            self._pass_on(rank)
+
+    def _start_client(self, rank: int) -> None:
+        member = self._hello("worker", rank)
+        self.clients[rank] = None
+        if member:
+            client = SimClient(member, rank, self.characters[rank], self.chunks, self.seed, self.works)
+            self.clients[rank], self.lives[rank] = client, client.life()
+            self.flying[rank], self.answers[rank], self.order[rank] = {}, {}, []
+            self.waking[rank] = self.now + self.random.random()
+
+    # Clients
+
+    def _go_on(self, rank: int, answers: Any) -> None:
+        client = self.clients[rank]
+        assert client is not None
+        try:
+            asks = self.lives[rank].send(answers)
+        except StopIteration:
+            self._tell(self.scheduler.receive(Leave(0, client.member, {}), self.now), 0)
+            return
+        except Vanished:
+            self._vanish(rank)
+            return
+        if isinstance(asks, Pause):
+            self.waking[rank] = self.now + asks.seconds
+            return
+        for ask in asks:
+            self.numbers += 1
+            self.order[rank].append(self.numbers)
+            self.flying[rank][self.numbers] = ask, self.now
+            self._ask(rank, self.numbers, ask)
+        is_submit = len(asks) == 1 and type(asks[0].make(0)).__name__ == "Submit"
+        client.verdict_since = self.now if is_submit else None
+
+    def _ask(self, rank: int, number: int, ask: Ask) -> None:
+        client = self.clients[rank]
+        assert client is not None
+        self._send(
+            ("client", rank), SCHEDULER if ask.to == SCHEDULER else ("server", ask.to), ask.make(number), ask.payload
+        )
+
+    def _vanish(self, rank: int) -> None:
+        """A client's process is gone; its successor comes when the scheduler has noticed."""
+        self.clients[rank] = None
+        self.flying[rank] = {}
+        self.waking.pop(rank, None)
+        self.back_at[1000 + rank] = self.now + 15 + self.random.random()
+        self._cut(("client", rank))
+
+    def _hear(self, rank: int, message: Message, payload: Any) -> None:
+        client, number = self.clients.get(rank), getattr(message, "request", 0)
+        if client is None or number not in self.flying[rank]:
+            return
+        assert not isinstance(message, Error), f"client {rank}: {message!r} to {self.flying[rank][number][0].make(0)}"
+        del self.flying[rank][number]
+        self.answers[rank][number] = message, payload
+        if not self.flying[rank]:
+            answers = [self.answers[rank].pop(number) for number in self.order[rank]]
+            self.order[rank] = []
+            client.verdict_since = None
+            self._go_on(rank, answers)
+
+    # Servers
+
+    def _serve(self, rank: int, source: Any, message: Message, payload: Any) -> None:
+        server = self.servers[rank]
+        if server is None:
+            return
+        _, shard, _ = server
+        try:
+            if isinstance(message, Order):
+                replies = shard.order(message)
+                self.expected.check(shard)
+            elif isinstance(message, View | Error):
+                return
+            else:
+                replies = shard.receive(json.dumps(source).encode(), message, payload, self.now)
+        except Killed:
+            self._kill(rank, "in the middle of its writing")
+            return
+        for reply in replies:
+            lent = None if reply.loan is None else reply.loan.weights.tobytes()
+            self._send(("server", rank), tuple(json.loads(reply.origin)), reply.message, lent)
+        self._pass_on(rank)
+
+    def _pass_on(self, rank: int) -> None:
+        server = self.servers[rank]
+        assert server is not None
+        _, shard, _ = server
+        tidings, shard.tidings = shard.tidings, []
+        for message, payload in tidings:
+            self._send(("server", rank), SCHEDULER, message, None if payload is None else payload.tobytes())
+
+    def _kill(self, rank: int, why: str) -> None:
+        server = self.servers[rank]
+        assert server is not None
+        self._note(f"server {rank} killed {why}")
+        self.servers[rank] = None
+        self.back_at[rank] = self.now + self.random.random() * 20
+        self._cut(("server", rank))
+
+    # The scheduler
+
+    def _tell(self, sends: Sequence[Send], source: Any) -> None:
+        rounds = self.scheduler.federation.rounds
+        if self.scheduler.changed or (rounds is not None and rounds.changed):
+            state = {"state": self.scheduler.dump()}
+            if rounds is not None:
+                state |= {"rounds": rounds.dump(), "history": rounds.history}
+                rounds.changed = False
+                self.expected.look(rounds)
+            self.saved = json.dumps(state)
+            self.scheduler.changed = False
+        if self.fuse_scheduler:
+            self._restart()
+            return
+        places = {server[0]: ("server", rank) for rank, server in self.servers.items() if server}
+        places |= {client.member: ("client", rank) for rank, client in self.clients.items() if client}
+        for send in sends:
+            to = places.get(send.to) if send.to else source
+            if to:
+                self._send(SCHEDULER, to, send.message)
+
+    def _note(self, what: str) -> None:
+        self.log.append(f"{self.phase}: {what}")
+
+    @property
+    def phase(self) -> str:
+        """The scheduler's phase, while closing what the servers are to do."""
+        rounds = self.scheduler.federation.rounds
+        assert rounds is not None
+        return rounds.phase if rounds.phase != "close" else rounds._contributions.ledger.phase
+
+    def _restart(self) -> None:
+        self.fuse_scheduler = False
+        self._cut(SCHEDULER)
+        saved = json.loads(self.saved)
+        self.scheduler = SchedulerState.load(saved["state"], self.now)
+        rounds = self.scheduler.federation.rounds
+        assert rounds is not None
+        rounds.load(saved["rounds"], saved["history"], self.now)
+        self._note("scheduler restarted")
+
+    # The network
+
+    def _send(self, source: Any, target: Any, message: Message, payload: Any = None) -> None:
+        self.channels.setdefault((source, target), deque()).append((message, payload))
+
+    def _cut(self, place: Any) -> None:
+        for key, letters in self.channels.items():
+            if place in key:
+                letters.clear()
+
+    def _deliver(self, key: tuple[Any, Any]) -> None:
+        source, target = key
+        message, payload = self.channels[key].popleft()
+        if target == SCHEDULER:
+            try:
+                self._tell(self.scheduler.receive(message, self.now, payload), source)
+            finally:
+                assert self.scheduler.phase != "failed", (self.scheduler.reason, self.log)
+        elif target[0] == "server":
+            self._serve(target[1], source, message, payload)
+        else:
+            self._hear(target[1], message, payload)
+
+    # Events
+
+    def run(self) -> None:
+        """Let everything happen until all rounds are done. Raises AssertionError when a promise is broken."""
+        beat = 0.0
+        while not self._over:
+            assert self.now < MAX_TIME, f"no end: {self._where()}"
+            full = sorted((key for key, letters in self.channels.items() if letters), key=repr)
+            rate = self.faults.rate * (8 if self.phase in ("measure", "prepare", "publish") else 1)  # they are short
+            if full and self.random.random() < rate:
+                self._trouble(full)
+                continue
+            if full and self.now < beat:
+                self._deliver(self.random.choice(full))
+                self.now += 0.002
+                continue
+            self.now = max(self.now, beat)
+            beat = self.now + 0.1
+            self._beat()
+        self._check_end()
+
+    @property
+    def _over(self) -> bool:
+        return self.scheduler.phase == "ended"
+
+    def _beat(self) -> None:
+        """What time brings: heartbeats, deaths found out, questions after lost requests, processes that come back."""
+        alive = {server[0] for server in self.servers.values() if server}
+        alive |= {client.member for client in self.clients.values() if client}
+        for member in alive & self.scheduler.members.keys():
+            self.scheduler.members[member].seen = self.now
+        self._tell(self.scheduler.tick(self.now), 0)
+        assert self.scheduler.phase != "failed", (self.scheduler.reason, self.log)
+        for rank, server in self.servers.items():
+            if server and self.random.random() < 0.1:
+                server[1].tell()
+                self._pass_on(rank)
+        for rank, client in self.clients.items():
+            if client is None:
+                continue
+            assert client.verdict_since is None or self.now - client.verdict_since < MAX_VERDICT, self._where()
+            for number, (ask, since) in list(self.flying[rank].items()):
+                if self.now - since > 1.0:
+                    self.flying[rank][number] = ask, self.now
+                    self._ask(rank, number, ask)
+            if self.waking.get(rank, self.now + 1) <= self.now:
+                del self.waking[rank]
+                self._go_on(rank, None)
+        for place, at in list(self.back_at.items()):
+            if at <= self.now and not self.scheduler.over:
+                self._come_back(place)
+
+    def _come_back(self, place: int) -> None:
+        if place < 1000:
+            self._start_server(place)
+            back = self.servers[place] is not None
+        else:
+            self._start_client(place - 1000)
+            back = self.clients[place - 1000] is not None
+        if back:
+            del self.back_at[place]
+        else:
+            self.back_at[place] = self.now + 1.0
+
+    def _trouble(self, full: list[tuple[Any, Any]]) -> None:
+        kinds = [kind for kind in ("losses", "repeats", "restarts", "kills") if getattr(self.faults, kind) > 0]
+        if not kinds:
+            self.faults.rate = 0.0
+            return
+        kind = self.random.choice(kinds)
+        key = self.random.choice(full)
+        if kind == "losses":
+            letters = self.channels[key]
+            for _ in range(self.random.randint(1, len(letters))):
+                letters.popleft()
+        elif kind == "repeats":
+            asked = [(rank, n, ask) for rank, flying in self.flying.items() for n, (ask, _) in flying.items()]
+            if not asked:
+                return
+            self._ask(*self.random.choice(asked))
+        elif kind == "restarts":
+            if self.random.random() < 0.5:
+                self._restart()
+            else:
+                self.fuse_scheduler = True
+        else:
+            rank = self.random.randrange(self.job.servers)
+            server = self.servers[rank]
+            rounds = self.scheduler.federation.rounds
+            if server is None or rounds is None or rank not in rounds._contributions.ledger.durable:
+                return
+            if self.random.random() < 0.5:
+                self._kill(rank, "between two messages")
+            else:
+                server[2].left = self.random.randrange(6)
+        setattr(self.faults, kind, getattr(self.faults, kind) - 1)
+
+    # What must hold
+
+    def _where(self) -> Any:
+        rounds = self.scheduler.federation.rounds
+        assert rounds is not None
+        waiting = {
+            rank: [ask.make(n) for n, (ask, _) in list(flying.items())[:2]] for rank, flying in self.flying.items()
+        }
+        return rounds.status() | {"history": len(rounds.history)}, waiting, self.log
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        rounds = self.scheduler.federation.rounds
+        assert rounds is not None
+        return rounds.history
+
+    def weights(self) -> bytes:
+        """All weights, chunk by chunk, as the servers have them."""
+        states = {i: s for server in self.servers.values() if server for i, s in server[1].chunks.items()}
+        return b"".join(states[index].weights.tobytes() for index in sorted(states))
+
+    def _check_end(self) -> None:
+        rounds = self.scheduler.federation.rounds
+        assert rounds is not None and rounds.version == self.job.rounds == len(self.history)
+        assert [row["round"] for row in self.history] == list(range(self.job.rounds))
+        assert sorted(self.expected.published) == list(range(1, self.job.rounds + 1))
+        counted = [task for tasks in self.expected.published.values() for task in tasks]
+        assert len(counted) == len(set(counted)), "a contribution counts twice"
+        for version, tasks in self.expected.published.items():
+            row = self.history[version - 1]
+            assert row["accepted"] == len(tasks)
+            assert row["clients"] == sorted(self.works[task].rank for task in tasks)
+        for rank, client in self.clients.items():
+            for task, verdict in client.heard if client else ():
+                if verdict == "accepted":
+                    assert task in counted or rounds.abandoned, (
+                        f"client {rank}: task {task} was accepted and not counted"
+                    )
+                else:  # a server may have heard of the verdict before the client that was asked for the rest
+                    assert task not in counted or verdict == "late at a server", f"client {rank}: {task}, {verdict}"
+        for server in self.servers.values():
+            if server:
+                report = server[1].report(self.now)
+                assert report["staged"] <= len(self.characters)
+                assert len(server[1]._uploads._settled) <= 4 * len(self.characters)
+        assert len(rounds._contributions.ledger.entries) <= 2 * len(self.characters)
+        assert len(list(rounds._contributions.tasks)) <= len(self.characters)
+
+
+def honest(count: int) -> list[str]:
+    """The characters of so many honest clients."""
+    return [HONEST] * count

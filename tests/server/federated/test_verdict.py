@@ -1,0 +1,104 @@
+"""Promises of the verdict: every reason has its case, and nobody's word counts for more than the policy lets it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from made import job_of, task_of
+
+from ps.algorithms import AlgorithmSpec
+from ps.rules import RuleSpec
+from ps.server.federated.task import Task
+from ps.server.federated.usual import Usual
+from ps.server.federated.verdict import Verdict, judge
+
+
+def usual_of(norm: float = 5.0, examples: float = 10.0, steps: int = 4) -> Usual:
+    usual = Usual()
+    for _ in range(3):
+        usual.see(norm, examples, steps)
+    return usual
+
+
+def judged(task: Task, version: int = 0, usual: Usual | None = None, **settings: Any) -> Verdict:
+    job = job_of(**settings)
+    algorithm = AlgorithmSpec.parse(job.algorithm).build()
+    rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
+    return judge(task, version, job, algorithm, rule, usual or usual_of())
+
+
+def test_an_honest_contribution_counts_by_its_examples() -> None:
+    assert judged(task_of()) == Verdict("accepted", 10.0, 1.0, 1.0, 4)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "malformed"])
+def test_what_a_server_found_wrong_is_the_reason(wrong: str) -> None:
+    assert judged(task_of(wrong=wrong)) == Verdict(wrong)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"examples": 0.0},
+        {"examples": -1.0},
+        {"examples": math.inf},
+        {"examples": math.nan},
+        {"examples": 1e300},
+        {"examples": 1e-300},
+        {"steps": 0},
+        {"steps": -2},
+        {"steps": 1 << 62},
+    ],
+)
+def test_claims_that_cannot_be_true_are_refused(claim: dict[str, Any]) -> None:
+    assert judged(task_of(**claim)) == Verdict("claim")
+
+
+def test_a_norm_out_of_all_proportion_is_refused_and_one_within_the_policy_is_not() -> None:
+    assert judged(task_of(shares={0: 501.0**2})).verdict == "norm"
+    assert judged(task_of(shares={0: 499.0**2})).verdict == "accepted"
+    assert judged(task_of(shares={0: 499.0**2}), max_delta_norm=2.0).verdict == "norm"
+
+
+def test_an_infinite_norm_is_refused_although_nothing_is_known() -> None:
+    assert judged(task_of(shares={0: math.inf}), usual=Usual()).verdict == "norm"
+
+
+def test_a_norm_says_nothing_while_the_typical_one_is_zero() -> None:
+    assert judged(task_of(), usual=usual_of(norm=0.0)).verdict == "accepted"
+
+
+def test_a_delta_for_a_round_that_closed_is_late_unless_the_policy_carries_it() -> None:
+    late = task_of(round=2, version=2)
+    assert judged(late, version=3).verdict == "late"
+    assert judged(late, version=3, late="carry") == Verdict("accepted", 10.0, 1.0, 1.0, 4)
+    assert judged(late, version=5, late="discount").scale == pytest.approx(1 / math.sqrt(4))
+    assert judged(late, version=13, late="carry", max_staleness=10).verdict == "stale"
+
+
+@pytest.mark.parametrize(("claimed", "staleness"), [(0, 4), (3, 1), (99, 0)])
+def test_staleness_counts_from_the_version_trained_from_which_cannot_be_of_the_future(
+    claimed: int, staleness: int
+) -> None:
+    found = judged(task_of(version=claimed), version=4, algorithm="fedbuff:3")
+    assert found.scale == pytest.approx(1 / math.sqrt(1 + staleness))
+
+
+def test_a_client_is_believed_so_many_times_the_typical_examples_and_steps() -> None:
+    greedy = task_of(examples=1e12)
+    assert judged(greedy) == Verdict("accepted", 100.0, 1.0, 1.0, 4, capped=True)
+    assert judged(greedy, max_client_weight=3.0).weight == 30.0
+    tireless = judged(task_of(steps=10**11), algorithm="fednova")
+    assert (tireless.steps, tireless.scale) == (40, 1e-11)
+
+
+def test_equal_weighting_ignores_what_is_claimed() -> None:
+    assert judged(task_of(examples=1e12), aggregator="mean") == Verdict("accepted", 1.0, 1.0, 1.0, 4)
+    assert judged(task_of(examples=1e12), aggregator="median").weight == 1.0
+
+
+def test_clipping_bounds_a_delta_by_the_typical_norm() -> None:
+    assert judged(task_of(shares={0: 400.0}), aggregator="clip:times=1").bound == pytest.approx(0.25)
+    assert judged(task_of(), aggregator="clip:times=1").bound == 1.0

@@ -1,0 +1,130 @@
+"""Promises of the vault: what is kept is kept whole, what is not whole is refused, and a full disk is no end."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps.errors import ConfigError
+from ps.vault import Vault
+
+ARRAYS = {"w/0": np.arange(5, dtype=np.float32), "count/1": np.arange(3)}
+
+
+def vault_of(folder: Path) -> Vault:
+    return Vault(str(folder / "deep" / "state"))
+
+
+def test_what_was_kept_comes_back_under_its_name(tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    vault.keep("model", {"version": 3, "names": ["a"]}, ARRAYS)
+    vault.keep("prepared", {"version": 4}, {})
+    found = vault_of(tmp_path).load("model")
+    assert found is not None
+    values, arrays = found
+    assert values == {"version": 3, "names": ["a"]} and arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype and arrays[name].flags.writeable
+    assert vault_of(tmp_path).load("prepared") == ({"version": 4}, {})
+    vault.drop("prepared")
+    vault.drop("prepared")
+    assert vault.load("prepared") is None and vault.load("model") is not None
+
+
+def test_without_a_path_nothing_is_kept() -> None:
+    vault = Vault(None)
+    vault.keep("model", {}, ARRAYS)
+    vault.drop("model")
+    assert vault.load("model") is None and not vault.keeps and not vault.durable
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_torn_file_is_refused_by_its_name(tmp_path: Path, share: float) -> None:
+    vault = vault_of(tmp_path)
+    vault.keep("model", {"version": 3}, {"w": np.arange(10_000.0)})
+    [path] = (tmp_path / "deep").iterdir()
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ConfigError, match=r"state\.model does not hold a state of ours"):
+        vault.load("model")
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    vault.keep("model", {"version": 3}, {"w": np.arange(10_000.0)})
+    [path] = (tmp_path / "deep").iterdir()
+    found = bytearray(path.read_bytes())
+    found[len(found) // 2] ^= 1
+    path.write_bytes(found)
+    with pytest.raises(ConfigError):
+        vault.load("model")
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "s.model").open("wb") as file:
+        np.savez(file, values=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ConfigError):
+        Vault(str(tmp_path / "s")).load("model")
+
+
+def test_a_write_that_is_broken_off_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = vault_of(tmp_path)
+    vault.keep("model", {"version": 3}, ARRAYS)
+
+    def die(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", die)
+    with pytest.raises(KeyboardInterrupt):
+        vault.keep("model", {"version": 4}, ARRAYS)
+    found = vault_of(tmp_path).load("model")
+    assert found is not None and found[0] == {"version": 3}
+
+
+def full(*args: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_told_once_and_what_was_kept_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault = vault_of(tmp_path)
+    vault.keep("model", {"version": 3}, ARRAYS)
+    assert vault.durable
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(os, "fsync", full)
+        for version in (4, 5):
+            vault.keep("model", {"version": version}, ARRAYS)
+    assert [record.args[1] for record in caplog.records if record.args] == ["No space left on device"]  # type: ignore[index]
+    assert not vault.durable
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["state.model"]
+    found = vault.load("model")
+    assert found is not None and found[0] == {"version": 3}
+    vault.keep("model", {"version": 6}, ARRAYS)
+    assert vault.durable
+
+
+def test_what_could_not_be_kept_is_not_made_good_by_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = vault_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        vault.keep("model", {"version": 4}, ARRAYS)
+    vault.keep("prepared", {"version": 4}, ARRAYS)
+    assert not vault.durable
+    vault.keep("model", {"version": 5}, ARRAYS)
+    assert vault.durable
+
+
+def test_a_path_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    vault = Vault(str(tmp_path / "file" / "state"))
+    vault.keep("model", {}, ARRAYS)
+    assert not vault.durable
+    vault.drop("model")

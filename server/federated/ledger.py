@@ -113,6 +113,12 @@ class Ledger:
         here = standing is not None and (standing.version, standing.attempt) == (self.version, self.attempt)
         return standing.folded if standing is not None and here else 0
 
+    def lacks(self, server: int, standing: Standing) -> bool:
+        """Whether a server has lost what it had counted in this attempt."""
+        here = (standing.version, standing.attempt) == (self.version, self.attempt)
+        went_back = standing.phase != "prepared" and standing.folded < self.folded(server)
+        return here and (standing.phase == "broken" or went_back)
+
     def heard(self, server: int, standing: Standing) -> bool:
         """Note how far a server is; return whether its part of the model has become more or less durable."""
         self.told[server].standing = standing

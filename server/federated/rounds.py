@@ -46,13 +46,7 @@ class Rounds:
     """
 
     def __init__(
-        self,
-        job: JobConfig,
-        layout: Layout,
-        now: float,
-        *,
-        clients: Callable[[], int],
-        server: Callable[[int], int],
+        self, job: JobConfig, layout: Layout, now: float, *, clients: Callable[[], int], server: Callable[[int], int]
     ) -> None:
         self.job = job
         self.phase = "select"
@@ -203,10 +197,7 @@ class Rounds:
         if message.version > ledger.version and self.phase != "publish":
             self.failure = f"server {server} has published a round of which this scheduler's --state file does not know"
             return
-        here = (message.version, message.attempt) == (ledger.version, ledger.attempt)
-        lost = here and (
-            message.phase == "broken" or (message.phase != "prepared" and message.folded < ledger.folded(server))
-        )
+        lost = ledger.lacks(server, message)
         self.changed |= ledger.heard(server, message)
         if lost and self.phase == "publish":
             self.failure = f"server {server} has lost what it had prepared for round {self.version}"

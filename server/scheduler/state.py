@@ -236,16 +236,9 @@ class SchedulerState:
         if refusal is not None:
             yield Send(0, refusal)
             return
-        record = MemberRecord(
-            member=self._roster.next,
-            nonce=hello.nonce,
-            role=hello.role,
-            rank=hello.rank if hello.rank >= 0 else self._roster.free_rank(hello.role),
-            host=hello.host,
-            pid=hello.pid,
-            addresses=hello.addresses,
-            seen=now,
-        )
+        rank = hello.rank if hello.rank >= 0 else self._roster.free_rank(hello.role)
+        about = hello.host, hello.pid, hello.addresses
+        record = MemberRecord(self._roster.next, hello.nonce, hello.role, rank, *about, seen=now)
         self._roster.add(record)
         self._first = now if self._first is None else self._first
         if record.role == "worker":

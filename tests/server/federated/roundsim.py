@@ -11,12 +11,13 @@ import json
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expected import Expected
-from simclient import HONEST, MODEL, SCHEDULER, Ask, Pause, SimClient, Vanished, Work
+from faults import Faults, Fuse, Killed
+from promises import check_end, where
+from simclient import MODEL, SCHEDULER, Ask, Pause, SimClient, Vanished, Work
 
 from ps.algorithms import AlgorithmSpec
 from ps.config.job import JobConfig
@@ -41,54 +42,6 @@ MAX_TIME = 3000.0
 """Virtual seconds in which a job has to be done."""
 MAX_VERDICT = 300.0
 """Virtual seconds after which a client that submitted must have heard something."""
-
-
-class Killed(Exception):
-    """A server's process died in the middle of something."""
-
-
-class Fuse:
-    """A vault that kills its server before or after one of its writes."""
-
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-        self.left: int | None = None
-        """Moments until it blows."""
-
-    def _burn(self) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                self.left = None
-                raise Killed
-
-    @property
-    def durable(self) -> bool:
-        return self._vault.durable
-
-    def load(self, name: str) -> Any:
-        return self._vault.load(name)
-
-    def keep(self, *args: Any) -> None:
-        self._burn()
-        self._vault.keep(*args)
-        self._burn()
-
-    def drop(self, name: str) -> None:
-        self._burn()
-        self._vault.drop(name)
-        self._burn()
-
-
-@dataclass
-class Faults:
-    """How many of each may happen; ``rate`` is how likely one is at any event."""
-
-    losses: int = 0
-    repeats: int = 0
-    restarts: int = 0
-    kills: int = 0
-    rate: float = 0.02
 
 
 class RoundSim:
@@ -133,8 +86,6 @@ class RoundSim:
         self.nonces = 0
         self.log: list[str] = []
         self._begin()
-
-    # The beginning, without faults
 
     def _begin(self) -> None:
         for rank in range(self.job.servers):
@@ -344,13 +295,11 @@ class RoundSim:
         else:
             self._hear(target[1], message, payload)
 
-    # Events
-
     def run(self) -> None:
         """Let everything happen until all rounds are done. Raises AssertionError when a promise is broken."""
         beat = 0.0
-        while not self._over:
-            assert self.now < MAX_TIME, f"no end: {self._where()}"
+        while self.scheduler.phase != "ended":
+            assert self.now < MAX_TIME, f"no end: {where(self)}"
             full = sorted((key for key, letters in self.channels.items() if letters), key=repr)
             rate = self.faults.rate * (8 if self.phase in ("measure", "prepare", "publish") else 1)  # they are short
             if full and self.random.random() < rate:
@@ -363,11 +312,7 @@ class RoundSim:
             self.now = max(self.now, beat)
             beat = self.now + 0.1
             self._beat()
-        self._check_end()
-
-    @property
-    def _over(self) -> bool:
-        return self.scheduler.phase == "ended"
+        check_end(self)
 
     def _beat(self) -> None:
         """What time brings: heartbeats, deaths found out, questions after lost requests, processes that come back."""
@@ -384,7 +329,7 @@ class RoundSim:
         for rank, client in self.clients.items():
             if client is None:
                 continue
-            assert client.verdict_since is None or self.now - client.verdict_since < MAX_VERDICT, self._where()
+            assert client.verdict_since is None or self.now - client.verdict_since < MAX_VERDICT, where(self)
             for number, (ask, since) in list(self.flying[rank].items()):
                 if self.now - since > 1.0:
                     self.flying[rank][number] = ask, self.now
@@ -443,14 +388,6 @@ class RoundSim:
 
     # What must hold
 
-    def _where(self) -> Any:
-        rounds = self.scheduler.federation.rounds
-        assert rounds is not None
-        waiting = {
-            rank: [ask.make(n) for n, (ask, _) in list(flying.items())[:2]] for rank, flying in self.flying.items()
-        }
-        return rounds.status() | {"history": len(rounds.history)}, waiting, self.log
-
     @property
     def history(self) -> list[dict[str, Any]]:
         rounds = self.scheduler.federation.rounds
@@ -461,35 +398,3 @@ class RoundSim:
         """All weights, chunk by chunk, as the servers have them."""
         states = {i: s for server in self.servers.values() if server for i, s in server[1].chunks.items()}
         return b"".join(states[index].weights.tobytes() for index in sorted(states))
-
-    def _check_end(self) -> None:
-        rounds = self.scheduler.federation.rounds
-        assert rounds is not None and rounds.version == self.job.rounds == len(self.history)
-        assert [row["round"] for row in self.history] == list(range(self.job.rounds))
-        assert sorted(self.expected.published) == list(range(1, self.job.rounds + 1))
-        counted = [task for tasks in self.expected.published.values() for task in tasks]
-        assert len(counted) == len(set(counted)), "a contribution counts twice"
-        for version, tasks in self.expected.published.items():
-            row = self.history[version - 1]
-            assert row["accepted"] == len(tasks)
-            assert row["clients"] == sorted(self.works[task].rank for task in tasks)
-        for rank, client in self.clients.items():
-            for task, verdict in client.heard if client else ():
-                if verdict == "accepted":
-                    assert task in counted or rounds.abandoned, (
-                        f"client {rank}: task {task} was accepted and not counted"
-                    )
-                else:  # a server may have heard of the verdict before the client that was asked for the rest
-                    assert task not in counted or verdict == "late at a server", f"client {rank}: {task}, {verdict}"
-        for server in self.servers.values():
-            if server:
-                report = server[1].report(self.now)
-                assert report["staged"] <= len(self.characters)
-                assert len(server[1]._uploads._settled) <= 4 * len(self.characters)
-        assert len(rounds._contributions.ledger.entries) <= 2 * len(self.characters)
-        assert len(list(rounds._contributions.tasks)) <= len(self.characters)
-
-
-def honest(count: int) -> list[str]:
-    """The characters of so many honest clients."""
-    return [HONEST] * count

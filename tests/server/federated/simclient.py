@@ -156,3 +156,8 @@ class SimClient:
             lambda n: Upload(n, self.member, task, round, self.rank, chunk.index),
             frame[:-1] if self.character == "short" else frame,
         )
+
+
+def honest(count: int) -> list[str]:
+    """The characters of so many honest clients."""
+    return [HONEST] * count

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from made import job_of
+from delta_parts import job_of
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (

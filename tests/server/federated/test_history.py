@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 
-from made import task_of
+from delta_parts import task_of
 
 from ps.server.federated.history import MOST_METRICS, distribution, entry, numbers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from made import job_of, task_of
+from delta_parts import job_of, task_of
 
 from ps.algorithms import AlgorithmSpec
 from ps.rules import RuleSpec

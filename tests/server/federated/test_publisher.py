@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import job_of
+from delta_parts import job_of
 
 from ps.protocol.layout import Layout
 from ps.server.chunk import ChunkState

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import MODEL, Hand, job_of
+from delta_parts import MODEL, Hand, job_of
 
 from ps.errors import BadMessage, ConfigError
 from ps.protocol.layout import Layout

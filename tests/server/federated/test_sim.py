@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faults import Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roundsim import Faults, RoundSim, honest
-from simclient import FADER, HONEST, LIARS, SHIRKER
+from roundsim import RoundSim
+from simclient import FADER, HONEST, LIARS, SHIRKER, honest
 
 KINDS: dict[str, dict[str, Any]] = {
     "fedavg": {},

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import chunks_of, job_of, parts_of
+from delta_parts import chunks_of, job_of, parts_of
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Late, Later, Stored, Upload

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from made import job_of, task_of
+from delta_parts import job_of, task_of
 
 from ps.algorithms import AlgorithmSpec
 from ps.rules import RuleSpec

@@ -1,0 +1,43 @@
+"""What must hold at the end of a simulated job, whatever has happened to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roundsim import RoundSim
+
+
+def check_end(sim: RoundSim) -> None:
+    """Every version is made of what the history says, every contribution counts once, and nothing piles up."""
+    rounds = sim.scheduler.federation.rounds
+    assert rounds is not None and rounds.version == sim.job.rounds == len(sim.history)
+    assert [row["round"] for row in sim.history] == list(range(sim.job.rounds))
+    assert sorted(sim.expected.published) == list(range(1, sim.job.rounds + 1))
+    counted = [task for tasks in sim.expected.published.values() for task in tasks]
+    assert len(counted) == len(set(counted)), "a contribution counts twice"
+    for version, tasks in sim.expected.published.items():
+        row = sim.history[version - 1]
+        assert row["accepted"] == len(tasks)
+        assert row["clients"] == sorted(sim.works[task].rank for task in tasks)
+    for rank, client in sim.clients.items():
+        for task, verdict in client.heard if client else ():
+            if verdict == "accepted":
+                assert task in counted or rounds.abandoned, f"client {rank}: task {task} was accepted and not counted"
+            else:  # a server may have heard of the verdict before the client that was asked for the rest
+                assert task not in counted or verdict == "late at a server", f"client {rank}: {task}, {verdict}"
+    for server in sim.servers.values():
+        if server:
+            report = server[1].report(sim.now)
+            assert report["staged"] <= len(sim.characters)
+            assert len(server[1]._uploads._settled) <= 4 * len(sim.characters)
+    assert len(rounds._contributions.ledger.entries) <= 2 * len(sim.characters)
+    assert len(list(rounds._contributions.tasks)) <= len(sim.characters)
+
+
+def where(sim: RoundSim) -> Any:
+    """Who waits for what, for the message of a test that fails."""
+    rounds = sim.scheduler.federation.rounds
+    assert rounds is not None
+    waiting = {rank: [ask.make(n) for n, (ask, _) in list(flying.items())[:2]] for rank, flying in sim.flying.items()}
+    return rounds.status() | {"history": len(rounds.history)}, waiting, sim.log

@@ -55,6 +55,10 @@ class Pace:
         left = min(max(usual - elapsed, 0.1 * usual, SOONEST), LATEST)
         return left + 2 * usual * chance * max(0.0, clients / (CROWD * max(1, wanted)) - 1)
 
+    def nearly_over(self, elapsed: float) -> bool:
+        """Whether half of a usual round has passed, so that clients who come now may as well wait for the next."""
+        return bool(self.rounds) and 2 * elapsed >= statistics.median(self.rounds)
+
     def dump(self) -> dict[str, Any]:
         """Return the times as plain values."""
         return {"tasks": list(self.tasks), "rounds": list(self.rounds)}

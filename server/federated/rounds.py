@@ -264,7 +264,8 @@ class Rounds:
             yield from self._draw(self.job.goal - self._active, now)
         elif self.phase == "collect" and now < self._deadline:
             yield from self._draw(self.goal - self._contributions.ledger.counted - self._active, now)
-        if self.phase != "select" and not (self.asynchronous and len(self._selection) <= CROWD * self.job.goal):
+        soon = self.asynchronous or self._pace.nearly_over(now - self._since)
+        if self.phase != "select" and not (soon and len(self._selection) <= CROWD * self.job.goal):
             for offer in self._selection.dismiss():
                 yield offer.member, Wait(offer.request, self.version, self._wait(now))
 

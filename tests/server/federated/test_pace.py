@@ -55,3 +55,10 @@ def test_it_outlives_a_restart_and_remembers_only_the_last() -> None:
     again.load(json.loads(json.dumps(pace.dump())))
     assert again.deadline() == pace.deadline() and again.dump() == pace.dump()
     assert len(again.tasks) == 200 and len(again.rounds) == 20
+
+
+def test_a_round_is_nearly_over_when_half_of_the_usual_time_has_passed() -> None:
+    pace = Pace(None)
+    assert not pace.nearly_over(1e9), "nothing is usual before the first round"
+    pace.rounds.extend([10.0, 10.0, 10.0])
+    assert not pace.nearly_over(4.9) and pace.nearly_over(5.0)

@@ -10,6 +10,9 @@ FAR = 8.0
 """Series whose ends are so many times apart share a logarithmic axis: on a linear one the short ones would vanish."""
 
 
+LEAST_EXTENT = 1e-9
+"""Values that are closer together than this are drawn as one."""
+
 _ERRORS = tuple(factor * 10.0**-power for power in range(1, 7) for factor in (10, 5, 2))
 _HIGHEST = 1 - 1e-6
 
@@ -64,7 +67,8 @@ def around(values: Sequence[float], top: float | None = None, least: float = 0.0
     if high - low < least:
         middle = min((low + high) / 2, top - least / 2) if top is not None else (low + high) / 2
         low, high = middle - least / 2, middle + least / 2
-    step = _step((high - low) or abs(high) or 1.0, 5)
+    extent = (high - low) or abs(high)
+    step = _step(extent if extent > LEAST_EXTENT else 1.0, 5)
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     if top is not None and high > top:
         high = top

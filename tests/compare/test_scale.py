@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ps.compare.scale import Scale, along, around, by_error
@@ -20,6 +20,7 @@ def test_every_value_that_can_be_drawn_lies_on_the_axis(series: list[list[float]
         assert -1e-9 <= scale.place(value) <= 1 + 1e-9
 
 
+@example([5e-324])
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
 def test_an_axis_around_values_has_them_inside(values: list[float]) -> None:
     scale = around(values)

@@ -204,7 +204,8 @@ class FederatedStore:
             verdict = self._submit(parcel)
         accepted = verdict == ACCEPTED
         if not accepted:
-            log.warning("this client's contribution to round %d does not count: %s", parcel.round, verdict)
+            level = logging.INFO if verdict == LATE else logging.WARNING  # of more than are needed some are always late
+            log.log(level, "this client's contribution to round %d does not count: %s", parcel.round, verdict)
             self._packer.give_back(parcel.frames, courier.chunks, parcel.round)
         self.training.settle(accepted)
         self._memory.keep(self.training, self._packer, None)

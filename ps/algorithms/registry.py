@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import cast
@@ -62,15 +61,7 @@ class AlgorithmSpec:
         The number without a key is the algorithm's first: fedprox's mu, fedavgm's momentum, fedbuff's buffer, the
         server's learning rate of the others.
         """
-        name, colon, rest = text.partition(":")
-        fields = dataclasses.fields(ALGORITHMS[name.strip()]) if name.strip() in ALGORITHMS else ()
-        if colon and name.strip() in ALGORITHMS and not fields:
-            raise ConfigError(f"algorithm {text!r}: {name.strip()} takes no numbers")
-        if fields:
-            with contextlib.suppress(ValueError):
-                float(rest.partition(",")[0])
-                text = f"{name}:{fields[0].name}={rest}"
-        return cls(*spec.parse("algorithm", ALGORITHMS, text))
+        return cls(*spec.parse_short("algorithm", ALGORITHMS, text))
 
     def __str__(self) -> str:
         return spec.text(self.name, self.numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -95,15 +94,7 @@ class CompressSpec:
 
         The number without a key is the codec's first: topk's and randomk's ratio, powersgd's rank.
         """
-        name, colon, rest = text.partition(":")
-        fields = dataclasses.fields(CODECS[name.strip()]) if name.strip() in CODECS else ()
-        if colon and name.strip() in CODECS and not fields:
-            raise ConfigError(f"compress {text!r}: {name.strip()} takes no numbers")
-        if fields:
-            with contextlib.suppress(ValueError):
-                float(rest.partition(",")[0])
-                text = f"{name}:{fields[0].name}={rest}"
-        return cls(*spec.parse("compress", CODECS, text))
+        return cls(*spec.parse_short("compress", CODECS, text))
 
     def __str__(self) -> str:
         return spec.text(self.name, self.numbers)

@@ -6,6 +6,7 @@ checked and written back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -90,6 +91,23 @@ def parse(kind: str, table: Table, text: str) -> tuple[str, Numbers]:
         except ValueError:
             raise ConfigError(f"{kind} {text!r}: {key}={value!r} is not a number") from None
     return name, complete(kind, table, name, given)
+
+
+def parse_short(kind: str, table: Table, text: str) -> tuple[str, Numbers]:
+    """Like ``parse``, but the first number may stand without its key: ``topk:0.01`` for ``topk:ratio=0.01``.
+
+    ConfigError, in words of its own, also for a colon behind a name that takes no numbers.
+    """
+    name, colon, rest = text.partition(":")
+    known = name.strip() in table
+    fields = dataclasses.fields(table[name.strip()]) if known else ()
+    if colon and known and not fields:
+        raise ConfigError(f"{kind} {text!r}: {name.strip()} takes no numbers")
+    if fields:
+        with contextlib.suppress(ValueError):
+            float(rest.partition(",")[0])
+            text = f"{name}:{fields[0].name}={rest}"
+    return parse(kind, table, text)
 
 
 def complete(kind: str, table: Table, name: str, given: Mapping[str, float]) -> Numbers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -73,15 +72,7 @@ class PartitionSpec:
         The number without a key is the first: shards' count, alpha of dirichlet and quantity, labels' k, and
         features' sigma.
         """
-        name, colon, rest = text.partition(":")
-        fields = dataclasses.fields(PARTITIONERS[name.strip()]) if name.strip() in PARTITIONERS else ()
-        if colon and name.strip() in PARTITIONERS and not fields:
-            raise ConfigError(f"partition {text!r}: {name.strip()} takes no numbers")
-        if fields:
-            with contextlib.suppress(ValueError):
-                float(rest.partition(",")[0])
-                text = f"{name}:{fields[0].name}={rest}"
-        return cls(*spec.parse("partition", PARTITIONERS, text))
+        return cls(*spec.parse_short("partition", PARTITIONERS, text))
 
     def __str__(self) -> str:
         return spec.text(self.name, self.numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import cast
@@ -57,15 +56,7 @@ class RuleSpec:
 
         The number without a key is the rule's first: krum's f, trimmed's beta, clip's norm.
         """
-        name, colon, rest = text.partition(":")
-        fields = dataclasses.fields(RULES[name.strip()]) if name.strip() in RULES else ()
-        if colon and name.strip() in RULES and not fields:
-            raise ConfigError(f"aggregator {text!r}: {name.strip()} takes no numbers")
-        if fields:
-            with contextlib.suppress(ValueError):
-                float(rest.partition(",")[0])
-                text = f"{name}:{fields[0].name}={rest}"
-        return cls(*spec.parse("aggregator", RULES, text))
+        return cls(*spec.parse_short("aggregator", RULES, text))
 
     def __str__(self) -> str:
         return spec.text(self.name, self.numbers)

@@ -113,6 +113,16 @@ class Chunk:
         """Number of bytes."""
         return self.size * int(self.dtype[-2:]) // 8
 
+    @property
+    def region(self) -> tuple[int, int]:
+        """First byte and byte behind the last in the buffer."""
+        return self.offset, self.offset + self.nbytes
+
+    @property
+    def compressible(self) -> bool:
+        """Whether its deltas go through the job's codec: buffers and counters never do."""
+        return self.kind not in ("buffer", "counter")
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -13,7 +13,7 @@ from ps.errors import PSError, StateError
 from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.memory import WorkerMemory
-from ps.protocol.messages import Init, InitChunk, Message, Pull, Push, Scale, SetLr, Skip
+from ps.protocol.messages import Message, Pull, Push, Scale, SetLr, Skip
 from ps.protocol.segment import Window
 from ps.worker.batch import Batch
 from ps.worker.compression import Compression
@@ -23,6 +23,7 @@ from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
 from ps.worker.record import StepLog
 from ps.worker.seat import Seat
+from ps.worker.seeding import seed
 from ps.worker.store import Buffers, Pending, Traffic
 from ps.xp import Array, Device, HostArray
 
@@ -73,7 +74,8 @@ class ClusterStore:
         self._buffer = self._own_buffer(values)
         if first:
             seat.attach()
-            self._seed(seat.exchange, values)
+            seed(seat.exchange, seat.member, job, layout, self._chunks, values)
+            self._versions = {chunk.index: 0 for chunk in self._chunks}
             seat.seeded()
             seat.start(0)
         else:
@@ -97,25 +99,6 @@ class ClusterStore:
             window, self._window = self._window, None
             np.copyto(self._memory.array("weights"), window.array)
             window.turn(self._memory.segment, self._memory.offset("weights"))
-
-    def _seed(self, exchange: Exchange, values: HostArray) -> None:
-        """Send this worker's values to the servers."""
-        member = self._seat.member
-        announce = partial(
-            Init,
-            member=member,
-            servers=self.job.servers,
-            chunk_size=self.job.chunk_bytes,
-            layout=self._layout.pack(),
-        )
-        exchange.ask_all(announce, "room for the model")
-        batch = Batch("the first values to be stored")
-        for chunk in self._chunks:
-            lo, hi = region = _region(chunk)
-            make = partial(InitChunk, member=member, chunk=chunk.index)
-            exchange.submit(batch, chunk.server, make, values[lo:hi], region)
-            self._versions[chunk.index] = 0
-        exchange.wait(batch)
 
     def _enter(self) -> None:
         """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
@@ -307,13 +290,13 @@ class ClusterStore:
             payload = gradients.chunk(chunk)
             if self.compression is not None:
                 payload = self.compression.encode(payload, index, clock)
-            exchange.submit(batch, chunk.server, make, payload, _region(chunk))
+            exchange.submit(batch, chunk.server, make, payload, chunk.region)
             batch.chunks.add(index)
 
     def _submit_all(self, exchange: Exchange, batch: Batch, make: Callable[[Chunk], Callable[[int], Message]]) -> None:
         """Queue a request without payload for every chunk."""
         for chunk in self._chunks:
-            exchange.submit(batch, chunk.server, make(chunk), None, _region(chunk))
+            exchange.submit(batch, chunk.server, make(chunk), None, chunk.region)
 
     # Clipping by global norm
 
@@ -397,7 +380,3 @@ class ClusterStore:
 def _chunks_of_first_tensor(layout: Layout, chunks: tuple[Chunk, ...]) -> list[int]:
     first = next(tensor for tensor in layout.tensors if tensor.size)
     return [c.index for c in chunks if c.section == first.section and c.start < first.stop and c.stop > first.start]
-
-
-def _region(chunk: Chunk) -> tuple[int, int]:
-    return chunk.offset, chunk.offset + chunk.nbytes

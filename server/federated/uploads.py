@@ -23,8 +23,6 @@ IDLE = 30.0
 """Seconds without a chunk after which an upload that is not complete makes room for another, if that needs it."""
 MOST_NOTES = 10_000
 """Contributions in one Standing, at most."""
-RAW = ("buffer", "counter")
-"""The kinds of tensors that are never compressed."""
 
 Note = tuple[int, float, str]
 
@@ -109,7 +107,7 @@ class Uploads:
         return sum(max(staged.nbytes, staged.expected) for staged in self._staged.values())
 
     def _read(self, chunk: Chunk, message: Upload, payload: Any) -> Part:
-        if self._job.compress == "none" or chunk.kind in RAW:
+        if self._job.compress == "none" or not chunk.compressible:
             return read_raw(chunk, payload)
         key = Key(self._job.seed, message.round, message.chunk, message.rank)
         frame = np.frombuffer(payload, np.uint8)

@@ -17,8 +17,6 @@ from ps.protocol.messages import (
     Assign,
     Decline,
     Finished,
-    Init,
-    InitChunk,
     Message,
     Ok,
     Poll,
@@ -32,6 +30,7 @@ from ps.protocol.messages import (
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.seat import Seat
+from ps.worker.seeding import seed
 from ps.worker.store import Traffic
 from ps.xp import HostArray
 
@@ -82,19 +81,8 @@ class Courier:
 
     def seed(self, values: HostArray) -> None:
         """Send the first values, one flat buffer, to the servers."""
-        member, job = self._seat.member, self._seat.job
-        make = partial(Init, member=member, servers=job.servers, chunk_size=job.chunk_bytes, layout=self._layout.pack())
-
-        def work(exchange: Exchange) -> None:
-            exchange.ask_all(make, "room for the model")
-            batch = Batch("the first values to be stored")
-            for chunk in self.chunks:
-                lo, hi = region = _region(chunk)
-                announce = partial(InitChunk, member=member, chunk=chunk.index)
-                exchange.submit(batch, chunk.server, announce, values[lo:hi], region)
-            exchange.wait(batch)
-
-        self._with_servers(work)
+        seat = self._seat
+        self._with_servers(lambda exchange: seed(exchange, seat.member, seat.job, self._layout, self.chunks, values))
 
     def pull(self, version: int, into: HostArray) -> int:
         """Bring a flat buffer to the weights of ``version``, or a later one; return which. All chunks are of one."""
@@ -107,7 +95,7 @@ class Courier:
             batch = Batch(f"version {version} of the model", into, versions)
             for chunk in wanted:
                 make = partial(Pull, member=self._seat.member, chunk=chunk.index, clock=version, aside=False)
-                exchange.submit(batch, chunk.server, make, None, _region(chunk))
+                exchange.submit(batch, chunk.server, make, None, chunk.region)
             exchange.wait(batch)
             version = max(versions.values())
             wanted = [chunk for chunk in self.chunks if versions[chunk.index] < version]
@@ -127,7 +115,7 @@ class Courier:
             batch = Batch(f"task {task}")
             for chunk in missing:
                 make = partial(Upload, member=member, task=task, round=round, rank=rank, chunk=chunk.index)
-                exchange.submit(batch, chunk.server, make, frames[chunk.index], _region(chunk))
+                exchange.submit(batch, chunk.server, make, frames[chunk.index], chunk.region)
             exchange.wait(batch)
             if batch.late:
                 return False
@@ -153,7 +141,3 @@ class Courier:
                 log.warning("%s; connecting anew", error)
                 self._seat.disconnect()
                 self._seat.pause(1.0)
-
-
-def _region(chunk: Chunk) -> tuple[int, int]:
-    return chunk.offset, chunk.offset + chunk.nbytes

@@ -11,9 +11,6 @@ from ps.protocol.layout import Chunk
 from ps.worker.federated.training import beside
 from ps.xp import Array, HostArray
 
-RAW = ("buffer", "counter")
-"""The kinds of tensors that are never compressed."""
-
 
 class Packer:
     """The job's codec, and what this client remembers of each chunk. ``state`` is to outlive the process."""
@@ -32,7 +29,7 @@ class Packer:
         }
 
     def _frame(self, part: Array, chunk: Chunk, round: int) -> HostArray:
-        if self._plain or chunk.kind in RAW:
+        if self._plain or not chunk.compressible:
             return xp.to_host(part)
         known = self.state.get(chunk.index) or self._uplink.init(part)
         state = {name: beside(array, part).copy() for name, array in known.items()}

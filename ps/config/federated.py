@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from ps.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ps.algorithms import Algorithm
     from ps.config.job import JobConfig
+
+
+def rule_text(job: JobConfig, algorithm: Algorithm) -> str:
+    """Return how contributions are combined: as the job has it, else as the algorithm does."""
+    return job.aggregator if job.aggregator != "auto" else algorithm.aggregator
+
+
+def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
+    """Return the text of the optimizer of a client's steps."""
+    return job.local_optimizer or algorithm.local or job.optimizer
 
 
 def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[str, str]) -> None:
@@ -37,7 +48,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
         parse("aggregator", RuleSpec.parse)
     name = AlgorithmSpec.parse(job.algorithm).name
     algorithm = AlgorithmSpec.parse(job.algorithm).build()
-    local = OptimizerSpec.parse(job.local_optimizer or algorithm.local or job.optimizer).name
+    local = OptimizerSpec.parse(local_optimizer(job, algorithm)).name
     if local != "sgd" and (algorithm.control or name == "fednova"):
         given = say("local_optimizer") if job.local_optimizer else say("optimizer")
         raise ConfigError(
@@ -53,7 +64,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
         raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
     if job.min_clients is not None and job.min_clients > job.goal:
         raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
-    rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
+    rule = RuleSpec.parse(rule_text(job, algorithm)).build()
     least = max(job.quorum, algorithm.buffer)
     if least < rule.least:
         raise ConfigError(

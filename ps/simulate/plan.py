@@ -11,6 +11,7 @@ import numpy as np
 from ps.algorithms import AlgorithmSpec
 from ps.compress import CompressSpec, Uplink
 from ps.config import JobConfig
+from ps.config.federated import local_optimizer
 from ps.optim import OptimizerSpec
 from ps.protocol.layout import Layout
 from ps.simulate.cohort import Local
@@ -30,7 +31,7 @@ class Plan:
     def local(self) -> Local:
         """How a client's weights change with a step."""
         algorithm = AlgorithmSpec.parse(self.job.algorithm).build()
-        text = self.job.local_optimizer or algorithm.local or self.job.optimizer
+        text = local_optimizer(self.job, algorithm)
         return Local(OptimizerSpec.parse(text).build(), algorithm, self.job.clip_value, self.job.clip_norm)
 
     @property

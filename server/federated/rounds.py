@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ps.algorithms import AlgorithmSpec
+from ps.config.federated import rule_text
 from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
@@ -57,7 +58,7 @@ class Rounds:
         self._clients = clients
         self._server = server
         self._algorithm = AlgorithmSpec.parse(job.algorithm).build()
-        rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else self._algorithm.aggregator).build()
+        rule = RuleSpec.parse(rule_text(job, self._algorithm)).build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
         self._contributions = Contributions(job, self._algorithm, rule, owners)
         self._closing = Closing(owners, self._algorithm, rule)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ps.algorithms import AlgorithmSpec
+from ps.config.federated import rule_text
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Layout
@@ -66,7 +67,7 @@ class FederatedShard:
         self.job = job
         self._trace = trace
         algorithm = AlgorithmSpec.parse(job.algorithm).build()
-        self._rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
+        self._rule = RuleSpec.parse(rule_text(job, algorithm)).build()
         self._publisher = Publisher(job, threads)
         self._deposit = Deposit(vault or Vault(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ps import xp
+from ps.config.federated import local_optimizer
 from ps.errors import StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
@@ -21,7 +22,7 @@ from ps.worker.federated.courier import LATE, RESUME, Courier
 from ps.worker.federated.feed import FederatedFeed
 from ps.worker.federated.memory import Memory, Undelivered
 from ps.worker.federated.parcel import Packer
-from ps.worker.federated.training import Training, local_optimizer
+from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
 from ps.worker.local import Done
 from ps.worker.record import StepLog

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ps import xp
-from ps.algorithms import Algorithm, AlgorithmSpec
+from ps.algorithms import AlgorithmSpec
+from ps.config.federated import local_optimizer
 from ps.config.job import JobConfig
 from ps.optim import OptimizerSpec, Schedule, apply, clip_scale, square_sum
 from ps.optim.rate import LearningRate
@@ -13,11 +14,6 @@ from ps.xp import Array
 
 Sections = Mapping[str, Array]
 """Flat vectors by section: ``float32``, ``float32/buffer``, ``float32/control`` and so on, all on one side."""
-
-
-def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
-    """Return the text of the optimizer of a client's steps."""
-    return job.local_optimizer or algorithm.local or job.optimizer
 
 
 class Training:

@@ -7,7 +7,6 @@ import logging
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,13 +21,14 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.directory import private_directory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import ERRORS, Membership, scheduler_address
-from ps.protocol.messages import Attach, Init, Leave, Message, Order, Pull, Resume, Share, View
+from ps.protocol.messages import Inquire, Leave, Order, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.server.early import Early, not_yet
 from ps.server.federated.shard import FederatedShard
 from ps.server.lines import Lines
 from ps.server.loan import SENT
 from ps.server.reply import Reply
-from ps.server.shard import MAX_EARLY, Shard
+from ps.server.shard import Shard
 from ps.trace import start
 from ps.vault import Vault
 
@@ -57,7 +57,8 @@ class Server:
         self._poller = zmq.Poller()
         self._lines: Lines | None = None
         self._trace = start(process.trace, "server", process.rank)
-        self._early: deque[tuple[bytes, Message]] = deque(maxlen=MAX_EARLY)
+        self._early = Early()
+        """Of workers that have heard of the job before this server."""
         self._told = 0.0
         """When the scheduler was last told unasked how far a federated round is."""
         self._visited = time.monotonic()
@@ -113,10 +114,17 @@ class Server:
         for origin, message, payload in messages:
             if self._shard is not None:
                 self._take(self._shard, origin, message, payload)
-            elif isinstance(message, Attach | Share | Resume | Pull | Init):  # it may hear of the job before we do
-                self._early.append((origin, message))
             else:
-                self._reject(origin, message, BadMessage("this server has not joined"))
+                self._put_off(origin, message)
+
+    def _put_off(self, origin: bytes, message: Any) -> None:
+        """Keep what comes before this server has heard of the job; who asks after it is told to be patient."""
+        if isinstance(message, Inquire):
+            self._early.known(origin, message)
+        else:
+            self._early.keep(origin, message)
+        if isinstance(message, Inquire | Share):
+            self._perform([Reply(origin, not_yet(message.request))])
 
     def _take(self, shard: Shard | FederatedShard, origin: bytes, message: Any, payload: Any) -> None:
         if isinstance(message, Share):
@@ -235,8 +243,8 @@ class Server:
             shard = self._shard or self._hold(view)
             if shard is not None:
                 self._perform(shard.view(view, time.monotonic()))
-                while self._early:
-                    self._take(shard, *self._early.popleft(), None)
+                for origin, early in self._early.take():
+                    self._take(shard, origin, early, None)
 
     def _hold(self, view: View) -> Shard | FederatedShard | None:
         """Make the shard once the job is known: the mode says which one. Raises ConfigError for a bad state file."""

@@ -7,7 +7,6 @@ does not touch them before the caller has sent them.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,13 +40,11 @@ from ps.protocol.messages import (
     Waiting,
 )
 from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
+from ps.server.early import Early, not_yet
 from ps.server.progress import Progress
 from ps.server.reply import Reply
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
-
-MAX_EARLY = 256
-"""Attach requests kept for a view that has not arrived yet."""
 
 
 class Shard:
@@ -66,7 +63,8 @@ class Shard:
         self._layout: Layout | None = None
         self._home: HostArray | None = None
         self._seeder = 0
-        self._early: deque[tuple[bytes, Attach]] = deque(maxlen=MAX_EARLY)
+        self._early = Early()
+        """Of workers that the views so far do not seat, or not in a running job."""
 
     def expects(self, member: int) -> bool:
         """Whether a member's messages are a sign that the job goes on."""
@@ -94,8 +92,7 @@ class Shard:
             del self.seats[member]
             for chunk in self.chunks.values():
                 chunk.forget(member)
-        early, self._early = self._early, deque(maxlen=MAX_EARLY)
-        replies = [reply for origin, attach in early for reply in self.receive(origin, attach, None, now)]
+        replies = [r for origin, attach in self._early.take() for r in self.receive(origin, attach, None, now)]
         return replies + list(self._advance_all())
 
     def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
@@ -107,9 +104,10 @@ class Shard:
         """
         member = getattr(message, "member", 0)
         if isinstance(message, Attach) and message.epoch > self._epoch:  # the view that seats it is under way
-            kept = [(o, a) for o, a in self._early if (a.member, a.request) != (member, message.request)]
-            self._early = deque([*kept, (origin, message)], MAX_EARLY)
+            self._early.keep(origin, message)
             return []
+        if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter
+            return [Reply(origin, self._inquire(origin, message))]
         seat = self.seats.get(member)
         if seat is None:
             text = f"server {self.rank} does not know you: you left, or the others declared you dead"
@@ -133,8 +131,6 @@ class Shard:
                 return self._init(origin, message)
             case InitChunk():
                 return self._fill(origin, message, payload)
-            case Inquire():
-                return [Reply(origin, self._inquire(origin, message))]
             case _:
                 raise BadMessage(f"a server has no use for {type(message).__name__}")
 
@@ -336,8 +332,10 @@ class Shard:
             waiter.origin = origin  # its connection may be a new one
             ranks.update(self._ready().missing(chunk, waiter))
             clock = max(clock, waiter.clock)
-        early = {attach.request for _, attach in self._early if attach.member == message.member}
+        early = self._early.known(origin, message)
         unknown = tuple(request for request in message.requests if request not in known and request not in early)
+        if early:
+            return not_yet(message.request, unknown)
         return Waiting(message.request, unknown, clock, tuple(sorted(ranks)))
 
     # Checks

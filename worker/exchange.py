@@ -237,7 +237,7 @@ class Exchange:
 
     def _names(self) -> str:
         ranks = self.waiting_for
-        names = [f"worker {rank}" for rank in ranks] or [link.name for link in self._links if link.busy]
+        names = [f"worker {rank}" for rank in ranks] or [link.about for link in self._links if link.busy]
         return ", ".join(names)
 
     # Receiving

@@ -8,6 +8,7 @@ import itertools
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
 from ps.protocol.messages import Inquire, Push, Waiting
+from ps.protocol.messages.data import NOT_YET
 from ps.trace import BEGIN, OFF, Trace
 from ps.worker.batch import Request
 from ps.worker.store import Traffic
@@ -15,6 +16,7 @@ from ps.worker.wire import Wire
 
 INQUIRE = 2.0
 """Seconds without progress after which a server is asked what it knows, and between such questions."""
+ASK = "Can it reach the scheduler? Its log says so, and psctl status whether the scheduler hears it"
 MOST_ASKED = 1000
 """Requests that one question is about, at most; the oldest first."""
 
@@ -43,6 +45,8 @@ class ServerLink:
         self.inflight: dict[int, Request] = {}
         self.waits_for: tuple[int, ...] = ()
         """The workers' ranks that the server said it waits for."""
+        self.early = False
+        """Whether the server said that it has not heard of this worker yet: its news from the scheduler are late."""
         self._window = wire.window or window
         self._traffic = traffic
         self._flying = 0
@@ -53,6 +57,11 @@ class ServerLink:
         """Queue a request. The first layers' chunks go first, since they are needed first."""
         chunk = request.chunk
         heapq.heappush(self.queue, (-1 if chunk is None else chunk, request.message.request, request))
+
+    @property
+    def about(self) -> str:
+        """What is waited for here, for people."""
+        return f"{self.name} to hear of this worker from the scheduler" if self.early else self.name
 
     @property
     def busy(self) -> bool:
@@ -96,6 +105,7 @@ class ServerLink:
         if request is not None:
             self._flying -= request.cost
             self._unexplained = 0
+            self.early = False
             if not self.inflight:
                 self.waits_for = ()
         return request
@@ -112,6 +122,9 @@ class ServerLink:
             seconds = self._unheard * INQUIRE
             raise ServerLost(f"{self.name} has answered nothing for {seconds:.0f} s. Is its host up and reachable?")
         if self._unexplained * INQUIRE >= 4 * limit:
+            if self.early:
+                seconds = self._unexplained * INQUIRE
+                raise ServerLost(f"{self.name} has not heard of this worker for {seconds:.0f} s. {ASK}")
             seconds, first = self._unexplained * INQUIRE, next(iter(self.inflight.values()))
             raise ServerLost(
                 f"{self.name} has {first.message!r} for {seconds:.0f} s and waits for nobody, but is silent"
@@ -125,5 +138,5 @@ class ServerLink:
         for number in waiting.unknown:
             if (request := self.inflight.get(number)) is not None:
                 self._send(request)
-        self.waits_for = waiting.ranks
+        self.waits_for, self.early = waiting.ranks, waiting.clock == NOT_YET
         self._unexplained = 0 if waiting.ranks else self._unexplained + 1

@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from ps import ending
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
 from ps.protocol.line import Line
 from ps.protocol.memory import WorkerMemory
-from ps.protocol.messages import Error, Message, Share, Shared
+from ps.protocol.messages import Error, Message, Share, Shared, Waiting
 from ps.protocol.segment import Segment
 from ps.worker.batch import Request
 from ps.xp import HostArray
 
 HANDSHAKE = 5.0
 """Seconds for a server to map what it is given; beyond that another way is taken."""
+NEWS = 60.0
+"""Seconds for which one that says it has not heard of the job yet is waited for."""
+SLICE = 0.1
+"""Seconds between looks at whether this process is to end."""
 UNLIMITED = 1 << 62
 
 
@@ -100,18 +105,22 @@ class ShmWire:
 
 
 def _answer(line: Line) -> Shared:
-    poll, deadline = select.poll(), time.monotonic() + HANDSHAKE
+    poll, patience, began = select.poll(), HANDSHAKE, time.monotonic()
     if not line.closed:  # by the very sending of the question
         poll.register(line.fileno(), select.POLLIN)
     while not line.closed:
-        left = deadline - time.monotonic()
+        left = began + patience - time.monotonic()
         if left <= 0:
-            raise Unshared(f"no answer within {HANDSHAKE:g} s")
-        poll.poll(left * 1000)
+            raise Unshared(f"no answer within {patience:g} s")
+        poll.poll(min(left, SLICE) * 1000)
+        ending.check()
         for header in line.receive():
             message = decode(header)
             if isinstance(message, Shared):
                 return message
+            if isinstance(message, Waiting):
+                patience = NEWS
+                continue
             raise Unshared(message.text if isinstance(message, Error) else f"it answered {message!r}")
     raise Unshared("the server closed the line")
 

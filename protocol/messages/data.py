@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ps.protocol.messages.base import Message, Packed, message
 
+NOT_YET = -1
+"""The clock of a Waiting from a server whose own news of the job, or of the worker, are still under way."""
+
 
 @message
 class Attach(Message):
@@ -207,7 +210,10 @@ class Inquire(Message):
 
 @message
 class Waiting(Message):
-    """``unknown`` requests never arrived: send them again. The others wait for these worker ranks."""
+    """``unknown`` requests never arrived: send them again. The others wait for these worker ranks to reach ``clock``.
+
+    ``clock`` is NOT_YET when the server waits for the scheduler to tell it of the worker, or of the job.
+    """
 
     request: int
     unknown: tuple[int, ...]

@@ -18,7 +18,26 @@ from wire import BOUND, Peer, Service
 from ps.config import JobConfig, ProcessConfig
 from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, ServerLost, VersionMismatch
 from ps.protocol.codec import encode
-from ps.protocol.messages import Attach, Attached, Error, Heartbeat, Hello, Leave, Ping, Pong, Pull, View, Welcome
+from ps.protocol.messages import (
+    Attach,
+    Attached,
+    Error,
+    Heartbeat,
+    Held,
+    Hello,
+    Inquire,
+    Leave,
+    Message,
+    Ping,
+    Pong,
+    Pull,
+    Resume,
+    Upload,
+    View,
+    Waiting,
+    Welcome,
+)
+from ps.protocol.messages.data import NOT_YET
 from ps.protocol.query import fetch_status
 from ps.server import serve
 from ps.server import service as module
@@ -153,6 +172,25 @@ def test_a_worker_that_hears_of_the_job_before_the_server_does_is_answered(tmp_p
             scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
             scheduler.say(origin, encode(View(1, "running", "", "", JobConfig().to_dict(), (member,))))
             assert worker.hear(Attached).request == 3
+        scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
+        assert server.result() == 0
+
+
+def test_nothing_that_comes_before_the_welcome_is_refused_and_what_was_not_kept_is_asked_for(tmp_path: Path) -> None:
+    job = JobConfig(mode="federated").to_dict()
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        with Peer(server.address) as client:
+            client.say(Upload(3, 7, 1, 0, 0, 0), b"a delta")
+            client.say(Resume(4, 7, 1))
+            client.say(Inquire(0, 7, (3, 4)))
+            assert client.hear(Message) == Waiting(0, (), NOT_YET, ())
+            scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+            scheduler.say(origin, encode(View(1, "running", "", "", job, ())))
+            assert client.hear(Message) == Held(4, 1, ())
+            client.say(Inquire(0, 7, (3,)))
+            assert client.hear(Message) == Waiting(0, (3,), 0, ())
         scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
         assert server.result() == 0
 

@@ -29,6 +29,7 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
+from ps.protocol.messages.data import NOT_YET
 
 ONES = np.ones(SIZE, np.float32)
 
@@ -89,11 +90,31 @@ def test_a_chunk_without_values_can_be_neither_pushed_to_nor_pulled() -> None:
 
 def test_who_is_no_member_is_told_so() -> None:
     lone = Lone(2)
-    for message in (push(member=9), Pull(5, 9, 0, 0), Attach(5, 9, lone.epoch), Inquire(5, 9, ())):
+    for message in (push(member=9), Pull(5, 9, 0, 0), Attach(5, 9, lone.epoch)):
         [reply] = lone.ask(message, ONES if message.payload else None)
         assert isinstance(reply.message, Error) and reply.message.code == "evicted"
         assert reply.message.request == message.request  # type: ignore[attr-defined]
     assert lone.chunk.pending == {}
+
+
+def test_a_question_about_requests_is_never_refused_and_the_dead_hear_it_when_they_send_again() -> None:
+    lone = Lone(2)
+    lone.lose(2)
+    [reply] = lone.ask(Inquire(5, 2, (3, 4)))
+    assert reply.message == Waiting(5, (3, 4), 0, ())
+    [reply] = lone.push(2, 0, 1.0, request=3)
+    assert isinstance(reply.message, Error) and reply.message.code == "evicted"
+
+
+def test_who_asks_after_an_attach_that_overtook_its_view_is_told_not_yet_and_then_answered_where_it_asked() -> None:
+    lone = Lone(1)
+    assert lone.ask(Attach(7, 2, lone.epoch + 1)) == []
+    [reply] = lone.shard.receive(b"new", Inquire(0, 2, (7, 8)), None, 0.0)
+    assert reply.message == Waiting(0, (8,), NOT_YET, ())
+    lone.members.add(2)
+    lone.late.add(2)
+    [reply] = lone.see()
+    assert (reply.origin, reply.message) == (b"new", Attached(7, 1))
 
 
 def test_the_dead_stay_out_when_they_come_to_life_again() -> None:
@@ -143,6 +164,8 @@ def test_early_requests_of_strangers_are_few() -> None:
     for member in range(2, 2000):
         lone.ask(Attach(member, member, 10**9))
     assert len(lone.shard._early) <= 256
+    [reply] = lone.ask(Inquire(0, 1999, (1999,)))  # one that there was no room for is not lost: it is asked for
+    assert reply.message == Waiting(0, (1999,), 0, ())
 
 
 def test_weights_are_not_written_while_they_are_lent() -> None:

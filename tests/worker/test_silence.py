@@ -17,6 +17,7 @@ from ps.protocol.messages import (
     Push,
     Waiting,
 )
+from ps.protocol.messages.data import NOT_YET
 from ps.worker import exchange as exchange_module
 from ps.worker.batch import Batch
 
@@ -147,3 +148,17 @@ def test_whoever_waits_says_for_whom(
     texts = [record.getMessage() for record in caplog.records]
     assert texts[0] == f"waiting 12 s for server 0 (host, pid 0) at {job.servers[0].address}, clock 417"
     assert texts[1] == "waiting 24 s for worker 3, worker 5, clock 417"
+
+
+def test_a_server_whose_news_are_late_is_waited_for_by_name_and_not_for_ever(
+    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ps.worker.exchange.INQUIRE", 0.01)
+    monkeypatch.setattr(exchange_module, "TELL", 0.05)
+    job = setup(silence_limit=4.0)
+    job.servers[0].script = lambda message: [Waiting(0, (), NOT_YET, ())] if isinstance(message, Inquire) else []
+    batch = Batch("leave to begin")
+    job.push(batch, 0)
+    with pytest.raises(ServerLost, match=r"server 0 .* has not heard of this worker for 16 s.*reach the scheduler"):
+        job.exchange.wait(batch)
+    assert "to hear of this worker from the scheduler, leave to begin" in caplog.text

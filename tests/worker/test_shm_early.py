@@ -1,0 +1,44 @@
+"""A server that has not heard of the job yet says so, and is waited for; it is not one that shares nothing."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from lineserver import Fake, framed
+
+from ps.errors import Unshared
+from ps.protocol.codec import encode
+from ps.protocol.memory import WorkerMemory
+from ps.protocol.messages import Shared, Waiting
+from ps.protocol.messages.data import NOT_YET
+from ps.protocol.segment import PAGE
+from ps.worker import shm as module
+from ps.worker.shm import ShmWire
+
+
+def test_not_yet_is_waited_for_longer_than_silence(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE", 0.2)
+    asked = time.monotonic()
+
+    def answer(sock: socket.socket, _: bytes, got: list[int]) -> None:
+        sock.sendall(framed(encode(Waiting(0, (), NOT_YET, ()))))
+        while time.monotonic() < asked + 0.5:
+            time.sleep(0.05)
+        sock.sendall(framed(encode(Shared(0, False))))
+
+    wire = ShmWire.open(fake(answer).path, WorkerMemory.create(PAGE), None)
+    assert not wire.closed
+    wire.close()
+
+
+def test_not_yet_is_not_waited_for_for_ever(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NEWS", 0.2)
+
+    def answer(sock: socket.socket, _: bytes, got: list[int]) -> None:
+        sock.sendall(framed(encode(Waiting(0, (), NOT_YET, ()))))
+        sock.recv(1)  # until the other end is closed
+
+    with pytest.raises(Unshared, match=r"no answer within 0.2 s"):
+        ShmWire.open(fake(answer).path, WorkerMemory.create(PAGE), None)

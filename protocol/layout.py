@@ -38,6 +38,7 @@ ALIGN = 64
 MAX_BYTES = 1 << 40
 MAX_TENSORS = 20_000
 MAX_NAME = 200
+MAX_DIMENSIONS = 32
 MAX_CHUNKS = 1 << 20
 FINE = 200
 """A server's share of a section is cut at multiples of ``ALIGN`` when it has at least this many of them."""
@@ -158,7 +159,10 @@ class Layout:
         ends = dict.fromkeys(SECTIONS, 0)
         tensors = []
         for name, section, shape in packed:
-            if section not in ends or not 0 < len(name) <= MAX_NAME or len(shape) > 32 or any(n < 0 for n in shape):
+            if len(shape) > MAX_DIMENSIONS:
+                many = f"{len(shape)} dimensions; at most {MAX_DIMENSIONS} are possible"
+                raise BadMessage(f"tensor {name[:MAX_NAME]!r} has {many}")
+            if section not in ends or not 0 < len(name) <= MAX_NAME or any(n < 0 for n in shape):
                 raise BadMessage(f"tensor {name[:MAX_NAME]!r}: dtype {section[:20]!r}, shape {shape[:8]}")
             dtype, _, kind = section.partition("/")
             tensors.append(Tensor(name, dtype, tuple(shape), ends[section], kind or "trainable"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ class Updater:
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[HostArray | None, float]:
         """First phase of clipping by global norm: return the combined gradient and its squared L2 norm.
 
-        There is no gradient when every worker skipped the step.
+        There is no gradient when every worker skipped the step. A norm that is no number is infinite.
         """
         given = [c for c in contributions if c.gradient is not None]
         if not given:
@@ -61,7 +62,8 @@ class Updater:
             part = gradient(lo, hi, home) if callable(gradient) else gradient[lo:hi]
             return np.multiply(part, factor, out=home)
 
-        return combined, square_sum(keep, combined.size, combined.dtype, crew=self._crew)
+        squares = square_sum(keep, combined.size, combined.dtype, crew=self._crew)
+        return combined, math.inf if math.isnan(squares) else squares
 
     def apply_combined(self, chunk: ChunkState, gradient: HostArray, clock: int, scale: float) -> None:
         """Second phase of clipping by global norm: apply a clock's combined gradient times ``scale``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ps.errors import GradientError
-from ps.worker.gradients import Gradients, Staging, all_finite, array_of, bad_element, place, refuse_unknown
+from ps.worker.gradients import Gradients, Staging, all_usable, array_of, bad_element, place, refuse_unknown
 
 
 class Announced:
@@ -24,7 +24,8 @@ class Announced:
     def add(self, name: str, value: Any, *, check: bool) -> list[int]:
         """Take a tensor's gradient; return the chunks that are complete with it.
 
-        Raises GradientError for one that does not fit, came before, or, with ``check``, holds NaN or Inf.
+        Raises GradientError for one that does not fit, came before, or, with ``check``, holds NaN, Inf or an element
+        beyond the limit.
         """
         slot = self._slots.get(name)
         if slot is None:
@@ -34,7 +35,7 @@ class Announced:
         if check:
             parts = [self.gradients.regions[index] for index, _, _ in slot.direct]
             parts += [slot.home[lo:hi] for lo, hi in slot.edges]
-            if not all_finite(parts, self._staging.crew):
+            if not all_usable(parts, self._staging.crew):
                 self.gradients.keep(slot.chunks)
                 raise GradientError(f"{bad_element(slot)}; other tensors' gradients of this step were sent before")
         del self._slots[name]

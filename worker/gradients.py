@@ -18,6 +18,7 @@ from ps import xp
 from ps.crew import Crew
 from ps.errors import GradientError
 from ps.optim import square_sum
+from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Chunk, Layout, Tensor
 from ps.xp import Array, HostArray
 
@@ -135,15 +136,15 @@ class Gradients:
         return sum(square_sum(region) for region in self.regions)
 
     def first_bad(self) -> str:
-        """Return what is wrong with the first tensor that holds NaN or Inf, or nothing."""
-        if all_finite(self.regions, self._staging.crew):
+        """Return what is wrong with the first tensor with NaN, Inf or an element beyond the limit, or nothing."""
+        if all_usable(self.regions, self._staging.crew):
             return ""
         self.keep()
         return next(filter(None, map(bad_element, self._staging.slots)), "")
 
 
-def all_finite(vectors: list[Array], crew: Crew) -> bool:
-    """Whether no vector holds NaN or Inf. From a device one scalar crosses for all of them.
+def all_usable(vectors: list[Array], crew: Crew) -> bool:
+    """Whether no vector holds NaN, Inf or an element beyond the limit. From a device one scalar crosses for all.
 
     The last is looked at first, so that the first ones, which go first, are in the cache when they are read next.
     """
@@ -151,29 +152,26 @@ def all_finite(vectors: list[Array], crew: Crew) -> bool:
         backwards, bad = vectors[::-1], list[bool]()
 
         def look(lo: int, hi: int) -> None:
-            if not (bad or all(map(_is_finite, backwards[lo:hi]))):
+            if not (bad or all_within(backwards[lo:hi])):
                 bad.append(True)
 
         crew.share(look, len(backwards), 1, sum(vector.nbytes for vector in vectors))
         return not bad
-    namespace = xp.namespace(*vectors)
-    return bool(namespace.stack([namespace.isfinite(vector).all() for vector in vectors]).all())
-
-
-def _is_finite(vector: HostArray) -> bool:
-    # One pass: a NaN or Inf anywhere makes the product one too. A finite vector may overflow: then look closely.
-    with np.errstate(all="ignore"):
-        return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
+    return all_within(vectors)
 
 
 def bad_element(slot: Slot) -> str:
     """Return what is wrong with a tensor's staged gradient, or nothing."""
-    fine = xp.namespace(slot.home).isfinite(slot.home)
+    fine = elements_within(slot.home)
     if fine.all():
         return ""
     at = int(fine.argmin())
     where = tuple(int(i) for i in np.unravel_index(at, slot.shape)) if slot.shape else ()
-    return f"gradient of {slot.name!r} is {float(slot.home[at])} at {where}"
+    value = float(slot.home[at])
+    found = f"gradient of {slot.name!r} is {value} at {where}"
+    if not math.isfinite(value):
+        return found
+    return f"{found}, beyond the limit of {limit_of(slot.dtype):.2g}: its square would overflow {slot.dtype}"
 
 
 def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:

@@ -34,6 +34,8 @@ from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
 
+WAY_ON = "a lower learning rate may help; PS_ON_NAN=skip would go on without this step"
+
 
 class KV:
     """A worker's connection to its parameters; made by ``ps.connect``.
@@ -386,7 +388,7 @@ class KV:
         self._announced = None
         if self.job.on_nan == "skip":
             return None
-        raise GradientError(f"{bad}, at clock {self.clock}; nothing was applied (--on-nan skip would go on without it)")
+        raise GradientError(f"{bad}, at clock {self.clock}; nothing was applied ({WAY_ON})")
 
     def _deliver(self, scratch: HostArray, targets: Mapping[str, Array]) -> None:
         self._ready().scatter(scratch, targets)

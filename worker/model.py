@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ps import xp
 from ps.errors import UsageError
-from ps.protocol.layout import Layout
+from ps.optim.limit import all_within, elements_within, limit_of
+from ps.protocol.layout import Layout, Tensor
 from ps.worker.parameters import readable
 from ps.xp import Array, HostArray
 
@@ -42,7 +45,22 @@ def read(params: Any, kinds: Any) -> Model:
     trained = layout.of_kind("trainable")
     if not any(tensor.size for tensor in trained.tensors):
         raise UsageError("a model has at least one tensor with elements that is trained")
+    for tensor in trained.tensors:
+        _check_values(tensor, arrays[tensor.name])
     return Model(arrays, layout, trained)
+
+
+def _check_values(tensor: Tensor, array: Array) -> None:
+    """Raise UsageError for NaN, Inf, or what would overflow with the first decay or norm."""
+    vector = array.reshape(-1)
+    if all_within([vector]):
+        return
+    at = int(elements_within(vector).argmin())
+    where = tuple(int(i) for i in np.unravel_index(at, tensor.shape)) if tensor.shape else ()
+    raise UsageError(
+        f"the first value of {tensor.name!r} is {float(vector[at])} at {where}; training begins with numbers of up to "
+        f"{limit_of(vector.dtype):.2g}. Was the model saved after it had diverged, or never initialised?"
+    )
 
 
 def _checked(kinds: Any, arrays: Mapping[str, Any]) -> Mapping[str, str]:

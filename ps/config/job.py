@@ -39,7 +39,9 @@ class JobConfig:
     clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", above=0)
     clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", above=0)
     on_nan: str = setting(
-        "fail", "a gradient with NaN or Inf: stop, skip the step, or do not look", ("fail", "skip", "ignore")
+        "fail",
+        "a gradient with NaN, Inf or too large a number: stop, skip the step, or do not look",
+        ("fail", "skip", "ignore"),
     )
     compress: str = setting("none", "how gradients and weights are made small on the wire, such as int8 or topk:0.01")
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)

@@ -61,10 +61,13 @@ def square_sum(
 def clip_scale(total_square_sum: float, max_norm: float) -> float:
     """Return the factor, at most 1, that scales a gradient with this sum of squares to norm ``max_norm``.
 
+    A norm that is NaN or infinite, which there is only where nobody looks for NaN, clips nothing: any factor would
+    make all of the weights NaN or leave them all as they are.
+
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, ICML 2013.
     """
     norm = math.sqrt(total_square_sum)
-    return max_norm / norm if norm > max_norm else 1.0
+    return max_norm / norm if max_norm < norm < math.inf else 1.0
 
 
 def _host_sum(read: Reader, size: int, dtype: np.dtype[Any], crew: Crew) -> float:

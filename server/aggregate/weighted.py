@@ -19,7 +19,8 @@ class WeightedMean:
     """
 
     def factor(self, examples: Sequence[float]) -> float:
-        return max(examples) / total if (total := float(sum(examples))) > 0 else 1 / len(examples)
+        most = max(examples)
+        return 1 / sum(weight / most for weight in examples) if most > 0 else 1 / len(examples)
 
     def combine(
         self, parts: Sequence[HostArray], examples: Sequence[float], out: HostArray, spare: HostArray

@@ -9,6 +9,7 @@ import numpy as np
 
 from ps.compress import Decoded
 from ps.compress.frame import blocks, scratch
+from ps.optim.limit import all_within, limit_of
 from ps.xp import HostArray
 
 Part = HostArray | Decoded
@@ -30,7 +31,7 @@ class Staged:
     wrong: str = ""
 
     def take(self, chunk: int, part: Part, kind: str, nbytes: int) -> None:
-        """Keep the part of one chunk, unless there is NaN or Inf in it."""
+        """Keep the part of one chunk, unless there is NaN, Inf or what is beyond the limit of gradients in it."""
         squares = 0.0 if kind == "counter" else square(part)
         if not math.isfinite(squares):
             self.refuse(chunk, "nan")
@@ -57,7 +58,7 @@ class Staged:
 
 @np.errstate(all="ignore")
 def square(part: Part) -> float:
-    """Return the squared L2 norm of a part; not finite when an element is not."""
+    """Return the squared L2 norm of a part; NaN when an element is NaN, Inf or beyond the limit of gradients."""
     if isinstance(part, Decoded):
         if part.sparse is not None:
             return _square(part.sparse[1])
@@ -70,8 +71,12 @@ def square(part: Part) -> float:
 
 
 def _square(vector: HostArray) -> float:
-    """One pass: a NaN or Inf anywhere makes the product one too; what is finite and overflows is added in double."""
-    found = float(np.dot(vector, vector))
-    if math.isfinite(found) or not np.isfinite(vector).all():
+    """One pass, which whatever is not usable makes too large; what is usable and overflows is added in double."""
+    if not vector.size:
+        return 0.0
+    found, limit = float(np.dot(vector, vector)), limit_of(vector.dtype)
+    if found <= limit * limit:
         return found
+    if not all_within([vector]):
+        return math.nan
     return float(np.sum(np.square(vector, dtype=np.float64)))

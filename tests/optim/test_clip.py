@@ -71,4 +71,8 @@ def test_clip_scale_brings_the_norm_down_to_the_bound_and_never_up() -> None:
     assert clip_scale(25.0, 5.0) == 1.0
     assert clip_scale(25.0, 100.0) == 1.0
     assert clip_scale(0.0, 1.0) == 1.0
-    assert clip_scale(math.inf, 1.0) == 0.0
+
+
+@pytest.mark.parametrize("squares", [math.nan, math.inf])
+def test_a_norm_that_is_no_number_clips_nothing(squares: float) -> None:
+    assert clip_scale(squares, 1.0) == 1.0

@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ps.crew import Crew
@@ -38,6 +38,7 @@ def run(text: str, gradient: object, steps: int = 3, **options: object) -> list[
 DECAYING = [name if name == "ftrl" else f"{name}:weight_decay=0.1" for name in OPTIMIZERS]
 
 
+@settings(deadline=None)  # blocks of one element are many
 @given(
     text=st.sampled_from([*OPTIMIZERS, *DECAYING]),
     elements=st.integers(1, 2 * SIZE),

@@ -13,6 +13,7 @@ from standin import STRICT
 
 from ps import xp
 from ps.errors import GradientError
+from ps.optim.limit import limit_of
 from ps.protocol.layout import Chunk, Layout
 from ps.worker.gradients import Gradients, Staging, match
 
@@ -151,9 +152,19 @@ def test_the_first_tensor_that_is_not_finite_is_named_with_its_place(value: floa
     assert match(grads, place).first_bad() == f"gradient of 'w' is {value} at (31, 7)"
 
 
-def test_a_finite_gradient_whose_sum_overflows_is_fine() -> None:
-    grads = {"w": np.full(1000, 3e38, np.float32)}
-    place, _ = staging(grads)
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 1e20), ("float32", -3e38), ("float64", 1e155)])
+def test_a_gradient_whose_square_would_overflow_is_named_like_one_that_is_not_finite(dtype: str, value: float) -> None:
+    grads = {"w": np.ones((40, 50), dtype), "v": np.ones(3, dtype)}
+    place, _ = staging(grads, 4096)
+    grads["w"][31, 7] = value
+    told = match(grads, place).first_bad()
+    assert told.startswith(f"gradient of 'w' is {float(grads['w'][31, 7])} at (31, 7), beyond the limit of ")
+    assert told.endswith(f"its square would overflow {dtype}")
+
+
+def test_a_gradient_within_the_limit_whose_sum_of_squares_overflows_is_fine() -> None:
+    grads = {"w": np.full(1 << 21, limit_of(np.dtype(np.float32)), np.float32)}
+    place, _ = staging(grads, 32 << 20)
     assert match(grads, place).first_bad() == ""
 
 

@@ -133,3 +133,14 @@ def test_a_pull_into_the_parameters_on_a_device_is_not_undone_by_what_follows(
     kv.wait(kv.pull(params))
     kv.barrier()
     assert xp.to_host(params["w"])[0] == -1
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e30])
+def test_first_values_that_cannot_be_trained_are_refused_where_they_are_given(local: Local, value: float) -> None:
+    kv = local()
+    bad = np.ones((2, 3), np.float32)
+    bad[1, 2] = value
+    with pytest.raises(UsageError, match=r"the first value of 'w' is .* at \(1, 2\); training begins with numbers"):
+        kv.init({"v": np.ones(2), "w": bad})
+    params = kv.init({"v": np.ones(2), "mask": bad}, kinds={"mask": "buffer"})  # an attention mask may have -inf
+    np.testing.assert_array_equal(params["mask"], bad)

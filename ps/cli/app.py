@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import traceback
@@ -15,6 +17,7 @@ from ps.cli import compare, config, partition, ping, roles, run, simulate, statu
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import PSError
+from ps.sink import kept_going, open_closed_descriptors
 
 EXAMPLES = """\
 psctl run -s 2 -w 4 train.py --epochs 3    a cluster on this machine
@@ -54,6 +57,12 @@ for command in (
 
 def run_command(argv: Sequence[str] | None = None) -> int:
     """Run psctl; every PSError becomes one line on standard error and its exit code."""
+    open_closed_descriptors()
+    with kept_going("stderr"):
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     ending.forget()
     previous = signal.signal(signal.SIGTERM, ending.terminate)
     try:
@@ -69,12 +78,27 @@ def run_command(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except SystemExit as leave:
         return _exit_status(leave)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+            return _unwritten(error)
         traceback.print_exc()
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
         ending.forget()
+
+
+_UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _unwritten(error: OSError) -> int:
+    """A command whose output is all that it is for could not write it: say so, and have nobody try again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    if error.errno == errno.EPIPE:  # as of a program that a signal ends: whoever read it has had enough
+        return 128 + signal.SIGPIPE
+    return _fail(f"cannot write to {error.filename or 'standard output'}: {error.strerror}", PSError.exit_code)
 
 
 def _exit_status(leave: SystemExit) -> int:

@@ -82,6 +82,8 @@ def compare(
     from ps.launch.scope import signals_into
     from ps.launch.screen import Screen
     from ps.protocol.query import fetch_status
+    from ps.sink import kept_going
+    from ps.whole import write_whole
 
     settings = read_settings(options)
     explicit = settings.explicit_job()
@@ -98,18 +100,18 @@ def compare(
         str(Path(settings.toml.path).absolute()) if settings.toml.path else "",
         cores(),
     )
-    screen = Screen()
     received: list[int] = []
-    with signals_into(received):
+    with kept_going("stdout"), signals_into(received):
+        screen = Screen()
         watch = comparison.Watch(fetch_status, lambda: bool(received), screen.say, screen.progress)
         results, dropouts = comparison.run_all(plan, os.environ, watch)
         screen.close()
         told = report.build(plan, _machine(cores()), results, dropouts)
-        (plan.out / comparison.REPORT).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
-        (plan.out / comparison.PAGE).write_text(page.page(told), encoding="utf-8")
-    for part in table.tables(told):
-        screen.show(part)
-    screen.say(f"the report is {os.path.relpath(plan.out / comparison.PAGE)}")
+        for part in table.tables(told):
+            screen.show(part)
+        write_whole(plan.out / comparison.REPORT, json.dumps(told, indent=1, allow_nan=False) + "\n")
+        write_whole(plan.out / comparison.PAGE, page.page(told))
+        screen.say(f"the report is {os.path.relpath(plan.out / comparison.PAGE)}")
     if received:
         return 128 + received[0]
     return 0 if all(result.outcome.ended == "finished" for result in results) else 1

@@ -15,6 +15,7 @@ from ps.cli.options import TWINS, job_options, process_options, read_settings, s
 from ps.cli.ready import announcer, watch_launcher
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
+from ps.sink import kept_going
 
 SCRIPT_SETTINGS = {"allow_interspersed_args": False}
 
@@ -83,7 +84,8 @@ def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
     check_script(script)
     watch_launcher()
     try:
-        return run_script(script, list(args), _member(options))
+        with kept_going("stdout"):
+            return run_script(script, list(args), _member(options))
     except PSError:
         raise
     except Exception as error:

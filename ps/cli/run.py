@@ -48,6 +48,8 @@ def run(script: str, args: tuple[str, ...], **options: Any) -> int:
     from ps.launch.plan import Plan
     from ps.launch.screen import Screen
     from ps.protocol.query import fetch_status
+    from ps.sink import kept_going
 
     plan = Plan(script, args, job.servers, job.workers, settings.explicit_job(), process, toml=settings.toml.path)
-    return run_cluster(plan, os.environ, Screen(), fetch_status)
+    with kept_going("stdout"):
+        return run_cluster(plan, os.environ, Screen(), fetch_status)

@@ -116,9 +116,11 @@ def _run(
     words = shlex.join(case.command(plan.script, plan.args, case.name, ("psctl",)))
     if watch.stop():
         return Result(case, words, Outcome("not run", why="interrupted before it"), Record())
-    folder.mkdir()
     try:
+        folder.mkdir()
         run = Run(command, case.environment(environ, str(folder), plan.toml, plan.cores), folder, keeper)
+    except OSError as error:
+        return Result(case, words, Outcome("failed", PSError.exit_code, f"{folder}: {error.strerror}"), Record())
     except PSError as error:
         return Result(case, words, Outcome("failed", error.exit_code, str(error)), Record())
     attack = None

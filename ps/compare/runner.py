@@ -16,6 +16,7 @@ from ps.errors import PSError
 from ps.launch.child import Child
 from ps.launch.output import Output
 from ps.launch.policy import describe, exit_status
+from ps.sink import open_sink
 
 OUTPUT = "output.txt"
 GRACE = 8.0
@@ -56,7 +57,10 @@ class Run:
         """Start the command. Raises PSError when that cannot be."""
         self._keeper = keeper
         self._address = ""
-        self._log = (folder / OUTPUT).open("w", errors="replace")
+        try:
+            self._log = open_sink(folder / OUTPUT)
+        except OSError as error:
+            raise PSError(f"cannot write to {folder}: {error.strerror}") from None
         self._began = time.monotonic()
         try:
             self._child = Child("run", 0, command, env, ())
@@ -122,4 +126,3 @@ class Run:
         if not self._address and (found := _ADDRESS.search(text)):
             self._address = found[1]
         self._log.write(text + "\n")
-        self._log.flush()

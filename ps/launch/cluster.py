@@ -16,7 +16,7 @@ from ps.launch import rundir
 from ps.launch.child import Child
 from ps.launch.chronicle import Chronicle, last_status
 from ps.launch.lifeline import VARIABLE
-from ps.launch.output import Output
+from ps.launch.output import SHOWN, Output
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, Policy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, Poller, Status
@@ -78,7 +78,8 @@ class _Cluster:
         self._begun = time.monotonic()
 
     def run(self) -> int:
-        self._output = Output(self._screen.line)
+        interval = SHOWN[0 if self._screen.has_progress else 1]
+        self._output = Output(self._screen.line, self._screen.unfinished, interval)
         self._lifeline, keep = os.pipe()
         try:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import threading
@@ -12,18 +13,30 @@ from ps.launch.child import Child
 
 LONGEST_LINE = 64 * 1024
 _READ = 64 * 1024
+SHOWN = 1.0, 10.0
+"""Seconds between two looks at a line that a child goes on changing: on a terminal, and in a file."""
+
+log = logging.getLogger("ps.launch")
 
 Write = Callable[[str, bool, str], None]
 """Called with the process's name, whether it is standard error, and the line without its end."""
 
 
 class Output:
-    """Drains the pipes of children until they close, keeping each child's last lines."""
+    """Drains the pipes of children until they close, keeping each child's last lines.
 
-    def __init__(self, write: Write) -> None:
+    Of a line that is drawn again and again with carriage returns, as a progress bar is, the last state counts; until it
+    is complete it is given to ``show`` every ``interval`` seconds.
+    """
+
+    def __init__(self, write: Write, show: Write | None = None, interval: float = SHOWN[0]) -> None:
         self._write = write
+        self._show = show
+        self._interval = interval
         self._selector = selectors.DefaultSelector()
         self._partial: dict[int, bytes] = {}
+        self._shown: dict[int, float] = {}
+        self._failing = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
         self._thread.start()
@@ -63,12 +76,23 @@ class Output:
         while len(rest) > LONGEST_LINE:
             lines.append(rest[:LONGEST_LINE])
             rest = rest[LONGEST_LINE:]
-        self._partial[key.fd] = rest
         for line in lines:
             self._line(key, line)
+        self._partial[key.fd] = self._unfinished(key, rest) if b"\r" in rest else rest
+
+    def _unfinished(self, key: selectors.SelectorKey, rest: bytes) -> bytes:
+        """Show what a line is drawn as so far, now and then, and return as much of it as may still matter."""
+        drawn = _drawn(rest)
+        now = time.monotonic()
+        if drawn and self._show is not None and now >= self._shown.get(key.fd, 0.0) + self._interval:
+            self._shown[key.fd] = now
+            child, is_error, _ = key.data
+            self._tell(self._show, child.name, is_error, drawn.decode(errors="replace"))
+        return b"\r" + drawn + (b"\r" if rest.endswith(b"\r") else b"")
 
     def _end(self, key: selectors.SelectorKey) -> None:
         rest = self._partial.pop(key.fd)
+        self._shown.pop(key.fd, None)
         if rest:
             self._line(key, rest)
         self._selector.unregister(key.fileobj)
@@ -77,6 +101,20 @@ class Output:
 
     def _line(self, key: selectors.SelectorKey, line: bytes) -> None:
         child, is_error, _ = key.data
-        text = line.decode(errors="replace").rstrip("\r")
+        text = _drawn(line).decode(errors="replace")
         child.tail.append(text)
-        self._write(child.name, is_error, text)
+        self._tell(self._write, child.name, is_error, text)
+
+    def _tell(self, write: Write, name: str, is_error: bool, text: str) -> None:
+        """Pass a line on. Whatever becomes of it: a child blocks when nobody reads what it prints."""
+        try:
+            write(name, is_error, text)
+        except Exception as error:
+            if not self._failing:
+                log.error("lines of %s and others are lost: %r", name, error)
+            self._failing = True
+
+
+def _drawn(line: bytes) -> bytes:
+    """Return what a line shows after its last carriage return that anything follows."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from typing import IO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
@@ -16,31 +17,42 @@ _COLOURS = {"scheduler": 35, "server": 33, "worker": 36, "psctl": 1}
 
 
 class Screen:
-    """Writes whole lines, from any thread; a reader that went away does not stop the run."""
+    """Writes whole lines, from any thread. Nobody waits here to say something of the launcher's own.
+
+    The streams are those of ``ps.sink`` in a process that nothing it prints may end.
+    """
 
     def __init__(self, out: IO[str] | None = None, err: IO[str] | None = None) -> None:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._lock = threading.Lock()
+        self._said: deque[str] = deque()
         self._live: Live | None = None
+        self._text = ""
+        self._unfinished: dict[str, str] = {}
         self.has_progress = self._err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, name: str, is_error: bool, text: str) -> None:
         """Print one line of a child."""
-        stream = self._err if is_error else self._out
-        prefix = f"{name} |"
-        if stream.isatty() and not os.environ.get("NO_COLOR"):
-            prefix = f"\x1b[{_COLOURS[name.split()[0]]}m{prefix}\x1b[0m"
         with self._lock:
-            if self._live is not None and stream.isatty():
-                self._live.console.print(Text.from_ansi(f"{prefix} {text}"), soft_wrap=True)
-            else:
-                _write(stream, f"{prefix} {text}\n")
+            if self._unfinished.pop(name, None):
+                self._refresh()
+            self._print(name, is_error, text)
+        self._flush()
+
+    def unfinished(self, name: str, is_error: bool, text: str) -> None:
+        """Show a line that a child goes on changing, such as a progress bar."""
+        if not self.has_progress:
+            self.line(name, is_error, text)
+            return
+        with self._lock:
+            self._unfinished[name] = text
+            self._refresh()
 
     def say(self, text: str) -> None:
         """Print a line of the launcher's own."""
-        for line in text.splitlines():
-            self.line("psctl", True, line)
+        self._said.extend(text.splitlines())
+        self._flush()
 
     def show(self, table: RenderableType) -> None:
         """Print a table, as wide as it needs to be when nobody's window limits it."""
@@ -53,14 +65,9 @@ class Screen:
 
     def progress(self, text: str) -> None:
         """Show ``text`` in the progress line, if there is one."""
-        if not self.has_progress:
-            return
         with self._lock:
-            if self._live is None:
-                console = Console(file=self._err, highlight=False)
-                self._live = Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-                self._live.start()
-            self._live.update(Spinner("dots", Text(text, no_wrap=True, overflow="ellipsis")))
+            self._text = text
+            self._refresh()
 
     def close(self) -> None:
         """Take the progress line away."""
@@ -70,15 +77,40 @@ class Screen:
                 self._live.stop()
                 self._live = None
 
+    def _refresh(self) -> None:
+        if not self.has_progress:
+            return
+        if self._live is None:
+            console = Console(file=self._err, highlight=False)
+            self._live = Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._live.start()
+        bars = [f"{name} | {text}" for name, text in sorted(self._unfinished.items())]
+        lines = [Text(text, no_wrap=True, overflow="ellipsis") for text in (self._text, *bars)]
+        self._live.update(Group(Spinner("dots", lines[0]), *lines[1:]))
+
+    def _flush(self) -> None:
+        """Print what the launcher has said, unless another thread is printing: that one does it then."""
+        while self._said and self._lock.acquire(blocking=False):
+            try:
+                while self._said:
+                    self._print("psctl", True, self._said.popleft())
+            finally:
+                self._lock.release()
+
+    def _print(self, name: str, is_error: bool, text: str) -> None:
+        stream = self._err if is_error else self._out
+        prefix = f"{name} |"
+        if stream.isatty() and not os.environ.get("NO_COLOR"):
+            prefix = f"\x1b[{_COLOURS[name.split()[0]]}m{prefix}\x1b[0m"
+        if self._live is not None and stream.isatty():
+            self._live.console.print(Text.from_ansi(f"{prefix} {text}"), soft_wrap=True)
+        else:
+            _write(stream, f"{prefix} {text}\n")
+
 
 def _write(stream: IO[str], text: str) -> None:
     try:
         stream.write(text)
-        stream.flush()
     except UnicodeEncodeError:
         stream.write(text.encode("ascii", "backslashreplace").decode())
-    except BrokenPipeError:
-        # Whoever read this is gone; the processes still need their pipes drained.
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, stream.fileno())
-        os.close(devnull)
+    stream.flush()

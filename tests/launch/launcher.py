@@ -12,6 +12,7 @@ from ps.errors import PSError
 from ps.launch.cluster import run
 from ps.launch.plan import Plan
 from ps.launch.screen import Screen
+from ps.sink import kept_going
 
 
 def fetch(address: str, timeout: float) -> Mapping[str, Any]:
@@ -32,7 +33,8 @@ plan = Plan(
     program=(sys.executable, str(Path(__file__).with_name("fake.py"))),
 )
 try:
-    code = run(plan, os.environ, Screen(), fetch)
+    with kept_going("stdout", "stderr"):
+        code = run(plan, os.environ, Screen(), fetch)
 except PSError as error:
     print(f"psctl: error: {error}", file=sys.stderr)
     code = error.exit_code

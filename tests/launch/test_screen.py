@@ -1,0 +1,69 @@
+"""Promises of ps.launch.screen: whole lines, bars on a terminal, and no waiting to say something."""
+
+from __future__ import annotations
+
+import threading
+from io import StringIO
+
+from ps.launch.screen import Screen
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Slow(StringIO):
+    """A stream whose first write blocks until it is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.allowed = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.begun.set()
+        assert self.allowed.wait(20.0)
+        return super().write(text)
+
+
+def test_the_launcher_says_something_without_waiting_for_a_slow_reader() -> None:
+    out, err = Slow(), StringIO()
+    screen = Screen(out, err)
+    thread = threading.Thread(target=screen.line, args=("worker 0", False, "hello"))
+    thread.start()
+    assert out.begun.wait(20.0)
+    screen.say("a signal came")  # would hang here
+    out.allowed.set()
+    thread.join(20.0)
+    assert (out.getvalue(), err.getvalue()) == ("worker 0 | hello\n", "psctl | a signal came\n")
+
+
+def test_a_bar_stands_below_the_progress_line_of_a_terminal_until_its_line_ends() -> None:
+    err = Terminal()
+    screen = Screen(StringIO(), err)
+    screen.progress("running")
+    screen.unfinished("worker 1", True, "40%")
+    assert screen._live is not None
+    screen._live.refresh()
+    assert "worker 1 | 40%" in err.getvalue()
+    screen.line("worker 1", True, "100%")
+    err.truncate(0)
+    screen._live.refresh()
+    assert "40%" not in err.getvalue()
+    screen.close()
+
+
+def test_without_a_terminal_a_bar_is_a_line() -> None:
+    err = StringIO()
+    screen = Screen(StringIO(), err)
+    screen.unfinished("worker 1", True, "40%")
+    assert err.getvalue() == "worker 1 | 40%\n"
+
+
+def test_what_a_stream_cannot_spell_is_written_otherwise() -> None:
+    import io
+
+    raw = io.BytesIO()
+    screen = Screen(io.TextIOWrapper(raw, "ascii"), StringIO())
+    screen.line("worker 0", False, "é")
+    assert raw.getvalue() == b"worker 0 | \\xe9\n"

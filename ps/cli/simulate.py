@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,6 +11,7 @@ import click
 from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
 from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
 from ps.errors import ConfigError, UsageError
+from ps.whole import check_writable, write_whole
 
 if TYPE_CHECKING:
     from ps.simulate.simulation import Moment, Scenario
@@ -87,9 +87,7 @@ def simulate(json_file: str | None, **options: Any) -> int:
     --partition divides them.
     """
     scenario = _scenario(read_settings(_job_options(options)), options)
-    out = Path(json_file) if json_file not in (None, "-") else None
-    if out is not None and not out.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {out}: there is no folder {out.absolute().parent}")
+    out = None if json_file in (None, "-") else check_writable(json_file, "the report")
 
     from ps.launch.screen import Screen
     from ps.simulate.report import report
@@ -100,8 +98,6 @@ def simulate(json_file: str | None, **options: Any) -> int:
         found = report(scenario, run(scenario, lambda moment: screen.progress(_progress(moment))))
     finally:
         screen.close()
-    if out is not None:
-        out.write_text(json.dumps(found, indent=2) + "\n")
     if json_file == "-":
         click.echo(json.dumps(found, indent=2))
         return 0
@@ -110,6 +106,8 @@ def simulate(json_file: str | None, **options: Any) -> int:
 
     screen.show(evaluation_table(found))
     screen.show(outcome_table(found))
+    if out is not None:
+        write_whole(out, json.dumps(found, indent=2) + "\n")
     return 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,16 +30,17 @@ def merge(out: str, parts: tuple[str, ...]) -> int:
     The clocks of different machines are taken to be right.
     """
     from ps.trace.merge import merge as merge_parts
+    from ps.whole import check_writable
 
-    target = Path(out)
-    if target.exists() and not target.is_file():
-        raise UsageError(f"cannot write {out}: it is there, and is no file")
+    target = check_writable(out, "the trace")
     try:
         merged = merge_parts([_existing(part) for part in parts], target, _warn)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    if not merged.processes:
+        raise PSError(f"nothing was merged: no part holds a trace of psctl's; {out} is as it was")
     click.echo(f"{merged.events} events of {merged.processes} processes are in {out}")
-    return 0 if merged.processes else PSError.exit_code
+    return 0
 
 
 @trace.command(cls=HelpfulCommand, examples="psctl trace show trace.json")
@@ -47,11 +50,20 @@ def show(file: str) -> int:
     from ps.trace.part import read_events
     from ps.trace.summary import summarize
 
-    path = _existing(file)
+    path, found = _existing(file), 0
+
+    def events() -> Iterator[dict[str, Any]]:
+        nonlocal found
+        for _, some, _ in read_events(path):
+            found += len(some)
+            yield from some
+
     try:
-        processes, chunks = summarize(event for _, events, _ in read_events(path) for event in events)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        processes, chunks = summarize(events())
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UsageError(f"{file} cannot be read as a trace of psctl's: {error}") from None
+    if not found:
+        raise UsageError(f"{file} cannot be read as a trace of psctl's: it has no events")
 
     from rich.console import Console
 
@@ -61,7 +73,7 @@ def show(file: str) -> int:
     if not console.is_terminal:
         console.width = max(console.width, 140)
     if not processes:
-        console.print(f"{file} has no events", markup=False)
+        console.print(f"{file} has no spans: its processes ended before they did anything", markup=False)
         return 0
     console.print(process_table(processes))
     if chunks:

@@ -11,6 +11,7 @@ from typing import Any
 from ps.errors import ConfigError, PSError
 from ps.server.scheduler.state import SchedulerState
 from ps.server.scheduler.store import Store
+from ps.whole import write_whole
 
 Entry = dict[str, Any]
 
@@ -60,8 +61,8 @@ class Chronicle:
         return found
 
     def write(self, path: Path) -> None:
-        """Write the rounds, one JSON object in each line."""
-        path.write_text("".join(json.dumps(entry, default=str) + "\n" for entry in self.rounds()))
+        """Write the rounds, one JSON object in each line. Raises PSError."""
+        write_whole(path, "".join(json.dumps(entry, default=str) + "\n" for entry in self.rounds()))
 
 
 def last_status(path: str, now: float) -> dict[str, Any]:

@@ -287,8 +287,8 @@ class _Cluster:
                 self._chronicle.write(directory / rundir.ROUNDS)
             write_summary(summary, directory / rundir.SUMMARY)
             self._screen.say(f"the record is in {directory}")
-        except OSError as error:
-            self._screen.say(f"error: cannot write the record in {directory}: {error.strerror}")
+        except PSError as error:
+            self._screen.say(f"error: the record is not complete: {error}")
             self._unwritten = PSError.exit_code
 
     def _say_tail(self, child: Child) -> None:

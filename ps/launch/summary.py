@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ps.launch.policy import Exit, describe, exit_status
+from ps.whole import write_whole
 
 FORMAT = 1
 
@@ -138,17 +138,8 @@ def summarize(
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
-    """Write the summary so that a reader sees all of it or nothing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w") as file:
-            json.dump(summary, file, indent=2, allow_nan=False, default=str)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write the summary so that a reader sees all of it or nothing. Raises PSError."""
+    write_whole(path, json.dumps(summary, indent=2, allow_nan=False, default=str) + "\n")
 
 
 def _deaths(records: Sequence[WorkerRecord], ends: Ends, seen: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ps.errors import UsageError
 from ps.trace.merge import merge
+from ps.whole import check_writable
 
 VIEWERS = "https://ui.perfetto.dev or chrome://tracing"
 
@@ -19,14 +18,10 @@ class Timeline:
 
     def __init__(self, path: str) -> None:
         """Raises UsageError when there can be no such file. An earlier run's parts are removed, its file is not."""
-        self.path = Path(os.path.realpath(path))
+        self.path = check_writable(path, "the trace")
         self._shown = path
         self._parts: list[Path] = []
-        if self.path.exists() and not self.path.is_file():
-            raise UsageError(f"cannot write the trace to {path}: it is there, and is no file")
         try:
-            with tempfile.TemporaryFile(dir=self.path.parent):
-                pass
             for part in self.path.parent.iterdir():
                 if re.fullmatch(rf"{re.escape(self.path.name)}\.(worker|server)-\d+\.part", part.name):
                     part.unlink()
@@ -52,8 +47,14 @@ class Timeline:
         if merged.stopped:
             self._keep(parts, say, "the trace was not merged")
             return
+        if begun and not merged.processes:
+            self._keep(parts, say, "the trace was not merged: no part of it can be read")
+            return
         for part in parts:
             part.unlink(missing_ok=True)
+        if not merged.processes:
+            say(f"no process came as far as to be traced: there is no {self._shown} of this run")
+            return
         count = f"{merged.processes} process{'' if merged.processes == 1 else 'es'}"
         say(
             f"the timeline of {count} is in {self._shown}: open it in {VIEWERS}, or try: psctl trace show {self._shown}"

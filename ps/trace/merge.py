@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from ps.trace.events import FORMAT, HEADER
-from ps.trace.part import read_events
+from ps.trace.part import is_whole, read_events
+from ps.whole import draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +48,24 @@ def merge(
     """Write one valid trace made of the parts, in the order of their processes; parts may be merged files themselves.
 
     Parts that cannot be read, or hold no events of ours, are skipped, and lines that hold no event passed over; both
-    are told to ``warn``. ``stop`` is asked now and then. ``out`` appears whole or not at all. Raises OSError when it
-    cannot be written.
+    are told to ``warn``. ``stop`` is asked now and then. ``out`` appears whole or not at all; it stays as it is when no
+    part holds a process. Raises OSError when it cannot be written.
     """
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        with draft.open("wb") as file:
+        with draft(out) as file:
             merged = _write(_sorted(parts, warn), file, warn, stop)
-        if not merged.stopped:
-            draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
+            if merged.stopped or not merged.processes:
+                raise _Nothing(merged)
+    except _Nothing as nothing:
+        return nothing.merged
     return merged
+
+
+class _Nothing(Exception):
+    """There is nothing to put in the place of what is there."""
+
+    def __init__(self, merged: Merged) -> None:
+        self.merged = merged
 
 
 def _sorted(parts: Sequence[Path], warn: Callable[[str], None]) -> list[Path]:
@@ -98,8 +104,11 @@ def _write(parts: Sequence[Path], file: IO[bytes], warn: Callable[[str], None], 
                 if process is None:
                     unreadable += 1
                     continue
-                count += event["ph"] != "M"
-                kept.append(line if _fits(process, event) else _moved(process, event, clocks))
+                try:
+                    kept.append(line if _fits(process, event) else _moved(process, event, clocks))
+                    count += event["ph"] != "M"
+                except ValueError:  # a number in it that is too large for JSON
+                    unreadable += 1
             if kept:
                 file.write((b"" if first else b",\n") + b",\n".join(kept))
                 first = False
@@ -129,7 +138,7 @@ def _moved(process: _Process, event: dict[str, Any], clocks: _Clocks) -> bytes:
     elif _is_header(event):
         host, offset = next(iter(clocks.hosts.items()))
         moved["args"] = {**event["args"], "host": host, "offset_ns": offset}
-    return json.dumps(moved, separators=(",", ":")).encode()
+    return json.dumps(moved, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _is_metadata(event: dict[str, Any], name: str) -> bool:
@@ -140,4 +149,4 @@ def _is_header(event: dict[str, Any]) -> bool:
     if not _is_metadata(event, HEADER):
         return False
     args = event["args"]
-    return args.get("format") == FORMAT and isinstance(args.get("host"), str) and isinstance(args.get("offset_ns"), int)
+    return args.get("format") == FORMAT and isinstance(args.get("host"), str) and is_whole(args.get("offset_ns"))

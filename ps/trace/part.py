@@ -104,7 +104,7 @@ def read_events(path: Path, size: int = 1000) -> Iterator[tuple[list[bytes], lis
 
 def _parse(lines: list[bytes]) -> tuple[list[bytes], list[dict[str, Any]], int]:
     try:
-        events = json.loads(b"[" + b",".join(lines) + b"]")
+        events = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=_refuse)
         if len(events) == len(lines) and all(map(_is_event, events)):
             return lines, events, 0
     except (ValueError, RecursionError):
@@ -115,18 +115,31 @@ def _parse(lines: list[bytes]) -> tuple[list[bytes], list[dict[str, Any]], int]:
 
 def _event(text: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(text)
+        event = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     return event if _is_event(event) else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _is_event(event: Any) -> bool:
     return (
         isinstance(event, dict)
         and isinstance(event.get("ph"), str)
-        and isinstance(event.get("pid"), int)
-        and isinstance(event.get("tid"), int)
-        and isinstance(event.get("ts"), int | float)
-        and (event["ph"] != "X" or isinstance(event.get("dur"), int | float))
+        and is_whole(event.get("pid"))
+        and is_whole(event.get("tid"))
+        and _is_time(event.get("ts"))
+        and (event["ph"] != "X" or _is_time(event.get("dur")))
     )
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether this is a whole number of 64 bits."""
+    return isinstance(value, int) and -(1 << 63) <= value < 1 << 63
+
+
+def _is_time(value: Any) -> bool:
+    return is_whole(value) or (isinstance(value, float) and -1e18 < value < 1e18)

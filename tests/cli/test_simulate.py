@@ -65,7 +65,7 @@ def test_traces_may_come_from_a_file(capsys: pytest.CaptureFixture[str]) -> None
         (["--traces", "nowhere.csv", "--dropout", "0.1"], "leave --dropout out"),
         (["--clients-per-round", "99"], "clients_per_round = 99"),
         (["--algorithm", "fedavgg"], "did you mean 'fedavg'"),
-        (["--json", "nowhere/out.json"], "there is no folder"),
+        (["--json", "nowhere/out.json"], "cannot write the report to nowhere/out.json: No such file"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_exit_code_2(

@@ -11,7 +11,7 @@ from chrome import read_trace
 import ps.server
 import ps.worker
 from ps.cli import main
-from ps.trace import BEGIN, END, PASS, start
+from ps.trace import BEGIN, END, PASS, events, start
 
 
 def recorded(name: str, role: str = "worker", rank: int = 0, chunks: int = 2) -> str:
@@ -61,7 +61,16 @@ def test_merge_says_what_it_left_out(capsys: pytest.CaptureFixture[str]) -> None
     Path("bad.json").write_text("{}")
     assert main(["trace", "merge", "all.json", recorded("a.json"), "bad.json"]) == 0
     assert capsys.readouterr().err == "psctl: bad.json is left out: it is no trace of psctl's\n"
-    assert main(["trace", "merge", "all.json", "bad.json"]) == 1
+
+
+def test_a_merge_of_nothing_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path(recorded("good.json")).read_bytes()
+    Path("bad.json").write_text("{}")
+    assert main(["trace", "merge", "good.json", "bad.json"]) == 1
+    assert "psctl: error: nothing was merged" in capsys.readouterr().err
+    assert Path("good.json").read_bytes() == before
+    assert main(["trace", "merge", "new.json", "bad.json"]) == 1
+    assert not Path("new.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -69,10 +78,11 @@ def test_merge_says_what_it_left_out(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["merge", "all.json"], "Missing argument 'PARTS...'"),
         (["merge", "all.json", "gone"], "there is no file gone"),
-        (["merge", "no/all.json", "a.json"], "cannot write no/all.json: No such file or directory"),
-        (["merge", ".", "a.json"], "cannot write .: it is there, and is no file"),
+        (["merge", "no/all.json", "a.json"], "cannot write the trace to no/all.json: No such file or directory"),
+        (["merge", ".", "a.json"], "cannot write the trace to .: it is there, and is no file"),
         (["show", "gone"], "there is no file gone"),
         (["show", "foreign.json"], "foreign.json cannot be read as a trace of psctl's"),
+        (["show", "garbage.json"], "garbage.json cannot be read as a trace of psctl's: it has no events"),
     ],
 )
 def test_what_cannot_be_meant_gets_one_line_and_exit_code_2(
@@ -80,6 +90,7 @@ def test_what_cannot_be_meant_gets_one_line_and_exit_code_2(
 ) -> None:
     recorded("a.json")
     Path("foreign.json").write_text('[\n{"ph":"M","name":"process_name","pid":1,"tid":1,"ts":1,"args":{}}\n]')
+    Path("garbage.json").write_text("garbage\n")
     assert main(["trace", *argv]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("psctl: error: ") and shown.count("\n") == 1
@@ -101,7 +112,7 @@ def test_show_has_a_row_for_each_process_and_chunk(capsys: pytest.CaptureFixture
     assert len(below) == 21, "all of them, and the slowest twenty"
 
 
-def test_a_trace_without_events_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    start("a.json", "worker").close()
+def test_a_trace_without_spans_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.json").write_text("[\n" + events.header(1, "worker", "h", 0, "t") + "\n]\n")
     assert main(["trace", "show", "a.json"]) == 0
-    assert capsys.readouterr().out.strip() == "a.json has no events"
+    assert capsys.readouterr().out.startswith("a.json has no spans")

@@ -67,3 +67,14 @@ def test_the_parts_stay_when_they_cannot_be_merged(tmp_path: Path) -> None:
     assert said[0].startswith("the trace was not merged; its parts are ")
     assert said[1].startswith(f"cannot write the trace to {tmp_path}/t.json: Is a directory; its parts are ")
     assert all(f"try: psctl trace merge OUT {tmp_path}/t.json.*.part" in text for text in said)
+
+
+def test_a_run_that_was_never_traced_leaves_an_earlier_timeline(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("an earlier run's")
+    timeline = Timeline(str(tmp_path / "t.json"))
+    Path(timeline.part("worker", 0)).touch()
+    said: list[str] = []
+    timeline.finish(said.append, lambda: False)
+    assert said == [f"no process came as far as to be traced: there is no {tmp_path}/t.json of this run"]
+    assert (tmp_path / "t.json").read_text() == "an earlier run's"
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]

@@ -135,9 +135,31 @@ def test_processes_of_one_host_share_a_clock_whatever_the_time_of_day_did_betwee
     assert sorted(event["ts"] for event in spans(found)) == [5.0, 6.0]
 
 
-def test_no_parts_make_an_empty_file(tmp_path: Path) -> None:
-    result, found, _ = merged(tmp_path / "t.json")
-    assert (result, found) == (Merged(0, 0), [])
+def test_without_a_part_that_holds_a_process_nothing_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "t.json"
+    assert merge([], out, print) == Merged(0, 0)
+    assert not out.exists()
+    before = part(tmp_path, "worker", 0).rename(out).read_bytes()
+    (tmp_path / "bad.part").write_text("garbage")
+    assert merge([tmp_path / "bad.part"], out, lambda text: None) == Merged(0, 0)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "1e999", "9" * 400, f"{1 << 64}"])
+@pytest.mark.parametrize("place", ["ts", "dur", "args"])
+def test_numbers_that_no_clock_shows_are_passed_over_and_what_is_written_is_json(
+    bad: str, place: str, tmp_path: Path
+) -> None:
+    here = foreign(tmp_path / "a", "a", 1_000_000_000_000, 5.0)
+    there = foreign(tmp_path / "b", "b", 1_003_000_000_000, 2.0)
+    numbers = {"ts": "1", "dur": "1", "args": "1"} | {place: bad}
+    line = '{{"ph":"X","pid":7,"tid":1,"name":"x","ts":{ts},"dur":{dur},"args":{{"n":{args}}}}}'.format(**numbers)
+    there.write_text(there.read_text().replace("\n]", f",\n{line}\n]"))
+    _, found, _ = merged(tmp_path / "t.json", here, there)
+    text = (tmp_path / "t.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert {event["name"] for event in spans(found)} >= {"a", "b"}
+    assert place == "args" or "x" not in {event["name"] for event in spans(found)}
 
 
 def test_a_merge_that_is_stopped_or_cannot_write_leaves_what_was_there(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ _UNIX_BUFFER = 2 << 20
 """Bytes of a Unix socket's buffers. Its usual 200 KB make sender and reader wake each other five times per megabyte
 (measured: raw, 40 MB one way in 25 ms with the usual size, 10 ms with 1 MB or more)."""
 
+DEAF = 2.0
+"""Seconds for which the system at a connection's other end may acknowledge nothing before the connection is made anew.
+
+A host that vanishes says no goodbye, and TCP alone would try for minutes, less and less often. It is TCP that is asked
+and not ZeroMQ's own heartbeat, since that waits for whole messages: one of 64 MiB takes longer on a slow link, and a
+process that stands still could not answer it. What was lost with a connection is asked for and sent again."""
+
 Socket = zmq.Socket[bytes]
 
 
@@ -217,8 +224,12 @@ def open_socket(context: zmq.Context[Socket], kind: int, *, high_water: int = 10
     sock.setsockopt(zmq.RECONNECT_IVL, 50)
     sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     sock.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    sock.setsockopt(zmq.CONNECT_TIMEOUT, int(DEAF * 1000))
+    sock.setsockopt(zmq.TCP_MAXRT, int(DEAF * 1000))
     sock.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+    sock.setsockopt(zmq.TCP_KEEPALIVE_IDLE, int(DEAF))
+    sock.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+    sock.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
     sock.setsockopt(zmq.IPV6, 1)
     if kind == zmq.ROUTER:
         sock.setsockopt(zmq.ROUTER_HANDOVER, 0)

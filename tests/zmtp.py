@@ -11,7 +11,11 @@ MORE, LONG, COMMAND = 1, 2, 4
 def connect(address: str, kind: bytes = b"DEALER") -> socket.socket:
     """Return a TCP connection on which the handshake of a peer of this kind is done."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
-    sock = socket.create_connection((host, int(port)), timeout=10)
+    return greet(socket.create_connection((host, int(port)), timeout=10), kind)
+
+
+def greet(sock: socket.socket, kind: bytes) -> socket.socket:
+    """Do the handshake of a peer of this kind on a connection, and return that."""
     sock.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
     _exactly(sock, 64)
     ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind

@@ -1,17 +1,34 @@
-"""SIGTERM: how a process is asked to end, also when the asking falls into a moment that swallows exceptions."""
+"""SIGTERM: how a process is asked to end, also when the asking falls into a moment that swallows exceptions.
+
+Only processes that run one of our commands handle it so, and only where nobody had it ignored. What they fork, such as
+a script's pool of processes, has the default handler, as it would have under plain python.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+
+ONE_ASKING = 1.0
+"""Seconds within which a second signal is the same asking: a launcher and a batch system may both send one."""
 
 _asked = 0
+_asked_at = 0.0
+_forking = threading.local()
 
 
-def terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """Handle the signal: raise SystemExit with 128 + its number."""
-    global _asked
-    _asked = signum
+def terminate(signum: int, frame: FrameType | None) -> None:
+    """Handle the signal: raise SystemExit with 128 + its number, again when it is repeated later."""
+    global _asked, _asked_at
+    now = time.monotonic()
+    if _asked and now - _asked_at < ONE_ASKING:
+        return
+    _asked, _asked_at = signum, now
     raise SystemExit(128 + signum)
 
 
@@ -29,3 +46,40 @@ def forget() -> None:
     """Begin anew, for a process that runs several commands."""
     global _asked
     _asked = 0
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Have SIGTERM end what runs meanwhile, unless whoever started this process had it ignored."""
+    forget()
+    before = signal.getsignal(signal.SIGTERM)
+    if before in (signal.SIG_IGN, None):
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        forget()
+
+
+def _before_fork() -> None:
+    # A signal that comes before the child has its own handler has to wait, or it would be lost there.
+    ours = signal.getsignal(signal.SIGTERM) is terminate
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if ours else None
+
+
+def _after_fork_in_parent() -> None:
+    if _forking.mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _after_fork_in_child() -> None:
+    forget()
+    if _forking.mask is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+
+from ps.errors import PSError
+
+INTERRUPTED = 130
+"""The exit status of a process that Ctrl-C has ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run psctl with these arguments (default: the process's own) and return its exit status."""
-    from ps.cli.app import run_command
+    try:
+        from ps.cli.ready import watch_launcher
 
-    return run_command(argv)
+        has_launcher = watch_launcher()  # first: loading all the rest takes long where many do it at once
+        from ps.cli.app import run_command
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except PSError as error:
+        print(f"psctl: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return run_command(argv, has_launcher=has_launcher)

@@ -55,18 +55,21 @@ for command in (
     psctl.add_command(command)
 
 
-def run_command(argv: Sequence[str] | None = None) -> int:
-    """Run psctl; every PSError becomes one line on standard error and its exit code."""
+def run_command(argv: Sequence[str] | None = None, *, has_launcher: bool = False) -> int:
+    """Run psctl; every PSError becomes one line on standard error and its exit code.
+
+    ``has_launcher``: a launcher has started this process and speaks for it.
+    """
     open_closed_descriptors()
     with kept_going("stderr"):
-        return _run(argv)
+        return _run(argv, has_launcher)
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    ending.forget()
-    previous = signal.signal(signal.SIGTERM, ending.terminate)
+def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
     try:
-        result = psctl.main(args=None if argv is None else list(argv), prog_name="psctl", standalone_mode=False)
+        with ending.heeded():
+            args = None if argv is None else list(argv)
+            result = psctl.main(args=args, prog_name="psctl", standalone_mode=False, obj=has_launcher)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -83,9 +86,6 @@ def _run(argv: Sequence[str] | None) -> int:
             return _unwritten(error)
         traceback.print_exc()
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        ending.forget()
 
 
 _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)

@@ -99,11 +99,14 @@ def compare(
         comparison.prepare(out),
         str(Path(settings.toml.path).absolute()) if settings.toml.path else "",
         cores(),
+        settings.process().config.grace,
     )
     received: list[int] = []
     with kept_going("stdout"), signals_into(received):
         screen = Screen()
-        watch = comparison.Watch(fetch_status, lambda: bool(received), screen.say, screen.progress)
+        watch = comparison.Watch(
+            fetch_status, lambda: bool(received), lambda: len(received) > 1, screen.say, screen.progress
+        )
         results, dropouts = comparison.run_all(plan, os.environ, watch)
         screen.close()
         told = report.build(plan, _machine(cores()), results, dropouts)

@@ -12,9 +12,10 @@ import click
 
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.ready import announcer, watch_launcher
+from ps.cli.ready import announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
+from ps.launch import parent
 from ps.sink import kept_going
 
 SCRIPT_SETTINGS = {"allow_interspersed_args": False}
@@ -36,11 +37,11 @@ def check_script(script: str) -> None:
 )
 @job_options
 @process_options("scheduler")
-def scheduler(**options: Any) -> int:
+@click.pass_obj
+def scheduler(has_launcher: bool, /, **options: Any) -> int:
     """Run the scheduler: it seats the members, hands out the job and watches who is alive."""
     from ps.server.scheduler import serve
 
-    has_launcher = watch_launcher()
     settings = read_settings(options)
     explicit = settings.explicit_job()
     loaded = settings.process()
@@ -51,6 +52,7 @@ def scheduler(**options: Any) -> int:
     def describe(address: str) -> str:
         return f"scheduler at {address}; join with: psctl worker --scheduler {address} SCRIPT"
 
+    parent.untie()
     return serve(explicit, process, ready=announcer(has_launcher, describe))
 
 
@@ -60,12 +62,13 @@ def scheduler(**options: Any) -> int:
     notes={"Settings": TWINS},
 )
 @process_options("server")
-def server(**options: Any) -> int:
+@click.pass_obj
+def server(has_launcher: bool, /, **options: Any) -> int:
     """Run one server: it holds a share of the model and applies what workers push."""
     from ps.server import serve
 
-    has_launcher = watch_launcher()
     process = _member(options)
+    parent.untie()
     return serve(process, ready=announcer(has_launcher, lambda address: f"server at {address}"))
 
 
@@ -82,10 +85,11 @@ def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
     from ps.worker import run_script
 
     check_script(script)
-    watch_launcher()
     try:
+        process = _member(options)
+        parent.untie()
         with kept_going("stdout"):
-            return run_script(script, list(args), _member(options))
+            return run_script(script, list(args), process)
     except PSError:
         raise
     except Exception as error:

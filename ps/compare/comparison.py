@@ -14,6 +14,7 @@ from ps.compare.case import CENTRALIZED, Case, with_victims
 from ps.compare.keeper import Keeper
 from ps.compare.record import Record, read
 from ps.compare.runner import Bounds, Fetch, Outcome, Run
+from ps.config import ProcessConfig, env_of
 from ps.errors import PSError, UsageError
 
 REPORT, PAGE = "report.json", "report.html"
@@ -32,6 +33,7 @@ class Plan:
     out: Path
     toml: str = ""
     cores: int = 1
+    grace: float = ProcessConfig().grace
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a comparison asks and tells while it runs: a scheduler's status, whether to stop, and words for people."""
+    """What a comparison asks and tells while it runs: a status, whether to stop or hurry, and words for people."""
 
     fetch: Fetch
     stop: Callable[[], bool]
+    hurry: Callable[[], bool]
     say: Callable[[str], None]
     progress: Callable[[str], None]
 
@@ -86,7 +89,7 @@ def run_all(plan: Plan, environ: Mapping[str, str], watch: Watch) -> tuple[list[
     results: list[Result] = []
     dropouts: list[Result] = []
     total = len(plan.cases) * (1 if plan.drop is None else 2)
-    with Keeper() as keeper:
+    with Keeper(plan.grace) as keeper:
         one = partial(_run, plan, environ, watch, keeper)
         for case in plan.cases:
             results.append(one(case, None, f"{len(results) + 1} of {total}"))
@@ -116,9 +119,10 @@ def _run(
     words = shlex.join(case.command(plan.script, plan.args, case.name, ("psctl",)))
     if watch.stop():
         return Result(case, words, Outcome("not run", why="interrupted before it"), Record())
+    given = {**environ, **env_of(ProcessConfig, {"grace": plan.grace})}
     try:
         folder.mkdir()
-        run = Run(command, case.environment(environ, str(folder), plan.toml, plan.cores), folder, keeper)
+        run = Run(command, case.environment(given, str(folder), plan.toml, plan.cores), folder, keeper)
     except OSError as error:
         return Result(case, words, Outcome("failed", PSError.exit_code, f"{folder}: {error.strerror}"), Record())
     except PSError as error:
@@ -128,7 +132,7 @@ def _run(
         alone = case.paradigm == CENTRALIZED
         attack = Attack(case.victims, middle, folder, lambda: {0: run.pid} if alone else run.pids(watch.fetch))
     outcome = run.finish(
-        Bounds(plan.timeout, watch.stop),
+        Bounds(plan.timeout, watch.stop, watch.hurry),
         attack,
         lambda seconds: watch.progress(f"{case.name}, {which}: {seconds:.0f} s"),
     )

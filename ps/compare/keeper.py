@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-GRACE = 5.0
-"""Seconds that runs have to tidy up before they are killed."""
+MARGIN = 5.0
+"""Seconds that a run has beyond the grace of its processes, to kill them and to write its record."""
+NAP = 0.2
 
 Kill = Callable[[int, int], None]
 
@@ -23,9 +24,11 @@ Kill = Callable[[int, int], None]
 class Keeper:
     """Told which process groups are ours, it ends those that are left when its input does. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float) -> None:
+        """``grace``: seconds that the processes of a run have to end."""
+        self.patience = grace + MARGIN
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ps.compare.keeper"],
+            [sys.executable, "-m", "ps.compare.keeper", str(self.patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -58,8 +61,11 @@ class Keeper:
             self._process.stdin.flush()
 
 
-def keep(lines: Iterable[str], kill: Kill, rest: Callable[[float], None], grace: float = GRACE) -> None:
-    """Follow which groups begin (``+7``) and end (``-7``); once the lines end, end the groups that are left."""
+def keep(lines: Iterable[str], kill: Kill, rest: Callable[[float], None], patience: float) -> None:
+    """Follow which groups begin (``+7``) and end (``-7``); once the lines end, end the groups that are left.
+
+    They are asked to end, and killed after ``patience`` seconds.
+    """
     groups: set[int] = set()
     for line in lines:
         sign, group = line[:1], int(line[1:])
@@ -67,13 +73,22 @@ def keep(lines: Iterable[str], kill: Kill, rest: Callable[[float], None], grace:
             groups.add(group)
         else:
             groups.discard(group)
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        for group in sorted(groups):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(group, signum)
-        if groups and signum == signal.SIGTERM:
-            rest(grace)
+    left = {group for group in groups if _is_there(group, signal.SIGTERM, kill)}
+    while left and patience > 0:
+        rest(NAP)
+        patience -= NAP
+        left = {group for group in left if _is_there(group, 0, kill)}
+    for group in left:
+        _is_there(group, signal.SIGKILL, kill)
+
+
+def _is_there(group: int, signum: int, kill: Kill) -> bool:
+    try:
+        kill(group, signum)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 if __name__ == "__main__":
-    keep(sys.stdin, os.killpg, time.sleep)
+    keep(sys.stdin, os.killpg, time.sleep, float(sys.argv[1]))

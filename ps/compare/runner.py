@@ -19,8 +19,8 @@ from ps.launch.policy import describe, exit_status
 from ps.sink import open_sink
 
 OUTPUT = "output.txt"
-GRACE = 8.0
-"""Seconds that a run has to end its own processes before it is killed."""
+HURRY = 2.0
+"""Seconds that a run has to kill its processes when somebody cannot wait."""
 
 _TICK = 0.02
 _ADDRESS = re.compile(r"scheduler at (tcp://\S+)$")
@@ -44,10 +44,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What ends a run before it does: seconds, or somebody who wants to stop."""
+    """What ends a run before it does: seconds, or somebody who wants to stop, perhaps without waiting for its grace."""
 
     timeout: float
     stop: Callable[[], bool]
+    hurry: Callable[[], bool] = lambda: False
 
 
 class Run:
@@ -63,7 +64,7 @@ class Run:
             raise PSError(f"cannot write to {folder}: {error.strerror}") from None
         self._began = time.monotonic()
         try:
-            self._child = Child("run", 0, command, env, ())
+            self._child = Child("run", 0, command, env)
         except OSError as error:
             self._log.close()
             raise PSError(f"cannot start {command[0]}: {error.strerror}") from None
@@ -104,7 +105,7 @@ class Run:
                 time.sleep(_TICK)
         finally:
             wall = time.monotonic() - self._began
-            self._end()
+            self._end(bounds.hurry)
         code = self._child.exit.code if self._child.exit else -signal.SIGKILL
         if ended == "finished" and code:
             ended = "failed"
@@ -113,10 +114,16 @@ class Run:
         tail = tuple(self._child.tail)
         return Outcome(ended, exit_status(code), why.get(ended, ""), round(wall, 2), tail, *killed)
 
-    def _end(self) -> None:
-        self._child.send(signal.SIGTERM)
-        self._child.wait(GRACE)
-        self._child.send(signal.SIGKILL)
+    def _end(self, hurry: Callable[[], bool]) -> None:
+        self._child.ask()
+        deadline = time.monotonic() + self._keeper.patience
+        while self._child.poll() is None and time.monotonic() < deadline:
+            if hurry():
+                self._child.ask()  # as a second Ctrl-C: the run kills its own processes at once
+                self._child.wait(HURRY)
+                break
+            time.sleep(_TICK)
+        self._child.kill()
         self._child.wait(1.0)
         self._keeper.end(self._child.pid)
         self._output.close(0.5)

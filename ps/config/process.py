@@ -61,6 +61,9 @@ class ProcessConfig:
         roles=("run", "scheduler", *MEMBERS),
     )
     runtime_dir: str | None = setting(None, "directory for sockets", kind=PATH, roles=MEMBERS)
+    grace: float = setting(
+        25.0, "seconds from SIGTERM or Ctrl-C until what still runs is killed", low=0, roles=("run", "compare")
+    )
     connect_timeout: float = setting(30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL)
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,8 +8,10 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import IO
 
+from ps.launch import parent
 from ps.launch.policy import Exit, name_of
 
 TAIL_LINES = 20
@@ -19,9 +21,19 @@ class Child:
     """A running or ended process, its role, and the last lines it printed."""
 
     def __init__(
-        self, role: str, rank: int, command: Sequence[str], env: Mapping[str, str], fds: Sequence[int]
+        self,
+        role: str,
+        rank: int,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        fds: Sequence[int] = (),
+        *,
+        tied: bool = False,
     ) -> None:
-        """Start the process in a session of its own, with ``fds`` open and nothing to read."""
+        """Start the process in a session of its own, with ``fds`` open and nothing to read.
+
+        ``tied``: it ends with the calling thread, where the system can see to that, until it has a lifeline.
+        """
         self.role = role
         self.rank = rank
         self.name = name_of(role, rank)
@@ -35,6 +47,8 @@ class Child:
             stderr=subprocess.PIPE,
             pass_fds=tuple(fds),
             start_new_session=True,
+            # Safe with other threads about: one call into the C library, which waits for no lock.
+            preexec_fn=partial(parent.tie, os.getpid()) if tied else None,
         )
 
     @property
@@ -56,10 +70,17 @@ class Child:
             self._kill_group(signal.SIGKILL)
         return self.exit
 
-    def send(self, signum: int) -> None:
-        """Signal the process and its group, if it still runs."""
+    def ask(self) -> None:
+        """Ask the process to end: SIGTERM. What it has started itself is left to it, until it is killed."""
         if self.poll() is None:
-            self._kill_group(signum)
+            for signum in (signal.SIGTERM, signal.SIGCONT):  # one that stands still would not notice
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        """Kill the process and its group, if it still runs."""
+        if self.poll() is None:
+            self._kill_group(signal.SIGKILL)
 
     def wait(self, timeout: float) -> None:
         """Wait for the process to end, at most ``timeout`` seconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -27,8 +26,10 @@ from ps.launch.summary import Ends, fold, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
 
-GRACE = 1.5
-"""Seconds that workers, and after them servers and scheduler, have to tidy up before they are killed."""
+RESERVE = 0.1
+"""The part of the grace that is kept from the workers, for servers and scheduler, which end after them."""
+PATIENCE = 2.0
+"""Seconds after which it is said who has not ended yet."""
 
 _TICK = 0.03
 
@@ -107,6 +108,8 @@ class _Cluster:
         self._policy.started = True
         for role, count in (("server", plan.servers), ("worker", plan.workers)):
             for rank in range(count):
+                if self._tick():  # with hundreds of them this takes a while
+                    return
                 self._spawn(role, rank, address)
         self._screen.say(f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}")
         self._screen.say(f"another worker can join with: {plan.join_command(address)}")
@@ -170,7 +173,7 @@ class _Cluster:
             env["PS_READY_FD"] = str(ready_fd)
             fds.append(ready_fd)
         try:
-            child = Child(role, rank, self._plan.command(role), env, fds)
+            child = Child(role, rank, self._plan.command(role), env, fds, tied=True)
         except OSError as error:
             raise PSError(f"cannot start {name_of(role, rank)}: {error.strerror}") from None
         self._children.append(child)
@@ -225,22 +228,28 @@ class _Cluster:
         self._policy.stopping = True
         if self._poller:
             self._poller.cancel()
-        self._end([child for child in self._children if child.role == "worker"])
-        self._end([child for child in self._children if child.role != "worker"])
+        grace = self._plan.process.grace
+        deadline = time.monotonic() + grace
+        self._end([child for child in self._children if child.role == "worker"], deadline - RESERVE * grace)
+        self._end([child for child in self._children if child.role != "worker"], deadline)
 
-    def _end(self, children: list[Child]) -> None:
+    def _end(self, children: list[Child], deadline: float) -> None:
         """End these processes: in order, with a bound, then by force."""
         running = [child for child in children if child.poll() is None]
         self._stopped |= {child.name for child in running}
         for child in running:
-            child.send(signal.SIGTERM)
-        deadline = time.monotonic() + GRACE
-        while running and time.monotonic() < deadline and not self._kill_now:
+            child.ask()
+        told = time.monotonic() + PATIENCE
+        while running and (now := time.monotonic()) < deadline and not self._kill_now:
             self._tick()
             running = [child for child in running if child.poll() is None]
+            if running and now >= told:
+                told = deadline
+                names = ", ".join(child.name for child in running)
+                self._screen.say(f"waiting for {names} to end; killed after {deadline - now:.0f} s more (--grace)")
             time.sleep(_TICK)
         for child in running:
-            child.send(signal.SIGKILL)
+            child.kill()
         for child in running:
             child.wait(1.0)
 

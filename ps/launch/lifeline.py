@@ -6,21 +6,21 @@ The launcher alone holds the write end. Each child waits on the read end; end of
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
-from pathlib import Path
-
-from ps.protocol.directory import PREFIX
 
 VARIABLE = "PS_LIFELINE_FD"
 
 
-def watch(fd: int, runtime_dir: str | None = None, grace: float = 3.0) -> threading.Thread:
+def watch(fd: int, runtime_dir: str | None = None, grace: float | None = None) -> threading.Thread:
     """End this process, and its group if it leads one, when ``fd`` reaches its end: SIGTERM, then SIGKILL.
 
-    ``runtime_dir``, the launcher's temporary directory, is removed then: nobody else is left to do it.
+    ``runtime_dir``, the launcher's temporary directory, is removed then: nobody else is left to do it. ``grace`` are
+    the seconds between the two signals, the setting of this name if it is None.
+
+    Called before anything large is loaded, and loads nothing large itself: until this thread runs,
+    a process may outlive its launcher.
     """
     os.set_inheritable(fd, False)
     thread = threading.Thread(target=_wait, args=(fd, runtime_dir, grace), name="lifeline", daemon=True)
@@ -28,7 +28,7 @@ def watch(fd: int, runtime_dir: str | None = None, grace: float = 3.0) -> thread
     return thread
 
 
-def _wait(fd: int, runtime_dir: str | None, grace: float) -> None:
+def _wait(fd: int, runtime_dir: str | None, grace: float | None) -> None:
     try:
         while os.read(fd, 1):
             pass
@@ -36,7 +36,7 @@ def _wait(fd: int, runtime_dir: str | None, grace: float) -> None:
         return  # somebody closed the descriptor under us: no telling what became of the launcher
     _remove(runtime_dir)
     _signal(signal.SIGTERM)
-    time.sleep(grace)
+    time.sleep(_setting() if grace is None else grace)
     _remove(runtime_dir)
     _signal(signal.SIGKILL)
 
@@ -48,6 +48,21 @@ def _signal(signum: int) -> None:
         os.kill(os.getpid(), signum)
 
 
+def _setting() -> float:
+    from ps.config import ProcessConfig, process_from_env
+    from ps.errors import PSError
+
+    try:
+        return process_from_env(os.environ).grace
+    except PSError:  # the script has changed our variables
+        return ProcessConfig().grace
+
+
 def _remove(runtime_dir: str | None) -> None:
+    import shutil
+    from pathlib import Path
+
+    from ps.protocol.directory import PREFIX
+
     if runtime_dir and Path(runtime_dir).name.startswith(PREFIX):
         shutil.rmtree(runtime_dir, ignore_errors=True)

@@ -81,6 +81,7 @@ class Plan:
             data=self.process.data,
             state=state,
             runtime_dir=runtime_dir,
+            grace=self.process.grace,
             connect_timeout=self.process.connect_timeout,
         )
         threads = str(max(1, cores // self.workers))

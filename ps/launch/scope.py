@@ -15,9 +15,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def signals_into(received: list[int]) -> Iterator[None]:
-    """Collect the signals that end a launcher in a list, instead of having them interrupt it anywhere."""
+    """Collect the signals that end a launcher in a list, instead of having them interrupt it anywhere.
+
+    Those that were ignored when it was started (nohup, a shell's ``&``) stay so.
+    """
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    for signum in SIGNALS:
+    before = {signum: handler for signum, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for signum in before:
         signal.signal(signum, lambda number, frame: received.append(number))
     try:
         yield

@@ -24,6 +24,58 @@ def test_nothing_is_asked_until_it_is() -> None:
     ending.check()
 
 
+def test_a_second_asking_at_once_is_the_same_asking() -> None:
+    ending.forget()
+    with pytest.raises(SystemExit):
+        ending.terminate(signal.SIGTERM, None)
+    ending.terminate(signal.SIGTERM, None)
+    ending.forget()
+
+
+def test_what_was_ignored_at_the_start_stays_ignored() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with ending.heeded():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+FORKS = """
+import os, signal, threading, time
+from ps import ending
+
+def child_ends_by(signum, where, wait=False):
+    up, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(write, b"up")
+        time.sleep(20)
+        os._exit(77)
+    if wait:
+        os.read(up, 2)
+    os.kill(pid, signum)
+    ends[where] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+ends = {}
+with ending.heeded():
+    child_ends_by(signal.SIGTERM, "main")
+    thread = threading.Thread(target=child_ends_by, args=(signal.SIGTERM, "thread"))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is ending.terminate
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(5))
+    child_ends_by(signal.SIGTERM, "own", wait=True)
+print(ends)
+"""
+
+
+def test_what_a_script_forks_has_the_default_handler_from_its_first_instant_unless_the_script_set_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "{'main': -15, 'thread': -15, 'own': 5}\n", done.stderr
+
+
 LOST = """
 import gc, os, signal, sys, threading
 import ps.server.service as service

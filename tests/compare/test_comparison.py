@@ -32,7 +32,7 @@ def plan(out: Path, seeds: list[int], drop: float | None) -> Plan:
 
 
 def watch(said: list[str], stop: bool = False) -> Watch:
-    return Watch(lambda address, timeout: {}, lambda: stop, said.append, lambda text: None)
+    return Watch(lambda address, timeout: {}, lambda: stop, lambda: False, said.append, lambda text: None)
 
 
 @pytest.mark.e2e

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 def keeper() -> Iterator[Keeper]:
-    with Keeper() as keeper:
+    with Keeper(8.0) as keeper:
         yield keeper
 
 

@@ -1,7 +1,8 @@
 """A stand-in for ``python -m ps.cli``: roles that follow the launcher's contract and misbehave on request.
 
 A worker runs its script; scheduler and servers run the statements in FAKE_SCHEDULER and FAKE_SERVER (by default
-they wait to be ended). Every process leaves a file named by its pid in FAKE_PIDS.
+they wait to be ended). Every process leaves a file named by its pid in FAKE_PIDS. After
+their launcher's death they have a second, with FAKE_GRACE what the setting says.
 """
 
 import os
@@ -12,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from ps.launch import lifeline
+from ps.launch import lifeline, parent
 
 WAIT = "while True: time.sleep(60)"
 
@@ -55,7 +56,10 @@ HELPERS = {
 }
 
 role, *rest = sys.argv[1:]
-lifeline.watch(int(os.environ["PS_LIFELINE_FD"]), os.environ["PS_RUNTIME_DIR"], grace=1.0)
+lifeline.watch(
+    int(os.environ["PS_LIFELINE_FD"]), os.environ["PS_RUNTIME_DIR"], grace=None if "FAKE_GRACE" in os.environ else 1.0
+)
+parent.untie()
 (Path(os.environ["FAKE_PIDS"]) / str(os.getpid())).touch()
 if role == "worker":
     sys.argv[:] = rest[1:]

@@ -133,7 +133,7 @@ def test_a_scheduler_that_is_never_ready_is_not_waited_for_longer_than_the_timeo
 
 
 def test_processes_that_ignore_sigterm_are_killed_within_five_seconds(launch: Start) -> None:
-    run = launch("rendezvous(4)", FAKE_SERVER="stubborn(); grandchild(); time.sleep(60)")
+    run = launch("rendezvous(4)", FAKE_SERVER="stubborn(); grandchild(); time.sleep(60)", process={"grace": 1.5})
     assert run.finish() == 0
     assert time.monotonic() - run.begun < 8
     run.assert_nothing_left()
@@ -148,7 +148,7 @@ def test_what_a_worker_leaves_in_its_group_ends_with_it(launch: Start) -> None:
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_everything_within_five_seconds(launch: Start, signum: int, code: int) -> None:
-    run = launch("stubborn()\ngrandchild()\ntime.sleep(60)")
+    run = launch("stubborn()\ngrandchild()\ntime.sleep(60)", process={"grace": 1.5})
     run.wait_for_processes(6)
     asked = time.monotonic()
     run.process.send_signal(signum)
@@ -181,7 +181,7 @@ def test_a_signal_while_the_scheduler_starts_ends_it_too(launch: Start) -> None:
 
 
 def test_kill_9_of_the_launcher_leaves_no_process_and_no_file(launch: Start) -> None:
-    run = launch("stubborn()\ngrandchild()\ntime.sleep(60)")
+    run = launch("stubborn()\ngrandchild()\ntime.sleep(60)", process={"grace": 1.5})
     run.wait_for_processes(6)
     run.process.kill()
     run.finish()

@@ -110,8 +110,9 @@ class StepLog:
     def report(self, traffic: Traffic) -> dict[str, Any]:
         """Return the sums and the latest metrics for the status."""
         elapsed = self._last - self._began
+        shown = itertools.islice(self._metrics.items(), MOST_SHOWN)
         return {
-            **{name[:LONGEST]: _narrow(value) for name, value in itertools.islice(self._metrics.items(), MOST_SHOWN)},
+            "metrics": {name[:LONGEST]: _narrow(value) for name, value in shown},
             "steps": self.steps,
             "samples": self.samples,
             "samples_per_s": round(self.samples / elapsed, 1) if elapsed > 0 else 0.0,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ps.launch import rounds
-from ps.launch.progress import waiting_lines
+from ps.launch.progress import loss_of, waiting_lines
 from ps.launch.table import format_bytes
 
 Status = Mapping[str, Any]
@@ -52,12 +52,12 @@ def members(status: Status) -> Table:
     for server in status.get("servers", []):
         table.add_row(*_common("server", server), "", "", "", "", "", "", _waits_of_server(server))
     for worker in status.get("workers", []):
-        loss = worker.get("loss")
+        loss = loss_of(worker)
         table.add_row(
             *_common("worker", worker),
             str(worker.get("lag", "")),
             f"{worker.get('samples_per_s') or 0:,.0f}",
-            f"{loss:.4g}" if isinstance(loss, int | float) else "",
+            "" if loss is None else f"{loss:.4g}",
             format_bytes(worker.get("bytes_up") or 0),
             format_bytes(worker.get("bytes_down") or 0),
             f"{worker.get('wait_s') or 0:.1f} s",

@@ -24,11 +24,17 @@ def describe_status(status: Status) -> str:
             parts.append(f"clock {max(worker.get('clock') or 0 for worker in workers)}")
         parts.append(f"{len(workers)} {'client' if federated else 'worker'}{'s' if len(workers) > 1 else ''}")
         parts.append(f"{sum(worker.get('samples_per_s') or 0 for worker in workers):,.0f} samples/s")
-        losses = [worker["loss"] for worker in workers if isinstance(worker.get("loss"), int | float)]
+        losses = [loss for worker in workers if (loss := loss_of(worker)) is not None]
         if losses:
-            parts.append(f"loss {sum(losses) / len(losses):.4g}")
+            parts.append(f"loss {sum(loss / len(losses) for loss in losses):.4g}")
     parts += waiting_lines(status)[:1]
     return " · ".join(parts)
+
+
+def loss_of(worker: Status) -> float | None:
+    """Return the metric called loss that a worker's script gave last, if that is a number."""
+    loss = (worker.get("metrics") or {}).get("loss")
+    return loss if isinstance(loss, int | float) else None
 
 
 def waiting_lines(status: Status, longer_than: float = 1.0) -> list[str]:

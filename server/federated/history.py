@@ -17,6 +17,7 @@ MOST_CLIENTS = 100
 """Clients of a round that are named, at most."""
 MOST_NAME = 100
 """Characters of a metric's name."""
+_LARGE = 1e290
 
 
 def entry(
@@ -50,10 +51,13 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
 
 def distribution(values: Sequence[float]) -> dict[str, float]:
     """Return mean, extremes and percentiles of what clients reported."""
-    low, tenth, half, ninth, high = (float(q) for q in np.percentile(values, (0, 10, 50, 90, 100)))
-    mean = math.fsum(values) / len(values)
+    largest = max(map(abs, values))
+    unit = largest if largest > _LARGE else 1.0  # in which neither their sum nor a difference overflows
+    scaled = [value / unit for value in values]
+    low, tenth, half, ninth, high = (float(q) for q in np.percentile(scaled, (0, 10, 50, 90, 100)))
+    mean = math.fsum(scaled) / len(values)
     found = {"mean": mean, "min": low, "p10": tenth, "p50": half, "p90": ninth, "max": high}
-    return {**{key: round_to(value, 6) for key, value in found.items()}, "n": len(values)}
+    return {**{key: round_to(value * unit, 6) for key, value in found.items()}, "n": len(values)}
 
 
 def round_to(value: float, digits: int = 3) -> float:

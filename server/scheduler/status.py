@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ps.server.scheduler.record import MemberRecord
@@ -39,6 +40,8 @@ def _of(state: SchedulerState, role: str) -> list[MemberRecord]:
 
 def _row(member: MemberRecord, now: float) -> dict[str, Any]:
     return {
+        "clock": 0,
+        **reported(member.report),
         "id": member.member,
         "rank": member.rank,
         "state": member.state,
@@ -47,9 +50,56 @@ def _row(member: MemberRecord, now: float) -> dict[str, Any]:
         "pid": member.pid,
         "addresses": list(member.addresses),
         "last_seen_s": round(now - member.seen, 2),
-        "clock": 0,
-        **member.report,
     }
+
+
+def reported(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a member's report has of the columns that are a member's to fill, where it is of the column's kind.
+
+    Nobody else's are: a peer may report what it likes. What its script measured is in a column of its own.
+    """
+    return {key: report[key] for key, fits in _COLUMNS.items() if key in report and fits(report[key])}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_ranks(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(rank, int) for rank in value)
+
+
+def _are_waits(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(wait, dict)
+        and _is_number(wait.get("clock"))
+        and _is_number(wait.get("seconds"))
+        and _are_ranks(wait.get("for"))
+        for wait in value
+    )
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and _is_number(count) for k, count in value.items())
+
+
+def _are_metrics(value: Any) -> bool:
+    plain = (int, float, str, bool, type(None))
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, plain) for k, v in value.items())
+
+
+_NUMBERS = (
+    *("clock", "steps", "samples", "samples_per_s", "max_staleness", "bytes_up", "bytes_down", "wait_s", "waiting_s"),
+    *("bytes", "attempt", "counted", "staged", "staged_bytes"),
+)
+_COLUMNS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_NUMBERS, _is_number),
+    "waiting_for": _are_ranks,
+    "waiting": _are_waits,
+    "rejected": _are_counts,
+    "metrics": _are_metrics,
+    "failure": lambda value: isinstance(value, str),
+}
 
 
 def _finite(value: Any) -> Any:

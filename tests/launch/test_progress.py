@@ -13,17 +13,17 @@ from ps.launch.screen import Screen
 STATUS: dict[str, Any] = {
     "phase": "running",
     "workers": [
-        {"rank": 0, "state": "live", "clock": 417, "samples_per_s": 600.0, "loss": 0.5},
+        {"rank": 0, "state": "live", "clock": 417, "samples_per_s": 600.0, "metrics": {"loss": 0.5}},
         {
             "rank": 1,
             "state": "live",
             "clock": 417,
             "samples_per_s": 700.0,
-            "loss": 0.3,
+            "metrics": {"loss": 0.3},
             "waiting_for": [3],
             "waiting_s": 12.1,
         },
-        {"rank": 2, "state": "dead", "clock": 900, "loss": 9.0},
+        {"rank": 2, "state": "dead", "clock": 900, "metrics": {"loss": 9.0}},
     ],
     "servers": [{"rank": 0, "waiting": [{"clock": 417, "for": [3, 4], "seconds": 2.2}]}],
 }

@@ -66,7 +66,7 @@ def test_any_metric_becomes_valid_json(tmp_path: Path, value: Any, written: Any)
     log.flush()
     assert lines(tmp_path)[0]["metric"] == written
     heartbeat = encode(Heartbeat(1, 1, log.report(Traffic())))
-    assert "metric" in decode(heartbeat).report
+    assert "metric" in decode(heartbeat).report["metrics"]
 
 
 def test_a_scalar_on_a_device_is_a_number(tmp_path: Path, strict_device: xp.Device) -> None:
@@ -97,6 +97,14 @@ def test_the_report_stays_small_whatever_is_measured() -> None:
     log = StepLog(None)
     note(log, **{f"metric {i} {'x' * 1000}": "y" * 10_000 for i in range(1000)})
     assert len(encode(Heartbeat(1, 1, log.report(Traffic())))) < 20_000
+
+
+def test_a_metric_stands_beside_our_own_figures_whatever_it_is_called() -> None:
+    log = StepLog(None)
+    note(log, steps="mine", state="mine", loss=0.5)
+    report = log.report(Traffic())
+    assert report["metrics"] == {"steps": "mine", "state": "mine", "loss": 0.5}
+    assert report["steps"] == 1 and "state" not in report
 
 
 def test_workers_share_the_file_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

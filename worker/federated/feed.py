@@ -106,7 +106,7 @@ class FederatedFeed:
             except PSError as error:  # nobody is left who would want to know
                 log.debug("a task is not given back: %s", error)
             raise
-        means = {name: math.fsum(values) / len(values) for name, values in self._metrics.items()}
+        means = {name: _mean(values) for name, values in self._metrics.items()}
         if task.evaluate:
             report |= self._on_own(data, TUNED)
         count = self._store.training.steps
@@ -152,9 +152,16 @@ class FederatedFeed:
         return view(test, found, client, counterpart(found, *labels, client))
 
 
+def _mean(values: list[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # of a model that diverged
+        return math.fsum(value / len(values) for value in values)
+
+
 def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 
+import pytest
 from delta_parts import task_of
 
 from ps.server.federated.history import MOST_METRICS, distribution, entry, numbers
@@ -50,3 +51,10 @@ def test_only_finite_numbers_are_taken_of_a_report_and_not_too_many() -> None:
 
 def test_a_distribution_of_one_is_that_one() -> None:
     assert set(distribution([2.0]).values()) == {2.0, 1}
+
+
+def test_numbers_whose_sum_overflows_have_a_distribution() -> None:
+    found = distribution([1e308, 1.5e308, 1e308, -1.7e308])
+    assert all(math.isfinite(value) for value in found.values())
+    assert (found["min"], found["max"]) == (-1.7e308, 1.5e308)
+    assert found["mean"] == pytest.approx(0.45e308)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from ps.protocol.messages import (
     View,
 )
 from ps.server.scheduler.state import Send
-from ps.server.scheduler.status import snapshot
 
 # Joining
 
@@ -293,15 +291,3 @@ def test_a_barrier_shrinks_with_the_dead() -> None:
     a, b = desk.fill()
     assert desk.say(BarrierEnter(5, a, 3)) == []
     assert Send(a, BarrierLeave(5, 3)) in desk.wait(11, b)
-
-
-def test_the_status_is_plain_json_whatever_was_reported() -> None:
-    desk = Desk()
-    a, b = desk.fill()
-    desk.say(Heartbeat(a, 1, {"clock": 7, "loss": float("nan")}))
-    desk.say(Heartbeat(b, 1, {"clock": 5, "waiting_for": [0], "loss": float("inf")}))
-    desk.say(BarrierEnter(3, a, 4))
-    status = snapshot(desk.state, 2.0, address="tcp://h:1", uptime=2.0, rejected={"frames": 1})
-    assert json.loads(json.dumps(status, allow_nan=False)) == status
-    assert [(w["clock"], w["lag"], w["loss"]) for w in status["workers"]] == [(7, 0, None), (5, 2, None)]
-    assert status["barrier"] == [0] and status["phase"] == "running" and status["servers"][0]["rank"] == 0

@@ -207,6 +207,14 @@ def test_a_round_has_one_line_with_the_means_of_its_steps_metrics(tmp_path: Path
     assert bench.store.ended == [(30, {"loss": 2.5}), (30, {"loss": 6.5})]
 
 
+def test_the_mean_of_metrics_whose_sum_overflows_is_their_mean() -> None:
+    bench = Bench(Store())
+    for _ in bench.feed.batches(DATA, 8, 1, True):
+        bench.feed.note(8, {"loss": 1.5e308, "huge": 10**400})
+    [(_, report)] = bench.store.ended
+    assert report == {"loss": pytest.approx(1.5e308)}
+
+
 def test_the_share_is_in_the_record_once(tmp_path: Path) -> None:
     bench = Bench(Store(rounds=range(2), rank=1, partition="shards:1"), run_dir=tmp_path)
     bench.feed.batches(DATA, 8, 1, True)

@@ -15,6 +15,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
+from ps.optim.spec import MOST_RATE
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
 from ps.protocol.memory import WorkerMemory
@@ -311,7 +312,7 @@ class Shard:
 
     def _set_lr(self, origin: bytes, message: SetLr) -> list[Reply]:
         _check("SetLr.clock", message.clock)
-        _check("SetLr.lr", message.lr)
+        _check("SetLr.lr", message.lr, MOST_RATE)
         self._ready().updater.lr.set(message.clock, message.lr)
         return [Reply(origin, Ok(message.request))]
 

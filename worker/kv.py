@@ -20,6 +20,7 @@ from ps import xp
 from ps.config.job import JobConfig
 from ps.crew import Crew
 from ps.errors import GradientError, PSError, StateError, UsageError
+from ps.optim.spec import RATE
 from ps.trace import OFF, Trace
 from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
@@ -286,10 +287,10 @@ class KV:
         self._ready()
         try:
             rate = float(lr)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             rate = math.nan
-        if not 0 <= rate < math.inf:
-            raise UsageError(f"the learning rate must be a number of at least 0, not {lr!r}")
+        if rate not in RATE:
+            raise UsageError(f"the learning rate {RATE.refusal(rate)}, not {lr!r:.40}")
         self._store.set_lr(rate)
 
     def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:

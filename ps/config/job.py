@@ -36,8 +36,8 @@ class JobConfig:
     )
     optimizer: str = setting("sgd:lr=0.1", "name and numbers, such as adam:lr=1e-3,weight_decay=1e-4")
     schedule: str = setting("constant", "learning-rate schedule, such as cosine:steps=1000,warmup=50")
-    clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", above=0)
-    clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", above=0)
+    clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", low=1e-30, high=1e30)
+    clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", low=1e-30, high=1e30)
     on_nan: str = setting(
         "fail",
         "a gradient with NaN, Inf or too large a number: stop, skip the step, or do not look",

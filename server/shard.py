@@ -337,7 +337,9 @@ class Shard:
         unknown = tuple(request for request in message.requests if request not in known and request not in early)
         if early:
             return not_yet(message.request, unknown)
-        return Waiting(message.request, unknown, clock, tuple(sorted(ranks)))
+        seat, progress = self.seats.get(message.member), self._progress
+        wanted = seat and progress and any(progress.wants(chunk, seat.rank) for chunk in self.chunks.values())
+        return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
 
     # Checks
 

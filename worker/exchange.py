@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -170,6 +171,9 @@ class Exchange:
         """Take what is here and send what may be sent, without waiting."""
         with self._breaking():
             self._turn(self._links)
+            for link in self._links:
+                if link.patience < math.inf:
+                    link.ask_for_room(self._member)
 
     def _until(self, done: Callable[[], bool], batch: Batch) -> None:
         with self._breaking():
@@ -198,12 +202,17 @@ class Exchange:
             while True:
                 self._watch_for_room()
                 slept = self._trace.now()
-                events = self._poller.poll(SLICE)
+                patience = min([link.patience for link in self._links])
+                events = self._poller.poll(int(min(SLICE, 1000 * patience)))
                 self._trace.add("wait", slept)
                 if events:
                     self._turn([self._by_pollable[pollable] for pollable, _ in events])
                     if batch.error is not None or done():
                         return
+                elif patience < math.inf:
+                    for link in self._links:
+                        if link.patience <= patience:
+                            link.ask_for_room(self._member)
                 now = time.monotonic()
                 if self._moved:
                     self.since, self._moved = now, False

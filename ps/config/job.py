@@ -52,7 +52,7 @@ class JobConfig:
     chunk_size: int | None = setting(
         None, "bytes of a tensor chunk, at most; none: as suits the transport", kind=SIZE, low=1 << 10, high=32 << 20
     )
-    window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
+    window: int = setting(8 << 20, "bytes a worker may have on their way to each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
     start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)
     seed: int = setting(0, "seed of the data's order, of compression's chance and of selection", low=0)

@@ -80,6 +80,12 @@ class JobConfig:
     partition: str = setting(
         "iid", "federated: how data that every client sees is divided: iid, shards:2, dirichlet:0.3, own, ..."
     )
+    max_client_time: float = setting(
+        10.0,
+        "federated: clients are waited for that need at most so many times what the typical one does",
+        low=1,
+        high=1e6,
+    )
     max_client_weight: float = setting(
         10.0, "federated: a client's examples count at most so many times the typical client's", above=0
     )

@@ -20,16 +20,33 @@ class Seeding:
     seed: int = 0
     done: bool = False
     parked: dict[int, int] = field(default_factory=dict)
+    torn: bool = False
+    """Whether a server was lost since these values were asked for."""
+    refused: int = -1
+    """The last request that was answered by asking for them again."""
 
     def request(self, member: int, name: str, request: int, layout: Layout) -> list[Grant]:
         """A worker asks; return the answers that can be given. Raises LayoutMismatch."""
         if self.layout is None or (not self.done and not self.seed):
             self.layout, self.owner, self.seed = layout, name, member
+            self.torn, self.refused = False, -1
         layout.demand_equal(self.layout, name, self.owner)
         if self.done or self.seed == member:
             return [(member, request, not self.done)]
         self.parked[member] = request
         return []
+
+    def tear(self) -> None:
+        """A server is gone, and with it what it had of the first values."""
+        self.torn = not self.done
+
+    def is_torn(self, member: int, request: int) -> bool:
+        """Whether the seeding worker, which says that it is done, must send its values again."""
+        if self.done or member != self.seed:
+            return False
+        if self.torn:
+            self.torn, self.refused = False, request
+        return request == self.refused
 
     def finish(self, member: int) -> list[Grant]:
         """The seeding worker is done; return the answers to those that wait for its values."""
@@ -46,12 +63,14 @@ class Seeding:
         if self.done or member != self.seed:
             return []
         self.seed = min(self.parked, default=0)
+        self.torn, self.refused = False, -1
         return [(self.seed, self.parked.pop(self.seed), True)] if self.seed else []
 
     def dump(self) -> dict[str, Any]:
         """Return the state as plain values; those that wait ask again."""
         packed = self.layout.pack() if self.layout else None
-        return {"layout": packed, "owner": self.owner, "seed": self.seed, "done": self.done}
+        torn = {"torn": self.torn, "refused": self.refused}
+        return {"layout": packed, "owner": self.owner, "seed": self.seed, "done": self.done, **torn}
 
     @staticmethod
     def load(values: dict[str, Any]) -> Seeding:
@@ -59,4 +78,5 @@ class Seeding:
         packed = values["layout"]
         tensors = tuple((name, dtype, tuple(shape)) for name, dtype, shape in packed) if packed else None
         layout = Layout.unpack(tensors) if tensors else None
-        return Seeding(layout, values["owner"], values["seed"], values["done"])
+        torn = values.get("torn", False), values.get("refused", -1)
+        return Seeding(layout, values["owner"], values["seed"], values["done"], {}, *torn)

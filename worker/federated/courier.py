@@ -40,8 +40,7 @@ Done = TypeVar("Done")
 
 PULLS = 20
 """Times that all chunks are asked for until they are of one version, at most: new ones come out meanwhile."""
-LATE, RESUME, SPARE = "late", "resume", "spare"
-"""Verdicts: after its round; a server lost its part; the round was full without it, as is planned for."""
+LATE, RESUME = "late", "resume"
 
 
 class Courier:
@@ -81,9 +80,14 @@ class Courier:
     # The servers
 
     def seed(self, values: HostArray) -> None:
-        """Send the first values, one flat buffer, to the servers."""
+        """Send the first values, one flat buffer, to the servers, until the scheduler notes that all have them."""
         seat = self._seat
-        self._with_servers(lambda exchange: seed(exchange, seat.member, seat.job, self._layout, self.chunks, values))
+
+        def work(exchange: Exchange) -> None:
+            seed(exchange, seat.member, seat.job, self._layout, self.chunks, values)
+            seat.seeded()  # refused when a server was lost that had some of the values
+
+        self._with_servers(work)
 
     def pull(self, version: int, into: HostArray) -> int:
         """Bring a flat buffer to the weights of ``version``, or a later one; return which. All chunks are of one."""

@@ -51,6 +51,22 @@ def test_those_that_wait_and_die_are_not_answered() -> None:
     assert seeding.request(3, "worker 2", 7, MODEL) == [(3, 7, True)]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_values_that_a_lost_server_may_have_had_are_asked_for_again_once(restarts: bool) -> None:
+    seeding = Seeding()
+    seeding.tear()  # before anybody sent anything
+    seeding.request(1, "worker 0", 5, MODEL)
+    assert not seeding.is_torn(1, 6)
+    seeding.tear()
+    assert seeding.is_torn(1, 6) and seeding.is_torn(1, 6), "its answer may have been lost"
+    if restarts:
+        seeding = Seeding.load(json.loads(json.dumps(seeding.dump())))
+    assert not seeding.is_torn(1, 7)
+    seeding.finish(1)
+    seeding.tear()
+    assert not seeding.is_torn(1, 8), "the servers have the values, and keep them"
+
+
 @pytest.mark.parametrize("done", [False, True])
 def test_a_restart_keeps_the_model_and_who_seeds(done: bool) -> None:
     seeding = Seeding()

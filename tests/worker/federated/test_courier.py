@@ -49,6 +49,7 @@ class Seat:
         self.paused: list[float] = []
         self.asked: list[Message] = []
         self.answers: list[Message] = []
+        self.torn = 0
         self.script: Callable[[Any], list[Any]] = lambda message: []
 
     @property
@@ -71,6 +72,11 @@ class Seat:
     def ask(self, make: Callable[[int, int], Message], kind: type[Any], waiting: str) -> Any:
         self.asked.append(make(1, self.member))
         return self.answers.pop(0)
+
+    def seeded(self) -> None:
+        if self.torn:
+            self.torn -= 1
+            raise ServerLost("a server was lost while the first values were sent")
 
     def heard(self, kind: type[Any]) -> list[Any]:
         return [m for setup in self.setups for server in setup.servers for m in server.of(kind)]
@@ -225,6 +231,13 @@ def test_the_first_values_go_to_their_owners_before_anything_else(seat: Seat) ->
     for server in seat.setups[0].servers:
         assert [type(message).__name__ for message in server.heard] == ["Init", "InitChunk", "InitChunk"]
     assert sorted(message.chunk for message in seat.heard(InitChunk)) == [0, 1, 2, 3]
+
+
+def test_the_first_values_are_sent_again_when_a_server_was_lost_that_had_some(seat: Seat) -> None:
+    seat.script = lambda message: [Ok(message.request)]
+    seat.torn = 1
+    courier(seat).seed(np.zeros(4096, np.uint8))
+    assert [len(server.of(InitChunk)) for made in seat.setups for server in made.servers] == [2, 2, 2, 2]
 
 
 def test_what_the_scheduler_says_is_handed_on_and_what_cannot_be_is_refused(seat: Seat) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,8 @@ class Inbox:
         self.rank = rank
         self.rejected: Counter[str] = Counter()
         self._overlong: bytes | None = None
+        self._encoded: tuple[Message, bytes] | None = None
+        """What was sent last: a view goes to thousands."""
 
     def receive(self, most: int) -> Iterator[tuple[bytes, Any, Any]]:
         """Yield at most ``most`` messages that are here now."""
@@ -89,8 +92,23 @@ class Inbox:
             self.rejected[message.code] += 1
         self._send(origin, message)
 
+    def reach(self, origin: bytes, message: Message) -> bool:
+        """Send a message; return whether there is a connection, on a socket that is set to know (ROUTER_MANDATORY)."""
+        try:
+            self.socket.send(origin, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:  # it is there, and has not read for long
+            return True
+        except zmq.ZMQError as error:
+            if error.errno == errno.EHOSTUNREACH:
+                return False
+            raise
+        self.socket.send(encode(message), zmq.NOBLOCK)
+        return True
+
     def _send(self, origin: bytes, message: Message) -> None:
-        header = encode(message)  # first: a socket must not be left between two frames
+        if self._encoded is None or self._encoded[0] is not message:
+            self._encoded = message, encode(message)
+        header = self._encoded[1]  # made first: a socket must not be left between two frames
         with contextlib.suppress(zmq.ZMQError):
             self.socket.send(origin, zmq.SNDMORE | zmq.NOBLOCK)
             self.socket.send(header, zmq.NOBLOCK)

@@ -11,13 +11,14 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ps.config.process import ProcessConfig
 from ps.errors import (
     ConfigError,
     ConnectTimeout,
     Evicted,
+    JobEnded,
     LayoutMismatch,
     PeerLost,
     PSError,
@@ -30,6 +31,10 @@ from ps.protocol.transport import check_address
 
 RETRY = 1.0
 """Seconds after which an unanswered Hello is sent again."""
+STILL = 3 * RETRY
+"""Seconds between two calls of ``tick`` after which this process cannot have heard anybody in between."""
+STALE = 4 * RETRY
+"""Seconds after which a refusal, which every Hello is answered with, is not the state of things any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def peers(view: View) -> tuple[Peer, ...]:
 
 ERRORS: dict[str, type[PSError]] = {
     "version": VersionMismatch,
+    "ended": JobEnded,
     "evicted": Evicted,
     "layout": LayoutMismatch,
     "config": ConfigError,
@@ -106,6 +112,7 @@ class Membership:
         self._heard = now
         self._refused = ""
         self._noticed = now
+        self._ticked = now
 
     @property
     def interval(self) -> float:
@@ -138,19 +145,30 @@ class Membership:
 
     def tick(self, now: float) -> list[Message]:
         """Return what is to be sent now. Raises ConnectTimeout when nobody welcomed us in time."""
+        if self.welcome is not None and now - self._ticked > STILL:  # it stood still itself: nobody could be heard
+            self._heard += now - self._ticked
+        self._ticked = now
         if self.welcome is None and now > self._deadline:
-            if self._refused:
-                raise Refused(self._refused)
-            raise ConnectTimeout(
-                f"no reply from the scheduler at {self.scheduler} after {self._connect_timeout:g} s. "
-                f"Is it up? Try: psctl ping {self.scheduler}"
-            )
+            self._give_up(now)
         if now - self._said < self.interval:
             return []
         self._said = now
         if self.welcome is None:
             return [self._hello]
         return [Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)]
+
+    def _give_up(self, now: float) -> NoReturn:
+        silence = self.silence(now)
+        if self._refused and silence < STALE:
+            raise Refused(self._refused)
+        if self._refused:
+            since, last = f"for {silence:.0f} s", f" The last it said, {silence:.0f} s ago, was: {self._refused}"
+        else:
+            since, last = f"after {self._connect_timeout:g} s", ""
+        raise ConnectTimeout(
+            f"no reply from the scheduler at {self.scheduler} {since}. "
+            f"Is it up? Try: psctl ping {self.scheduler}{'.' if last else ''}{last}"
+        )
 
     def heard(self, now: float) -> None:
         """The scheduler said something that is not about membership."""

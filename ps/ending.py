@@ -42,6 +42,11 @@ def check() -> None:
         raise SystemExit(128 + _asked)
 
 
+def asked() -> bool:
+    """Whether this process was asked to end."""
+    return bool(_asked)
+
+
 def forget() -> None:
     """Begin anew, for a process that runs several commands."""
     global _asked

@@ -5,6 +5,7 @@
     │   ├── ConfigError         2   a setting that is unknown, malformed or contradictory
     │   ├── StateError          2   a right call at the wrong time (push before init, unknown handle)
     │   └── DataError           2   data that cannot be loaded or divided as asked
+    ├── JobEnded                0   the job has ended in good order before this process could join it
     ├── ConnectTimeout          3   nobody answered at an address, or the job never became complete
     ├── PeerLost                4   a member this process cannot go on without is gone
     │   ├── ServerLost          4
@@ -47,6 +48,12 @@ class StateError(UsageError):
 
 class DataError(UsageError):
     """The data cannot be loaded or divided as asked."""
+
+
+class JobEnded(PSError):
+    """The job has ended in good order; there is nothing left to do."""
+
+    exit_code = 0
 
 
 class ConnectTimeout(PSError):

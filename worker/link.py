@@ -21,7 +21,7 @@ import zmq
 from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError, Refused
 from ps.protocol.codec import decode, encode
 from ps.protocol.membership import ERRORS, Membership
-from ps.protocol.messages import Error, Message, View
+from ps.protocol.messages import Error, Leave, Message, Ok, View
 from ps.protocol.transport import Socket, open_socket
 
 log = logging.getLogger("ps.worker")
@@ -34,6 +34,8 @@ TICK = 0.1
 """Seconds between looks at the time."""
 TELL = 10.0
 """Seconds between lines about a wait."""
+LEAST, MOST = 0.5, 10.0
+"""Seconds for which a goodbye is said again, at least and at most."""
 MOST_QUEUED = 16
 """Messages kept for a scheduler that cannot be reached; it has no use for old heartbeats."""
 
@@ -115,11 +117,18 @@ class SchedulerLink:
                     told = now
                     log.warning("%s", notice(view, now - began))
 
-    def request(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str, limit: float) -> Answer:
+    def request(
+        self,
+        make: Callable[[int, int], Message],
+        kind: type[Answer],
+        waiting: str,
+        limit: float,
+        at_most: float = math.inf,
+    ) -> Answer:
         """Send a request, again and again, until it is answered; ``make`` takes its number and this member's id.
 
         Raises what the scheduler answers instead, what ends this worker meanwhile, or PeerLost when the scheduler
-        is silent for ``limit`` seconds.
+        is silent for ``limit`` seconds, or does not answer this for ``at_most``.
         """
         number = next(self._numbers)
         answers = self._answers[number] = queue.SimpleQueue()
@@ -129,7 +138,7 @@ class SchedulerLink:
             while True:
                 self.check()
                 now = time.monotonic()
-                if now - began > limit and self.silence > limit:
+                if now - began > at_most or (now - began > limit and self.silence > limit):
                     address = self._membership.scheduler
                     raise PeerLost(f"waited {limit:g} s for {waiting}, but the scheduler at {address} is silent")
                 if now - sent >= RETRY:
@@ -150,10 +159,29 @@ class SchedulerLink:
         finally:
             del self._answers[number]
 
-    def close(self, last: Message | None, timeout: float = 2.0) -> None:
-        """Send a last message and end the thread; never raises, never takes longer than ``timeout``."""
-        if last is not None and self._failure is None:
-            self._send(encode(last))
+    def leave(self, report: dict[str, Any]) -> None:
+        """Say goodbye until it is heard, and close; never raises PSError.
+
+        A goodbye that is lost is a death to those who wait for it. It is said for no longer than the time after which
+        the scheduler declares the silent dead in any case.
+        """
+        welcome = self._membership.welcome
+        if welcome is not None and self._failure is None:
+            patience = round(max(LEAST, min(welcome.heartbeat_timeout, MOST) - self.silence), 1)
+            try:
+                self.request(
+                    lambda number, member: Leave(number, member, report),
+                    Ok,
+                    "the scheduler to hear this worker's goodbye",
+                    patience,
+                    at_most=patience,
+                )
+            except PSError as error:
+                log.warning("%s", error)
+        self.close()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """End the thread; never raises, never takes longer than ``timeout``."""
         self._send(None)
         self._thread.join(timeout)
         self._ring.close()
@@ -226,6 +254,8 @@ class SchedulerLink:
         self._membership.receive(message, time.monotonic())
         view = self.view
         if view is not None and view.phase == "failed":
+            self._out(encode(Leave(0, self.member, {**self._membership.report, "failure": "the job failed"})))
+            self._dealer.setsockopt(zmq.LINGER, 500)
             raise ERRORS.get(view.code, PeerLost)(view.reason)
         with self._changed:
             self._changed.notify_all()

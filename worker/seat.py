@@ -23,7 +23,6 @@ from ps.protocol.messages import (
     InitDone,
     InitGrant,
     InitRequest,
-    Leave,
     Message,
     Ok,
     Retire,
@@ -77,7 +76,7 @@ class Seat:
         try:
             view = self._link.wait_until(lambda view: view.phase == "running", _absent, process.connect_timeout)
         except BaseException:
-            self._abandon(Leave(0, self._link.member, {}) if self._link.member else None)
+            self._abandon({})
             raise
         self.job = JobConfig.from_dict(view.job)
         self.rank = self._link.rank
@@ -107,9 +106,8 @@ class Seat:
         return sorted((p for p in (peers(view) if view else ()) if p.role == role), key=lambda peer: peer.rank)
 
     def _status(self) -> dict[str, Any]:
-        exchange = self._exchange  # another thread's to replace at any moment
-        since = exchange.since if exchange else None
-        ranks = exchange.waiting_for if exchange and since is not None else ()
+        since = self._exchange.since if self._exchange else None
+        ranks = self._exchange.waiting_for if self._exchange and since is not None else ()
         waited = round(time.monotonic() - since, 1) if since is not None else 0.0
         return {**self.report(), "waiting_for": list(ranks), "waiting_s": waited}
 
@@ -239,8 +237,8 @@ class Seat:
         try:
             self._farewell()
         finally:
-            report = {**self._status(), **({"failure": _fit(failure)} if failure else {})}
-            self._abandon(Leave(0, self.member, report))
+            asked = {"terminated": True} if ending.asked() else {}
+            self._abandon({**self._status(), **({"failure": _fit(failure)} if failure else {}), **asked})
 
     def _farewell(self) -> None:
         """Tell the servers ourselves, in case the scheduler cannot: nobody is to wait for us."""
@@ -255,9 +253,13 @@ class Seat:
         except (PSError, zmq.ZMQError) as error:
             log.debug("no goodbye: %s", error)
 
-    def _abandon(self, last: Message | None = None) -> None:
+    def _abandon(self, report: dict[str, Any] | None = None) -> None:
+        """Close everything, with a goodbye if there is a report to go with it."""
         self._closed = True
-        self._link.close(last)
+        if report is None:
+            self._link.close()
+        else:
+            self._link.leave(report)
         if self._exchange is not None:
             self._exchange.close()
         self._context.destroy(linger=0)

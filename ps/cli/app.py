@@ -16,7 +16,7 @@ from ps import ending
 from ps.cli import compare, config, partition, ping, roles, run, simulate, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
-from ps.errors import PSError
+from ps.errors import JobEnded, PSError
 from ps.sink import kept_going, open_closed_descriptors
 
 EXAMPLES = """\
@@ -75,6 +75,9 @@ def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
         return leave.exit_code
     except click.ClickException as error:
         return _fail(_explain(error), error.exit_code)
+    except JobEnded as ended:
+        print(f"psctl: {ended}", file=sys.stderr)
+        return ended.exit_code
     except PSError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):

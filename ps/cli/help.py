@@ -15,6 +15,8 @@ def _exit_codes() -> str:
     rows = {0: "everything went well", 1: "anything else, such as a script's own exception"}
     for kind in vars(errors).values():
         if inspect.isclass(kind) and issubclass(kind, errors.PSError) and kind.__base__ is errors.PSError:
+            if not kind.exit_code:
+                continue
             text = (kind.__doc__ or "").rstrip(".")
             rows[kind.exit_code] = text[0].lower() + text[1:]
     rows |= {130: "interrupted (Ctrl-C)", 143: "terminated (SIGTERM); 128 + n: killed by signal n"}

@@ -74,7 +74,7 @@ def describe(code: int) -> str:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
-    meanings = {kind.exit_code: kind.__doc__ for kind in errors.PSError.__subclasses__() if kind.exit_code != 1}
+    meanings = {kind.exit_code: kind.__doc__ for kind in errors.PSError.__subclasses__() if kind.exit_code > 1}
     meaning = (meanings.get(code) or "").rstrip(".")
     return f"exit code {code}{': ' + meaning[0].lower() + meaning[1:] if meaning else ''}"
 

@@ -90,7 +90,7 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
     for name, value in params.items():
         tensors[name][...] = value
     # Virtual hours may pass in which no client is there: that is no reason to give the job up.
-    house = House({**scenario.job, "start_timeout": FOR_EVER}, layout, values)
+    house = House({**scenario.job, "start_timeout": FOR_EVER, "idle_timeout": FOR_EVER}, layout, values)
     job = house.job
     recipe = Recipe(scenario.batch_size, job.local_epochs, job.local_steps or 0, job.seed)
     division = partition(job.partition, data["y_train"], job.workers, job.seed)

@@ -21,14 +21,13 @@ Find = Callable[[int], int]
 
 
 class Federation:
-    """The rounds of a job from its first model on, and since when somebody is missing without whom it cannot go on."""
+    """The rounds of a job from its first model on."""
 
     def __init__(self, clients: Count, server: Find) -> None:
         """``clients`` counts the live clients; ``server`` returns a live server's member id by rank, 0 for none."""
         self.rounds: Rounds | None = None
         self._clients = clients
         self._server = server
-        self._missing: float | None = None
 
     def begin(self, job: JobConfig, layout: Layout, now: float) -> None:
         """Begin the rounds: all servers have the first values."""
@@ -78,11 +77,6 @@ class Federation:
             return list(self.rounds.server_lost(record.rank, now))
         return list(self.rounds.client_lost(record.member, record.rank, now, left=record.state == LEFT))
 
-    def tick(self, servers: int, wanted: int, limit: float, now: float) -> tuple[list[Out], str, str]:
-        """Return what to say, and a code and a reason when somebody was missing for too long."""
-        absent = "the servers" if servers < wanted else "any client" if not self._clients() else ""
-        self._missing = (now if self._missing is None else self._missing) if absent else None
-        if self._missing is not None and now - self._missing > limit:
-            code = "server-lost" if servers < wanted else "no-worker"
-            return [], code, f"waited {limit:g} s for {absent} to come back; {servers} of {wanted} servers are here"
-        return (list(self.rounds.tick(now)) if self.rounds else []), "", ""
+    def tick(self, now: float) -> list[Out]:
+        """Return what is to be said because time has passed."""
+        return list(self.rounds.tick(now)) if self.rounds else []

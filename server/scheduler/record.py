@@ -13,7 +13,7 @@ class MemberRecord:
     """One process.
 
     ``initial``: it takes part from clock 0; ``has_model``: its init was answered; ``seen``: when it was last heard
-    (monotonic).
+    (monotonic); in the future for one that is still to find a restarted scheduler.
     """
 
     member: int
@@ -38,14 +38,22 @@ class MemberRecord:
     def __str__(self) -> str:
         return f"{self.role} {self.rank} ({self.place})"
 
+    @property
+    def obituary(self) -> str:
+        """What it is told when it was taken for dead."""
+        return (
+            f"{self} was declared dead ({self.why}): it was stopped, or its host or its link was down for longer than "
+            f"--heartbeat-timeout. The others went on without it. Start it anew to rejoin"
+        )
+
     def dump(self) -> dict[str, Any]:
         """Return the record as plain values, without what only this run of the scheduler means."""
         return {name: getattr(self, name) for name in _KEPT}
 
     @staticmethod
-    def load(values: dict[str, Any], now: float) -> MemberRecord:
-        """Return the record that ``dump`` wrote, as if it had just been heard."""
-        return MemberRecord(**{**values, "addresses": tuple(values["addresses"]), "seen": now})
+    def load(values: dict[str, Any], seen: float) -> MemberRecord:
+        """Return the record that ``dump`` wrote, as if it were heard at ``seen``."""
+        return MemberRecord(**{**values, "addresses": tuple(values["addresses"]), "seen": seen})
 
 
 _KEPT = tuple(f.name for f in fields(MemberRecord) if f.name != "seen")

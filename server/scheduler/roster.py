@@ -43,8 +43,13 @@ class Roster:
         return self._nonces.get(nonce)
 
     def left(self, role: str) -> bool:
-        """Whether one of those that are remembered has left in good order."""
-        return any(member.state == LEFT for member in self.members.values() if member.role == role)
+        """Whether one of those that are remembered has left of its own accord: others may take over from the rest."""
+        gone = (member for member in self.members.values() if member.role == role and member.state == LEFT)
+        return any(not member.report.get("terminated") for member in gone)
+
+    def last(self, role: str) -> MemberRecord | None:
+        """Return who of a role went last, as far as that is remembered."""
+        return next((self.members[m] for m in reversed(self._gone) if self.members[m].role == role), None)
 
     def silent(self, since: float) -> list[MemberRecord]:
         """Return the live members that were last heard before a time."""

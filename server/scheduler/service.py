@@ -12,20 +12,22 @@ import zmq
 
 from ps import ending
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, ConfigError, PeerLost, PSError
+from ps.errors import BadMessage, ConfigError, PeerLost
 from ps.protocol.inbox import Inbox
-from ps.protocol.messages import Status, StatusRequest, Welcome
+from ps.protocol.messages import HeartbeatAck, Status, StatusRequest, View, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.keeper import Keeper
+from ps.server.scheduler.state import Send
 from ps.server.scheduler.status import snapshot
-from ps.server.scheduler.store import ROUND, Store
 
 log = logging.getLogger("ps.scheduler")
 
 TICK = 0.1
 """Seconds between looks at the time."""
-GRACE = 3.0
-"""Seconds for which an ended job's scheduler goes on answering members that have not left yet."""
+LAST = 60.0
+"""Seconds for which the scheduler of a job that is over waits for goodbyes, at most."""
+SIGNS = 5
+"""Signs of life of a connection in the time after which a member that is silent is dead."""
 BATCH = 256
 
 
@@ -34,35 +36,24 @@ class Scheduler:
 
     def __init__(self, explicit: dict[str, Any], process: ProcessConfig) -> None:
         self._process = process
-        self._store = Store(process.state)
+        self._keeper = Keeper(process.state)
         self._began = time.monotonic()
         try:
-            self._state = self._restore(explicit)
+            self._state = self._keeper.restore(explicit, self._began)
         except ConfigError:
-            self._store.close()
+            self._keeper.close()
             raise
         self._origins: dict[int, bytes] = {}
-        self._chronicled = -1
-        """How many rounds are saved in the history."""
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to be told who is gone
+        timeout = int(self._state.setting("heartbeat_timeout") * 1000)
+        self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
+        self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(timeout // 2, 60_000)))
         self._inbox = Inbox(self._router, "scheduler", 0)
         self._address = ""
-
-    def _restore(self, explicit: dict[str, Any]) -> SchedulerState:
-        saved = self._store.load()
-        if saved is None or saved.get("phase") in ("ended", "failed"):
-            return SchedulerState(explicit, self._began)
-        try:
-            state = SchedulerState.load(saved, self._began)
-            if state.federation.rounds is not None and "rounds" in saved:
-                state.federation.rounds.load(saved["rounds"], saved.get("history", []), self._began)
-        except (KeyError, TypeError, ValueError, AttributeError, PSError) as error:
-            raise ConfigError(
-                f"{self._process.state} does not hold a scheduler's state: {error!r}; move it away"
-            ) from None
-        log.warning("going on with the job in %s: epoch %d, %s", self._process.state, state.epoch, state.phase)
-        return state
+        self._over = 0.0
+        """Since when the job is over."""
 
     def run(self, ready: Callable[[str], None]) -> int:
         """Listen and answer until the job is over. Raises PeerLost with the reason when it failed."""
@@ -70,15 +61,9 @@ class Scheduler:
             host, port = self._process.host, self._process.port
             self._address = TRANSPORTS["tcp"].bind(self._router, host, port, Path())
             ready(self._address)
-            over = 0.0
-            while True:
+            while not (self._state.over and self._all_know()):
                 ending.check()
                 self._turn()
-                state, now = self._state, time.monotonic()
-                if state.over:
-                    over = over or now
-                    if now - over > GRACE or not (state.count("server") or state.count("worker")):
-                        break
             if self._state.phase == "failed":
                 raise PeerLost(f"the job failed: {self._state.reason}")
             return 0
@@ -86,7 +71,19 @@ class Scheduler:
             self._router.setsockopt(zmq.LINGER, 300)
             self._router.close()
             self._context.term()
-            self._store.close()
+            self._keeper.close()
+
+    def _all_know(self) -> bool:
+        """Whether the job's end was told to all: each says goodbye, or is found to be dead."""
+        now = time.monotonic()
+        self._over = self._over or now
+        members = [str(member) for role in ("server", "worker") for member in self._state.live(role)]
+        if not members:
+            return True
+        if now - self._over > LAST:
+            log.warning("no goodbye for %.0f s after the end from %s", LAST, ", ".join(members[:10]))
+            return True
+        return False
 
     def _turn(self) -> None:
         state, sends = self._state, list[tuple[bytes, Send]]()
@@ -101,25 +98,19 @@ class Scheduler:
                     sends += [(origin, send) for send in state.receive(message, time.monotonic(), payload)]
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
-        sends += [(b"", send) for send in state.tick(time.monotonic())]
-        self._save()
-        self._perform(sends)
+        sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach)]
+        self._keep()
+        self._perform(_latest(sends))
 
-    def _save(self) -> None:
-        """Keep what has changed, once for all that came in one turn: it may be as much as there are members."""
-        rounds = self._state.federation.rounds
-        parts: dict[str, Any] = {}
-        if rounds is not None and rounds.changed:
-            rounds.changed = False
-            parts["rounds"] = rounds.dump() if self._store.keeps else None
-            for entry in (entry for entry in rounds.history if entry["round"] >= self._chronicled):
-                parts[f"{ROUND}{entry['round']}"] = entry
-            self._chronicled = rounds.version
-        if self._store.keeps and (self._state.changed or parts):
-            self._store.save(self._state.dump() if self._state.changed else None, parts)
+    def _reach(self, member: int) -> bool:
+        """Whether a member's connection is alive. It is asked by a word that changes nothing."""
+        origin = self._origins.get(member)
+        return origin is not None and self._inbox.reach(origin, HeartbeatAck(self._state.epoch))
+
+    def _keep(self) -> None:
         if self._state.changed:
-            self._state.changed = False
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
+        self._keeper.keep(self._state, time.monotonic())
 
     def _perform(self, sends: Iterable[tuple[bytes, Send]]) -> None:
         """Speak, after all was saved: what a member was told survives this process."""
@@ -134,6 +125,16 @@ class Scheduler:
         now = time.monotonic()
         rejected = dict(self._inbox.rejected)
         return snapshot(self._state, now, address=self._address, uptime=now - self._began, rejected=rejected)
+
+
+def _latest(sends: list[tuple[bytes, Send]]) -> list[tuple[bytes, Send]]:
+    """Leave out views that a later one replaces: of many that join in one turn, each has made one for all."""
+    last = {send.to: send for _, send in sends if send.to and isinstance(send.message, View)}
+    return [
+        (origin, send)
+        for origin, send in sends
+        if not send.to or not isinstance(send.message, View) or last[send.to] is send
+    ]
 
 
 def serve(

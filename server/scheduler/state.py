@@ -1,18 +1,21 @@
 """The scheduler as a state machine: messages and the time in, messages out. No sockets, no clock, no disk.
 
 A job goes from ``waiting`` (members join) to ``running`` (all servers and workers are there; later workers may
-join, any worker may go) to ``ended`` (the last worker left) or ``failed`` (a server is gone, nobody is left, or
-the members did not come in time). Every change of the members makes a new view with the next epoch.
+join, any worker may go, and for a while there may be none) to ``ended`` (the last worker left) or ``failed`` (a server
+is gone, nobody is left, or the members did not come in time). Every change of the members makes a new view with the
+next epoch, until the job is over: then members only go.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ps.config import JobConfig, job_from
-from ps.errors import BadMessage, ConfigError, LayoutMismatch
+from ps.config import JobConfig
+from ps.errors import BadMessage, LayoutMismatch
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     BarrierEnter,
@@ -36,16 +39,19 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.server.federated.contributions import Out
+from ps.server.scheduler import admission
+from ps.server.scheduler.absence import Absence, Count, Verdict
 from ps.server.scheduler.barrier import Barrier, Passage
 from ps.server.scheduler.federation import Federation
 from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.seeding import Grant, Seeding
+from ps.server.scheduler.watch import Reach, Watch, patience
+
+log = logging.getLogger("ps.scheduler")
 
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
-MAX_TEXT = 300
-"""Characters of a host name or an address that a process joins with, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +74,13 @@ class SchedulerState:
         self.deaths: list[dict[str, Any]] = []
         self.changed = True
         self._roster = Roster()
-        self._first: float | None = None
-        self._ticked = now
+        self._watch = Watch(now)
+        self.absence = Absence()
         self._seeding = Seeding()
         self._barrier = Barrier()
         self.federation = Federation(lambda: self.count("worker"), self._server)
         self._said: tuple[JobConfig, dict[str, Any]] | None = None
-        self._wishes: tuple[dict[str, Any], JobConfig] | None = None
-        """What a script asked for last, and the job that it makes."""
+        self._wishes = admission.Wishes(self.explicit)
 
     # Looking
 
@@ -151,8 +156,7 @@ class SchedulerState:
             text = "this scheduler does not know you; was it restarted without its --state file?"
             return [Send(0, Error(request, "unknown", text))]
         if record.state == DEAD:
-            text = f"{record} was declared dead ({record.why}); the others went on without it. Start it anew to rejoin"
-            return [Send(0, Error(request, "evicted", text))]
+            return [Send(0, Error(request, "evicted", record.obituary))]
         if record.state == LEFT and not isinstance(message, Leave):
             return [Send(0, Error(request, "evicted", f"{record} has left the job; start it anew to rejoin"))]
         record.seen = now
@@ -170,6 +174,9 @@ class SchedulerState:
                 return self._init(record, message)
             case InitDone():
                 self.changed = True
+                if self._seeding.is_torn(record.member, request):
+                    text = "a server was lost while the first values were sent; they are to be sent again"
+                    return [Send(0, Error(request, "server-lost", text))]
                 sends = [Send(0, Ok(request)), *self._granted(self._seeding.finish(record.member))]
                 self._begin_rounds(now)
                 return sends
@@ -193,31 +200,29 @@ class SchedulerState:
             sends += self._finish("failed", "server-lost", self.federation.failure)
         return sends
 
-    def tick(self, now: float) -> list[Send]:
-        """Declare the silent dead, and give up a job whose members did not come."""
+    def tick(self, now: float, reach: Reach = lambda member: False) -> list[Send]:
+        """Declare dead who is silent and cannot be reached, and give up a job that lacks members for too long."""
         timeout = self.setting("heartbeat_timeout")
-        if now - self._ticked > timeout / 2:  # this process itself stood still: nobody could be heard
-            for record in self._roster:
-                record.seen = now
-        self._ticked = now
-        if self.over:
-            return []
         sends = []
-        for record in self._roster.silent(now - timeout):
+        for record in self._watch.dead(self._roster, timeout, now, reach):
             sends += self._gone(record, DEAD, f"no heartbeat for {timeout:g} s", now)
-        limit = self.setting("start_timeout")
-        if self.phase == "running" and self._federated:
-            said, code, reason = self.federation.tick(self.count("server"), self.setting("servers"), limit, now)
-            sends += self._finish("failed", code, reason) if code else self._told(said)
-        if self.phase == "waiting" and self._first is not None and now - self._first > limit:
-            servers, workers = self.count("server"), self.count("worker")
-            sends += self._finish(
-                "failed",
-                "timeout",
-                f"waited {limit:g} s for all members: {servers} of {self.setting('servers')} servers and "
-                f"{workers} of {self.setting('workers')} workers joined. Start the others, or raise --start-timeout",
-            )
+        if self.phase == "running":
+            sends += self._told(self.federation.tick(now))
+        if not self.over and (verdict := self._lacking(now)):
+            sends += self._finish("failed", *verdict)
         return sends
+
+    def _lacking(self, now: float) -> Verdict | None:
+        """Return why a job is given up that has waited for members for too long."""
+        servers = Count(self.count("server"), self.setting("servers"))
+        workers = Count(self.count("worker"), self.setting("workers"))
+        limit = self.setting("start_timeout")
+        if self.phase == "waiting":
+            return self.absence.at_start(servers, workers, limit, now)
+        idle_limit, last = self.setting("idle_timeout"), self._roster.last("worker")
+        return self.absence.of_servers(servers, limit, now) or self.absence.of_workers(
+            workers.here, idle_limit, last, now
+        )
 
     # Joining
 
@@ -228,11 +233,11 @@ class SchedulerState:
             yield self._welcome(known, hello.request)
             yield Send(0, self.view())
             return
-        if hello.role not in ("server", "worker"):
-            raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
-        if len(hello.host) > MAX_TEXT or len(hello.addresses) > 8 or any(len(a) > MAX_TEXT for a in hello.addresses):
-            raise BadMessage("a Hello with a host name or addresses that are too long")
-        refusal = self._refusal(hello)
+        admission.check(hello)
+        if self.over:
+            yield Send(0, admission.over(hello, self.phase, self.reason))
+            return
+        refusal = admission.refusal(hello, self._roster, self.setting("servers"), self.job, self._wishes.job)
         if refusal is not None:
             yield Send(0, refusal)
             return
@@ -240,9 +245,9 @@ class SchedulerState:
         about = hello.host, hello.pid, hello.addresses
         record = MemberRecord(self._roster.next, hello.nonce, hello.role, rank, *about, seen=now)
         self._roster.add(record)
-        self._first = now if self._first is None else self._first
+        self.absence.come(now)
         if record.role == "worker":
-            self.job = self._job_of(hello)
+            self.job = self._wishes.job(hello)
         phase = self.phase
         self._start_if_complete()
         yield self._welcome(record, hello.request)
@@ -252,40 +257,9 @@ class SchedulerState:
             return
         yield from self._new_view()
 
-    def _job_of(self, hello: Hello) -> JobConfig:
-        """Return the job as a worker's script wants it. Raises ConfigError when it cannot be."""
-        if self._wishes is None or self._wishes[0] != hello.script:
-            self._wishes = dict(hello.script), job_from(self.explicit, hello.script)
-        return self._wishes[1]
-
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         job = self._spoken
         return Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
-
-    def _refusal(self, hello: Hello) -> Error | None:
-        """Return why a process may not join, or None."""
-        if self.over:
-            return Error(hello.request, "over", f"the job has {self.phase}{f': {self.reason}' if self.reason else ''}")
-        if hello.role == "server":
-            if self.count("server") >= self.setting("servers") or hello.rank >= self.setting("servers"):
-                text = f"the job has {self.setting('servers')} servers, and they are here"
-                if hello.rank >= self.setting("servers"):
-                    text = f"server {hello.rank} asked to join, but the job has {self.setting('servers')} servers"
-                return Error(hello.request, "rank-taken", text)
-        else:
-            try:
-                job = self._job_of(hello)
-            except ConfigError as error:
-                return Error(hello.request, "config", str(error))
-            if self.job is not None and job != self.job:
-                ours, theirs = self.job.to_dict(), job.to_dict()
-                key = next(key for key in ours if ours[key] != theirs[key])
-                text = f"this worker's script asks for {key} = {theirs[key]}, but the job runs with {ours[key]}"
-                return Error(hello.request, "config", f"{text}; all workers must run the same script")
-        holder = self._roster.at(hello.role, hello.rank)
-        if holder is not None:
-            return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
-        return None
 
     def _start_if_complete(self) -> None:
         if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
@@ -318,12 +292,16 @@ class SchedulerState:
             return []
         record.state, record.why = state, why
         self._roster.remove(record)
+        self.changed = True
+        if self.over:  # nobody waits for anybody any more
+            return []
         if state == DEAD:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
             del self.deaths[:-MAX_DEATHS]
-        if self.phase == "running" and self._federated and self.federation.rounds is not None:
-            return self._gone_from_federation(record, now)
+        sends = self._granted(self._seeding.forget(record.member))
+        if self.phase == "running" and self._federated:
+            return sends + self._gone_from_federation(record, now)
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
             return self._finish(
@@ -331,17 +309,15 @@ class SchedulerState:
             )
         if self.phase == "waiting" and not self.count("worker"):
             self.job = None  # the next worker's script may ask for something else
-        sends = self._granted(self._seeding.forget(record.member))
-        if self.phase == "running" and not self.count("worker"):
-            if self._roster.left("worker"):
-                return self._finish("ended")
-            return self._finish("failed", "no-worker", f"no worker is left; the last was {record} ({why})")
+        if self.phase == "running" and not self.count("worker") and self._roster.left("worker"):
+            return self._finish("ended")
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
         return [*sends, *self._new_view()]
 
     def _gone_from_federation(self, record: MemberRecord, now: float) -> list[Send]:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
-        self.changed = True
+        if record.role == "server":
+            self._seeding.tear()
         sends = self._told(self.federation.gone(record, now))
         if not self.over and self.federation.done and not self.count("worker"):
             sends += self._finish("ended")
@@ -378,16 +354,35 @@ class SchedulerState:
             "barrier": self._barrier.dump(),
         }
 
+    def amend(self, settings: Mapping[str, Any]) -> None:
+        """Give settings that concern nobody but the scheduler another value."""
+        self.explicit |= settings
+        self.job = dataclasses.replace(self.job, **settings) if self.job else None
+        self.epoch += 1
+        self.changed = True
+
+    def reopen(self) -> None:
+        """Go on with a job that failed, whose members have kept what they had."""
+        self.phase, self.code, self.reason = "running", "", ""
+        self.epoch += 1
+        self.changed = True
+
     @staticmethod
-    def load(values: dict[str, Any], now: float) -> SchedulerState:
-        """Return the state that ``dump`` wrote; all its live members have until their time-out to be heard."""
+    def load(values: dict[str, Any], now: float, outage: float = 0.0) -> SchedulerState:
+        """Return the state that ``dump`` wrote; its live members have their time-out to be heard, and ``patience``.
+
+        ``outage``: the seconds for which there was no scheduler.
+        """
         state = SchedulerState(values["explicit"], now)
         state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
         state.phase, state.epoch = values["phase"], values["epoch"]
         state.code, state.reason = values.get("code", ""), values["reason"]
         state.deaths = values["deaths"]
-        state._roster = Roster.of((MemberRecord.load(row, now) for row in values["members"]), values["next"])
-        state._first = now if state.members else None
+        state._roster = Roster.of(
+            (MemberRecord.load(row, now + patience(outage)) for row in values["members"]), values["next"]
+        )
+        if state.members:
+            state.absence.come(now)
         state._seeding = Seeding.load(values["seeding"])
         state._barrier = Barrier.load(values["barrier"])
         state._begin_rounds(now)

@@ -22,6 +22,7 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
         "phase": state.phase,
         "reason": state.reason,
         "uptime_s": round(uptime, 3),
+        "idle_s": None if state.absence.idle is None else round(now - state.absence.idle, 1),
         "scheduler": {"address": address, "rejected": rejected},
         "servers": [_row(m, now) for m in _of(state, "server")],
         "workers": workers,
@@ -49,7 +50,7 @@ def _row(member: MemberRecord, now: float) -> dict[str, Any]:
         "host": member.host,
         "pid": member.pid,
         "addresses": list(member.addresses),
-        "last_seen_s": round(now - member.seen, 2),
+        "last_seen_s": round(max(0.0, now - member.seen), 2),
     }
 
 

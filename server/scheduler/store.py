@@ -75,14 +75,15 @@ class Store:
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise ConfigError(f"{self._path} does not hold a scheduler's state: {error}; move it away") from None
 
-    def save(self, state: dict[str, Any] | None, parts: Mapping[str, Any] = NOTHING) -> None:
+    def save(self, state: dict[str, Any] | None, parts: Mapping[str, Any] = NOTHING) -> bool:
         """Replace the saved state, or with None leave it, and the parts of it that are given: all of it or nothing.
 
         Parts called ``ROUND`` and a number come back together, as the list ``history``.
-        A disk that fails is told once; the job goes on without being kept.
+        Returns whether there is nothing left to be saved. A disk that fails is told once; the job goes on, and the
+        caller tries again.
         """
         if self._db is None:
-            return
+            return True
         try:
             self._db.execute("BEGIN")
             if state is not None:
@@ -90,13 +91,19 @@ class Store:
             for name, part in parts.items():
                 self._db.execute("REPLACE INTO parts VALUES (?, ?)", (name, json.dumps(part)))
             self._db.execute("COMMIT")
-            self._failing = False
         except sqlite3.Error as error:
             if not self._failing:
-                log.error("cannot save the state in %s: %s; a restart would lose what is new", self._path, error)
+                log.error(
+                    "cannot save the state in %s: %s; until it can, a restart loses what is new", self._path, error
+                )
             self._failing = True
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
+            return False
+        if self._failing:
+            log.warning("the state is saved in %s again; nothing is lost", self._path)
+        self._failing = False
+        return True
 
     def close(self) -> None:
         """Let go of the file."""

@@ -14,6 +14,7 @@ from ps.errors import (
     ConfigError,
     ConnectTimeout,
     Evicted,
+    JobEnded,
     LayoutMismatch,
     PSError,
     Refused,
@@ -98,8 +99,15 @@ def test_a_taken_rank_is_asked_for_again_until_it_is_free() -> None:
 
 def test_a_rank_that_stays_taken_is_refused_in_the_schedulers_words() -> None:
     membership = make(rank=1)
-    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 0.1)
+    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 29)
     with pytest.raises(Refused, match="rank 1 is taken by worker 1"):
+        membership.tick(NOW + 31)
+
+
+def test_a_refusal_of_long_ago_is_told_with_its_age_and_is_not_the_cause() -> None:
+    membership = make(rank=1)
+    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 6)
+    with pytest.raises(ConnectTimeout, match=f"{SCHEDULER} for 25 s.*, 25 s ago, was: rank 1 is taken by worker 1"):
         membership.tick(NOW + 31)
 
 
@@ -155,6 +163,7 @@ def test_a_view_names_its_members() -> None:
         ("config", ConfigError),
         ("layout", LayoutMismatch),
         ("over", Refused),
+        ("ended", JobEnded),
         ("a code of the future", Refused),
     ],
 )
@@ -197,6 +206,13 @@ def test_silence_is_noticed_after_the_timeout_and_then_now_and_again() -> None:
     membership.receive(HeartbeatAck(1), NOW + 100)
     assert membership.silence_notice(NOW + 105) == ""
     assert membership.silence_notice(NOW + 111) != ""
+
+
+def test_a_process_whose_interpreter_was_held_does_not_blame_the_scheduler() -> None:
+    membership = joined()
+    membership.tick(NOW + 1)
+    membership.tick(NOW + 61)
+    assert membership.silence(NOW + 61) == 1 and membership.silence_notice(NOW + 61) == ""
 
 
 def test_silence_before_welcome_is_the_connect_timeouts_business() -> None:

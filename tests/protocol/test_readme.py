@@ -74,8 +74,9 @@ def test_every_error_code_is_explained() -> None:
 
 
 def test_every_reason_for_which_a_job_fails_is_explained_and_raised_as_something() -> None:
-    state = (ROOT / "server" / "scheduler" / "state.py").read_text()
-    codes = set(re.findall(r'"failed",\s*"([a-z-]+)"', state))
+    folder = ROOT / "server" / "scheduler"
+    codes = set(re.findall(r'"failed",\s*"([a-z-]+)"', (folder / "state.py").read_text()))
+    codes |= set(re.findall(r'return "([a-z-]+)", ', (folder / "absence.py").read_text()))
     explained = README.split("Why it failed is in", 1)[1].split("Otherwise both are empty", 1)[0]
     assert codes == set(re.findall(r"`([a-z-]+)` \(", explained))
     assert codes <= ERRORS.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class Desk:
         assert self.state.phase == "running"
         return workers
 
-    def wait(self, seconds: float, *silent: int) -> list[Send]:
-        """Let time pass while all live members but these are heard."""
+    def wait(self, seconds: float, *silent: int, reach: Container[int] = ()) -> list[Send]:
+        """Let time pass while all live members but these are heard; those in ``reach`` keep their connection."""
         sends = []
         end = self.now + seconds
         while self.now < end:
@@ -57,11 +58,11 @@ class Desk:
             for record in list(self.state.members.values()):
                 if record.state == "live" and record.member not in silent:
                     self.say(Heartbeat(record.member, self.state.epoch, record.report))
-            sends += self.state.tick(self.now)
+            sends += self.state.tick(self.now, reach.__contains__)
         return sends
 
-    def restart(self) -> None:
-        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now)
+    def restart(self, outage: float = 0.0) -> None:
+        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now, outage)
 
 
 def messages(sends: list[Send], kind: type[Message]) -> list[tuple[int, Any]]:

@@ -31,7 +31,7 @@ class Loopback:
     """A scheduler and servers in threads; workers are functions that run in threads of their own."""
 
     def __init__(self, tmp_path: Path, **job: Any) -> None:
-        self.job = {"servers": 1, "workers": 1, "start_timeout": 20.0, "transport": "tcp", **job}
+        self.job = {"servers": 1, "workers": 1, "start_timeout": 20.0, "idle_timeout": 3.0, "transport": "tcp", **job}
         self._process = ProcessConfig(runtime_dir=str(tmp_path), connect_timeout=15.0)
         self._threads: list[threading.Thread] = []
         self.failures: list[BaseException] = []

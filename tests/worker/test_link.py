@@ -14,7 +14,17 @@ import pytest
 import zmq
 
 from ps.config import JobConfig
-from ps.errors import BadMessage, ConnectTimeout, Evicted, PeerLost, PSError, Refused, ServerLost, VersionMismatch
+from ps.errors import (
+    BadMessage,
+    ConnectTimeout,
+    Evicted,
+    JobEnded,
+    PeerLost,
+    PSError,
+    Refused,
+    ServerLost,
+    VersionMismatch,
+)
 from ps.protocol.codec import decode, encode
 from ps.protocol.membership import Membership
 from ps.protocol.messages import (
@@ -86,6 +96,8 @@ def welcome(message: Any) -> list[Any]:
             return [Welcome(0, 7, 3, 10.0, {}), view()]
         case Heartbeat():
             return [HeartbeatAck(1)]
+        case Leave():
+            return [Ok(message.request)]
     return []
 
 
@@ -233,7 +245,8 @@ def test_a_wait_says_for_what(joined: Any, caplog: pytest.LogCaptureFixture, mon
     ("reply", "kind", "text"),
     [
         (Error(0, "evicted", "worker 3 was declared dead"), Evicted, "worker 3 was declared dead"),
-        (Error(0, "over", "the job has ended"), Refused, "the job has ended"),
+        (Error(0, "over", "the job has failed"), Refused, "the job has failed"),
+        (Error(0, "ended", "this job has ended"), JobEnded, "this job has ended"),
         (Error(0, "version", "you speak 1"), VersionMismatch, "you speak 1"),
         (view(2, "failed", "server-lost", "server 1 died; its part of the model is gone"), ServerLost, "server 1 died"),
         (view(2, "failed", "timeout", "waited 120 s for all members"), ConnectTimeout, "waited 120 s for all members"),
@@ -267,12 +280,31 @@ def test_an_answer_that_is_none_ends_its_request_only(joined: Any, answer: Any, 
     link.check()
 
 
-def test_the_last_message_arrives_and_closing_twice_is_nothing(joined: Any) -> None:
+def test_a_goodbye_is_said_until_it_is_heard_and_closing_twice_is_nothing(joined: Any) -> None:
     link, scheduler = joined()
     running(link)
-    link.close(Leave(0, link.member, {"steps": 3}))
-    link.close(None)
-    assert scheduler.wait_for(Leave).report == {"steps": 3}
+    heard: list[Any] = []
+    scheduler.script = lambda m: heard.append(m) or ([Ok(m.request)] if len(heard) > 2 else [])
+    link.leave({"steps": 3})
+    link.close()
+    assert len([m for m in heard if isinstance(m, Leave) and m.report == {"steps": 3}]) >= 2
+
+
+def test_a_goodbye_that_nobody_hears_is_given_up(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "MOST", 0.5)
+    link, scheduler = joined()
+    running(link)
+    scheduler.mute = True
+    began = time.monotonic()
+    link.leave({})
+    assert time.monotonic() - began < BOUND
+
+
+def test_whoever_hears_that_the_job_failed_says_goodbye_at_once(joined: Any) -> None:
+    link, scheduler = joined(instead(Heartbeat, view(2, "failed", "no-worker", "no worker is left")))
+    assert scheduler.wait_for(Leave).report["failure"] == "the job failed"
+    with pytest.raises(PeerLost):
+        until_failed(link)
 
 
 def test_a_message_that_cannot_be_sent_is_raised_where_it_was_made(joined: Any) -> None:

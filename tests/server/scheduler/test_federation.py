@@ -21,6 +21,7 @@ from ps.protocol.messages import (
     InitRequest,
     Leave,
     Message,
+    Ok,
     Order,
     Poll,
     Standing,
@@ -31,6 +32,7 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.server.scheduler import service
+from ps.server.scheduler.keeper import Keeper
 from ps.server.scheduler.state import SchedulerState, Send
 
 
@@ -128,6 +130,30 @@ def test_a_server_that_kept_nothing_ends_the_job() -> None:
     assert (desk.state.phase, desk.state.code) == ("failed", "server-lost")
 
 
+def test_a_server_that_is_lost_while_the_first_values_are_sent_gets_them_again() -> None:
+    desk = Federation()
+    client, _ = desk.fill()
+    desk.say(InitRequest(1, client, MODEL))
+    desk.wait(11, 1)
+    assert desk.state.phase == "running" and desk.state.count("server") == 0
+    desk.join("server", 0)
+    for request in (2, 2):
+        [answer] = desk.say(InitDone(request, client))
+        assert isinstance(answer.message, Error) and answer.message.code == "server-lost"
+    assert desk.state.federation.rounds is None
+    assert Ok(3) in said(desk.say(InitDone(3, client)), Ok)
+    assert desk.state.federation.rounds is not None
+
+
+def test_rounds_wait_for_clients_for_the_idle_time_out() -> None:
+    desk = Federation(start_timeout=5.0, idle_timeout=100.0)
+    clients = desk.begin()
+    desk.wait(90, *clients)
+    assert desk.state.phase == "running"
+    desk.wait(30)
+    assert (desk.state.phase, desk.state.code) == ("failed", "no-worker")
+
+
 def test_what_clients_report_does_not_pile_up() -> None:
     desk = Federation()
     client, *_ = desk.begin()
@@ -192,6 +218,9 @@ class Box:
     def send(self, origin: bytes, message: Message) -> None:
         self.sent.append((origin, message))
 
+    def reach(self, origin: bytes, message: Message) -> bool:
+        return True
+
     def poll(self, milliseconds: int) -> bool:
         return bool(self.waiting)
 
@@ -219,7 +248,7 @@ class Process:
         return [message for _, message in self.box.sent]
 
     def kill(self) -> None:
-        self.scheduler._store.close()
+        self.scheduler._keeper.close()
 
 
 def hello(number: int, role: str = "worker") -> tuple[bytes, Message]:
@@ -257,8 +286,9 @@ def test_nothing_is_said_that_is_not_saved(tmp_path: Path) -> None:
     process = Process(tmp_path / "state.db", workers=2)
     begin(process, 2)
     order: list[str] = []
-    save, send = process.scheduler._store.save, process.box.send
-    process.scheduler._store.save = lambda *a, **b: (order.append("save"), save(*a, **b))[1]  # type: ignore[method-assign]
+    store = process.scheduler._keeper._store
+    save, send = store.save, process.box.send
+    store.save = lambda *a, **b: (order.append("save"), save(*a, **b))[1]  # type: ignore[method-assign]
     process.box.send = lambda *a: (order.append(type(a[1]).__name__), send(*a))[1]  # type: ignore[method-assign]
     process.say((b"1", Poll(1, 2, 0, {})), (b"2", Poll(1, 3, 0, {})))
     assert order[0] == "save" and order.count("Assign") == 2
@@ -280,14 +310,15 @@ def test_ten_thousand_clients_join_poll_and_leave_in_seconds(tmp_path: Path, kee
     process = Process(tmp_path / "state.db", workers=count, clients_per_round=100)
     if not keeps:
         process.kill()
-        process.scheduler._store = service.Store(None)
+        process.scheduler._keeper = Keeper(None)
     began = time.process_time()
     begin(process, count)
     polls = process.say(*((b"%d" % n, Poll(1, 1 + n, 0, {})) for n in range(1, count + 1)))
     leaves = process.say(*((b"%d" % n, Leave(2, 1 + n, {})) for n in range(1, count + 1)))
     seconds = time.process_time() - began
-    assert sum(isinstance(message, Assign) for message in polls) == 130
-    assert sum(isinstance(message, Wait) for message in polls) == count - 130
+    assigned = sum(isinstance(message, Assign) for message in polls)
+    assert 100 <= assigned <= 130, "fewer than 130 where so few had come within the second that a selection waits"
+    assert sum(isinstance(message, Wait) for message in polls) == count - assigned
     assert process.state.count("worker") == 0 and len(leaves) >= count
     assert seconds < 20.0
     process.kill()

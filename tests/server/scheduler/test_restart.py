@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from desk import MODEL, Desk
 
 from ps.protocol.messages import BarrierEnter, InitDone, InitRequest, Leave
@@ -52,10 +53,33 @@ def test_after_a_restart_everybody_has_the_whole_time_out_to_be_heard() -> None:
     assert [death["rank"] for death in desk.state.deaths] == [0]
 
 
+@pytest.mark.parametrize(("outage", "patience"), [(15, 30), (3600, 120), (-5, 0)])
+def test_after_an_outage_members_have_longer_than_it_lasted_to_come_back(outage: float, patience: float) -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    desk.now += max(outage, 0)
+    desk.restart(outage)
+    desk.wait(9 + patience, a, b)
+    assert not desk.state.deaths, "they are looking for the scheduler"
+    desk.wait(1, b)  # one has found it
+    desk.wait(11, a, b)
+    assert [death["rank"] for death in desk.state.deaths] == [1, 0]
+
+
+def test_one_that_has_come_back_after_an_outage_has_its_time_out_and_no_more() -> None:
+    desk = Desk()
+    a, _ = desk.fill()
+    desk.restart(600)
+    desk.wait(1)
+    desk.wait(11, a)
+    assert [death["rank"] for death in desk.state.deaths] == [0]
+
+
 def test_a_restarted_scheduler_still_knows_why_its_job_failed() -> None:
     desk = Desk()
-    desk.wait(11, *desk.fill())
-    assert desk.state.code == "no-worker"
+    desk.fill()
+    desk.wait(11, 1)
+    assert desk.state.code == "server-lost"
     before = desk.state.view()
     desk.restart()
     assert desk.state.view() == before

@@ -179,6 +179,32 @@ def test_one_that_left_is_out() -> None:
     assert desk.say(InitRequest(6, workers[1], MODEL)) == [Send(workers[1], InitGrant(6, True))]
 
 
+def test_a_member_whose_connection_is_alive_is_not_dead_however_long_its_interpreter_is_held() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    desk.wait(60, a, b, reach={a})
+    assert [death["rank"] for death in desk.state.deaths] == [1]
+    desk.wait(2, a)
+    assert [death["rank"] for death in desk.state.deaths] == [1, 0], "its connection has ended"
+
+
+def test_who_is_gone_when_a_job_is_over_is_known_and_is_no_death_of_the_job() -> None:
+    desk = Desk()
+    for worker in desk.fill():
+        desk.say(Leave(1, worker, {}))
+    assert desk.state.phase == "ended" and desk.state.count("server") == 1
+    epoch = desk.state.epoch
+    desk.wait(11, 1)
+    assert desk.state.count("server") == 0 and not desk.state.deaths and desk.state.epoch == epoch
+
+
+def test_one_that_comes_after_the_end_is_told_so() -> None:
+    desk = Desk()
+    for worker in desk.fill():
+        desk.say(Leave(1, worker, {}))
+    assert desk.refused().code == "ended"
+
+
 def test_a_scheduler_that_stood_still_blames_nobody() -> None:
     desk = Desk()
     desk.fill()
@@ -214,12 +240,34 @@ def test_the_last_worker_that_leaves_ends_the_job() -> None:
     assert [(to, view.phase) for to, view in views] == [(1, "ended")]
 
 
-def test_a_job_all_of_whose_workers_died_has_failed() -> None:
-    desk = Desk()
+def test_a_job_all_of_whose_workers_died_is_kept_for_the_idle_time_out_and_has_failed_then() -> None:
+    desk = Desk(idle_timeout=60.0)
     desk.wait(0)
-    desk.wait(11, *desk.fill())
+    desk.wait(65, *desk.fill())
+    assert desk.state.phase == "running"
+    desk.wait(8)
     assert (desk.state.phase, desk.state.code) == ("failed", "no-worker")
-    assert desk.state.reason.startswith("no worker is left; th")
+    assert desk.state.reason.startswith("no worker is left, and none came for 60 s (--idle-timeout); the last was work")
+
+
+def test_a_job_without_workers_goes_on_with_the_one_that_comes() -> None:
+    desk = Desk(idle_timeout=60.0)
+    workers = desk.fill()
+    desk.wait(30, *workers)
+    assert desk.state.absence.idle == pytest.approx(11, abs=1)
+    assert desk.join().rank == 0
+    desk.wait(100)
+    assert desk.state.phase == "running"
+    assert desk.state.absence.idle is None
+
+
+def test_workers_that_were_told_to_end_before_they_were_done_leave_a_job_that_others_can_go_on_with() -> None:
+    desk = Desk()
+    for worker in desk.fill():
+        desk.say(Leave(1, worker, {"failure": "SystemExit: 143", "terminated": True}))
+    assert desk.state.phase == "running"
+    desk.say(Leave(1, desk.join().member, {}))
+    assert desk.state.phase == "ended"
 
 
 @pytest.mark.parametrize("how", ["dies", "leaves"])

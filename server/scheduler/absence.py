@@ -1,0 +1,69 @@
+"""Absence: a job that lacks members, for how long it waits for them, and what it says when that was too long."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ps.server.scheduler.record import MemberRecord
+
+log = logging.getLogger("ps.scheduler")
+
+Verdict = tuple[str, str]
+"""A code and a reason for which the job has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many of a role are here, and how many there should be."""
+
+    here: int
+    wanted: int
+
+
+class Absence:
+    """Since when a job has had no workers, or too few servers."""
+
+    def __init__(self) -> None:
+        self.idle: float | None = None
+        """Since when there is no worker."""
+        self._without_servers: float | None = None
+        self._started: float | None = None
+        """Since when a job that has not begun has had a member."""
+
+    def come(self, now: float) -> None:
+        """The first member is there."""
+        self._started = now if self._started is None else self._started
+
+    def at_start(self, servers: Count, workers: Count, limit: float, now: float) -> Verdict | None:
+        """Return why a job that has not begun is given up, if it is: ``limit`` seconds from its first member on."""
+        if self._started is None or now - self._started <= limit:
+            return None
+        return "timeout", (
+            f"waited {limit:g} s for all members: {servers.here} of {servers.wanted} servers and {workers.here} of "
+            f"{workers.wanted} workers joined. Start the others, or raise --start-timeout"
+        )
+
+    def of_servers(self, servers: Count, limit: float, now: float) -> Verdict | None:
+        """Return why a job whose servers may come back is given up, if it is."""
+        self._without_servers = _since(self._without_servers, servers.here < servers.wanted, now)
+        if self._without_servers is None or now - self._without_servers <= limit:
+            return None
+        about = f"{servers.here} of {servers.wanted} servers are here"
+        return "server-lost", f"waited {limit:g} s for the servers to come back; {about}"
+
+    def of_workers(self, workers: int, limit: float, last: MemberRecord | None, now: float) -> Verdict | None:
+        """Return why a job without workers is given up, if it is; ``last`` is who went last."""
+        before, self.idle = self.idle, _since(self.idle, not workers, now)
+        if self.idle is None:
+            return None
+        if before is None:
+            log.warning("no worker is left; the model is kept for %g s (--idle-timeout) for others to join", limit)
+        if now - self.idle <= limit:
+            return None
+        about = f"; the last was {last} ({last.why})" if last else ""
+        return "no-worker", f"no worker is left, and none came for {limit:g} s (--idle-timeout){about}"
+
+
+def _since(since: float | None, missing: bool, now: float) -> float | None:
+    return (now if since is None else since) if missing else None

@@ -1,0 +1,69 @@
+"""Watch: who has been silent for too long, and who is silent but there.
+
+A member's heartbeat comes from its interpreter, which a long call into C can hold for minutes. Its connection is kept
+by a thread that needs no interpreter (ZMTP heartbeats), and ends when the process has ended or stands still. So a
+member is dead when it is silent and its connection is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+from ps.server.scheduler.record import MemberRecord
+from ps.server.scheduler.roster import Roster
+
+log = logging.getLogger("ps.scheduler")
+
+ASK = 1.0
+"""Seconds between two looks at the connection of a silent member."""
+MOST_PATIENCE = 120.0
+"""Seconds after a restart, beside the time-out, after which those who have not come back are dead, at most. TCP's own
+attempts to reach a host that was gone are never further apart."""
+
+Reach = Callable[[int], bool]
+"""Whether a member's connection is alive."""
+
+
+def patience(outage: float) -> float:
+    """Return how many seconds beside the time-out members have to find a scheduler that was away for ``outage`` s.
+
+    They try again at growing intervals, the last of which may be as long as the outage was.
+    """
+    return min(2 * max(outage, 0.0), MOST_PATIENCE)
+
+
+class Watch:
+    """Finds the dead among the members of a roster."""
+
+    def __init__(self, now: float) -> None:
+        self._ticked = now
+        self._asked: dict[int, float] = {}
+        """When the connection of a member that is silent was last found to be alive."""
+
+    def dead(self, roster: Roster, timeout: float, now: float, reach: Reach) -> list[MemberRecord]:
+        """Return those that have been silent for more than ``timeout`` seconds and cannot be reached."""
+        if now - self._ticked > timeout / 2:  # this process itself stood still: nobody could be heard
+            for record in roster:
+                record.seen = max(record.seen, now)
+        self._ticked = now
+        silent = roster.silent(now - timeout)
+        self._asked = {record.member: self._asked[record.member] for record in silent if record.member in self._asked}
+        return [record for record in silent if not self._is_there(record, now, reach)]
+
+    def _is_there(self, record: MemberRecord, now: float, reach: Reach) -> bool:
+        asked = self._asked.get(record.member, -math.inf)
+        if now - asked < ASK:
+            return True
+        if not reach(record.member):
+            return False
+        if asked == -math.inf:
+            log.warning(
+                "%s has said nothing for %.0f s, but its connection is alive: a call that holds its interpreter, or a "
+                "host that is overloaded? It is waited for",
+                record,
+                now - record.seen,
+            )
+        self._asked[record.member] = now
+        return True

@@ -177,11 +177,12 @@ def to_host(array: Array) -> HostArray:
 
 
 def host_buffer(nbytes: int, device: Device) -> HostArray:
-    """Return uninitialised host memory (uint8); pinned when the device is CUDA, so that copies are fast."""
+    """Return host memory (uint8), all 0; pinned when the device is CUDA, so that copies are fast."""
     if device.backend.name == "cupy" and nbytes:
-        memory = device.backend.namespace.cuda.alloc_pinned_memory(nbytes)
-        return np.frombuffer(memory, np.uint8, nbytes)
-    return np.empty(nbytes, np.uint8)
+        memory = np.frombuffer(device.backend.namespace.cuda.alloc_pinned_memory(nbytes), np.uint8, nbytes)
+        memory.fill(0)
+        return memory
+    return np.zeros(nbytes, np.uint8)
 
 
 def device_buffer(nbytes: int, device: Device) -> Array:

@@ -57,6 +57,11 @@ class Progress:
             return tuple(sorted(self._seats[member].rank for member in chunk.combined.scalers))
         return self.mode.missing(chunk, waiter, self._seats)
 
+    def wants(self, chunk: ChunkState, rank: int) -> bool:
+        """Whether a request about this chunk waits for the worker of this rank."""
+        waiters = chunk.waiters
+        return bool(waiters) and rank in self.missing(chunk, max(waiters, key=lambda waiter: waiter.clock))
+
     def _close(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
         """Take contributions into the weights, or combine them for their norm to be known first."""
         for contribution in due:

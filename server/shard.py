@@ -15,6 +15,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
+from ps.optim.spec import MOST_RATE
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
 from ps.protocol.memory import WorkerMemory
@@ -311,7 +312,7 @@ class Shard:
 
     def _set_lr(self, origin: bytes, message: SetLr) -> list[Reply]:
         _check("SetLr.clock", message.clock)
-        _check("SetLr.lr", message.lr)
+        _check("SetLr.lr", message.lr, MOST_RATE)
         self._ready().updater.lr.set(message.clock, message.lr)
         return [Reply(origin, Ok(message.request))]
 
@@ -336,7 +337,9 @@ class Shard:
         unknown = tuple(request for request in message.requests if request not in known and request not in early)
         if early:
             return not_yet(message.request, unknown)
-        return Waiting(message.request, unknown, clock, tuple(sorted(ranks)))
+        seat, progress = self.seats.get(message.member), self._progress
+        wanted = seat and progress and any(progress.wants(chunk, seat.rank) for chunk in self.chunks.values())
+        return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
 
     # Checks
 

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ps import xp
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from standin import STRICT
+
+settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
+settings.load_profile("project")
 
 
 @pytest.fixture

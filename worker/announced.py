@@ -31,7 +31,13 @@ class Announced:
         if slot is None:
             refuse_unknown({name: value}, self._staging)
             raise GradientError(f"a second gradient of {name!r} in one step")
-        place(array_of(name, value), slot, self.gradients.regions, self._staging.weights)
+        array = array_of(name, value)
+        if array is not slot.view and self._staging.holds(array):
+            raise GradientError(
+                f"gradient of {name!r} lies in kv.grads, in the place of another one: announce it from there, "
+                f"or from an array of its own"
+            )
+        place(array, slot, self.gradients.regions, self._staging.weights)
         if check:
             parts = [self.gradients.regions[index] for index, _, _ in slot.direct]
             parts += [slot.home[lo:hi] for lo, hi in slot.edges]

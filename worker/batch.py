@@ -57,6 +57,8 @@ class Request:
     region: tuple[int, int]
     """First byte and byte behind the last of the chunk in the flat buffer."""
     batch: Batch
+    taken: bool = False
+    """Whether its server is known to have it, and to keep it until others have come: it is not on its way any more."""
 
     @property
     def chunk(self) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ps.errors import UsageError
+from ps.worker.numbers import shown
 from ps.worker.record import StepLog
 
 Measure = Callable[[Any, Any], Any]
@@ -43,8 +44,8 @@ class Evaluation:
             for key, value in result.items() if isinstance(result, Mapping) else [(name, result)]:
                 try:
                     found[_unused(str(key), found)] = float(value)
-                except (TypeError, ValueError):
-                    raise UsageError(f"what kv.evaluate measures is a number; {key} is {value!r}") from None
+                except (TypeError, ValueError, OverflowError):
+                    raise UsageError(f"what kv.evaluate measures is a number; {key} is {shown(value)}") from None
         return found
 
     def run(self, clock: int) -> None:

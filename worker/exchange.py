@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import zmq
 
@@ -50,6 +52,7 @@ from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
 from ps.worker.server_link import INQUIRE, ServerLink
 from ps.worker.store import Traffic
+from ps.worker.wire import Wire
 from ps.worker.wires import Wires
 from ps.xp import HostArray
 
@@ -170,6 +173,9 @@ class Exchange:
         """Take what is here and send what may be sent, without waiting."""
         with self._breaking():
             self._turn(self._links)
+            for link in self._links:
+                if link.patience < math.inf:
+                    link.ask_for_room(self._member)
 
     def _until(self, done: Callable[[], bool], batch: Batch) -> None:
         with self._breaking():
@@ -198,12 +204,17 @@ class Exchange:
             while True:
                 self._watch_for_room()
                 slept = self._trace.now()
-                events = self._poller.poll(SLICE)
+                patience = min([link.patience for link in self._links])
+                events = self._look(min(SLICE, 1000 * patience))
                 self._trace.add("wait", slept)
                 if events:
                     self._turn([self._by_pollable[pollable] for pollable, _ in events])
                     if batch.error is not None or done():
                         return
+                elif patience < math.inf:
+                    for link in self._links:
+                        if link.patience <= patience:
+                            link.ask_for_room(self._member)
                 now = time.monotonic()
                 if self._moved:
                     self.since, self._moved = now, False
@@ -227,10 +238,18 @@ class Exchange:
             self.since = None
             self.traffic.wait_s += time.monotonic() - began
 
+    def _look(self, milliseconds: float) -> list[tuple[Any, int]]:
+        """Return what has something to read or room to send, once anything has, or after so long."""
+        if self._poller.sockets:
+            return self._poller.poll(int(milliseconds))
+        time.sleep(milliseconds / 1000)  # all servers are gone, and ZeroMQ does not wait for nothing
+        return []
+
     def _watch_for_room(self) -> None:
-        """Be woken when there is room again for what could not be sent."""
+        """Be woken when there is room again for what could not be sent, and not by lines that are closed."""
         for link in self._links:
             wire, stuck = link.wire, link.wire.stuck
+            self._leave_closed(wire)
             if stuck != (link in self._stuck) and wire.pollable in self._poller:
                 self._poller.register(wire.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
                 self._stuck ^= {link}
@@ -271,7 +290,11 @@ class Exchange:
                 raise ERRORS.get(message.code, Refused)(message.text)
             elif message.payload:  # the answer to a request that was sent twice
                 wire.land(None)
-        if wire.closed and wire.pollable in self._poller:  # whoever watches the members will say what that means
+        self._leave_closed(wire)
+
+    def _leave_closed(self, wire: Wire) -> None:
+        """Look no more at a wire whose server has gone; whoever watches the members will say what that means."""
+        if wire.closed and wire.pollable in self._poller:
             self._poller.unregister(wire.pollable)
 
     def _answer(self, link: ServerLink, request: Request, message: Message) -> None:

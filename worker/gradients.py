@@ -62,6 +62,7 @@ class Staging:
         self.weights = weights
         self.crew = crew or Crew()
         self._backend = xp.backend_of(buffer)
+        self._buffer = buffer
         self._on_device: dict[str, Array] = {}
         flat = layout.flat(buffer)
         self.regions = [flat[chunk.section][chunk.start : chunk.stop] for chunk in chunks]
@@ -82,6 +83,12 @@ class Staging:
     def chunks_of(self, name: str) -> list[int]:
         """Return the chunks in which a tensor has a part."""
         return self._by_name[name].chunks
+
+    def holds(self, array: Array) -> bool:
+        """Whether an array lies in the staging memory, where another gradient may be about to be put."""
+        if xp.is_host(array) and xp.is_host(self._buffer):
+            return bool(np.may_share_memory(array, self._buffer))
+        return any(array is slot.view for slot in self.slots)
 
     def arrays(self, device: xp.Device) -> dict[str, Array]:
         """Return an array for each tensor on the device: the staging memory itself, if it is there."""
@@ -182,11 +189,15 @@ def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
     if not isinstance(grads, Mapping):
         raise GradientError(f"gradients are a dict with an array for each tensor, not {type(grads).__name__}")
     regions = list(staging.regions)
+    arrays = []
     for slot in staging.slots:
         if slot.name not in grads:
             refuse_unknown(grads, staging)
             raise GradientError(f"no gradient for tensor {slot.name!r}")
-        place(array_of(slot.name, grads[slot.name]), slot, regions, staging.weights)
+        array = array_of(slot.name, grads[slot.name])
+        arrays.append(array if array is slot.view or not staging.holds(array) else xp.namespace(array).array(array))
+    for slot, array in zip(staging.slots, arrays, strict=True):
+        place(array, slot, regions, staging.weights)
     if len(grads) != len(staging.slots):
         refuse_unknown(grads, staging)
     return Gradients(regions, staging)

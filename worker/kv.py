@@ -20,6 +20,7 @@ from ps import xp
 from ps.config.job import JobConfig
 from ps.crew import Crew
 from ps.errors import GradientError, PSError, StateError, UsageError
+from ps.optim.spec import RATE
 from ps.trace import OFF, Trace
 from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
@@ -27,6 +28,7 @@ from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.gradients import Gradients, Staging, match
 from ps.worker.handle import Handle
 from ps.worker.model import read
+from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import Parameters
 from ps.worker.record import StepLog
 from ps.worker.store import Pending, Store
@@ -284,12 +286,9 @@ class KV:
         Raises UsageError for what is no learning rate.
         """
         self._ready()
-        try:
-            rate = float(lr)
-        except (TypeError, ValueError):
-            rate = math.nan
-        if not 0 <= rate < math.inf:
-            raise UsageError(f"the learning rate must be a number of at least 0, not {lr!r}")
+        rate = as_float(lr)
+        if rate not in RATE:
+            raise UsageError(f"the learning rate {RATE.refusal(rate)}, not {shown(lr)}")
         self._store.set_lr(rate)
 
     def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:
@@ -367,9 +366,10 @@ class KV:
     def _count(self, examples: float | None) -> float:
         if examples is None:
             return self._feed.examples
-        if not isinstance(examples, int | float | np.number) or not 0 < float(examples) < math.inf:
-            raise UsageError(f"examples is the number of examples of a batch, more than 0, not {examples!r}")
-        return float(examples)
+        count = as_float(examples) if isinstance(examples, int | float | np.number) else math.nan
+        if not 0 < count < math.inf:
+            raise UsageError(f"examples is the number of examples of a batch, more than 0, not {shown(examples)}")
+        return count
 
     def _checked(self, grads: Mapping[str, Any]) -> Gradients | None:
         """Return the gradients ready to send, or None when this step is to be skipped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Layout, Tensor
 from ps.worker.parameters import readable
 from ps.xp import Array, HostArray
+
+log = logging.getLogger("ps.worker")
 
 KINDS = ("trainable", "buffer", "counter")
 
@@ -41,6 +44,7 @@ def read(params: Any, kinds: Any) -> Model:
     if not isinstance(params, Mapping):
         raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
     arrays = {name: readable(name, value) for name, value in params.items()}
+    _warn_of_ties(params)
     layout = Layout.of(arrays, _checked(kinds, arrays))
     trained = layout.of_kind("trainable")
     if not any(tensor.size for tensor in trained.tensors):
@@ -61,6 +65,20 @@ def _check_values(tensor: Tensor, array: Array) -> None:
         f"the first value of {tensor.name!r} is {float(vector[at])} at {where}; training begins with numbers of up to "
         f"{limit_of(vector.dtype):.2g}. Was the model saved after it had diverged, or never initialised?"
     )
+
+
+def _warn_of_ties(params: Mapping[Any, Any]) -> None:
+    """Say which tensors are one array in the script: here each is trained on its own."""
+    first: dict[int, Any] = {}
+    for name, value in params.items():
+        other = first.setdefault(id(value), name)
+        if other is not name:
+            log.warning(
+                "%r and %r are one array, but are trained as two, which differ after the first step; for tied weights "
+                "give it one name and add up its gradients",
+                other,
+                name,
+            )
 
 
 def _checked(kinds: Any, arrays: Mapping[str, Any]) -> Mapping[str, str]:

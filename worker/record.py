@@ -22,6 +22,8 @@ FLUSH = 0.5
 """Seconds after which lines are written; each write appends whole lines, so that workers can share the file."""
 LONGEST = 200
 """Characters of a metric that is text, at most."""
+MOST = (1 << 63) - 1
+"""The largest whole number of the protocol; counts stop there."""
 MOST_SHOWN = 32
 """Metrics that go into the status, at most: they travel with every heartbeat."""
 
@@ -73,9 +75,9 @@ class StepLog:
         up, down, waited = self._counted
         self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
         self.steps += 1
-        self.samples += int(samples)
+        self.samples = min(self.samples + int(samples), MOST)
         self.max_staleness = max(self.max_staleness, staleness)
-        self._metrics = {name: _plain(value) for name, value in metrics.items()}
+        self._metrics = _noted(metrics)
         if self._path is None:
             return
         line = {
@@ -83,8 +85,8 @@ class StepLog:
             "t": round(time.time(), 3),
             "rank": self.rank,
             "clock": clock,
-            "samples": int(samples),
-            "samples_per_s": round(samples / took, 1) if took > 0 else 0.0,
+            "samples": min(int(samples), MOST),
+            "samples_per_s": _plain(round(samples / took, 1)) if took > 0 else 0.0,
             "bytes_up": traffic.bytes_up - up,
             "bytes_down": traffic.bytes_down - down,
             "wait_s": round(traffic.wait_s - waited, 6),
@@ -97,10 +99,11 @@ class StepLog:
 
     def evaluation(self, clock: int, metrics: Mapping[str, float]) -> None:
         """Write what the parameters of a clock were measured to be; at once, since others watch it."""
-        self._metrics |= metrics
+        noted = _noted(metrics)
+        self._metrics = {**self._metrics, **noted}  # anew: the thread that reports may be reading the old ones
         if self.run_dir is None:
             return
-        line = {**{name: _plain(value) for name, value in metrics.items()}, "t": round(time.time(), 3)}
+        line = {**noted, "t": round(time.time(), 3)}
         try:
             with (Path(self.run_dir) / "evaluations.jsonl").open("a") as file:
                 file.write(json.dumps({**line, "rank": self.rank, "clock": clock}) + "\n")
@@ -112,7 +115,7 @@ class StepLog:
         elapsed = self._last - self._began
         shown = itertools.islice(self._metrics.items(), MOST_SHOWN)
         return {
-            "metrics": {name[:LONGEST]: _narrow(value) for name, value in shown},
+            "metrics": dict(shown),
             "steps": self.steps,
             "samples": self.samples,
             "samples_per_s": round(self.samples / elapsed, 1) if elapsed > 0 else 0.0,
@@ -141,8 +144,16 @@ class StepLog:
             self._path = None
 
 
+def _noted(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a script's metrics as JSON and the protocol have them, under names that can be written."""
+    return {_text(name): _plain(value) for name, value in metrics.items()}
+
+
 def _plain(value: Any) -> Any:
-    """Return a metric as JSON has it: numbers stay numbers, arrays of one element become one, the rest text."""
+    """Return a metric as JSON has it: numbers stay numbers, arrays of one element become one, the rest text.
+
+    Whole numbers that the protocol cannot carry become floating ones.
+    """
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, str):
@@ -151,9 +162,13 @@ def _plain(value: Any) -> Any:
         if getattr(value, "ndim", 0):  # NumPy is about to refuse float() of anything but a scalar
             value = value.reshape(())
         try:
-            return operator.index(value)
+            whole = operator.index(value)
         except TypeError:
             number = float(value)
+        else:
+            if -MOST <= whole <= MOST:
+                return whole
+            number = float(whole)
     except Exception:  # a metric is no reason to end a training, whatever it is
         return _text(value)
     return number if math.isfinite(number) else str(number)
@@ -165,8 +180,3 @@ def _text(value: Any) -> str:
     except Exception as error:
         text = f"<{type(value).__name__}: {error}>"
     return text[:LONGEST].encode(errors="replace").decode()
-
-
-def _narrow(value: Any) -> Any:
-    """Return a metric as the protocol has it: integers of 64 bits."""
-    return float(value) if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 else value

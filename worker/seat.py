@@ -106,8 +106,9 @@ class Seat:
         return sorted((p for p in (peers(view) if view else ()) if p.role == role), key=lambda peer: peer.rank)
 
     def _status(self) -> dict[str, Any]:
-        since = self._exchange.since if self._exchange else None
-        ranks = self._exchange.waiting_for if self._exchange and since is not None else ()
+        exchange = self._exchange  # another thread's to replace at any moment
+        since = exchange.since if exchange else None
+        ranks = exchange.waiting_for if exchange and since is not None else ()
         waited = round(time.monotonic() - since, 1) if since is not None else 0.0
         return {**self.report(), "waiting_for": list(ranks), "waiting_s": waited}
 

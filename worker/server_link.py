@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
@@ -19,10 +20,18 @@ INQUIRE = 2.0
 ASK = "Can it reach the scheduler? Its log says so, and psctl status whether the scheduler hears it"
 MOST_ASKED = 1000
 """Requests that one question is about, at most; the oldest first."""
+PATIENCE, LONGEST = 0.005, 0.08
+"""Seconds without room in the window after which a server is asked whether others wait for this worker, at first and at
+most. Where answers flow there is room sooner."""
 
 
 class ServerLink:
-    """One server. At most ``window`` bytes are unanswered; a single request may be larger."""
+    """One server. At most ``window`` bytes are on their way to it; a single request may be larger.
+
+    What it has and keeps until other workers have come is on its way too, as long as nobody waits for this worker: so
+    a server holds little for those who are ahead. Once somebody does, it is not counted, for all would wait for ever
+    where each holds back what another waits for.
+    """
 
     def __init__(
         self,
@@ -50,8 +59,11 @@ class ServerLink:
         self._window = wire.window or window
         self._traffic = traffic
         self._flying = 0
+        self._asked_for_room = False
+        self._patience = PATIENCE
         self._unheard = 0
         self._unexplained = 0
+        self._puzzled = False
 
     def add(self, request: Request) -> None:
         """Queue a request. The first layers' chunks go first, since they are needed first."""
@@ -72,15 +84,30 @@ class ServerLink:
         """Send what the window allows. Never blocks: what there is no room for stays queued."""
         self.wire.flush()
         queue = self.queue
-        while queue and (not self.inflight or self._flying + queue[0][2].cost <= self._window):
+        while queue and self._has_room():
             request = queue[0][2]
             if not self.inflight:
                 self._unheard = self._unexplained = 0
+                self._patience = PATIENCE
             if not self._send(request):
                 return
             heapq.heappop(queue)
             self.inflight[request.message.request] = request
             self._flying += request.cost
+
+    def _has_room(self) -> bool:
+        return not self._flying or self._flying + self.queue[0][2].cost <= self._window
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which to ask for room, if there is still none; endless when there is nothing to ask."""
+        return math.inf if self._asked_for_room or not self.queue or self._has_room() else self._patience
+
+    def ask_for_room(self, member: int) -> None:
+        """Ask the server whether anybody waits for what the window holds back."""
+        self._asked_for_room = True  # also where there is no room for the question: then ``inquire`` will ask it
+        untaken = (number for number, request in self.inflight.items() if not request.taken)
+        self.wire.send(encode(Inquire(0, member, tuple(itertools.islice(untaken, MOST_ASKED)))))
 
     def _send(self, request: Request) -> bool:
         since, message = self._trace.now(), request.message
@@ -103,7 +130,8 @@ class ServerLink:
         """Take a request off the list of the unanswered; None when it is not on it, as after a repetition."""
         request = self.inflight.pop(number, None)
         if request is not None:
-            self._flying -= request.cost
+            if not request.taken:
+                self._flying -= request.cost
             self._unexplained = 0
             self.early = False
             if not self.inflight:
@@ -130,13 +158,29 @@ class ServerLink:
                 f"{self.name} has {first.message!r} for {seconds:.0f} s and waits for nobody, but is silent"
             )
         self._unheard += 1
+        self._puzzled = True
         oldest = tuple(itertools.islice(self.inflight, MOST_ASKED))
         self.wire.send(encode(Inquire(0, member, oldest)))
 
+    def _count(self, request: Request, *, taken: bool) -> None:
+        """Count a request as on its way, or no more."""
+        if request.taken != taken:
+            request.taken = taken
+            self._flying += -request.cost if taken else request.cost
+
     def explained(self, waiting: Waiting) -> None:
-        """Take the answer to a question: send again what never arrived, remember for whom the rest waits."""
-        for number in waiting.unknown:
-            if (request := self.inflight.get(number)) is not None:
-                self._send(request)
+        """Take the answer to a question: send again what never arrived, remember for whom the rest waits.
+
+        Make room for the rest if others wait for this worker.
+        """
+        lost = [self.inflight[number] for number in waiting.unknown if number in self.inflight]
+        for request in self.inflight.values() if waiting.wanted else lost:
+            self._count(request, taken=waiting.wanted and request not in lost)
+        for request in lost:
+            self._send(request)
         self.waits_for, self.early = waiting.ranks, waiting.clock == NOT_YET
-        self._unexplained = 0 if waiting.ranks else self._unexplained + 1
+        if waiting.ranks or self._puzzled:
+            self._unexplained = 0 if waiting.ranks else self._unexplained + 1
+        self._puzzled = False
+        self._asked_for_room = False
+        self._patience = 0.0 if waiting.wanted else min(max(PATIENCE, 2 * self._patience), LONGEST)

@@ -201,7 +201,7 @@ class Shared(Message):
 
 @message
 class Inquire(Message):
-    """A worker that waits long asks whether its requests are known. ``requests`` are the unanswered ones."""
+    """A worker that waits long, or has no room in its window, asks whether these unanswered requests are known."""
 
     request: int
     member: int
@@ -213,9 +213,11 @@ class Waiting(Message):
     """``unknown`` requests never arrived: send them again. The others wait for these worker ranks to reach ``clock``.
 
     ``clock`` is NOT_YET when the server waits for the scheduler to tell it of the worker, or of the job.
+    ``wanted``: other workers wait for the one that asked, so it is to send what its window held back.
     """
 
     request: int
     unknown: tuple[int, ...]
     clock: int
     ranks: tuple[int, ...]
+    wanted: bool = False

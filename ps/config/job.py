@@ -36,8 +36,8 @@ class JobConfig:
     )
     optimizer: str = setting("sgd:lr=0.1", "name and numbers, such as adam:lr=1e-3,weight_decay=1e-4")
     schedule: str = setting("constant", "learning-rate schedule, such as cosine:steps=1000,warmup=50")
-    clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", above=0)
-    clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", above=0)
+    clip_value: float | None = setting(None, "clip every gradient element to [-v, v]", low=1e-30, high=1e30)
+    clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", low=1e-30, high=1e30)
     on_nan: str = setting(
         "fail",
         "a gradient with NaN, Inf or too large a number: stop, skip the step, or do not look",
@@ -52,7 +52,7 @@ class JobConfig:
     chunk_size: int | None = setting(
         None, "bytes of a tensor chunk, at most; none: as suits the transport", kind=SIZE, low=1 << 10, high=32 << 20
     )
-    window: int = setting(8 << 20, "bytes a worker may have unanswered at each server", kind=SIZE, low=1 << 10)
+    window: int = setting(8 << 20, "bytes a worker may have on their way to each server", kind=SIZE, low=1 << 10)
     heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
     start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)
     idle_timeout: float = setting(
@@ -82,6 +82,12 @@ class JobConfig:
     )
     partition: str = setting(
         "iid", "federated: how data that every client sees is divided: iid, shards:2, dirichlet:0.3, own, ..."
+    )
+    max_client_time: float = setting(
+        10.0,
+        "federated: clients are waited for that need at most so many times what the typical one does",
+        low=1,
+        high=1e6,
     )
     max_client_weight: float = setting(
         10.0, "federated: a client's examples count at most so many times the typical client's", above=0

@@ -6,6 +6,7 @@ Nothing is negotiated: every worker computes the same order from (seed, epoch) a
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,16 @@ from ps import xp
 from ps.data.dataset import Dataset
 from ps.errors import DataError
 from ps.xp import Array
+
+
+def demand_whole(name: str, value: Any) -> None:
+    """Raise DataError unless a number that a script gave is a whole one of at least 1."""
+    try:
+        fine = operator.index(value) >= 1
+    except TypeError:
+        raise DataError(f"{name} is {str(value)[:40]!r}: expected a whole number") from None
+    if not fine:
+        raise DataError(f"{name} is {value}: expected 1 or more")
 
 
 def num_examples(data: Any) -> int:
@@ -34,8 +45,7 @@ def steps_per_epoch(n: int, batch_size: int, num_workers: int = 1) -> int:
         raise DataError(f"num_workers is {num_workers}: expected 1 or more")
     if num_workers > n:
         raise DataError(f"{num_workers} workers are more than the {n} examples: each needs at least one")
-    if batch_size < 1:
-        raise DataError(f"batch_size is {batch_size}: expected 1 or more")
+    demand_whole("batch_size", batch_size)
     smallest, largest = n // num_workers, math.ceil(n / num_workers)
     if batch_size > largest:
         raise DataError(
@@ -78,8 +88,7 @@ def batches(
     steps = steps_per_epoch(lengths[0], batch_size, num_workers)
     if not 0 <= rank < num_workers:
         raise DataError(f"rank {rank} is not in 0..{num_workers - 1}")
-    if epochs < 1:
-        raise DataError(f"epochs is {epochs}: expected 1 or more")
+    demand_whole("epochs", epochs)
     if start < 0 or seed < 0:
         raise DataError(f"start {start} and seed {seed}: expected 0 or more")
 

@@ -25,12 +25,12 @@ def accepted(federated: Status) -> str:
 
 
 def counts(federated: Status) -> list[str]:
-    """Return what was refused by reason, capped and abandoned, as far as anything was."""
+    """Return what was refused by reason, and what was capped, abandoned and spare, as far as anything was."""
     reasons: Status = federated.get("refused") or {}
     found = []
     if reasons:
         found.append("refused " + ", ".join(f"{count} × {why}" for why, count in sorted(reasons.items())))
-    for key in ("capped", "abandoned"):
+    for key in ("capped", "abandoned", "spare"):
         if federated.get(key):
             found.append(f"{federated[key]} {key}")
     return found

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import number
+from ps.optim.spec import MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -26,7 +26,7 @@ class Adagrad:
     slots: ClassVar[tuple[str, ...]] = ("v",)
     kernel: ClassVar[Kernel] = Kernel("adagrad", ("v",), ("lr", "eps"), "v += g * g; w -= lr * g / (sqrt(v) + eps);")
 
-    lr: float = number(0.01, at_least=0)
+    lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     lr_decay: float = number(0.0, at_least=0)
     initial: float = number(0.0, at_least=0)
     eps: float = number(1e-10, at_least=1e-30)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 KERNEL = Kernel(
@@ -34,10 +34,11 @@ def adam_constants(
     return beta1, beta2, eps / root, lr * mean / root
 
 
-def adam_update(
-    w: HostArray, g: HostArray, m: HostArray, v: HostArray, s: HostArray, constants: tuple[float, ...]
-) -> None:
-    """Update one block in place: ten passes, two fewer than with running means for state."""
+def adam_step(g: HostArray, m: HostArray, v: HostArray, s: HostArray, constants: tuple[float, ...]) -> None:
+    """Update the state in place and write into ``s`` what is to be taken off the weights.
+
+    Nine passes, two fewer than with running means for state.
+    """
     beta1, beta2, eps, step = constants
     np.multiply(m, beta1, out=m)
     np.add(m, g, out=m)
@@ -48,7 +49,6 @@ def adam_update(
     np.add(s, eps, out=s)
     np.divide(m, s, out=s)
     np.multiply(s, step, out=s)
-    np.subtract(w, s, out=w)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Adam:
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
     kernel: ClassVar[Kernel] = KERNEL
 
-    lr: float = number(1e-3, at_least=0)
+    lr: float = number(1e-3, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
     beta2: float = number(0.999, at_least=0, at_most=MAX_BETA)
     eps: float = number(1e-8, at_least=1e-30)
@@ -90,5 +90,6 @@ class Adam:
         constants: tuple[float, ...],
     ) -> None:
         """Update one block in place."""
-        m, v = state
-        adam_update(w, g, m, v, scratch[0], constants)
+        (m, v), (s, _) = state, scratch
+        adam_step(g, m, v, s, constants)
+        np.subtract(w, s, out=w)

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ps.optim.adam import KERNEL, adam_constants, adam_update
+from ps.optim.adam import adam_constants, adam_step
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
 @dataclass(frozen=True, slots=True)
 class AdamW:
-    """Shrink the weights, then step as Adam does: ``w *= 1 - lr * weight_decay``.
+    """Step as Adam does, and shrink the weights: ``w -= step + lr * weight_decay * w``.
 
     Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019. The state is Adam's.
     """
@@ -23,9 +23,14 @@ class AdamW:
     coupled: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
-    kernel: ClassVar[Kernel] = KERNEL
+    kernel: ClassVar[Kernel] = Kernel(
+        "adamw",
+        ("m", "v"),
+        ("beta1", "beta2", "eps", "step", "pull"),
+        "m = beta1 * m + g; v = beta2 * v + g * g; w -= step * m / (sqrt(v) + eps) + pull * w;",
+    )
 
-    lr: float = number(1e-3, at_least=0)
+    lr: float = number(1e-3, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
     beta2: float = number(0.999, at_least=0, at_most=MAX_BETA)
     eps: float = number(1e-8, at_least=1e-30)
@@ -36,8 +41,8 @@ class AdamW:
         return {slot: namespace(weights).zeros_like(weights) for slot in self.slots}
 
     def constants(self, lr: float, t: int, dtype: np.dtype[np.floating]) -> tuple[float, ...]:
-        """Return the betas, eps and step size of update ``t``."""
-        return adam_constants(self.beta1, self.beta2, self.eps, lr, t, dtype)
+        """Return the betas, eps and step size of update ``t``, and the share of the weights that is taken off."""
+        return *adam_constants(self.beta1, self.beta2, self.eps, lr, t, dtype), lr * self.weight_decay
 
     def update(
         self,
@@ -48,5 +53,9 @@ class AdamW:
         constants: tuple[float, ...],
     ) -> None:
         """Update one block in place."""
-        m, v = state
-        adam_update(w, g, m, v, scratch[0], constants)
+        (m, v), (s, c), (*adam, pull) = state, scratch, constants
+        adam_step(g, m, v, s, tuple(adam))
+        if pull:
+            np.multiply(w, pull, out=c)
+            np.add(s, c, out=s)
+        np.subtract(w, s, out=w)

@@ -85,15 +85,14 @@ def apply(
     if not callable(gradient):
         _check_gradient(gradient, size, dtype)
 
-    decay = optimizer.weight_decay
-    keep = 1.0 if optimizer.coupled and not optimizer.linear else 1.0 - lr * decay
-    l2 = decay if optimizer.coupled and not optimizer.linear else 0.0
-    if optimizer.linear and clip_value is None:
+    # Never w *= 1 - lr * decay: in float32 the factor, and so a small decay, would be rounded away.
+    l2 = optimizer.weight_decay if optimizer.coupled else 0.0
+    if optimizer.linear and clip_value is None and not l2:
         lr, scale = lr * scale, 1.0
     constants = optimizer.constants(lr, t, dtype)
 
     if not is_host(weights):
-        shared = (scale, np.inf if clip_value is None else clip_value, l2, keep)
+        shared = (scale, np.inf if clip_value is None else clip_value, l2)
         _apply_on_device(optimizer, weights, gradient, slots, shared, constants)
         return
 
@@ -115,8 +114,6 @@ def apply(
         if l2:
             np.multiply(w, l2, out=first)
             g = np.add(g, first, out=out)
-        if keep != 1.0:
-            np.multiply(w, keep, out=w)
         optimizer.update(w, g, tuple(slot[lo:hi] for slot in slots), (first, second), constants)
 
     arrays = 2 + len(slots) + callable(gradient)

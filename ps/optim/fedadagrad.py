@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -32,7 +32,7 @@ class FedAdagrad:
         "m = beta1 * m + g; v += g * g; w -= step * m / (sqrt(v) + tau);",
     )
 
-    lr: float = number(0.1, at_least=0)
+    lr: float = number(0.1, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.0, at_least=0, at_most=MAX_BETA)
     tau: float = number(1e-3, at_least=1e-30)
     weight_decay: float = number(0.0, at_least=0)

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ps.optim.adam import KERNEL, adam_update
+from ps.optim.adam import KERNEL, adam_step
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -29,7 +29,7 @@ class FedAdam:
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
     kernel: ClassVar[Kernel] = KERNEL
 
-    lr: float = number(0.01, at_least=0)
+    lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
     beta2: float = number(0.99, at_least=0, at_most=MAX_BETA)
     tau: float = number(1e-3, at_least=1e-30)
@@ -56,5 +56,6 @@ class FedAdam:
         constants: tuple[float, ...],
     ) -> None:
         """Update one block in place."""
-        m, v = state
-        adam_update(w, g, m, v, scratch[0], constants)
+        (m, v), (s, _) = state, scratch
+        adam_step(g, m, v, s, constants)
+        np.subtract(w, s, out=w)

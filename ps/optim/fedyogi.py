@@ -9,7 +9,7 @@ import numpy as np
 
 from ps.optim.kernel import Kernel
 from ps.optim.lion import TINY
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -34,7 +34,7 @@ class FedYogi:
         "w -= step * m / (sqrt(v) + tau);",
     )
 
-    lr: float = number(0.01, at_least=0)
+    lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.9, at_least=0, at_most=MAX_BETA)
     beta2: float = number(0.99, at_least=0, at_most=MAX_BETA)
     tau: float = number(1e-3, at_least=1e-30)

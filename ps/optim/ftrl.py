@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import number
+from ps.optim.spec import MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -41,8 +41,8 @@ class FTRL:
         """,
     )
 
-    lr: float = number(0.1, above=0)
-    beta: float = number(1.0, above=0)
+    lr: float = number(0.1, above=0, at_most=MOST_RATE)
+    beta: float = number(1.0, at_least=1e-12)
     l1: float = number(0.0, at_least=0)
     l2: float = number(0.0, at_least=0)
 

@@ -18,11 +18,10 @@ PROLOGUE = """
 T g = grad * scale;
 g = g > bound ? bound : (g < -bound ? -bound : g);
 g += l2 * w;
-w *= keep;
 """
 
-SHARED = ("scale", "bound", "l2", "keep")
-"""The scalars of the prologue: gradient factor, largest element, coupled decay, factor of decoupled decay."""
+SHARED = ("scale", "bound", "l2")
+"""The scalars of the prologue: gradient factor, largest element, coupled decay."""
 
 
 @dataclass(frozen=True, slots=True)

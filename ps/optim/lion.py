@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 TINY = 2.0**-100
@@ -31,11 +31,11 @@ class Lion:
     kernel: ClassVar[Kernel] = Kernel(
         "lion",
         ("m",),
-        ("lr", "beta2", "share"),
-        "T c = share * m + g; w -= lr * (T)((c > 0) - (c < 0)); m = beta2 * m + g;",
+        ("lr", "beta2", "share", "pull"),
+        "T c = share * m + g; w -= lr * (T)((c > 0) - (c < 0)) + pull * w; m = beta2 * m + g;",
     )
 
-    lr: float = number(1e-4, at_least=0)
+    lr: float = number(1e-4, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.9, at_least=0, below=1)
     beta2: float = number(0.99, at_least=0, at_most=MAX_BETA)
     weight_decay: float = number(0.0, at_least=0)
@@ -45,9 +45,12 @@ class Lion:
         return {"m": namespace(weights).zeros_like(weights)}
 
     def constants(self, lr: float, t: int, dtype: np.dtype[np.floating]) -> tuple[float, ...]:
-        """Return the learning rate, beta2 and the momentum's share in the mix, relative to the gradient's."""
+        """Return the learning rate, beta2, the momentum's share in the mix, and the weights' that is taken off.
+
+        The momentum's is relative to the gradient's.
+        """
         beta2 = float(dtype.type(self.beta2))
-        return lr, beta2, self.beta1 * (1 - beta2) / (1 - self.beta1)
+        return lr, beta2, self.beta1 * (1 - beta2) / (1 - self.beta1), lr * self.weight_decay
 
     def update(
         self,
@@ -58,11 +61,14 @@ class Lion:
         constants: tuple[float, ...],
     ) -> None:
         """Update one block in place."""
-        (m,), (s, _), (lr, beta2, share) = state, scratch, constants
+        (m,), (s, c), (lr, beta2, share, pull) = state, scratch, constants
         np.multiply(m, share, out=s)
         np.add(s, g, out=s)
         np.clip(s, -TINY, TINY, out=s)  # lr * sign(s) in the end; np.sign alone takes four times as long
         np.multiply(s, lr / TINY, out=s)
+        if pull:
+            np.multiply(w, pull, out=c)
+            np.add(s, c, out=s)
         np.subtract(w, s, out=w)
         np.multiply(m, beta2, out=m)
         np.add(m, g, out=m)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import number
+from ps.optim.spec import MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -29,7 +29,7 @@ class Nesterov:
         "nesterov", ("p",), ("lr", "momentum"), "p = momentum * (p + g); w -= lr * (p + g);"
     )
 
-    lr: float = number(0.01, at_least=0)
+    lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     momentum: float = number(0.9, at_least=0, below=1)
     weight_decay: float = number(0.0, at_least=0)
 

@@ -37,7 +37,7 @@ class Optimizer(Protocol):
 
     @property
     def coupled(self) -> bool:
-        """Whether weight decay is added to the gradient (L2) instead of taken off the weights directly."""
+        """Whether weight decay is added to the gradient (L2), which the driver does; else it is added to the step."""
 
     @property
     def linear(self) -> bool:

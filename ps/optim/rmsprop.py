@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, number
+from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 
@@ -28,7 +28,7 @@ class RMSprop:
         "rmsprop", ("v",), ("alpha", "eps", "step"), "v = alpha * v + g * g; w -= step * g / (sqrt(v) + eps);"
     )
 
-    lr: float = number(0.01, at_least=0)
+    lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     alpha: float = number(0.99, at_least=0, at_most=MAX_BETA)
     eps: float = number(1e-8, at_least=1e-30)
     weight_decay: float = number(0.0, at_least=0)

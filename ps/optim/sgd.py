@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.optim.kernel import Kernel
-from ps.optim.spec import number
+from ps.optim.spec import MOST_RATE, number
 from ps.xp import Array, HostArray
 
 
@@ -24,7 +24,7 @@ class SGD:
     slots: ClassVar[tuple[str, ...]] = ()
     kernel: ClassVar[Kernel] = Kernel("sgd", (), ("lr",), "w -= lr * g;")
 
-    lr: float = number(0.01, at_least=0)
+    lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     weight_decay: float = number(0.0, at_least=0)
 
     def init(self, weights: Array) -> dict[str, Array]:

@@ -27,19 +27,30 @@ MAX_BETA = 0.999999
 """The largest decay of a running mean; one closer to 1 would be 1 in float32."""
 
 
+MOST = 1e12
+"""The largest number there is, unless another is declared: float32 holds its square, and its product with another."""
+
+MOST_RATE = 1e6
+"""The largest learning rate: what it is multiplied with, and by some optimizers divided by, stays within float32."""
+
+LEAST = 1e-30
+"""The smallest number above 0: float32 holds it, and some of what it is multiplied with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The values a number may take."""
+    """The values a number may take. Below ``LEAST`` in magnitude there is only 0."""
 
     at_least: float = -math.inf
     above: float = -math.inf
-    at_most: float = math.inf
+    at_most: float = MOST
     below: float = math.inf
     whole: bool = False
 
     def __contains__(self, value: float) -> bool:
         return (
             math.isfinite(value)
+            and (value == 0 or abs(value) >= LEAST)
             and self.at_least <= value <= self.at_most
             and self.above < value < self.below
             and not (self.whole and value != int(value))
@@ -51,12 +62,22 @@ class Range:
             for word, bound in (
                 ("at least", self.at_least),
                 ("above", self.above),
-                ("at most", self.at_most),
+                ("at most", self.at_most if self.at_most < self.below else math.inf),
                 ("below", self.below),
             )
             if math.isfinite(bound)
         ]
         return " ".join(["a whole number" if self.whole else "a finite number", " and ".join(bounds)]).strip()
+
+    def refusal(self, value: float) -> str:
+        """Return what is wrong with a value that is not in the range."""
+        if 0 < abs(value) < LEAST:
+            return f"is too small for float32: smaller than {LEAST:g} there is only 0; it must be {self}"
+        return f"must be {self}"
+
+
+RATE = Range(at_least=0, at_most=MOST_RATE)
+"""The values a learning rate may take."""
 
 
 def number(
@@ -64,7 +85,7 @@ def number(
     *,
     at_least: float = -math.inf,
     above: float = -math.inf,
-    at_most: float = math.inf,
+    at_most: float = MOST,
     below: float = math.inf,
     whole: bool = False,
 ) -> Any:
@@ -125,7 +146,7 @@ def complete(kind: str, table: Table, name: str, given: Mapping[str, float]) -> 
         if value is dataclasses.MISSING:
             raise ConfigError(f"{kind} {name} needs {key}=<{allowed}>")
         if value not in allowed:
-            raise ConfigError(f"{kind} {name}: {key}={value!r} must be {allowed}")
+            raise ConfigError(f"{kind} {name}: {key}={value!r} {allowed.refusal(value)}")
         numbers.append((key, int(value) if allowed.whole else float(value)))
     return tuple(numbers)
 

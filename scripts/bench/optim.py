@@ -101,8 +101,6 @@ def in_place(o: Optimizer, a: Arrays, state: Arrays) -> Callable[[], object]:
     scratch = np.empty_like(w), np.empty_like(w)
 
     def case() -> None:
-        if o.weight_decay:  # of the defaults, AdamW's only
-            np.multiply(w, 1 - LR * o.weight_decay, out=w)
         o.update(w, a["g"], slots, scratch, o.constants(LR, T, w.dtype))
 
     return case

@@ -12,7 +12,7 @@ from ps.rules import Rule
 from ps.server.federated.judging import Judging
 from ps.server.federated.ledger import Ledger
 from ps.server.federated.selection import Offer
-from ps.server.federated.task import ACCEPTED, OPEN, SUBMITTED, VANISHED, Task
+from ps.server.federated.task import ACCEPTED, OPEN, SPARE, SUBMITTED, VANISHED, Task
 from ps.server.federated.tasks import Tasks
 
 RESUME = "resume"
@@ -174,12 +174,12 @@ class Contributions:
 
     # The end of a round or an attempt
 
-    def give_up(self, task: Task) -> Iterator[Out]:
-        """End a task whose contribution comes too late, or never."""
+    def give_up(self, task: Task, spare: bool) -> Iterator[Out]:
+        """End a task whose contribution comes too late, or never, or is not needed any more."""
         waits = task.state == SUBMITTED
-        self.refuse(task, "late" if waits else "unfinished")
+        self.refuse(task, SPARE if spare else "late" if waits else "unfinished")
         if waits:
-            yield task.member, Submitted(task.request, task.number, "late")
+            yield task.member, Submitted(task.request, task.number, task.state)
 
     def publish(self, over: Iterable[Task]) -> None:
         """The round is published; ``over`` are all tasks but those that may still count."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ps.server.federated.task import ACCEPTED, Task
+from ps.server.federated.task import ACCEPTED, SPARE, Task
 
 MOST_METRICS = 32
 MOST_CLIENTS = 100
@@ -36,6 +36,7 @@ def entry(
         "selected": len(tasks),
         "accepted": len(accepted),
         "refused": dict(refused),
+        "spare": sum(task.state == SPARE for task in tasks),
         "examples": sum(examples),
         "steps": sum(task.steps for task in accepted),
         "clients": sorted(task.rank for task in accepted)[:MOST_CLIENTS],

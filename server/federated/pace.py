@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
+
+from ps.server.federated.task import ACCEPTED, Task
+
+log = logging.getLogger("ps.scheduler")
 
 FIRST_DEADLINE = 600.0
 """Seconds of a round before the clients' times are known."""
@@ -18,6 +24,12 @@ MOST_DOUBLED = 10
 """Times that a deadline is doubled because attempts fail, at most."""
 SLACK = 2.0
 """The deadline is so many times what nine of ten clients need."""
+HABIT = 3
+"""Rounds in a row for which a client was late before that counts as its habit."""
+MOST_CLIENTS = 200
+"""Clients whose times are remembered, at most: those that were here last."""
+MOST_NAMED = 100
+"""Slow clients that are named, at most."""
 SOONEST, LATEST = 0.05, 30.0
 """Seconds after which a client is told to come back, at least and, while few are there, at most."""
 CROWD = 4
@@ -25,15 +37,53 @@ CROWD = 4
 
 
 class Pace:
-    """Remembers the last times only."""
+    """Remembers the last times only: one for each client, so that nobody counts twice by taking part often."""
 
-    def __init__(self, fixed: float | None) -> None:
-        """``fixed`` is the deadline that was set, in seconds; None lets it follow the clients."""
+    def __init__(self, fixed: float | None, most: float) -> None:
+        """``fixed`` is the deadline that was set, in seconds; None lets it follow the clients.
+
+        Clients that need more than ``most`` times what the typical one does are not waited for: a few that walk slowly,
+        on purpose or not, move the deadline no further.
+        """
         self._fixed = fixed
-        self.tasks: deque[float] = deque(maxlen=200)
-        """Seconds from assignment to submission, also of those that came late."""
-        self.rounds: deque[float] = deque(maxlen=20)
-        """Seconds from one published version to the next."""
+        self._most = most
+        self._tasks: dict[int, float] = {}
+        """Client -> seconds from its last assignment to its submission; who was here last is the last."""
+        self._missed: dict[int, int] = {}
+        """Client -> rounds in a row that it took part in and was late for."""
+        self.rounds: deque[float] = deque(maxlen=5)
+        """Seconds that rounds needed, without the time in which they waited for clients that were told to stay away."""
+
+    def took(self, client: int, seconds: float) -> None:
+        """A client has submitted, so many seconds after its assignment."""
+        self._missed.pop(client, None)
+        self._tasks.pop(client, None)
+        self._tasks[client] = seconds
+        while len(self._tasks) > MOST_CLIENTS:
+            del self._tasks[next(iter(self._tasks))]
+
+    def late(self, clients: Iterable[int]) -> None:
+        """These clients did not submit before their round's deadline; name those whose habit that has just become."""
+        for client in clients:
+            count = self._missed.pop(client, 0) + 1
+            self._missed[client] = count
+            if count == HABIT:
+                log.warning("client %d is late by habit: the last %d rounds it was in ended without it", client, count)
+        while len(self._missed) > MOST_CLIENTS:
+            del self._missed[next(iter(self._missed))]
+
+    @property
+    def slow(self) -> list[int]:
+        """The clients that are late by habit, or that are too slow to be waited for; some of them if they are many."""
+        late = {client for client, count in self._missed.items() if count >= HABIT}
+        if self._known:
+            limit = self._most * statistics.median(self._tasks.values())
+            late |= {client for client, seconds in self._tasks.items() if seconds > limit}
+        return sorted(late)[:MOST_NAMED]
+
+    @property
+    def _known(self) -> bool:
+        return len(self._tasks) >= KNOWN
 
     def deadline(self, failed: int = 0) -> float:
         """Return the seconds that the next round may take, twice as many for each attempt at it that ``failed``."""
@@ -42,9 +92,11 @@ class Pace:
         return self._usual_deadline() * float(1 << min(failed, MOST_DOUBLED))
 
     def _usual_deadline(self) -> float:
-        if len(self.tasks) < KNOWN:
+        if not self._known:
             return FIRST_DEADLINE
-        return max(LEAST_DEADLINE, SLACK * sorted(self.tasks)[int(0.9 * (len(self.tasks) - 1))])
+        times = sorted(self._tasks.values())
+        nine_of_ten = times[int(0.9 * (len(times) - 1))]
+        return max(LEAST_DEADLINE, SLACK * min(nine_of_ten, self._most * statistics.median(times)))
 
     def wait(self, elapsed: float, clients: int, wanted: int, chance: float) -> float:
         """Return the seconds after which a client should come back, ``elapsed`` seconds into a round.
@@ -61,9 +113,20 @@ class Pace:
 
     def dump(self) -> dict[str, Any]:
         """Return the times as plain values."""
-        return {"tasks": list(self.tasks), "rounds": list(self.rounds)}
+        rows = [[list(row) for row in found.items()] for found in (self._tasks, self._missed)]
+        return {"tasks": rows[0], "missed": rows[1], "rounds": list(self.rounds)}
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned."""
-        self.tasks.extend(values["tasks"])
+        self._tasks = dict(values["tasks"])
+        self._missed = dict(values["missed"])
         self.rounds.extend(values["rounds"])
+
+
+def needed(tasks: Iterable[Task], since: float, closing: float, now: float) -> float:
+    """Return the seconds that a round needed that was begun, closing and published at these times.
+
+    That is its clients' work and its end, and not the time in which it waited for clients to come: they were told when.
+    """
+    work = max((task.submitted - task.began for task in tasks if task.state == ACCEPTED), default=0.0)
+    return min(work, closing - since) + now - closing

@@ -22,7 +22,8 @@ from ps.rules import RuleSpec
 from ps.server.federated.closing import Closing
 from ps.server.federated.contributions import Contributions, Out
 from ps.server.federated.history import entry
-from ps.server.federated.pace import CROWD, Pace
+from ps.server.federated.pace import CROWD, Pace, needed
+from ps.server.federated.returning import Returning
 from ps.server.federated.selection import Offer, Selection
 from ps.server.federated.task import ACCEPTED, OPEN, Task
 
@@ -32,8 +33,6 @@ WINDOW = 1.0
 """Seconds for which a selection waits for more clients once enough are there."""
 MOST_FAILED = 100
 """Attempts at one round before the job is given up."""
-OVERDUE = 5.0
-"""Seconds after the time at which a client was to come back after which nobody counts on it."""
 MOST_HISTORY = 1000
 """Rounds of which an account is kept here, at most."""
 SHOWN = 100
@@ -62,18 +61,18 @@ class Rounds:
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
         self._contributions = Contributions(job, self._algorithm, rule, owners)
         self._closing = Closing(owners, self._algorithm, rule)
-        self._pace = Pace(job.round_deadline)
+        self._pace = Pace(job.round_deadline, job.max_client_time)
         self._selection = Selection(job.seed)
         self._origin = now
         self._since = now
         self._deadline = math.inf
         self._failed = 0
         """Attempts at this round that were abandoned."""
-        self._published_at = now
-        self._lost_at = -math.inf
-        """When a client was found to be gone; one that was killed may be started again."""
-        self._due = now
-        """When the last of those that were told to come back is to be here."""
+        self._closing_at = now
+        """When the contributions that close this round were there."""
+        self._overdue = False
+        """Whether it was the deadline that closed it."""
+        self._returning = Returning(now)
 
     # Looking
 
@@ -115,15 +114,17 @@ class Rounds:
             "phase": self.phase,
             "round": self.version,
             "rounds": self.job.rounds,
-            "attempt": ledger.attempt,
+            "attempt": self._failed + 1,
             "goal": self.goal,
             "accepted": ledger.counted,
             "active": self._active,
             "waiting": len(self._selection),
             "deadline_s": round(self._pace.deadline(), 3),
             "refused": dict(self._contributions.tasks.refused),
+            "spare": self._contributions.tasks.spare,
             "capped": self._contributions.judging.capped,
             "abandoned": self.abandoned,
+            "slow": self._pace.slow,
             "history": self.history[-SHOWN:],
         }
 
@@ -133,7 +134,7 @@ class Rounds:
             return self._since + WINDOW
         if self.phase != "collect":
             return None
-        hopes = () if self._active or self.asynchronous else (self._due + OVERDUE, self._lost_at + OVERDUE)
+        hopes = () if self._active or self.asynchronous else self._returning.ends
         return min((at for at in (self._deadline, *hopes) if now < at < math.inf), default=None)
 
     # Clients
@@ -167,7 +168,7 @@ class Rounds:
             return
         seconds = self._contributions.submit(message, now)
         if seconds is not None:
-            self._pace.tasks.append(seconds)
+            self._pace.took(rank, seconds)
         yield from self._go_on(now)
 
     def decline(self, message: Decline, rank: int, now: float) -> Iterator[Out]:
@@ -182,7 +183,7 @@ class Rounds:
         if left:
             self._contributions.left(member, rank)
         elif self._contributions.vanished(member, rank):
-            self._lost_at = now
+            self._returning.lost(now)
         yield from self._go_on(now)
 
     # Servers
@@ -265,7 +266,7 @@ class Rounds:
             yield from self._draw(self.job.goal - self._active, now)
         elif self.phase == "collect" and now < self._deadline:
             yield from self._draw(self.goal - self._contributions.ledger.counted - self._active, now)
-        soon = self.asynchronous or self._pace.nearly_over(now - self._since)
+        soon = self.asynchronous or self.phase != "collect" or self._pace.nearly_over(now - self._since)
         if self.phase != "select" and not (soon and len(self._selection) <= CROWD * self.job.goal):
             for offer in self._selection.dismiss():
                 yield offer.member, Wait(offer.request, self.version, self._wait(now))
@@ -288,7 +289,7 @@ class Rounds:
 
     def _wait(self, now: float) -> float:
         seconds = self._pace.wait(now - self._since, self._clients(), self.goal, self._selection.chance())
-        self._due = max(self._due, now + seconds)
+        self._returning.sent_away(now + seconds)
         return seconds
 
     # Inside: from phase to phase
@@ -318,18 +319,18 @@ class Rounds:
 
     def _look_at_collection(self, now: float) -> None:
         accepted, late = self._contributions.ledger.counted, now >= self._deadline
-        hopeful = self._replaceable(now) or (accepted < self.job.quorum and now < self._lost_at + OVERDUE)
+        hopeful = self._replaceable(now) or (accepted < self.job.quorum and self._returning.again(now))
         over = late or not (self._active or self.asynchronous or hopeful)
         if accepted >= self.goal or (over and accepted >= self.job.quorum and not self.asynchronous):
             weights, steps = self._contributions.counted
             self._closing.begin(self._contributions.ledger, weights, steps, self.job.workers)
-            self.phase, self.changed = "close", True
+            self.phase, self._closing_at, self._overdue, self.changed = "close", now, late, True
         elif over:
             self._abandon(now, f"{accepted} contributions came, and at least {self.job.quorum} are needed")
 
     def _replaceable(self, now: float) -> bool:
         """Whether clients that had no task in this attempt yet can be counted on."""
-        return now < self._due + OVERDUE and self._clients() > len(self._contributions.tasks.ranks)
+        return self._returning.soon(now) and self._clients() > len(self._contributions.tasks.ranks)
 
     def _look_at_servers(self, now: float) -> None:
         ledger = self._contributions.ledger
@@ -344,18 +345,18 @@ class Rounds:
         """Close the books of a round and go on with the next."""
         contributions = self._contributions
         keep = (self.asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
-        over = [task for task in contributions.tasks if not (keep and task.active and not self._too_old(task))]
+        oldest = self.version + 1 - self.job.max_staleness
+        self._pace.late(task.rank for task in contributions.tasks if task.state == OPEN and self._overdue)
+        over = [task for task in contributions.tasks if not (keep and task.active and task.round >= oldest)]
         for task in over:
             if task.active:
-                yield from contributions.give_up(task)
+                yield from contributions.give_up(task, spare=not self._overdue and task.round >= oldest)
         about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not self.asynchronous]
         seconds, refused = now - self._since, contributions.tasks.of_round
-        self.history.append(
-            entry(self.version, contributions.ledger.attempt, now - self._origin, seconds, about, refused)
-        )
+        self.history.append(entry(self.version, self._failed + 1, now - self._origin, seconds, about, refused))
         del self.history[:-MOST_HISTORY]
-        self._pace.rounds.append(now - self._published_at)
-        self._failed, self._published_at = 0, now
+        self._pace.rounds.append(seconds if self.asynchronous else needed(about, self._since, self._closing_at, now))
+        self._failed, self._overdue = 0, False
         contributions.publish(over)
         self.phase, self._since, self._deadline = "select", now, math.inf
         if self.version >= self.job.rounds:
@@ -363,17 +364,16 @@ class Rounds:
             for offer in self._selection.dismiss():
                 yield offer.member, Finished(offer.request, self.version)
 
-    def _too_old(self, task: Task) -> bool:
-        return self.version + 1 - task.round > self.job.max_staleness
-
     def _abandon(self, now: float, why: str) -> None:
         """Give an attempt up on all servers alike and begin the round anew."""
-        log.warning("round %d, attempt %d is abandoned: %s", self.version, self._contributions.ledger.attempt, why)
         self.abandoned += 1
         self._failed += 1
+        log.warning("round %d, attempt %d is abandoned: %s", self.version, self._failed, why)
         if self._failed >= MOST_FAILED:
             self.failure = f"round {self.version} was abandoned {self._failed} times; the last time {why}"
-        self._contributions.abandon(late=now >= self._deadline)
+        self._overdue = now >= self._deadline
+        self._pace.late(task.rank for task in self._contributions.tasks if task.state == OPEN and self._overdue)
+        self._contributions.abandon(late=self._overdue)
         self.phase, self._since, self._deadline = "select", now, math.inf
 
     # Across restarts

@@ -7,6 +7,8 @@ from typing import Any
 
 OPEN, SUBMITTED, ACCEPTED = "open", "submitted", "accepted"
 VANISHED = "vanished"
+SPARE = "spare"
+"""The round was full without it: more clients are selected than are needed, so that nobody has to be waited for."""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ps.protocol.messages import Submit
 from ps.server.federated.history import numbers
-from ps.server.federated.task import ACCEPTED, OPEN, SUBMITTED, VANISHED, Task
+from ps.server.federated.task import ACCEPTED, OPEN, SPARE, SUBMITTED, VANISHED, Task
 
 MOST_VERDICTS = 20_000
 """Clients whose last verdict is remembered, at most."""
@@ -18,13 +18,14 @@ class Tasks:
     """Tasks by number, and by the clients that have them.
 
     ``owners`` are the servers that have a part of every contribution; ``refused`` counts by reason, in all and of the
-    round under way.
+    round under way; that more were selected than were needed is none, and counted as ``spare``.
     """
 
     def __init__(self, owners: frozenset[int]) -> None:
         self.next = 1
         self.refused: Counter[str] = Counter()
         self.of_round: Counter[str] = Counter()
+        self.spare = 0
         self.active: set[int] = set()
         self.ready: set[int] = set()
         """Submitted, and with all servers: only the verdict is missing."""
@@ -33,7 +34,8 @@ class Tasks:
         self._by_rank: dict[int, int] = {}
         """Client -> the task it was given last."""
         self._verdicts: dict[int, tuple[int, str]] = {}
-        """Client -> (task, verdict) until it is given another task, for those to whom the answer was lost."""
+        """Client -> (task, verdict) until its next task is over, for those to whom the answer was lost: one that was
+        killed before it heard it is given another task in the same breath in which it asks."""
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
@@ -94,7 +96,6 @@ class Tasks:
         """Make a new task."""
         task = Task(self.next, member, rank, round, now, evaluate)
         self._tasks[task.number], self._by_rank[rank] = task, task.number
-        self._verdicts.pop(rank, None)
         self.active.add(task.number)
         self.next += 1
         return task
@@ -128,8 +129,11 @@ class Tasks:
     def refuse(self, task: Task, why: str) -> None:
         """The contribution does not count."""
         task.state = why
-        self.refused[why] += 1
-        self.of_round[why] += 1
+        if why == SPARE:
+            self.spare += 1
+        else:
+            self.refused[why] += 1
+            self.of_round[why] += 1
         self._end(task)
 
     def _end(self, task: Task) -> None:
@@ -142,6 +146,7 @@ class Tasks:
             del self._tasks[task.number]
             if self._by_rank.get(task.rank) == task.number:
                 del self._by_rank[task.rank]
+                self._verdicts.pop(task.rank, None)  # who was here last is the last to be forgotten
                 self._verdicts[task.rank] = task.number, lost if lost and task.state == ACCEPTED else task.state
         while len(self._verdicts) > MOST_VERDICTS:
             del self._verdicts[next(iter(self._verdicts))]
@@ -155,12 +160,13 @@ class Tasks:
             "tasks": [task.dump() for task in self._tasks.values()],
             "verdicts": [[rank, number, verdict] for rank, (number, verdict) in self._verdicts.items()],
             "refused": dict(self.refused),
+            "spare": self.spare,
             "of_round": dict(self.of_round),
         }
 
     def load(self, values: dict[str, Any], now: float) -> None:
         """Take what ``dump`` returned; what the servers have they say again."""
-        self.next = values["next"]
+        self.next, self.spare = values["next"], values["spare"]
         self.refused, self.of_round = Counter(values["refused"]), Counter(values["of_round"])
         self._tasks = {row["number"]: Task.load(row, now) for row in values["tasks"]}
         self._by_rank = {task.rank: task.number for task in self._tasks.values()}

@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.crew import Crew
@@ -38,7 +38,6 @@ def run(text: str, gradient: object, steps: int = 3, **options: object) -> list[
 DECAYING = [name if name == "ftrl" else f"{name}:weight_decay=0.1" for name in OPTIMIZERS]
 
 
-@settings(deadline=None)  # blocks of one element are many
 @given(
     text=st.sampled_from([*OPTIMIZERS, *DECAYING]),
     elements=st.integers(1, 2 * SIZE),
@@ -194,6 +193,24 @@ def test_weight_decay_on_sgd_is_the_same_with_and_without_clipping() -> None:
     _, gradient = vectors()
     clipped, free = (run("sgd:weight_decay=0.1", gradient, clip_value=c) for c in (100.0, None))
     assert clipped == free
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw", "lion"])
+def test_a_decay_that_is_small_beside_the_weights_is_not_rounded_away(name: str) -> None:
+    """Each step takes lr * decay = 1e-8 of the weights, a fifth of the least that float32 can show, on the average."""
+    rng = np.random.default_rng(0)
+    gradient = rng.standard_normal(500).astype(np.float32)
+    weights = rng.uniform(0.5, 1, gradient.size).astype(np.float32)
+    lost = []
+    for lr in rng.uniform(0.005, 0.02, 1000).tolist():
+        after = []
+        for decay in (1e-8 / lr, 0.0):
+            optimizer = OptimizerSpec.parse(f"{name}:lr={lr!r},weight_decay={decay!r}").build()
+            w = weights.copy()
+            apply(optimizer, w, gradient, optimizer.init(w), lr=lr, t=1)
+            after.append(w.astype(np.float64))
+        lost.append(float(np.mean(after[1] - after[0]) / np.mean(weights, dtype=np.float64)))
+    assert np.mean(lost) == pytest.approx(1e-8, rel=0.3)
 
 
 def test_nan_and_inf_are_not_hidden_by_the_clip() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.errors import ConfigError
-from ps.optim import OPTIMIZERS, SCHEDULES, OptimizerSpec, Schedule
+from ps.optim import OPTIMIZERS, SCHEDULES, OptimizerSpec, Schedule, apply
+from ps.optim.spec import LEAST
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -68,7 +70,14 @@ def test_parsing_the_text_of_a_spec_gives_the_spec(data: st.DataObject) -> None:
         ("adam:lr=1e999", "lr=inf must be a finite number"),
         ("momentum:momentum=1", "momentum=1.0 must be a finite number at least 0 and below 1"),
         ("adam:eps=0", "eps=0.0 must be a finite number at least 1e-30"),
-        ("ftrl:beta=0", "beta=0.0 must be a finite number above 0"),
+        ("ftrl:beta=0", "beta=0.0 must be a finite number at least 1e-12"),
+        ("ftrl:beta=1e-300", "beta=1e-300 is too small for float32"),
+        ("ftrl:lr=0", "lr=0.0 must be a finite number above 0 and at most 1e+06"),
+        ("sgd:lr=1e-50", "lr=1e-50 is too small for float32: smaller than 1e-30 there is only 0"),
+        ("adagrad:initial=1e39", "initial=1e+39 must be a finite number at least 0 and at most 1e+12"),
+        ("adam:eps=1e39", "eps=1e+39 must be a finite number at least 1e-30 and at most 1e+12"),
+        ("fedadagrad:tau=1e20", "tau=1e+20 must be"),
+        ("ftrl:lr=1e30,l2=1e10", "lr=1e+30 must be"),
     ],
 )
 def test_a_wrong_optimizer_is_named_with_what_to_write_instead(text: str, message: str) -> None:
@@ -81,7 +90,7 @@ def test_a_wrong_optimizer_is_named_with_what_to_write_instead(text: str, messag
     ("text", "message"),
     [
         ("cosin:steps=3", "unknown schedule 'cosin'; did you mean 'cosine'?"),
-        ("cosine", "schedule cosine needs steps=<a whole number at least 1>"),
+        ("cosine", "schedule cosine needs steps=<a whole number at least 1 and at most 1e+12>"),
         ("step:every=1.5", "every=1.5 must be a whole number at least 1"),
         ("step:every=inf", "every=inf must be a whole number"),
         ("step:every=0", "every=0.0 must be a whole number at least 1"),
@@ -100,3 +109,24 @@ def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
         OptimizerSpec("sgd", (("lr", -1.0),))
     with pytest.raises(ConfigError, match="takes no 'pace'"):
         Schedule("constant", (("pace", 1.0),))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_float32_trains_with_the_least_and_the_greatest_of_each_number(name: str) -> None:
+    """Each number at the ends of its range, the others as they are: a gradient of zero moves nothing, no NaN comes."""
+    for field in dataclasses.fields(OPTIMIZERS[name]):
+        allowed = field.metadata["range"]
+        ends = [max(allowed.at_least, LEAST), allowed.at_most if allowed.below > 1 else 0.999]
+        for value in ends:
+            optimizer = OptimizerSpec(name, ((field.name, value),)).build()
+            weights = np.array([1, -2], np.float32)
+            state = optimizer.init(weights)
+            with np.errstate(all="raise", under="ignore"):
+                if field.name not in ("weight_decay", "l1"):  # which are there to move weights
+                    apply(optimizer, weights, np.zeros(2, np.float32), state, lr=optimizer.lr, t=1)
+                    decayed = optimizer.lr * optimizer.weight_decay
+                    np.testing.assert_allclose(weights, np.float32([1, -2]), rtol=1e-6 + decayed)
+                for t in range(2, 5):
+                    apply(optimizer, weights, np.ones(2, np.float32), state, lr=optimizer.lr, t=t)
+            for array in (weights, *state.values()):
+                assert np.isfinite(array).all(), (field.name, value)

@@ -40,7 +40,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Pushed(16, 1, 13, 0),
     m.Late(15, 1, 14),
     m.Inquire(0, 3, (15, 300, 70_000)),
-    m.Waiting(0, (15,), 13, (0, 2)),
+    m.Waiting(0, (15,), 13, (0, 2), True),
     m.Share(18, 4096, True),
     m.Shared(18, False),
     m.Delta(15, 1, 13, 2),

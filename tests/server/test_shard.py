@@ -209,6 +209,24 @@ def test_an_inquiry_tells_what_is_unknown_and_who_is_waited_for_and_takes_a_new_
     assert "new Weights" in told(lone.push(3, 0, 1.0))
 
 
+def wanted(lone: Lone, member: int) -> bool:
+    [reply] = lone.shard.receive(b"x", Inquire(0, member, ()), None, 0.0)
+    assert isinstance(reply.message, Waiting)
+    return reply.message.wanted
+
+
+@pytest.mark.parametrize("job", [{}, {"mode": "ssp", "staleness": 0}])
+def test_an_inquiry_tells_a_worker_whether_others_wait_for_it(job: dict[str, Any]) -> None:
+    lone = Lone(3, **job)
+    assert [wanted(lone, member) for member in (1, 2, 3)] == [False, False, False]
+    lone.push(1, 0, 1.0)
+    assert [wanted(lone, member) for member in (1, 2, 3)] == [False, True, True]
+    lone.push(2, 0, 1.0)
+    assert [wanted(lone, member) for member in (1, 2, 3)] == [False, False, True]
+    lone.push(3, 0, 1.0)
+    assert [wanted(lone, member) for member in (1, 2, 3)] == [False, False, False]
+
+
 def test_a_worker_that_skips_does_not_count_in_the_mean() -> None:
     lone = Lone(3)
     lone.push(1, 0, 3.0)

@@ -201,3 +201,15 @@ def test_polling_takes_what_is_here_and_never_waits(setup: Callable[..., Setup])
         job.servers[0].turn()
     assert batch.done
     assert job.traffic.wait_s == 0
+
+
+def test_whoever_has_lost_all_servers_waits_without_working(setup: Callable[..., Setup]) -> None:
+    job = setup()
+    batch = Batch()
+    job.push(batch, 0)
+    job.exchange.poll()
+    job.exchange._links[0].wire.closed = True  # type: ignore[misc]
+    job.checks = 0
+    job.exchange.wait_at_most(batch, 0.2)
+    assert 0 < job.checks < 0.2 / 0.002 + 2
+    assert not job.exchange._poller.sockets

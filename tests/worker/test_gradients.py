@@ -15,6 +15,7 @@ from ps import xp
 from ps.errors import GradientError
 from ps.optim.limit import limit_of
 from ps.protocol.layout import Chunk, Layout
+from ps.worker.announced import Announced
 from ps.worker.gradients import Gradients, Staging, match
 
 
@@ -193,3 +194,20 @@ def test_the_map_of_a_large_model_of_small_tensors_is_made_at_once() -> None:
     began = time.thread_time()
     staging(params, 1024)
     assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize("size", [4, 600])
+def test_gradients_that_lie_in_each_others_places_are_each_counted(size: int) -> None:
+    place, chunks = staging({"a": np.zeros(size, np.float32), "b": np.zeros(size, np.float32)}, 1024)
+    mine = place.arrays(xp.CPU)
+    mine["a"][:], mine["b"][:] = 1, 2
+    found = match({"a": mine["b"], "b": mine["a"]}, place)
+    flat = np.concatenate([found.chunk(chunk) for chunk in chunks])
+    np.testing.assert_array_equal(flat, np.repeat(np.float32([2, 1]), size))
+
+
+def test_a_gradient_in_anothers_place_cannot_be_announced(caplog: pytest.LogCaptureFixture) -> None:
+    place, _ = staging({"a": np.zeros(4, np.float32), "b": np.zeros(4, np.float32)}, 1024)
+    mine = place.arrays(xp.CPU)
+    with pytest.raises(GradientError, match=r"gradient of 'a' lies in kv.grads, in the place of another one"):
+        Announced(place).add("a", mine["b"], check=True)

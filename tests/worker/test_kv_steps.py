@@ -60,11 +60,13 @@ def test_a_wrong_shape_is_never_skipped(local: Local) -> None:
         kv.step({"a": np.ones(4, np.float32)})
 
 
-@pytest.mark.parametrize("lr", [-1, float("nan"), float("inf"), "fast", None])
+@pytest.mark.parametrize("lr", [-1, float("nan"), float("inf"), "fast", None, 1e39, 10**400])
 def test_what_is_no_learning_rate_is_refused(local: Local, lr: Any) -> None:
     kv = local()
     kv.init(model((2,)))
-    with pytest.raises(UsageError, match="the learning rate must be a number of at least 0"):
+    with pytest.raises(
+        UsageError, match=r"the learning rate must be a finite number at least 0 and at most 1e\+06, not"
+    ):
         kv.set_lr(lr)
 
 

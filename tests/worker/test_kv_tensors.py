@@ -144,3 +144,15 @@ def test_first_values_that_cannot_be_trained_are_refused_where_they_are_given(lo
         kv.init({"v": np.ones(2), "w": bad})
     params = kv.init({"v": np.ones(2), "mask": bad}, kinds={"mask": "buffer"})  # an attention mask may have -inf
     np.testing.assert_array_equal(params["mask"], bad)
+
+
+def test_gradients_begin_as_zeros(local: Local) -> None:
+    kv = local()
+    kv.init({"w": np.ones(100_000)})
+    assert not kv.grads["w"].any()
+
+
+def test_tied_arrays_are_trained_apart_with_a_word(local: Local, caplog: pytest.LogCaptureFixture) -> None:
+    tied = np.ones(3)
+    local().init({"in": tied, "other": np.ones(3), "out": tied})
+    assert [r.getMessage()[:22] for r in caplog.records if "one array" in r.getMessage()] == ["'in' and 'out' are one"]

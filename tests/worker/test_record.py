@@ -162,3 +162,24 @@ def test_without_a_directory_nothing_is_written() -> None:
     note(log)
     log.flush()
     assert log.report(Traffic())["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**5000), 1 << 63, "\ud800"], ids=["large", "endless", "64 bits", "text"]
+)
+def test_no_metric_whatever_it_is_ends_a_training(tmp_path: Path, value: object) -> None:
+    log = StepLog(str(tmp_path))
+    log.step(0, 1e308, {"m": value, "\ud800": 1}, Traffic(), staleness=0)
+    log.step(1, 1e308, {"m": value}, Traffic(), staleness=0)
+    log.evaluation(2, {"\ud800": 1.0})
+    log.flush()
+    assert [json.loads(line)["clock"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+    assert encode(Heartbeat(1, 1, log.report(Traffic())))
+
+
+def test_a_report_may_be_read_while_the_model_is_evaluated() -> None:
+    log = StepLog(None)
+    log.evaluation(0, {"a": 1.0})
+    reading = iter(log._metrics.items())  # as on the thread that reports
+    log.evaluation(1, {"b": 1.0})
+    assert list(reading) == [("a", 1.0)]

@@ -15,6 +15,7 @@ from ps.worker.entry import connect
 from ps.worker.federated.feed import TUNED
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
+from ps.worker.numbers import as_float, shown
 from ps.xp import HostArray
 
 Params: TypeAlias = dict[str, HostArray]
@@ -118,8 +119,8 @@ class Client:
                 "fit returns (parameters, number of examples) or (parameters, number of examples, metrics)"
             )
         params, examples, metrics = (*result, {})[:3]
-        if not isinstance(examples, int | float | np.number) or not 0 < float(examples) < math.inf:
-            raise UsageError(f"fit returns the number of its examples, more than 0, not {examples!r}")
+        if not isinstance(examples, int | float | np.number) or not 0 < as_float(examples) < math.inf:
+            raise UsageError(f"fit returns the number of its examples, more than 0, not {shown(examples)}")
         found = _numbers(metrics, "fit")
         if not 1 <= found.get("steps", 1) < math.inf:
             raise UsageError(f"fit returns the number of its local steps, at least 1, not {metrics['steps']!r}")
@@ -143,8 +144,8 @@ def _numbers(metrics: Any, who: str) -> dict[str, float]:
     for name, value in metrics.items():
         try:
             found[str(name)] = float(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"a metric is a number; {name} of {who} is {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(f"a metric is a number; {name} of {who} is {shown(value)}") from None
     return found
 
 

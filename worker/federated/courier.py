@@ -40,7 +40,8 @@ Done = TypeVar("Done")
 
 PULLS = 20
 """Times that all chunks are asked for until they are of one version, at most: new ones come out meanwhile."""
-LATE, RESUME = "late", "resume"
+LATE, RESUME, SPARE = "late", "resume", "spare"
+"""Verdicts: after its round; a server lost its part; the round was full without it, as is planned for."""
 
 
 class Courier:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ps import xp
-from ps.data import batches, counterpart, labels_of, num_examples, partition, view
-from ps.errors import DataError, PSError
+from ps.data import batches, counterpart, demand_whole, labels_of, num_examples, partition, view
+from ps.errors import PSError
 from ps.worker.evaluation import Evaluation
 from ps.worker.feed import placed
 from ps.worker.record import StepLog
@@ -62,8 +62,7 @@ class FederatedFeed:
         ``epochs`` is the script's plan for training at once; here ``local_epochs`` or ``local_steps`` of the job
         count. Raises DataError, at the call, when the data cannot be divided as the job wants it.
         """
-        if batch_size < 1:
-            raise DataError(f"batch_size is {batch_size}: expected 1 or more")
+        demand_whole("batch_size", batch_size)
         share = self._share(data)
         batches(share, 1, shuffle=shuffle)  # only to have it checked now
 

@@ -18,7 +18,7 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
 from ps.vault import Vault
 from ps.worker.evaluation import Evaluation
-from ps.worker.federated.courier import LATE, RESUME, Courier
+from ps.worker.federated.courier import LATE, RESUME, SPARE, Courier
 from ps.worker.federated.feed import FederatedFeed
 from ps.worker.federated.memory import Memory, Undelivered
 from ps.worker.federated.parcel import Packer
@@ -198,13 +198,13 @@ class FederatedStore:
         """Upload what servers lack until there is a verdict, and learn from that."""
         courier = self.courier
         while verdict == RESUME:
-            if not courier.deliver(parcel.task, parcel.round, parcel.frames):
+            here = courier.deliver(parcel.task, parcel.round, parcel.frames)
+            verdict = self._submit(parcel)  # also where servers take no more of it: it may be decided on already
+            if not here and verdict == RESUME:
                 verdict = LATE
-                break
-            verdict = self._submit(parcel)
         accepted = verdict == ACCEPTED
         if not accepted:
-            level = logging.INFO if verdict == LATE else logging.WARNING  # of more than are needed some are always late
+            level = logging.INFO if verdict in (LATE, SPARE) else logging.WARNING
             log.log(level, "this client's contribution to round %d does not count: %s", parcel.round, verdict)
             self._packer.give_back(parcel.frames, courier.chunks, parcel.round)
         self.training.settle(accepted)

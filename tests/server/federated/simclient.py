@@ -132,21 +132,20 @@ class SimClient:
             answers = yield [Ask(s, lambda n: Resume(n, self.member, task)) for s in servers]
             known = {index for message, _ in answers for index in message.chunks}
             missing = [chunk for chunk in self.chunks if chunk.index not in known]
-            while missing:
+            late = False
+            while missing and not late:
                 if self.character == FADER and chance.random() < 0.3:
                     raise Vanished
                 answers = yield [self._upload(task, round, chunk, work) for chunk in missing]
-                if any(type(message).__name__ == "Late" for message, _ in answers):
-                    self.heard.append((task, "late at a server"))
-                    return
+                late = any(type(message).__name__ == "Late" for message, _ in answers)
                 later = {message.chunk: message.seconds for message, _ in answers if isinstance(message, Later)}
                 missing = [chunk for chunk in missing if chunk.index in later]
                 if missing:
                     yield Pause(max(later.values()))
             make = lambda n: Submit(n, self.member, task, version, work.examples, work.steps, {"loss": 1.0})  # noqa: E731
             [(answer, _)] = yield [Ask(SCHEDULER, make)]
-            if answer.verdict != "resume":
-                self.heard.append((task, answer.verdict))
+            if answer.verdict != "resume" or late:
+                self.heard.append((task, "late" if answer.verdict == "resume" else answer.verdict))
                 return
 
     def _upload(self, task: int, round: int, chunk: Chunk, work: Work) -> Ask:

@@ -24,6 +24,7 @@ def test_a_row_counts_those_accepted_and_shows_the_spread_of_what_they_reported(
         "selected": 5,
         "accepted": 3,
         "refused": {"norm": 1},
+        "spare": 0,
         "examples": 30.0,
         "steps": 6,
         "clients": [1, 2, 3],

@@ -48,6 +48,54 @@ def test_more_are_selected_than_are_needed_and_the_others_come_back_later() -> N
     assert all(answer.seconds > 0 for answer in answers if isinstance(answer, Wait))
 
 
+def test_who_was_selected_beyond_what_is_needed_is_spare_and_neither_late_nor_refused() -> None:
+    table = Table(workers=4, clients_per_round=2, over_select=2.0, rounds=2, late="drop")
+    tasks = table.tasks(0, 1, 2, 3)
+    table.upload(tasks[3])
+    for client in (0, 1, 2):
+        table.contribute(client, tasks[client])
+    assert table.rounds.version == 1
+    assert table.submit(3, tasks[3]) == "spare"
+    status = table.rounds.status()
+    assert (status["refused"], status["spare"]) == ({}, 2)
+    assert (status["history"][0]["refused"], status["history"][0]["spare"]) == ({}, 2)
+
+
+def test_who_asks_while_a_round_is_closing_is_not_sent_away() -> None:
+    table = Table(rounds=2)
+    table.rounds._pace.rounds.append(100.0)
+    tasks = table.tasks(0, 1, 2, 3)
+    table.deaf = {1}
+    for client, task in enumerate(tasks):
+        table.contribute(client, task)
+    assert table.rounds.phase == "close" and kinds(table.poll(0, 1)) == ["-", "-"]
+
+
+def test_clients_are_told_to_come_back_after_what_rounds_need_and_not_after_what_they_waited() -> None:
+    table = Table(workers=3, rounds=9, min_clients=3)
+    for round in range(3):
+        table.pass_time(20.0)  # all are away
+        tasks = table.tasks(0, 1, 2)
+        table.pass_time(1.0)
+        for client, task in enumerate(tasks):
+            table.contribute(client, task, version=round)
+        assert table.rounds.version == round + 1
+    assert list(table.rounds._pace.rounds) == [1.0] * 3, "and not the 21 s from one version to the next"
+
+
+def test_the_attempt_is_that_at_the_round_under_way() -> None:
+    table = Table(rounds=3)
+    for round in range(2):
+        table.tasks(0, 1, 2, 3)
+        table.lose_server(1)
+        table.bring_back(1)
+        assert table.rounds.status()["attempt"] == 2
+        for client, task in enumerate(table.tasks(0, 1, 2, 3)):
+            table.contribute(client, task, version=round)
+        assert table.rounds.version == round + 1 and table.rounds.status()["attempt"] == 1
+    assert [row["attempt"] for row in table.rounds.history] == [2, 2]
+
+
 def test_a_round_closes_with_the_quorum_at_its_deadline_and_the_others_are_late() -> None:
     table = Table(min_clients=2)
     tasks = table.tasks(0, 1, 2, 3)

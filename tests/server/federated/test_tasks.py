@@ -42,7 +42,7 @@ def test_one_that_is_reopened_has_to_be_submitted_again() -> None:
     assert tasks.ready == {1}
 
 
-def test_verdicts_are_known_until_the_client_has_another_task() -> None:
+def test_verdicts_are_known_to_those_whose_they_are() -> None:
     tasks, (first, second, third) = tasks_of(3)
     tasks.accept(first)
     tasks.accept(second)
@@ -55,8 +55,6 @@ def test_verdicts_are_known_until_the_client_has_another_task() -> None:
         "norm",
     ]
     assert tasks.verdict(first.number, 1) is None and tasks.verdict(99, 0) is None
-    tasks.open(100, 0, 1, 0.0, False)
-    assert tasks.verdict(first.number, 0) is None and tasks.verdict(third.number, 2) == "norm"
 
 
 def test_refusals_are_counted_by_reason_in_all_and_of_the_round() -> None:
@@ -64,6 +62,17 @@ def test_refusals_are_counted_by_reason_in_all_and_of_the_round() -> None:
     for task, why in zip(three, ("nan", "late", "nan"), strict=True):
         tasks.refuse(task, why)
     assert tasks.refused == tasks.of_round == {"nan": 2, "late": 1} and not tasks.active
+
+
+def test_the_verdict_on_a_task_can_be_asked_for_until_the_next_one_is_over() -> None:
+    tasks, (first, _, _) = tasks_of(3)
+    tasks.accept(first)
+    tasks.forget([first])
+    second = tasks.open(100, first.rank, 1, 0.0, False)
+    assert tasks.verdict(first.number, first.rank) == "accepted"
+    tasks.refuse(second, "late")
+    tasks.forget([second])
+    assert tasks.verdict(first.number, first.rank) is None and tasks.verdict(second.number, first.rank) == "late"
 
 
 def test_the_floor_is_the_lowest_that_is_left() -> None:

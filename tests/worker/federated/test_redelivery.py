@@ -194,13 +194,27 @@ def test_a_task_of_that_number_in_another_job_is_not_taken_for_it(life: Life) ->
     assert not desk.said
 
 
-def test_servers_that_say_late_are_not_asked_for_a_verdict(life: Life) -> None:
+@pytest.mark.parametrize("verdict", ["accepted", "spare", "resume"])
+def test_what_servers_take_no_more_of_may_have_been_decided_on_already(life: Life, verdict: str) -> None:
     store, desk = life()
     train(store, desk)
-    desk.late = True
-    assert store.end(40.0, {}) == "late"
-    assert desk.kinds() == [("upload", 5)]
-    np.testing.assert_allclose(residual(store), store.training.delta()["float32"], rtol=1e-6)
+    desk.late, desk.verdicts = True, [verdict]
+    assert store.end(40.0, {}) == ("late" if verdict == "resume" else verdict)
+    assert desk.kinds() == [("upload", 5), ("submit", 5)]
+    kept = np.count_nonzero(residual(store))
+    assert kept == SIZE if verdict != "accepted" else kept < SIZE, "only what does not count is remembered as a whole"
+
+
+@pytest.mark.parametrize(("verdict", "level"), [("spare", "INFO"), ("late", "INFO"), ("norm", "WARNING")])
+def test_what_is_planned_for_is_no_warning(
+    life: Life, verdict: str, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, desk = life()
+    train(store, desk)
+    desk.verdicts = [verdict]
+    with caplog.at_level("INFO"):
+        store.end(40.0, {})
+    assert [record.levelname for record in caplog.records if "does not count" in record.message] == [level]
 
 
 def test_a_lost_server_has_its_part_again_and_the_verdict_comes_after_that(life: Life) -> None:

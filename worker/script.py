@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import runpy
 import sys
 from pathlib import Path
 
 from ps.config.process import ProcessConfig
-from ps.errors import UsageError
+from ps.script import Script
 
 
-def run_script(script: str, args: list[str], process: ProcessConfig) -> int:
+def run_script(script: Script, args: list[str], process: ProcessConfig) -> int:
     """Run a script as ``python script args`` would, with this process's settings in its environment.
 
     Returns 0, or the code it exits with; its exceptions come through. UsageError when there is no such script.
     """
-    if not Path(script).is_file():
-        raise UsageError(f"no script {script!r} here ({Path.cwd()})")
+    script.check()
     os.environ.update(process.to_env())
-    sys.argv = [script, *args]
-    sys.path.insert(0, str(Path(script).resolve().parent))
+    _leave_our_folder()
+    sys.argv = [script.name, *args]
     try:
-        runpy.run_path(script, run_name="__main__")
+        if script.is_module:
+            sys.path.insert(0, str(Path.cwd()))
+            runpy.run_module(script.name, run_name="__main__", alter_sys=True)
+        else:
+            if pkgutil.get_importer(script.name) is None:  # else a folder or a zip, which runpy puts there itself
+                sys.path.insert(0, str(Path(script.name).resolve().parent))
+            runpy.run_path(script.name, run_name="__main__")
     except SystemExit as end:
         if not end.code:
             return 0
@@ -35,3 +41,10 @@ def run_script(script: str, args: list[str], process: ProcessConfig) -> int:
         sys.last_value = error  # as the interpreter does: a connection left open then knows why the script ended
         raise
     return 0
+
+
+def _leave_our_folder() -> None:
+    """Take from the path what python has put first on it, for the program that it was started with: ours."""
+    ours = {"", str(Path.cwd()), str(Path(sys.argv[0]).resolve().parent)}
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ours:
+        del sys.path[0]

@@ -15,8 +15,9 @@ import click
 
 from ps.cli.help import HelpfulCommand, SectionOption
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.roles import SCRIPT_SETTINGS, check_script
+from ps.cli.roles import SCRIPT_SETTINGS
 from ps.errors import UsageError
+from ps.script import Script
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,7 +57,7 @@ def _own(*names: str, **given: Any) -> Callable[[F], F]:
 @process_options("compare")
 @script_arguments
 def compare(
-    script: str,
+    script: Script,
     args: tuple[str, ...],
     only: str,
     clients: int,
@@ -71,7 +72,7 @@ def compare(
 
     Everything after SCRIPT is passed to the script, untouched. --workers counts the distributed runs' workers.
     """
-    check_script(script)
+    script.check()
     for name, value, ok in (("--drop", drop, 0 < drop < 1), ("--timeout", timeout, 0 < timeout < math.inf)):
         if not ok:
             limits = "between 0 and 1" if name == "--drop" else "greater than 0"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -22,6 +23,7 @@ from ps.config import (
     settings_of,
 )
 from ps.config.values import BOOL
+from ps.script import Script
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,9 +87,16 @@ def process_options(role: str, title: str = "Process") -> Callable[[F], F]:
 
 
 def script_arguments(function: F) -> F:
-    """Add SCRIPT and the arguments that go to it untouched."""
-    function = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")(function)
-    return click.argument("script", metavar="SCRIPT")(function)
+    """Add SCRIPT, which python could run or, after ``-m``, import, and the arguments that go to it untouched."""
+
+    @functools.wraps(function)
+    def with_script(*given: Any, script: str, is_module: bool, **options: Any) -> Any:
+        return function(*given, script=Script(script, is_module), **options)
+
+    about = "SCRIPT is the name of a module or package, as of python -m"
+    decorated: Any = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")(with_script)
+    decorated = click.argument("script", metavar="SCRIPT")(decorated)
+    return cast(F, click.option("-m", "is_module", is_flag=True, help=about)(decorated))
 
 
 def _add(function: F, rows: Iterable[Setting], section: str) -> F:

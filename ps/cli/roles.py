@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -16,18 +17,10 @@ from ps.cli.ready import announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
 from ps.launch import parent
+from ps.script import Script
 from ps.sink import kept_going
 
 SCRIPT_SETTINGS = {"allow_interspersed_args": False}
-
-
-def check_script(script: str) -> None:
-    """Raise UsageError unless the script is a file that can be read."""
-    path = Path(script)
-    if not path.exists():
-        raise UsageError(f"there is no script {script}; the directory is {Path.cwd()}")
-    if path.is_dir() and not (path / "__main__.py").exists():
-        raise UsageError(f"the script {script} is a directory without a __main__.py")
 
 
 @click.command(
@@ -80,11 +73,11 @@ def server(has_launcher: bool, /, **options: Any) -> int:
 )
 @process_options("worker")
 @script_arguments
-def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
+def worker(script: Script, args: tuple[str, ...], **options: Any) -> int:
     """Run SCRIPT as one worker of a cluster. Everything after SCRIPT is the script's."""
     from ps.worker import run_script
 
-    check_script(script)
+    script.check()
     try:
         process = _member(options)
         parent.untie()
@@ -93,13 +86,16 @@ def worker(script: str, args: tuple[str, ...], **options: Any) -> int:
     except PSError:
         raise
     except Exception as error:
-        traceback.print_exception(error.with_traceback(_from_script(error.__traceback__, script)))
+        traceback.print_exception(error.with_traceback(_from_script(error.__traceback__)))
         return PSError.exit_code
 
 
-def _from_script(trace: TracebackType | None, script: str) -> TracebackType | None:
+def _from_script(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without the frames above the script: how it was started is not its author's concern."""
-    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+    from ps.worker import script
+
+    above = {__file__, script.__file__, runpy.__file__, "<frozen runpy>"}
+    while trace is not None and trace.tb_frame.f_code.co_filename in above:
         trace = trace.tb_next
     return trace
 

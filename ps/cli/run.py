@@ -9,11 +9,13 @@ import click
 
 from ps.cli.help import EXIT_CODES, HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.roles import SCRIPT_SETTINGS, check_script
+from ps.cli.roles import SCRIPT_SETTINGS
+from ps.script import Script
 
 EXAMPLES = """\
 psctl run -s 2 -w 4 train.py --epochs 3
 psctl run -w 4 --mode ssp --staleness 3 --optimizer adam:lr=1e-3 train.py
+psctl run -w 4 -m package.train --epochs 3    a module, as python -m
 psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json
 psctl run -w 8 --mode federated --run-dir runs/fed train.py    leaves rounds.jsonl as well
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
@@ -34,12 +36,12 @@ weights that it has on disk."""
 @job_options
 @process_options("run")
 @script_arguments
-def run(script: str, args: tuple[str, ...], **options: Any) -> int:
+def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
     """Start a scheduler, servers and workers on this machine; each worker runs SCRIPT.
 
     Everything after SCRIPT is passed to the script, untouched.
     """
-    check_script(script)
+    script.check()
     settings = read_settings(options)
     job = settings.job().config
     process = settings.process().config

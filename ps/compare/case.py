@@ -14,6 +14,7 @@ from ps.config import AGGREGATORS, JobConfig, ProcessConfig, env_of, flags_of, s
 from ps.config.load import PLUMBING
 from ps.errors import UsageError
 from ps.launch.plan import PROGRAM, THREAD_VARIABLES
+from ps.script import Script
 
 CENTRALIZED, DISTRIBUTED, FEDERATED = "centralized", "distributed", "federated"
 NAMES = ("centralized", "sync", "async", "ssp", "federated-iid", "federated-non-iid")
@@ -56,11 +57,21 @@ class Case:
     job: Mapping[str, Any]
     victims: tuple[int, ...] = ()
 
-    def command(self, script: str, args: Sequence[str], run_dir: str, program: Sequence[str] = PROGRAM) -> list[str]:
+    def command(self, script: Script, args: Sequence[str], run_dir: str, program: Sequence[str] = PROGRAM) -> list[str]:
         """Return the command line: ``python SCRIPT`` for the centralized run, ``psctl run`` for the others."""
         if self.paradigm == CENTRALIZED:
-            return [sys.executable, script, *args]
-        return [*program, "run", *flags_of(JobConfig, self.job), "--run-dir", run_dir, "--", script, *args]
+            return [sys.executable, *script.words, *args]
+        return [
+            *program,
+            "run",
+            *flags_of(JobConfig, self.job),
+            "--run-dir",
+            run_dir,
+            *script.flags,
+            "--",
+            script.name,
+            *args,
+        ]
 
     def environment(self, base: Mapping[str, str], run_dir: str, toml: str, cores: int) -> dict[str, str]:
         """Return ``base`` without what would lead this run elsewhere, and for a script alone with its settings.

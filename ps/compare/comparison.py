@@ -16,6 +16,7 @@ from ps.compare.record import Record, read
 from ps.compare.runner import Bounds, Fetch, Outcome, Run
 from ps.config import ProcessConfig, env_of
 from ps.errors import PSError, UsageError
+from ps.script import Script
 
 REPORT, PAGE = "report.json", "report.html"
 
@@ -24,7 +25,7 @@ REPORT, PAGE = "report.json", "report.html"
 class Plan:
     """What is compared: a script and its arguments, in these cases; ``drop`` is None to leave the drop-outs away."""
 
-    script: str
+    script: Script
     args: tuple[str, ...]
     cases: Sequence[Case]
     drop: float | None

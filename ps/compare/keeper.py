@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
+from ps import interpreter
+
 MARGIN = 5.0
 """Seconds that a run has beyond the grace of its processes, to kill them and to write its record."""
 NAP = 0.2
@@ -28,7 +30,7 @@ class Keeper:
         """``grace``: seconds that the processes of a run have to end."""
         self.patience = grace + MARGIN
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ps.compare.keeper", str(self.patience)],
+            [*interpreter.command("ps.compare.keeper"), str(self.patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

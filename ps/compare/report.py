@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def build(
     metric = next((run["metric"] for run in runs if run["metric"]), "accuracy")
     return {
         "format": FORMAT,
-        "script": plan.script,
+        "script": shlex.join(plan.script.words),
         "args": list(plan.args),
         "metric": metric,
         "machine": dict(machine),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ps import interpreter
 from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
 from ps.config.load import PLUMBING
+from ps.script import Script
 
-PROGRAM = (sys.executable, "-m", "ps.cli")
+PROGRAM = interpreter.command("ps.cli")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -22,7 +23,7 @@ class Plan:
     ``job`` holds the job's explicit settings; ``toml`` is the path of the TOML file they come from, if any.
     """
 
-    script: str
+    script: Script
     args: tuple[str, ...]
     servers: int
     workers: int
@@ -34,7 +35,7 @@ class Plan:
     def command(self, role: str) -> list[str]:
         """Return the command line of a process of this role."""
         if role == "worker":
-            return [*self.program, role, "--", self.script, *self.args]
+            return [*self.program, role, *self.script.flags, "--", self.script.name, *self.args]
         return [*self.program, role, *(self._job_flags() if role == "scheduler" else ())]
 
     def restart_command(self, address: str, state: str) -> str:
@@ -45,9 +46,9 @@ class Plan:
 
     def join_command(self, address: str) -> str:
         """Return what to type to add a worker."""
-        script = [self.script, *self.args]
-        dashes = ["--"] if self.script.startswith("-") else []
-        return shlex.join(["psctl", "worker", "--scheduler", address, *dashes, *script])
+        dashes = ["--"] if self.script.name.startswith("-") else []
+        script = [*self.script.flags, *dashes, self.script.name, *self.args]
+        return shlex.join(["psctl", "worker", "--scheduler", address, *script])
 
     def environment(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 from typing import Any
 
+from ps import interpreter
 from ps.errors import PeerLost
 from ps.simulate.arrays import SharedArrays
 from ps.simulate.plan import Plan
@@ -35,7 +35,7 @@ class WorkerProcess:
         self._link, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ps.simulate.process", str(theirs.fileno()), str(data.fd)],
+                [*interpreter.command("ps.simulate.process"), str(theirs.fileno()), str(data.fd)],
                 pass_fds=(theirs.fileno(), data.fd),
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **dict.fromkeys(_THREADS, "1")},

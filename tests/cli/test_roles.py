@@ -17,6 +17,7 @@ import ps.worker
 from ps.cli import main
 from ps.config import ProcessConfig
 from ps.launch.plan import Plan
+from ps.script import Script
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         ready("tcp://127.0.0.1:5")
         return 0
 
-    def run_script(script: str, args: list[str], process: ProcessConfig) -> int:
+    def run_script(script: Script, args: list[str], process: ProcessConfig) -> int:
         found.append((script, args, process))
         return 5
 
@@ -115,8 +116,8 @@ def test_what_follows_the_script_is_the_scripts(calls: list[tuple[Any, ...]], da
     rest = ["--lr", "3", "--help", "-w", "--", "y"]
     assert main(["worker", "--scheduler", "a", *dashes, "x.py", *rest]) == 5
     assert main(["run", "-w", "2", *dashes, "x.py", *rest]) == 6
-    assert calls[0] == ("x.py", rest, ProcessConfig(scheduler="tcp://a:7070"))
-    assert (calls[1][0].script, calls[1][0].args) == ("x.py", tuple(rest))
+    assert calls[0] == (Script("x.py"), rest, ProcessConfig(scheduler="tcp://a:7070"))
+    assert (calls[1][0].script, calls[1][0].args) == (Script("x.py"), tuple(rest))
 
 
 def test_run_hands_on_what_was_set_and_how_many(calls: list[tuple[Any, ...]]) -> None:

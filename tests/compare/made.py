@@ -14,6 +14,7 @@ from ps.compare.record import EVALUATIONS, ROUNDS, Record, read
 from ps.compare.report import build
 from ps.compare.runner import Outcome
 from ps.launch.rundir import METRICS, SUMMARY
+from ps.script import Script
 from ps.worker.shares import SHARES
 
 BEGAN = 1_700_000_000.0
@@ -98,7 +99,7 @@ def results(out: Path, *, broken: bool = True, drop: float | None = 0.3) -> tupl
     if broken:
         tail = ("Traceback (most recent call last):", "ValueError: <what> & why")
         done[3] = _result(found[3], Outcome("failed", 1, "exit code 1", 3.2, tail), Record())
-    plan = Plan("train.py", ("--epochs", "10"), found, drop, 0, 600.0, out)
+    plan = Plan(Script("train.py"), ("--epochs", "10"), found, drop, 0, 600.0, out)
     dropouts = [] if drop is None else [_dropout(result, drop, out) for result in done]
     return plan, done, dropouts
 
@@ -147,4 +148,6 @@ def _dropout(result: Result, drop: float, out: Path) -> Result:
 
 
 def _result(case: Case, outcome: Outcome, record: Record) -> Result:
-    return Result(case, " ".join(case.command("train.py", ("--epochs", "10"), case.name, ("psctl",))), outcome, record)
+    return Result(
+        case, " ".join(case.command(Script("train.py"), ("--epochs", "10"), case.name, ("psctl",))), outcome, record
+    )

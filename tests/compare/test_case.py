@@ -10,6 +10,7 @@ import pytest
 from ps.compare.case import NAMES, Case, cases, with_victims
 from ps.config import JobConfig
 from ps.errors import UsageError
+from ps.script import Script
 
 
 def by_name(explicit: dict[str, Any], **given: Any) -> dict[str, Case]:
@@ -63,12 +64,12 @@ def test_the_script_alone_gets_its_settings_from_the_environment() -> None:
     assert env["PS_CONFIG"] == "/a.toml"
     assert (env["PS_DATA"], env["X"], env["OPENBLAS_NUM_THREADS"]) == ("/sets", "y", "2")
     assert not {"PS_SCHEDULER", "PS_LIFELINE_FD", "PS_WORKERS"} & set(env)
-    assert case.command("a.py", ("-x", "1"), "here") == [sys.executable, "a.py", "-x", "1"]
+    assert case.command(Script("a.py"), ("-x", "1"), "here") == [sys.executable, "a.py", "-x", "1"]
 
 
 def test_the_others_are_given_flags_and_no_settings_from_the_environment() -> None:
     case = by_name({"workers": 8}, clients=12, non_iid="dirichlet:0.3")["federated-non-iid"]
-    line = case.command("a.py", ("--mode", "x"), "here", ("psctl",))
+    line = case.command(Script("a.py"), ("--mode", "x"), "here", ("psctl",))
     own, script = line[: line.index("--")], line[line.index("--") :]
     assert script == ["--", "a.py", "--mode", "x"]
     pairs = dict(zip(own[2::2], own[3::2], strict=True))

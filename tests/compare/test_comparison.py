@@ -10,6 +10,7 @@ import pytest
 from ps.compare.case import Case
 from ps.compare.comparison import Plan, Watch, prepare, run_all
 from ps.errors import UsageError
+from ps.script import Script
 
 SCRIPT = """
 import json, os, sys, time
@@ -28,7 +29,7 @@ def plan(out: Path, seeds: list[int], drop: float | None) -> Plan:
     script = out.parent / "script.py"
     script.write_text(SCRIPT)
     cases = [Case(f"run{seed}", f"Run {seed}", "centralized", 1, {"seed": seed}) for seed in seeds]
-    return Plan(str(script), (), cases, drop, 0, 30.0, out)
+    return Plan(Script(str(script)), (), cases, drop, 0, 30.0, out)
 
 
 def watch(said: list[str], stop: bool = False) -> Watch:

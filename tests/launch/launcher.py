@@ -12,6 +12,7 @@ from ps.errors import PSError
 from ps.launch.cluster import run
 from ps.launch.plan import Plan
 from ps.launch.screen import Screen
+from ps.script import Script
 from ps.sink import kept_going
 
 
@@ -24,7 +25,7 @@ def fetch(address: str, timeout: float) -> Mapping[str, Any]:
 
 given = json.loads(sys.argv[1])
 plan = Plan(
-    script=given["script"],
+    script=Script(given["script"]),
     args=tuple(given["args"]),
     servers=given["servers"],
     workers=given["workers"],

@@ -7,11 +7,12 @@ from typing import Any
 
 from ps.config import JobConfig, ProcessConfig, process_from_env
 from ps.launch.plan import Plan
+from ps.script import Script
 
 
 def plan(**changes: Any) -> Plan:
     given: dict[str, Any] = {
-        "script": "my train.py",
+        "script": Script("my train.py"),
         "args": ("--lr", "0.1 2"),
         "servers": 2,
         "workers": 3,

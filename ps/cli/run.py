@@ -22,7 +22,9 @@ psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.p
 
 FAILURES = """\
 A worker that fails leaves the others running; a server that fails ends the run; without its
-scheduler training goes on. The run's exit code is that of the process that failed first.
+scheduler training goes on. The run's exit code is that of the process that failed first; a
+scheduler without which all ended well is none. Workers that joined from elsewhere are waited for,
+those that were declared dead are not.
 With --mode federated a server that fails is started again, up to 3 times, and goes on with the
 weights that it has on disk."""
 

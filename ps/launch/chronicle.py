@@ -65,6 +65,22 @@ class Chronicle:
         write_whole(path, "".join(json.dumps(entry, default=str) + "\n" for entry in self.rounds()))
 
 
+def last_members(path: str) -> list[Mapping[str, Any]]:
+    """Return the workers as a scheduler that has ended saw them last. Empty where it cannot be read."""
+    if not Path(path).exists():
+        return []
+    try:
+        store = Store(path)
+    except ConfigError:
+        return []
+    try:
+        return [row for row in (store.load() or {}).get("members", []) if row.get("role") == "worker"]
+    except (PSError, AttributeError, TypeError):
+        return []
+    finally:
+        store.close()
+
+
 def last_status(path: str, now: float) -> dict[str, Any]:
     """Return how the rounds stood when a scheduler that has ended saved them last: nobody could ask it after the end.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import rundir
 from ps.launch.child import Child
-from ps.launch.chronicle import Chronicle, last_status
+from ps.launch.chronicle import Chronicle, last_members, last_status
 from ps.launch.lifeline import VARIABLE
+from ps.launch.members import Members, Row, joined, read_members
 from ps.launch.output import SHOWN, Output
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, Policy, Restart, Say, Stop, describe, name_of
@@ -28,6 +30,8 @@ from ps.launch.timeline import Timeline
 
 RESERVE = 0.1
 """The part of the grace that is kept from the workers, for servers and scheduler, which end after them."""
+FRESH = 10.0
+"""Seconds for which what a scheduler has said counts, when it cannot be asked any more."""
 PATIENCE = 2.0
 """Seconds after which it is said who has not ended yet."""
 
@@ -77,6 +81,8 @@ class _Cluster:
         self._chronicle = Chronicle()
         self._address: str | None = None
         self._begun = time.monotonic()
+        self._host = socket.gethostname()
+        self._last: list[Row] | None = None
 
     def run(self) -> int:
         interval = SHOWN[0 if self._screen.has_progress else 1]
@@ -203,6 +209,7 @@ class _Cluster:
             ended += [child for child in running if child not in ended and child.poll()]
             self._policy.federated = self._mode == "federated"
             actions += self._policy.on_exits([c.exit for c in ended if c.exit and c.name not in self._stopped])
+        actions += self._policy.on_members(self._look_at_members())
         is_over = any(isinstance(action, Stop) for action in actions)
         for action in actions:
             match action:
@@ -213,6 +220,23 @@ class _Cluster:
                 case Restart() if not is_over:
                     self._restart(self._child("server", action.rank))
         return is_over
+
+    def _look_at_members(self) -> Members:
+        """Return what the scheduler says now, or had written down when it ended; nothing when it cannot be asked."""
+        if self._poller is None:
+            return Members()
+        scheduler = self._child("scheduler", 0)
+        if scheduler.exit is not None and scheduler.exit.code == 0:
+            if self._last is None:
+                self._last = last_members(self._state)
+            return read_members(self._last, self._ours, self._host)
+        if time.monotonic() - self._poller.told > FRESH:
+            return Members()
+        return read_members(self._poller.latest.get("workers", ()), self._ours, self._host)
+
+    @property
+    def _ours(self) -> dict[int, int]:
+        return {child.pid: child.rank for child in self._children if child.role == "worker"}
 
     def _restart(self, child: Child) -> None:
         self._children.remove(child)
@@ -273,7 +297,8 @@ class _Cluster:
         if job.get("mode") == "federated":
             self._note(last_status(self._state, time.monotonic()))
         rounds = self._chronicle.outcome() if self._chronicle.status else None
-        summary = summarize(records, ends, job, status.get("deaths") or (), rounds)
+        guests = joined(status.get("workers") or (), self._ours, self._host)
+        summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests)
         if records or policy.started:
             self._screen.show(summary_table(summary))
             if rounds is not None:

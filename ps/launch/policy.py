@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ps import errors
+from ps.launch.members import Members
 
 HOPELESS = (errors.UsageError.exit_code, errors.Refused.exit_code)
 """Exit codes of a worker that every other worker would end with too."""
+
+FOR_WANT = (errors.PeerLost.exit_code, errors.ConnectTimeout.exit_code)
+"""Exit codes of a worker that somebody else has failed."""
 
 MOST_RESTARTS = 3
 """Times that one server of a federated job is started again."""
@@ -84,8 +88,10 @@ class Policy:
     """Decide from exits and signals. ``restart`` is the command that brings the scheduler back.
 
     A worker's failure leaves the others running, unless its exit code says that they would fail too. A
-    server's failure ends everything: its shard is gone. Without the scheduler training goes on. The first
-    failure decides the exit status.
+    server's failure ends everything: its shard is gone. Without the scheduler training goes on, and when it goes on to
+    its end, that is how the run ended, whoever brought the scheduler back. The first failure decides the exit status.
+
+    Members are waited for, not processes: one that was declared dead is not, and one that has joined from elsewhere is.
 
     In a ``federated`` job a server keeps its shard on disk: it is started again, ``MOST_RESTARTS`` times at most, and
     a death that was made good is no failure of the run. Clients fail each for itself, whatever their exit codes.
@@ -98,7 +104,11 @@ class Policy:
     stopping: bool = False
     first: Exit | None = None
     signal: int = 0
+    _lost: Exit | None = None
+    """How the scheduler ended, if it failed: whatever fails for want of it fails by it."""
     _ended: set[int] = field(default_factory=set)
+    _members: Members = field(default_factory=Members)
+    _told: bool = False
     _restarts: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -130,14 +140,29 @@ class Policy:
                 self._restarts[exit.rank] += 1
                 actions += self._again(exit)
             elif exit.code:
-                self.first = self.first or exit
+                self._blame(exit)
                 actions += self._on_failure(exit)
             elif exit.role == "scheduler" and not self.started:
                 self.first = Exit(exit.role, exit.rank, 1)
                 actions += [Say("the scheduler ended before it was ready"), Stop()]
-            if len(self._ended) == self.workers and not any(isinstance(a, Stop) for a in actions):
-                actions.append(Stop())
+            if not any(isinstance(action, Stop) for action in actions):
+                actions += self._at_the_end()
             self.stopping = any(isinstance(action, Stop) for action in actions)
+        return actions
+
+    def on_members(self, members: Members) -> list[Action]:
+        """Take what the scheduler says about workers."""
+        if self.stopping or members == self._members:
+            return []
+        before, self._members = self._members, members
+        actions: list[Action] = []
+        for rank in sorted(members.dead - before.dead - self._ended):
+            name = name_of("worker", rank)
+            actions.append(Say(f"{name} was declared dead, though its process runs: nobody waits for it any more"))
+        if self._are_ours_done and members.others and members.others != before.others:
+            actions.append(self._wait_for_others())
+        actions += self._at_the_end()
+        self.stopping = any(isinstance(action, Stop) for action in actions)
         return actions
 
     def on_signal(self, signum: int) -> list[Action]:
@@ -147,6 +172,33 @@ class Policy:
         self.signal = signum
         self.stopping = True
         return [Say(f"{signal.Signals(signum).name}: ending all processes; once more to kill them"), Stop()]
+
+    @property
+    def _are_ours_done(self) -> bool:
+        gone = self._ended | self._members.dead
+        # A dead client may come back as long as there are rounds; when others have ended there are none.
+        return len(gone) == self.workers and bool(self._ended or not self.federated)
+
+    def _at_the_end(self) -> list[Action]:
+        if not self._are_ours_done:
+            return []
+        if self._members.others:
+            return [] if self._told else [self._wait_for_others()]
+        for rank in sorted(self._members.dead - self._ended):
+            self._blame(Exit("worker", rank, errors.PeerLost.exit_code))
+        return [Stop()]
+
+    def _wait_for_others(self) -> Say:
+        self._told = True
+        return Say(f"waiting for {', '.join(self._members.others)}, joined from elsewhere; Ctrl-C ends the run")
+
+    def _blame(self, exit: Exit) -> None:
+        """Note a failure: the first decides, unless training goes on without the process."""
+        if exit.role == "scheduler" and self.started:
+            self._lost = exit
+            return
+        for_want = self._lost is not None and exit.code in FOR_WANT
+        self.first = self.first or (self._lost if for_want else exit)
 
     def _may_restart(self, exit: Exit) -> bool:
         is_server = exit.role == "server" and self.federated and self.started and not self.stopping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,6 +72,8 @@ class Poller:
         note: Callable[[Status], None] = lambda status: None,
     ) -> None:
         self.latest: Status = {}
+        self.told = 0.0
+        """When that was, on the monotonic clock."""
         self._fetch = fetch
         self._address = address
         self._show = show
@@ -94,6 +97,7 @@ class Poller:
         """Fetch once; the latest status stays when that fails."""
         try:
             self.latest = self._fetch(self._address, 1.0)
+            self.told = time.monotonic()
             self._note(self.latest)
             text = describe_status(self.latest)
         except Exception:

@@ -30,6 +30,8 @@ class WorkerRecord:
     loss: float | None = None
     begin: float = math.inf
     end: float = -math.inf
+    speed: float | None = None
+    """Samples a second, where they are known otherwise."""
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Fold one step in; what is missing or no number counts as nothing."""
@@ -53,7 +55,7 @@ class WorkerRecord:
             "steps": self.steps,
             "clock": self.clock,
             "samples": self.samples,
-            "samples_per_s": _speed(self.samples, self.end - self.begin),
+            "samples_per_s": _speed(self.samples, self.end - self.begin) if self.speed is None else self.speed,
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
             "wait_s": round(self.wait_s, 6),
@@ -96,15 +98,18 @@ def summarize(
     job: Mapping[str, Any],
     deaths: Sequence[Mapping[str, Any]] = (),
     rounds: Mapping[str, Any] | None = None,
+    guests: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the summary of a run.
 
     ``job`` holds the job's settings as far as they are known, ``deaths`` those that the scheduler saw, ``rounds`` what
-    the rounds of a federated job came to.
+    the rounds of a federated job came to, ``guests`` what the scheduler knew of workers that somebody else has started.
     ``steps`` is the most steps that one worker took, ``total_steps`` the sum over workers.
     """
-    samples = sum(record.samples for record in records)
+    known = {record.rank for record in records} | {exit.rank for exit in ends.exits if exit.role == "worker"}
     span = max((r.end for r in records), default=0.0) - min((r.begin for r in records), default=0.0)
+    records = [*records, *(_of_guest(row) for row in guests if row.get("rank") not in known)]
+    samples = sum(record.samples for record in records)
     first = ends.first
     return {
         "format": FORMAT,
@@ -140,6 +145,22 @@ def summarize(
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
     """Write the summary so that a reader sees all of it or nothing. Raises PSError."""
     write_whole(path, json.dumps(summary, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def _of_guest(row: Mapping[str, Any]) -> WorkerRecord:
+    """Return the record of a worker whose metrics are elsewhere, as it last reported them."""
+    return WorkerRecord(
+        rank=int(row["rank"]),
+        steps=int(_number(row, "steps")),
+        clock=int(_number(row, "clock")),
+        samples=int(_number(row, "samples")),
+        bytes_up=int(_number(row, "bytes_up")),
+        bytes_down=int(_number(row, "bytes_down")),
+        wait_s=_number(row, "wait_s"),
+        max_staleness=int(_number(row, "max_staleness")),
+        loss=_finite((row.get("metrics") or {}).get("loss")),
+        speed=_number(row, "samples_per_s"),
+    )
 
 
 def _deaths(records: Sequence[WorkerRecord], ends: Ends, seen: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

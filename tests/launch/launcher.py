@@ -19,7 +19,8 @@ from ps.sink import kept_going
 def fetch(address: str, timeout: float) -> Mapping[str, Any]:
     if "FAKE_STATUS" not in os.environ:
         raise OSError("no status")
-    status: dict[str, Any] = json.loads(os.environ["FAKE_STATUS"])
+    text = os.environ["FAKE_STATUS"]
+    status: dict[str, Any] = json.loads(text if text.startswith("{") else Path(text).read_text())
     return status
 
 

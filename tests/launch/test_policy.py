@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ps.launch.members import Members
 from ps.launch.policy import MOST_RESTARTS, Action, Exit, Policy, Restart, Say, Stop, describe, exit_status
 
 exits = st.builds(Exit, st.just("worker"), st.integers(0, 3), st.sampled_from([0, 1, 3, 4, 8, -9]))
@@ -56,13 +57,51 @@ def test_a_server_or_scheduler_that_ends_well_is_nobodys_problem() -> None:
     assert policy.status == 0
 
 
-def test_a_dead_scheduler_does_not_end_the_run_but_its_status() -> None:
+@pytest.mark.parametrize(("worker", "status"), [(0, 0), (3, 137), (4, 137), (1, 1), (8, 8)])
+def test_how_the_training_ends_counts_also_without_its_scheduler(worker: int, status: int) -> None:
     policy = Policy(1, restart="psctl scheduler", started=True)
-    [say] = policy.on_exits([Exit("scheduler", 0, 1)])
+    [say] = policy.on_exits([Exit("scheduler", 0, -9)])
     assert isinstance(say, Say)
     assert say.text.endswith("To bring it back: psctl scheduler")
+    assert stops(policy.on_exits([Exit("worker", 0, worker)]))
+    assert policy.status == status
+
+
+def test_a_worker_that_was_declared_dead_is_not_waited_for_and_is_the_failure() -> None:
+    policy = Policy(2, started=True)
+    [say] = policy.on_members(Members(dead=frozenset({1})))
+    assert isinstance(say, Say)
+    assert say.text.startswith("worker 1 was declared dead")
+    assert policy.on_members(Members(dead=frozenset({1}))) == []
     assert stops(policy.on_exits([Exit("worker", 0, 0)]))
-    assert policy.status == 1
+    assert policy.status == 4
+
+
+def test_a_worker_that_is_declared_dead_after_the_others_have_ended_ends_the_run() -> None:
+    policy = Policy(2, started=True)
+    assert not stops(policy.on_exits([Exit("worker", 0, 0)]))
+    assert stops(policy.on_members(Members(dead=frozenset({1}))))
+    assert policy.status == 4
+
+
+def test_a_dead_client_may_come_back_while_there_are_rounds() -> None:
+    policy = Policy(2, started=True, federated=True)
+    assert not stops(policy.on_members(Members(dead=frozenset({0, 1}))))
+    assert policy.on_members(Members()) == []
+    assert not stops(policy.on_exits([Exit("worker", 0, 0)]))
+    assert stops(policy.on_exits([Exit("worker", 1, 0)]))
+    assert policy.status == 0
+
+
+def test_whoever_joined_from_elsewhere_is_waited_for_by_name() -> None:
+    policy = Policy(1, started=True)
+    assert policy.on_members(Members(others=("worker 1 (b, pid 7)",))) == []
+    [say] = policy.on_exits([Exit("worker", 0, 0)])
+    assert isinstance(say, Say)
+    assert "waiting for worker 1 (b, pid 7), joined from elsewhere" in say.text
+    assert policy.on_members(Members(others=("worker 1 (b, pid 7)",))) == []
+    assert policy.on_members(Members()) == [Stop()]
+    assert policy.status == 0
 
 
 @pytest.mark.parametrize("code", [0, 5])

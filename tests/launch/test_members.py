@@ -1,0 +1,61 @@
+"""Members are waited for, not processes: a run ends without those that were given up, and with those that joined."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ps.launch.members import Members, joined, read_members
+
+Start = Callable[..., Any]
+
+
+def row(pid: int, state: str, host: str = "here", rank: int = 0) -> dict[str, Any]:
+    return {"rank": rank, "pid": pid, "host": host, "state": state}
+
+
+def test_ours_are_known_by_host_and_process_and_may_have_been_members_before() -> None:
+    rows = [row(5, "dead"), row(6, "dead"), row(6, "live"), row(7, "left"), row(5, "live", host="there", rank=4)]
+    ours = {5: 0, 6: 1, 7: 2}
+    assert read_members(rows, ours, "here") == Members(frozenset({0}), ("worker 4 (there, pid 5)",))
+    assert [other["rank"] for other in joined(rows, ours, "here")] == [4]
+
+
+STANDS_STILL = """
+import json, signal, socket
+path = os.environ["FAKE_STATUS"]
+if os.environ["PS_RANK"] == "1":
+    me = {"rank": 1, "pid": os.getpid(), "host": socket.gethostname(), "state": "dead"}
+    with open(path + ".draft", "w") as file: json.dump({"workers": [me]}, file)
+    os.rename(path + ".draft", path)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    sys.exit(4)
+while not os.path.exists(path): time.sleep(0.01)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_run_ends_without_a_process_that_was_declared_dead_and_stands_still(launch: Start, tmp_path: Path) -> None:
+    run = launch(STANDS_STILL, FAKE_STATUS=str(tmp_path / "status.json"))
+    assert run.finish(40.0) == 4
+    assert "worker 1 was declared dead, though its process runs" in run.err
+    assert "failed first: worker 1" in run.err
+    run.assert_nothing_left()
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_run_goes_on_for_a_worker_that_joined_and_counts_it(launch: Start) -> None:
+    guest = {**row(1, "live", host="elsewhere", rank=7), "steps": 1234, "metrics": {"loss": 0.5}}
+    until_told = "ready(); rendezvous(4); time.sleep(2)"  # it ends when the job does
+    run = launch("", FAKE_STATUS=json.dumps({"workers": [guest]}), FAKE_SCHEDULER=until_told)
+    assert run.finish(40.0) == 0
+    assert "waiting for worker 7 (elsewhere, pid 1), joined from elsewhere" in run.err
+    [line] = [line for line in run.out.splitlines() if "joined from elsewhere" in line]
+    assert "1,234" in line
+    run.assert_nothing_left()

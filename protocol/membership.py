@@ -6,6 +6,8 @@ a worker's link thread both drive one of these.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import secrets
 import socket
@@ -28,6 +30,8 @@ from ps.errors import (
 )
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
 from ps.protocol.transport import check_address
+
+log = logging.getLogger("ps.membership")
 
 RETRY = 1.0
 """Seconds after which an unanswered Hello is sent again."""
@@ -124,6 +128,11 @@ class Membership:
         """This process's id; 0 before WELCOME."""
         return self.welcome.member if self.welcome else 0
 
+    @property
+    def returns(self) -> bool:
+        """Whether this process joins again when it was declared dead: a federated job's clients come and go."""
+        return self._hello.role == "worker" and self.view is not None and self.view.job.get("mode") == "federated"
+
     def silence(self, now: float) -> float:
         """Seconds since the scheduler was last heard."""
         return now - self._heard
@@ -157,6 +166,15 @@ class Membership:
             return [self._hello]
         return [Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)]
 
+    def _return(self, text: str, now: float) -> None:
+        """Join again under the same rank; what is still on its way to the former self is nobody's any more."""
+        if self.welcome is None:
+            return
+        log.warning("%s. It joins again", text.partition(". Start it anew")[0])
+        self._hello = dataclasses.replace(self._hello, nonce=secrets.randbits(62), rank=self.welcome.rank)
+        self._deadline, self._said, self._refused = now + self._connect_timeout, -1e9, ""
+        self.welcome = None
+
     def _give_up(self, now: float) -> NoReturn:
         silence = self.silence(now)
         if self._refused and silence < STALE:
@@ -187,6 +205,8 @@ class Membership:
                 self.unknown = False
             case Error(code="rank-taken"):
                 self._refused = message.text
+            case Error(code="evicted") if self.returns:
+                self._return(message.text, now)
             case Error(code="unknown"):
                 self.unknown = True
             case Error():

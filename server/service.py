@@ -200,7 +200,12 @@ class Server:
         Those that were killed say no goodbye, and only a scheduler could declare them dead: their silence must do.
         """
         shard, membership = self._shard, self._membership
-        limit = ALONE * (shard.job if shard is not None else JobConfig()).start_timeout
+        job = shard.job if shard is not None else JobConfig()
+        limit = ALONE * job.start_timeout
+        if (
+            shard is None or shard.deserted
+        ):  # who stands in a barrier has given up by then, and who was killed is replaced
+            limit = max(2 * job.start_timeout, job.idle_timeout)
         if membership.welcome is None or not (shard is None or shard.deserted or now - self._visited > limit):
             return
         if membership.unknown:

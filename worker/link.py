@@ -49,9 +49,10 @@ class SchedulerLink:
         self._membership = membership
         self._report = report
         self._failure: PSError | None = None
+        self._leaving = False
         self._numbers = itertools.count(1)
         self._answers: dict[int, queue.SimpleQueue[Message]] = {}
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[int, bytes | None]] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._dealer = open_socket(context, zmq.DEALER)
         self._dealer.setsockopt(zmq.SNDHWM, MOST_QUEUED)
@@ -132,8 +133,7 @@ class SchedulerLink:
         """
         number = next(self._numbers)
         answers = self._answers[number] = queue.SimpleQueue()
-        header = encode(make(number, self.member))
-        sent, began, told = -math.inf, time.monotonic(), 0
+        sent, began, told, spoken = -math.inf, time.monotonic(), 0, 0
         try:
             while True:
                 self.check()
@@ -141,9 +141,10 @@ class SchedulerLink:
                 if now - began > at_most or (now - began > limit and self.silence > limit):
                     address = self._membership.scheduler
                     raise PeerLost(f"waited {limit:g} s for {waiting}, but the scheduler at {address} is silent")
-                if now - sent >= RETRY:
-                    sent = now
-                    self._send(header)
+                member = self.member
+                if member and (now - sent >= RETRY or member != spoken):
+                    sent, spoken = now, member
+                    self._send(member, encode(make(number, member)))
                 try:
                     answer = answers.get(timeout=TICK)
                 except queue.Empty:
@@ -165,7 +166,7 @@ class SchedulerLink:
         A goodbye that is lost is a death to those who wait for it. It is said for no longer than the time after which
         the scheduler declares the silent dead in any case.
         """
-        welcome = self._membership.welcome
+        welcome, self._leaving = self._membership.welcome, True
         if welcome is not None and self._failure is None:
             patience = round(max(LEAST, min(welcome.heartbeat_timeout, MOST) - self.silence), 1)
             try:
@@ -182,12 +183,13 @@ class SchedulerLink:
 
     def close(self, timeout: float = 2.0) -> None:
         """End the thread; never raises, never takes longer than ``timeout``."""
-        self._send(None)
+        self._send(0, None)
         self._thread.join(timeout)
         self._ring.close()
 
-    def _send(self, header: bytes | None) -> None:
-        self._outbox.put(header)
+    def _send(self, member: int, header: bytes | None) -> None:
+        """Have the thread send a message that this process says as ``member``; nothing ends the thread."""
+        self._outbox.put((member, header))
         with contextlib.suppress(zmq.ZMQError):
             self._ring.send(b"", zmq.NOBLOCK)
 
@@ -215,7 +217,7 @@ class SchedulerLink:
         now = time.monotonic()
         membership = self._membership
         membership.report = self._report()
-        for message in membership.tick(now):
+        for message in () if self._leaving else membership.tick(now):
             self._out(encode(message))
         if notice := membership.silence_notice(now):
             log.warning("%s", notice)
@@ -224,10 +226,11 @@ class SchedulerLink:
             while True:
                 self._bell.recv(zmq.NOBLOCK)
         while not self._outbox.empty():
-            header = self._outbox.get()
+            member, header = self._outbox.get()
             if header is None:
                 return False
-            self._out(header)
+            if member == self.member:  # not of the one that this process was before it was declared dead
+                self._out(header)
         with contextlib.suppress(zmq.Again):
             while True:
                 header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
@@ -247,7 +250,8 @@ class SchedulerLink:
 
     def _take(self, message: Message) -> None:
         answers = self._answers.get(getattr(message, "request", 0))
-        if answers is not None:
+        is_over = isinstance(message, Error) and message.code == "evicted" and self._membership.returns
+        if answers is not None and not is_over:
             self._membership.heard(time.monotonic())
             answers.put(message)
             return

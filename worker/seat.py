@@ -60,6 +60,8 @@ class Seat:
         self._exchange: Exchange | None = None
         self._servers: list[int] = []
         """The servers that the exchange is with, where they may be replaced."""
+        self._as = 0
+        """The member that this process was when the exchange began."""
         self._trace = trace
         self._closed = False
         self._context: zmq.Context[Socket] = zmq.Context()
@@ -116,7 +118,7 @@ class Seat:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
         self._link.check()
         if self.moved:
-            raise ServersMoved("a server was replaced by another process")
+            raise ServersMoved("a server was replaced by another process, or this one has joined anew")
         exchange, limit = self.exchange, self.job.start_timeout
         if exchange.since is not None and self._link.silence > limit and time.monotonic() - exchange.since > limit:
             who = ", ".join(f"worker {rank}" for rank in exchange.waiting_for) or "the servers"
@@ -124,8 +126,10 @@ class Seat:
 
     @property
     def moved(self) -> bool:
-        """Whether a server that may be replaced was replaced, or is gone."""
-        return bool(self._servers) and self._servers != [peer.member for peer in self.peers("server")]
+        """Whether a server that may be replaced was replaced, or is gone, or this client has joined again."""
+        if not self._servers:
+            return False
+        return self._as != self.member or self._servers != [peer.member for peer in self.peers("server")]
 
     # Coming
 
@@ -144,7 +148,7 @@ class Seat:
         """
         if self.job.federated:
             self._await_servers()
-            self._servers = [peer.member for peer in self.peers("server")]
+            self._servers, self._as = [peer.member for peer in self.peers("server")], self.member
         wires = open_wires(
             self._context,
             self.peers("server"),
@@ -176,7 +180,7 @@ class Seat:
             return f"waiting {seconds:.0f} s for {wanted - len(self.peers('server'))} of {wanted} servers to come back"
 
         self._link.wait_until(
-            lambda view: len([peer for peer in peers(view) if peer.role == "server"]) >= wanted,
+            lambda view: self.member > 0 and len([peer for peer in peers(view) if peer.role == "server"]) >= wanted,
             notice,
             self.job.start_timeout,
         )

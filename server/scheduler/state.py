@@ -9,7 +9,7 @@ next epoch, until the job is over: then members only go.
 from __future__ import annotations
 
 import dataclasses
-import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +47,6 @@ from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.seeding import Grant, Seeding
 from ps.server.scheduler.watch import Reach, Watch, patience
-
-log = logging.getLogger("ps.scheduler")
 
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
@@ -205,7 +203,8 @@ class SchedulerState:
         timeout = self.setting("heartbeat_timeout")
         sends = []
         for record in self._watch.dead(self._roster, timeout, now, reach):
-            sends += self._gone(record, DEAD, f"no heartbeat for {timeout:g} s", now)
+            silence = max(timeout, math.floor((now - record.seen) / timeout) * timeout)
+            sends += self._gone(record, DEAD, f"no heartbeat for {silence:g} s", now)
         if self.phase == "running":
             sends += self._told(self.federation.tick(now))
         if not self.over and (verdict := self._lacking(now)):

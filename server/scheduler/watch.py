@@ -16,6 +16,8 @@ from ps.server.scheduler.roster import Roster
 
 log = logging.getLogger("ps.scheduler")
 
+HELD = 30
+"""Time-outs after which a silent member is dead though its connection is alive: it may be stuck for ever."""
 ASK = 1.0
 """Seconds between two looks at the connection of a silent member."""
 MOST_PATIENCE = 120.0
@@ -43,16 +45,17 @@ class Watch:
         """When the connection of a member that is silent was last found to be alive."""
 
     def dead(self, roster: Roster, timeout: float, now: float, reach: Reach) -> list[MemberRecord]:
-        """Return those that have been silent for more than ``timeout`` seconds and cannot be reached."""
+        """Return those that have been silent for more than ``timeout`` seconds and cannot be reached, or too long."""
         if now - self._ticked > timeout / 2:  # this process itself stood still: nobody could be heard
             for record in roster:
                 record.seen = max(record.seen, now)
         self._ticked = now
         silent = roster.silent(now - timeout)
         self._asked = {record.member: self._asked[record.member] for record in silent if record.member in self._asked}
-        return [record for record in silent if not self._is_there(record, now, reach)]
+        held = now - HELD * timeout
+        return [record for record in silent if record.seen < held or not self._is_there(record, timeout, now, reach)]
 
-    def _is_there(self, record: MemberRecord, now: float, reach: Reach) -> bool:
+    def _is_there(self, record: MemberRecord, timeout: float, now: float, reach: Reach) -> bool:
         asked = self._asked.get(record.member, -math.inf)
         if now - asked < ASK:
             return True
@@ -61,9 +64,10 @@ class Watch:
         if asked == -math.inf:
             log.warning(
                 "%s has said nothing for %.0f s, but its connection is alive: a call that holds its interpreter, or a "
-                "host that is overloaded? It is waited for",
+                "host that is overloaded? It is waited for as long as that is so, for %g s at most",
                 record,
                 now - record.seen,
+                HELD * timeout,
             )
         self._asked[record.member] = now
         return True

@@ -175,6 +175,35 @@ def test_an_error_ends_the_membership_as_what_it_is(
         begin().receive(Error(0, code, "the words"), NOW)
 
 
+def client() -> Membership:
+    """A client of a federated job, as member 7 of rank 2."""
+    membership = joined()
+    membership.receive(View(1, "running", "", "", {"mode": "federated"}, ()), NOW)
+    return membership
+
+
+def test_a_client_that_was_declared_dead_joins_again_under_its_rank() -> None:
+    membership = client()
+    (before,) = make().tick(NOW)
+    membership.receive(Error(0, "evicted", "worker 2 was declared dead"), NOW + 20)
+    assert membership.member == 0
+    (hello,) = membership.tick(NOW + 20)
+    assert isinstance(hello, Hello) and isinstance(before, Hello)
+    assert hello.rank == 2 and hello.nonce != before.nonce
+    membership.receive(Error(0, "evicted", "an answer to another heartbeat"), NOW + 20)
+    assert membership.tick(NOW + 21.5) == [hello]
+    membership.receive(welcome(member=9), NOW + 22)
+    assert membership.member == 9 and sent(membership, NOW + 22) == [Heartbeat]
+
+
+def test_a_client_that_cannot_join_again_ends_after_the_connect_time_out() -> None:
+    membership = client()
+    membership.receive(Error(0, "evicted", "worker 2 was declared dead"), NOW + 20)
+    membership.tick(NOW + 49)
+    with pytest.raises(ConnectTimeout):
+        membership.tick(NOW + 51)
+
+
 def test_unknown_is_remembered_until_the_scheduler_knows_us() -> None:
     membership = joined()
     membership.receive(Error(0, "unknown", "who are you?"), NOW)

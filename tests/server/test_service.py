@@ -211,7 +211,7 @@ def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monk
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
-        scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5}, ())))
+        scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5, "idle_timeout": 0.5}, ())))
         error = server.result()
     assert isinstance(error, PeerLost) and "no worker is left" in str(error)
 
@@ -225,7 +225,9 @@ def test_a_server_whose_workers_were_killed_after_the_scheduler_ends_too(
         origin = scheduler.origin()
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
         worker = (2, "worker", 0, True, "host, pid 7", ())
-        scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5}, (worker,))))
+        scheduler.say(
+            origin, encode(View(1, "running", "", "", {"start_timeout": 0.5, "idle_timeout": 0.5}, (worker,)))
+        )
         error = server.result()
     assert isinstance(error, PeerLost) and "no worker is left" in str(error)
 

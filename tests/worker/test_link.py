@@ -300,6 +300,24 @@ def test_a_goodbye_that_nobody_hears_is_given_up(joined: Any, monkeypatch: pytes
     assert time.monotonic() - began < BOUND
 
 
+def test_a_client_that_was_declared_dead_says_again_as_its_new_self_what_is_not_answered(joined: Any) -> None:
+    job = JobConfig(mode="federated").to_dict()
+    names = iter((7, 8))
+
+    def seats(message: Any) -> list[Any]:
+        if isinstance(message, Hello):
+            return [Welcome(0, next(names), 3, 10.0, {}), View(1, "running", "", "", job, ())]
+        if message.member == 7 and not isinstance(message, Heartbeat):
+            return [Error(message.request, "evicted", "worker 3 was declared dead"), Error(0, "evicted", "once more")]
+        return [BarrierLeave(message.request, 5)] if isinstance(message, BarrierEnter) else welcome(message)
+
+    link, scheduler = joined(seats)
+    running(link)
+    assert meet(link) == 5 and link.member == 8
+    assert [m.member for m in scheduler.heard if isinstance(m, BarrierEnter)] == [7, 8]
+    link.check()
+
+
 def test_whoever_hears_that_the_job_failed_says_goodbye_at_once(joined: Any) -> None:
     link, scheduler = joined(instead(Heartbeat, view(2, "failed", "no-worker", "no worker is left")))
     assert scheduler.wait_for(Leave).report["failure"] == "the job failed"

@@ -51,12 +51,13 @@ class Selection:
         self._offers.pop(member, None)
 
     def draw(self, count: int, busy: Set[int], occasion: str) -> Iterator[Offer]:
-        """Take so many of those that wait, by rank, or all there are; those whose ranks are ``busy`` go on waiting."""
+        """Take so many of those that wait, or all there are, in the order in which they are drawn: where more are taken
+        than count, no rank is always the last. Those whose ranks are ``busy`` go on waiting."""
         if count < 1 or not self._offers:
             return
         free = sorted((offer.rank, offer.member) for offer in self._offers.values() if offer.rank not in busy)
         chance = random.Random(f"{self._seed}/{occasion}")
-        for rank, member in sorted(chance.sample(free, min(count, len(free)))):
+        for rank, member in chance.sample(free, min(count, len(free))):
             self._rested.discard(rank)
             yield self._offers.pop(member)
 

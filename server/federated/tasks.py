@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from ps.protocol.messages import Submit
@@ -33,6 +33,8 @@ class Tasks:
         self._tasks: dict[int, Task] = {}
         self._by_rank: dict[int, int] = {}
         """Client -> the task it was given last."""
+        self._held: Counter[int] = Counter()
+        """Client -> how many tasks it has here, so that nobody has to count them again for every contribution."""
         self._verdicts: dict[int, tuple[int, str]] = {}
         """Client -> (task, verdict) until its next task is over, for those to whom the answer was lost: one that was
         killed before it heard it is given another task in the same breath in which it asks."""
@@ -81,9 +83,9 @@ class Tasks:
         return min(self._tasks, default=self.next)
 
     @property
-    def ranks(self) -> set[int]:
+    def ranks(self) -> Set[int]:
         """The clients that have or had a task here."""
-        return {task.rank for task in self._tasks.values()}
+        return self._held.keys()
 
     @property
     def short(self) -> list[Task]:
@@ -96,6 +98,7 @@ class Tasks:
         """Make a new task."""
         task = Task(self.next, member, rank, round, now, evaluate)
         self._tasks[task.number], self._by_rank[rank] = task, task.number
+        self._held[rank] += 1
         self.active.add(task.number)
         self.next += 1
         return task
@@ -144,6 +147,9 @@ class Tasks:
         """Drop tasks that are over, but for their verdicts; ``lost`` is what those are told that had been accepted."""
         for task in tasks:
             del self._tasks[task.number]
+            self._held[task.rank] -= 1
+            if not self._held[task.rank]:
+                del self._held[task.rank]
             if self._by_rank.get(task.rank) == task.number:
                 del self._by_rank[task.rank]
                 self._verdicts.pop(task.rank, None)  # who was here last is the last to be forgotten
@@ -170,5 +176,6 @@ class Tasks:
         self.refused, self.of_round = Counter(values["refused"]), Counter(values["of_round"])
         self._tasks = {row["number"]: Task.load(row, now) for row in values["tasks"]}
         self._by_rank = {task.rank: task.number for task in self._tasks.values()}
+        self._held = Counter(task.rank for task in self._tasks.values())
         self.active = {task.number for task in self._tasks.values() if task.active}
         self._verdicts = {rank: (number, verdict) for rank, number, verdict in values["verdicts"]}

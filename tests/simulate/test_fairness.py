@@ -1,0 +1,60 @@
+"""Promises of a federation to every client alike: neither its number nor its speed decides whether it ever counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps.protocol.layout import Layout
+from ps.simulate.engine import Engine
+from ps.simulate.house import House
+from ps.simulate.recipe import Recipe
+from ps.simulate.speed import Speed, parse_speed
+from ps.simulate.task import Result, Task
+from ps.simulate.traces import Drawn
+from ps.xp import HostArray
+
+LAYOUT = Layout.of({"w": np.zeros(4, np.float32)})
+CHI_SQUARE = 27.88
+"""What chi-square exceeds once in a thousand times with nine degrees of freedom."""
+
+
+class Instant:
+    """A trainer without arithmetic, which counts whose contributions were accepted."""
+
+    def __init__(self, clients: int) -> None:
+        self.accepted, self.refused = np.zeros(clients, int), np.zeros(clients, int)
+        self._tasks: dict[int, Task] = {}
+
+    def publish(self, version: int, weights: HostArray) -> None:
+        pass
+
+    def give(self, task: Task, due: float) -> None:
+        self._tasks[task.ticket] = task
+
+    def take(self, ticket: int) -> Result:
+        return Result(ticket, 10, 1, {}, (np.ones(4, np.float32).view(np.uint8),))
+
+    def settle(self, ticket: int, accepted: bool) -> None:
+        counts = self.accepted if accepted else self.refused
+        counts[self._tasks.pop(ticket).client] += 1
+
+
+def federation(clients: int, speed: Speed, **job: Any) -> Instant:
+    """Return what became of every client's contributions."""
+    explicit = {"mode": "federated", "workers": clients, "start_timeout": 1e12, **job}
+    house = House(explicit, LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8))
+    trainer = Instant(clients)
+    Engine(house, trainer, Drawn(0, speed), Recipe(10), [10] * clients).run()
+    return trainer
+
+
+@pytest.mark.parametrize("over_select", [1.0, 1.3])
+def test_who_counts_does_not_depend_on_the_rank_where_all_are_equally_fast(over_select: float) -> None:
+    found = federation(50, parse_speed("constant"), clients_per_round=10, over_select=over_select, rounds=200)
+    counts = found.accepted.reshape(10, 5).sum(axis=1)
+    assert counts.sum() == 2000
+    assert ((counts - 200) ** 2 / 200).sum() < CHI_SQUARE, counts.tolist()
+    assert found.accepted.min() > 0

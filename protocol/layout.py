@@ -121,8 +121,11 @@ class Chunk:
 
     @property
     def compressible(self) -> bool:
-        """Whether its deltas go through the job's codec: buffers and counters never do."""
-        return self.kind not in ("buffer", "counter")
+        """Whether its deltas go through the job's codec: only what is trained does.
+
+        Control variates are to be the mean of the clients' own, exactly; buffers are small, and counters whole numbers.
+        """
+        return self.kind == "trainable"
 
 
 @dataclass(frozen=True, slots=True)

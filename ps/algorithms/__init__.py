@@ -1,6 +1,21 @@
 """Federated algorithms: each a record of choices and a few pure functions; nothing here knows of processes."""
 
 from ps.algorithms.algorithm import Algorithm, Correct, Factor, Renew, Scale
+from ps.algorithms.effective import SUMS, effective_steps, sums_gradients
+from ps.algorithms.local import Local, Stepped
 from ps.algorithms.registry import ALGORITHMS, AlgorithmSpec
 
-__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmSpec", "Correct", "Factor", "Renew", "Scale"]
+__all__ = [
+    "ALGORITHMS",
+    "SUMS",
+    "Algorithm",
+    "AlgorithmSpec",
+    "Correct",
+    "Factor",
+    "Local",
+    "Renew",
+    "Scale",
+    "Stepped",
+    "effective_steps",
+    "sums_gradients",
+]

@@ -11,22 +11,22 @@ from ps.xp import Array
 Correct: TypeAlias = Callable[[Array, Array, Array, Array | None, Array | None], None]
 """``correct(gradient, weights, anchor, control, own)`` changes a local step's gradient in place."""
 
-Renew: TypeAlias = Callable[[Array, Array, Array, Array, int, float], Array]
+Renew: TypeAlias = Callable[[Array, Array, Array, Array, float, float], Array]
 """``renew(own, control, anchor, weights, steps, lr)`` returns a client's new control variate, a new array."""
 
-Scale: TypeAlias = Callable[[int, int], float]
+Scale: TypeAlias = Callable[[float, int], float]
 """``scale(steps, staleness)`` is what one delta is multiplied with before deltas are combined."""
 
-Factor: TypeAlias = Callable[[Sequence[float], Sequence[int]], float]
+Factor: TypeAlias = Callable[[Sequence[float], Sequence[float]], float]
 """``factor(weights, steps)`` of the contributions that count is what their combination is multiplied with."""
 
 
-def unscaled(steps: int, staleness: int) -> float:
+def unscaled(steps: float, staleness: int) -> float:
     """Return 1: every delta counts as it is."""
     return 1.0
 
 
-def unchanged(weights: Sequence[float], steps: Sequence[int]) -> float:
+def unchanged(weights: Sequence[float], steps: Sequence[float]) -> float:
     """Return 1: the combination is applied as it is."""
     return 1.0
 
@@ -40,7 +40,7 @@ class Algorithm:
     ``aggregator`` says, multiplies that with ``factor``, and gives it, negated, to the server optimizer for a
     gradient. All functions are pure and elementwise: they take flat vectors or tensors, of one client or of many
     clients stacked along the first axis beside an anchor and control that broadcast, float32 or float64, NumPy or
-    CuPy; and they can be pickled.
+    CuPy; and they can be pickled. Steps are effective ones (``ps.algorithms.effective_steps``).
     """
 
     server: str = "sgd:lr=1.0"
@@ -63,6 +63,13 @@ class Algorithm:
 
     control: bool = False
     """Whether control variates travel beside the weights."""
+
+    divides: bool = False
+    """Whether deltas are divided by effective steps, so that they must be sums of gradients."""
+
+    proximal: float = 0.0
+    """``mu``, where ``correct`` adds ``mu * (w - anchor)``, the gradient of a term of the loss: who takes steps of his
+    own can do that too."""
 
     correct: Correct | None = None
     """Changes the gradient before each local step. ``weights`` are the client's current ones; ``control`` and

@@ -25,6 +25,6 @@ class FedBuff:
         return Algorithm(aggregator="mean", buffer=self.buffer, scale=scale)
 
 
-def scale(steps: int, staleness: int) -> float:
+def scale(steps: float, staleness: int) -> float:
     """Return 1 / √(1 + staleness)."""
     return 1 / math.sqrt(1 + staleness)

@@ -27,4 +27,4 @@ class FedProx:
 
     def build(self) -> Algorithm:
         """Return the record."""
-        return Algorithm(correct=self.correct)
+        return Algorithm(correct=self.correct, proximal=self.mu)

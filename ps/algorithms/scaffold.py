@@ -16,12 +16,13 @@ class Scaffold:
     (option II), and both ``y - x`` and what c_i has changed by are sent. The server, of N clients with S taking part:
     ``x += lr_g * mean(y - x)``, ``c += S / N * mean(change of c_i)``, means over those S. Karimireddy et al., SCAFFOLD:
     stochastic controlled averaging for federated learning, ICML 2020, algorithm 1. All control variates are 0 at
-    first. Option II takes a delta for a sum of gradients, which it is for plain sgd only.
+    first. Option II takes a delta for a sum of gradients, and K for how many: with local momentum these are effective
+    steps. For ``c = mean(c_i)`` to hold, control variates are never compressed, and always combined as a plain mean.
     """
 
     def build(self) -> Algorithm:
         """Return the record."""
-        return Algorithm(aggregator="mean", control=True, correct=correct, renew=renew)
+        return Algorithm(aggregator="mean", control=True, divides=True, correct=correct, renew=renew)
 
 
 def correct(gradient: Array, weights: Array, anchor: Array, control: Array | None, own: Array | None) -> None:
@@ -30,7 +31,7 @@ def correct(gradient: Array, weights: Array, anchor: Array, control: Array | Non
     gradient -= own
 
 
-def renew(own: Array, control: Array, anchor: Array, weights: Array, steps: int, lr: float) -> Array:
+def renew(own: Array, control: Array, anchor: Array, weights: Array, steps: float, lr: float) -> Array:
     """Return the mean gradient of the client's local steps; ``own`` again when they had no length."""
     if steps * lr == 0:  # a schedule's end: nothing moved, and nothing was learnt about gradients
         return own.copy()

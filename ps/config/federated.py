@@ -27,7 +27,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
 
     ``say`` returns a setting with its value and where that came from.
     """
-    from ps.algorithms import Algorithm, AlgorithmSpec
+    from ps.algorithms import SUMS, Algorithm, AlgorithmSpec, sums_gradients
     from ps.optim import OptimizerSpec
     from ps.partition import PartitionSpec
     from ps.rules import RuleSpec
@@ -46,13 +46,11 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
     parse("partition", PartitionSpec.parse)
     if job.aggregator != "auto":
         parse("aggregator", RuleSpec.parse)
-    name = AlgorithmSpec.parse(job.algorithm).name
     algorithm = AlgorithmSpec.parse(job.algorithm).build()
-    local = OptimizerSpec.parse(local_optimizer(job, algorithm)).name
-    if local != "sgd" and (algorithm.control or name == "fednova"):
+    if algorithm.divides and not sums_gradients(OptimizerSpec.parse(local_optimizer(job, algorithm)).build()):
         given = say("local_optimizer") if job.local_optimizer else say("optimizer")
         raise ConfigError(
-            f"{say('algorithm')} takes deltas for sums of gradients and needs local_optimizer = sgd, but {given}"
+            f"{say('algorithm')} takes deltas for sums of gradients and needs local_optimizer = {SUMS}, but {given}"
         )
     if job.server_optimizer is not None and algorithm.server != Algorithm().server:
         raise ConfigError(f"{say('algorithm')} is a server optimizer itself; leave out {say('server_optimizer')}")

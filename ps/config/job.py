@@ -95,6 +95,9 @@ class JobConfig:
     max_delta_norm: float = setting(
         100.0, "federated: a delta is refused if its norm exceeds so many times the typical one", above=1
     )
+    max_influence: float = setting(
+        3.0, "federated: a delta's weight times its norm is held to so many times what 3 of 4 have", low=1
+    )
     upload_room: int = setting(
         1 << 30, "federated: bytes of uploads that a server keeps waiting at once", kind=SIZE, low=1 << 20
     )

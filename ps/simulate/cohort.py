@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ps.algorithms import Algorithm
-from ps.optim import Optimizer, apply, clip_scale, square_sum
+from ps.algorithms import Local, Stepped
 from ps.xp import HostArray
 
 WORKING_SET = 8 << 20
@@ -23,16 +22,6 @@ MOST = 64
 Gradients = Callable[[HostArray, HostArray, HostArray, HostArray], HostArray]
 """``gradients(weights, rows, counts, out)`` writes the gradients of a step of some clients into ``out``, and returns
 their losses. Weights and out are (clients, elements), rows are (clients, width) examples of which ``counts`` count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """How weights change with a step: the local optimizer, and what the algorithm adds to its gradients."""
-
-    optimizer: Optimizer
-    algorithm: Algorithm
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +93,11 @@ def train(local: Local, start: Start, batches: Sequence[tuple[HostArray, HostArr
 def _update(
     local: Local, start: Start, weights: HostArray, gradient: HostArray, state: Mapping[str, HostArray], t: int
 ) -> None:
-    """Do what a client of a real job does with its gradient, for all clients at once where they do the same."""
-    norms = [] if local.clip_norm is None else [clip_scale(square_sum(row), local.clip_norm) for row in gradient]
-    if local.algorithm.correct is not None:
-        own = None if start.own is None else start.own[: len(weights)]
-        local.algorithm.correct(gradient, weights, start.anchor, start.control, own)
-    parts = [(slice(i, i + 1), scale) for i, scale in enumerate(norms)] or [(slice(None), 1.0)]
-    for part, scale in parts:
-        apply(
-            local.optimizer,
-            weights[part].reshape(-1),
-            gradient[part].reshape(-1),
-            {name: slot[part].reshape(-1) for name, slot in state.items()},
-            lr=start.lr,
-            t=t,
-            clip_value=local.clip_value,
-            scale=scale,
-        )
+    """Do what a client of a real job does with its gradient: for all clients at once, unless each has its own norm."""
+    clients = len(weights)
+    each = [slice(i, i + 1) for i in range(clients)] if local.clip_norm is not None else [slice(clients)]
+    for part in each:
+        own = None if start.own is None else start.own[:clients][part]
+        slots = {name: slot[part] for name, slot in state.items()}
+        stepped = Stepped(weights[part], gradient[part], slots, start.anchor, start.control, own)
+        local.step([stepped], lr=start.lr, t=t)

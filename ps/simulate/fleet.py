@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ps.algorithms import effective_steps
 from ps.data.shares import view
 from ps.optim import Schedule
 from ps.partition import Features, partition
@@ -88,8 +89,9 @@ class Fleet:
             delta = {WEIGHTS: trained.weights[i] - anchor}
             learnt = self._learn(kept[i], trained, i, steps)
             if start.own is not None and control is not None and self._local.algorithm.renew is not None:
+                effective = effective_steps(self._local.optimizer, steps)
                 renewed = self._local.algorithm.renew(
-                    start.own[i], control, anchor, trained.weights[i], steps, start.lr
+                    start.own[i], control, anchor, trained.weights[i], effective, start.lr
                 )
                 delta[CONTROL] = renewed - start.own[i]
                 learnt = replace(learnt, own=renewed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from ps.compress import Key, Uplink
 from ps.protocol.layout import Chunk
 from ps.simulate.task import Task
@@ -49,6 +51,9 @@ class Keeping:
         """Return the frames of a task's delta, cut into ``parts``; ``learnt`` is what ``settle`` keeps."""
         frames, sent = [], []
         for chunk, part in zip(chunks, parts, strict=True):
+            if not chunk.compressible:
+                frames.append(part.view(np.uint8))
+                continue
             state = learnt.unsent.get(chunk.index)
             if state is None:
                 state = learnt.unsent[chunk.index] = self._uplink.init(part)

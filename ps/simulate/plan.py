@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ps.algorithms import AlgorithmSpec
+from ps.algorithms import AlgorithmSpec, Local
 from ps.compress import CompressSpec, Uplink
 from ps.config import JobConfig
 from ps.config.federated import local_optimizer
 from ps.optim import OptimizerSpec
 from ps.protocol.layout import Layout
-from ps.simulate.cohort import Local
 from ps.simulate.recipe import Recipe
 
 

@@ -25,7 +25,7 @@ class Closing:
         self._rule = rule
         self._distances: dict[int, HostArray] = {}
 
-    def begin(self, ledger: Ledger, weights: Sequence[float], steps: Sequence[int], clients: int) -> None:
+    def begin(self, ledger: Ledger, weights: Sequence[float], steps: Sequence[float], clients: int) -> None:
         """Nothing more is to be counted. ``weights`` and ``steps`` are those of the contributions that are."""
         ledger.factor = self._algorithm.factor(weights, steps)
         ledger.share = len(weights) / clients

@@ -22,7 +22,8 @@ BLOCK = 1 << 15
 class Counted:
     """A contribution that counts: its weight, and what its delta is multiplied with.
 
-    ``scale`` is the algorithm's and for what is trained; ``bound`` is the rule's and for everything but counters.
+    ``scale`` is the algorithm's and for what is trained; ``bound`` is the rule's, for that and for buffers. Control
+    variates have neither weight nor factor: SCAFFOLD's ``c = mean(c_i)`` bears no other combination than the mean.
     """
 
     weight: float
@@ -64,14 +65,16 @@ class Combination:
             if chunk.kind == "counter":
                 counts = self._counts.setdefault(index, np.zeros(chunk.size, chunk.dtype))
                 counts += _dense(part)
+            elif chunk.kind == "control":
+                self._piles[index].add(part)
             elif not self.holds:
                 self._piles[index].add(part, weight * _scale(counted, chunk.kind))
 
     def distances(self) -> HostArray:
-        """Return the (n, n) squared distances between the held contributions, over all chunks of this server."""
+        """Return the (n, n) squared distances between the held contributions, over all that the rule combines here."""
         found = np.zeros((self.count, self.count))
         for index, chunk in sorted(self._chunks.items()):
-            if chunk.kind != "counter":
+            if chunk.kind in ("trainable", "buffer"):
                 found += distances([_scaled(counted, index, chunk.kind) for counted in self._held])
         return found
 
@@ -86,11 +89,12 @@ class Combination:
         if chunk.kind == "counter":
             return self._counts[index]
         pile = self._piles[index]
+        if chunk.kind == "control":
+            return _over(pile.take(), self.count)
         if self._rule.kind == "combine":
             return self._coordinatewise(index)
         if self._rule.kind == "fold":
-            total = pile.take()
-            return np.multiply(total, 1 / self._total, out=total)
+            return _over(pile.take(), self._total)
         for counted, weight in zip(self._held, weights, strict=True):
             if weight:
                 pile.add(counted.parts[index], weight * _scale(counted, chunk.kind))
@@ -109,6 +113,10 @@ class Combination:
             ]
             self._rule.combine(blocks, out[lo:hi])
         return out
+
+
+def _over(total: HostArray, weights: float) -> HostArray:
+    return np.multiply(total, 1 / weights, out=total)
 
 
 def _scaled(counted: Counted, index: int, kind: str) -> HostArray:

@@ -144,7 +144,9 @@ class Contributions:
         """
         tasks = self.tasks
         ready = [tasks[number] for number in sorted(tasks.ready)]
-        if not ready or not self.judging.possible(ready, more=len(tasks.active) > len(ready) and not last):
+        if not ready or not self.judging.possible(
+            ready, self.ledger.version, more=len(tasks.active) > len(ready) and not last
+        ):
             return
         for task in ready:
             if self.ledger.counted >= goal:
@@ -167,10 +169,12 @@ class Contributions:
         self.changed = True
 
     @property
-    def counted(self) -> tuple[list[float], list[int]]:
-        """The weights and the numbers of local steps of the contributions that count."""
+    def counted(self) -> tuple[list[float], list[float]]:
+        """The weights and the effective local steps of the contributions that count."""
         entries = [(task, weight) for task, weight, _, _ in self.ledger.entries if weight > 0]
-        return [weight for _, weight in entries], [self.tasks[task].steps for task, _ in entries]
+        return [weight for _, weight in entries], [
+            self.judging.effective(self.tasks[task].steps) for task, _ in entries
+        ]
 
     # The end of a round or an attempt
 

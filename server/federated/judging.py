@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ps.algorithms import Algorithm
+from ps.algorithms import Algorithm, effective_steps
+from ps.config.federated import local_optimizer
 from ps.config.job import JobConfig
+from ps.optim import OptimizerSpec
 from ps.rules import Rule
 from ps.server.federated.task import Task
 from ps.server.federated.usual import KNOWN, Usual
-from ps.server.federated.verdict import Verdict, credible, judge
+from ps.server.federated.verdict import Policy, Verdict, credible, judge
 
 
 class Judging:
@@ -19,16 +21,14 @@ class Judging:
 
     def __init__(self, job: JobConfig, algorithm: Algorithm, rule: Rule) -> None:
         self.capped = 0
-        """How many clients claimed more examples than they are believed."""
-        self._job = job
-        self._algorithm = algorithm
-        self._rule = rule
+        """How many contributions weighed less than their clients claimed examples."""
+        self._policy = Policy(job, algorithm, rule, OptimizerSpec.parse(local_optimizer(job, algorithm)).build())
         self._usual = Usual()
 
-    def possible(self, ready: Sequence[Task], more: bool) -> bool:
+    def possible(self, ready: Sequence[Task], version: int, more: bool) -> bool:
         """Whether it is known what is usual, or nothing more will come from which it could be.
 
-        ``ready`` could be judged now; ``more`` says whether others may still come.
+        ``ready`` could be judged now, ``version`` being the published one; ``more``: whether others may still come.
         """
         if self._usual.known:
             return True
@@ -36,20 +36,26 @@ class Judging:
         if len(self._usual.norms) + sum(not task.seen for task in sound) < KNOWN and more:
             return False
         for task in sound:
-            self._see(task)
+            self._see(task, version)
         return True
 
     def decide(self, task: Task, version: int) -> Verdict:
         """Return the verdict on a contribution, ``version`` being the published one."""
-        self._see(task)
-        found = judge(task, version, self._job, self._algorithm, self._rule, self._usual)
+        self._see(task, version)
+        found = judge(task, version, self._policy, self._usual)
         self.capped += found.capped
         return found
 
-    def _see(self, task: Task) -> None:
-        norm = math.sqrt(task.norm_squared)
-        if math.isfinite(norm) and credible(task) and not (task.seen or task.wrong):
-            self._usual.see(norm, task.examples, task.steps)
+    def effective(self, steps: int) -> float:
+        """Return of how many gradients a delta of so many steps is the sum."""
+        return effective_steps(self._policy.local, steps)
+
+    def _see(self, task: Task, version: int) -> None:
+        policy, usual = self._policy, self._usual
+        if math.isfinite(task.norm_squared) and credible(task) and not (task.seen or task.wrong):
+            usual.see(task.examples, task.steps)
+            norm = policy.norm(task, version, usual)
+            usual.measure(norm, policy.weight(task, usual) * norm)
             task.seen = True
 
     def dump(self) -> dict[str, Any]:

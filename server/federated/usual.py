@@ -9,21 +9,31 @@ from typing import Any
 KNOWN = 3
 """Contributions that must have been seen before one can be told to be unusual."""
 REMEMBERED = 100
+QUARTER = 0.75
+"""The share of contributions with less influence than what stands for a large one."""
 
 
 class Usual:
-    """Medians over the last contributions, those that were refused included: a few cannot move a median far."""
+    """Medians over the last contributions, those that were refused included: a few cannot move a median far.
+
+    Of influence it is the upper quartile: where some clients have many more examples than others, the median is small.
+    """
 
     def __init__(self) -> None:
         self.norms: deque[float] = deque(maxlen=REMEMBERED)
         self.examples: deque[float] = deque(maxlen=REMEMBERED)
         self.counts: deque[int] = deque(maxlen=REMEMBERED)
+        self.influences: deque[float] = deque(maxlen=REMEMBERED)
 
-    def see(self, norm: float, examples: float, steps: int) -> None:
-        """Take one contribution's numbers."""
-        self.norms.append(norm)
+    def see(self, examples: float, steps: int) -> None:
+        """Take what one contribution claims."""
         self.examples.append(examples)
         self.counts.append(steps)
+
+    def measure(self, norm: float, influence: float) -> None:
+        """Take what the same contribution is: the norm of its delta as it is combined, and its weight times that."""
+        self.norms.append(norm)
+        self.influences.append(influence)
 
     @property
     def known(self) -> bool:
@@ -45,12 +55,29 @@ class Usual:
         """The median number of local steps; 0 when none was seen."""
         return statistics.median(self.counts) if self.counts else 0.0
 
+    @property
+    def influence(self) -> float:
+        """The upper quartile of influences, 0 when none was seen: one of four, or of ten, cannot set it.
+
+        Of few it is known less well: of three it counts twice.
+        """
+        ordered = sorted(self.influences)
+        if not ordered:
+            return 0.0
+        return ordered[int(QUARTER * (len(ordered) - 1))] * (1 + KNOWN / len(ordered))
+
     def dump(self) -> dict[str, Any]:
         """Return the numbers as plain values."""
-        return {"norms": list(self.norms), "examples": list(self.examples), "steps": list(self.counts)}
+        return {
+            "norms": list(self.norms),
+            "examples": list(self.examples),
+            "steps": list(self.counts),
+            "influences": list(self.influences),
+        }
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned."""
         self.norms.extend(values["norms"])
         self.examples.extend(values["examples"])
         self.counts.extend(values["steps"])
+        self.influences.extend(values["influences"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ps.algorithms import Algorithm
+from ps.algorithms import Algorithm, effective_steps
 from ps.config.job import JobConfig
+from ps.optim import Optimizer
 from ps.rules import Rule
 from ps.server.federated.task import ACCEPTED, Task
 from ps.server.federated.usual import Usual
@@ -14,13 +15,54 @@ from ps.server.federated.usual import Usual
 MOST_STEPS = 1 << 40
 LEAST_EXAMPLES, MOST_EXAMPLES = 1e-9, 1e15
 """What can be claimed at all: weights are multiplied with deltas in the model's precision, and divided out again."""
+LEAST_STEPS = 0.1
+"""Of the median claimed steps, those that every client is believed: a delta may be divided by them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """By what contributions are judged: the job, its algorithm and rule, and the clients' optimizer."""
+
+    job: JobConfig
+    algorithm: Algorithm
+    rule: Rule
+    local: Optimizer
+
+    def staleness(self, task: Task, version: int) -> int:
+        """Return how many updates were published since the weights that the client began with."""
+        return version - min(max(task.version, task.round), version)
+
+    def steps(self, task: Task, usual: Usual) -> int:
+        """Return how many local steps a client is believed."""
+        most = max(1, int(self.job.max_client_weight * usual.steps))
+        return min(max(task.steps, self._least_steps(usual)), most)
+
+    def weight(self, task: Task, usual: Usual) -> float:
+        """Return the weight of what a client claims, as far as it is believed."""
+        examples = min(task.examples, self.job.max_client_weight * usual.claim)
+        return self.rule.weight(examples) if self.rule.kind == "fold" else 1.0
+
+    def scale(self, task: Task, version: int, usual: Usual) -> float:
+        """Return what a delta is multiplied with before deltas are combined, whatever its client claims."""
+        steps, staleness = max(task.steps, self._least_steps(usual)), self.staleness(task, version)
+        scale = self.algorithm.scale(effective_steps(self.local, steps), staleness)
+        discounted = self.job.late == "discount" and not self.algorithm.buffer
+        return scale / math.sqrt(1 + staleness) if discounted else scale
+
+    def norm(self, task: Task, version: int, usual: Usual) -> float:
+        """Return the L2 norm of a delta as it is combined."""
+        return math.sqrt(task.norm_squared) * self.scale(task, version, usual)
+
+    def _least_steps(self, usual: Usual) -> int:
+        return math.ceil(LEAST_STEPS * usual.steps)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``verdict`` is accepted or the reason for refusing; the numbers are those of the ledger.
 
-    ``steps`` are those that it is believed; ``capped``: the client claimed more, or more examples.
+    ``steps`` are those that it is believed; ``capped``: the client claimed more examples than it is believed, or its
+    weight is less than that because its delta is long.
     """
 
     verdict: str
@@ -31,32 +73,32 @@ class Verdict:
     capped: bool = False
 
 
-def judge(task: Task, version: int, job: JobConfig, algorithm: Algorithm, rule: Rule, usual: Usual) -> Verdict:
+def judge(task: Task, version: int, policy: Policy, usual: Usual) -> Verdict:
     """Return the verdict on a submitted contribution of which all servers have their part.
 
-    ``version`` is the published one; ``usual`` has seen this contribution.
+    ``version`` is the published one; ``usual`` has seen this contribution. What it can do to the model is bounded:
+    where contributions are added up, its weight times its norm is at most ``max_influence`` times what three of four
+    have. Others that claim more, or send a longer delta, get a smaller weight for it, and so have the same direction.
     """
+    job, algorithm, rule = policy.job, policy.algorithm, policy.rule
     if task.wrong:
         return Verdict(task.wrong)
     if not credible(task):
         return Verdict("claim")
-    norm = math.sqrt(task.norm_squared)
+    norm = policy.norm(task, version, usual)
     if math.isinf(norm) or (usual.known and norm > job.max_delta_norm * usual.norm > 0):
         return Verdict("norm")
-    staleness = version - min(max(task.version, task.round), version)
     if not algorithm.buffer and job.late == "drop" and task.round < version:
         return Verdict("late")
-    if staleness > job.max_staleness:
+    if policy.staleness(task, version) > job.max_staleness:
         return Verdict("stale")
-    examples = min(task.examples, job.max_client_weight * usual.claim)
-    steps = min(task.steps, max(1, int(job.max_client_weight * usual.steps)))
-    weight = rule.weight(examples) if rule.kind == "fold" else 1.0
-    scale = algorithm.scale(task.steps, staleness)
-    if job.late == "discount" and not algorithm.buffer:
-        scale /= math.sqrt(1 + staleness)
-    bound = rule.scale(norm, usual.norm) if rule.kind == "fold" and rule.by_norm else 1.0
+    weight, scale, bound = policy.weight(task, usual), policy.scale(task, version, usual), 1.0
+    if rule.kind == "fold" and rule.by_norm:
+        bound = rule.scale(norm, usual.norm)
+    elif rule.kind == "fold" and usual.known and weight * norm > job.max_influence * usual.influence > 0:
+        weight = job.max_influence * usual.influence / norm
     capped = rule.kind == "fold" and weight < rule.weight(task.examples)
-    return Verdict(ACCEPTED, weight, scale, bound, steps, capped)
+    return Verdict(ACCEPTED, weight, scale, bound, policy.steps(task, usual), capped)
 
 
 def credible(task: Task) -> bool:

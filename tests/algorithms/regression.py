@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ps.algorithms import Algorithm, AlgorithmSpec
+from ps.algorithms import Algorithm, AlgorithmSpec, effective_steps
 from ps.optim import OptimizerSpec, apply
 
 SIZE = 5
@@ -72,14 +72,15 @@ class Federation:
         self.kept[index] = state, done + member.steps
         change = np.zeros(SIZE)
         if algorithm.renew:
-            new = algorithm.renew(self.own[index], self.control, anchor, weights, member.steps, self.local.lr)
+            steps = effective_steps(self.local, member.steps)
+            new = algorithm.renew(self.own[index], self.control, anchor, weights, steps, self.local.lr)
             change, self.own[index] = new - self.own[index], new
         return weights - anchor, change
 
     def update(self, contributions: Sequence[tuple[int, np.ndarray, np.ndarray, int]]) -> None:
         """Apply contributions: client, delta, change of the control variate, staleness."""
         algorithm = self.algorithm
-        steps = [self.members[index].steps for index, *_ in contributions]
+        steps = [effective_steps(self.local, self.members[index].steps) for index, *_ in contributions]
         weighted = algorithm.aggregator == "weighted"
         weights = [float(len(self.members[index].y)) if weighted else 1.0 for index, *_ in contributions]
         mean = np.zeros(SIZE)

@@ -89,10 +89,15 @@ def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
 def test_the_public_names_are_these() -> None:
     assert ps.algorithms.__all__ == [
         "ALGORITHMS",
+        "SUMS",
         "Algorithm",
         "AlgorithmSpec",
         "Correct",
         "Factor",
+        "Local",
         "Renew",
         "Scale",
+        "Stepped",
+        "effective_steps",
+        "sums_gradients",
     ]

@@ -35,6 +35,17 @@ def test_rounds_with_some_of_the_clients_are_those_of_the_paper(server: str, glo
     np.testing.assert_allclose(federation.control, c, rtol=1e-11)
 
 
+def test_with_local_momentum_control_variates_are_means_of_gradients() -> None:
+    """Or momentum 0.9 makes them up to ten times as long as the gradients that they are to take the place of."""
+    members = clients(steps=(6, 6, 6, 6))
+    federation = Federation("scaffold", members, local="momentum:lr=0.0005,momentum=0.9")
+    for _ in range(2):
+        federation.round()
+    for member, own in zip(members, federation.own, strict=True):
+        np.testing.assert_allclose(own, member.gradient(federation.weights), rtol=0.2, atol=0.2)
+    np.testing.assert_allclose(federation.control, np.mean(federation.own, axis=0), rtol=1e-11)
+
+
 def test_it_finds_the_optimum_that_fedavg_drifts_away_from() -> None:
     members = clients(examples=(20, 20, 20, 20), steps=(9, 9, 9, 9))
     distances = {}

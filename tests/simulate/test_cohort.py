@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.algorithms import Algorithm, AlgorithmSpec
+from ps.algorithms import Algorithm, AlgorithmSpec, Local
 from ps.models import mlp, softmax
 from ps.optim import OptimizerSpec, apply
 from ps.protocol.layout import Layout
 from ps.simulate import dense
-from ps.simulate.cohort import Local, Start, train
+from ps.simulate.cohort import Start, train
 from ps.simulate.recipe import Recipe
 from ps.xp import HostArray
 
@@ -118,6 +118,18 @@ def test_corrections_of_the_algorithm_are_the_clients_own(model: ModuleType, siz
         np.testing.assert_array_equal(weights[client], world.alone(scaffold, recipe, client, control, own[client])[0])
         np.testing.assert_array_equal(near[client], world.alone(prox, recipe, client)[0])
     assert not np.array_equal(weights, near)
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedprox:8.0"])
+def test_each_clients_own_gradient_is_clipped_with_its_correction(algorithm: str) -> None:
+    world, recipe = World(softmax, [6, 3], [16] * 3), Recipe(batch_size=8)
+    record = AlgorithmSpec.parse(algorithm).build()
+    clipped = Local(OptimizerSpec.parse("sgd:lr=0.5").build(), record, clip_norm=0.01)
+    weights, _ = world.together(clipped, recipe, [0, 1, 2])
+    for client in range(3):
+        alone, _ = world.together(clipped, recipe, [client])
+        np.testing.assert_array_equal(weights[client], alone[0])
+        assert 0 < np.linalg.norm(weights[client] - world.anchor) <= 2 * 0.5 * 0.01 * (1 + 1e-5)
 
 
 def test_a_cohort_out_of_order_is_refused() -> None:

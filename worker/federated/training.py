@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ps import xp
-from ps.algorithms import AlgorithmSpec
+from ps.algorithms import AlgorithmSpec, Local, Stepped, effective_steps
 from ps.config.federated import local_optimizer
 from ps.config.job import JobConfig
-from ps.optim import OptimizerSpec, Schedule, apply, clip_scale, square_sum
+from ps.optim import OptimizerSpec, Schedule
 from ps.optim.rate import LearningRate
 from ps.xp import Array
 
@@ -26,7 +26,7 @@ class Training:
         self.algorithm = AlgorithmSpec.parse(job.algorithm).build()
         self._optimizer = OptimizerSpec.parse(local_optimizer(job, self.algorithm)).build()
         self._rate = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))
-        self._clip_value, self._clip_norm = job.clip_value, job.clip_norm
+        self._local = Local(self._optimizer, self.algorithm, job.clip_value, job.clip_norm)
         self.own: dict[str, Array] = {}
         self.slots: dict[str, dict[str, Array]] = {}
         self.updates = 0
@@ -65,33 +65,28 @@ class Training:
         """Take one local step; the gradients, by section, may be changed."""
         self.updates += 1
         self.steps += 1
-        algorithm, scale = self.algorithm, 1.0
-        if self._clip_norm is not None:
-            scale = clip_scale(sum(square_sum(gradients[section]) for section in self._trained()), self._clip_norm)
-        for section in self._trained():
-            weights, gradient = self._weights[section], gradients[section]
-            if algorithm.correct is not None:
-                control = self._weights.get(f"{section}/control")
-                algorithm.correct(gradient, weights, self._anchor[section], control, self.own.get(section))
-            apply(
-                self._optimizer,
-                weights,
-                gradient,
+        parts = [
+            Stepped(
+                self._weights[section],
+                gradients[section],
                 self.slots[section],
-                lr=self._lr,
-                t=self.updates,
-                clip_value=self._clip_value,
-                scale=scale,
+                self._anchor[section],
+                self._weights.get(f"{section}/control"),
+                self.own.get(section),
             )
+            for section in self._trained()
+        ]
+        self._local.step(parts, lr=self._lr, t=self.updates)
 
     def delta(self) -> dict[str, Array]:
         """Return by what each section has changed in this round, as new arrays."""
         found = {section: self._weights[section] - anchor for section, anchor in self._anchor.items()}
         if self.algorithm.renew is not None:
+            effective = effective_steps(self._optimizer, self.steps)
             for section in self._trained():
                 control, own = self._weights[f"{section}/control"], self.own[section]
                 weights, anchor = self._weights[section], self._anchor[section]
-                renewed = self.algorithm.renew(own, control, anchor, weights, self.steps, self._lr)
+                renewed = self.algorithm.renew(own, control, anchor, weights, effective, self._lr)
                 self.renewed[section] = renewed
                 found[f"{section}/control"] = renewed - own
         return found

@@ -53,6 +53,8 @@ class Expected:
         parts = [self._works[task].parts[chunk.index] for task, *_ in entries]
         if chunk.kind == "counter":
             return before + sum(parts)
+        if chunk.kind == "control":
+            return before + share * np.mean(parts, axis=0)
         scaled = [
             part * (bound * (scale if chunk.kind == "trainable" else 1.0))
             for part, (_, _, scale, bound) in zip(parts, entries, strict=True)
@@ -63,7 +65,7 @@ class Expected:
         else:
             by = weights or [weight for _, weight, _, _ in entries]
             found = sum(weight * part for weight, part in zip(by, scaled, strict=True)) / sum(by)
-        step = found * {"trainable": factor, "control": share}.get(chunk.kind, 1.0)
+        step = found * (factor if chunk.kind == "trainable" else 1.0)
         if self._job.algorithm == "diloco" and chunk.kind == "trainable":  # its outer step: Nesterov, 0.7 and 0.9
             momentum = self._momenta[chunk.index] = 0.9 * self._momenta.get(chunk.index, 0.0) + step
             step = 0.7 * (step + 0.9 * momentum)

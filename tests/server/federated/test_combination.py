@@ -46,7 +46,7 @@ def scaled(mine: list[Counted], kind: str) -> list[Any]:
     return [c.parts[KINDS[kind]] * c.bound * (c.scale if kind == "trainable" else 1.0) for c in mine]
 
 
-@pytest.mark.parametrize("kind", ["trainable", "buffer", "control"])
+@pytest.mark.parametrize("kind", ["trainable", "buffer"])
 @pytest.mark.parametrize("rule", ["mean", "weighted", "clip:times=2"])
 def test_a_fold_is_the_weighted_mean_of_what_is_scaled(rule: str, kind: str) -> None:
     mine = contributions(4)
@@ -54,7 +54,7 @@ def test_a_fold_is_the_weighted_mean_of_what_is_scaled(rule: str, kind: str) -> 
     np.testing.assert_allclose(combined(rule, mine, kind), wanted, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["trainable", "buffer", "control"])
+@pytest.mark.parametrize("kind", ["trainable", "buffer"])
 def test_a_median_is_taken_element_by_element_over_blocks(kind: str) -> None:
     for count in (1, 4, 5):
         mine = contributions(count)
@@ -62,7 +62,7 @@ def test_a_median_is_taken_element_by_element_over_blocks(kind: str) -> None:
         np.testing.assert_allclose(combined("median", mine, kind), wanted, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["trainable", "buffer", "control"])
+@pytest.mark.parametrize("kind", ["trainable", "buffer"])
 def test_weighed_contributions_are_added_by_the_weights_that_the_rule_made(kind: str) -> None:
     mine, weights = contributions(3), (0.25, 0.0, 0.75)
     wanted = sum(weight * part for weight, part in zip(weights, scaled(mine, kind), strict=True))
@@ -76,12 +76,12 @@ def test_all_counts_are_added_whatever_the_rule(rule: str) -> None:
     np.testing.assert_array_equal(combined(rule, mine, "counter", (1.0, 0.0, 0.0)), wanted)
 
 
-def test_distances_are_those_of_all_that_is_no_counter() -> None:
+def test_distances_are_those_of_all_that_the_rule_combines() -> None:
     mine = contributions(4)
     combination = Combination(RuleSpec.parse("krum:f=0").build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
-    whole = [np.concatenate([scaled(mine, kind)[i] for kind in ("trainable", "buffer", "control")]) for i in range(4)]
+    whole = [np.concatenate([scaled(mine, kind)[i] for kind in ("trainable", "buffer")]) for i in range(4)]
     wanted = [[np.sum((a - b) ** 2) for b in whole] for a in whole]
     np.testing.assert_allclose(combination.distances(), wanted, rtol=1e-9, atol=1e-9)
 
@@ -96,3 +96,14 @@ def test_nothing_comes_of_no_contributions_and_no_part_is_changed() -> None:
         for a, b in zip(mine, same, strict=True):
             for index in CHUNKS:
                 np.testing.assert_array_equal(a.parts[index], b.parts[index])
+
+
+@pytest.mark.parametrize("rule", ["mean", "weighted", "clip:times=2", "median", "krum:0", "geomedian"])
+def test_control_variates_are_a_plain_mean_whatever_the_rule(rule: str) -> None:
+    """Else SCAFFOLD's c is not the mean of the clients' own, and drifts away from it round by round."""
+    mine = contributions(5)
+    combination = Combination(RuleSpec.parse(rule).build(), CHUNKS)
+    for counted in mine:
+        combination.add(counted)
+    wanted = np.mean([counted.parts[KINDS["control"]] for counted in mine], axis=0)
+    np.testing.assert_allclose(combination.result(KINDS["control"], (0, 0, 1, 0, 0)), wanted, rtol=1e-12, atol=1e-14)

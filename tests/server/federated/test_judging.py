@@ -19,43 +19,43 @@ def judging_of(**settings: Any) -> Judging:
 
 def test_the_first_wait_until_three_are_there() -> None:
     judging = judging_of()
-    assert not judging.possible([task_of(1)], more=True)
-    assert not judging.possible([task_of(1), task_of(2)], more=True)
-    assert judging.possible([task_of(1), task_of(2), task_of(3)], more=True)
+    assert not judging.possible([task_of(1)], 0, more=True)
+    assert not judging.possible([task_of(1), task_of(2)], 0, more=True)
+    assert judging.possible([task_of(1), task_of(2), task_of(3)], 0, more=True)
 
 
 def test_they_are_judged_when_nothing_more_will_come() -> None:
-    assert judging_of().possible([task_of(1)], more=False)
+    assert judging_of().possible([task_of(1)], 0, more=False)
 
 
 def test_what_is_wrong_or_cannot_be_true_does_not_count_towards_the_three() -> None:
     judging = judging_of()
-    assert not judging.possible([task_of(1), task_of(2), task_of(3, wrong="nan")], more=True)
+    assert not judging.possible([task_of(1), task_of(2), task_of(3, wrong="nan")], 0, more=True)
 
 
 def test_an_attacker_who_comes_first_is_held_against_the_others() -> None:
     judging = judging_of()
     tasks = [task_of(1, shares={0: 1e12}), task_of(2), task_of(3)]
-    assert judging.possible(tasks, more=True)
+    assert judging.possible(tasks, 0, more=True)
     assert [judging.decide(task, 0).verdict for task in tasks] == ["norm", "accepted", "accepted"]
 
 
 def test_a_greedy_client_is_counted_once_and_outlives_a_restart() -> None:
     judging = judging_of()
     tasks = [task_of(1, examples=1e12), task_of(2), task_of(3)]
-    judging.possible(tasks, more=True)
+    judging.possible(tasks, 0, more=True)
     weights = [judging.decide(task, 0).weight for task in tasks]
-    assert weights == [100.0, 10.0, 10.0] and judging.capped == 1
+    assert weights == [60.0, 10.0, 10.0] and judging.capped == 1
     again = judging_of()
     again.load(json.loads(json.dumps(judging.dump())))
     assert again.dump() == judging.dump() and again.capped == 1
-    assert again.possible([task_of(4)], more=True), "what is usual is known"
+    assert again.possible([task_of(4)], 0, more=True), "what is usual is known"
 
 
 def test_no_contribution_is_seen_twice() -> None:
     judging = judging_of()
     task = task_of(1)
     for _ in range(5):
-        judging.possible([task], more=False)
+        judging.possible([task], 0, more=False)
         judging.decide(task, 0)
-    assert not judging.possible([task_of(2)], more=True)
+    assert not judging.possible([task_of(2)], 0, more=True)

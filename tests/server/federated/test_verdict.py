@@ -9,16 +9,19 @@ import pytest
 from delta_parts import job_of, task_of
 
 from ps.algorithms import AlgorithmSpec
+from ps.config.federated import local_optimizer
+from ps.optim import OptimizerSpec
 from ps.rules import RuleSpec
 from ps.server.federated.task import Task
 from ps.server.federated.usual import Usual
-from ps.server.federated.verdict import Verdict, judge
+from ps.server.federated.verdict import Policy, Verdict, judge
 
 
 def usual_of(norm: float = 5.0, examples: float = 10.0, steps: int = 4) -> Usual:
     usual = Usual()
     for _ in range(3):
-        usual.see(norm, examples, steps)
+        usual.see(examples, steps)
+        usual.measure(norm, examples * norm)
     return usual
 
 
@@ -26,7 +29,8 @@ def judged(task: Task, version: int = 0, usual: Usual | None = None, **settings:
     job = job_of(**settings)
     algorithm = AlgorithmSpec.parse(job.algorithm).build()
     rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
-    return judge(task, version, job, algorithm, rule, usual or usual_of())
+    local = OptimizerSpec.parse(local_optimizer(job, algorithm)).build()
+    return judge(task, version, Policy(job, algorithm, rule, local), usual or usual_of())
 
 
 def test_an_honest_contribution_counts_by_its_examples() -> None:
@@ -88,10 +92,43 @@ def test_staleness_counts_from_the_version_trained_from_which_cannot_be_of_the_f
 
 def test_a_client_is_believed_so_many_times_the_typical_examples_and_steps() -> None:
     greedy = task_of(examples=1e12)
-    assert judged(greedy) == Verdict("accepted", 100.0, 1.0, 1.0, 4, capped=True)
-    assert judged(greedy, max_client_weight=3.0).weight == 30.0
+    assert judged(greedy, max_influence=100.0) == Verdict("accepted", 100.0, 1.0, 1.0, 4, capped=True)
+    assert judged(greedy, max_influence=100.0, max_client_weight=3.0).weight == 30.0
     tireless = judged(task_of(steps=10**11), algorithm="fednova")
     assert (tireless.steps, tireless.scale) == (40, 1e-11)
+
+
+@pytest.mark.parametrize("more", [{"examples": 1e12}, {"shares": {0: 75.0**2}}, {"examples": 1e3, "shares": {0: 1e4}}])
+def test_weight_times_norm_is_bounded_whatever_is_claimed_and_sent(more: dict[str, Any]) -> None:
+    """Of ten, nine outweigh it: 3 times what is usual, 10 examples and a norm of 5; of few seen twice that."""
+    task = task_of(**more)
+    found = judged(task)
+    assert found.verdict == "accepted" and found.capped
+    assert found.weight * math.sqrt(task.norm_squared) == pytest.approx(2 * 3 * 10.0 * 5.0)
+    equal = judged(task, aggregator="mean", usual=usual_of(examples=1.0))
+    assert equal.weight * math.sqrt(task.norm_squared) <= 2 * 3 * 5.0 * (1 + 1e-12)
+
+
+def test_a_rule_with_a_bound_of_its_own_and_rules_that_hold_all_weigh_as_they_like() -> None:
+    long = task_of(shares={0: 400.0**2})
+    assert judged(long, aggregator="clip:times=1").weight == judged(long, aggregator="median").weight == 1.0
+
+
+def test_who_claims_a_single_step_is_believed_a_tenth_of_the_usual_and_judged_by_what_counts() -> None:
+    """FedNova divides by steps: or one of ten who says that it took one step of a hundred weighs a hundred times."""
+    usual = usual_of(norm=5.0 / 100, steps=100)
+    assert judged(task_of(steps=1), algorithm="fednova", usual=usual).scale == pytest.approx(1 / 10)
+    honest, lazy = (judged(task_of(steps=n), algorithm="fednova", usual=usual) for n in (100, 1))
+    assert honest.weight == 10.0 and honest.steps == 100
+    assert lazy.weight * lazy.scale <= 2 * 3 * honest.weight * honest.scale * (1 + 1e-12) and lazy.steps == 10
+    clipped = judged(task_of(steps=1), algorithm="fednova", aggregator="clip:times=1", usual=usual)
+    assert clipped.scale * clipped.bound * 5.0 == pytest.approx(usual.norm)
+    assert judged(task_of(steps=1), algorithm="fednova", max_delta_norm=9.0, usual=usual).verdict == "norm"
+
+
+def test_fednova_divides_by_effective_steps_of_the_clients_optimizer() -> None:
+    momentum = judged(task_of(steps=4), algorithm="fednova", optimizer="momentum:momentum=0.5")
+    assert momentum.scale == pytest.approx(1 / ((4 - 0.5 * (1 - 0.5**4) / 0.5) / 0.5))
 
 
 def test_equal_weighting_ignores_what_is_claimed() -> None:

@@ -58,6 +58,19 @@ def test_fedprox_pulls_each_step_back_to_where_the_round_began() -> None:
     assert not np.allclose(expected, training_without_prox(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("algorithm", ["fedprox:4.0", "scaffold"])
+def test_what_is_clipped_is_the_gradient_with_its_correction(algorithm: str) -> None:
+    """Or a pull of 8 beside a gradient of 0.5 makes a step of 8 although the norm is to be 1 at most."""
+    made = training(algorithm=algorithm, clip_norm=1.0, optimizer="sgd:lr=1.0")
+    weights = {"float64": np.array([3.0, 0.0])}
+    if algorithm == "scaffold":
+        weights["float64/control"] = np.array([8.0, 0.0])
+    made.begin(weights, 0)
+    weights["float64"] += np.array([2.0, 0.0])
+    made.step({"float64": np.array([0.5, 0.0])})
+    np.testing.assert_allclose(weights["float64"], [4.0, 0.0], rtol=1e-12)
+
+
 def training_without_prox() -> np.ndarray:
     weights = {"float64": np.array([4.0, 2.0])}
     made = training()

@@ -33,11 +33,11 @@ def test_a_killed_client_is_missed_by_nobody_and_may_come_back_as_itself(start: 
 
 
 def test_when_all_clients_are_gone_the_job_ends_in_bounded_time_and_says_so(start: Callable[..., Cluster]) -> None:
-    cluster = start(servers=1, workers=1, mode="federated", start_timeout=2)
+    cluster = start(servers=1, workers=1, mode="federated", start_timeout=2, idle_timeout=2)
     client = cluster.worker(CLIENT, "--hold", cluster.path("never"))
     client.wait_for("^fit ")
     client.kill()
     assert [cluster.scheduler.wait(15), cluster.servers[0].wait(5)] == [4, 4]
     for process in (cluster.scheduler, cluster.servers[0]):
-        assert "waited 2 s for any client to come back" in process.text
+        assert "no worker is left, and none came for 2 s (--idle-timeout)" in process.text
         assert "Traceback" not in process.text

@@ -42,6 +42,8 @@ class ClusterStore:
         self._pushed = Batch()
         self._aside = Batch()
         self._early: Batch | None = None
+        self._left: Callable[[], Any] | None = None
+        """What an interrupt left to be done before anything else; done anew if it is interrupted itself."""
         self._versions: dict[int, int] = {}
         self._memory: WorkerMemory | None = None
         self._window: Window | None = None
@@ -127,25 +129,39 @@ class ClusterStore:
         pass
 
     def settle(self) -> None:
+        self._finish()
         self.wait(self._pushed)
+
+    def _finish(self) -> None:
+        """Do what is left to do."""
+        if self._left is not None:
+            self._left()
+            self._left = None
+
+    def _do(self, work: Callable[[], Any]) -> None:
+        """Do something that has to be done to its end, now or before anything else."""
+        self._left = work
+        self._finish()
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         exchange = self._seat.exchange
         self.settle()
         self._detach()  # until they are pulled the weights are to stay as they are
-        if self._two_phases:
-            batch = self._push_in_two(exchange, gradients, examples, pull=False)
-            exchange.wait(batch)
-        else:
-            if gradients is not None:
-                gradients.keep()
-            batch = self._submit_push(exchange, gradients, examples, pull=False)
-            exchange.flush(batch)
-        self._pushed = batch
-        self.clock += 1
-        return batch
+        if gradients is not None:
+            gradients.keep()
+        try:
+            if self._two_phases:
+                self._push_in_two(exchange, gradients, examples, pull=False)
+                exchange.wait(self._pushed)
+            else:
+                self._pushed = self._submit_push(exchange, gradients, examples, pull=False)
+                exchange.flush(self._pushed)
+        finally:
+            self.clock += 1  # also when it was interrupted: all of it is on its way, or will be sent next
+        return self._pushed
 
     def pull(self, into: HostArray) -> Pending:
+        self._finish()
         self.wait(self._aside)
         batch = Batch(f"clock {self.clock}", into)
         if into is self._buffer:
@@ -179,19 +195,29 @@ class ClusterStore:
             self.settle()
         if self.job.overlap and gradients is not None:
             gradients.keep()
-        if self._two_phases:
-            batch = self._push_in_two(exchange, gradients, examples, pull=True)
-        else:
-            batch = self._submit_push(exchange, gradients, examples, pull=True)
+        try:
+            if self._two_phases:
+                self._push_in_two(exchange, gradients, examples, pull=True)
+            else:
+                self._pushed = self._submit_push(exchange, gradients, examples, pull=True)
+            if not self.job.overlap:
+                exchange.wait(self._pushed)
+        except BaseException:
+            self._keep(gradients)
+            raise
+        finally:
+            self.clock += 1  # also when it was interrupted: all of it is on its way, or will be sent next
         if self.job.overlap:
-            self.clock += 1
-            self._pushed = batch
             self.arrive(self._first)
         else:
-            exchange.wait(batch)
-            self.clock += 1
-            self._come_back(batch)
-        return batch
+            self._come_back(self._pushed)
+        return self._pushed
+
+    def _keep(self, gradients: Gradients | None) -> None:
+        """Have a step that was interrupted sent from memory that the script does not change."""
+        if gradients is not None and self.compression is None:
+            gradients.keep()
+            self._seat.exchange.rehome(self._pushed, lambda index: gradients.chunk(self._chunks[index]))
 
     def arrive(self, chunks: Iterable[int]) -> None:
         if not self._pushed.done:
@@ -211,12 +237,7 @@ class ClusterStore:
 
     def _submit_pull(self, batch: Batch, *, aside: bool) -> Batch:
         """Queue a pull of every chunk."""
-        member, clock = self._seat.member, self.clock
-        self._submit_all(
-            self._seat.exchange,
-            batch,
-            lambda chunk: partial(Pull, member=member, chunk=chunk.index, clock=clock, aside=aside),
-        )
+        self._submit_all(batch, Pull, clock=self.clock, aside=aside)
         return batch
 
     def poll(self) -> None:
@@ -236,7 +257,7 @@ class ClusterStore:
             late, batch.late = batch.late, set()
             if self.compression is not None:
                 self.compression.give_back(late)
-            self._enter()
+            self._do(self._enter)
 
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
         """Queue a push of every chunk that is not under way; with ``pull`` the answers bring the weights up to date."""
@@ -247,20 +268,7 @@ class ClusterStore:
             rest = (chunk.index for chunk in self._chunks if chunk.index not in sent)
             self._submit_gradients(exchange, batch, gradients, rest, examples, pull=pull)
             return batch
-        pull = pull and self._window is None
-        member, clock = self._seat.member, self.clock
-        self._submit_all(
-            exchange,
-            batch,
-            lambda chunk: partial(
-                Skip,
-                member=member,
-                chunk=chunk.index,
-                clock=clock,
-                pull=pull,
-                version=self._versions.get(chunk.index, 0),
-            ),
-        )
+        self._submit_all(batch, Skip, clock=self.clock, pull=pull and self._window is None, versions=True)
         return batch
 
     def _submit_gradients(
@@ -293,10 +301,12 @@ class ClusterStore:
             exchange.submit(batch, chunk.server, make, payload, chunk.region)
             batch.chunks.add(index)
 
-    def _submit_all(self, exchange: Exchange, batch: Batch, make: Callable[[Chunk], Callable[[int], Message]]) -> None:
-        """Queue a request without payload for every chunk."""
+    def _submit_all(self, batch: Batch, kind: Callable[..., Message], *, versions: bool = False, **fields: Any) -> None:
+        """Queue a request without payload for every chunk; ``versions``: it names that of this worker's weights."""
         for chunk in self._chunks:
-            exchange.submit(batch, chunk.server, make(chunk), None, chunk.region)
+            known = {"version": self._versions.get(chunk.index, 0)} if versions else {}
+            make = partial(kind, member=self._seat.member, chunk=chunk.index, **fields, **known)
+            self._seat.exchange.submit(batch, chunk.server, make, None, chunk.region)
 
     # Clipping by global norm
 
@@ -310,31 +320,22 @@ class ClusterStore:
             return 1.0
         return clip_scale(gradients.norm_squared(), self.job.clip_norm)
 
-    def _push_in_two(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
+    def _push_in_two(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> None:
         """Clip the aggregated gradient by its global norm: push, add up all chunks' squares, then scale."""
+        self._pushed = self._submit_push(exchange, gradients, examples, pull=False)
+        self._do(partial(self._scale, exchange, self._pushed, self.clock, pull))
+
+    def _scale(self, exchange: Exchange, first: Batch, clock: int, pull: bool) -> None:
         assert self.job.clip_norm is not None
-        first = self._submit_push(exchange, gradients, examples, pull=False)
         exchange.wait(first)
         if first.late:
-            return first
+            return
         scale = clip_scale(sum(first.squares[index] for index in sorted(first.squares)), self.job.clip_norm)
         batch = self._own_batch(first.label) if pull else Batch(first.label)
         batch.staleness = first.staleness
-        member, clock, pull = self._seat.member, self.clock, pull and self._window is None
-        self._submit_all(
-            exchange,
-            batch,
-            lambda chunk: partial(
-                Scale,
-                member=member,
-                chunk=chunk.index,
-                clock=clock,
-                scale=scale,
-                pull=pull,
-                version=self._versions.get(chunk.index, 0),
-            ),
-        )
-        return batch
+        brings = pull and self._window is None
+        self._submit_all(batch, Scale, clock=clock, scale=scale, pull=brings, versions=True)
+        self._pushed = batch
 
     # Together
 
@@ -349,10 +350,12 @@ class ClusterStore:
             self._seat.meet(self.clock)
             return
         self.settle()
+        self._left = self._enter  # whoever is interrupted in here takes part again from the next clock on
         self._seat.retire()
         self._begin(self._seat.meet(self.clock))
         self._refresh()
         self._seat.meet(self.clock)
+        self._left = None
 
     def set_lr(self, lr: float) -> None:
         make = partial(SetLr, member=self._seat.member, clock=self.clock, lr=lr)
@@ -364,6 +367,7 @@ class ClusterStore:
         unsettled: PSError | None = None
         try:
             if not failure and self._seat.connected:
+                self._finish()
                 self._seat.exchange.wait(self._pushed)
         except PSError as error:
             unsettled = error

@@ -50,6 +50,7 @@ from ps.protocol.messages import (
 )
 from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
+from ps.worker.interrupt import HOLD
 from ps.worker.server_link import INQUIRE, ServerLink
 from ps.worker.store import Traffic
 from ps.worker.wire import Wire
@@ -155,6 +156,13 @@ class Exchange:
         """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
         self._until(lambda: not any(link.queue for link in self._links), batch or Batch("what was asked"))
 
+    def rehome(self, batch: Batch, place: Callable[[int], HostArray]) -> None:
+        """Send what is not answered yet of a batch's chunks from another place, where the same lies."""
+        for link in self._links:
+            for request in (*link.inflight.values(), *(request for _, _, request in link.queue)):
+                if request.batch is batch and request.payload is not None and request.chunk is not None:
+                    request.payload = place(request.chunk)
+
     def wait(self, batch: Batch) -> None:
         """Return when the batch is done. Raises what went wrong with it, and again when waited for again."""
         self._until(lambda: batch.remaining == 0, batch)
@@ -171,14 +179,14 @@ class Exchange:
 
     def poll(self) -> None:
         """Take what is here and send what may be sent, without waiting."""
-        with self._breaking():
+        with HOLD, self._breaking():
             self._turn(self._links)
             for link in self._links:
                 if link.patience < math.inf:
                     link.ask_for_room(self._member)
 
     def _until(self, done: Callable[[], bool], batch: Batch) -> None:
-        with self._breaking():
+        with HOLD, self._breaking():
             for link in self._links:
                 link.send_queued()
             if batch.error is None and not done():
@@ -226,6 +234,7 @@ class Exchange:
                     link.send_queued()
                 self._trace.tick()
                 ending.check()
+                HOLD.check()
                 self._check()
                 if now - asked >= INQUIRE:
                     asked = now

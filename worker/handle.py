@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from ps.errors import StateError
+from ps.worker.interrupt import HOLD
 from ps.worker.store import Pending, Store
 
 
@@ -12,6 +14,14 @@ class Owner(Protocol):
     """The connection that a handle belongs to."""
 
     _store: Store
+
+
+def demand(handle: Any, owner: Owner) -> Handle:
+    """Return what a script gave as a handle of this connection. Raises StateError when it is none."""
+    if not isinstance(handle, Handle) or not handle.belongs_to(owner):
+        kind = "a handle of another connection" if isinstance(handle, Handle) else type(handle).__name__
+        raise StateError(f"kv.wait takes a handle that kv.push or kv.pull returned, not {kind}")
+    return handle
 
 
 class Handle:
@@ -28,7 +38,8 @@ class Handle:
     def done(self) -> bool:
         """Whether everything was answered. What was pulled is in its place after ``kv.wait``, not before."""
         if not self._pending.done:
-            self._owner._store.poll()
+            with HOLD:
+                self._owner._store.poll()
         return self._pending.done
 
     @property

@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -26,11 +25,14 @@ from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
 from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.gradients import Gradients, Staging, match
-from ps.worker.handle import Handle
+from ps.worker.handle import Handle, demand
+from ps.worker.interrupt import HOLD
+from ps.worker.local import Done
 from ps.worker.model import read
 from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import Parameters
 from ps.worker.record import StepLog
+from ps.worker.script import describe
 from ps.worker.store import Pending, Store
 from ps.xp import Array, Device, HostArray
 
@@ -45,6 +47,7 @@ class KV:
     ``init`` comes first, then ``step`` for each batch. ``push``, ``pull``, ``push_pull`` and ``wait`` are the verbs
     below ``step``. All of them belong to the thread that made the connection, and raise StateError elsewhere, before
     ``init`` and after ``close``. With a cluster they raise ServerLost, Evicted or PeerLost when the job cannot go on.
+    After an interrupt (Ctrl-C) in one of them, ``clock`` says whether the step counts, and training can go on.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class KV:
         self._stale: set[str] = set()
         self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
         self._entries = store.entries
+        self._interrupted = False
         self._closed = False
         self._home = (os.getpid(), threading.get_ident())
         atexit.register(self._at_exit)
@@ -114,6 +118,10 @@ class KV:
         before ``init``.
         """
         self._ready()
+        if self._interrupted:  # what is there may not have been read yet
+            with HOLD:
+                self._store.settle()
+                self._interrupted = False
         return self._staging.arrays(self.device)
 
     # The model
@@ -171,14 +179,16 @@ class KV:
         """
         self._ready()
         self._computed()
-        if self._announced is None:
-            self._store.settle()
-            self._settled()
-            self._announced = Announced(self._staging)
-        eager = self._store.eager and self.job.on_nan != "skip"
-        chunks = self._announced.add(name, grad, check=eager and self.job.on_nan == "fail")
-        if chunks and eager:
-            self._store.send(self._announced.gradients, chunks, self._count(examples) or 1.0)
+        count = self._count(examples)
+        with HOLD:
+            if self._announced is None:
+                self._store.settle()
+                self._settled()
+                self._announced = Announced(self._staging)
+            eager = self._store.eager and self.job.on_nan != "skip"
+            chunks = self._announced.add(name, grad, check=eager and self.job.on_nan == "fail")
+            if chunks and eager:
+                self._store.send(self._announced.gradients, chunks, count or 1.0)
         self._free = self._trace.now()
 
     def step(self, grads: Mapping[str, Any] | None = None, *, examples: float | None = None, **metrics: Any) -> None:
@@ -189,7 +199,9 @@ class KV:
         are the mean of; the size of the last batch of ``kv.batches`` if not given. ``metrics`` (loss=0.3) go into
         the run's record. Raises GradientError naming the tensor, and nothing is applied then.
         """
-        self._push_pull({} if grads is None else grads, examples, metrics)
+        with HOLD:
+            self._push_pull({} if grads is None else grads, examples, metrics)
+        self._evaluate_now_and_then()
 
     def push_pull(
         self, grads: Mapping[str, Any], params: Mapping[str, Any] | None = None, *, examples: float | None = None
@@ -201,13 +213,15 @@ class KV:
         """
         model = self._ready()
         targets = None if params is None or model.are(params) else model.targets(params)
-        self._push_pull(grads, examples, {})
-        if targets is not None:
-            self._all_arrived()
-            if self.job.federated:
-                model.copy(targets)
-            else:
-                model.scatter(model.buffer, targets)
+        with HOLD:
+            self._push_pull(grads, examples, {})
+            if targets is not None:
+                self._all_arrived()
+                if self.job.federated:
+                    model.copy(targets)
+                else:
+                    model.scatter(model.buffer, targets)
+        self._evaluate_now_and_then()
 
     def push(self, grads: Mapping[str, Any], *, examples: float | None = None) -> Handle:
         """Give gradients without waiting for their application. They are copied and may be reused at once.
@@ -218,12 +232,13 @@ class KV:
         if self._announced is not None:
             raise StateError("gradients were announced with kv.ready: give the others with kv.step")
         count = self._count(examples)
-        gradients = self._checked(grads)
-        clock = self.clock
-        pending = self._store.push(gradients, count or 1.0)
-        self._unlogged = (clock, count, gradients is None, pending, {})
-        self._catch_up()
-        return Handle(self, pending)
+        with HOLD:
+            gradients = self._checked(grads)
+            clock = self.clock
+            pending = self._store.push(gradients, count or 1.0)
+            self._unlogged = (clock, count, gradients is None, pending, {})
+            self._catch_up()
+            return Handle(self, pending)
 
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
         """Ask for the weights that have this worker's pushes in them; they are there after ``wait``.
@@ -233,12 +248,13 @@ class KV:
         UsageError when they do not fit there.
         """
         model = self._ready()
-        self._all_arrived()
-        if out is None or model.are(out):
-            return Handle(self, self._store.pull(model.buffer), self._refresh)
-        targets = model.targets(out)
-        scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
-        return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
+        with HOLD:
+            self._all_arrived()
+            if out is None or model.are(out):
+                return Handle(self, self._store.pull(model.buffer), self._refresh)
+            targets = model.targets(out)
+            scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
+            return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
 
     def wait(self, handle: Handle) -> None:
         """Return when what the handle stands for is done; the second time at once.
@@ -246,12 +262,11 @@ class KV:
         Raises StateError for what is no handle of this connection, or what went wrong with it.
         """
         self._ready()
-        if not isinstance(handle, Handle) or not handle.belongs_to(self):
-            kind = "a handle of another connection" if isinstance(handle, Handle) else type(handle).__name__
-            raise StateError(f"kv.wait takes a handle that kv.push or kv.pull returned, not {kind}")
-        self._store.wait(handle.pending)
-        self._catch_up()
-        handle.finish()
+        demand(handle, self)
+        with HOLD:
+            self._store.wait(handle.pending)
+            self._catch_up()
+            handle.finish()
 
     def barrier(self) -> None:
         """Return when every live worker is here. All leave it with the same clock and the same weights.
@@ -261,11 +276,12 @@ class KV:
         Raises PeerLost when the scheduler, which knows who is live, stays silent.
         """
         self._open()
-        self._store.barrier()
-        if self._model is not None:
-            self._settled()
-            self._refresh()
-            self._stale.clear()
+        with HOLD:
+            self._store.barrier()
+            if self._model is not None:
+                self._settled()
+                self._refresh()
+                self._stale.clear()
 
     def evaluate(self, function: Measure, data: Any) -> None:
         """Have ``function(params, data)`` measured every ``--eval-every`` steps, and at the end, for the run's record.
@@ -289,7 +305,8 @@ class KV:
         rate = as_float(lr)
         if rate not in RATE:
             raise UsageError(f"the learning rate {RATE.refusal(rate)}, not {shown(lr)}")
-        self._store.set_lr(rate)
+        with HOLD:
+            self._store.set_lr(rate)
 
     def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:
         """Yield this worker's batches: in each epoch the workers together see every example once.
@@ -323,7 +340,13 @@ class KV:
         gradients = self._checked(grads)
         self._announced = None
         clock = self.clock
-        done = self._store.push_pull(gradients, count or 1.0)
+        try:
+            done = self._store.push_pull(gradients, count or 1.0)
+        except BaseException:
+            self._interrupted = True
+            if self.clock > clock:  # it counts
+                self._note(clock, count, gradients is None, Done(), metrics)
+            raise
         if self.job.overlap:
             self._stale = set(model.tensors)
             self._unlogged = (clock, count, gradients is None, done, metrics)
@@ -332,7 +355,6 @@ class KV:
             self._refresh()
             self._entries = self._store.entries
             self._note(clock, count, gradients is None, done, metrics)
-        self._evaluate_now_and_then()
         self._free = self._trace.now()
 
     def _refresh(self) -> None:
@@ -353,11 +375,12 @@ class KV:
         """Wait for what the last step left on its way of one tensor."""
         if name in self._stale:
             self._open()
-            self._store.arrive(self._staging.chunks_of(name))
-            if name in self._stale:  # unless the store had to come in anew meanwhile
-                self._ready().refresh(name)
-                self._stale.discard(name)
-            self._catch_up()
+            with HOLD:
+                self._store.arrive(self._staging.chunks_of(name))
+                if name in self._stale:  # unless the store had to come in anew meanwhile
+                    self._ready().refresh(name)
+                    self._stale.discard(name)
+                self._catch_up()
 
     def _all_arrived(self) -> None:
         for name in sorted(self._stale):
@@ -441,7 +464,7 @@ class KV:
     def _at_exit(self) -> None:
         """Close for a script that did not; ``sys.last_value`` is what it ended with, if it was an exception."""
         try:
-            self.close("" if hasattr(sys, "ps1") else _describe(getattr(sys, "last_value", None)))
+            self.close("" if hasattr(sys, "ps1") else describe(getattr(sys, "last_value", None)))
         except PSError as error:
             log.error("%s: %s", type(error).__name__, error)
 
@@ -452,15 +475,8 @@ class KV:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.close(_describe(error))
+            self.close(describe(error))
         except Exception as trouble:
             if error is None:
                 raise
             log.error("while leaving: %s: %s", type(trouble).__name__, trouble)  # the script's own error counts
-
-
-def _describe(error: BaseException | None) -> str:
-    """Return what a script ended with, or nothing when that was no failure."""
-    if error is None or (isinstance(error, SystemExit) and not error.code):
-        return ""
-    return traceback.format_exception_only(error)[-1].strip()

@@ -23,6 +23,7 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.membership import ERRORS, Membership
 from ps.protocol.messages import Error, Leave, Message, Ok, View
 from ps.protocol.transport import Socket, open_socket
+from ps.worker.interrupt import HOLD
 
 log = logging.getLogger("ps.worker")
 
@@ -112,6 +113,7 @@ class SchedulerLink:
                         f"the scheduler at {address} answered once, but no more for {limit:g} s, and the job is not "
                         f"complete. Is it up? Try: psctl ping {address}"
                     )
+                HOLD.check()
                 self._changed.wait(TICK)
                 now = time.monotonic()
                 if now - told >= TELL / 2:
@@ -137,6 +139,7 @@ class SchedulerLink:
         try:
             while True:
                 self.check()
+                HOLD.check()
                 now = time.monotonic()
                 if now - began > at_most or (now - began > limit and self.silence > limit):
                     address = self._membership.scheduler

@@ -6,6 +6,7 @@ import os
 import pkgutil
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 from ps.config.process import ProcessConfig
@@ -48,3 +49,10 @@ def _leave_our_folder() -> None:
     ours = {"", str(Path.cwd()), str(Path(sys.argv[0]).resolve().parent)}
     if not sys.flags.safe_path and sys.path and sys.path[0] in ours:
         del sys.path[0]
+
+
+def describe(error: BaseException | None) -> str:
+    """Return what a script ended with, or nothing when that was no failure."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return ""
+    return traceback.format_exception_only(error)[-1].strip()

@@ -33,6 +33,7 @@ from ps.protocol.transport import Socket
 from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
+from ps.worker.interrupt import HOLD
 from ps.worker.link import Answer, SchedulerLink
 from ps.worker.store import Traffic
 from ps.worker.wires import Wires, open_wires
@@ -198,6 +199,7 @@ class Seat:
         while (left := until - time.monotonic()) > 0:
             self._link.check()
             ending.check()
+            HOLD.check()
             time.sleep(min(left, NAP))
 
     def seeded(self) -> None:

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -32,9 +33,18 @@ ALIGN = 64
 """Threads get multiples of so many elements, so that no two write to one cache line."""
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux says how much of the processors' time a container has."""
+
+
+def cores(quota: Path = QUOTA) -> int:
+    """Return how many cores this process may use: those it may run on, and no more than its container has time for."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        most, period = quota.read_text().split()
+        return max(1, min(found, -(-int(most) // int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # there is no such file, or it says "max"
+        return found
 
 
 def threads_for(asked: int, cores: int, processes: int = 1) -> int:

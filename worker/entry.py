@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ps import xp
+from ps import blas, xp
 from ps.config import JobConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.crew import Crew, cores, threads_for
 from ps.memory import keep_freed_memory
@@ -51,6 +51,7 @@ def connect(**defaults: Any) -> KV:
         trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
+    blas.take(blas.share(cores(), store.neighbours), os.environ)
     return KV(store, device, log, trace, Crew(threads_for(process.threads, cores(), store.neighbours)))
 
 

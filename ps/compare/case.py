@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ps import blas
 from ps.config import AGGREGATORS, JobConfig, ProcessConfig, env_of, flags_of, settings_of
 from ps.config.load import PLUMBING
 from ps.errors import UsageError
-from ps.launch.plan import PROGRAM, THREAD_VARIABLES
+from ps.launch.plan import PROGRAM
 from ps.script import Script
 
 CENTRALIZED, DISTRIBUTED, FEDERATED = "centralized", "distributed", "federated"
@@ -83,7 +84,7 @@ class Case:
         env = {name: value for name, value in base.items() if name not in ours - kept and name not in PLUMBING}
         env |= {"PS_CONFIG": toml} if toml else {}
         if self.paradigm == CENTRALIZED:
-            threads = dict.fromkeys(THREAD_VARIABLES, str(cores))
+            threads = dict.fromkeys(blas.VARIABLES, str(blas.share(cores, 1)))
             env = {**threads, **env, **env_of(JobConfig, self.job), "PS_RUN_DIR": run_dir}
         return {"PYTHONUNBUFFERED": "1", **env}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import select
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ps.crew import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import rundir
 from ps.launch.child import Child
@@ -171,7 +171,7 @@ class _Cluster:
             run_dir=str(self._metrics_dir),
             trace=self._timeline.part(role, rank) if self._timeline and role != "scheduler" else None,
             state=self._state_file(role, rank),
-            cores=_cores(),
+            cores=cores(),
         )
         env[VARIABLE] = str(self._lifeline)
         fds = [self._lifeline]
@@ -329,10 +329,6 @@ class _Cluster:
         if child.tail:
             self._screen.say(f"last lines of {child.name}:")
             self._screen.say("\n".join(f"    {line}" for line in child.tail))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _count(number: int, noun: str) -> str:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ps import interpreter
+from ps import blas, interpreter
 from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
 from ps.config.load import PLUMBING
 from ps.script import Script
 
 PROGRAM = interpreter.command("ps.cli")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,8 @@ class Plan:
             grace=self.process.grace,
             connect_timeout=self.process.connect_timeout,
         )
-        threads = str(max(1, cores // self.workers))
-        defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(THREAD_VARIABLES, threads)}
+        threads = str(blas.share(cores, self.workers))
+        defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(blas.VARIABLES, threads)}
         toml = {"PS_CONFIG": self.toml} if self.toml else {}
         return {**defaults, **env, **process.to_env(), **toml}
 

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from multiprocessing import Pipe
 from typing import Any
 
-from ps import interpreter
+from ps import blas, interpreter
 from ps.errors import PeerLost
 from ps.simulate.arrays import SharedArrays
 from ps.simulate.plan import Plan
 from ps.simulate.task import Result, pack, unpack
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class WorkerProcess:
@@ -38,7 +36,7 @@ class WorkerProcess:
                 [*interpreter.command("ps.simulate.process"), str(theirs.fileno()), str(data.fd)],
                 pass_fds=(theirs.fileno(), data.fd),
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(blas.VARIABLES, "1")},
             )
         self._thread = threading.Thread(target=self._listen, name=f"simulate-{number}", daemon=True)
         self._thread.start()

@@ -124,7 +124,7 @@ _FUNCTIONS = """
     abs add all any arange argmax clip concatenate copyto divide dot empty empty_like exp full isfinite isnan log
     matmul maximum mean minimum multiply ones ones_like pad sign sqrt square stack subtract sum where zeros
     log1p zeros_like absolute bitwise_and flatnonzero greater_equal left_shift packbits partition right_shift rint
-    searchsorted take
+    searchsorted sort take
 """
 for _name in _FUNCTIONS.split():
     setattr(_Namespace, _name, staticmethod(_on_device(getattr(np, _name))))

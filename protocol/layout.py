@@ -57,6 +57,16 @@ def dtype_of(section: str) -> np.dtype[Any]:
     return np.dtype(section.partition("/")[0])
 
 
+def _way_out(dtype: str, kind: str) -> str:
+    """Return what to do with a tensor whose dtype its kind cannot have."""
+    allowed = " and ".join(KINDS[kind])
+    if kind != "trainable":
+        return f"{allowed} for a {kind}"
+    if "float" in dtype:
+        return f"{allowed} can be trained: give a float32 copy (x.astype('float32')), and convert it where you compute"
+    return f"{allowed} can be trained: convert it, or name it in kinds, as a counter (int64) if it counts"
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One named tensor: ``start`` is its first element's index in the section of its kind and dtype."""
@@ -146,8 +156,7 @@ class Layout:
                 raise UsageError(f"tensor name {name!r}: 1 to {MAX_NAME} characters are possible")
             kind = kinds.get(name, "trainable")
             if str(value.dtype) not in KINDS[kind]:
-                allowed, what = " and ".join(KINDS[kind]), "can be trained" if kind == "trainable" else f"for a {kind}"
-                raise UsageError(f"tensor {name!r} has dtype {value.dtype}; {allowed} {what}")
+                raise UsageError(f"tensor {name!r} has dtype {value.dtype}; {_way_out(str(value.dtype), kind)}")
             packed.append((name, section_of(str(value.dtype), kind), tuple(value.shape)))
         try:
             return Layout.unpack(tuple(packed))

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ps.errors import GradientError
-from ps.worker.gradients import Gradients, Staging, all_usable, array_of, bad_element, place, refuse_unknown
+from ps.worker.gradients import (
+    NO_GRADIENT,
+    Gradients,
+    Staging,
+    all_usable,
+    array_of,
+    bad_element,
+    place,
+    refuse_unknown,
+)
 
 
 class Announced:
@@ -57,6 +66,6 @@ class Announced:
         refuse_unknown(grads, self._staging)
         for name in list(self._slots):
             if name not in grads:
-                raise GradientError(f"no gradient for tensor {name!r}")
+                raise GradientError(f"no gradient for tensor {name!r}; {NO_GRADIENT}")
             self.add(name, grads[name], check=check)
         return self.gradients

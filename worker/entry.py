@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +39,7 @@ def connect(**defaults: Any) -> KV:
     ConnectTimeout when nobody answers or the job stays incomplete, Refused when the scheduler says no.
     """
     keep_freed_memory()
+    _tell_of_crashes()
     toml = find_toml(os.environ)
     process = process_from_env(os.environ, toml)
     wishes, _ = merge(JobConfig, script=defaults)
@@ -53,6 +57,13 @@ def connect(**defaults: Any) -> KV:
     device.use()
     blas.take(blas.share(cores(), store.neighbours), os.environ)
     return KV(store, device, log, trace, Crew(threads_for(process.threads, cores(), store.neighbours)))
+
+
+def _tell_of_crashes() -> None:
+    """Have Python say where a script crashed, as one does that writes to weights which are the servers' memory."""
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+        with contextlib.suppress(OSError, ValueError):  # closed, or no file
+            faulthandler.enable(sys.__stderr__)
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

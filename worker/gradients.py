@@ -16,11 +16,18 @@ import numpy as np
 
 from ps import xp
 from ps.crew import Crew
-from ps.errors import GradientError
+from ps.errors import GradientError, UsageError
 from ps.optim import square_sum
 from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Chunk, Layout, Tensor
+from ps.worker.arrays import CONVERT, plain
 from ps.xp import Array, HostArray
+
+WAY_ON = "a lower learning rate may help; PS_ON_NAN=skip would go on without this step"
+NO_GRADIENT = (
+    "every tensor needs one in every step. For one that took no part give zeros (momentum and weight decay still move "
+    "it); for one that is never trained name its kind in kv.init(params, kinds={...}), or leave it out"
+)
 
 
 class Slot:
@@ -193,7 +200,7 @@ def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
     for slot in staging.slots:
         if slot.name not in grads:
             refuse_unknown(grads, staging)
-            raise GradientError(f"no gradient for tensor {slot.name!r}")
+            raise GradientError(f"no gradient for tensor {slot.name!r}; {NO_GRADIENT}")
         array = array_of(slot.name, grads[slot.name])
         arrays.append(array if array is slot.view or not staging.holds(array) else xp.namespace(array).array(array))
     for slot, array in zip(staging.slots, arrays, strict=True):
@@ -206,9 +213,10 @@ def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
 def array_of(name: str, value: Any) -> Array:
     """Return a gradient as an array of ours. Raises GradientError naming it when it cannot be one."""
     try:
-        return xp.asarray(value)
-    except Exception as error:  # whatever a foreign array library raises when it cannot hand out its memory
-        raise GradientError(f"gradient of {name!r} cannot be read: {error}") from error
+        return plain(value)
+    except UsageError as error:
+        hint = f"; {NO_GRADIENT}" if value is None else ""
+        raise GradientError(f"gradient of {name!r} {error}{hint}") from error.__cause__
 
 
 def place(array: Array, slot: Slot, regions: list[Array], weights: HostArray) -> None:
@@ -216,7 +224,8 @@ def place(array: Array, slot: Slot, regions: list[Array], weights: HostArray) ->
     if array.shape != slot.shape:
         raise GradientError(f"gradient of {slot.name!r} has shape {tuple(array.shape)}, expected {slot.shape}")
     if array.dtype != slot.dtype:
-        raise GradientError(f"gradient of {slot.name!r} has dtype {array.dtype}, expected {slot.dtype}")
+        hint = CONVERT.replace("float32", slot.dtype.name).replace(".float()", f".to(torch.{slot.dtype.name})")
+        raise GradientError(f"gradient of {slot.name!r} has dtype {array.dtype}, expected {slot.dtype}: {hint}")
     if array is slot.view:
         return
     if not (xp.is_host(array) and xp.is_host(slot.view)):

@@ -24,12 +24,13 @@ from ps.trace import OFF, Trace
 from ps.worker.announced import Announced
 from ps.worker.arriving import Arriving
 from ps.worker.evaluation import Evaluation, Measure
-from ps.worker.gradients import Gradients, Staging, match
+from ps.worker.gradients import WAY_ON, Gradients, Staging, match
 from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
 from ps.worker.local import Done
 from ps.worker.model import read
 from ps.worker.numbers import as_float, shown
+from ps.worker.origin import Origin
 from ps.worker.parameters import Parameters
 from ps.worker.record import StepLog
 from ps.worker.script import describe
@@ -37,8 +38,6 @@ from ps.worker.store import Pending, Store
 from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
-
-WAY_ON = "a lower learning rate may help; PS_ON_NAN=skip would go on without this step"
 
 
 class KV:
@@ -147,6 +146,7 @@ class KV:
         model = read(params, kinds)
         federated, trained = self.job.federated, model.trained
         layout = model.layout if federated else trained
+        self._origin = Origin(params, model.arrays, trained)
         self._names = list(model.arrays)
         if not federated:
             self._beside = {name: self.device.array(array) for name, array in model.untrained().items()}
@@ -297,9 +297,7 @@ class KV:
     def set_lr(self, lr: float) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
-        In a federated job it is this client's, from its next round on.
-
-        Raises UsageError for what is no learning rate.
+        In a federated job it is this client's, from its next round on. Raises UsageError for what is none.
         """
         self._ready()
         rate = as_float(lr)
@@ -355,6 +353,7 @@ class KV:
             self._refresh()
             self._entries = self._store.entries
             self._note(clock, count, gradients is None, done, metrics)
+        self._origin.look(self.clock, model.tensors)
         self._free = self._trace.now()
 
     def _refresh(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ps import xp
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
+from ps.worker.arrays import plain
 from ps.xp import Array, Device, HostArray
 
 
@@ -90,6 +91,6 @@ def _read_only(vector: HostArray) -> HostArray:
 def readable(name: str, value: Any) -> Array:
     """Return a tensor as an array of ours. Raises UsageError naming it when it cannot be one."""
     try:
-        return xp.asarray(value)
-    except Exception as error:  # whatever a foreign array library raises when it cannot hand out its memory
-        raise UsageError(f"tensor {name!r} cannot be used: {error}") from error
+        return plain(value)
+    except UsageError as error:
+        raise UsageError(f"tensor {name!r} {error}") from error.__cause__

@@ -71,11 +71,15 @@ def exit_status(code: int) -> int:
     return 128 - code if code < 0 else code
 
 
+CRASH = ": a crash in native code, where the lines above say; a script that writes to the read-only weights ends so"
+
+
 def describe(code: int) -> str:
     """Return what an exit code says, in words."""
     if code < 0:
         try:
-            return f"killed by {signal.Signals(-code).name}"
+            crash = CRASH if -code in (signal.SIGSEGV, signal.SIGBUS) else ""
+            return f"killed by {signal.Signals(-code).name}{crash}"
         except ValueError:
             return f"killed by signal {-code}"
     meanings = {kind.exit_code: kind.__doc__ for kind in errors.PSError.__subclasses__() if kind.exit_code > 1}

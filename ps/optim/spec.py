@@ -138,7 +138,10 @@ def complete(kind: str, table: Table, name: str, given: Mapping[str, float]) -> 
     fields = {field.name: field for field in dataclasses.fields(table[name])}
     for key in given:
         if key not in fields:
-            raise ConfigError(f"{kind} {name} takes no {key!r}; {_hint(key, fields)}it takes {', '.join(fields)}")
+            alike = ", for all tensors alike" if kind == "optimizer" else ""
+            raise ConfigError(
+                f"{kind} {name} takes no {key!r}; {_hint(key, fields)}it takes {', '.join(fields)}{alike}"
+            )
     numbers = []
     for key, field in fields.items():
         value = given.get(key, field.default)

@@ -2,6 +2,7 @@
 
     python scripts/examples/mnist.py --data DIR                           one process, no cluster
     psctl run -s 2 -w 2 scripts/examples/mnist.py --data DIR              two servers, two workers
+    psctl run -s 2 -w 2 --mode async scripts/examples/mnist.py --data DIR nobody waits for anybody
     psctl run -s 1 -w 2 scripts/examples/mnist.py --model mlp --limit 6000
 
 DIR (or PS_DATA) holds mnist.npz or the four IDX files.
@@ -35,7 +36,7 @@ def main() -> None:
     train, test = mnist(args.data)
     if args.limit is not None:
         train = train.take(args.limit)
-    with ps.connect(optimizer="momentum:lr=0.05") as kv:
+    with ps.connect(optimizer="adam:lr=1e-3") as kv:  # which needs no other rate in async and ssp
         params = kv.init(fresh)
         kv.evaluate(model.accuracy, test)  # for the record, every --eval-every steps
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):

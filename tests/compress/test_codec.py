@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import ALL, KEY, codec, decode, encode, vectors
 
-from ps.compress import CompressSpec, Key
+from ps.compress import CODECS, CompressSpec, Key, Uplink
 from ps.compress.frame import BLOCK
 from ps.errors import UsageError
+from ps.optim.limit import limit_of
 
 texts = st.sampled_from([*ALL, "topk:1", "randomk:1", "powersgd:1,columns=17", "powersgd:100"])
 
@@ -144,3 +145,18 @@ def test_a_received_frame_may_lie_at_any_address_and_be_read_only(text: str) -> 
 
 def test_the_spec_in_the_docstring_builds_a_codec() -> None:
     assert CompressSpec.parse("topk:0.01").build().slots == ("residual", "velocity")
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_largest_gradients_there_may_be_go_through_whatever_is_remembered_of_them(name: str, dtype: str) -> None:
+    uplink = Uplink(CompressSpec.parse(name))
+    limit = limit_of(np.dtype(dtype))
+    x = np.where(np.arange(5000) % 3, limit, -limit).astype(dtype)
+    state = uplink.init(x)
+    for clock in range(5):
+        key = Key(0, clock, 0, 0)
+        decoded = np.empty_like(x)
+        uplink.codec.open(uplink.encode(x, state, key), x.size, x.dtype, key).write(decoded)
+        for array in (decoded, *state.values()):
+            assert np.isfinite(array).all()

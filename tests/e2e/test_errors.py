@@ -213,3 +213,22 @@ def test_python_runs_a_script_without_a_cluster(command: Command) -> None:
     process = command(TRAIN, "--steps", 5, program=(sys.executable,))
     assert process.wait() == 0
     assert "result rank=0 clock=5" in process.text
+
+
+POKE = """
+import ctypes, numpy as np, ps
+with ps.connect(optimizer="sgd:lr=0.5") as kv:
+    params = kv.init({"w": np.zeros(4096, np.float32)})
+    kv.step({"w": np.ones(4096, np.float32)})
+    ctypes.memset(params["w"].ctypes.data, 0, 4)  # as PyTorch does, which knows nothing of read-only arrays
+"""
+
+
+def test_a_write_into_weights_that_are_the_servers_says_which_line_wrote(command: Command, tmp_path: Path) -> None:
+    script = tmp_path / "poke.py"
+    script.write_text(POKE)
+    run = command("run", "-w", 1, "--transport", "shm", script)
+    assert run.wait() == 139
+    assert "Fatal Python error: Segmentation fault" in run.text
+    assert 'poke.py", line 6 in <module>' in run.text
+    assert "a script that writes to the read-only weights ends so" in run.text

@@ -54,9 +54,10 @@ def test_digits_is_learnt_without_a_cluster(command: Command) -> None:
 
 
 @needs_mnist
-def test_real_mnist_is_learnt_by_two_workers(command: Command) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
+def test_real_mnist_is_learnt_by_two_workers_in_every_mode(command: Command, mode: str) -> None:
     options = ("--data", MNIST_DATA, "--model", "mlp", "--limit", 6000, "--batch-size", 50)
-    run = command("run", "-s", 2, "-w", 2, MNIST, *options)
+    run = command("run", "-s", 2, "-w", 2, "--mode", mode, MNIST, *options)
     assert run.wait(100) == 0, run.text
     assert accuracy(run) >= 0.85
 

@@ -16,6 +16,7 @@ from ps.worker.federated.feed import TUNED
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.numbers import as_float, shown
+from ps.worker.parameters import readable
 from ps.xp import HostArray
 
 Params: TypeAlias = dict[str, HostArray]
@@ -155,7 +156,7 @@ def _matched(params: Mapping[str, Any], kv: KV) -> dict[str, HostArray]:
     for name, mine in kv.params.items():
         if name not in params:
             raise UsageError(f"fit returned no {name!r}")
-        array = xp.to_host(xp.asarray(params[name]))
+        array = xp.to_host(readable(name, params[name]))
         if (array.shape, array.dtype) != (mine.shape, mine.dtype):
             ours, theirs = f"{mine.dtype}{list(mine.shape)}", f"{array.dtype}{list(array.shape)}"
             raise UsageError(f"fit returned {name!r} as {theirs}; the model has {ours}")

@@ -1,0 +1,57 @@
+"""A script that trains a module it never gives the new weights is told so; whoever does it right hears nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps.worker import KV
+from ps.worker.origin import STEPS
+
+Local = Callable[..., KV]
+
+
+class Foreign:
+    """A tensor of another library, which shares its memory."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.array.__dlpack__(**kwargs)
+
+
+def train(kv: KV, given: Any, own: np.ndarray, *, copies: bool, lr: float = 1.0) -> None:
+    params = kv.init({"w": given})
+    kv.set_lr(lr)
+    for _ in range(STEPS + 5):
+        kv.step({"w": np.ones(3, np.float32)})
+        if copies:
+            own[:] = params["w"]
+
+
+def test_a_module_that_never_gets_the_new_weights_is_named_once(local: Local, caplog: pytest.LogCaptureFixture) -> None:
+    own = np.zeros(3, np.float32)
+    with caplog.at_level(logging.WARNING):
+        train(local(), Foreign(own), own, copies=False)
+    (record,) = caplog.records
+    assert "the tensor 'w' that was given to kv.init is as it was" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "copies", "lr"), [(True, True, 1.0), (False, False, 1.0), (True, False, 0.0)], ids=str
+)
+def test_whoever_copies_them_gave_plain_arrays_or_does_not_train_hears_nothing(
+    local: Local, caplog: pytest.LogCaptureFixture, foreign: bool, copies: bool, lr: float
+) -> None:
+    own = np.zeros(3, np.float32)
+    with caplog.at_level(logging.WARNING):
+        train(local(), Foreign(own) if foreign else own, own, copies=copies, lr=lr)
+    assert not caplog.records

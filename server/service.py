@@ -24,6 +24,7 @@ from ps.protocol.membership import ERRORS, Membership, scheduler_address
 from ps.protocol.messages import Inquire, Leave, Order, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.early import Early, not_yet
+from ps.server.federated.deposit import kept_rank
 from ps.server.federated.shard import FederatedShard
 from ps.server.lines import Lines
 from ps.server.loan import SENT
@@ -48,6 +49,7 @@ class Server:
     def __init__(self, process: ProcessConfig) -> None:
         self._process = process
         self._scheduler = scheduler_address(process)
+        self._vault = Vault.open(process.state)
         self._directory = private_directory(process.runtime_dir)
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
@@ -77,7 +79,7 @@ class Server:
             self._membership = Membership(
                 "server",
                 self._scheduler,
-                rank=self._process.rank,
+                rank=kept_rank(self._vault) if self._process.rank is None else self._process.rank,
                 addresses=addresses,
                 script={},
                 connect_timeout=self._process.connect_timeout,
@@ -184,6 +186,7 @@ class Server:
             self._membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
             if isinstance(self._shard, FederatedShard) and now - self._told >= TELL:
                 self._told = now
+                self._shard.tend()
                 self._shard.tell()
                 self._pass_on(self._shard)
         for message in self._membership.tick(now):
@@ -258,9 +261,9 @@ class Server:
             return None
         job = JobConfig.from_dict(view.job)
         if job.federated:
-            vault = Vault(process.state)
-            self._shard = FederatedShard(welcome.rank, job, vault, self._trace, process.threads, welcome.member)
+            self._shard = FederatedShard(welcome.rank, job, self._vault, self._trace, process.threads, welcome.member)
         else:
+            self._vault.close()
             self._shard = Shard(welcome.rank, self._trace, process.threads)
         self._trace.seat(welcome.rank)
         return self._shard
@@ -283,6 +286,7 @@ class Server:
         self._dealer.close()
         self._context.term()
         self._trace.close()
+        self._vault.close()
 
 
 def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:

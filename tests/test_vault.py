@@ -128,3 +128,60 @@ def test_a_path_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
     vault.keep("model", {}, ARRAYS)
     assert not vault.durable
     vault.drop("model")
+
+
+def test_what_could_not_be_kept_is_due_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = vault_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        vault.keep("model", {"version": 4}, ARRAYS)
+        assert vault.failing("model") and not vault.due, "not at once: the disk is slow as well"
+        patch.setattr("ps.vault.RETRY", 0.0)
+        assert vault.due
+    vault.keep("model", {"version": 4}, ARRAYS)
+    assert vault.durable and not vault.due and not vault.failing("model")
+
+
+def test_an_older_version_never_replaces_a_newer_one_whoever_writes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no locks: a process that was declared dead wakes up, and its successor has gone on."""
+    dead, alive = vault_of(tmp_path), vault_of(tmp_path)
+    dead.keep("model", {"version": 3}, ARRAYS)
+    assert alive.load("model") is not None
+    alive.keep("model", {"version": 4}, ARRAYS)
+    with caplog.at_level(logging.ERROR):
+        for version in (4, 5):
+            dead.keep("model", {"version": version, "old": True}, ARRAYS)
+        dead.drop("model")
+    assert len(caplog.records) == 1 and "another process has written" in caplog.text
+    monkeypatch.setattr("ps.vault.RETRY", 0.0)
+    assert not dead.durable and not dead.due
+    assert vault_of(tmp_path).glance("model") == {"version": 4}
+    alive.keep("model", {"version": 5}, ARRAYS)
+    assert alive.durable
+
+
+def test_a_vault_that_is_open_is_nobody_elses(tmp_path: Path) -> None:
+    path = str(tmp_path / "state")
+    vault = Vault.open(path)
+    with pytest.raises(ConfigError, match="in use"):
+        Vault.open(path)
+    vault.close()
+    Vault.open(path).close()
+    Vault.open(None).close()
+
+
+def test_whatever_is_wrong_with_a_file_is_one_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.model"
+    for values in (b"[]", b"{", b"\xff", b"[" * 5000):
+        with path.open("wb") as file:
+            np.savez(file, values=np.frombuffer(values, np.uint8))
+        with pytest.raises(ConfigError, match=r"s\.model does not hold a state of ours"):
+            Vault(str(tmp_path / "s")).load("model")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigError, match="does not hold a state of ours: Is a directory"):
+        Vault(str(tmp_path / "s")).load("model")
+    with pytest.raises(ConfigError, match="File name too long"):
+        Vault(str(tmp_path / ("x" * 300))).glance("model")

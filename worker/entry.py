@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import sys
@@ -10,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ps import blas, xp
-from ps.config import JobConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
+from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.crew import Crew, cores, threads_for
 from ps.memory import keep_freed_memory
-from ps.trace import start
+from ps.trace import Trace, start
+from ps.vault import Vault
 from ps.worker.cluster import ClusterStore
+from ps.worker.federated.memory import kept_rank
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
@@ -50,8 +53,7 @@ def connect(**defaults: Any) -> KV:
     if process.scheduler is None:
         store = LocalStore(_alone(wishes, toml), trace)
     else:
-        seat = Seat(process, wishes, trace)
-        store = FederatedStore(seat, process.state) if seat.job.federated else ClusterStore(seat)
+        store = _joined(process, wishes, trace)
         trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
@@ -64,6 +66,21 @@ def _tell_of_crashes() -> None:
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         with contextlib.suppress(OSError, ValueError):  # closed, or no file
             faulthandler.enable(sys.__stderr__)
+
+
+def _joined(process: ProcessConfig, wishes: Mapping[str, Any], trace: Trace) -> Store:
+    """Take a seat in the job, as the client that the state file is of, if it is of one."""
+    vault = Vault.open(process.state)
+    try:
+        rank = kept_rank(vault) if process.rank is None else process.rank
+        seat = Seat(dataclasses.replace(process, rank=rank), wishes, trace)
+    except BaseException:
+        vault.close()
+        raise
+    if seat.job.federated:
+        return FederatedStore(seat, vault)
+    vault.close()
+    return ClusterStore(seat)
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from ps.config.job import JobConfig
 from ps.errors import ConfigError
@@ -48,8 +51,26 @@ class Deposit:
         """Whether what was kept last would outlive this process."""
         return self._vault.durable
 
+    @property
+    def due(self) -> bool:
+        """Whether something could not be kept and is to be tried again now."""
+        return self._vault.due
+
+    def keep_again(
+        self, layout: Layout, version: int, chunks: Mapping[int, ChunkState], prepared: Prepared | None
+    ) -> None:
+        """Keep what could not be kept when it was made."""
+        if self._vault.failing(MODEL):
+            self._keep(layout, version, chunks)
+        if self._vault.failing(PREPARED):
+            self.keep_prepared(version, prepared) if prepared is not None else self.drop_prepared()
+
     def keep_model(self, layout: Layout, version: int, chunks: Mapping[int, ChunkState]) -> None:
         """Keep a published model, in the place of the one before and of what was prepared for it."""
+        self._keep(layout, version, chunks)
+        self._vault.drop(PREPARED)
+
+    def _keep(self, layout: Layout, version: int, chunks: Mapping[int, ChunkState]) -> None:
         arrays = {f"weights/{index}": chunk.weights for index, chunk in chunks.items()}
         for index, chunk in chunks.items():
             arrays.update({f"{slot}/{index}": values for slot, values in chunk.slots.items()})
@@ -57,7 +78,6 @@ class Deposit:
         self._vault.keep(
             MODEL, {**self._belongs, "layout": layout.pack(), "version": version, "updates": updates}, arrays
         )
-        self._vault.drop(PREPARED)
 
     def keep_prepared(self, version: int, prepared: Prepared) -> None:
         """Keep what is about to become the version after this one."""
@@ -87,17 +107,39 @@ class Deposit:
             raise ConfigError(
                 f"the state file is of a server with {list(theirs.values())}, not {ours}; give another --state"
             )
-        layout = Layout.unpack(tuple((name, section, tuple(shape)) for name, section, shape in values["layout"]))
-        updates = {int(index): int(count) for index, count in values["updates"].items()}
-        return Model(layout, int(values["version"]), updates, arrays)
+        with self.reading():
+            layout = Layout.unpack(tuple((name, section, tuple(shape)) for name, section, shape in values["layout"]))
+            updates = {int(index): int(count) for index, count in values["updates"].items()}
+            return Model(layout, int(values["version"]), updates, arrays)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """What goes wrong inside is the fault of the model's file: raises ConfigError."""
+        return self._vault.reading(MODEL)
 
     def prepared(self, version: int, chunks: Mapping[int, ChunkState]) -> Prepared | None:
         """Return what was prepared for the version after this one, if anything was."""
         found = self._vault.load(PREPARED)
-        if found is None or found[0]["version"] != version:
+        if found is None or found[0].get("version") != version:
             return None
         values, arrays = found
-        parts = {index: arrays.get(str(index)) for index in chunks}
-        return Prepared(
-            int(values["attempt"]), int(values["floor"]), float(values["factor"]), float(values["share"]), parts
-        )
+        with self._vault.reading(PREPARED):
+            parts = {index: arrays.get(str(index)) for index in chunks}
+            for index, part in parts.items():
+                if part is not None:
+                    demand(part, chunks[index])
+            numbers = int(values["attempt"]), int(values["floor"]), float(values["factor"]), float(values["share"])
+            return Prepared(*numbers, parts)
+
+
+def demand(array: HostArray, chunk: ChunkState) -> HostArray:
+    """Return an array from a file if it is one of a chunk. Raises ValueError."""
+    wanted = (chunk.chunk.size,), np.dtype(chunk.chunk.dtype)
+    if (array.shape, array.dtype) != wanted:
+        raise ValueError(f"chunk {chunk.chunk.index} has {array.dtype}{list(array.shape)}, not {wanted[1]}{wanted[0]}")
+    return array
+
+
+def kept_rank(vault: Vault) -> int | None:
+    """Return the rank of the server that a vault is of, if it knows."""
+    rank = (vault.glance(MODEL) or {}).get("rank")
+    return rank if isinstance(rank, int) and rank >= 0 else None

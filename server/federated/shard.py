@@ -38,7 +38,7 @@ from ps.protocol.messages import (
 from ps.rules import RuleSpec
 from ps.server.chunk import ChunkState, Waiter
 from ps.server.federated.combination import Combination, Counted
-from ps.server.federated.deposit import Deposit, Prepared
+from ps.server.federated.deposit import Deposit, Prepared, demand
 from ps.server.federated.publisher import Publisher
 from ps.server.federated.uploads import Uploads, read_raw
 from ps.server.reply import Reply
@@ -151,6 +151,11 @@ class FederatedShard:
             self._uploads.notes(),
         )
         self.tidings.append((standing, None))
+
+    def tend(self) -> None:
+        """Keep what a full disk had no room for when it was made, once there is room."""
+        if self._layout is not None and self._whole and self._deposit.due:
+            self._deposit.keep_again(self._layout, self.version, self.chunks, self._prepared)
 
     @property
     def _whole(self) -> bool:
@@ -326,12 +331,14 @@ class FederatedShard:
         model = self._deposit.model()
         if model is None:
             return
-        self._lay_out(model.layout)
-        self.version = model.version
-        for index, chunk in self.chunks.items():
-            chunk.weights = model.arrays[f"weights/{index}"]
-            chunk.slots = {slot: model.arrays[f"{slot}/{index}"] for slot in self._publisher.slots(chunk)}
-            chunk.updates, chunk.filled = model.updates[index], True
+        with self._deposit.reading():
+            self._lay_out(model.layout)
+            self.version = model.version
+            for index, chunk in self.chunks.items():
+                chunk.weights = demand(model.arrays[f"weights/{index}"], chunk)
+                slots = self._publisher.slots(chunk)
+                chunk.slots = {slot: demand(model.arrays[f"{slot}/{index}"], chunk) for slot in slots}
+                chunk.updates, chunk.filled = model.updates[index], True
         self._prepared = self._deposit.prepared(self.version, self.chunks)
         if self._prepared is not None:
             self._attempt, self._phase = self._prepared.attempt, "prepared"

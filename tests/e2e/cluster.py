@@ -165,11 +165,13 @@ class Cluster:
         workers: int = 2,
         state: bool = False,
         durable: bool = False,
+        joining: int | None = None,
         **job: Any,
     ) -> None:
         """Start a scheduler and servers. ``job`` are the job's settings, ``flags`` more of the scheduler's.
 
-        ``state``: the scheduler has a state file; ``durable``: so have the servers, for a federated job.
+        ``state``: the scheduler has a state file; ``durable``: so have the servers, for a federated job; ``joining``:
+        so many servers are started here, all unless it is said.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.env = clean_environment(TMPDIR=str(self.directory))
@@ -181,7 +183,7 @@ class Cluster:
         self._durable = durable
         try:
             self.start_scheduler()
-            self.servers = [self._server(rank) for rank in range(servers)]
+            self.servers = [self._server(rank) for rank in range(servers if joining is None else joining)]
         except BaseException:
             self.close()
             raise

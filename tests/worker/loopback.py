@@ -17,6 +17,7 @@ from ps import xp
 from ps.config import ProcessConfig
 from ps.server.scheduler.service import Scheduler
 from ps.server.service import Server
+from ps.vault import Vault
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.federated.store import FederatedStore
@@ -56,7 +57,7 @@ class Loopback:
 
     def store(self, rank: int | None = None, **process: Any) -> Any:
         seat = Seat(dataclasses.replace(self._process, rank=rank, **process), {})
-        return FederatedStore(seat, process.get("state")) if seat.job.federated else ClusterStore(seat)
+        return FederatedStore(seat, Vault(process.get("state"))) if seat.job.federated else ClusterStore(seat)
 
     def connect(self, rank: int | None = None, device: xp.Device = xp.CPU, **process: Any) -> KV:
         return KV(self.store(rank, **process), device, StepLog(None))

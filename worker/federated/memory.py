@@ -16,6 +16,15 @@ from ps.worker.federated.parcel import Packer
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
 
+NAME = "client"
+
+
+def kept_rank(vault: Vault) -> int | None:
+    """Return the rank of the client that a vault is of, if it knows."""
+    owner = (vault.glance(NAME) or {}).get("owner")
+    rank = owner.get("rank") if isinstance(owner, dict) else None
+    return rank if isinstance(rank, int) and rank >= 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
@@ -54,17 +63,28 @@ class Memory:
             keys = ("task", "round", "version", "examples", "steps", "report")
             values["parcel"] = {key: getattr(parcel, key) for key in keys}
             arrays.update({f"frame:{chunk}": frame for chunk, frame in parcel.frames.items()})
-        self._vault.keep("client", values, arrays)
+        self._vault.keep(NAME, values, arrays)
+
+    def keep_again(self, training: Training, packer: Packer, parcel: Undelivered | None) -> None:
+        """Keep what a full disk had no room for, once there is room."""
+        if self._vault.due:
+            self.keep(training, packer, parcel)
 
     def restore(self, training: Training, packer: Packer) -> Undelivered | None:
         """Take what was kept, and return the delta that was not delivered, if there is one.
 
         Raises ConfigError when it is another client's or of another job.
         """
-        found = self._vault.load("client")
+        found = self._vault.load(NAME)
         if found is None:
+            self.keep(training, packer, None)  # who this is, for a successor that comes before the first round's end
             return None
-        values, arrays = found
+        with self._vault.reading(NAME):
+            return self._take(*found, training, packer)
+
+    def _take(
+        self, values: dict[str, Any], arrays: Mapping[str, HostArray], training: Training, packer: Packer
+    ) -> Undelivered | None:
         kept = values["owner"]
         for name, mine in self._owner.items():
             if kept.get(name) != mine:

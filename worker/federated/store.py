@@ -52,8 +52,8 @@ class FederatedStore:
     eager = False
     entries = 0
 
-    def __init__(self, seat: Seat, state: str | None = None) -> None:
-        """``state``: file in which this client keeps what it needs to go on after a restart."""
+    def __init__(self, seat: Seat, vault: Vault | None = None) -> None:
+        """``vault``: where this client keeps what it needs to go on after a restart; closed with this."""
         self.clock = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
@@ -67,7 +67,7 @@ class FederatedStore:
         self.rank = self._seat.rank
         self.training = Training(self.job)
         self._packer = Packer(self.job, self.rank)
-        self._vault = Vault(state)
+        self._vault = vault or Vault(None)
         self._undelivered: Undelivered | None = None
         self._courier: Courier | None = None
         self._flat: Mapping[str, Array] = {}
@@ -127,6 +127,7 @@ class FederatedStore:
         In the latter case ``finished`` is false, and this is to be called again.
         """
         courier = self.courier
+        self._memory.keep_again(self.training, self._packer, self._undelivered)
         answer = courier.poll(self.clock, {})
         parcel, self._undelivered = self._undelivered, None
         if parcel is not None and isinstance(answer, Assign) and answer.task == parcel.task:
@@ -275,4 +276,7 @@ class FederatedStore:
         self.training.set_lr(self.clock, lr)
 
     def close(self, failure: str = "") -> None:
-        self._seat.leave(failure)
+        try:
+            self._seat.leave(failure)
+        finally:
+            self._vault.close()

@@ -209,13 +209,31 @@ def test_metrics_of_evaluate_that_are_none_are_named(cluster: Callable[..., Loop
         ps.federated.Client(fit, lambda params: 0.5).run(first())  # type: ignore[arg-type, return-value]
 
 
-@pytest.mark.parametrize("algorithm", ["scaffold", "fedprox:0.1"])
 def test_an_algorithm_that_corrects_each_step_is_refused_since_the_steps_are_fits(
-    cluster: Callable[..., Loopback], algorithm: str
+    cluster: Callable[..., Loopback],
 ) -> None:
-    cluster(workers=1, rounds=1, algorithm=algorithm, optimizer="sgd:lr=0.1", start_timeout=2.0)
+    cluster(workers=1, rounds=1, algorithm="scaffold", optimizer="sgd:lr=0.1", start_timeout=2.0)
     with pytest.raises(ConfigError, match="corrects each local step"):
         ps.federated.Client(fit).run(first())
+
+
+def test_fit_is_told_the_proximal_term_and_must_say_its_steps_where_they_divide(
+    cluster: Callable[..., Loopback],
+) -> None:
+    for algorithm, mu in (("fedprox:0.25", 0.25), ("fednova", 0.0)):
+        cluster(workers=1, rounds=1, algorithm=algorithm, optimizer="sgd:lr=0.1", start_timeout=2.0)
+        told: list[float] = []
+
+        def silent(params: Params, about: ps.federated.Round, told: list[float] = told) -> tuple[Params, float]:
+            told.append(about.mu)
+            return params, 3.0
+
+        if mu:
+            ps.federated.Client(silent).run(first())
+        else:
+            with pytest.raises(UsageError, match="divides each delta by the number of local steps"):
+                ps.federated.Client(silent).run(first())
+        assert told == [mu]
 
 
 def script(**wishes: Any) -> tuple[Params, Any]:

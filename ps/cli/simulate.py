@@ -23,7 +23,7 @@ EXAMPLES = """\
 psctl simulate --clients 1000 --clients-per-round 100 --rounds 50
 psctl simulate --dataset mnist --data ~/mnist --partition shards:2 --target 0.9
 psctl simulate --clients 500 --algorithm fedbuff:10 --speed classes:slow=0.5,factor=10
-psctl simulate --clients 500 --dropout 0.3 --availability diurnal:share=0.3 --json out.json"""
+psctl simulate --clients 500 --clients-per-round 20 --dropout 0.3 --availability diurnal:share=0.3 --json out.json"""
 
 TRACES = """\
 --speed         constant:step=0.01, lognormal:median=0.01,sigma=0.5, or
@@ -75,7 +75,7 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
 @_option("--availability", default="always", metavar="TEXT", help="when clients are there, see below (always)")
 @_option("--dropout", type=float, default=0.0, metavar="X", help="probability that a task is broken off (0)")
 @_option("--traces", metavar="FILE", help="what each client is like, instead of the four above")
-@_option("--processes", type=click.IntRange(1), default=2, metavar="N", help="processes that compute clients (2)")
+@_option("--processes", type=click.IntRange(1, 256), default=2, metavar="N", help="processes that compute clients (2)")
 @_option("--target", type=float, metavar="X", help="end when the test accuracy is at least this")
 @_option("--json", "json_file", metavar="FILE", help="write the report as JSON; - prints it instead of tables")
 @job_options

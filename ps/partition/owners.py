@@ -29,15 +29,19 @@ def dealt(n: int, clients: int, rng: np.random.Generator) -> HostArray:
     return np.asarray(rng.permutation(np.arange(n) * clients // n))
 
 
-def skewed(n: int, clients: int, alpha: float, rng: np.random.Generator) -> HostArray:
+def skewed(n: int, clients: int, alpha: float, rng: np.random.Generator, free: HostArray | None = None) -> HostArray:
     """Return owners of ``n`` examples in random order: shares in proportions drawn from a Dirichlet(alpha).
 
+    Only clients that are ``free``, (clients,) bool, get any, if that is given and some are.
     Systematic sampling: each client has its proportion of ``n``, rounded up or down.
     """
-    ends = rng.dirichlet(np.full(clients, alpha)).cumsum()
+    parts = rng.dirichlet(np.full(clients, alpha))
+    if free is not None and parts[free].sum() > 0:
+        parts[~free] = 0.0
+    ends = parts.cumsum()
     points = (np.arange(n) + rng.random()) / n * ends[-1]
-    who = np.searchsorted(ends, points, side="right").clip(max=clients - 1)
-    return np.asarray(rng.permutation(clients)[who])
+    who = np.searchsorted(ends, points, side="right").clip(max=int(np.flatnonzero(parts)[-1]))
+    return np.asarray(rng.permutation(clients)[who] if free is None else rng.permutation(who))
 
 
 def topped_up(owners: HostArray, clients: int, least: int, rng: np.random.Generator) -> HostArray:

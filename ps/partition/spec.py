@@ -51,7 +51,7 @@ class PartitionSpec:
     """A way to divide and all its numbers, checked; equal specs have equal text.
 
     >>> PartitionSpec.parse("dirichlet:0.1,least=10")
-    PartitionSpec(name='dirichlet', numbers=(('alpha', 0.1), ('least', 10)))
+    PartitionSpec(name='dirichlet', numbers=(('alpha', 0.1), ('least', 10), ('balance', 0)))
     >>> str(PartitionSpec.parse("shards"))
     'shards:count=2'
     """

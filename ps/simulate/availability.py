@@ -15,6 +15,10 @@ _CYCLES = 16
 """Cycles after which an exponential process begins anew."""
 
 
+LEAST, MOST = 0.01, 1e9
+"""Seconds that a span may last on average: shorter ones would keep virtual time from passing."""
+
+
 class Span(NamedTuple):
     """Whether a client is on, and until when that stays so."""
 
@@ -42,8 +46,8 @@ class Always:
 class OnOff:
     """``on`` seconds on and ``off`` seconds off in turn; each client begins somewhere in its cycle."""
 
-    on: float = number(600.0, above=0)
-    off: float = number(300.0, above=0)
+    on: float = number(600.0, at_least=LEAST, at_most=MOST)
+    off: float = number(300.0, at_least=LEAST, at_most=MOST)
 
     def span(self, seed: int, client: int, now: float) -> Span:
         """Return the part of the cycle that ``now`` lies in."""
@@ -58,7 +62,7 @@ class Diurnal:
     Towards federated learning at scale, MLSys 2019).
     """
 
-    day: float = number(86400.0, above=0)
+    day: float = number(86400.0, at_least=LEAST, at_most=MOST)
     share: float = number(0.5, above=0, below=1)
     spread: float = number(0.1, at_least=0)
 
@@ -75,8 +79,8 @@ class Exponential:
     Every 16 cycles a client's state is drawn anew, so that any moment can be looked up without all that came before.
     """
 
-    on: float = number(600.0, above=0)
-    off: float = number(300.0, above=0)
+    on: float = number(600.0, at_least=LEAST, at_most=MOST)
+    off: float = number(300.0, at_least=LEAST, at_most=MOST)
 
     def span(self, seed: int, client: int, now: float) -> Span:
         """Return the span that ``now`` lies in."""

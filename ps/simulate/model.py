@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -41,10 +42,11 @@ def model_named(name: str) -> Any:
 
 @functools.cache
 def _module(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(f"ps_model_{Path(path).stem}", path)
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise ConfigError(f"there is no model {path}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # where dataclasses with postponed annotations look for their names
     spec.loader.exec_module(module)
     missing = [each for each in NEEDED if not callable(getattr(module, each, None))]
     if missing:

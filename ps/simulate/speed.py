@@ -10,6 +10,9 @@ from ps.optim import spec
 from ps.optim.spec import number
 from ps.simulate.chance import lognormal, uniform
 
+MOST = 1e6
+"""Seconds of a local step, at most: a round would not end in any time that is simulated."""
+
 _SPEED, _CLASS, _UP, _DOWN = 21, 22, 23, 24
 
 
@@ -24,7 +27,7 @@ class Speed(Protocol):
 class Constant:
     """All clients take ``seconds`` for a step."""
 
-    step: float = number(0.01, at_least=0)
+    step: float = number(0.01, at_least=0, at_most=MOST)
 
     def seconds(self, seed: int, client: int) -> float:
         """Return the number itself."""
@@ -35,7 +38,7 @@ class Constant:
 class Lognormal:
     """The logarithm of the seconds is normal: half the clients are faster than ``median``."""
 
-    median: float = number(0.01, above=0)
+    median: float = number(0.01, above=0, at_most=MOST)
     sigma: float = number(0.5, at_least=0)
 
     def seconds(self, seed: int, client: int) -> float:
@@ -48,8 +51,8 @@ class Classes:
     """A share ``slow`` of the clients takes ``factor`` times as long as the others, which take ``step`` seconds."""
 
     slow: float = number(0.5, at_least=0, at_most=1)
-    factor: float = number(10.0, above=0)
-    step: float = number(0.01, at_least=0)
+    factor: float = number(10.0, above=0, at_most=MOST)
+    step: float = number(0.01, at_least=0, at_most=MOST)
 
     def seconds(self, seed: int, client: int) -> float:
         """Return the seconds of the class that the seed puts this client into."""

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ps.errors import ConfigError, DataError
-from ps.simulate.availability import Always, Availability, OnOff, Span
+from ps.simulate.availability import LEAST, MOST, Always, Availability, OnOff, Span
 from ps.simulate.chance import uniform
+from ps.simulate.speed import MOST as MOST_STEP
 from ps.simulate.speed import Bandwidth, Constant, Speed, Unlimited
 
 _DROP, _WHEN = 31, 32
 _CONSTANT, _UNLIMITED, _ALWAYS = Constant(), Unlimited(), Always()
 COLUMNS = ("seconds_per_step", "up", "down", "dropout", "on", "off")
 """What a row of a file may say of a client; what is missing is taken to be no hindrance."""
+_SPAN = LEAST, MOST
+_RANGES = {"seconds_per_step": (0.0, MOST_STEP), "up": (1e-3, math.inf), "down": (1e-3, math.inf)}
+_RANGES |= {"dropout": (0.0, 1.0), "on": _SPAN, "off": _SPAN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Recorded:
         try:
             text = place.read_text(encoding="utf-8-sig")
             rows = json.loads(text) if place.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-        except (OSError, ValueError, csv.Error) as error:
+        except (OSError, ValueError, RecursionError, csv.Error) as error:
             raise DataError(f"{place}: no readable traces: {error}. Expected .json or .csv") from None
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise DataError(f"{place}: expected a row for each client with any of {', '.join(COLUMNS)}")
@@ -134,8 +138,8 @@ def _row(where: str, row: Mapping[Any, Any]) -> dict[str, float]:
             value = float(cell)
         except (TypeError, ValueError):
             raise DataError(f"{where}: {key} = {cell!r} is no number") from None
-        high = 1 if key == "dropout" else math.inf
-        if not 0 <= value <= high or (value == 0 and key in ("up", "down")):
+        low, high = _RANGES[key]
+        if not low <= value <= high and not (value == 0 and key == "off"):
             raise DataError(f"{where}: {key} = {cell} is out of range")
         found[key] = value
     if found.get("off") and not found.get("on"):

@@ -122,3 +122,15 @@ def test_distorted_features_keep_their_dtype(kind: str) -> None:
     assert Features(1.0).distort(np.ones((3, 2), kind), 1, 2, 0, 2).dtype == kind
     with pytest.raises(DataError, match="these are uint8"):
         Features(1.0).distort(np.ones((3, 2), np.uint8), 0, 2, 0, 2)
+
+
+def test_balance_is_that_of_niid_bench() -> None:
+    """Whoever has the mean number of examples gets none of the labels that follow."""
+    labels, spread = np.random.default_rng(0).integers(0, 10, 6000), {0: 0.0, 1: 0.0}
+    for seed in range(20):
+        for balance in spread:
+            sizes = partition(f"dirichlet:0.1,balance={balance},least=10", labels, 10, seed).sizes
+            assert sizes.sum() == 6000 and sizes.min() >= 10
+            assert not balance or sizes.max() < 600 + np.bincount(labels).max()
+            spread[balance] += float(sizes.std()) / 600 / 20
+    assert spread[1] < 0.8 * spread[0]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ps import xp
+from ps.algorithms import AlgorithmSpec
 from ps.errors import ConfigError, GradientError, UsageError
 from ps.worker.entry import connect
 from ps.worker.federated.feed import TUNED
@@ -36,11 +37,14 @@ class Round:
     epochs: int
     steps: int | None
     seed: int
+    mu: float = 0.0
+    """With fedprox: ``fit`` adds ``mu * (w - w_t)`` to each step's gradient, w_t being the parameters it was given."""
 
 
 Fit: TypeAlias = Callable[[Params, Round], tuple[Mapping[str, Any], float] | tuple[Mapping[str, Any], float, Metrics]]
 """Takes the global parameters and the round; returns the parameters that it has trained on its own data, the number of
-examples, and, if it likes, metrics; among them ``steps``, the number of local steps (1 if not said)."""
+examples, and, if it likes, metrics; among them ``steps``, the number of local steps (1 if not said;
+fednova needs it)."""
 
 Evaluate: TypeAlias = Callable[[Params], Metrics]
 """Takes parameters; returns numbers by name that say how good they are on this client's own data."""
@@ -75,7 +79,7 @@ class Client:
             kv.init(params, kinds)
             store = kv._store
             if isinstance(store, FederatedStore):
-                if store.training.algorithm.correct is not None:
+                if store.training.algorithm.correct is not None and not store.training.algorithm.proximal:
                     raise ConfigError(
                         f"algorithm = {kv.job.algorithm!r} corrects each local step, and fit takes its steps itself: "
                         f"take another one, or write a script with kv.batches and kv.step"
@@ -113,7 +117,8 @@ class Client:
     def _trained(self, kv: KV, number: int) -> tuple[dict[str, HostArray], float, dict[str, float]]:
         job = kv.job
         seed = int(np.random.SeedSequence((job.seed, kv.rank, number)).generate_state(1)[0])
-        about = Round(number, kv.rank, job.workers, job.local_epochs, job.local_steps, seed)
+        algorithm = AlgorithmSpec.parse(job.algorithm).build()
+        about = Round(number, kv.rank, job.workers, job.local_epochs, job.local_steps, seed, algorithm.proximal)
         result: Any = self._fit(_copies(kv), about)
         if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], Mapping):
             raise UsageError(
@@ -123,6 +128,11 @@ class Client:
         if not isinstance(examples, int | float | np.number) or not 0 < as_float(examples) < math.inf:
             raise UsageError(f"fit returns the number of its examples, more than 0, not {shown(examples)}")
         found = _numbers(metrics, "fit")
+        if algorithm.divides and "steps" not in found:
+            raise UsageError(
+                f"algorithm = {job.algorithm!r} divides each delta by the number of local steps, so that fit must say "
+                f"it: return (parameters, examples, {{'steps': …}})"
+            )
         if not 1 <= found.get("steps", 1) < math.inf:
             raise UsageError(f"fit returns the number of its local steps, at least 1, not {metrics['steps']!r}")
         return _matched(params, kv), float(examples), found

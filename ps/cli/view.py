@@ -22,7 +22,7 @@ def view(status: Status) -> RenderableType:
     lines: list[RenderableType] = [Text(headline(status), style="bold"), members(status)]
     if status.get("federated"):
         lines += federation(status["federated"])
-    lines += [Text(text, style="yellow") for text in waiting_lines(status, longer_than=0.0)]
+    lines += [Text(text, style="yellow") for text in (*_idle(status), *waiting_lines(status, longer_than=0.0))]
     lines += [Text(text, style="red") for text in map(_death, status.get("deaths", []))]
     return Group(*lines)
 
@@ -124,6 +124,14 @@ def _waits_of_server(server: Status) -> str:
         f"worker {_ranks(wait.get('for') or [])}, clock {wait.get('clock')} ({wait.get('seconds') or 0:.1f} s)"
         for wait in server.get("waiting", [])
     )
+
+
+def _idle(status: Status) -> list[str]:
+    """Return a line for a job that has no workers, and is kept for others to join."""
+    if status.get("idle_s") is None:
+        return []
+    limit = (status.get("job") or {}).get("idle_timeout") or 0
+    return [f"no worker for {status['idle_s']:.0f} s; the model is kept for {limit:g} s (--idle-timeout)"]
 
 
 def _death(death: Status) -> str:

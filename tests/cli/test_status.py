@@ -136,6 +136,15 @@ def test_a_federated_job_before_its_first_round_is_shown_too(
     assert "round 1 of 2" in capsys.readouterr().out
 
 
+def test_a_job_without_workers_says_for_how_long_its_model_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = {"phase": "running", "idle_s": 12.3, "job": {"idle_timeout": 600.0}}
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout=5.0: status)
+    assert main(["status"]) == 0
+    assert "no worker for 12 s; the model is kept for 600 s (--idle-timeout)" in capsys.readouterr().out
+
+
 def test_json_is_the_status_itself(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS

@@ -30,6 +30,8 @@ class Batch:
     staleness: int = 0
     late: set[int] = field(default_factory=set)
     """The chunks for which it came too late."""
+    collected: int = 0
+    """The latest clock that is collected where it came too late."""
     follow: Follow | None = None
     """Takes in weights that come compressed: payload, chunk, version; returns the payload's bytes."""
     later: dict[int, float] = field(default_factory=dict)

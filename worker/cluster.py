@@ -111,6 +111,16 @@ class ClusterStore:
                 break  # else the connection broke meanwhile, and clocks were closed without this worker
         self.entries += 1
 
+    def _catch_up(self, clock: int) -> None:
+        """Go on with the clock that is collected by now. The servers count on this worker all the while."""
+        for _ in range(ENTRIES):
+            self._begin(clock)
+            self._refresh()
+            clock = max(self._versions.values())
+            if clock == self.clock:
+                break  # else clocks were closed meanwhile; those that are closed everywhere are passed over
+        self.entries += 1
+
     def _begin(self, clock: int) -> None:
         self._seat.start(clock)
         self.clock = clock
@@ -257,7 +267,7 @@ class ClusterStore:
             late, batch.late = batch.late, set()
             if self.compression is not None:
                 self.compression.give_back(late)
-            self._do(self._enter)
+            self._do(partial(self._catch_up, batch.collected) if self.job.backup_workers else self._enter)
 
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
         """Queue a push of every chunk that is not under way; with ``pull`` the answers bring the weights up to date."""

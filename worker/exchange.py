@@ -95,13 +95,17 @@ class Exchange:
         traffic: Traffic,
         rank: int = 0,
         trace: Trace = OFF,
+        alive: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``wires`` are those to the servers, by rank; ``check`` raises when this worker's job is over."""
+        """``wires`` are those to the servers, by rank; ``check`` raises when this worker's job is over, ``alive`` says
+        whether the scheduler is heard and hears the servers.
+        """
         self._member = member
         self._rank = rank
         self._trace = trace
         self._silence_limit = silence_limit
         self._check = check
+        self._alive = alive
         self._numbers = itertools.count(1)
         self._poller = zmq.Poller()
         self._broken: PSError | None = None
@@ -239,7 +243,7 @@ class Exchange:
                 if now - asked >= INQUIRE:
                     asked = now
                     for link in self._links:
-                        link.inquire(self._member, self._silence_limit)
+                        link.inquire(self._member, self._silence_limit, alive=self._alive())
                 if now - told >= TELL:
                     told = now
                     log.warning("waiting %.0f s for %s, %s", now - began, self._names(), batch.label)
@@ -327,6 +331,7 @@ class Exchange:
                 batch.staleness = max(batch.staleness, message.staleness)
             case Late():
                 batch.late.add(message.chunk)
+                batch.collected = max(batch.collected, message.version)
             case Later():
                 batch.later[message.chunk] = message.seconds
             case Held():

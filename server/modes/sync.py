@@ -1,7 +1,8 @@
 """Sync: a clock is closed when every worker that takes part in it has pushed, or all but the backups.
 
 With b backup workers the first N - b contributions close the clock (Chen et al. 2016, "Revisiting Distributed
-Synchronous SGD"). Contributions are added in rank order, so two runs give the same bits.
+Synchronous SGD"). One that came too late goes on at a later clock; in those that it passes over it is one of the b.
+Contributions are added in rank order, so two runs give the same bits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Sync:
             return None
         if any(clock <= chunk.version for clock in chunk.holds.values()):
             return None
-        if len(self._absent(chunk, seats)) > self.backup_workers:
+        if len(self._absent(chunk, seats)) > max(0, self.backup_workers - self._ahead(chunk, seats)):
             return None
         return sorted(chunk.pending.values(), key=lambda contribution: (contribution.rank, contribution.member))
 
@@ -60,3 +61,11 @@ class Sync:
             for seat in seats.values()
             if seat.start is not None and seat.start <= chunk.version and seat.member not in chunk.pending
         ]
+
+    @staticmethod
+    def _ahead(chunk: ChunkState, seats: Seats) -> int:
+        """Return how many take part, but only in clocks after this one."""
+        return sum(
+            seat.start is not None and seat.start > chunk.version and seat.member not in chunk.pending
+            for seat in seats.values()
+        )

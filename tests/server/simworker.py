@@ -152,6 +152,14 @@ class SimWorker:
         yield from self._start(clock)
         yield from self._pull(exact=True)
 
+    def _catch_up(self, clock: int) -> Life:
+        for _ in range(10):
+            yield from self._start(clock)
+            yield from self._pull()
+            clock = max(self.seen.values())
+            if clock == self.clock:
+                break
+
     def _pull(self, exact: bool = False) -> Life:
         self.last = True
         answers = yield [Ask(c.server, lambda r, c=c: Pull(r, self.member, c.index, self.clock)) for c in self.chunks]  # type: ignore[misc]
@@ -202,7 +210,10 @@ class SimWorker:
         if late:
             self.lates += 1
             assert self.may_be_late, f"worker {self.rank} was late at clock {clock}"
-            yield from self._enter()
+            if self.job.backup_workers:
+                yield from self._catch_up(max(message.version for message in late))
+            else:
+                yield from self._enter()
             return
         if two_phase:
             squares = [a for a, _ in answers if isinstance(a, Squares)]

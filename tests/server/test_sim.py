@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,17 @@ def test_the_tables_of_a_server_do_not_grow_with_the_clocks() -> None:
     for chunk in sim.shards[1].chunks.values():
         sizes = len(chunk.done), len(chunk.pending), len(chunk.waiters), len(chunk.holds), len(chunk.loans)
         assert max(sizes) <= 64 and chunk.version == 300
+
+
+@pytest.mark.parametrize(("workers", "backups"), [(4, 1), (8, 2)])
+def test_with_backup_workers_a_clock_is_closed_by_all_but_so_many_and_those_come_back(
+    workers: int, backups: int
+) -> None:
+    for seed in range(3):
+        sim = Sim({"servers": 2, "backup_workers": backups}, [Plan(40)] * workers, seed, Faults())
+        sim.run()
+        counts = Counter(len(entry) for _, entry in sim.log if entry[0][2] < 35)  # before the first of them leaves
+        assert counts[workers - backups] > 0.97 * counts.total(), counts
+        assert min(counts) >= workers - 2 * backups
+        for worker in sim.workers.values():
+            assert worker.steps[-1] > 30

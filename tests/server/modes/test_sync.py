@@ -94,17 +94,26 @@ def test_with_backup_workers_the_last_push_is_late_and_does_not_count() -> None:
     assert lone.value == -3.0
 
 
-def test_a_late_worker_comes_back_one_clock_later() -> None:
+def test_a_late_worker_pushes_the_clock_that_is_collected_and_is_counted_on_all_the_while() -> None:
     lone = Lone(3, backup_workers=1)
     lone.push(2, 0, 1.0)
     lone.push(3, 0, 1.0)
-    lone.push(1, 0, 1.0)
-    assert lone.attach(1) == 2
-    lone.start(1, 2)
+    assert told(lone.push(1, 0, 1.0)) == ["1 Late"]
+    assert told(lone.push(2, 1, 1.0)) == []  # all but one of three are two, late ones included
+    assert told(lone.start(1, 1)) == ["1 Ok"]
+    assert told(lone.pull(1, 1)) == ["1 Weights"]
+    assert sorted(told(lone.push(1, 1, 3.0))) == ["1 Weights", "2 Weights"]
+    assert lone.value == -1.0 - 2.0
+
+
+def test_a_clock_that_a_late_worker_passes_over_does_without_it_and_with_all_others() -> None:
+    lone = Lone(3, backup_workers=1)
+    lone.start(1, 2)  # elsewhere clock 2 is collected
     assert lone.pull(1, 2) == []
-    lone.push(2, 1, 1.0)
-    assert told(lone.push(3, 1, 1.0)) == ["3 Late"]  # one of two is enough now that worker 1 is not counted
-    assert lone.chunk.version == 2 and not lone.chunk.holds
+    for clock in (0, 1):
+        assert told(lone.push(2, clock, 1.0)) == []
+        assert "3 Weights" in told(lone.push(3, clock, 1.0))
+    assert lone.chunk.version == 2
 
 
 def test_a_push_for_a_clock_that_is_not_there_yet_is_a_mistake() -> None:

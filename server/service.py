@@ -99,6 +99,8 @@ class Server:
             ending.check()
             now = time.monotonic()
             if now >= beat:
+                if self._hear_scheduler():  # first: after long work it is not the scheduler that was silent
+                    return 0
                 self._tell_scheduler(now)
                 self._trace.tick()
                 beat = now + 0.25

@@ -170,6 +170,7 @@ class Seat:
             traffic=traffic,
             rank=self.rank,
             trace=self._trace,
+            alive=lambda: self._link.silence < self.job.heartbeat_timeout,  # else it would have told of their death
         )
         return wires
 

@@ -17,6 +17,8 @@ from ps.worker.wire import Wire
 
 INQUIRE = 2.0
 """Seconds without progress after which a server is asked what it knows, and between such questions."""
+AT_WORK = 10
+"""How many times as long a silent server is waited for while the scheduler hears it: it may be at long work."""
 ASK = "Can it reach the scheduler? Its log says so, and psctl status whether the scheduler hears it"
 MOST_ASKED = 1000
 """Requests that one question is about, at most; the oldest first."""
@@ -138,17 +140,18 @@ class ServerLink:
                 self.waits_for = ()
         return request
 
-    def inquire(self, member: int, limit: float) -> None:
-        """Ask the server what it knows of the unanswered requests.
+    def inquire(self, member: int, limit: float, *, alive: bool = False) -> None:
+        """Ask the server what it knows of the unanswered requests. ``alive``: the scheduler says that it lives.
 
-        Raises ServerLost when it has left questions of ``limit`` seconds unanswered, or has said for longer than
-        that that it waits for nobody. Questions are counted, not seconds, since this process may have stood still.
+        Raises ServerLost when it has left questions of ``limit`` seconds unanswered, AT_WORK times as many if it is
+        alive, or has said for longer than that that it waits for nobody. Questions are counted, not seconds, since
+        this process may have stood still.
         """
         if not self.inflight:
             return
-        if self._unheard * INQUIRE >= limit:
-            seconds = self._unheard * INQUIRE
-            raise ServerLost(f"{self.name} has answered nothing for {seconds:.0f} s. Is its host up and reachable?")
+        if self._unheard * INQUIRE >= (AT_WORK * limit if alive else limit):
+            why = "The scheduler hears it. Can this host reach it?" if alive else "Is its host up and reachable?"
+            raise ServerLost(f"{self.name} has answered nothing for {self._unheard * INQUIRE:.0f} s. {why}")
         if self._unexplained * INQUIRE >= 4 * limit:
             if self.early:
                 seconds = self._unexplained * INQUIRE

@@ -16,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from ps.cli.ready import watch_launcher
 
-        has_launcher = watch_launcher()  # first: loading all the rest takes long where many do it at once
+        words = sys.argv[1:] if argv is None else argv
+        # First of all: loading the rest takes long where many do it at once.
+        has_launcher = watch_launcher(is_worker=words[:1] == ["worker"])
         from ps.cli.app import run_command
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -25,12 +25,12 @@ def take_descriptor(variable: str) -> int | None:
     return fd
 
 
-def watch_launcher() -> bool:
-    """Make this process end when its launcher does; return whether it has one."""
+def watch_launcher(*, is_worker: bool = True) -> bool:
+    """Make this process end when its launcher does, workers first; return whether it has one."""
     fd = take_descriptor(lifeline.VARIABLE)
     if fd is None:
         return False
-    lifeline.watch(fd, os.environ.get("PS_RUNTIME_DIR"))
+    lifeline.watch(fd, os.environ.get("PS_RUNTIME_DIR"), delay=0.0 if is_worker else lifeline.AFTER_WORKERS)
     return True
 
 

@@ -13,28 +13,33 @@ import time
 VARIABLE = "PS_LIFELINE_FD"
 
 
-def watch(fd: int, runtime_dir: str | None = None, grace: float | None = None) -> threading.Thread:
+AFTER_WORKERS = 1.5
+"""Seconds by which servers and scheduler follow the workers, which say goodbye to them."""
+
+
+def watch(fd: int, runtime_dir: str | None = None, grace: float | None = None, delay: float = 0.0) -> threading.Thread:
     """End this process, and its group if it leads one, when ``fd`` reaches its end: SIGTERM, then SIGKILL.
 
     ``runtime_dir``, the launcher's temporary directory, is removed then: nobody else is left to do it. ``grace`` are
-    the seconds between the two signals, the setting of this name if it is None.
+    the seconds between the two signals, the setting of this name if it is None; ``delay`` those before the first.
 
     Called before anything large is loaded, and loads nothing large itself: until this thread runs,
     a process may outlive its launcher.
     """
     os.set_inheritable(fd, False)
-    thread = threading.Thread(target=_wait, args=(fd, runtime_dir, grace), name="lifeline", daemon=True)
+    thread = threading.Thread(target=_wait, args=(fd, runtime_dir, grace, delay), name="lifeline", daemon=True)
     thread.start()
     return thread
 
 
-def _wait(fd: int, runtime_dir: str | None, grace: float | None) -> None:
+def _wait(fd: int, runtime_dir: str | None, grace: float | None, delay: float) -> None:
     try:
         while os.read(fd, 1):
             pass
     except OSError:
         return  # somebody closed the descriptor under us: no telling what became of the launcher
     _remove(runtime_dir)
+    time.sleep(delay)
     _signal(signal.SIGTERM)
     time.sleep(_setting() if grace is None else grace)
     _remove(runtime_dir)

@@ -24,6 +24,8 @@ class Announced:
     def __init__(self, staging: Staging) -> None:
         self.gradients = Gradients(list(staging.regions), staging)
         self._staging = staging
+        self._again: set[str] = set()
+        """What came before an announcement failed: a script that begins the step again will announce it again."""
         self._slots = {slot.name: slot for slot in staging.slots}
         self._parts = [0] * len(staging.regions)
         for slot in staging.slots:
@@ -34,12 +36,25 @@ class Announced:
         """Take a tensor's gradient; return the chunks that are complete with it.
 
         Raises GradientError for one that does not fit, came before, or, with ``check``, holds NaN, Inf or an element
-        beyond the limit.
+        beyond the limit. Then the step may be announced again from the beginning: of what came before the first counts,
+        since it may be sent already.
         """
+        try:
+            return self._add(name, value, check=check)
+        except GradientError:
+            self._again = {slot.name for slot in self._staging.slots} - self._slots.keys()
+            raise
+
+    def _add(self, name: str, value: Any, *, check: bool) -> list[int]:
         slot = self._slots.get(name)
         if slot is None:
+            if name in self._again:
+                self._again.discard(name)
+                return []
             refuse_unknown({name: value}, self._staging)
-            raise GradientError(f"a second gradient of {name!r} in one step")
+            raise GradientError(
+                f"a second gradient of {name!r} in one step. If the step was interrupted, begin it again: it goes on"
+            )
         array = array_of(name, value)
         if array is not slot.view and self._staging.holds(array):
             raise GradientError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,12 +15,35 @@ class Feed:
     """Remembers which batches are done, over several calls of ``batches``."""
 
     def __init__(self, device: Device, rank: int, num_workers: int, seed: int) -> None:
-        self.examples = 0
-        """How many examples the last batch had; 0 before the first."""
+        self._examples = 0
+        self._ahead: deque[list[int]] = deque()
+        """The batches that were taken and have had no step yet, in their order: how many examples, how many such."""
         self._device = device
         self._share = {"rank": rank % num_workers, "num_workers": num_workers, "seed": seed}
         self._skip = 0
         self._epochs = 0
+
+    @property
+    def examples(self) -> int:
+        """How many examples the batch has that the next step is of: that of the last one, where all have had a step.
+
+        Batches may be taken ahead, also by another thread: the steps are of them in their order.
+        """
+        return self._ahead[0][0] if self._ahead else self._examples
+
+    def _took(self, examples: int) -> None:
+        if self._ahead and self._ahead[-1][0] == examples:
+            self._ahead[-1][1] += 1
+        else:
+            self._ahead.append([examples, 1])
+
+    def stepped(self) -> None:
+        """Note that a step was done: with the next batch that was taken, if there is one."""
+        if self._ahead:
+            self._examples = self._ahead[0][0]
+            self._ahead[0][1] -= 1
+            if not self._ahead[0][1]:
+                self._ahead.popleft()
 
     def begin(self, clock: int) -> None:
         """Leave out the batches of the clocks before this one: the other workers have done those."""
@@ -43,7 +67,7 @@ class Feed:
                 **self._share,
             )
             for batch in order:
-                self.examples = num_examples(batch)
+                self._took(num_examples(batch))
                 yield placed(batch, self._device)
 
         return generate()

@@ -196,8 +196,9 @@ class KV:
 
         ``grads`` has a gradient for each parameter, of its shape and dtype; those that were announced with ``ready``
         are not looked at again and may be left out. ``examples`` is how many examples they
-        are the mean of; the size of the last batch of ``kv.batches`` if not given. ``metrics`` (loss=0.3) go into
-        the run's record. Raises GradientError naming the tensor, and nothing is applied then.
+        are the mean of; if not given, the size of the batch, of those of ``kv.batches`` in their order, one a step.
+        ``metrics`` (loss=0.3) go into the run's record. Raises GradientError naming the tensor, and nothing is applied
+        then.
         """
         with HOLD:
             self._push_pull({} if grads is None else grads, examples, metrics)
@@ -431,6 +432,7 @@ class KV:
             self._note(clock, count, skipped, pending, metrics)
 
     def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
+        self._feed.stepped()
         if self._feed.note(count, metrics):
             return
         self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)

@@ -53,8 +53,14 @@ class Pending(Protocol):
 class Feeding(Protocol):
     """Where a worker's batches come from."""
 
-    examples: int
-    """How many examples the last batch had; 0 before the first."""
+    @property
+    def examples(self) -> int:
+        """How many examples the batch has that the next step is of; 0 before the first."""
+        ...
+
+    def stepped(self) -> None:
+        """Note that a step was done."""
+        ...
 
     def begin(self, clock: int) -> None:
         """Leave out the batches of the clocks before this one: the other workers have done those."""

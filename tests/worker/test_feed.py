@@ -47,6 +47,7 @@ def test_the_size_of_the_last_batch_is_known() -> None:
     assert feed.examples == 0
     for x, _ in feed.batches((DATA, DATA), 5, 1, True):
         assert feed.examples == len(x)
+        feed.stepped()
     assert feed.examples in (4, 5)
 
 
@@ -62,3 +63,13 @@ def test_what_cannot_be_divided_is_refused_at_the_call() -> None:
         Feed(xp.CPU, 0, 25, 0).batches(DATA, 1, 1, True)
     with pytest.raises(DataError, match="batch_size 13 is larger"):
         Feed(xp.CPU, 0, 2, 0).batches(DATA, 13, 1, True)
+
+
+def test_batches_taken_ahead_each_count_with_their_own_examples() -> None:
+    feed = Feed(xp.CPU, 0, 1, 0)
+    ahead = [batch for _ in range(2) for batch in feed.batches(np.arange(23), 5, 1, True)]
+    assert len({len(batch) for batch in ahead}) == 2
+    for batch in ahead:
+        assert feed.examples == feed.examples == len(batch)
+        feed.stepped()
+    assert feed.examples == len(ahead[-1])  # a second step with the same batch

@@ -185,3 +185,19 @@ def test_a_nan_that_is_announced_is_told_at_once(loopback: Start) -> None:
     with pytest.raises(GradientError, match=r"'b' is inf at \(3, 4\); other tensors"):
         kv.ready("b", bad)
     kv.close("given up")
+
+
+def test_a_step_whose_announcements_failed_may_be_announced_again(local: Callable[..., Any]) -> None:
+    kv = local(optimizer="sgd:lr=1.0")
+    params = kv.init({"a": np.zeros(3), "b": np.zeros(3)})
+    kv.ready("a", np.ones(3))
+    with pytest.raises(GradientError, match="shape"):
+        kv.ready("b", np.ones(4))
+    for _ in range(2):  # as when a backward pass was interrupted, and the cell is run again
+        kv.ready("a", np.full(3, 5.0))
+        with pytest.raises(GradientError, match=r"second gradient of 'a'.* begin it again"):
+            kv.ready("a", np.ones(3))
+    kv.ready("a", np.full(3, 5.0))
+    kv.ready("b", np.full(3, 2.0))
+    kv.step()
+    assert (params["a"][0], params["b"][0], kv.clock) == (-1, -2, 1)

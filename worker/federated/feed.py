@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ps import xp
 from ps.data import batches, counterpart, demand_whole, labels_of, num_examples, partition, view
-from ps.errors import PSError
+from ps.errors import PSError, StateError
 from ps.worker.evaluation import Evaluation
 from ps.worker.feed import placed
 from ps.worker.record import StepLog
@@ -35,6 +36,7 @@ class FederatedFeed:
         self.examples = 0
         """How many examples the last batch had; 0 before the first."""
         self._store = store
+        self._home = threading.get_ident()
         self._device = device
         self._log = log
         self._evaluation = evaluation
@@ -43,6 +45,9 @@ class FederatedFeed:
         self._shown: set[int] = set()
         self._looked = -1
         """The version that was evaluated last, for the record."""
+
+    def stepped(self) -> None:
+        """Nothing is taken ahead: a round ends with its last step."""
 
     def begin(self, clock: int) -> None:
         """Nothing is left out: a client always does what it is assigned."""
@@ -68,6 +73,7 @@ class FederatedFeed:
 
         def generate() -> Iterator[Any]:
             while not self._store.finished:
+                self._demand_home()
                 task = self._store.begin()
                 if task is not None:
                     yield from self._lesson(task, data, share, batch_size, shuffle)
@@ -76,6 +82,13 @@ class FederatedFeed:
                     self._evaluation.run(self._looked)
 
         return generate()
+
+    def _demand_home(self) -> None:
+        if threading.get_ident() != self._home:
+            raise StateError(
+                "in a federated job the batches of a round end with its steps: take them in the thread that trains, "
+                "not ahead in another one"
+            )
 
     def _due(self, looked: int) -> int:
         """Return a version that rank 0 is to evaluate for the record, or one that it has."""
@@ -97,6 +110,7 @@ class FederatedFeed:
         self._metrics, self._samples = {}, 0.0
         try:
             for batch in itertools.islice(order, steps):
+                self._demand_home()
                 self.examples = num_examples(batch)
                 yield placed(batch, self._device)
         except GeneratorExit:  # the script has had enough

@@ -22,6 +22,19 @@ def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
     return job.local_optimizer or algorithm.local or job.optimizer
 
 
+def at_once(job: JobConfig, algorithm: Algorithm) -> int:
+    """Return how many clients of an asynchronous job have a task at once: three buffers of them, unless it is set.
+
+    With all clients at once the slow ones would always be hundreds of updates behind the fast.
+    """
+    return min(job.workers, job.clients_per_round or 3 * algorithm.buffer)
+
+
+def most_stale(job: JobConfig, algorithm: Algorithm) -> int:
+    """Return by how many updates a delta may be late; with FedBuff, which weighs them by that, nobody is left out."""
+    return job.max_staleness or (1000 if algorithm.buffer else 10)
+
+
 def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[str, str]) -> None:
     """Raise ConfigError when two settings contradict each other, or a text names nothing that there is.
 

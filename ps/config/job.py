@@ -73,7 +73,9 @@ class JobConfig:
         None, "federated: seconds a round may take; none: as the clients' times so far suggest", above=0
     )
     late: str = setting("drop", "federated: a delta after its round: dropped, weighed less, or counted in full", LATE)
-    max_staleness: int = setting(10, "federated: rounds by which a delta may be late, unless it is dropped", low=1)
+    max_staleness: int | None = setting(
+        None, "federated: rounds by which a delta may be late, unless it is dropped; none: 10, fedbuff: 1000", low=1
+    )
     local_epochs: int = setting(1, "federated: passes over a client's data in one round", low=1)
     local_steps: int | None = setting(None, "federated: steps of a client in one round, instead of epochs", low=1)
     local_optimizer: str | None = setting(None, "federated: the clients' optimizer; none: the job's optimizer")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ps.algorithms import AlgorithmSpec
-from ps.config.federated import rule_text
+from ps.config.federated import at_once, most_stale, rule_text
 from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
@@ -60,6 +60,7 @@ class Rounds:
         rule = RuleSpec.parse(rule_text(job, self._algorithm)).build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
         self._contributions = Contributions(job, self._algorithm, rule, owners)
+        self._at_once = at_once(job, self._algorithm)
         self._closing = Closing(owners, self._algorithm, rule)
         self._pace = Pace(job.round_deadline, job.max_client_time)
         self._selection = Selection(job.seed)
@@ -237,9 +238,13 @@ class Rounds:
 
     def _is_tired(self, rank: int) -> bool:
         """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
-        wanted = self.job.goal if self.asynchronous else self.goal
-        crowded = self._clients() > CROWD * wanted and not self._algorithm.everyone
-        return crowded and self._contributions.tasks.had(rank) and self._selection.rest(rank)
+        crowd = CROWD * (self._at_once if self.asynchronous else self.goal)
+        return (
+            self._clients() > crowd
+            and not self._algorithm.everyone
+            and self._contributions.tasks.had(rank)
+            and self._selection.rest(rank)
+        )
 
     def _enough(self, now: float) -> bool:
         """Whether a selection can be made of those who wait, and of those who are still busy with a task."""
@@ -263,7 +268,7 @@ class Rounds:
     def _fill_up(self, now: float) -> Iterator[Out]:
         """Draw clients in the place of those that are done or gone, and have the others come back later."""
         if self.asynchronous and self.phase != "done":
-            yield from self._draw(self.job.goal - self._active, now)
+            yield from self._draw(self._at_once - self._active, now)
         elif self.phase == "collect" and now < self._deadline:
             yield from self._draw(self.goal - self._contributions.ledger.counted - self._active, now)
         soon = self.asynchronous or self.phase != "collect" or self._pace.nearly_over(now - self._since)
@@ -345,7 +350,7 @@ class Rounds:
         """Close the books of a round and go on with the next."""
         contributions = self._contributions
         keep = (self.asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
-        oldest = self.version + 1 - self.job.max_staleness
+        oldest = self.version + 1 - most_stale(self.job, self._algorithm)
         self._pace.late(task.rank for task in contributions.tasks if task.state == OPEN and self._overdue)
         over = [task for task in contributions.tasks if not (keep and task.active and task.round >= oldest)]
         for task in over:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ps.algorithms import Algorithm, effective_steps
+from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.optim import Optimizer
 from ps.rules import Rule
@@ -90,7 +91,7 @@ def judge(task: Task, version: int, policy: Policy, usual: Usual) -> Verdict:
         return Verdict("norm")
     if not algorithm.buffer and job.late == "drop" and task.round < version:
         return Verdict("late")
-    if policy.staleness(task, version) > job.max_staleness:
+    if policy.staleness(task, version) > most_stale(job, algorithm):
         return Verdict("stale")
     weight, scale, bound = policy.weight(task, usual), policy.scale(task, version, usual), 1.0
     if rule.kind == "fold" and rule.by_norm:

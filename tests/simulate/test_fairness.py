@@ -58,3 +58,10 @@ def test_who_counts_does_not_depend_on_the_rank_where_all_are_equally_fast(over_
     assert counts.sum() == 2000
     assert ((counts - 200) ** 2 / 200).sum() < CHI_SQUARE, counts.tolist()
     assert found.accepted.min() > 0
+
+
+def test_with_fedbuffs_defaults_clients_that_are_ten_times_slower_count_too() -> None:
+    found = federation(60, parse_speed("classes:slow=0.5,factor=10"), algorithm="fedbuff:3", rounds=400)
+    assert found.refused.sum() == 0
+    slow = [client for client in range(60) if parse_speed("classes:slow=0.5,factor=10").seconds(0, client) > 0.05]
+    assert found.accepted[slow].sum() > 0.1 * found.accepted.sum()

@@ -64,8 +64,7 @@ class Rounds:
         self._closing = Closing(owners, self._algorithm, rule)
         self._pace = Pace(job.round_deadline, job.max_client_time)
         self._selection = Selection(job.seed)
-        self._origin = now
-        self._since = now
+        self._origin = self._since = now
         self._deadline = math.inf
         self._failed = 0
         """Attempts at this round that were abandoned."""
@@ -239,12 +238,8 @@ class Rounds:
     def _is_tired(self, rank: int) -> bool:
         """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
         crowd = CROWD * (self._at_once if self.asynchronous else self.goal)
-        return (
-            self._clients() > crowd
-            and not self._algorithm.everyone
-            and self._contributions.tasks.had(rank)
-            and self._selection.rest(rank)
-        )
+        crowded = self._clients() > crowd and not self._algorithm.everyone
+        return crowded and self._contributions.tasks.had(rank) and self._selection.rest(rank)
 
     def _enough(self, now: float) -> bool:
         """Whether a selection can be made of those who wait, and of those who are still busy with a task."""

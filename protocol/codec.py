@@ -35,7 +35,7 @@ class _Shape:
     __slots__ = ("checks", "limit", "make", "name", "names", "prefix", "readers")
 
     def __init__(self, number: int, cls: type[Message]) -> None:
-        hints = get_type_hints(cls)
+        hints = get_type_hints(cls, include_extras=True)
         self.make = cls
         self.name = cls.__name__
         self.limit = MAX_HEADER if cls.large else MAX_SMALL_HEADER

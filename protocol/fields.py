@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from ps.errors import BadMessage
 
@@ -30,6 +30,9 @@ _LOW, _HIGH = -(1 << 63), (1 << 63) - 1
 def check_of(kind: Any) -> Check:
     """Return a test for one declared field type. Integers have 64 bits with a sign, and no float is NaN."""
     origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:  # a number that is not below 0
+        plain = check_of(args[0])
+        return lambda value: plain(value) and bool(value >= 0)
     if kind is int:
         return _is_int
     if kind is float:

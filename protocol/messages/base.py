@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import Annotated, ClassVar, TypeVar, dataclass_transform
 
 Packed = tuple[tuple[str, str, tuple[int, ...]], ...]
 """A layout on the wire: (name, dtype, shape) of each tensor, in order."""
+
+Natural = Annotated[int, "0 or more"]
+Amount = Annotated[float, "0 or more"]
+"""Numbers of which none below 0 gets through decoding."""
 
 
 class Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ps.protocol.messages.base import Message, Packed, message
+from ps.protocol.messages.base import Message, Natural, Packed, message
 
 NOT_YET = -1
 """The clock of a Waiting from a server whose own news of the job, or of the worker, are still under way."""
@@ -76,7 +76,7 @@ class Push(Message):
     request: int
     member: int
     chunk: int
-    clock: int
+    clock: Natural
     version: int
     examples: float
     scale: float

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ps.protocol.messages.base import Message, message
+from ps.protocol.messages.base import Amount, Message, Natural, message
 
 Entries = tuple[tuple[int, float, float, float], ...]
 """A part of a round's ledger: (task, weight, scale, bound); a weight of 0 means that the contribution is dropped."""
 
-Notes = tuple[tuple[int, float, str], ...]
+Notes = tuple[tuple[int, Amount, str], ...]
 """What a server has of contributions: (task, squared L2 norm of its share, what is wrong with it or nothing)."""
 
 
@@ -95,8 +95,8 @@ class Upload(Message):
     request: int
     member: int
     task: int
-    round: int
-    rank: int
+    round: Natural
+    rank: Natural
     chunk: int
 
 

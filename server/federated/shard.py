@@ -222,6 +222,8 @@ class FederatedShard:
 
     def _pull(self, origin: bytes, message: Pull, now: float) -> list[Reply]:
         chunk = self._filled(message.chunk)
+        if message.clock > self.version + 1:  # clients ask for what is published, and a server is one behind at most
+            raise BadMessage(f"a Pull of version {message.clock}, but server {self.rank} is at {self.version}")
         waiter = Waiter(origin, message.member, message.request, message.clock, True, now)
         if message.clock <= self.version:
             return [self._answer(chunk, waiter)]

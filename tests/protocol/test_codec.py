@@ -6,7 +6,7 @@ import dataclasses
 import struct
 import threading
 import tracemalloc
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgpack
 import pytest
@@ -32,6 +32,8 @@ plain = st.recursive(
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Return everything a field of this type may hold, long enough at times for both ways of reading."""
     origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return values(args[0]).map(lambda value: max(value, 0))
     if origin is dict:
         return st.dictionaries(st.text(max_size=300), plain, max_size=6)
     if origin is tuple and args[1:] == (Ellipsis,):
@@ -49,7 +51,14 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 def any_message() -> st.SearchStrategy[m.Message]:
     return st.one_of(
-        st.builds(cls, **{name: values(hint) for name, hint in get_type_hints(cls).items() if name not in CLASS_VARS})
+        st.builds(
+            cls,
+            **{
+                name: values(hint)
+                for name, hint in get_type_hints(cls, include_extras=True).items()
+                if name not in CLASS_VARS
+            },
+        )
         for cls in m.TYPES.values()
     )
 
@@ -277,3 +286,14 @@ def test_two_threads_encode_without_mixing_their_bytes() -> None:
 def test_a_field_of_an_undecided_type_is_refused_at_import() -> None:
     with pytest.raises(TypeError, match="cannot have fields"):
         check_of(bytes)
+
+
+def test_numbers_that_cannot_be_below_zero_are_not_let_through() -> None:
+    for message in (
+        m.Upload(9, 2, 1, -1, 0, 0),
+        m.Upload(9, 2, 1, 0, -1, 0),
+        m.Push(9, 2, 0, -1, 0, 1.0, 1.0, True),
+        m.Standing(1, 0, 1, "collect", 0, True, ((1, -1.0, ""),)),
+    ):
+        with pytest.raises(BadMessage):
+            decode(encode(message))

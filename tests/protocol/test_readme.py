@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import ps
 from ps.protocol import codec, fields, layout
 from ps.protocol.membership import ERRORS
-from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
+from ps.protocol.messages import TYPES, Entries, Packed, Standing, View
 
 ROOT = Path(ps.__file__).parent.parent
 README = (ROOT / "protocol" / "README.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ WORDS: dict[Any, str] = {
     tuple[float, ...]: "[float]",
     get_type_hints(View)["members"]: "members",
     Entries: "entries",
-    Notes: "notes",
+    get_type_hints(Standing)["staged"]: "notes",
 }
 
 

@@ -167,6 +167,14 @@ def test_weights_of_a_version_to_come_are_sent_when_it_is_published() -> None:
     np.testing.assert_array_equal(reply.loan.weights, 1.0)
 
 
+def test_a_version_that_is_far_from_being_published_is_not_waited_for() -> None:
+    hand = Hand().begin()
+    for clock in (2, 1 << 60):
+        with pytest.raises(BadMessage, match="is at 0"):
+            hand.shard.receive(b"c", Pull(1, 9, 0, clock), None, 0.0)
+    assert not hand.shard._waiters
+
+
 def test_the_first_values_are_those_of_the_seeder_until_something_has_begun() -> None:
     hand = Hand().begin()
     assert isinstance(hand.say(InitChunk(1, 8, 0), bytes(24)), Error)

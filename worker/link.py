@@ -35,7 +35,7 @@ TICK = 0.1
 """Seconds between looks at the time."""
 TELL = 10.0
 """Seconds between lines about a wait."""
-LEAST, MOST = 0.5, 10.0
+LEAST, MOST = 0.5, 5.0
 """Seconds for which a goodbye is said again, at least and at most."""
 MOST_QUEUED = 16
 """Messages kept for a scheduler that cannot be reached; it has no use for old heartbeats."""

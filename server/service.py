@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
-from ps.protocol.directory import private_directory
+from ps.protocol.directory import PrivateDirectory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import ERRORS, Membership, scheduler_address
 from ps.protocol.messages import Inquire, Leave, Order, Share, View
@@ -50,7 +49,7 @@ class Server:
         self._process = process
         self._scheduler = scheduler_address(process)
         self._vault = Vault.open(process.state)
-        self._directory = private_directory(process.runtime_dir)
+        self._directory = PrivateDirectory(process.runtime_dir)
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
@@ -69,11 +68,11 @@ class Server:
     def run(self, ready: Callable[[str], None]) -> int:
         """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
         try:
-            tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory)
-            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory)
+            tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory.path)
+            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory.path)
             addresses: tuple[str, ...] = (ipc, tcp)
             if sys.platform.startswith("linux"):
-                self._lines = Lines(self._directory, self._poller, self._inbox.rejected)
+                self._lines = Lines(self._directory.path, self._poller, self._inbox.rejected)
                 addresses = (self._lines.address, ipc, tcp)
             self._dealer.connect(self._scheduler)
             self._membership = Membership(
@@ -283,7 +282,7 @@ class Server:
                 self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
         if self._lines is not None:
             self._lines.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.remove()
         self._router.close()
         self._dealer.close()
         self._context.term()

@@ -13,10 +13,10 @@ import click
 
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.ready import announcer
+from ps.cli.ready import announcer, take_descriptor
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
-from ps.launch import parent
+from ps.launch import account, parent
 from ps.script import Script
 from ps.sink import kept_going
 
@@ -46,7 +46,8 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
         return f"scheduler at {address}; join with: psctl worker --scheduler {address} SCRIPT"
 
     parent.untie()
-    return serve(explicit, process, ready=announcer(has_launcher, describe))
+    tell = account.teller(take_descriptor(account.VARIABLE))
+    return serve(explicit, process, ready=announcer(has_launcher, describe), tell=tell)
 
 
 @click.command(

@@ -60,7 +60,9 @@ class ProcessConfig:
         kind=PATH,
         roles=("run", "scheduler", *MEMBERS),
     )
-    runtime_dir: str | None = setting(None, "directory for sockets", kind=PATH, roles=MEMBERS)
+    runtime_dir: str | None = setting(
+        None, "directory for sockets and what a run keeps while it lasts", kind=PATH, roles=("run", *MEMBERS)
+    )
     grace: float = setting(
         25.0, "seconds from SIGTERM or Ctrl-C until what still runs is killed", low=0, roles=("run", "compare")
     )

@@ -1,15 +1,14 @@
-"""Chronicle: the rounds of a federated run, as its statuses have shown them and as the scheduler has saved them."""
+"""Chronicle: the rounds of a federated run, as its statuses have shown them and as the scheduler has told of them."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ps.errors import ConfigError, PSError
-from ps.server.scheduler.state import SchedulerState
 from ps.server.scheduler.store import Store
 from ps.whole import write_whole
 
@@ -38,6 +37,11 @@ class Chronicle:
         if isinstance(found, Mapping):
             self.status = {key: value for key, value in found.items() if key != "history"}
             self._note(found.get("history") or (), now)
+
+    def complete(self, told: Iterable[tuple[float, Mapping[str, Any]]]) -> None:
+        """Take what the scheduler has told of its rounds as they were published, in order: (Unix time, status)."""
+        for now, status in told:
+            self.add({"federated": status}, max(now, self._looked))
 
     def _note(self, history: Any, now: float) -> None:
         for entry in history:
@@ -77,31 +81,5 @@ def last_members(path: str) -> list[Mapping[str, Any]]:
         return [row for row in (store.load() or {}).get("members", []) if row.get("role") == "worker"]
     except (PSError, AttributeError, TypeError):
         return []
-    finally:
-        store.close()
-
-
-def last_status(path: str, now: float) -> dict[str, Any]:
-    """Return how the rounds stood when a scheduler that has ended saved them last: nobody could ask it after the end.
-
-    ``now`` is any time. Empty when there is no such file, or another scheduler goes on with it.
-    """
-    if not Path(path).exists():
-        return {}
-    try:
-        store = Store(path)
-    except ConfigError:
-        return {}
-    try:
-        saved = store.load() or {}
-        state = SchedulerState.load(saved, now)
-        rounds = state.federation.rounds
-        if rounds is None or "rounds" not in saved:
-            return {}
-        rounds.load(saved["rounds"], saved.get("history", []), now)
-        history = [entry for entry in saved.get("history", []) if entry["round"] < rounds.version]
-        return {"federated": {**rounds.status(), "history": history}}
-    except (KeyError, TypeError, ValueError, PSError):
-        return {}
     finally:
         store.close()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import time
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ps.crew import cores
 from ps.errors import ConnectTimeout, PSError
-from ps.launch import rundir
+from ps.launch import account, rundir
 from ps.launch.child import Child
-from ps.launch.chronicle import Chronicle, last_members, last_status
+from ps.launch.chronicle import Chronicle, last_members
 from ps.launch.lifeline import VARIABLE
 from ps.launch.members import Members, Row, joined, read_members
 from ps.launch.output import SHOWN, Output
@@ -36,6 +38,7 @@ PATIENCE = 2.0
 """Seconds after which it is said who has not ended yet."""
 
 _TICK = 0.03
+_NONE: Mapping[str, int] = types.MappingProxyType({})
 
 
 def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> int:
@@ -79,6 +82,7 @@ class _Cluster:
         self._unwritten = 0
         self._poller: Poller | None = None
         self._chronicle = Chronicle()
+        self._account = account.Account(directory)
         self._address: str | None = None
         self._begun = time.monotonic()
         self._host = socket.gethostname()
@@ -103,7 +107,8 @@ class _Cluster:
             raise
         finally:
             self._merge_timeline()
-        return self._record(status)
+        with contextlib.closing(self._account):
+            return self._record(status)
 
     def _start_and_watch(self) -> None:
         address = self._address = self._start_scheduler()
@@ -141,7 +146,7 @@ class _Cluster:
         ready, write = os.pipe()
         try:
             try:
-                self._spawn("scheduler", 0, None, ready_fd=write)
+                self._spawn("scheduler", 0, None, {"PS_READY_FD": write, account.VARIABLE: self._account.fd})
             finally:
                 os.close(write)
             timeout = self._plan.process.connect_timeout
@@ -161,7 +166,8 @@ class _Cluster:
         finally:
             os.close(ready)
 
-    def _spawn(self, role: str, rank: int, address: str | None, ready_fd: int | None = None) -> None:
+    def _spawn(self, role: str, rank: int, address: str | None, hands: Mapping[str, int] = _NONE) -> None:
+        """Start a process that inherits descriptors; ``hands`` has those it finds by a variable of their own."""
         env = self._plan.environment(
             self._environ,
             role,
@@ -173,13 +179,10 @@ class _Cluster:
             state=self._state_file(role, rank),
             cores=cores(),
         )
-        env[VARIABLE] = str(self._lifeline)
-        fds = [self._lifeline]
-        if ready_fd is not None:
-            env["PS_READY_FD"] = str(ready_fd)
-            fds.append(ready_fd)
+        fds = {**hands, VARIABLE: self._lifeline}
+        env |= {name: str(fd) for name, fd in fds.items()}
         try:
-            child = Child(role, rank, self._plan.command(role), env, fds, tied=True)
+            child = Child(role, rank, self._plan.command(role), env, tuple(fds.values()), tied=True)
         except OSError as error:
             raise PSError(f"cannot start {name_of(role, rank)}: {error.strerror}") from None
         self._children.append(child)
@@ -294,8 +297,7 @@ class _Cluster:
                 records = fold(lines)
         except OSError:
             records = []
-        if job.get("mode") == "federated":
-            self._note(last_status(self._state, time.monotonic()))
+        self._chronicle.complete(self._account.read())
         rounds = self._chronicle.outcome() if self._chronicle.status else None
         guests = joined(status.get("workers") or (), self._ours, self._host)
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests)

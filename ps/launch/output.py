@@ -73,12 +73,14 @@ class Output:
             self._end(key)
             return
         *lines, rest = (self._partial[key.fd] + data).split(b"\n")
+        if b"\r" in rest:
+            rest = self._unfinished(key, rest)
         while len(rest) > LONGEST_LINE:
             lines.append(rest[:LONGEST_LINE])
             rest = rest[LONGEST_LINE:]
+        self._partial[key.fd] = rest
         for line in lines:
             self._line(key, line)
-        self._partial[key.fd] = self._unfinished(key, rest) if b"\r" in rest else rest
 
     def _unfinished(self, key: selectors.SelectorKey, rest: bytes) -> bytes:
         """Show what a line is drawn as so far, now and then, and return as much of it as may still matter."""

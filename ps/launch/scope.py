@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from ps.protocol.directory import private_directory
+from ps.protocol.directory import PrivateDirectory
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -33,8 +32,8 @@ def signals_into(received: list[int]) -> Iterator[None]:
 @contextlib.contextmanager
 def runtime_directory(parent: str | None) -> Iterator[Path]:
     """Make a private directory for a run, and remove it with all that is in it in the end."""
-    path = private_directory(parent)
+    made = PrivateDirectory(parent)
     try:
-        yield path
+        yield made.path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        made.remove()

@@ -30,13 +30,19 @@ SIGNS = 5
 """Signs of life of a connection in the time after which a member that is silent is dead."""
 BATCH = 256
 
+Tell = Callable[[dict[str, Any]], None]
+"""Called with a status of a federated job's rounds when some are new; its history has those alone."""
+
 
 class Scheduler:
     """One scheduler process."""
 
-    def __init__(self, explicit: dict[str, Any], process: ProcessConfig) -> None:
+    def __init__(self, explicit: dict[str, Any], process: ProcessConfig, tell: Tell = lambda status: None) -> None:
         self._process = process
         self._keeper = Keeper(process.state)
+        self._tell = tell
+        self._told = -1, False
+        """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
         try:
             self._state = self._keeper.restore(explicit, self._began)
@@ -111,6 +117,11 @@ class Scheduler:
         if self._state.changed:
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
         self._keeper.keep(self._state, time.monotonic())
+        rounds = self._state.federation.rounds
+        if rounds is not None and self._told != (rounds.version, self._state.over):
+            new = [entry for entry in rounds.history if entry["round"] >= self._told[0]]
+            self._told = rounds.version, self._state.over
+            self._tell({**rounds.status(), "history": new})
 
     def _perform(self, sends: Iterable[tuple[bytes, Send]]) -> None:
         """Speak, after all was saved: what a member was told survives this process."""
@@ -138,11 +149,15 @@ def _latest(sends: list[tuple[bytes, Send]]) -> list[tuple[bytes, Send]]:
 
 
 def serve(
-    explicit: dict[str, Any], process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None
+    explicit: dict[str, Any],
+    process: ProcessConfig,
+    *,
+    ready: Callable[[str], None] = lambda address: None,
+    tell: Tell = lambda status: None,
 ) -> int:
     """Run a scheduler until its job is over; return 0. ``ready`` is called with its address once it listens.
 
     ``explicit`` holds the job's settings that flags, environment or TOML set; the first worker's script completes
     them. Raises AddressInUse, ConfigError, or PeerLost when the job failed.
     """
-    return Scheduler(explicit, process).run(ready)
+    return Scheduler(explicit, process, tell).run(ready)

@@ -15,7 +15,7 @@ import pytest
 from cluster import PSCTL, SCRIPTS, Cluster, Process, is_running, live_workers, result, wait_until
 from held import descriptors, mappings
 
-from ps.protocol.directory import YOUNG, private_directory
+from ps.protocol.directory import YOUNG, PrivateDirectory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -138,7 +138,7 @@ def nothing_is_left(cluster: Cluster) -> None:
     old = time.time() - 2 * YOUNG
     for path in cluster.directory.glob("ps-*"):
         os.utime(path, (old, old))
-    fresh = private_directory(str(cluster.directory))  # as the next process that starts here makes one
+    fresh = PrivateDirectory(str(cluster.directory)).path  # as the next process that starts here makes one
     assert list(cluster.directory.glob("ps-*")) == [fresh]
 
 

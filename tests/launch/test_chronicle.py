@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ps.launch.chronicle import Chronicle, last_status
-from ps.protocol.layout import Layout
-from ps.protocol.messages import Hello, InitDone, InitRequest, Welcome
-from ps.server.scheduler.state import SchedulerState
-from ps.server.scheduler.store import Store
+from ps.launch.account import Account, teller
+from ps.launch.chronicle import Chronicle
 
 
 def status(*rounds: int, **more: Any) -> dict[str, Any]:
@@ -66,34 +63,26 @@ def test_a_job_that_is_not_federated_leaves_no_rounds() -> None:
     assert (chronicle.status, chronicle.rounds()) == ({}, [])
 
 
-def test_what_a_scheduler_has_saved_is_read_as_its_last_status(tmp_path: Path) -> None:
-    state = SchedulerState({"mode": "federated", "rounds": 7}, 0.0)
-    state.receive(Hello(1, 1, "server", 0, "h", 1, (), {}), 0.0)
-    (welcome,) = (
-        send.message
-        for send in state.receive(Hello(1, 2, "worker", 0, "h", 1, (), {}), 0.0)
-        if isinstance(send.message, Welcome)
-    )
-    layout = Layout.of({"w": np.zeros(4, np.float32)})
-    state.receive(InitRequest(1, welcome.member, layout.pack()), 0.0)
-    state.receive(InitDone(2, welcome.member), 0.0)
-    rounds = state.federation.rounds
-    assert rounds is not None
-    store = Store(str(tmp_path / "job.db"))
-    saved = rounds.dump()
-    saved["contributions"]["ledger"]["version"] = 1
-    done = {"round": 0, "at": 1.0, "accepted": 2}
-    store.save(state.dump(), {"rounds": saved, "round 0": done, "round 1": {**done, "round": 1}})  # 1: of an older job
-    assert last_status(str(tmp_path / "job.db"), 9.0) == {}  # the scheduler is still there
-    store.close()
-    found = last_status(str(tmp_path / "job.db"), 9.0)["federated"]
-    assert (found["rounds"], found["phase"]) == (7, "select")
-    assert found["history"] == [{"round": 0, "at": 1.0, "accepted": 2}]
+def test_rounds_that_nobody_asked_for_are_on_record_as_the_scheduler_told_of_them(tmp_path: Path) -> None:
+    account = Account(tmp_path)
+    tell = teller(account.fd)
+    chronicle = Chronicle()
+    chronicle.add(status(0), 1001.0)
+    tell(status(0)["federated"])
+    tell({**status(0, 1)["federated"], "history": status(1)["federated"]["history"]})
+    tell({**status(0, 1)["federated"], "phase": "done", "history": []})
+    os.write(account.fd, b'{"torn": ')
+    assert list(tmp_path.iterdir()) == [], "a file with a name could be removed"
+    chronicle.complete(account.read())
+    assert [entry["round"] for entry in chronicle.rounds()] == [0, 1]
+    assert chronicle.outcome()["phase"] == "done"
+    account.close()
 
 
-@pytest.mark.parametrize("text", [None, "no database"])
-def test_without_a_readable_file_there_is_no_status(tmp_path: Path, text: str | None) -> None:
-    path = tmp_path / "job.db"
-    if text is not None:
-        path.write_text(text)
-    assert last_status(str(path), 0.0) == {}
+def test_a_scheduler_without_a_launcher_tells_nobody() -> None:
+    teller(None)({"round": 1})
+
+
+def test_an_account_on_a_full_disk_is_no_error() -> None:
+    with Path("/dev/full").open("wb") as full:
+        teller(full.fileno())({"round": 1})

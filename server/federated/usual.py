@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 KNOWN = 3
@@ -61,10 +62,12 @@ class Usual:
 
         Of few it is known less well: of three it counts twice.
         """
-        ordered = sorted(self.influences)
-        if not ordered:
-            return 0.0
-        return ordered[int(QUARTER * (len(ordered) - 1))] * (1 + KNOWN / len(ordered))
+        return _large(self.influences)
+
+    @property
+    def many_steps(self) -> float:
+        """The upper quartile of local steps, as that of influences."""
+        return _large(self.counts)
 
     def dump(self) -> dict[str, Any]:
         """Return the numbers as plain values."""
@@ -81,3 +84,9 @@ class Usual:
         self.examples.extend(values["examples"])
         self.counts.extend(values["steps"])
         self.influences.extend(values["influences"])
+
+
+def _large(values: Collection[float]) -> float:
+    if not values:
+        return 0.0
+    return sorted(values)[int(QUARTER * (len(values) - 1))] * (1 + KNOWN / len(values))

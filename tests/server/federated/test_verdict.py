@@ -95,7 +95,7 @@ def test_a_client_is_believed_so_many_times_the_typical_examples_and_steps() -> 
     assert judged(greedy, max_influence=100.0) == Verdict("accepted", 100.0, 1.0, 1.0, 4, capped=True)
     assert judged(greedy, max_influence=100.0, max_client_weight=3.0).weight == 30.0
     tireless = judged(task_of(steps=10**11), algorithm="fednova")
-    assert (tireless.steps, tireless.scale) == (40, 1e-11)
+    assert (tireless.steps, tireless.scale) == (24, 1e-11)
 
 
 @pytest.mark.parametrize("more", [{"examples": 1e12}, {"shares": {0: 75.0**2}}, {"examples": 1e3, "shares": {0: 1e4}}])
@@ -124,6 +124,20 @@ def test_who_claims_a_single_step_is_believed_a_tenth_of_the_usual_and_judged_by
     clipped = judged(task_of(steps=1), algorithm="fednova", aggregator="clip:times=1", usual=usual)
     assert clipped.scale * clipped.bound * 5.0 == pytest.approx(usual.norm)
     assert judged(task_of(steps=1), algorithm="fednova", max_delta_norm=9.0, usual=usual).verdict == "norm"
+
+
+def test_who_sends_nothing_and_claims_much_lengthens_fednovas_rounds_by_no_more_than_an_eighth() -> None:
+    usual = Usual()
+    for _ in range(100):
+        usual.see(10.0, 4)
+        usual.measure(5.0, 50.0)
+    factor = AlgorithmSpec.parse("fednova").build().factor
+    for examples in (1.0, 10.0, 30.0, 1e12):
+        idle = judged(task_of(examples=examples, steps=10**11, shares={0: 0.0}), algorithm="fednova", usual=usual)
+        weights, steps = [10.0] * 9 + [idle.weight], [4.0] * 9 + [idle.steps]
+        longer = factor(weights, steps) / 4.0 * 90.0 / sum(weights)
+        assert longer <= 1.125 + 1e-9, (examples, longer)
+    assert judged(task_of(steps=10), algorithm="fednova", usual=usual).steps == 10
 
 
 def test_fednova_divides_by_effective_steps_of_the_clients_optimizer() -> None:

@@ -23,7 +23,7 @@ from ps.protocol.layout import Chunk, Layout, Tensor
 from ps.worker.arrays import CONVERT, plain
 from ps.xp import Array, HostArray
 
-WAY_ON = "a lower learning rate may help; PS_ON_NAN=skip would go on without this step"
+WAY_ON = "a lower learning rate may help; --on-nan skip, or PS_ON_NAN=skip, would go on without this step"
 NO_GRADIENT = (
     "every tensor needs one in every step. For one that took no part give zeros (momentum and weight decay still move "
     "it); for one that is never trained name its kind in kv.init(params, kinds={...}), or leave it out"

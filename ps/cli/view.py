@@ -15,6 +15,8 @@ from ps.launch.progress import loss_of, waiting_lines
 from ps.launch.table import format_bytes
 
 Status = Mapping[str, Any]
+MOST_NAMED = 10
+"""Clients that are named in a line, at most."""
 
 
 def view(status: Status) -> RenderableType:
@@ -73,6 +75,9 @@ def federation(federated: Status) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(" · ".join(parts), style="bold")]
     if counts := rounds.counts(federated):
         lines.append(Text(" · ".join(counts), style="yellow"))
+    for key, words in (("slow", "late by habit, or too slow to be waited for"), ("fruitless", "nothing counts")):
+        if federated.get(key):
+            lines.append(Text(f"{words}: {_clients(federated[key])}", style="yellow"))
     history = federated.get("history") or []
     if history:
         last = history[-1]
@@ -145,3 +150,8 @@ def _rejected(member: Status) -> str:
 
 def _ranks(ranks: list[int]) -> str:
     return ", ".join(map(str, ranks))
+
+
+def _clients(ranks: list[int]) -> str:
+    more = f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
+    return f"client{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks[:MOST_NAMED]))}{more}"

@@ -12,7 +12,7 @@ from ps.rules import Rule
 from ps.server.federated.judging import Judging
 from ps.server.federated.ledger import Ledger
 from ps.server.federated.selection import Offer
-from ps.server.federated.task import ACCEPTED, OPEN, SPARE, SUBMITTED, VANISHED, Task
+from ps.server.federated.task import ACCEPTED, OPEN, SUBMITTED, VANISHED, Task
 from ps.server.federated.tasks import Tasks
 
 RESUME = "resume"
@@ -178,10 +178,10 @@ class Contributions:
 
     # The end of a round or an attempt
 
-    def give_up(self, task: Task, spare: bool) -> Iterator[Out]:
-        """End a task whose contribution comes too late, or never, or is not needed any more."""
+    def give_up(self, task: Task, why: str = "") -> Iterator[Out]:
+        """End a task whose contribution comes too late, or never, or is not needed any more; ``why`` if not that."""
         waits = task.state == SUBMITTED
-        self.refuse(task, SPARE if spare else "late" if waits else "unfinished")
+        self.refuse(task, why or ("late" if waits else "unfinished"))
         if waits:
             yield task.member, Submitted(task.request, task.number, task.state)
 

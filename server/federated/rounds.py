@@ -25,7 +25,8 @@ from ps.server.federated.history import entry
 from ps.server.federated.pace import CROWD, Pace, needed
 from ps.server.federated.returning import Returning
 from ps.server.federated.selection import Offer, Selection
-from ps.server.federated.task import ACCEPTED, OPEN, Task
+from ps.server.federated.slots import Slots
+from ps.server.federated.task import ACCEPTED, OPEN, SPARE, STALE, Task
 
 log = logging.getLogger("ps.scheduler")
 
@@ -54,13 +55,12 @@ class Rounds:
         self.abandoned = 0
         self.failure = ""
         """Why the job cannot go on, if it cannot."""
-        self._clients = clients
-        self._server = server
+        self._clients, self._server = clients, server
         self._algorithm = AlgorithmSpec.parse(job.algorithm).build()
         rule = RuleSpec.parse(rule_text(job, self._algorithm)).build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
         self._contributions = Contributions(job, self._algorithm, rule, owners)
-        self._at_once = at_once(job, self._algorithm)
+        self._slots = Slots(at_once(job, self._algorithm))
         self._closing = Closing(owners, self._algorithm, rule)
         self._pace = Pace(job.round_deadline, job.max_client_time)
         self._selection = Selection(job.seed)
@@ -125,6 +125,7 @@ class Rounds:
             "capped": self._contributions.judging.capped,
             "abandoned": self.abandoned,
             "slow": self._pace.slow,
+            "fruitless": self._contributions.tasks.fruitless.clients,
             "history": self.history[-SHOWN:],
         }
 
@@ -134,7 +135,7 @@ class Rounds:
             return self._since + WINDOW
         if self.phase != "collect":
             return None
-        hopes = () if self._active or self.asynchronous else self._returning.ends
+        hopes = (self._slots.look_at,) if self.asynchronous else () if self._active else self._returning.ends
         return min((at for at in (self._deadline, *hopes) if now < at < math.inf), default=None)
 
     # Clients
@@ -237,7 +238,7 @@ class Rounds:
 
     def _is_tired(self, rank: int) -> bool:
         """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
-        crowd = CROWD * (self._at_once if self.asynchronous else self.goal)
+        crowd = CROWD * (self._slots.count if self.asynchronous else self.goal)
         crowded = self._clients() > crowd and not self._algorithm.everyone
         return crowded and self._contributions.tasks.had(rank) and self._selection.rest(rank)
 
@@ -248,10 +249,8 @@ class Rounds:
 
     def _select(self, now: float) -> Iterator[Out]:
         """Begin to collect from clients that are drawn now, beside those that are still busy."""
-        if self._algorithm.everyone:
-            wanted = len(self._selection)
-        else:
-            wanted = math.ceil(self.job.over_select * self.goal) - self._active
+        drawn = math.ceil(self.job.over_select * self.goal) - self._active
+        wanted = len(self._selection) if self._algorithm.everyone else drawn
         self._collect(now)
         if not self.asynchronous:
             yield from self._draw(wanted, now)
@@ -263,7 +262,7 @@ class Rounds:
     def _fill_up(self, now: float) -> Iterator[Out]:
         """Draw clients in the place of those that are done or gone, and have the others come back later."""
         if self.asynchronous and self.phase != "done":
-            yield from self._draw(self._at_once - self._active, now)
+            yield from self._draw(self._slots.free(self._contributions.tasks, now, self._pace.deadline()), now)
         elif self.phase == "collect" and now < self._deadline:
             yield from self._draw(self.goal - self._contributions.ledger.counted - self._active, now)
         soon = self.asynchronous or self.phase != "collect" or self._pace.nearly_over(now - self._since)
@@ -350,14 +349,15 @@ class Rounds:
         over = [task for task in contributions.tasks if not (keep and task.active and task.round >= oldest)]
         for task in over:
             if task.active:
-                yield from contributions.give_up(task, spare=not self._overdue and task.round >= oldest)
+                why = STALE if task.round < oldest else "" if self._overdue else SPARE
+                yield from contributions.give_up(task, why)
         about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not self.asynchronous]
-        seconds, refused = now - self._since, contributions.tasks.of_round
-        self.history.append(entry(self.version, self._failed + 1, now - self._origin, seconds, about, refused))
+        attempt, at, seconds = self._failed + 1, now - self._origin, now - self._since
+        self.history.append(entry(self.version, attempt, at, seconds, about, contributions.tasks.of_round))
         del self.history[:-MOST_HISTORY]
         self._pace.rounds.append(seconds if self.asynchronous else needed(about, self._since, self._closing_at, now))
-        self._failed, self._overdue = 0, False
         contributions.publish(over)
+        self._failed, self._overdue = 0, False
         self.phase, self._since, self._deadline = "select", now, math.inf
         if self.version >= self.job.rounds:
             self.phase = "done"

@@ -9,6 +9,8 @@ OPEN, SUBMITTED, ACCEPTED = "open", "submitted", "accepted"
 VANISHED = "vanished"
 SPARE = "spare"
 """The round was full without it: more clients are selected than are needed, so that nobody has to be waited for."""
+STALE = "stale"
+"""More updates were published since its client began than a delta may be behind."""
 
 
 @dataclass(slots=True)

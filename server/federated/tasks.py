@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from ps.protocol.messages import Submit
+from ps.server.federated.fruitless import Fruitless
 from ps.server.federated.history import numbers
 from ps.server.federated.task import ACCEPTED, OPEN, SPARE, SUBMITTED, VANISHED, Task
 
@@ -29,6 +30,7 @@ class Tasks:
         self.active: set[int] = set()
         self.ready: set[int] = set()
         """Submitted, and with all servers: only the verdict is missing."""
+        self.fruitless = Fruitless()
         self._owners = owners
         self._tasks: dict[int, Task] = {}
         self._by_rank: dict[int, int] = {}
@@ -127,6 +129,7 @@ class Tasks:
     def accept(self, task: Task) -> None:
         """The contribution counts."""
         task.state = ACCEPTED
+        self.fruitless.counted(task.rank)
         self._end(task)
 
     def refuse(self, task: Task, why: str) -> None:
@@ -137,6 +140,7 @@ class Tasks:
         else:
             self.refused[why] += 1
             self.of_round[why] += 1
+            self.fruitless.refused(task.rank, why)
         self._end(task)
 
     def _end(self, task: Task) -> None:

@@ -10,7 +10,7 @@ from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.optim import Optimizer
 from ps.rules import Rule
-from ps.server.federated.task import ACCEPTED, Task
+from ps.server.federated.task import ACCEPTED, STALE, Task
 from ps.server.federated.usual import Usual
 
 MOST_STEPS = 1 << 40
@@ -97,7 +97,7 @@ def judge(task: Task, version: int, policy: Policy, usual: Usual) -> Verdict:
     if not algorithm.buffer and job.late == "drop" and task.round < version:
         return Verdict("late")
     if policy.staleness(task, version) > most_stale(job, algorithm):
-        return Verdict("stale")
+        return Verdict(STALE)
     weight, scale, bound = policy.weight(task, usual), policy.scale(task, version, usual), 1.0
     if rule.kind == "fold" and rule.by_norm:
         bound = rule.scale(norm, usual.norm)

@@ -298,7 +298,7 @@ def test_a_late_delta_is_given_up_when_it_is_too_old() -> None:
         if table.rounds.version < 3:
             table.poll(0, 1, 2)
             table.pass_time(1.5)
-    assert table.rounds.version == 3 and table.refused == {"unfinished": 1}
+    assert table.rounds.version == 3 and table.refused == {"stale": 1}
 
 
 def test_asynchronous_clients_are_never_without_a_task_and_versions_come_by_number() -> None:

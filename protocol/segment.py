@@ -105,20 +105,20 @@ class Window:
     def __init__(self, segment: Segment, offset: int, nbytes: int, *, writable: bool) -> None:
         """Raises Unshared when the memory cannot be mapped."""
         self._size = pages(nbytes)
-        self._address = self._map(None, segment, offset, writable=writable)
+        self._writable = writable
+        self._address = self._map(None, segment, offset)
         held = (ctypes.c_uint8 * nbytes).from_address(self._address)
         _at_last(held, _libc().munmap, self._address, self._size)
-        self.array: HostArray = np.frombuffer(memoryview(held), np.uint8)
+        seen = memoryview(held)
+        self.array: HostArray = np.frombuffer(seen if writable else seen.toreadonly(), np.uint8)
         """What is seen, as uint8."""
-        self.array.flags.writeable = writable
 
     def turn(self, segment: Segment, offset: int) -> None:
-        """Show a part of another segment, of the same size, that may be written. Raises Unshared."""
-        self._map(self._address, segment, offset, writable=True)
-        self.array.flags.writeable = True
+        """Show a part of another segment, of the same size. Raises Unshared."""
+        self._map(self._address, segment, offset)
 
-    def _map(self, address: int | None, segment: Segment, offset: int, *, writable: bool) -> int:
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    def _map(self, address: int | None, segment: Segment, offset: int) -> int:
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if self._writable else 0)
         flags = mmap.MAP_SHARED | (_MAP_FIXED if address is not None else 0)
         got = _libc().mmap(address, self._size, protection, flags, segment.fd, offset)
         if got is None or got == _MAP_FAILED:

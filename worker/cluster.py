@@ -25,6 +25,7 @@ from ps.worker.record import StepLog
 from ps.worker.seat import Seat
 from ps.worker.seeding import seed
 from ps.worker.store import Buffers, Pending, Traffic
+from ps.worker.weights import shared_twice, twice
 from ps.xp import Array, Device, HostArray
 
 ENTRIES = 10
@@ -73,7 +74,7 @@ class ClusterStore:
         viewing = in_place and job.mode == "sync" and not job.backup_workers and job.params == "auto"
         wires = seat.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
         self._memory, self._window = wires.memory, wires.window
-        self._buffer = self._own_buffer(values)
+        self._buffer, shown = self._own_buffer(values, in_place)
         if first:
             seat.attach()
             seed(seat.exchange, seat.member, job, layout, self._chunks, values)
@@ -83,23 +84,23 @@ class ClusterStore:
         else:
             self._enter()
         gradients = self._memory.array("gradients") if self._memory else None
-        return Buffers(self._buffer, gradients, encodes=self.compression is not None)
+        return Buffers(self._buffer, shown, gradients, encodes=self.compression is not None)
 
-    def _own_buffer(self, values: HostArray) -> HostArray:
-        """Return the buffer that has the weights: shared with the servers, where there are such."""
+    def _own_buffer(self, values: HostArray, in_place: bool) -> tuple[HostArray, HostArray]:
+        """Return this worker's own buffer, shared with the servers where there are such, and what a script sees."""
+        if self._memory is None and not in_place:
+            return values, values
+        own, shown = twice(values.nbytes) if self._memory is None else shared_twice(self._memory)
         if self._window is not None:
-            return self._window.array
-        if self._memory is None:
-            return values
-        buffer = self._memory.array("weights")
-        np.copyto(buffer, values)
-        return buffer
+            return own, self._window.array
+        np.copyto(own, values)
+        return own, shown if in_place else own
 
     def _detach(self) -> None:
         """From now on have the weights in memory of this worker's own, at the same place, as they are now."""
         if self._window is not None and self._memory is not None:
             window, self._window = self._window, None
-            np.copyto(self._memory.array("weights"), window.array)
+            np.copyto(self._buffer, window.array)
             window.turn(self._memory.segment, self._memory.offset("weights"))
 
     def _enter(self) -> None:

@@ -162,8 +162,8 @@ class KV:
         else:
             gradients = xp.pinned(buffers.gradients, self.device)
         weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
-        self._staging = Staging(trained, chunks, gradients, weights, self._crew)
-        self._model = Parameters(layout, weights, self.device)
+        self._staging = Staging(trained, chunks, gradients, buffers.shown, self._crew)
+        self._model = Parameters(layout, weights, buffers.shown, self.device)
         self._store.place(self._model.flat, self._model.refresh)
         self._entries = self._store.entries
         self._feed.begin(self.clock)
@@ -221,7 +221,7 @@ class KV:
                 if self.job.federated:
                     model.copy(targets)
                 else:
-                    model.scatter(model.buffer, targets)
+                    model.scatter(model.shown, targets)
         self._evaluate_now_and_then()
 
     def push(self, grads: Mapping[str, Any], *, examples: float | None = None) -> Handle:

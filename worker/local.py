@@ -18,6 +18,7 @@ from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
 from ps.worker.record import StepLog
 from ps.worker.store import Buffers, Pending, Traffic
+from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
 
 
@@ -48,13 +49,14 @@ class LocalStore:
         self._lr = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))
 
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
-        self._buffer = values
-        weights = layout.flat(values)
+        self._buffer, shown = twice(values.nbytes) if in_place else (values, values)
+        np.copyto(self._buffer, values)
+        weights = layout.flat(self._buffer)
         self._shards = []
         for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
             part = weights[chunk.section][chunk.start : chunk.stop]
             self._shards.append((chunk, part, self._optimizer.init(part)))
-        return Buffers(self._buffer)
+        return Buffers(self._buffer, shown)
 
     def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feed:
         return Feed(device, self.rank, self.job.workers, self.job.seed)

@@ -15,15 +15,16 @@ from ps.xp import Array, Device, HostArray
 
 
 class Parameters:
-    """The tensors to train, on a device; ``buffer`` is where the store keeps the weights on the host.
+    """The tensors to train, on a device; ``buffer`` and ``shown`` are where the store writes and shows the weights.
 
-    On the host those that are trained are read-only: what was written there would be lost with the next step, or be the
-    servers' memory. Buffers and counters are the script's to change.
+    On the host those that are trained are the shown ones, read-only: what was written there would be lost with the next
+    step, or be the servers' memory. Buffers and counters are the script's to change.
     """
 
-    def __init__(self, layout: Layout, buffer: HostArray, device: Device) -> None:
+    def __init__(self, layout: Layout, buffer: HostArray, shown: HostArray, device: Device) -> None:
         self.layout = layout
         self.buffer = buffer
+        self.shown = shown
         self._device = device
         self._host = layout.flat(buffer)
         self._on_host = device.backend is xp.NUMPY
@@ -31,14 +32,11 @@ class Parameters:
             section: vector if self._on_host else device.array(vector) for section, vector in self._host.items()
         }
         """The sections as flat vectors that can be changed, on the script's side."""
-        shown = {key: _read_only(vector) if self._is_fixed(key) else vector for key, vector in self.flat.items()}
+        fixed = {key: vector for key, vector in layout.flat(shown).items() if self._on_host and "/" not in key}
         empty = {t.section: device.array(np.empty(0, t.dtype)) for t in layout.tensors if t.section not in self.flat}
-        self.tensors = layout.views({**shown, **empty})
+        self.tensors = layout.views({**self.flat, **fixed, **empty})
         """The parameters by name."""
         self._on_buffer = layout.views(self._host)
-
-    def _is_fixed(self, section: str) -> bool:
-        return self._on_host and "/" not in section
 
     def refresh(self, name: str | None = None) -> None:
         """Bring the device's tensors, or one of them, up to date with the host's buffer."""
@@ -80,12 +78,6 @@ class Parameters:
         """Copy the weights of a flat buffer into arrays that ``targets`` returned."""
         for name, view in self.layout.views(self.layout.flat(source)).items():
             xp.backend_of(targets[name]).fill(targets[name], view)
-
-
-def _read_only(vector: HostArray) -> HostArray:
-    view = vector.view()
-    view.flags.writeable = False
-    return view
 
 
 def readable(name: str, value: Any) -> Array:

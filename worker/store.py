@@ -30,6 +30,9 @@ class Buffers:
     """Where a store has the weights, and where it would like gradients to be, if anywhere; uint8, a layout's bytes."""
 
     weights: HostArray
+    """What it writes to."""
+    shown: HostArray
+    """What is read of them: the same memory, or that of the servers. A script that writes there is stopped."""
     gradients: HostArray | None = None
     encodes: bool = False
     """Whether it encodes gradients, on whatever side they are, before it sends them; else they have to be on the host.
@@ -99,7 +102,8 @@ class Store(Protocol):
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
 
-        ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too.
+        ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too, and
+        must be one that the script cannot write to.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -224,11 +225,14 @@ with ps.connect(optimizer="sgd:lr=0.5") as kv:
 """
 
 
-def test_a_write_into_weights_that_are_the_servers_says_which_line_wrote(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "how", ["--transport shm", "--transport ipc", "--transport tcp", "--compress int8", "--params private", ""]
+)
+def test_a_write_into_the_weights_ends_alike_with_every_transport(command: Command, tmp_path: Path, how: str) -> None:
     script = tmp_path / "poke.py"
     script.write_text(POKE)
-    run = command("run", "-w", 1, "--transport", "shm", script)
-    assert run.wait() == 139
+    run = command("run", "-w", 1, *how.split(), script) if how else command(script, program=(sys.executable,))
+    assert run.wait() == (139 if how else -signal.SIGSEGV)
     assert "Fatal Python error: Segmentation fault" in run.text
     assert 'poke.py", line 6 in <module>' in run.text
-    assert "a script that writes to the read-only weights ends so" in run.text
+    assert not how or "a script that writes to the read-only weights ends so" in run.text

@@ -208,8 +208,18 @@ def test_a_window_turns_to_other_memory_under_the_arrays_that_show_it() -> None:
     assert set(view.view(np.uint8)) == {2} and view.ctypes.data == address
     home.array(0, SIZE)[:] = 3
     assert set(view.view(np.uint8)) == {2}
-    window.array[20] = 4
-    assert own.array(SIZE, SIZE)[20] == 4
+    own.array(SIZE, SIZE)[20] = 4
+    assert window.array[20] == 4
+
+
+def test_a_window_that_cannot_be_written_stays_so_when_it_turns_and_whatever_numpy_is_told() -> None:
+    window = Window(Segment.create(SIZE), 0, SIZE, writable=False)
+    window.turn(Segment.create(SIZE), 0)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        window.array.flags.writeable = True
+    where = f"{window.array.ctypes.data:x}-"
+    (line,) = (line for line in Path("/proc/self/maps").read_text().splitlines() if line.startswith(where))
+    assert " r--s " in line
 
 
 def test_windows_come_and_go_without_a_trace() -> None:

@@ -28,6 +28,7 @@ from ps.worker.local import Done
 from ps.worker.record import StepLog
 from ps.worker.seat import Seat
 from ps.worker.store import Buffers, Pending, Traffic
+from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
@@ -90,9 +91,8 @@ class FederatedStore:
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         self._layout = layout
         whole = layout.with_controls() if self.training.algorithm.control else layout
-        self._buffer = xp.host_buffer(whole.nbytes, xp.CPU)
+        self._buffer, shown = twice(whole.nbytes)
         self._buffer[: values.size] = values
-        self._buffer[values.size :] = 0
         self._whole = whole
         courier = self._courier = Courier(self._seat, whole, self.traffic)
         if self._seat.claim(whole):
@@ -101,7 +101,7 @@ class FederatedStore:
             self.clock = courier.pull(0, self._buffer)
         self._memory = Memory(self._vault, self._owner(whole))
         self._undelivered = self._memory.restore(self.training, self._packer)
-        return Buffers(self._buffer[: layout.nbytes])
+        return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
     def _owner(self, layout: Layout) -> dict[str, Any]:
         """Return what decides whether something kept by a client is of use to this one."""

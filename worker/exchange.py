@@ -96,9 +96,11 @@ class Exchange:
         rank: int = 0,
         trace: Trace = OFF,
         alive: Callable[[], bool] = lambda: False,
+        poller: zmq.Poller | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``wires`` are those to the servers, by rank; ``check`` raises when this worker's job is over, ``alive`` says
-        whether the scheduler is heard and hears the servers.
+        whether the scheduler is heard and hears the servers. All waiting is done in ``poller``; ``now`` is in seconds.
         """
         self._member = member
         self._rank = rank
@@ -107,7 +109,8 @@ class Exchange:
         self._check = check
         self._alive = alive
         self._numbers = itertools.count(1)
-        self._poller = zmq.Poller()
+        self._poller = zmq.Poller() if poller is None else poller
+        self._now = now
         self._broken: PSError | None = None
         self._moved = False
         self.traffic = traffic
@@ -178,8 +181,8 @@ class Exchange:
 
     def wait_at_most(self, batch: Batch, seconds: float) -> None:
         """Like ``wait``, but give up silently after some seconds."""
-        deadline = time.monotonic() + seconds
-        self._until(lambda: batch.remaining == 0 or time.monotonic() > deadline, batch)
+        deadline = self._now() + seconds
+        self._until(lambda: batch.remaining == 0 or self._now() > deadline, batch)
 
     def poll(self) -> None:
         """Take what is here and send what may be sent, without waiting."""
@@ -210,7 +213,7 @@ class Exchange:
             raise
 
     def _wait(self, done: Callable[[], bool], batch: Batch) -> None:
-        began = asked = told = self.since = time.monotonic()
+        began = asked = told = self.since = self._now()
         self._moved = False
         try:
             while True:
@@ -227,7 +230,7 @@ class Exchange:
                     for link in self._links:
                         if link.patience <= patience:
                             link.ask_for_room(self._member)
-                now = time.monotonic()
+                now = self._now()
                 if self._moved:
                     self.since, self._moved = now, False
                 if events and now - asked < INQUIRE:
@@ -249,7 +252,7 @@ class Exchange:
                     log.warning("waiting %.0f s for %s, %s", now - began, self._names(), batch.label)
         finally:
             self.since = None
-            self.traffic.wait_s += time.monotonic() - began
+            self.traffic.wait_s += self._now() - began
 
     def _look(self, milliseconds: float) -> list[tuple[Any, int]]:
         """Return what has something to read or room to send, once anything has, or after so long."""

@@ -113,14 +113,16 @@ class KV:
         """Arrays like the parameters in which gradients can be computed: ``step`` need not copy them then.
 
         On one host they are shared with the servers; on a device they are encoded where they are, in a job that
-        compresses. What is handed over with ``push`` must not be changed before it is waited for. Raises StateError
-        before ``init``.
+        compresses. This waits for the push before, which may still be read from there; whoever keeps the arrays has
+        to wait for it, or with ``overlap`` for all parameters, before they are changed. Raises StateError before
+        ``init``.
         """
         self._ready()
-        if self._interrupted:  # what is there may not have been read yet
+        if self._interrupted or self._unlogged is not None:  # what is there may not have been read yet
             with HOLD:
                 self._store.settle()
                 self._interrupted = False
+                self._catch_up()
         return self._staging.arrays(self.device)
 
     # The model

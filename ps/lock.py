@@ -26,12 +26,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Lock:
     """Held from its making to ``release``. It lies in a file of its own, which says who has it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, what: str = "", advice: str = "give every process a --state of its own") -> None:
         """``path``: of the file to be locked; ``.lock`` is put behind it.
+
+        ``what``: its name for people, if not the path; ``advice``: for whoever is refused.
 
         Raises ConfigError when a live process has it, or when the folder cannot be written.
         """
         self._file = path.with_name(f"{path.name}.lock")
+        self._what, self._advice = what or str(path), advice
         self._fd: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +59,7 @@ class Lock:
                     os.close(fd)
                     return None
                 who = os.read(fd, 200).decode(errors="replace").strip() or "another process"
-                raise ConfigError(
-                    f"{path} is in use by {who}, which is alive; give every process a --state of its own"
-                ) from None
+                raise ConfigError(f"{self._what} is in use by {who}, which is alive; {self._advice}") from None
             except OSError as error:  # a file system without locks
                 log.warning("cannot lock %s: %s; nobody else must use it", path, error.strerror)
                 return fd

@@ -27,6 +27,7 @@ def take_descriptor(variable: str) -> int | None:
 
 def watch_launcher(*, is_worker: bool = True) -> bool:
     """Make this process end when its launcher does, workers first; return whether it has one."""
+    take_descriptor(lifeline.LIVING)  # open from here on, and nobody who is started here has it
     fd = take_descriptor(lifeline.VARIABLE)
     if fd is None:
         return False

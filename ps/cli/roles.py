@@ -46,8 +46,9 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
         return f"scheduler at {address}; join with: psctl worker --scheduler {address} SCRIPT"
 
     parent.untie()
-    tell = account.teller(take_descriptor(account.VARIABLE))
-    return serve(explicit, process, ready=announcer(has_launcher, describe), tell=tell)
+    fd = take_descriptor(account.VARIABLE)  # of psctl run, which starts the others once this one is ready
+    announce = announcer(has_launcher, describe)
+    return serve(explicit, process, ready=announce, tell=account.teller(fd), is_first=fd is not None)
 
 
 @click.command(

@@ -18,6 +18,7 @@ psctl run -w 4 --mode ssp --staleness 3 --optimizer adam:lr=1e-3 train.py
 psctl run -w 4 -m package.train --epochs 3    a module, as python -m
 psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json
 psctl run -w 8 --mode federated --run-dir runs/fed train.py    leaves rounds.jsonl as well
+psctl run -w 8 --mode federated --state job.db train.py    goes on when it is given again
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\

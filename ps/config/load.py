@@ -16,7 +16,7 @@ from ps.errors import ConfigError
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 TOML_NAME = "paramserver.toml"
 
-PLUMBING = ("PS_CONFIG", "PS_READY_FD", "PS_LIFELINE_FD", "PS_ACCOUNT_FD")
+PLUMBING = ("PS_CONFIG", "PS_READY_FD", "PS_LIFELINE_FD", "PS_ACCOUNT_FD", "PS_LIVING_FD")
 """Our variables that are no settings: the TOML file, and what a launcher passes to its children."""
 
 # Kubernetes announces a Service named "ps-scheduler" to every container by variables of this shape.

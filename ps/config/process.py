@@ -56,7 +56,8 @@ class ProcessConfig:
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(
         None,
-        "file in which a scheduler, a federated job's server or client keeps what it needs to go on after a restart",
+        "file in which a scheduler, a federated job's server or client keeps what it needs to go on after a restart; "
+        "of a run: the scheduler's, with those of the others in FILE.d beside it",
         kind=PATH,
         roles=("run", "scheduler", *MEMBERS),
     )

@@ -1,7 +1,7 @@
-"""Account: a file without a name in which a scheduler tells its launcher of every round, whether anybody asked or not.
+"""Account: a file without a name in which a scheduler tells its launcher of every round, and in the end who was there.
 
-It is handed over as an open descriptor: whoever clears temporary folders does not take it away, and what a scheduler
-that was killed had told is there.
+Nobody needs to ask. It is handed over as an open descriptor: whoever clears temporary folders does not take it away,
+and what a scheduler that was killed had told is there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 VARIABLE = "PS_ACCOUNT_FD"
 
 Entry = Mapping[str, Any]
+"""What is told, called as in a status: ``federated`` with the ``history`` of new rounds, and in the end ``workers``."""
 
 
 class Account:
@@ -32,14 +33,18 @@ class Account:
         return self._file.fileno()
 
     def read(self) -> Iterator[tuple[float, Entry]]:
-        """Yield what was told: Unix time and a status of the rounds, whose history has the rounds that were new."""
+        """Yield what was told: Unix time and entry."""
         self._file.seek(0)
         for line in self._file:
             try:
                 entry = json.loads(line)
-                yield entry["t"], entry["status"]
+                yield float(entry["t"]), entry
             except (ValueError, KeyError, TypeError):  # torn: the disk was full, or the scheduler was killed
                 continue
+
+    def members(self) -> list[Entry]:
+        """Return the workers as a scheduler that has ended saw them last; nothing before that."""
+        return [row for _, entry in self.read() for row in entry.get("workers", ())]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -47,12 +52,12 @@ class Account:
 
 
 def teller(fd: int | None) -> Callable[[Entry], None]:
-    """Return what a scheduler calls with a status; it never raises, and does nothing without a descriptor."""
+    """Return what a scheduler calls with something to tell; it never raises, and does nothing without a descriptor."""
 
-    def tell(status: Entry) -> None:
+    def tell(entry: Entry) -> None:
         if fd is None:
             return
-        data = json.dumps({"t": time.time(), "status": status}, default=str).encode() + b"\n"
+        data = json.dumps({"t": time.time(), **entry}, default=str).encode() + b"\n"
         with contextlib.suppress(OSError):  # a full disk: the launcher still has what it asked for
             while data:
                 data = data[os.write(fd, data) :]

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ps.errors import ConfigError, PSError
-from ps.server.scheduler.store import Store
 from ps.whole import write_whole
 
 Entry = dict[str, Any]
@@ -39,9 +37,16 @@ class Chronicle:
             self._note(found.get("history") or (), now)
 
     def complete(self, told: Iterable[tuple[float, Mapping[str, Any]]]) -> None:
-        """Take what the scheduler has told of its rounds as they were published, in order: (Unix time, status)."""
-        for now, status in told:
-            self.add({"federated": status}, max(now, self._looked))
+        """Take what the scheduler has told of its rounds as they were published, in order: (Unix time, entry)."""
+        for now, entry in told:
+            self.add(entry, max(now, self._looked))
+
+    def recall(self, saved: Mapping[str, Any], now: float) -> None:
+        """Take the rounds that a scheduler has saved, at Unix time ``now``."""
+        if history := saved.get("history"):
+            before = self.status
+            self.add({"federated": {"history": history}}, max(now, self._looked))
+            self.status = {**before, "round": max(before.get("round") or 0, history[-1]["round"] + 1)}
 
     def _note(self, history: Any, now: float) -> None:
         for entry in history:
@@ -67,19 +72,3 @@ class Chronicle:
     def write(self, path: Path) -> None:
         """Write the rounds, one JSON object in each line. Raises PSError."""
         write_whole(path, "".join(json.dumps(entry, default=str) + "\n" for entry in self.rounds()))
-
-
-def last_members(path: str) -> list[Mapping[str, Any]]:
-    """Return the workers as a scheduler that has ended saw them last. Empty where it cannot be read."""
-    if not Path(path).exists():
-        return []
-    try:
-        store = Store(path)
-    except ConfigError:
-        return []
-    try:
-        return [row for row in (store.load() or {}).get("members", []) if row.get("role") == "worker"]
-    except (PSError, AttributeError, TypeError):
-        return []
-    finally:
-        store.close()

@@ -16,8 +16,9 @@ from ps.crew import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
 from ps.launch.child import Child
-from ps.launch.chronicle import Chronicle, last_members
-from ps.launch.lifeline import VARIABLE
+from ps.launch.chronicle import Chronicle
+from ps.launch.kept import Kept, kept, saved
+from ps.launch.lifeline import LIVING, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members
 from ps.launch.output import SHOWN, Output
 from ps.launch.plan import Plan
@@ -43,12 +44,22 @@ _NONE: Mapping[str, int] = types.MappingProxyType({})
 
 def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> int:
     """Run the plan to its end and return its exit status. Leaves no process and no temporary file behind."""
-    run_dir = rundir.prepare(plan.process.run_dir) if plan.process.run_dir else None
-    timeline = Timeline(plan.process.trace) if plan.process.trace else None
     received: list[int] = []
-    with signals_into(received), runtime_directory(plan.process.runtime_dir) as directory:
-        cluster = _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received)
-        return cluster.run()
+    process = plan.process
+    with contextlib.ExitStack() as held:
+        held.enter_context(signals_into(received))
+        before = held.enter_context(kept(process.state, process.grace, screen.say, received)) if process.state else None
+        if before:
+            before.check(plan.servers)
+            screen.say(before.describe())
+            if before.has_ended:
+                screen.close()
+                return 0
+        goes_on = before is not None and before.goes_on
+        run_dir = held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on)) if process.run_dir else None
+        timeline = Timeline(process.trace) if process.trace else None
+        directory = held.enter_context(runtime_directory(process.runtime_dir))
+        return _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received, before).run()
 
 
 class _Cluster:
@@ -62,6 +73,7 @@ class _Cluster:
         run_dir: Path | None,
         timeline: Timeline | None,
         received: list[int],
+        kept: Kept | None,
     ) -> None:
         self._plan = plan
         self._environ = environ
@@ -72,7 +84,8 @@ class _Cluster:
         self._timeline = timeline
         self._metrics_dir = run_dir or directory / "run"
         self._metrics_dir.mkdir(exist_ok=True)
-        self._state = plan.process.state or str(directory / "scheduler.db")
+        self._kept = kept
+        self._state = str(kept.file if kept else directory / "scheduler.db")
         self._received = received
         self._policy = Policy(plan.workers)
         self._children: list[Child] = []
@@ -82,11 +95,14 @@ class _Cluster:
         self._unwritten = 0
         self._poller: Poller | None = None
         self._chronicle = Chronicle()
+        if kept and kept.goes_on:
+            self._chronicle.recall(kept.saved, time.time())
         self._account = account.Account(directory)
         self._address: str | None = None
         self._begun = time.monotonic()
         self._host = socket.gethostname()
         self._last: list[Row] | None = None
+        self._told_what_is_kept = kept is None
 
     def run(self) -> int:
         interval = SHOWN[0 if self._screen.has_progress else 1]
@@ -179,7 +195,7 @@ class _Cluster:
             state=self._state_file(role, rank),
             cores=cores(),
         )
-        fds = {**hands, VARIABLE: self._lifeline}
+        fds = {**hands, VARIABLE: self._lifeline, **({LIVING: self._kept.fd} if self._kept else {})}
         env |= {name: str(fd) for name, fd in fds.items()}
         try:
             child = Child(role, rank, self._plan.command(role), env, tuple(fds.values()), tied=True)
@@ -192,7 +208,9 @@ class _Cluster:
         """Return where a process keeps what it needs to go on after a restart."""
         if role == "scheduler":
             return self._state
-        return str(self._directory / f"{role}-{rank}.state") if self._mode in (None, "federated") else None
+        if self._mode not in (None, "federated"):
+            return None
+        return self._kept.path(role, rank) if self._kept else str(self._directory / f"{role}-{rank}.state")
 
     @property
     def _mode(self) -> str | None:
@@ -213,6 +231,7 @@ class _Cluster:
             self._policy.federated = self._mode == "federated"
             actions += self._policy.on_exits([c.exit for c in ended if c.exit and c.name not in self._stopped])
         actions += self._policy.on_members(self._look_at_members())
+        self._tell_what_is_kept()
         is_over = any(isinstance(action, Stop) for action in actions)
         for action in actions:
             match action:
@@ -224,6 +243,16 @@ class _Cluster:
                     self._restart(self._child("server", action.rank))
         return is_over
 
+    def _tell_what_is_kept(self) -> None:
+        """Say of a job whose servers keep nothing, as soon as that is known, for how much its state file is good."""
+        if not self._told_what_is_kept and (mode := self._mode):
+            self._told_what_is_kept = True
+            if mode != "federated":
+                self._screen.say(
+                    f"servers of a {mode} job keep nothing on disk: --state is good for a scheduler that is brought "
+                    f"back while this run lasts; a run that is cut off begins anew"
+                )
+
     def _look_at_members(self) -> Members:
         """Return what the scheduler says now, or had written down when it ended; nothing when it cannot be asked."""
         if self._poller is None:
@@ -231,7 +260,7 @@ class _Cluster:
         scheduler = self._child("scheduler", 0)
         if scheduler.exit is not None and scheduler.exit.code == 0:
             if self._last is None:
-                self._last = last_members(self._state)
+                self._last = self._account.members()
             return read_members(self._last, self._ours, self._host)
         if time.monotonic() - self._poller.told > FRESH:
             return Members()
@@ -298,6 +327,10 @@ class _Cluster:
         except OSError:
             records = []
         self._chronicle.complete(self._account.read())
+        scheduler = self._child("scheduler", 0)
+        if scheduler.exit is not None and scheduler.exit.code and policy.started:
+            with contextlib.suppress(PSError):  # whoever brought it back tells us of no round
+                self._chronicle.recall(saved(Path(self._state)), time.time())
         rounds = self._chronicle.outcome() if self._chronicle.status else None
         guests = joined(status.get("workers") or (), self._ours, self._host)
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests)

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ps.errors import UsageError
+from ps.lock import Lock
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 ROUNDS = "rounds.jsonl"
 
 
-def prepare(directory: str) -> Path:
-    """Make the directory and return its absolute path.
+@contextlib.contextmanager
+def claimed(directory: str, *, goes_on: bool = False) -> Iterator[Path]:
+    """Make the directory, hold it for one run, and yield its absolute path.
 
     UsageError when it cannot be written, or holds the record of an earlier run: two runs in one file
-    could not be told apart, and overwriting would lose the first.
+    could not be told apart, and overwriting would lose the first. A run that ``goes_on`` with what another one
+    has left takes the next directory that is free then. ConfigError when another run has it now.
     """
     path = Path(directory).absolute()
+    if goes_on and _record_in(path):
+        path = _next_free(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise UsageError(f"cannot write to the run directory {directory}: {error.strerror}") from None
-    for name in (METRICS, SUMMARY, ROUNDS):
-        if (path / name).exists():
+    name = os.path.relpath(path) if goes_on else directory
+    lock = Lock(path / "run", what=f"the run directory {name}", advice="give every run a --run-dir of its own")
+    try:
+        if record := _record_in(path):
             raise UsageError(
-                f"the run directory {directory} holds the record of an earlier run ({name}); "
-                f"remove it, or try: --run-dir {_next_free(path)}"
+                f"the run directory {name} holds the record of an earlier run ({record}); "
+                f"remove it, or try: --run-dir {os.path.relpath(_next_free(path))}"
             )
-    return path
+        yield path
+    finally:
+        lock.release()
 
 
-def _next_free(path: Path) -> str:
+def _record_in(path: Path) -> str:
+    """Return the name of a file that an earlier run has left, if one did."""
+    return next((name for name in (METRICS, SUMMARY, ROUNDS) if (path / name).exists()), "")
+
+
+def _next_free(path: Path) -> Path:
     number = 2
     while (free := path.with_name(f"{path.name}-{number}")).exists():
         number += 1
-    return os.path.relpath(free)
+    return free

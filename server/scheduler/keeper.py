@@ -34,8 +34,11 @@ class Keeper:
         self._again = 0.0
         self._signed = 0.0
 
-    def restore(self, explicit: Mapping[str, Any], now: float) -> SchedulerState:
+    def restore(self, explicit: Mapping[str, Any], now: float, *, is_first: bool = False) -> SchedulerState:
         """Return the state to begin with: the saved one, or a new one. Raises ConfigError for a file of another kind.
+
+        ``is_first``: no process of the job lives, as nobody starts one before its scheduler. Then only rounds can be
+        gone on with, which servers and clients keep on disk.
 
         A job that has ended stays ended. One that has failed is gone on with when its members keep their part of it
         (federated), otherwise a new one begins.
@@ -53,6 +56,14 @@ class Keeper:
         if state.phase == "ended":
             log.warning("the job in %s has ended in good order; for another one give another --state", self._path)
             return state
+        if is_first and state.phase != "failed" and state.federation.rounds is None:
+            what = "their parts of the model" if state.phase == "running" else "nothing yet"
+            log.warning(
+                "the job in %s was cut off, and its servers had %s in memory. A new one begins", self._path, what
+            )
+            return SchedulerState(explicit, now)
+        if is_first:
+            state.bury(now)
         if state.phase == "failed":
             if state.federation.rounds is None:
                 log.warning("the job in %s has failed: %s. A new one begins", self._path, state.reason)

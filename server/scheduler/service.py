@@ -31,13 +31,21 @@ SIGNS = 5
 BATCH = 256
 
 Tell = Callable[[dict[str, Any]], None]
-"""Called with a status of a federated job's rounds when some are new; its history has those alone."""
+"""Called with ``federated``, a status of the rounds whose history has the new ones, and in the end with ``workers``."""
 
 
 class Scheduler:
     """One scheduler process."""
 
-    def __init__(self, explicit: dict[str, Any], process: ProcessConfig, tell: Tell = lambda status: None) -> None:
+    def __init__(
+        self,
+        explicit: dict[str, Any],
+        process: ProcessConfig,
+        tell: Tell = lambda entry: None,
+        *,
+        is_first: bool = False,
+    ) -> None:
+        """``is_first``: no process of the job lives yet; those that a state file knows are gone."""
         self._process = process
         self._keeper = Keeper(process.state)
         self._tell = tell
@@ -45,7 +53,7 @@ class Scheduler:
         """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
         try:
-            self._state = self._keeper.restore(explicit, self._began)
+            self._state = self._keeper.restore(explicit, self._began, is_first=is_first)
         except ConfigError:
             self._keeper.close()
             raise
@@ -70,6 +78,8 @@ class Scheduler:
             while not (self._state.over and self._all_know()):
                 ending.check()
                 self._turn()
+            members = self._state.members.values()
+            self._tell({"workers": [member.dump() for member in members if member.role == "worker"]})
             if self._state.phase == "failed":
                 raise PeerLost(f"the job failed: {self._state.reason}")
             return 0
@@ -121,7 +131,7 @@ class Scheduler:
         if rounds is not None and self._told != (rounds.version, self._state.over):
             new = [entry for entry in rounds.history if entry["round"] >= self._told[0]]
             self._told = rounds.version, self._state.over
-            self._tell({**rounds.status(), "history": new})
+            self._tell({"federated": {**rounds.status(), "history": new}})
 
     def _perform(self, sends: Iterable[tuple[bytes, Send]]) -> None:
         """Speak, after all was saved: what a member was told survives this process."""
@@ -153,11 +163,13 @@ def serve(
     process: ProcessConfig,
     *,
     ready: Callable[[str], None] = lambda address: None,
-    tell: Tell = lambda status: None,
+    tell: Tell = lambda entry: None,
+    is_first: bool = False,
 ) -> int:
     """Run a scheduler until its job is over; return 0. ``ready`` is called with its address once it listens.
 
     ``explicit`` holds the job's settings that flags, environment or TOML set; the first worker's script completes
-    them. Raises AddressInUse, ConfigError, or PeerLost when the job failed.
+    them. ``is_first``: no other process of the job lives yet. Raises AddressInUse, ConfigError, or PeerLost when the
+    job failed.
     """
-    return Scheduler(explicit, process, tell).run(ready)
+    return Scheduler(explicit, process, tell, is_first=is_first).run(ready)

@@ -360,6 +360,11 @@ class SchedulerState:
         self.epoch += 1
         self.changed = True
 
+    def bury(self, now: float) -> None:
+        """Take all members for dead: whatever started them has ended, and starts others now."""
+        for record in list(self._roster):
+            self._gone(record, DEAD, "the run that it belonged to was cut off", now)
+
     def reopen(self) -> None:
         """Go on with a job that failed, whose members have kept what they had."""
         self.phase, self.code, self.reason = "running", "", ""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from cluster import SCRIPTS, Cluster, Process
@@ -44,6 +48,29 @@ def test_everything_is_killed_and_started_again_without_ranks_and_all_rounds_are
     for process in again[2:]:
         process.wait_for(f"^final {ROUNDS} of 1$")
     assert [process.wait() for process in (*again, cluster.scheduler)] == [0] * 5
+
+
+def test_the_same_command_goes_on_at_its_round_after_its_launcher_was_killed_and_then_says_that_all_is_done(
+    command: Callable[..., Process], tmp_path: Path
+) -> None:
+    job = ("--mode", "federated", "--rounds", ROUNDS, "--min-clients", 2, "--chunk-size", 1024)
+    files = ("--state", tmp_path / "job.db", "--run-dir", tmp_path / "run")
+    arguments = ("run", "-s", 2, "-w", 2, *job, *files, CLIENT, "--hold", tmp_path / "gate", "--at", 3)
+    first = command(*arguments)
+    for worker in (0, 1):
+        first.wait_for(rf"^worker {worker} \| fit round=3 ")
+    os.killpg(first.pid, signal.SIGKILL)
+    again = command(*arguments)  # at once: the others of the first are still about to end
+    for worker in (0, 1):
+        assert again.wait_for(rf"^worker {worker} \| fit round=(\d+) client=(\d)").groups() == ("3", str(worker))
+    (tmp_path / "gate").touch()
+    assert again.wait() == 0, again.text
+    assert "going on with the job" in again.text and f"{ROUNDS} of {ROUNDS} rounds" in again.text
+    assert (tmp_path / "run-2" / "rounds.jsonl").read_text().count("\n") == ROUNDS
+    third = command(*arguments)
+    assert third.wait() == 0
+    assert re.search(r"the job in \S+ has ended in good order after 6 rounds; .* another --state", third.text)
+    assert len(third.lines) == 1 and not (tmp_path / "run-3").exists()
 
 
 def test_a_second_process_with_the_state_of_one_that_lives_is_refused_before_it_joins(

@@ -68,15 +68,28 @@ def test_rounds_that_nobody_asked_for_are_on_record_as_the_scheduler_told_of_the
     tell = teller(account.fd)
     chronicle = Chronicle()
     chronicle.add(status(0), 1001.0)
-    tell(status(0)["federated"])
-    tell({**status(0, 1)["federated"], "history": status(1)["federated"]["history"]})
-    tell({**status(0, 1)["federated"], "phase": "done", "history": []})
+    tell(status(0))
+    tell({"federated": {**status(0, 1)["federated"], "history": status(1)["federated"]["history"]}})
+    tell({"federated": {**status(0, 1)["federated"], "phase": "done", "history": []}})
+    assert account.members() == []
+    tell({"workers": [{"rank": 0, "state": "left"}]})
     os.write(account.fd, b'{"torn": ')
     assert list(tmp_path.iterdir()) == [], "a file with a name could be removed"
     chronicle.complete(account.read())
     assert [entry["round"] for entry in chronicle.rounds()] == [0, 1]
     assert chronicle.outcome()["phase"] == "done"
+    assert account.members() == [{"rank": 0, "state": "left"}]
     account.close()
+
+
+def test_rounds_that_a_scheduler_has_saved_are_on_record_too() -> None:
+    chronicle = Chronicle()
+    chronicle.recall({}, 1000.0)
+    assert chronicle.status == {}
+    chronicle.add(status(0), 1001.0)
+    chronicle.recall({"history": status(0, 1, 2)["federated"]["history"]}, 1004.0)
+    assert [entry["round"] for entry in chronicle.rounds()] == [0, 1, 2]
+    assert (chronicle.outcome()["round"], chronicle.outcome()["refused"]) == (3, {"nan": 1})
 
 
 def test_a_scheduler_without_a_launcher_tells_nobody() -> None:

@@ -27,12 +27,12 @@ class Kept(Desk):
     def keep(self) -> None:
         self.keeper.keep(self.state, self.now)
 
-    def restart_with(self, outage: float = 0.0, **explicit: Any) -> SchedulerState:
+    def restart_with(self, outage: float = 0.0, is_first: bool = False, **explicit: Any) -> SchedulerState:
         """Kill the scheduler and start it again after ``outage`` seconds, with these settings."""
         self.keeper.close()
         self.wall += outage
         self.keeper = Keeper(str(self.path), lambda: self.wall)
-        self.state = self.keeper.restore({**self.state.explicit, **explicit}, self.now)
+        self.state = self.keeper.restore({**self.state.explicit, **explicit}, self.now, is_first=is_first)
         return self.state
 
 
@@ -125,11 +125,40 @@ def test_a_job_that_has_failed_with_its_model_is_followed_by_a_new_one(
     assert desk.restart_with().phase == "waiting" and "A new one begins" in caplog.text
 
 
-def test_a_federated_job_that_has_failed_goes_on_with_its_rounds(path: Path) -> None:
-    desk = Kept(path, mode="federated", idle_timeout=20.0)
+@pytest.mark.parametrize("mode", ["sync", "federated"])
+def test_a_job_whose_members_are_all_gone_and_have_kept_nothing_is_followed_by_a_new_one(
+    path: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Kept(path, mode=mode)
+    desk.fill()
+    desk.keep()
+    state = desk.restart_with(is_first=True, workers=3)
+    assert (state.phase, state.setting("workers"), state.count("server")) == ("waiting", 3, 0)
+    assert "was cut off" in caplog.text and "A new one begins" in caplog.text
+    desk.join("server", 0)
+
+
+def test_rounds_whose_members_are_all_gone_go_on_with_others_in_their_places_at_once(path: Path) -> None:
+    desk, _ = _with_rounds(path)
+    desk.keep()
+    state = desk.restart_with(outage=60.0, is_first=True)
+    assert (state.phase, state.count("server"), state.count("worker")) == ("running", 0, 0)
+    assert state.federation.rounds is not None
+    assert (desk.join("server", 0).rank, desk.join(rank=0).rank) == (0, 0)
+    assert desk.refused("server", 0).code == "rank-taken"
+
+
+def _with_rounds(path: Path, **job: Any) -> tuple[Kept, list[int]]:
+    """Return a desk with a federated job that has its first values, and its clients."""
+    desk = Kept(path, mode="federated", **job)
     clients = desk.fill()
     desk.say(InitRequest(1, clients[0], MODEL))
     desk.say(InitDone(2, clients[0]))
+    return desk, clients
+
+
+def test_a_federated_job_that_has_failed_goes_on_with_its_rounds(path: Path) -> None:
+    desk, clients = _with_rounds(path, idle_timeout=20.0)
     desk.wait(60, *clients)
     assert (desk.state.phase, desk.state.code) == ("failed", "no-worker")
     desk.keep()

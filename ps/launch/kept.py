@@ -1,0 +1,133 @@
+"""Kept: what ``psctl run --state FILE`` leaves in FILE and in the folder FILE.d, so that the same command goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ps.errors import ConfigError
+from ps.launch.lifeline import AFTER_WORKERS
+from ps.lock import Lock
+from ps.server.scheduler.store import Store
+
+SPARE = 5.0
+"""Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
+NAP = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is there of an earlier run. Every process of this one is handed ``fd``, and by that is known to live."""
+
+    file: Path
+    folder: Path
+    fd: int
+    saved: Mapping[str, Any]
+
+    def path(self, role: str, rank: int) -> str:
+        """Return the file of a server or a client."""
+        return str(self.folder / f"{role}-{rank}")
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The rounds that were published, in order."""
+        return list(self.saved.get("history", ()))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there are rounds to go on with. Of any other job the servers keep nothing: a new one begins."""
+        return "rounds" in self.saved and not self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.saved.get("phase") == "ended")
+
+    def check(self, servers: int) -> None:
+        """Raise ConfigError where it could not be gone on with."""
+        if not self.saved and any(self.folder.glob("server-*.model")):
+            raise ConfigError(
+                f"{self.file} is gone, but {self.folder} has what the servers of its job kept: bring the file back, or "
+                f"move the folder away to begin anew"
+            )
+        had = (self.saved.get("job") or {}).get("servers", servers)
+        if self.goes_on and had != servers:
+            raise ConfigError(f"the model of the job in {self.file} is on {had} servers: give -s {had}")
+
+    def describe(self) -> str:
+        """Return in a line what becomes of the job, or nothing for a new one."""
+        of = f" after {len(self.history)} rounds" if self.history else ""
+        if self.has_ended:
+            return f"the job in {self.file} has ended in good order{of}; for another one give another --state"
+        if self.goes_on:
+            return f"going on with the job in {self.file}{of}; what servers and clients have kept is in {self.folder}"
+        return ""
+
+
+@contextlib.contextmanager
+def kept(file: str, grace: float, say: Callable[[str], None], stop: Sequence[object]) -> Iterator[Kept]:
+    """Take the file for this run, and what is beside it.
+
+    Waits, until there is anything in ``stop``, for the processes of a run whose launcher was killed: they have up to
+    ``grace`` to end.
+    Raises ConfigError when another run has the file, when it is none of ours or when it cannot be written.
+    """
+    path = Path(file).absolute()
+    folder = path.with_name(f"{path.name}.d")
+    lock = Lock(folder / "run", what=file, advice="give every run a --state of its own")
+    living = folder / "processes.lock"
+    try:
+        fd = os.open(living, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _wait_for_the_others(fd, folder, grace + AFTER_WORKERS + SPARE, say, stop)
+            yield Kept(path, folder, fd, saved(path))
+        finally:
+            os.close(fd)
+    finally:
+        with contextlib.suppress(OSError):
+            living.unlink()
+        lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # nothing was kept
+
+
+def _wait_for_the_others(
+    fd: int, folder: Path, limit: float, say: Callable[[str], None], stop: Sequence[object]
+) -> None:
+    deadline, said = time.monotonic() + limit, False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        except OSError:  # a file system without locks
+            return
+        if stop:
+            return
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"processes of an earlier run with this --state still live after {limit:.0f} s; end those that have "
+                f"{folder / 'processes.lock'} open (fuser shows them)"
+            )
+        if not said:
+            said = True
+            say(f"waiting for the processes of an earlier run with this --state to end, {limit:.0f} s at most")
+        time.sleep(NAP)
+
+
+def saved(path: Path) -> dict[str, Any]:
+    """Return what a scheduler has saved, or nothing where there is no file. Raises ConfigError."""
+    if not path.exists():
+        return {}
+    store = Store(str(path))
+    try:
+        return store.load() or {}
+    finally:
+        store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,21 @@ class Fuse:
     def durable(self) -> bool:
         return self._vault.durable
 
+    @property
+    def due(self) -> bool:
+        return self._vault.due
+
+    def failing(self, name: str) -> bool:
+        return self._vault.failing(name)
+
     def load(self, name: str) -> Any:
         return self._vault.load(name)
+
+    def glance(self, name: str) -> Any:
+        return self._vault.glance(name)
+
+    def reading(self, name: str) -> AbstractContextManager[None]:
+        return self._vault.reading(name)
 
     def keep(self, *args: Any) -> None:
         self._burn()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
+
+from ps.errors import ConfigError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_THRESHOLD = 32 << 20
@@ -34,3 +37,13 @@ def collect_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def check_fits(nbytes: int, what: str) -> None:
+    """Raise ConfigError where so many bytes are more than this machine has: asked for, they would end others."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return
+    if nbytes > memory:
+        raise ConfigError(f"{what} need {nbytes / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB of memory")

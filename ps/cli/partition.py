@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ps.cli.holdings import Holdings
 
 EXAMPLES = """\
-psctl partition dirichlet:0.3 --clients 100 --data ~/mnist
+psctl partition dirichlet:0.3 --clients 100 --seed 1
 psctl partition shards:2 --dataset digits
 psctl partition labels:3 --clients 400 --clients-shown 40
 psctl partition quantity:0.5 --json | jq .sizes"""

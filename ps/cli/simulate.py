@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXAMPLES = """\
-psctl simulate --clients 1000 --clients-per-round 100 --rounds 50
-psctl simulate --dataset mnist --data ~/mnist --partition shards:2 --target 0.9
+psctl simulate --clients 1000 --clients-per-round 50 --rounds 20
+psctl simulate --dataset digits --clients 20 --partition shards:2 --rounds 100 --target 0.9
 psctl simulate --clients 500 --algorithm fedbuff:10 --speed classes:slow=0.5,factor=10
 psctl simulate --clients 500 --clients-per-round 20 --dropout 0.3 --availability diurnal:share=0.3 --json out.json"""
 
@@ -45,6 +45,7 @@ The same seed gives the same rounds and the same weights, bit for bit, whatever 
 processes. Time is virtual: it passes as the traces have it, and not as this machine does."""
 
 DEFAULT_CLIENTS = 100
+DEFAULT_PROCESSES = 2
 
 
 def _option(*names: str, **more: Any) -> Callable[[F], F]:
@@ -75,7 +76,13 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
 @_option("--availability", default="always", metavar="TEXT", help="when clients are there, see below (always)")
 @_option("--dropout", type=float, default=0.0, metavar="X", help="probability that a task is broken off (0)")
 @_option("--traces", metavar="FILE", help="what each client is like, instead of the four above")
-@_option("--processes", type=click.IntRange(1, 256), default=2, metavar="N", help="processes that compute clients (2)")
+@_option(
+    "--processes",
+    type=click.IntRange(1),
+    default=DEFAULT_PROCESSES,
+    metavar="N",
+    help="that compute clients; at most a core each (2)",
+)
 @_option("--target", type=float, metavar="X", help="end when the test accuracy is at least this")
 @_option("--json", "json_file", metavar="FILE", help="write the report as JSON; - prints it instead of tables")
 @job_options
@@ -135,7 +142,7 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
         _widths(options["hidden"]),
         options["batch_size"],
         _traces(options, job.seed),
-        options["processes"],
+        _processes(options["processes"]),
         job.eval_every or max(1, job.rounds // 20),
         target,
         job.heartbeat_timeout,
@@ -155,6 +162,18 @@ def _traces(options: dict[str, Any], seed: int) -> Traces:
         return Recorded.read(options["traces"], seed)
     speed, bandwidth = parse_speed(options["speed"]), parse_bandwidth(options["bandwidth"])
     return Drawn(seed, speed, bandwidth, parse_availability(options["availability"]), options["dropout"])
+
+
+def _processes(wanted: int) -> int:
+    """Return how many processes compute: more than there are cores would only wait for each other."""
+    from ps.crew import cores
+
+    most = max(cores(), DEFAULT_PROCESSES)
+    if wanted > most:
+        click.echo(
+            f"psctl: --processes {wanted} would wait for each other on {cores()} cores: {most} are taken", err=True
+        )
+    return min(wanted, most)
 
 
 def _dataset(options: dict[str, Any]) -> str:

@@ -36,6 +36,10 @@ from ps.xp import HostArray
 PATIENCE = 30 * 86400.0
 """Virtual seconds without a published round after which a simulation is given up."""
 
+STILL = 10_000
+"""Events, beside a thousand for each client, in which neither a virtual second passes nor a round is published, after
+which it is clear that none ever will."""
+
 AGAIN = 1.0
 """Seconds after which a client comes back whose upload was turned down."""
 
@@ -68,6 +72,8 @@ class Engine:
         self._ticket = 0
         self._version = -1
         self._since = 0.0
+        self._moved, self._events = 0.0, 0
+        """When a virtual second had passed or a round was published, the last time, and the events since."""
         self._tick_at, self._ticked = math.inf, -math.inf
         self._done = False
         self._happen: Mapping[str, Callable[[Visit, Event], None]] = {
@@ -93,7 +99,7 @@ class Engine:
                 self._agenda.add(self.now + AGAIN, "tick")
                 self._tick_at = self.now + AGAIN
             event = self._agenda.next()
-            self.now = event.time
+            self._pass(event.time)
             if self.now - self._since > PATIENCE:
                 raise StateError(
                     f"round {self._version} was not published in {PATIENCE / 86400:g} virtual days: are enough clients "
@@ -107,6 +113,19 @@ class Engine:
                     continue
                 self._happen[event.what](visit, event)
             self._listen()
+
+    def _pass(self, time: float) -> None:
+        """Let it be that time; StateError where time does not pass, or no time follows."""
+        if not math.isfinite(time):
+            raise StateError(f"round {self._version} never ends: no client is there any more. See --availability")
+        self._events += 1
+        if time >= self._moved + 1:
+            self._moved, self._events = time, 0
+        elif self._events > STILL + 1000 * len(self._visits) * len(self._house.chunks):
+            raise StateError(
+                f"round {self._version} never ends: virtual time stands still at {time:g} s. See --availability"
+            )
+        self.now = time
 
     # What happens
 
@@ -134,6 +153,10 @@ class Engine:
         ends = span.until if span.on else self.now
         after = self._traces.span(client, ends) if ends < math.inf else span
         visit.back = ends if after.on else after.until
+        if not (due < math.inf or ends < math.inf):
+            raise StateError(
+                f"round {self._version} never ends: client {client} needs {due:g} s. See --speed, --bandwidth"
+            )
         share = self._traces.gives_up(client, ticket)
         if share is not None:
             gone = self.now + share * (due + nbytes / pace.up - self.now)
@@ -209,6 +232,7 @@ class Engine:
         while True:
             if self._house.version != self._version:
                 self._version, self._since = self._house.version, self.now
+                self._moved, self._events = self.now, 0
                 weights = self._house.weights()
                 self._pool.publish(self._version, weights)
                 last = self._version >= self._house.job.rounds

@@ -8,6 +8,7 @@ import numpy as np
 
 from ps.data import digits, mnist
 from ps.errors import ConfigError
+from ps.memory import check_fits
 from ps.simulate.model import is_file, model_named
 from ps.xp import HostArray
 
@@ -41,6 +42,7 @@ def _of(train: Iterable[HostArray], test: Iterable[HostArray]) -> dict[str, Host
 
 def synthetic(n: int, features: int = 60, classes: int = 10, seed: int = 0) -> dict[str, HostArray]:
     """Make ``n`` examples up, a sixth of them for testing: normal features, the class with the largest noisy score."""
+    check_fits(8 * n * (features + 2 * classes), f"{n:,} examples of {features:,} features (--examples, --features)")
     rng = np.random.default_rng((seed, n))
     x = rng.standard_normal((n, features), np.float32)
     scores = x @ rng.standard_normal((features, classes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ps.errors import ConfigError
+from ps.memory import check_fits
 from ps.models import cnn, mlp, softmax
 from ps.xp import HostArray
 
@@ -19,6 +21,9 @@ MODELS: dict[str, ModuleType] = {"cnn": cnn, "mlp": mlp, "softmax": softmax}
 STACKED = ("mlp", "softmax")
 """Models of which many clients are computed in one go; of others one after the other."""
 
+
+COPIES = 5
+"""Of a model, those that a simulation holds at least: first and published weights, a client's, gradient and delta."""
 
 NEEDED = ("init", "loss_and_grad", "predict", "accuracy")
 """What a file must define, as the modules of ``ps.models`` do: ``init(seed)`` returns float32 tensors by name,
@@ -65,4 +70,7 @@ def fresh(
         side = math.isqrt(features)
         image = shape if len(shape) > 1 else (side, side)
         return dict(model.init(seed, classes=classes, image=image))
-    return dict(model.init([features, *(hidden if name == "mlp" else ()), classes], seed=seed))
+    sizes = [features, *(hidden if name == "mlp" else ()), classes]
+    count = sum((above + 1) * below for above, below in itertools.pairwise(sizes))
+    check_fits(COPIES * 4 * count, f"{COPIES} copies of a model of {count:,} parameters (--hidden, --features)")
+    return dict(model.init(sizes, seed=seed))

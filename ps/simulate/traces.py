@@ -138,6 +138,8 @@ def _row(where: str, row: Mapping[Any, Any]) -> dict[str, float]:
             value = float(cell)
         except (TypeError, ValueError):
             raise DataError(f"{where}: {key} = {cell!r} is no number") from None
+        except OverflowError:
+            raise DataError(f"{where}: {key} is too large a number") from None
         low, high = _RANGES[key]
         if not low <= value <= high and not (value == 0 and key == "off"):
             raise DataError(f"{where}: {key} = {cell} is out of range")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ps.cli import main
+from ps.crew import cores
 
 SMALL = ["--clients", "12", "--clients-per-round", "4", "--rounds", "3", "--examples", "600", "--processes", "1"]
 
@@ -60,6 +61,7 @@ def test_traces_may_come_from_a_file(capsys: pytest.CaptureFixture[str]) -> None
         (["--dataset", "digits", "--data", "x"], "leave one of them out"),
         (["--dataset", "mnist"], "Pass --data DIR or set PS_DATA"),
         (["--model", "mlp", "--hidden", "ten"], "expected widths such as 200"),
+        (["--model", "mlp", "--hidden", "999999999999"], "(--hidden, --features) need "),
         (["--target", "1.5"], "an accuracy is above 0 and at most 1"),
         (["--traces", "nowhere.csv"], "nowhere.csv: no readable traces"),
         (["--traces", "nowhere.csv", "--dropout", "0.1"], "leave --dropout out"),
@@ -75,3 +77,10 @@ def test_what_cannot_be_meant_is_one_line_and_exit_code_2(
     told = capsys.readouterr()
     assert words in told.err
     assert told.err.count("\n") == 1 and not told.out
+
+
+def test_there_are_no_more_processes_than_cores_and_a_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", *SMALL, "--rounds", "1", "--processes", "100000", "--json", "-"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["real"]["processes"] == max(2, cores())
+    assert "--processes 100000 would wait for each other" in told.err

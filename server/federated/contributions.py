@@ -19,6 +19,10 @@ RESUME = "resume"
 """The verdict that is none: upload again what a server has lost, and submit again."""
 OVERDUE = 5.0
 """Seconds after which a client hears that a server does not show its part of what was submitted."""
+BAD = ("claim", "malformed", "nan", "norm")
+"""Refusals of what is wrong in itself."""
+VAIN = 3
+"""Attempts in a row, and clients, with nothing but such refusals before a job is given up."""
 AHEAD = 1000
 """Numbers of tasks that do not exist yet for which something was uploaded, and which are then left out."""
 
@@ -38,6 +42,9 @@ class Contributions:
         self.tasks = Tasks(owners)
         self.judging = Judging(job, algorithm, rule)
         self.changed = True
+        self._bad = self._vain = 0
+        """Refusals of what clients can do nothing but repeat, and attempts in a row that came to nothing but these."""
+        self._enough = min(VAIN, job.workers)
 
     # What clients say
 
@@ -178,6 +185,22 @@ class Contributions:
 
     # The end of a round or an attempt
 
+    def lacking(self, quorum: int) -> str:
+        """Return why an attempt with fewer than ``quorum`` contributions is given up."""
+        bad = sum(self.tasks.refused[why] for why in BAD)
+        self._vain = self._vain + 1 if bad > self._bad and not self.ledger.counted else 0
+        self._bad = bad
+        refused = ", ".join(f"{count} × {why}" for why, count in sorted(self.tasks.of_round.items()))
+        text = f"{self.ledger.counted} contributions counted, and at least {quorum} are needed"
+        text += f"; refused were {refused}" if refused else ""
+        return text + ". Is the learning rate too large?" if self.tasks.of_round["nan"] else text
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether more attempts would come to nothing too: some did, in which several clients, none of whom can end a
+        job alone, sent nothing but NaN and the like."""
+        return self._vain >= VAIN and self.tasks.fruitless.count(BAD) >= self._enough
+
     def give_up(self, task: Task, why: str = "") -> Iterator[Out]:
         """End a task whose contribution comes too late, or never, or is not needed any more; ``why`` if not that."""
         waits = task.state == SUBMITTED
@@ -187,6 +210,7 @@ class Contributions:
 
     def publish(self, over: Iterable[Task]) -> None:
         """The round is published; ``over`` are all tasks but those that may still count."""
+        self._vain = 0
         self.tasks.of_round.clear()
         self.tasks.forget(over)
         self.ledger.publish(self.tasks.floor)

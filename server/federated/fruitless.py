@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 
 from ps.server.federated.task import VANISHED
 
@@ -41,6 +42,10 @@ class Fruitless:
         if total in (HABIT, 10 * HABIT, 100 * HABIT):
             said = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items()))
             log.warning("nothing of client %d counts: its last %d contributions were refused, %s", client, total, said)
+
+    def count(self, reasons: Collection[str]) -> int:
+        """Return how many clients have had nothing but refusals lately, and some of them for these reasons."""
+        return sum(any(why in found for why in reasons) for found in self._refused.values())
 
     @property
     def clients(self) -> list[int]:

@@ -325,7 +325,7 @@ class Rounds:
             self._closing.begin(self._contributions.ledger, weights, steps, self.job.workers)
             self.phase, self._closing_at, self._overdue, self.changed = "close", now, late, True
         elif over:
-            self._abandon(now, f"{accepted} contributions came, and at least {self.job.quorum} are needed")
+            self._abandon(now, self._contributions.lacking(self.job.quorum))
 
     def _replaceable(self, now: float) -> bool:
         """Whether clients that had no task in this attempt yet can be counted on."""
@@ -369,7 +369,7 @@ class Rounds:
         self.abandoned += 1
         self._failed += 1
         log.warning("round %d, attempt %d is abandoned: %s", self.version, self._failed, why)
-        if self._failed >= MOST_FAILED:
+        if self._failed >= MOST_FAILED or self._contributions.hopeless:
             self.failure = f"round {self.version} was abandoned {self._failed} times; the last time {why}"
         self._overdue = now >= self._deadline
         self._pace.late(task.rank for task in self._contributions.tasks if task.state == OPEN and self._overdue)

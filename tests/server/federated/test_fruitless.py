@@ -36,3 +36,31 @@ def test_what_is_remembered_is_bounded() -> None:
         for _ in range(3):
             found.refused(client, "norm")
     assert len(found.clients) == MOST_NAMED and len(found._refused) == MOST_CLIENTS
+
+
+def nothing_but_nan(table: Table, *clients: int) -> None:
+    for client, task in zip(clients, table.tasks(*clients), strict=True):
+        table.upload(task, wrong="nan")
+        table.submit(client, task)
+    table.pass_time(61.0, step=5.0)
+
+
+def test_a_job_of_nothing_but_nan_ends_after_three_attempts_and_says_why() -> None:
+    table = Table(min_clients=1)
+    for attempt in range(3):
+        assert not table.rounds.failure, attempt
+        nothing_but_nan(table, 0, 1, 2, 3)
+    assert table.rounds.failure == (
+        "round 0 was abandoned 3 times; the last time 0 contributions counted, and at least 1 are needed; refused were "
+        "12 × nan. Is the learning rate too large?"
+    )
+
+
+def test_one_client_alone_cannot_end_a_job_with_nan() -> None:
+    table = Table(min_clients=1)
+    for _ in range(10):
+        nothing_but_nan(table, 0)
+    assert not table.rounds.failure
+    table.contribute(1, table.task(1))
+    table.pass_time(61.0)
+    assert table.rounds.version == 1

@@ -26,23 +26,31 @@ class Inbox:
     here. An Error is never answered, so that two listeners cannot keep each other busy.
     """
 
-    def __init__(self, sock: Socket, role: str, rank: int) -> None:
+    def __init__(self, sock: Socket, role: str, rank: int, *, tells_address: bool = False) -> None:
+        """``tells_address``: ``address`` is to be known, which costs some microseconds a message."""
         self.socket = sock
+        self._tells_address = tells_address
+        self.address = ""
+        """The IP address that the message came from that was yielded last; nothing when it is not known."""
         self.role = role
         self.rank = rank
         self.rejected: Counter[str] = Counter()
+        self.drained = True
+        """Whether nothing was left when ``receive`` was done."""
         self._overlong: bytes | None = None
         self._encoded: tuple[Message, bytes] | None = None
         """What was sent last: a view goes to thousands."""
 
     def receive(self, most: int) -> Iterator[tuple[bytes, Any, Any]]:
         """Yield at most ``most`` messages that are here now."""
+        self.drained = False
         for _ in range(most):
             if self._overlong is not None and not self._skip(self._overlong):
                 return
             try:
-                origin = self.socket.recv(zmq.NOBLOCK)
+                origin = self._origin()
             except zmq.Again:
+                self.drained = True
                 return
             header, payload, more = self._frames()
             if more:
@@ -62,6 +70,13 @@ class Inbox:
                 self.send(origin, Pong(message.request, self.role, self.rank))
                 continue
             yield origin, message, payload
+
+    def _origin(self) -> bytes:
+        if not self._tells_address:
+            return self.socket.recv(zmq.NOBLOCK)
+        frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+        self.address = str(frame.get("Peer-Address") or "")
+        return bytes(frame.buffer)
 
     def _frames(self) -> tuple[bytes, Any, bool]:
         """Return the header, the payload or None, and whether there are more frames than a message has."""

@@ -28,6 +28,7 @@ from ps.errors import (
     ServerLost,
     VersionMismatch,
 )
+from ps.protocol import pid
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
 from ps.protocol.transport import check_address
 
@@ -74,6 +75,11 @@ ERRORS: dict[str, type[PSError]] = {
 """What the codes of Error and of a View of a failed job are raised as."""
 
 
+def heartbeat_interval(timeout: float) -> float:
+    """Return the seconds between two heartbeats of a member that is dead after ``timeout`` s without any."""
+    return min(1.0, timeout / 5)
+
+
 def scheduler_address(process: ProcessConfig) -> str:
     """Return the scheduler's address that a process was given. Raises ConfigError when it was given none."""
     if process.scheduler is None:
@@ -107,6 +113,7 @@ class Membership:
             rank=-1 if rank is None else rank,
             host=socket.gethostname(),
             pid=os.getpid(),
+            mark=pid.mark(),
             addresses=addresses,
             script=dict(script),
         )
@@ -121,7 +128,7 @@ class Membership:
     @property
     def interval(self) -> float:
         """Seconds between heartbeats."""
-        return min(1.0, self.welcome.heartbeat_timeout / 5) if self.welcome else RETRY
+        return heartbeat_interval(self.welcome.heartbeat_timeout) if self.welcome else RETRY
 
     @property
     def member(self) -> int:

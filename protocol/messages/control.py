@@ -9,7 +9,10 @@ from ps.protocol.messages.base import Message, Packed, message
 
 @message
 class Hello(Message):
-    """A process asks to become a member. ``nonce`` makes a retry recognisable; ``rank`` is -1 for any."""
+    """A process asks to become a member. ``nonce`` makes a retry recognisable; ``rank`` is -1 for any.
+
+    ``mark`` tells the process from all others that have its id, see ``pid``.
+    """
 
     request: int
     nonce: int
@@ -17,6 +20,7 @@ class Hello(Message):
     rank: int
     host: str
     pid: int
+    mark: str
     addresses: tuple[str, ...]
     script: dict[str, Any]
 

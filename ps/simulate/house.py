@@ -71,7 +71,7 @@ class House:
 
     def _join(self, role: str, rank: int, now: float) -> int:
         self._nonce += 1
-        hello = Hello(0, self._nonce, role, rank, "here", 0, (), {})
+        hello = Hello(0, self._nonce, role, rank, "here", 0, "", (), {})
         found = 0
         for send in self._state.receive(hello, now):
             if isinstance(send.message, Welcome):

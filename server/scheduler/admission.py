@@ -11,7 +11,7 @@ from ps.protocol.messages import Error, Hello
 from ps.server.scheduler.roster import Roster
 
 MAX_TEXT = 300
-"""Characters of a host name or an address that a process joins with, at most."""
+"""Characters of a host name, a mark or an address that a process joins with, at most."""
 
 
 class Wishes:
@@ -32,8 +32,13 @@ def check(hello: Hello) -> None:
     """Raise BadMessage for a Hello that no process of ours says."""
     if hello.role not in ("server", "worker"):
         raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
-    if len(hello.host) > MAX_TEXT or len(hello.addresses) > 8 or any(len(a) > MAX_TEXT for a in hello.addresses):
-        raise BadMessage("a Hello with a host name or addresses that are too long")
+    if (
+        len(hello.host) > MAX_TEXT
+        or len(hello.mark) > MAX_TEXT
+        or len(hello.addresses) > 8
+        or any(len(a) > MAX_TEXT for a in hello.addresses)
+    ):
+        raise BadMessage("a Hello with a host name, a mark or addresses that are too long")
 
 
 def over(hello: Hello, phase: str, reason: str) -> Error:

@@ -12,6 +12,7 @@ LIVE, LEFT, DEAD = "live", "left", "dead"
 class MemberRecord:
     """One process.
 
+    ``mark``: which process ``pid`` means, see ``ps.protocol.pid``; ``here``: it joined from an address of our host;
     ``initial``: it takes part from clock 0; ``has_model``: its init was answered; ``seen``: when it was last heard
     (monotonic); in the future for one that is still to find a restarted scheduler.
     """
@@ -23,6 +24,8 @@ class MemberRecord:
     host: str
     pid: int
     addresses: tuple[str, ...]
+    mark: str = ""
+    here: bool = False
     initial: bool = False
     has_model: bool = False
     state: str = LIVE

@@ -13,10 +13,12 @@ import zmq
 from ps import ending
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConfigError, PeerLost
+from ps.protocol import pid
 from ps.protocol.inbox import Inbox
-from ps.protocol.messages import HeartbeatAck, Status, StatusRequest, View, Welcome
+from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, View, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.scheduler.keeper import Keeper
+from ps.server.scheduler.record import MemberRecord
 from ps.server.scheduler.state import Send
 from ps.server.scheduler.status import snapshot
 
@@ -64,7 +66,8 @@ class Scheduler:
         timeout = int(self._state.setting("heartbeat_timeout") * 1000)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(timeout // 2, 60_000)))
-        self._inbox = Inbox(self._router, "scheduler", 0)
+        self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True)
+        self._realm = pid.realm()
         self._address = ""
         self._over = 0.0
         """Since when the job is over."""
@@ -102,7 +105,7 @@ class Scheduler:
         return False
 
     def _turn(self) -> None:
-        state, sends = self._state, list[tuple[bytes, Send]]()
+        state, sends, drained = self._state, list[tuple[bytes, Send]](), True
         if self._router.poll(int(TICK * 1000)):
             for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
@@ -110,11 +113,14 @@ class Scheduler:
                     continue
                 if (member := getattr(message, "member", 0)) in state.members:
                     self._origins[member] = origin
+                here = isinstance(message, Hello) and pid.is_own_address(self._inbox.address)
                 try:
-                    sends += [(origin, send) for send in state.receive(message, time.monotonic(), payload)]
+                    sends += [(origin, send) for send in state.receive(message, time.monotonic(), payload, here)]
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
-        sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach)]
+            drained = self._inbox.drained
+        gone = self._is_gone if drained else _unknown
+        sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone)]
         self._keep()
         self._perform(_latest(sends))
 
@@ -122,6 +128,10 @@ class Scheduler:
         """Whether a member's connection is alive. It is asked by a word that changes nothing."""
         origin = self._origins.get(member)
         return origin is not None and self._inbox.reach(origin, HeartbeatAck(self._state.epoch))
+
+    def _is_gone(self, record: MemberRecord) -> bool:
+        """Whether a member's process is gone, for certain: only one of our own host can be."""
+        return record.here and pid.is_gone(record.pid, record.mark, self._realm)
 
     def _keep(self) -> None:
         if self._state.changed:
@@ -146,6 +156,10 @@ class Scheduler:
         now = time.monotonic()
         rejected = dict(self._inbox.rejected)
         return snapshot(self._state, now, address=self._address, uptime=now - self._began, rejected=rejected)
+
+
+def _unknown(record: MemberRecord) -> bool:
+    return False
 
 
 def _latest(sends: list[tuple[bytes, Send]]) -> list[tuple[bytes, Send]]:

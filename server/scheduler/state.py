@@ -46,7 +46,7 @@ from ps.server.scheduler.federation import Federation
 from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.seeding import Grant, Seeding
-from ps.server.scheduler.watch import Reach, Watch, patience
+from ps.server.scheduler.watch import Gone, Reach, Watch, patience
 
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
@@ -141,13 +141,13 @@ class SchedulerState:
 
     # Events
 
-    def receive(self, message: Message, now: float, payload: Any = None) -> list[Send]:
+    def receive(self, message: Message, now: float, payload: Any = None, here: bool = False) -> list[Send]:
         """Take a message and return what to send; ``payload`` is the frame of one that has any.
 
-        Raises BadMessage when it is none for a scheduler.
+        ``here``: it comes from an address of our own host. Raises BadMessage when it is none for a scheduler.
         """
         if isinstance(message, Hello):
-            return list(self._hello(message, now))
+            return list(self._hello(message, now, here))
         record = self.members.get(getattr(message, "member", 0))
         request = getattr(message, "request", 0)
         if record is None:
@@ -198,13 +198,18 @@ class SchedulerState:
             sends += self._finish("failed", "server-lost", self.federation.failure)
         return sends
 
-    def tick(self, now: float, reach: Reach = lambda member: False) -> list[Send]:
-        """Declare dead who is silent and cannot be reached, and give up a job that lacks members for too long."""
+    def tick(self, now: float, reach: Reach = lambda member: False, gone: Gone = lambda record: False) -> list[Send]:
+        """Declare dead who is silent and cannot be reached, and give up a job that lacks members for too long.
+
+        ``gone`` says of nobody that it is gone while there are messages that have not been received.
+        """
         timeout = self.setting("heartbeat_timeout")
         sends = []
         for record in self._watch.dead(self._roster, timeout, now, reach):
             silence = max(timeout, math.floor((now - record.seen) / timeout) * timeout)
             sends += self._gone(record, DEAD, f"no heartbeat for {silence:g} s", now)
+        for record in self._watch.gone(self._roster, timeout, now, reach, gone):
+            sends += self._gone(record, DEAD, "its process is gone", now)
         if self.phase == "running":
             sends += self._told(self.federation.tick(now))
         if not self.over and (verdict := self._lacking(now)):
@@ -225,7 +230,7 @@ class SchedulerState:
 
     # Joining
 
-    def _hello(self, hello: Hello, now: float) -> Iterator[Send]:
+    def _hello(self, hello: Hello, now: float, here: bool) -> Iterator[Send]:
         known = self._roster.known(hello.nonce)
         if known is not None:
             known.seen = now
@@ -242,7 +247,7 @@ class SchedulerState:
             return
         rank = hello.rank if hello.rank >= 0 else self._roster.free_rank(hello.role)
         about = hello.host, hello.pid, hello.addresses
-        record = MemberRecord(self._roster.next, hello.nonce, hello.role, rank, *about, seen=now)
+        record = MemberRecord(self._roster.next, hello.nonce, hello.role, rank, *about, hello.mark, here, seen=now)
         self._roster.add(record)
         self.absence.come(now)
         if record.role == "worker":

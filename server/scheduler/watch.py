@@ -2,7 +2,8 @@
 
 A member's heartbeat comes from its interpreter, which a long call into C can hold for minutes. Its connection is kept
 by a thread that needs no interpreter (ZMTP heartbeats), and ends when the process has ended or stands still. So a
-member is dead when it is silent and its connection is gone.
+member is dead when it is silent and its connection is gone. A connection that is gone may come back within the
+time-out, unless the process is known to be gone as well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable
 
+from ps.protocol.membership import heartbeat_interval
 from ps.server.scheduler.record import MemberRecord
 from ps.server.scheduler.roster import Roster
 
@@ -24,8 +26,13 @@ MOST_PATIENCE = 120.0
 """Seconds after a restart, beside the time-out, after which those who have not come back are dead, at most. TCP's own
 attempts to reach a host that was gone are never further apart."""
 
+LOOK = 0.25
+"""Seconds between two looks for processes that are gone, each of which asks the kernel about who is overdue."""
+
 Reach = Callable[[int], bool]
 """Whether a member's connection is alive."""
+Gone = Callable[[MemberRecord], bool]
+"""Whether a member's process is gone, for certain."""
 
 
 def patience(outage: float) -> float:
@@ -43,6 +50,22 @@ class Watch:
         self._ticked = now
         self._asked: dict[int, float] = {}
         """When the connection of a member that is silent was last found to be alive."""
+        self._looked = -math.inf
+        self._missing: set[int] = set()
+        """Members without connection and process at the last look; what they said before may not be read yet."""
+
+    def gone(self, roster: Roster, timeout: float, now: float, reach: Reach, gone: Gone) -> list[MemberRecord]:
+        """Return those whose heartbeat is overdue and whose connection and process are gone, found so twice in a row.
+
+        All that has been received must have been read before: it may be a goodbye.
+        """
+        if now - self._looked < LOOK and not self._missing:
+            return []
+        self._looked = now
+        overdue = roster.silent(now - heartbeat_interval(timeout))
+        found = [record for record in overdue if gone(record) and not reach(record.member)]
+        before, self._missing = self._missing, {record.member for record in found}
+        return [record for record in found if record.member in before]
 
     def dead(self, roster: Roster, timeout: float, now: float, reach: Reach) -> list[MemberRecord]:
         """Return those that have been silent for more than ``timeout`` seconds and cannot be reached, or too long."""

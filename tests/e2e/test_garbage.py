@@ -50,7 +50,7 @@ REAL: list[list[bytes]] = [
     [encode(m.InitDone(1, STRANGER))],
     [encode(m.View(1 << 60, "ended", "", "", {}, ()))],
     [encode(m.Weights(1, 0, 9, 0)), bytes(4808)],
-    [encode(m.Hello(0, 1, "nobody", -1, "h", 1, (), {}))],
+    [encode(m.Hello(0, 1, "nobody", -1, "h", 1, "", (), {}))],
 ]
 SPOKEN_FOR = (m.Ping, m.StatusRequest, m.Hello, m.Attach, m.Error)
 """Messages that anybody may send, or that are not answered at once; none comes about by mutation here."""
@@ -61,14 +61,14 @@ def garbage(seed: int) -> Iterator[list[bytes]]:
     source = random.Random(seed)
     kinds: list[Callable[[], list[bytes]]] = [
         lambda: [source.randbytes(source.randint(0, 300))],
-        lambda: [b"PS\x03" + bytes((source.choice(list(m.TYPES)),)) + source.randbytes(source.randint(0, 900))],
-        lambda: [b"PS\x03" + bytes((source.randint(60, 255),)) + b"\x91\x00"],
+        lambda: [b"PS\x04" + bytes((source.choice(list(m.TYPES)),)) + source.randbytes(source.randint(0, 900))],
+        lambda: [b"PS\x04" + bytes((source.randint(60, 255),)) + b"\x91\x00"],
         lambda: [b"PS" + bytes((source.randint(2, 255),)) + source.choice(REAL[4:])[0][3:]],
         lambda: list(source.choice(REAL)),
         lambda: [source.choice(REAL)[0][: source.randint(0, 12)]],
         lambda: [source.choice(REAL)[0], *[b"x"] * source.randint(2, 20)],
-        lambda: [b"PS\x03\x24\x95\x01\x01\x01\x01" + bytes((source.choice(b"\xdd\xdf\xdb\xc6\xc9"),)) + b"\xff" * 4],
-        lambda: [b"PS\x03\x24\x95\x01\x01\x01\x01" + struct.pack(">BI", 0xDD, 5000) * 2000],
+        lambda: [b"PS\x04\x24\x95\x01\x01\x01\x01" + bytes((source.choice(b"\xdd\xdf\xdb\xc6\xc9"),)) + b"\xff" * 4],
+        lambda: [b"PS\x04\x24\x95\x01\x01\x01\x01" + struct.pack(">BI", 0xDD, 5000) * 2000],
         lambda: mutated(source),
     ]
     while True:

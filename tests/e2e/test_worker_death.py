@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from cluster import TRAIN, Cluster, Process, live_workers, result
 
+from ps.protocol.pid import realm
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
 Start = Callable[..., Cluster]
@@ -51,6 +53,18 @@ def test_after_kill_9_the_others_go_on_with_the_mean_of_those_who_contribute(sta
     found = np.load(cluster.path("final-0.npz"))["weight"]
     wanted = mean_gradients(20, 0.002, lambda clock: (0, 1, 2) if clock < 10 else (0, 2))
     np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.skipif(not realm(), reason="/proc says nothing about processes here")
+def test_a_worker_that_was_killed_on_the_schedulers_host_is_noticed_long_before_the_time_out(start: Start) -> None:
+    cluster = start(workers=3, heartbeat_timeout=60)
+    workers = cluster.train(3, "--steps", 20, "--gate", f"1@10:{cluster.path('never')}")
+    workers[1].wait_for("gate 10")
+    workers[1].kill()
+    killed = time.monotonic()
+    assert ends([workers[0], workers[2]]) == [0, 0]
+    assert time.monotonic() - killed < 3 + SLACK
+    assert cluster.scheduler.wait() == 0
 
 
 def test_the_status_says_who_is_waited_for_and_who_died(start: Start) -> None:

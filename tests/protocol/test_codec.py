@@ -90,7 +90,7 @@ def test_what_is_encoded_is_decoded(message: m.Message) -> None:
 @settings(max_examples=2000, deadline=None)
 @given(st.binary(max_size=64))
 @example(b"")
-@example(b"PS\x03")
+@example(b"PS\x04")
 def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(data if data[:2] != b"PS" else b"ps" + data)

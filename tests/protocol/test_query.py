@@ -61,7 +61,7 @@ def test_an_inbox_answers_a_ping(listen: Listen) -> None:
 
 
 def test_garbage_and_other_messages_are_passed_over_until_the_answer_comes(peer: Any) -> None:
-    noise = [[os.urandom(50)], [b""], [b"PS\x03\x0d\xc1"], [encode(HeartbeatAck(3))], [encode(Ping(0)), b"payload"]]
+    noise = [[os.urandom(50)], [b""], [b"PS\x04\x0d\xc1"], [encode(HeartbeatAck(3))], [encode(Ping(0)), b"payload"]]
     address = peer([*noise, [encode(View(1, "running", "", "", {}, ()))], [encode(Status(0, {"phase": "running"}))]])
     assert fetch_status(address) == {"phase": "running"}
 

@@ -29,7 +29,7 @@ class Desk:
 
     def hello(self, role: str = "worker", rank: int = -1, nonce: int = 0, **script: Any) -> list[Send]:
         self.nonce += 1
-        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, (), script)
+        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, "", (), script)
         return self.say(hello)
 
     def join(self, role: str = "worker", rank: int = -1, **script: Any) -> Welcome:
@@ -49,8 +49,11 @@ class Desk:
         assert self.state.phase == "running"
         return workers
 
-    def wait(self, seconds: float, *silent: int, reach: Container[int] = ()) -> list[Send]:
-        """Let time pass while all live members but these are heard; those in ``reach`` keep their connection."""
+    def wait(self, seconds: float, *silent: int, reach: Container[int] = (), gone: Container[int] = ()) -> list[Send]:
+        """Let time pass while all live members but these are heard.
+
+        Those in ``reach`` keep their connection, the process of those in ``gone`` is known to be gone.
+        """
         sends = []
         end = self.now + seconds
         while self.now < end:
@@ -58,7 +61,7 @@ class Desk:
             for record in list(self.state.members.values()):
                 if record.state == "live" and record.member not in silent:
                     self.say(Heartbeat(record.member, self.state.epoch, record.report))
-            sends += self.state.tick(self.now, reach.__contains__)
+            sends += self.state.tick(self.now, reach.__contains__, lambda record: record.member in gone)
         return sends
 
     def restart(self, outage: float = 0.0) -> None:

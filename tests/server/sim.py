@@ -117,7 +117,7 @@ class Sim:
     # Joining
 
     def _hello(self, role: str, nonce: int) -> None:
-        hello = Hello(0, 1000 * (role == "worker") + nonce, role, -1, "host", 1, (), {})
+        hello = Hello(0, 1000 * (role == "worker") + nonce, role, -1, "host", 1, "", (), {})
         member = self.scheduler._roster.next
         self._tell(self.scheduler.receive(hello, self.now), member)
 

@@ -52,7 +52,7 @@ def process(tmp_path: Path, **fields: Any) -> ProcessConfig:
 
 
 def hello(role: str = "worker", nonce: int = 5) -> Hello:
-    return Hello(0, nonce, role, -1, "host", 1, (), {})
+    return Hello(0, nonce, role, -1, "host", 1, "", (), {})
 
 
 class FakeScheduler:
@@ -107,7 +107,7 @@ def test_garbage_from_the_scheduler_is_dropped_and_another_version_is_an_error(t
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        for junk in (b"", b"junk", b"PS\x03\xff\x90", b"PS\x03\x03\xc1"):
+        for junk in (b"", b"junk", b"PS\x04\xff\x90", b"PS\x04\x03\xc1"):
             scheduler.say(origin, junk)
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})), b"more", b"frames")
         with Peer(server.address) as peer:

@@ -113,7 +113,7 @@ class RoundSim:
     def _hello(self, role: str, rank: int) -> int:
         """Return the new member's id, 0 when it has to try again."""
         self.nonces += 1
-        sends = self.scheduler.receive(Hello(0, self.nonces, role, rank, "host", 1, (), {}), self.now)
+        sends = self.scheduler.receive(Hello(0, self.nonces, role, rank, "host", 1, "", (), {}), self.now)
         welcome = [send.message for send in sends if isinstance(send.message, Welcome)]
         if not welcome:
             return 0

@@ -206,6 +206,9 @@ def test_a_restart_between_any_two_steps_of_a_round_changes_no_answer() -> None:
 class Box:
     """An inbox that is filled by hand."""
 
+    address = ""
+    drained = True
+
     def __init__(self) -> None:
         self.rejected: dict[str, int] = {}
         self.waiting: list[tuple[bytes, Message, Any]] = []
@@ -252,7 +255,7 @@ class Process:
 
 
 def hello(number: int, role: str = "worker") -> tuple[bytes, Message]:
-    return b"%d" % number, Hello(0, 1 + number, role, -1, "host", 1, (), {})
+    return b"%d" % number, Hello(0, 1 + number, role, -1, "host", 1, "", (), {})
 
 
 def begin(process: Process, clients: int) -> None:

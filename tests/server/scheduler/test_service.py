@@ -24,7 +24,7 @@ from ps.server.scheduler.store import Store
 
 
 def hello(role: str, nonce: int) -> Hello:
-    return Hello(0, nonce, role, -1, "host", nonce, (), {})
+    return Hello(0, nonce, role, -1, "host", nonce, "", (), {})
 
 
 def port_of(address: str) -> int:

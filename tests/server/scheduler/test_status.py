@@ -19,7 +19,7 @@ def job(workers: int) -> tuple[SchedulerState, list[int]]:
     state = SchedulerState({"workers": workers}, 0.0)
     seats = []
     for number, (role, rank) in enumerate([("server", 0), *(("worker", rank) for rank in range(workers))]):
-        sends = state.receive(Hello(1, number, role, rank, "h", 1, (), {}), 0.0)
+        sends = state.receive(Hello(1, number, role, rank, "h", 1, "", (), {}), 0.0)
         seats += [send.message.member for send in sends if isinstance(send.message, Welcome)]
     return state, seats[1:]
 

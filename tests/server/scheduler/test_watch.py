@@ -1,0 +1,146 @@
+"""Promises of the watch: a process that is gone is dead at once where that is certain, else at the time-out."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from desk import Desk
+from wire import Peer, Service
+
+from ps.config import ProcessConfig
+from ps.protocol import pid
+from ps.protocol.messages import Heartbeat, HeartbeatAck, Hello, Leave, View, Welcome
+from ps.server.scheduler import serve
+
+
+def test_a_member_whose_process_and_connection_are_gone_is_dead_as_soon_as_its_heartbeat_is_overdue() -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    a, b = desk.fill()
+    desk.wait(1, a, gone={a, b})
+    assert not desk.state.deaths, "both were heard a second ago"
+    desk.wait(2, a, gone={a})
+    assert [(death["rank"], death["why"]) for death in desk.state.deaths] == [(0, "its process is gone")]
+
+
+def test_a_server_whose_process_is_gone_ends_the_job_at_once() -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    desk.fill()
+    desk.wait(3, 1, gone={1})
+    assert (desk.state.phase, desk.state.code) == ("failed", "server-lost")
+    assert "server 0 (host, pid 1) died (its process is gone)" in desk.state.reason
+
+
+@pytest.mark.parametrize(("connected", "process_is_gone"), [(True, True), (False, False)])
+def test_a_connection_or_a_process_that_is_still_there_has_the_whole_time_out(
+    connected: bool, process_is_gone: bool
+) -> None:
+    desk = Desk(heartbeat_timeout=10.0)
+    a, _ = desk.fill()
+    desk.wait(10, a, reach={a} if connected else (), gone={a} if process_is_gone else ())
+    assert not desk.state.deaths
+
+
+def test_a_goodbye_that_is_read_after_the_process_has_gone_counts() -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    a, b = desk.fill()
+    desk.now += 1.5
+    for member in (1, b):
+        desk.say(Heartbeat(member, 0, {}))
+    desk.state.tick(desk.now, lambda member: False, lambda record: record.member == a)
+    desk.say(Leave(1, a, {}))
+    desk.state.tick(desk.now + 0.1, lambda member: False, lambda record: record.member == a)
+    assert desk.state.members[a].state == "left" and not desk.state.deaths
+
+
+def test_the_kernel_is_not_asked_about_those_who_are_heard_nor_all_the_time() -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    a, _ = desk.fill()
+    asked = []
+    for tick in range(100):
+        desk.state.tick(tick / 10, lambda member: False, lambda record: bool(asked.append(record.member)))
+        for record in list(desk.state.members.values()):
+            if record.member != a:
+                desk.state.receive(Heartbeat(record.member, 0, {}), tick / 10)
+    assert set(asked) == {a} and len(asked) <= 40
+
+
+# The process, with real sockets and real processes of this host
+
+LINUX = pytest.mark.skipif(not pid.realm(), reason="/proc says nothing about processes here")
+TIMEOUT = 8.0
+MARK = "from ps.protocol import pid; print(pid.mark(), flush=True); input()"
+
+
+class Mortal:
+    """A process of this host, for which the test speaks."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MARK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.mark = self.process.stdout.readline().strip()
+
+    def hello(self, nonce: int, mark: str | None = None) -> Hello:
+        return Hello(0, nonce, "worker", -1, "host", self.process.pid, self.mark if mark is None else mark, (), {})
+
+    def kill(self) -> None:
+        self.process.kill()  # and nobody waits for it: it is a zombie
+
+
+@pytest.fixture
+def mortal() -> Iterator[Mortal]:
+    made = Mortal()
+    yield made
+    made.kill()
+    made.process.communicate()
+
+
+def death_after(mortal: Mortal, mark: str | None, *, kill: bool, hang_up: bool) -> float:
+    """Return after how many seconds a worker is dead whose process and connection may have ended; infinite: never."""
+    scheduler = Service(serve, {"workers": 1, "heartbeat_timeout": TIMEOUT, "idle_timeout": 0.1}, ProcessConfig())
+    address = scheduler.address
+    with Peer(address) as witness, Peer(address) as peer:
+        witness.say(Hello(0, 1, "server", -1, "host", 1, "", (), {}))
+        server = witness.hear(Welcome).member
+        peer.say(mortal.hello(2, mark))
+        member = peer.hear(Welcome).member
+        epoch = witness.hear(View, lambda view: any(row[0] == member for row in view.members)).epoch
+        if kill:
+            mortal.kill()
+        if hang_up:
+            peer.socket.close(linger=0)
+        began, found = time.monotonic(), math.inf
+        while time.monotonic() - began < TIMEOUT / 2:
+            witness.say(Heartbeat(server, epoch, {}))
+            witness.hear(HeartbeatAck)
+            if witness.socket.poll(200):
+                witness.hear(View, lambda view: all(row[0] != member for row in view.members))
+                found = time.monotonic() - began
+                break
+        witness.say(Leave(8, member, {}))
+        witness.hear(View, lambda view: view.phase in ("ended", "failed"))
+        witness.say(Leave(9, server, {}))
+        scheduler.result()
+        return found
+
+
+@LINUX
+def test_the_death_of_a_process_of_this_host_is_noticed_long_before_the_time_out(mortal: Mortal) -> None:
+    assert death_after(mortal, None, kill=True, hang_up=True) < TIMEOUT / 2
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("elsewhere", "kill", "hang_up"),
+    [(False, False, True), (False, True, False), (True, True, True)],
+    ids=["the link was cut", "the connection lives", "it may be another host's"],
+)
+def test_what_is_not_certain_takes_the_time_out(mortal: Mortal, elsewhere: bool, kill: bool, hang_up: bool) -> None:
+    mark = f"other {mortal.mark}" if elsewhere else None
+    assert death_after(mortal, mark, kill=kill, hang_up=hang_up) == math.inf

@@ -41,7 +41,8 @@ def outcome_table(report: Mapping[str, Any]) -> Table:
     speed = f"{rate:,.{digits}f} updates/s on {processes} process{'es' if processes > 1 else ''}"
     table.add_row("computed", f"{tasks['trained']:,} updates in {real['wall_s']:.1f} s, {speed}")
     refused = ", ".join(f"{reason} {count:,}" for reason, count in tasks["refused"].items()) or "none"
-    table.add_row("accepted", f"{tasks['accepted']:,}; refused: {refused}; dropped out: {tasks['dropped']:,}")
+    capped = f", {tasks['capped']:,} of them capped (--max-client-weight, --max-influence)" if tasks["capped"] else ""
+    table.add_row("accepted", f"{tasks['accepted']:,}{capped}; refused: {refused}; dropped out: {tasks['dropped']:,}")
     table.add_row(
         "participants", f"{report['participants']:,} of {report['clients']:,} clients, {report['polls']:,} polls"
     )

@@ -22,6 +22,18 @@ def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
     return job.local_optimizer or algorithm.local or job.optimizer
 
 
+def unused_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
+    """Return a line that says that the job's optimizer is used nowhere, where somebody has set one; "" where it is."""
+    from ps.config.job import JobConfig
+
+    if job.local_optimizer or not algorithm.local or job.optimizer == JobConfig().optimizer:
+        return ""
+    return (
+        f"algorithm = {job.algorithm} has an optimizer of its own for clients, {algorithm.local}: optimizer = "
+        f"{job.optimizer} is not used. --local-optimizer takes its place"
+    )
+
+
 def at_once(job: JobConfig, algorithm: Algorithm) -> int:
     """Return how many clients of an asynchronous job have a task at once: three buffers of them, unless it is set.
 

@@ -35,6 +35,7 @@ def report(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
             "trained": tally.trained,
             "accepted": tally.accepted,
             "dropped": tally.dropped,
+            "capped": outcome.capped,
             "refused": dict(sorted(tally.refused.items())),
         },
         "polls": tally.polls,

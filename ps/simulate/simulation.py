@@ -59,13 +59,15 @@ class Outcome:
     """What came of a simulation. Only ``wall_s`` depends on the machine.
 
     ``evaluations`` are (rounds, virtual seconds, accuracy); ``history`` is the scheduler's, one entry for a round;
-    ``of_clients`` is every client's accuracy of the last weights, on test examples like its own.
+    ``capped`` counts contributions that weighed less than their clients' examples; ``of_clients`` is every client's
+    accuracy of the last weights, on test examples like its own.
     """
 
     tally: Tally
     weights: HostArray
     history: list[dict[str, Any]]
     seconds: float = 0.0
+    capped: int = 0
     wall_s: float = 0.0
     evaluations: list[tuple[int, float, float]] = field(default_factory=list)
     of_clients: HostArray = field(default_factory=lambda: np.empty(0))
@@ -118,5 +120,6 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
         engine.run()
     outcome.wall_s = time.monotonic() - began
     outcome.tally, outcome.history = engine.tally, list(house.history)
+    outcome.capped = house.status().get("capped", 0)
     outcome.of_clients = np.array(list(judge.of_clients(views(outcome.weights))))
     return outcome

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from ps.algorithms import Algorithm, effective_steps
-from ps.config.federated import local_optimizer
+from ps.config.federated import local_optimizer, unused_optimizer
 from ps.config.job import JobConfig
 from ps.optim import OptimizerSpec
 from ps.rules import Rule
@@ -15,11 +16,15 @@ from ps.server.federated.task import Task
 from ps.server.federated.usual import KNOWN, Usual
 from ps.server.federated.verdict import Policy, Verdict, credible, judge
 
+log = logging.getLogger("ps.scheduler")
+
 
 class Judging:
     """What is usual, and the job's policies."""
 
     def __init__(self, job: JobConfig, algorithm: Algorithm, rule: Rule) -> None:
+        if unused := unused_optimizer(job, algorithm):
+            log.warning("%s", unused)
         self.capped = 0
         """How many contributions weighed less than their clients claimed examples."""
         self._policy = Policy(job, algorithm, rule, OptimizerSpec.parse(local_optimizer(job, algorithm)).build())

@@ -14,7 +14,7 @@ def report(**more: Any) -> dict[str, Any]:
         "rounds": 4,
         "virtual_s": 8.0,
         "target": None,
-        "tasks": {"trained": 5, "accepted": 4, "dropped": 0, "refused": {}},
+        "tasks": {"trained": 5, "accepted": 4, "dropped": 0, "capped": 2, "refused": {}},
         "participants": 3,
         "clients": 9,
         "polls": 12,

@@ -135,6 +135,14 @@ def test_the_report_has_everything_and_only_plain_values() -> None:
     assert {**found, "real": {}} == {**again, "real": {}}
 
 
+def test_the_report_says_how_many_honest_clients_were_held_down() -> None:
+    asked = scenario(Drawn(), partition="quantity:0.1", max_client_weight=1.5, clients_per_round=20)
+    found = report(asked, simulate(asked))
+    assert found["tasks"]["capped"] > 0
+    equal = scenario(Drawn())
+    assert report(equal, simulate(equal))["tasks"]["capped"] == 0
+
+
 def test_more_clients_than_examples_are_refused_before_anything_starts() -> None:
     with pytest.raises(DataError, match="201 clients"):
         simulate(scenario(workers=201))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from delta_parts import job_of, task_of
 
 from ps.algorithms import AlgorithmSpec
@@ -59,3 +60,13 @@ def test_no_contribution_is_seen_twice() -> None:
         judging.possible([task], 0, more=False)
         judging.decide(task, 0)
     assert not judging.possible([task_of(2)], 0, more=True)
+
+
+def test_who_sets_an_optimizer_that_the_algorithm_replaces_hears_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    judging_of(algorithm="diloco")
+    judging_of(algorithm="diloco", optimizer="adam:lr=0.1", local_optimizer="sgd:lr=0.1")
+    judging_of(algorithm="fedavg", optimizer="adam:lr=0.1")
+    assert not caplog.messages
+    judging_of(algorithm="diloco", optimizer="adam:lr=0.1")
+    [line] = caplog.messages
+    assert "adamw:lr=0.001,weight_decay=0.1: optimizer = adam:lr=0.1" in line and "--local-optimizer" in line

@@ -19,6 +19,7 @@ from ps.errors import PSError, UsageError
 from ps.launch import account, parent
 from ps.script import Script
 from ps.sink import kept_going
+from ps.trace.part import refuse_pipe
 
 SCRIPT_SETTINGS = {"allow_interspersed_args": False}
 
@@ -114,6 +115,7 @@ def _trace_file(name: str | None) -> str | None:
         return None
     path = Path(name).absolute()
     try:
+        refuse_pipe(path)
         path.open("ab").close()
     except OSError as error:
         raise UsageError(f"cannot write the trace to {name}: {error.strerror}") from None

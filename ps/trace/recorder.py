@@ -18,7 +18,7 @@ from typing import Any
 
 from ps.errors import UsageError
 from ps.trace import events
-from ps.trace.part import Part
+from ps.trace.part import Part, refuse_pipe
 from ps.trace.trace import LANES, OFF, Trace
 
 log = logging.getLogger("ps.trace")
@@ -47,6 +47,7 @@ def start(path: str | None, role: str, rank: int | None = None, *, limit: int = 
     if path is None:
         return OFF
     try:
+        refuse_pipe(path)
         part = Part(Path(path).absolute(), _TOKEN)
     except BlockingIOError:
         log.warning("%s is already being written by another process or connection: this one is not traced", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ def test_the_help_page_has_the_flag(command: str, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("command", ["run", "server", "worker"])
-@pytest.mark.parametrize(("path", "why"), [("no/t.json", "No such file or directory"), (".", "")])
+@pytest.mark.parametrize(("path", "why"), [("no/t.json", "No such file or directory"), (".", ""), ("fifo", "")])
 def test_a_trace_that_cannot_be_written_is_said_at_once(
     command: str, path: str, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("x.py").write_text("raise SystemExit('it ran')")
+    os.mkfifo("fifo")
     script = [] if command == "server" else ["x.py"]
     assert main([command, "--trace", path, *script]) == 2
     assert f"psctl: error: cannot write the trace to {path}: {why}" in capsys.readouterr().err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ps.config import find_toml
+from ps.config.toml import LARGEST
 from ps.errors import ConfigError
 
 
@@ -36,3 +38,36 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
         find_toml({}, str(tmp_path / "x.toml"))
     with pytest.raises(ConfigError, match="cannot read"):
         find_toml({}, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("seed = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("seed = " + "{a=" * 3000 + "1" + "}" * 3000, "nested too deeply"),
+        ("seed = " + "9" * 5000, "too many digits"),
+        ("mode = 'a\0b'", "at line 1"),
+        ("# " + "x" * LARGEST, "larger than 1048576 bytes"),
+    ],
+)
+def test_whatever_is_wrong_in_a_file_is_said_in_a_line_that_says_where_its_name_came_from(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    (tmp_path / "paramserver.toml").write_text(text)
+    for place, source in (({}, "the working directory"), ({"PS_CONFIG": str(tmp_path / "paramserver.toml")}, "PS_CON")):
+        with pytest.raises(ConfigError, match=rf"paramserver.toml \(from {source}.*{why}") as found:
+            find_toml(place, directory=str(tmp_path))
+        assert len(str(found.value)) < 300 and "\n" not in str(found.value)
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (str(tmp_path / "fifo"), "/dev/zero", "/dev/full"):
+        with pytest.raises(ConfigError, match=rf"cannot read {path} \(from --config\): it is a device, a pipe"):
+            find_toml({}, path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_setting(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfworkers = 3\n")
+    assert find_toml({}, str(tmp_path / "x.toml")).values == {"workers": 3}

@@ -199,7 +199,8 @@ def test_a_disk_that_fills_up_leaves_no_half_event(
 
 
 def test_a_path_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "nowhere" / "t.json"):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "nowhere" / "t.json", tmp_path / "fifo"):
         with pytest.raises(UsageError, match=f"cannot write the trace to {path}: "):
             start(str(path), "worker")
 

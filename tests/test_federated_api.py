@@ -177,10 +177,10 @@ BAD_RETURNS = [
     (lambda p: ({}, 3), UsageError, "fit returned no 'w'"),
     (lambda p: ({"w": np.zeros(3)}, 3), UsageError, r"'w' as float64\[3\]; the model has float64\[2\]"),
     (lambda p: ({"w": np.zeros(2, "f4")}, 3), UsageError, r"'w' as float32\[2\]; the model has float64\[2\]"),
-    (lambda p: ({"w": np.array([0, np.nan])}, 3), GradientError, "'w' with NaN or Inf; nothing was sent"),
-    (lambda p: (p, 0), UsageError, "number of its examples, more than 0, not 0"),
-    (lambda p: (p, float("nan")), UsageError, "more than 0, not nan"),
-    (lambda p: (p, "many"), UsageError, "more than 0, not 'many'"),
+    (lambda p: ({"w": np.array([0, np.nan])}, 3), GradientError, "'w' with NaN or Inf"),
+    (lambda p: (p, -1), UsageError, "number of its examples, 0 or more, not -1"),
+    (lambda p: (p, float("nan")), UsageError, "0 or more, not nan"),
+    (lambda p: (p, "many"), UsageError, "0 or more, not 'many'"),
     (lambda p: (p, 3, {"steps": 0}), UsageError, "number of its local steps, at least 1, not 0"),
     (lambda p: (p, 3, {"steps": float("inf")}), UsageError, "at least 1, not inf"),
     (lambda p: (p, 3, {"loss": "low"}), UsageError, "a metric is a number; loss of fit is 'low'"),
@@ -197,10 +197,49 @@ def test_what_fit_must_not_return_is_named(result: Callable[[Params], Any], erro
 def test_in_a_job_nothing_of_it_is_sent(cluster: Callable[..., Loopback]) -> None:
     job = cluster(workers=1, rounds=1, start_timeout=3.0)
     bad = ps.federated.Client(lambda params, about: ({"w": np.full(2, np.nan)}, 3))
-    with pytest.raises(GradientError, match="nothing was sent"):
+    with pytest.raises(GradientError, match="3 times in a row; nothing was sent"):
         bad.run(first())
     assert ps.federated.Client(fit).run(first())["w"].tobytes() == descend(np.zeros(2)).tobytes()
     assert not job.failures
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda params: (params, 0), lambda params: ({}, 0), lambda params: ({"w": np.full(2, np.nan)}, 3)]
+)
+def test_a_client_with_nothing_to_contribute_sits_that_round_out_and_stays(
+    cluster: Callable[..., Loopback], tmp_path: Path, spoil: Callable[[Params], Any]
+) -> None:
+    cluster(workers=2, rounds=3, min_clients=1, eval_every=1)
+
+    def moved(params: Params, about: ps.federated.Round) -> Any:
+        params["w"] += 1
+        return spoil(params) if about.number == 1 and about.client == 1 else (params, 4)
+
+    work = lambda: ps.federated.Client(moved).run(first())  # noqa: E731
+    assert [final["w"].tolist() for final in together(work, work)] == [[3, 3], [3, 3]]
+    verdicts = {(line["clock"], line["rank"]): line["verdict"] for line in records(tmp_path, "metrics.jsonl")}
+    assert verdicts[1, 0] == "accepted"
+    assert verdicts[1, 1] == "declined"
+    assert verdicts[2, 1] == "accepted"
+
+
+def test_the_only_client_without_examples_is_asked_again_for_the_same_round(cluster: Callable[..., Loopback]) -> None:
+    cluster(workers=1, rounds=2)
+    asked: list[int] = []
+
+    def at_last(params: Params, about: ps.federated.Round) -> tuple[Params, int]:
+        asked.append(about.number)
+        return {"w": params["w"] + 1}, int(len(asked) > 2)
+
+    assert ps.federated.Client(at_last).run(first())["w"].tolist() == [2, 2]
+    assert asked == [0, 0, 0, 1]
+
+
+def test_alone_a_round_without_examples_changes_nothing() -> None:
+    def seldom(params: Params, about: ps.federated.Round) -> tuple[Params, int]:
+        return {"w": params["w"] + 1}, about.number % 2
+
+    assert ps.federated.Client(seldom).run(first(), rounds=5)["w"].tolist() == [2, 2]
 
 
 def test_metrics_of_evaluate_that_are_none_are_named(cluster: Callable[..., Loopback]) -> None:

@@ -2,7 +2,7 @@
 
 from ps.data.dataset import Dataset
 from ps.data.digits_set import digits
-from ps.data.epochs import batches, demand_whole, num_examples, steps_per_epoch
+from ps.data.epochs import batches, demand_arrays, demand_whole, num_examples, steps_per_epoch
 from ps.data.mnist_set import mnist
 from ps.data.shares import labels_of, view
 from ps.partition import Partition, PartitionSpec, counterpart, partition
@@ -13,6 +13,7 @@ __all__ = [
     "PartitionSpec",
     "batches",
     "counterpart",
+    "demand_arrays",
     "demand_whole",
     "digits",
     "labels_of",

@@ -33,6 +33,17 @@ def num_examples(data: Any) -> int:
     return len(data[0]) if isinstance(data, tuple | list) else len(data)
 
 
+def demand_arrays(data: Any) -> list[Array]:
+    """Return the arrays of what ``batches`` takes. Raises DataError unless they are of one length, which may be 0."""
+    arrays = [xp.asarray(array) for array in (data if isinstance(data, Dataset | tuple | list) else [data])]
+    if not arrays or any(array.ndim == 0 for array in arrays):
+        raise DataError("data is a Dataset, an array, or a tuple of arrays whose first axis counts the examples")
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise DataError(f"the arrays hold {', '.join(map(str, lengths))} examples: expected the same number")
+    return arrays
+
+
 def steps_per_epoch(n: int, batch_size: int, num_workers: int = 1) -> int:
     """Return the number of batches that every worker has in one epoch over ``n`` examples.
 
@@ -79,13 +90,9 @@ def batches(
     DataError, at the call and not at the first batch, for arguments that cannot be met.
     """
     single = not isinstance(data, Dataset | tuple | list)
-    arrays = [xp.asarray(array) for array in ([data] if single else data)]
-    if not arrays or any(array.ndim == 0 for array in arrays):
-        raise DataError("data is a Dataset, an array, or a tuple of arrays whose first axis counts the examples")
-    lengths = [len(array) for array in arrays]
-    if len(set(lengths)) > 1:
-        raise DataError(f"the arrays hold {', '.join(map(str, lengths))} examples: expected the same number")
-    steps = steps_per_epoch(lengths[0], batch_size, num_workers)
+    arrays = demand_arrays(data)
+    n = len(arrays[0])
+    steps = steps_per_epoch(n, batch_size, num_workers)
     if not 0 <= rank < num_workers:
         raise DataError(f"rank {rank} is not in 0..{num_workers - 1}")
     demand_whole("epochs", epochs)
@@ -94,7 +101,7 @@ def batches(
 
     def generate() -> Iterator[Any]:
         for epoch in range(start // steps, epochs):
-            order = _shard(lengths[0], rank, num_workers, (seed, epoch) if shuffle else None)
+            order = _shard(n, rank, num_workers, (seed, epoch) if shuffle else None)
             picks = [_beside(array, order) for array in arrays]
             for step in range(start % steps if epoch == start // steps else 0, steps):
                 part = slice(step * len(order) // steps, (step + 1) * len(order) // steps)

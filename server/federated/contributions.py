@@ -11,8 +11,9 @@ from ps.protocol.messages import Message, Standing, Submit, Submitted
 from ps.rules import Rule
 from ps.server.federated.judging import Judging
 from ps.server.federated.ledger import Ledger
+from ps.server.federated.resting import Resting
 from ps.server.federated.selection import Offer
-from ps.server.federated.task import ACCEPTED, OPEN, SUBMITTED, VANISHED, Task
+from ps.server.federated.task import ACCEPTED, DECLINED, OPEN, SUBMITTED, VANISHED, Task
 from ps.server.federated.tasks import Tasks
 
 RESUME = "resume"
@@ -41,6 +42,7 @@ class Contributions:
         self.ledger = Ledger(job.servers)
         self.tasks = Tasks(owners)
         self.judging = Judging(job, algorithm, rule)
+        self.resting = Resting()
         self.changed = True
         self._bad = self._vain = 0
         """Refusals of what clients can do nothing but repeat, and attempts in a row that came to nothing but these."""
@@ -73,11 +75,13 @@ class Contributions:
         self.changed = True
         return now - task.began
 
-    def decline(self, number: int, rank: int) -> None:
-        """A client gives its task back."""
+    def decline(self, number: int, rank: int) -> bool:
+        """A client gives its task back; return whether it had it."""
         task = self.tasks.get(number)
-        if task is not None and task.rank == rank and task.state == OPEN:
-            self.refuse(task, "declined")
+        if task is None or task.rank != rank or task.state != OPEN:
+            return False
+        self.refuse(task, DECLINED)
+        return True
 
     def left(self, member: int, rank: int) -> None:
         """A client has left in good order; what it has submitted still counts."""
@@ -212,6 +216,7 @@ class Contributions:
         """The round is published; ``over`` are all tasks but those that may still count."""
         self._vain = 0
         self.tasks.of_round.clear()
+        self.resting.clear()
         self.tasks.forget(over)
         self.ledger.publish(self.tasks.floor)
         self._drop(over)

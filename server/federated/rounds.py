@@ -149,8 +149,9 @@ class Rounds:
         if task is None and self.phase == "collect":
             task = self._contributions.revive(rank)
         if task is None:
-            if self._is_tired(rank):
-                yield message.member, Wait(message.request, self.version, self._wait(now))
+            rest = self._contributions.resting.left(rank, now)
+            if rest or self._is_tired(rank):
+                yield message.member, Wait(message.request, self.version, rest or self._wait(now))
                 return
             self._selection.offer(Offer(message.member, message.request, rank))
             yield from self._go_on(now)
@@ -174,7 +175,9 @@ class Rounds:
 
     def decline(self, message: Decline, rank: int, now: float) -> Iterator[Out]:
         """A client gives its task back."""
-        self._contributions.decline(message.task, rank)
+        if self._contributions.decline(message.task, rank):
+            self._contributions.resting.declined(rank, now)
+            log.info("client %d gives its task back: %s", rank, message.why)
         yield message.member, Ok(message.request)
         yield from self._go_on(now)
 
@@ -251,13 +254,10 @@ class Rounds:
         """Begin to collect from clients that are drawn now, beside those that are still busy."""
         drawn = math.ceil(self.job.over_select * self.goal) - self._active
         wanted = len(self._selection) if self._algorithm.everyone else drawn
-        self._collect(now)
-        if not self.asynchronous:
-            yield from self._draw(wanted, now)
-
-    def _collect(self, now: float) -> None:
         self.phase, self._since, self.changed = "collect", now, True
         self._deadline = math.inf if self.asynchronous else now + self._pace.deadline(self._failed)
+        if not self.asynchronous:
+            yield from self._draw(wanted, now)
 
     def _fill_up(self, now: float) -> Iterator[Out]:
         """Draw clients in the place of those that are done or gone, and have the others come back later."""
@@ -367,7 +367,7 @@ class Rounds:
     def _abandon(self, now: float, why: str) -> None:
         """Give an attempt up on all servers alike and begin the round anew."""
         self.abandoned += 1
-        self._failed += 1
+        self._failed += not self._contributions.tasks.given_back
         log.warning("round %d, attempt %d is abandoned: %s", self.version, self._failed, why)
         if self._failed >= MOST_FAILED or self._contributions.hopeless:
             self.failure = f"round {self.version} was abandoned {self._failed} times; the last time {why}"

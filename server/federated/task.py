@@ -7,6 +7,8 @@ from typing import Any
 
 OPEN, SUBMITTED, ACCEPTED = "open", "submitted", "accepted"
 VANISHED = "vanished"
+DECLINED = "declined"
+"""Its client gave it back: it has nothing to contribute now."""
 SPARE = "spare"
 """The round was full without it: more clients are selected than are needed, so that nobody has to be waited for."""
 STALE = "stale"

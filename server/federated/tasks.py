@@ -9,7 +9,7 @@ from typing import Any
 from ps.protocol.messages import Submit
 from ps.server.federated.fruitless import Fruitless
 from ps.server.federated.history import numbers
-from ps.server.federated.task import ACCEPTED, OPEN, SPARE, SUBMITTED, VANISHED, Task
+from ps.server.federated.task import ACCEPTED, DECLINED, OPEN, SPARE, SUBMITTED, VANISHED, Task
 
 MOST_VERDICTS = 20_000
 """Clients whose last verdict is remembered, at most."""
@@ -88,6 +88,12 @@ class Tasks:
     def ranks(self) -> Set[int]:
         """The clients that have or had a task here."""
         return self._held.keys()
+
+    @property
+    def given_back(self) -> bool:
+        """Whether nothing stands in the way but that clients gave their tasks back: not a failure of anybody."""
+        states = {task.state for task in self._tasks.values()}
+        return DECLINED in states and states <= {DECLINED, ACCEPTED}
 
     @property
     def short(self) -> list[Task]:

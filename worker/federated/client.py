@@ -44,7 +44,10 @@ class Round:
 Fit: TypeAlias = Callable[[Params, Round], tuple[Mapping[str, Any], float] | tuple[Mapping[str, Any], float, Metrics]]
 """Takes the global parameters and the round; returns the parameters that it has trained on its own data, the number of
 examples, and, if it likes, metrics; among them ``steps``, the number of local steps (1 if not said;
-fednova needs it)."""
+fednova needs it). With 0 examples the client sits this round out, whatever the parameters are."""
+
+MOST_SPOILED = 3
+"""Times in a row that what ``fit`` returns may have NaN or Inf before the client gives up."""
 
 Evaluate: TypeAlias = Callable[[Params], Metrics]
 """Takes parameters; returns numbers by name that say how good they are on this client's own data."""
@@ -72,8 +75,10 @@ class Client:
 
         ``params`` are the first values if this client is the first, and say the names, shapes and dtypes in any case;
         ``kinds`` is as in ``kv.init``, ``settings`` as in ``ps.connect``. Without a cluster this client trains alone
-        for as many rounds. Raises what those raise; UsageError or GradientError when ``fit`` returns parameters that do
-        not fit the model, or with NaN; ConfigError for an algorithm that changes each local step, which are ``fit``'s.
+        for as many rounds. A round in which ``fit`` has no examples, or returns NaN or Inf, goes on without this one,
+        which stays. Raises what those raise; UsageError when ``fit`` returns parameters that do not fit the model;
+        GradientError for NaN or Inf, in a job the third time in a row; ConfigError for an algorithm that changes each
+        local step, which are ``fit``'s.
         """
         with connect(**{"mode": "federated", **settings}) as kv:
             kv.init(params, kinds)
@@ -90,12 +95,21 @@ class Client:
             return _copies(kv)
 
     def _take_part(self, kv: KV, store: FederatedStore) -> None:
+        spoiled = 0
         while not store.finished:
             task = store.begin()
             if task is None:
                 continue
             report = self._measure(_copies(kv), "") if task.evaluate else {}
             trained, examples, metrics = self._trained(kv, task.round)
+            bad = _not_finite(trained)
+            spoiled = spoiled + 1 if bad else 0
+            if spoiled == MOST_SPOILED:
+                raise GradientError(f"{bad}, {spoiled} times in a row; nothing was sent")
+            if bad or not examples:
+                noted = {**metrics, "steps": 0, "verdict": store.decline(bad or "fit had no examples")}
+                kv._log.step(task.round, 0, noted, store.traffic, staleness=0)
+                continue
             if task.evaluate:
                 report |= self._measure({name: array.copy() for name, array in trained.items()}, TUNED)
             steps = int(metrics.pop("steps", 1))
@@ -107,6 +121,8 @@ class Client:
     def _train_alone(self, kv: KV) -> None:
         for number in range(kv.job.rounds):
             trained, _, _ = self._trained(kv, number)
+            if bad := _not_finite(trained):
+                raise GradientError(bad)
             for name, array in trained.items():
                 target = kv.params[name]
                 if xp.is_host(target):  # its memory can be changed, only what scripts are shown cannot
@@ -125,9 +141,11 @@ class Client:
                 "fit returns (parameters, number of examples) or (parameters, number of examples, metrics)"
             )
         params, examples, metrics = (*result, {})[:3]
-        if not isinstance(examples, int | float | np.number) or not 0 < as_float(examples) < math.inf:
-            raise UsageError(f"fit returns the number of its examples, more than 0, not {shown(examples)}")
+        if not isinstance(examples, int | float | np.number) or not 0 <= as_float(examples) < math.inf:
+            raise UsageError(f"fit returns the number of its examples, 0 or more, not {shown(examples)}")
         found = _numbers(metrics, "fit")
+        if not examples:
+            return {}, 0.0, found
         if algorithm.divides and "steps" not in found:
             raise UsageError(
                 f"algorithm = {job.algorithm!r} divides each delta by the number of local steps, so that fit must say "
@@ -170,7 +188,11 @@ def _matched(params: Mapping[str, Any], kv: KV) -> dict[str, HostArray]:
         if (array.shape, array.dtype) != (mine.shape, mine.dtype):
             ours, theirs = f"{mine.dtype}{list(mine.shape)}", f"{array.dtype}{list(array.shape)}"
             raise UsageError(f"fit returned {name!r} as {theirs}; the model has {ours}")
-        if not np.isfinite(array).all():
-            raise GradientError(f"fit returned {name!r} with NaN or Inf; nothing was sent")
         found[name] = array
     return found
+
+
+def _not_finite(params: Mapping[str, HostArray]) -> str:
+    """Return what is wrong with the first array that has NaN or Inf, or nothing."""
+    bad = (name for name, array in params.items() if not np.isfinite(array).all())
+    return next((f"fit returned {name!r} with NaN or Inf" for name in bad), "")

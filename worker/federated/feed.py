@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ps import xp
-from ps.data import batches, counterpart, demand_whole, labels_of, num_examples, partition, view
+from ps.data import batches, counterpart, demand_arrays, demand_whole, labels_of, num_examples, partition, view
 from ps.errors import PSError, StateError
 from ps.worker.evaluation import Evaluation
 from ps.worker.feed import placed
@@ -65,11 +65,12 @@ class FederatedFeed:
         """Yield the batches of every round that this client takes part in, until all rounds are done.
 
         ``epochs`` is the script's plan for training at once; here ``local_epochs`` or ``local_steps`` of the job
-        count. Raises DataError, at the call, when the data cannot be divided as the job wants it.
+        count. A client whose share is empty gives back what it is assigned, and stays. Raises DataError, at the call,
+        when the data cannot be divided as the job wants it.
         """
         demand_whole("batch_size", batch_size)
         share = self._share(data)
-        batches(share, 1, shuffle=shuffle)  # only to have it checked now
+        demand_arrays(share)  # only to have it checked now
 
         def generate() -> Iterator[Any]:
             while not self._store.finished:
@@ -98,6 +99,10 @@ class FederatedFeed:
 
     def _lesson(self, task: Task, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
         job, n = self._store.job, num_examples(share)
+        if not n:
+            verdict = self._store.decline("there are no examples in its share")
+            self._log.step(task.round, 0, {"steps": 0, "verdict": verdict}, self._store.traffic, staleness=0)
+            return
         seed = int(np.random.SeedSequence((job.seed, self._store.rank, task.round)).generate_state(1)[0])
         size = min(batch_size, n)
         steps = job.local_steps

@@ -33,7 +33,7 @@ from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
 
-ACCEPTED = "accepted"
+ACCEPTED, DECLINED = "accepted", "declined"
 
 
 @dataclass(slots=True)
@@ -70,6 +70,8 @@ class FederatedStore:
         self._packer = Packer(self.job, self.rank)
         self._vault = vault or Vault(None)
         self._undelivered: Undelivered | None = None
+        self._declined = ""
+        """Why the last task was given back, which is said once."""
         self._courier: Courier | None = None
         self._flat: Mapping[str, Array] = {}
         self._refresh: Callable[[], None] = lambda: None
@@ -183,9 +185,8 @@ class FederatedStore:
         assert task is not None
         self.task = None
         if not training.steps:
-            self.training.undo()
-            self.courier.decline(task.number, "no step was taken")
-            return "declined"
+            return self._decline(task, "no step was taken")
+        self._declined = ""
         frames = self._packer.pack(training.delta(), self.courier.chunks, task.round)
         numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
         parcel = Undelivered(task.number, task.round, task.version, examples, training.steps, numbers, frames)
@@ -222,8 +223,24 @@ class FederatedStore:
         """Give the task back that is being trained for, if there is one, and forget what was trained."""
         task, self.task = self.task, None
         if task is not None:
-            self.training.undo()
-            self.courier.decline(task.number, why)
+            self._give_back(task, why)
+
+    def decline(self, why: str) -> str:
+        """Give the task back for which there is nothing to send, and stay for those to come; return the verdict."""
+        task, self.task = self.task, None
+        assert task is not None
+        return self._decline(task, why)
+
+    def _decline(self, task: Task, why: str) -> str:
+        level = logging.DEBUG if why == self._declined else logging.WARNING
+        log.log(level, "this client gives its task in round %d back: %s", task.round, why)
+        self._declined = why
+        self._give_back(task, why)
+        return DECLINED
+
+    def _give_back(self, task: Task, why: str) -> None:
+        self.training.undo()
+        self.courier.decline(task.number, why)
 
     # What a script's steps do
 

@@ -62,6 +62,10 @@ class Store:
         self.ended.append((examples, report))
         return "accepted"
 
+    def decline(self, why: str) -> str:
+        self.given_back.append(why)
+        return "declined"
+
     def abandon(self, why: str) -> None:
         self.given_back.append(why)
         if self.trouble is not None:
@@ -179,13 +183,28 @@ def test_a_task_that_can_no_longer_be_given_back_hides_nothing() -> None:
     [
         (DATA, {"workers": 500}, "500"),
         ((np.arange(3), np.arange(4)), {"partition": "own"}, "3, 4 examples"),
-        ((np.empty(0), np.empty(0)), {"partition": "own"}, "no examples"),
-        ((np.empty(0), np.empty(0)), {"partition": "own", "local_steps": 3}, "no examples"),
     ],
 )
 def test_data_that_cannot_be_divided_are_refused_at_the_call(data: Any, job: dict[str, Any], text: str) -> None:
     with pytest.raises(DataError, match=text):
         Bench(Store(**job)).feed.batches(data, 8, 1, True)
+
+
+@pytest.mark.parametrize("job", [{}, {"local_steps": 3}])
+def test_a_client_with_an_empty_share_declines_and_stays_until_the_job_is_done(
+    tmp_path: Path, job: dict[str, Any]
+) -> None:
+    bench = Bench(Store(rounds=range(2), partition="own", **job), run_dir=tmp_path)
+    assert bench.run((np.empty(0), np.empty(0))) == []
+    assert bench.store.finished
+    assert bench.store.given_back == ["there are no examples in its share"] * 2
+    assert not bench.store.ended
+    bench.log.flush()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["clock"], line["steps"], line["verdict"]) for line in lines] == [
+        (0, 0, "declined"),
+        (1, 0, "declined"),
+    ]
 
 
 def test_a_batch_size_of_nothing_is_refused_at_the_call() -> None:

@@ -59,7 +59,9 @@ def test_the_outcome_has_a_line_for_everything_that_can_be_asked() -> None:
     lines = dict(zip(cells(table, 0), cells(table, 1), strict=True))
     assert lines["target"] == "0.9 reached after round 3, 1 min 01 s"
     assert lines["computed"] == "5 updates in 2.0 s, 2.5 updates/s on 1 process"
-    assert lines["accepted"] == "4; refused: none; dropped out: 0"
+    assert (
+        lines["accepted"] == "4, 2 of them capped (--max-client-weight, --max-influence); refused: none; dropped out: 0"
+    )
     assert lines["participants"] == "3 of 9 clients, 12 polls"
     assert lines["bytes up"] == "mean 2 B · min 1 B · p10 1 B · p50 2 B · p90 3 B · max 3 B"
     assert lines["bytes down"] == "none took part"

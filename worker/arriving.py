@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from ps.worker.interrupt import HOLD
+from ps.worker.parameters import Parameters
+from ps.worker.step import Steps
+from ps.worker.store import Store
 from ps.xp import Array
 
 
@@ -28,3 +32,63 @@ class Arriving(Mapping[str, Array]):
     def __repr__(self) -> str:
         shapes = (f"{name} {tensor.dtype}{list(tensor.shape)}" for name, tensor in self._tensors.items())
         return f"<parameters {', '.join(shapes)}>"
+
+
+class Arrivals:
+    """What the last step left on its way of a connection's parameters."""
+
+    def __init__(self, store: Store, steps: Steps, check: Callable[[], None]) -> None:
+        """``check`` raises where the connection may not be used."""
+        self._store = store
+        self._steps = steps
+        self._check = check
+        self._federated = store.job.federated
+        self._entries = store.entries
+        self._stale: set[str] = set()
+
+    def begin(self, model: Parameters) -> None:
+        """Bring these parameters up to date from now on; they are so now."""
+        self._model = model
+        self._entries = self._store.entries
+
+    def expect(self) -> None:
+        """Note that all parameters are on their way."""
+        self._stale = set(self._model.tensors)
+
+    def clear(self) -> None:
+        """Note that all are up to date."""
+        self._stale.clear()
+
+    def arrive(self, name: str) -> None:
+        """Return once a tensor is up to date."""
+        if name in self._stale:
+            self._check()
+            with HOLD:
+                self._store.arrive(self._steps.staging.chunks_of(name))
+                if name in self._stale:  # unless the store had to come in anew meanwhile
+                    self._model.refresh(name)
+                    self._stale.discard(name)
+                self.catch_up()
+
+    def all(self) -> None:
+        """Return once all are up to date."""
+        for name in sorted(self._stale):
+            self.arrive(name)
+
+    def refresh(self) -> None:
+        """Show the script the buffer's weights; in a federated job the store does that between rounds."""
+        if not self._federated:
+            self._model.refresh()
+
+    def stepped(self) -> None:
+        """Take in what a step that was waited for has brought."""
+        self.refresh()
+        self._entries = self._store.entries
+
+    def catch_up(self) -> None:
+        """Refresh the parameters when the store had to come in anew, and note a push that is done by now."""
+        if self._entries != self._store.entries:
+            self._entries = self._store.entries
+            self._model.refresh()
+            self._stale.clear()
+        self._steps.settled()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import math
 import os
 import sys
 import threading
@@ -18,23 +17,21 @@ import numpy as np
 from ps import xp
 from ps.config.job import JobConfig
 from ps.crew import Crew
-from ps.errors import GradientError, PSError, StateError, UsageError
+from ps.errors import PSError, StateError, UsageError
 from ps.optim.spec import RATE
 from ps.trace import OFF, Trace
-from ps.worker.announced import Announced
-from ps.worker.arriving import Arriving
+from ps.worker.arriving import Arrivals, Arriving
 from ps.worker.evaluation import Evaluation, Measure
-from ps.worker.gradients import WAY_ON, Gradients, Staging, match
 from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
-from ps.worker.local import Done
 from ps.worker.model import read
 from ps.worker.numbers import as_float, shown
 from ps.worker.origin import Origin
 from ps.worker.parameters import Parameters
 from ps.worker.record import StepLog
 from ps.worker.script import describe
-from ps.worker.store import Pending, Store
+from ps.worker.step import Steps
+from ps.worker.store import Store
 from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
@@ -67,11 +64,8 @@ class KV:
         """Tensors that are not trained, where they stay with the worker."""
         self._model: Parameters | None = None
         self._scratch: list[HostArray] = []
-        self._announced: Announced | None = None
-        self._stale: set[str] = set()
-        self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
-        self._entries = store.entries
-        self._interrupted = False
+        self._steps = Steps(store, self._feed, log)
+        self._arrivals = Arrivals(store, self._steps, self._open)
         self._closed = False
         self._home = (os.getpid(), threading.get_ident())
         atexit.register(self._at_exit)
@@ -106,7 +100,7 @@ class KV:
         found = {**self._model.tensors, **self._beside}
         if self._beside:
             found = {name: found[name] for name in self._names}
-        return Arriving(found, self._arrive) if self.job.overlap else found
+        return Arriving(found, self._arrivals.arrive) if self.job.overlap else found
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -118,12 +112,11 @@ class KV:
         ``init``.
         """
         self._ready()
-        if self._interrupted or self._unlogged is not None:  # what is there may not have been read yet
+        if self._steps.reading:
             with HOLD:
-                self._store.settle()
-                self._interrupted = False
-                self._catch_up()
-        return self._staging.arrays(self.device)
+                self._steps.free()
+                self._arrivals.catch_up()
+        return self._steps.staging.arrays(self.device)
 
     # The model
 
@@ -157,17 +150,11 @@ class KV:
         chunks = trained.whole() if federated else layout.chunks(self.job.servers, self.job.chunk_bytes)
         on_host = self.device.backend is xp.NUMPY
         buffers = self._store.init(layout, values, in_place=on_host)
-        if (buffers.encodes or federated) and not on_host:
-            gradients = xp.device_buffer(trained.nbytes, self.device)
-        elif buffers.gradients is None:
-            gradients = xp.host_buffer(trained.nbytes, self.device)
-        else:
-            gradients = xp.pinned(buffers.gradients, self.device)
         weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
-        self._staging = Staging(trained, chunks, gradients, buffers.shown, self._crew)
+        self._steps.begin(trained, chunks, buffers, self.device, self._crew)
         self._model = Parameters(layout, weights, buffers.shown, self.device)
         self._store.place(self._model.flat, self._model.refresh)
-        self._entries = self._store.entries
+        self._arrivals.begin(self._model)
         self._feed.begin(self.clock)
         self._log.begin(self._store.traffic)
         return self.params
@@ -181,16 +168,9 @@ class KV:
         """
         self._ready()
         self._computed()
-        count = self._count(examples)
+        count = self._steps.count(examples)
         with HOLD:
-            if self._announced is None:
-                self._store.settle()
-                self._settled()
-                self._announced = Announced(self._staging)
-            eager = self._store.eager and self.job.on_nan != "skip"
-            chunks = self._announced.add(name, grad, check=eager and self.job.on_nan == "fail")
-            if chunks and eager:
-                self._store.send(self._announced.gradients, chunks, count or 1.0)
+            self._steps.announce(name, grad, count)
         self._free = self._trace.now()
 
     def step(self, grads: Mapping[str, Any] | None = None, *, examples: float | None = None, **metrics: Any) -> None:
@@ -219,7 +199,7 @@ class KV:
         with HOLD:
             self._push_pull(grads, examples, {})
             if targets is not None:
-                self._all_arrived()
+                self._arrivals.all()
                 if self.job.federated:
                     model.copy(targets)
                 else:
@@ -232,15 +212,16 @@ class KV:
         The push before it is waited for first. In sync mode with ``clip_norm`` it waits for the other workers'
         gradients, whose norm counts too. Raises GradientError as ``step`` does.
         """
-        if self._announced is not None:
-            raise StateError("gradients were announced with kv.ready: give the others with kv.step")
-        count = self._count(examples)
+        self._ready()
+        steps = self._steps
+        steps.refuse_announced()
+        count = steps.count(examples)
         with HOLD:
-            gradients = self._checked(grads)
+            gradients = steps.gather(grads)
             clock = self.clock
             pending = self._store.push(gradients, count or 1.0)
-            self._unlogged = (clock, count, gradients is None, pending, {})
-            self._catch_up()
+            steps.given(clock, count, gradients is None, pending, {})
+            self._arrivals.catch_up()
             return Handle(self, pending)
 
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
@@ -252,9 +233,9 @@ class KV:
         """
         model = self._ready()
         with HOLD:
-            self._all_arrived()
+            self._arrivals.all()
             if out is None or model.are(out):
-                return Handle(self, self._store.pull(model.buffer), self._refresh)
+                return Handle(self, self._store.pull(model.buffer), self._arrivals.refresh)
             targets = model.targets(out)
             scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
             return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
@@ -268,7 +249,7 @@ class KV:
         demand(handle, self)
         with HOLD:
             self._store.wait(handle.pending)
-            self._catch_up()
+            self._arrivals.catch_up()
             handle.finish()
 
     def barrier(self) -> None:
@@ -282,9 +263,9 @@ class KV:
         with HOLD:
             self._store.barrier()
             if self._model is not None:
-                self._settled()
-                self._refresh()
-                self._stale.clear()
+                self._steps.settled()
+                self._arrivals.refresh()
+                self._arrivals.clear()
 
     def evaluate(self, function: Measure, data: Any) -> None:
         """Have ``function(params, data)`` measured every ``--eval-every`` steps, and at the end, for the run's record.
@@ -337,32 +318,24 @@ class KV:
     def _push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
         model = self._ready()
         self._computed()
-        count = self._count(examples)
-        gradients = self._checked(grads)
-        self._announced = None
+        steps = self._steps
+        count = steps.count(examples)
+        gradients = steps.gather(grads)
         clock = self.clock
         try:
             done = self._store.push_pull(gradients, count or 1.0)
         except BaseException:
-            self._interrupted = True
-            if self.clock > clock:  # it counts
-                self._note(clock, count, gradients is None, Done(), metrics)
+            steps.broken(clock, count, gradients is None, metrics)
             raise
         if self.job.overlap:
-            self._stale = set(model.tensors)
-            self._unlogged = (clock, count, gradients is None, done, metrics)
-            self._catch_up()
+            self._arrivals.expect()
+            steps.given(clock, count, gradients is None, done, metrics)
+            self._arrivals.catch_up()
         else:
-            self._refresh()
-            self._entries = self._store.entries
-            self._note(clock, count, gradients is None, done, metrics)
+            self._arrivals.stepped()
+            steps.note(clock, count, gradients is None, done, metrics)
         self._origin.look(self.clock, model.tensors)
         self._free = self._trace.now()
-
-    def _refresh(self) -> None:
-        """Show the script the buffer's weights; in a federated job the store does that between rounds."""
-        if not self.job.federated:
-            self._ready().refresh()
 
     def _evaluate_now_and_then(self) -> None:
         every = self.job.eval_every
@@ -373,71 +346,9 @@ class KV:
         """Show the time since the script was left alone as its own."""
         self._trace.add("compute", self._free, clock=self._store.clock)
 
-    def _arrive(self, name: str) -> None:
-        """Wait for what the last step left on its way of one tensor."""
-        if name in self._stale:
-            self._open()
-            with HOLD:
-                self._store.arrive(self._staging.chunks_of(name))
-                if name in self._stale:  # unless the store had to come in anew meanwhile
-                    self._ready().refresh(name)
-                    self._stale.discard(name)
-                self._catch_up()
-
-    def _all_arrived(self) -> None:
-        for name in sorted(self._stale):
-            self._arrive(name)
-
-    def _count(self, examples: float | None) -> float:
-        if examples is None:
-            return self._feed.examples
-        count = as_float(examples) if isinstance(examples, int | float | np.number) else math.nan
-        if not 0 < count < math.inf:
-            raise UsageError(f"examples is the number of examples of a batch, more than 0, not {shown(examples)}")
-        return count
-
-    def _checked(self, grads: Mapping[str, Any]) -> Gradients | None:
-        """Return the gradients ready to send, or None when this step is to be skipped."""
-        self._ready()
-        if self._announced is None:
-            self._store.settle()  # the memory in which gradients are gathered may still be on its way
-            self._settled()
-        if self._announced is None:
-            gradients, known = match(grads, self._staging), False
-        else:
-            known = self._store.eager and self.job.on_nan != "skip"
-            gradients = self._announced.complete(grads, check=known and self.job.on_nan == "fail")
-        bad = "" if known or self.job.on_nan == "ignore" else gradients.first_bad()
-        if not bad:
-            return gradients
-        self._announced = None
-        if self.job.on_nan == "skip":
-            return None
-        raise GradientError(f"{bad}, at clock {self.clock}; nothing was applied ({WAY_ON})")
-
     def _deliver(self, scratch: HostArray, targets: Mapping[str, Array]) -> None:
         self._ready().scatter(scratch, targets)
         self._scratch.append(scratch)
-
-    def _catch_up(self) -> None:
-        """Refresh the parameters when the store had to come in anew, and note a push that is done by now."""
-        if self._entries != self._store.entries:
-            self._entries = self._store.entries
-            self._ready().refresh()
-            self._stale.clear()
-        self._settled()
-
-    def _settled(self) -> None:
-        """Note the last push once it is answered: only then is its staleness known."""
-        if self._unlogged is not None and self._unlogged[3].done:
-            (clock, count, skipped, pending, metrics), self._unlogged = self._unlogged, None
-            self._note(clock, count, skipped, pending, metrics)
-
-    def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
-        self._feed.stepped()
-        if self._feed.note(count, metrics):
-            return
-        self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)
 
     # The end
 
@@ -459,7 +370,7 @@ class KV:
         atexit.unregister(self._at_exit)
         try:
             self._store.close(failure)
-            self._settled()
+            self._steps.settled()
         finally:
             self._log.flush()
             self._trace.close()

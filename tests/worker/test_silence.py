@@ -107,7 +107,7 @@ def test_time_in_which_this_process_stood_still_is_nobodys_silence(
 ) -> None:
     job = setup(silence_limit=10.0)
     real, jump = time.monotonic, 0.0
-    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: real() + jump)
+    monkeypatch.setattr(job.exchange, "_now", lambda: real() + jump)
 
     def script(message: Any) -> list[Any]:
         nonlocal jump
@@ -128,7 +128,7 @@ def test_whoever_waits_says_for_whom(
 ) -> None:
     job = setup()
     real, jump = time.monotonic, 0.0
-    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: real() + jump)
+    monkeypatch.setattr(job.exchange, "_now", lambda: real() + jump)
 
     def script(message: Any) -> list[Any]:
         nonlocal jump

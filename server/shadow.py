@@ -26,10 +26,12 @@ class Shadow:
         return cls(weights.copy(), downlink.init(weights), version)
 
     def follow(self, downlink: Downlink, chunk: Chunk, weights: HostArray, version: int, seed: int) -> None:
-        """Move towards the weights of a later version, by a frame."""
+        """Move towards the weights of a later version, by a frame; to the weights themselves if there is none."""
         if version != self.version:
             key = Key(seed, version, chunk.index, DOWN)
             self.frame = downlink.encode(weights, self.weights, self.state, key)
+            if self.frame is None:
+                self.weights, self.state = weights.copy(), downlink.init(weights)
             self.before, self.version = self.version, version
 
     def frame_for(self, version: int) -> HostArray | None:

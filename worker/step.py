@@ -27,6 +27,7 @@ class Steps:
     def __init__(self, store: Store, feed: Feeding, log: StepLog) -> None:
         self._store = store
         self._job = store.job
+        self._on_nan = store.job.on_nan
         self._feed = feed
         self._log = log
         self._announced: Announced | None = None
@@ -38,6 +39,8 @@ class Steps:
     ) -> None:
         """Gather gradients from now on where the store would like them to be, on ``device`` where it encodes there."""
         on_host = device.backend is xp.NUMPY
+        if buffers.encodes and self._on_nan == "ignore":
+            self._on_nan = "fail"  # no codec can say NaN
         if (buffers.encodes or self._job.federated) and not on_host:
             memory = xp.device_buffer(trained.nbytes, device)
         elif buffers.gradients is None:
@@ -77,8 +80,8 @@ class Steps:
         if self._announced is None:
             self.settle()
             self._announced = Announced(self.staging)
-        eager = self._store.eager and self._job.on_nan != "skip"
-        chunks = self._announced.add(name, grad, check=eager and self._job.on_nan == "fail")
+        eager = self._store.eager and self._on_nan != "skip"
+        chunks = self._announced.add(name, grad, check=eager and self._on_nan == "fail")
         if chunks and eager:
             self._store.send(self._announced.gradients, chunks, count or 1.0)
 
@@ -93,13 +96,13 @@ class Steps:
             self.settle()  # the memory in which gradients are gathered may still be on its way
             gradients, known = match(grads, self.staging), False
         else:
-            known = self._store.eager and self._job.on_nan != "skip"
-            gradients = self._announced.complete(grads, check=known and self._job.on_nan == "fail")
-        bad = "" if known or self._job.on_nan == "ignore" else gradients.first_bad()
+            known = self._store.eager and self._on_nan != "skip"
+            gradients = self._announced.complete(grads, check=known and self._on_nan == "fail")
+        bad = "" if known or self._on_nan == "ignore" else gradients.first_bad()
         self._announced = None
         if not bad:
             return gradients
-        if self._job.on_nan == "skip":
+        if self._on_nan == "skip":
             return None
         raise GradientError(f"{bad}, at clock {self._store.clock}; nothing was applied ({WAY_ON})")
 

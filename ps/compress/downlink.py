@@ -8,6 +8,7 @@ from ps.compress.codec import CompressSpec
 from ps.compress.frame import blocks
 from ps.compress.key import Key
 from ps.errors import UsageError
+from ps.optim.limit import within_limit
 from ps.xp import Array, HostArray
 
 
@@ -37,9 +38,10 @@ class Downlink:
     @np.errstate(all="ignore")
     def encode(
         self, weights: HostArray, shadow: HostArray, state: dict[str, Array], key: Key, out: HostArray | None = None
-    ) -> HostArray:
+    ) -> HostArray | None:
         """Return the frame that moves replicas towards ``weights``, and move ``shadow`` with them, in place.
 
+        None, and nothing is moved, when the weights have diverged to what no frame can say: they go over whole then.
         ``weights`` and ``shadow``: 1-D, of one size and dtype, in host memory. ``key``: the seed, the chunk's version
         as the clock, the chunk, rank ``DOWN``; ``follow`` needs the same. ``out`` as in ``Codec.encode``. UsageError
         when weights and shadow do not fit each other.
@@ -51,6 +53,8 @@ class Downlink:
         change = np.empty_like(weights)
         for lo, hi in blocks(weights):
             np.subtract(weights[lo:hi], shadow[lo:hi], out=change[lo:hi])
+            if not within_limit(change[lo:hi]):
+                return None
         frame: HostArray = self.codec.encode(change, key, state, out)
         self.codec.open(frame, weights.size, weights.dtype, key, trusted=True).add_to(shadow)
         return frame

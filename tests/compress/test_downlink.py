@@ -65,3 +65,13 @@ def test_a_shadow_of_another_shape_is_refused() -> None:
     for shadow in (np.zeros(9, np.float32), np.zeros(10)):
         with pytest.raises(UsageError, match="the shadow is"):
             down.encode(weights, shadow, {}, key(0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("text", ALL)
+def test_weights_that_have_diverged_go_over_whole(text: str, bad: float) -> None:
+    down = Downlink(CompressSpec.parse(text))
+    weights, shadow = np.full(3000, 2, np.float32), np.ones(3000, np.float32)
+    weights[1700] = bad
+    assert down.encode(weights, shadow, down.init(weights), key(0)) is None
+    assert (shadow == 1).all()

@@ -24,7 +24,7 @@ WAYS = """\
 iid            equal shares by chance
 shards:2       sorted by label, cut into 2 shards for each client (McMahan et al. 2017)
 dirichlet:0.5  for each label, proportions over clients from a Dirichlet (Hsu et al. 2019)
-               ,balance=1,least=10: as NIID-Bench, nobody above the mean gets more (Li et al. 2022)
+               ,balance=1,least=10: as NIID-Bench (Li et al. 2022): at least ten each
 labels:2       2 labels for each client, divided equally (Li et al. 2022)
 quantity:0.5   sizes from a Dirichlet, labels by chance
 features:0.1   equal shares, each client's noisier than the last one's

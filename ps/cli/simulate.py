@@ -23,7 +23,7 @@ EXAMPLES = """\
 psctl simulate --clients 1000 --clients-per-round 50 --rounds 20
 psctl simulate --dataset digits --clients 20 --partition shards:2 --rounds 100 --target 0.9
 psctl simulate --clients 500 --algorithm fedbuff:10 --speed classes:slow=0.5,factor=10
-psctl simulate --clients 500 --clients-per-round 20 --availability diurnal:share=0.3 --json out.json"""
+psctl simulate --clients 500 --clients-per-round 20 --availability diurnal --json out.json"""
 
 TRACES = """\
 --speed         constant:step=0.01, lognormal:median=0.01,sigma=0.5, or

@@ -295,6 +295,6 @@ def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda addre
 
     Raises AddressInUse, ConnectTimeout, Refused, or PeerLost when the job fails.
     """
-    keep_freed_memory()
+    keep_freed_memory(1 << 30)
     collect_seldom()
     return Server(process).run(ready)

@@ -123,8 +123,8 @@ def test_strangers_cost_nothing_and_are_told_why(monkeypatch: pytest.MonkeyPatch
     made: list[Any] = []
     original = service.Scheduler.__init__
 
-    def spy(self: Any, *args: Any) -> None:
-        original(self, *args)
+    def spy(self: Any, *args: Any, **named: Any) -> None:
+        original(self, *args, **named)
         made.append(self)
 
     monkeypatch.setattr(service.Scheduler, "__init__", spy)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ps.compress import Decoded
 from ps.protocol.layout import Chunk
+from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.loan import Loan
 from ps.server.shadow import Shadow
 from ps.xp import HostArray
@@ -31,7 +32,10 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One worker's gradient for one chunk at one clock; ``gradient`` is None when it skipped the step."""
+    """One worker's gradient for one chunk at one clock; ``gradient`` is None when it skipped the step.
+
+    ``rates`` is what it says of the learning rate: the latest that servers have passed on, then what is new.
+    """
 
     member: int
     rank: int
@@ -40,6 +44,7 @@ class Contribution:
     examples: float
     scale: float
     gradient: HostArray | Decoded | None
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(slots=True)
@@ -65,13 +70,14 @@ class Waiter:
 class Combined:
     """Clipping by global norm: a clock's combined gradient, None when all skipped, which waits for its Scale.
 
-    ``scalers`` are the members that were told its squared norm and will send the Scale.
+    ``scalers`` are the members that were told its squared norm and will send the Scale; ``rate`` is what counts for it.
     """
 
     clock: int
     gradient: HostArray | None
     squares: float
     scalers: set[int]
+    rate: Rate
 
 
 @dataclass(slots=True)
@@ -89,6 +95,8 @@ class ChunkState:
     """Number of optimizer steps taken."""
     reached: int = 0
     """The highest number of clocks that any worker has done."""
+    rate: Rate = UNSAID
+    """The latest word about the learning rate that came with a contribution that counts."""
     filled: bool = False
     done: dict[int, int] = field(default_factory=dict)
     """Live member -> number of its clocks that are counted; the whole memory of what was received."""
@@ -103,6 +111,11 @@ class ChunkState:
     combined: Combined | None = None
     squares: tuple[int, float] | None = None
     """The last combined gradient's clock and squared L2 norm, for those who ask again."""
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What answers say of the learning rate."""
+        return () if self.rate == UNSAID else (self.rate,)
 
     def count(self, member: int, clocks: int) -> None:
         """Note that a member has done this many clocks; never fewer than before."""

@@ -44,7 +44,7 @@ class Compression:
             shadow = chunk.shadows[who] = Shadow.of(self._downlink, chunk.weights, chunk.version)
         index = chunk.chunk.index
         if frame is None:
-            made = Weights(waiter.request, index, shadow.version, waiter.staleness)
+            made = Weights(waiter.request, index, shadow.version, waiter.staleness, chunk.rates)
             return Reply(waiter.origin, made, Loan(chunk.chunk, shadow.weights.copy()))
-        delta = Delta(waiter.request, index, shadow.version, waiter.staleness)
+        delta = Delta(waiter.request, index, shadow.version, waiter.staleness, chunk.rates)
         return Reply(waiter.origin, delta, Loan(chunk.chunk, frame))

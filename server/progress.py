@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ps.config.job import JobConfig
 from ps.protocol.messages import Pushed, Squares, Weights
+from ps.protocol.messages.rate import Rate, latest
 from ps.server.chunk import ChunkState, Combined, Contribution, Seat, Waiter
 from ps.server.compression import Compression
 from ps.server.modes import build
@@ -24,6 +25,7 @@ class Progress:
         self._seats = seats
         self._trace = trace
         self.compression = Compression(job, lockstep=self.mode.lockstep) if job.compress != "none" else None
+        self._backups = self.mode.lockstep and job.backup_workers > 0
         self._clips = self.mode.lockstep and job.clip_norm is not None
 
     def advance(self, chunk: ChunkState) -> Iterator[Reply]:
@@ -48,7 +50,7 @@ class Progress:
         combined, chunk.combined = chunk.combined, None
         if combined is not None:
             if combined.gradient is not None:
-                self.updater.apply_combined(chunk, combined.gradient, combined.clock, factor)
+                self.updater.apply_combined(chunk, combined.gradient, combined.clock, factor, combined.rate)
             chunk.version += 1
 
     def missing(self, chunk: ChunkState, waiter: Waiter) -> tuple[int, ...]:
@@ -66,27 +68,40 @@ class Progress:
         """Take contributions into the weights, or combine them for their norm to be known first."""
         for contribution in due:
             del chunk.pending[contribution.member]
+        rate = self._rate(chunk, due)
         if self._clips:
-            yield from self._combine(chunk, due)
+            yield from self._combine(chunk, due, rate)
             return
         staleness = {c.member: self.mode.staleness(chunk, c, self._seats) for c in due}
         clocks = {c.member: c.clock for c in due}
         since = self._trace.now()
-        self.updater.apply(chunk, due, max(staleness.values()))
+        self.updater.apply(chunk, due, max(staleness.values()), rate)
         self._show("apply", since, chunk, due)
         chunk.version += 1
         for waiter in chunk.waiters:
             if clocks.get(waiter.member, -1) + 1 == waiter.clock:
                 waiter.staleness = staleness[waiter.member]
 
-    def _combine(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
+    def _rate(self, chunk: ChunkState, due: list[Contribution]) -> Rate:
+        """Note what contributions say of the learning rate; return which word counts for them.
+
+        It is the same for all chunks of a clock, or of a worker's step where steps are applied alone. With backup
+        workers chunks have different contributors: what is new counts only once all know of it, one clock later.
+        """
+        before = chunk.rate
+        chunk.rate = latest([before, *(rate for contribution in due for rate in contribution.rates)])
+        if self._backups:
+            return latest([before, *(rate for contribution in due for rate in contribution.rates[:1])])
+        return chunk.rate if self.mode.lockstep else latest(due[0].rates)
+
+    def _combine(self, chunk: ChunkState, due: list[Contribution], rate: Rate) -> Iterator[Reply]:
         since = self._trace.now()
         gradient, squares = self.updater.combine(chunk, due)
         self._show("combine", since, chunk, due)
         scalers = {contribution.member for contribution in due} & self._seats.keys()
         if not scalers:  # nobody is left who could say by how much to scale it
             return
-        chunk.combined = Combined(chunk.version, gradient, squares, scalers)
+        chunk.combined = Combined(chunk.version, gradient, squares, scalers, rate)
         chunk.squares = (chunk.version, squares)
         asked = [w for w in chunk.waiters if w.member in scalers and w.clock == chunk.version + 1 and not w.pull]
         chunk.waiters = [w for w in chunk.waiters if w not in asked]
@@ -104,10 +119,10 @@ class Progress:
     def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
         index = chunk.chunk.index
         if not waiter.pull:
-            return Reply(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness))
+            return Reply(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness, chunk.rates))
         if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:
             del chunk.holds[waiter.member]
         if self.compression is not None:
             return self.compression.answer(chunk, waiter)
-        made = Weights(waiter.request, index, chunk.version, waiter.staleness)
+        made = Weights(waiter.request, index, chunk.version, waiter.staleness, chunk.rates)
         return Reply(waiter.origin, made, chunk.lend(), waiter.aside)

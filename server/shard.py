@@ -33,13 +33,13 @@ from ps.protocol.messages import (
     Push,
     Retire,
     Scale,
-    SetLr,
     Skip,
     Squares,
     Start,
     View,
     Waiting,
 )
+from ps.protocol.messages.rate import Rate
 from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
 from ps.server.early import Early, not_yet
 from ps.server.progress import Progress
@@ -126,8 +126,6 @@ class Shard:
                 return list(self._start(origin, seat, message))
             case Retire():
                 return list(self._retire(origin, seat, message))
-            case SetLr():
-                return self._set_lr(origin, message)
             case Init():
                 return self._init(origin, message)
             case InitChunk():
@@ -278,8 +276,9 @@ class Shard:
         yield from self._ready().advance(chunk)
 
     def _contribution(self, chunk: ChunkState, seat: Seat, message: Push | Skip, payload: Any) -> Contribution:
+        rates = _checked(message.rates)
         if isinstance(message, Skip):
-            return Contribution(seat.member, seat.rank, message.clock, chunk.version, 0.0, 1.0, None)
+            return Contribution(seat.member, seat.rank, message.clock, chunk.version, 0.0, 1.0, None, rates)
         _check("Push.examples", message.examples)
         _check("Push.scale", message.scale, 1.0)
         compression = self._ready().compression
@@ -289,7 +288,7 @@ class Shard:
         else:
             gradient = compression.read(payload, chunk.chunk, message.clock, seat.rank)
         return Contribution(
-            seat.member, seat.rank, message.clock, message.version, message.examples, message.scale, gradient
+            seat.member, seat.rank, message.clock, message.version, message.examples, message.scale, gradient, rates
         )
 
     def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Reply]:
@@ -309,12 +308,6 @@ class Shard:
         waiter.version = message.version
         chunk.park(waiter)
         yield from progress.advance(chunk)
-
-    def _set_lr(self, origin: bytes, message: SetLr) -> list[Reply]:
-        _check("SetLr.clock", message.clock)
-        _check("SetLr.lr", message.lr, MOST_RATE)
-        self._ready().updater.lr.set(message.clock, message.lr)
-        return [Reply(origin, Ok(message.request))]
 
     def _advance_all(self) -> Iterator[Reply]:
         for chunk in self.chunks.values():
@@ -369,6 +362,15 @@ class Shard:
             got = memoryview(payload).nbytes
             raise BadMessage(f"chunk {chunk.chunk.index} has {chunk.chunk.nbytes} bytes, the frame {got}")
         return np.frombuffer(payload, chunk.chunk.dtype)
+
+
+def _checked(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
+    if len(rates) > 2:
+        raise BadMessage(f"{len(rates)} words about the learning rate, where one is known and one new at most")
+    for number, _, lr in rates:
+        _check("number of a learning rate", number)
+        _check("learning rate", lr, MOST_RATE)
+    return rates
 
 
 def _check(name: str, value: float, most: float = math.inf) -> None:

@@ -11,7 +11,7 @@ from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.crew import Crew, cores, threads_for
 from ps.optim import OptimizerSpec, Reader, Schedule, Workspace, apply, square_sum
-from ps.optim.rate import LearningRate
+from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.aggregate import REGISTRY
 from ps.server.chunk import ChunkState, Contribution
 from ps.xp import HostArray
@@ -23,22 +23,25 @@ class Updater:
     def __init__(self, job: JobConfig, threads: int = 0) -> None:
         """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
         self.optimizer = OptimizerSpec.parse(job.optimizer).build()
-        self.lr = LearningRate(self.optimizer.lr, Schedule.parse(job.schedule))
+        self._schedule = Schedule.parse(job.schedule)
         self._aggregator = REGISTRY["mean" if job.aggregator == "auto" else job.aggregator]
         self._clip_value = job.clip_value
         self._scale_by_staleness = job.staleness_scaling and job.mode == "async"
         self._crew = Crew(threads_for(threads, cores(), job.servers))
         self._workspace = Workspace()
 
-    def apply(self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int) -> None:
+    def apply(
+        self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int, rate: Rate = UNSAID
+    ) -> None:
         """Update a chunk's weights in place with the combination of the contributions.
 
-        ``staleness`` is that of the contribution (async); workers that skipped the step do not count.
+        ``staleness`` is that of the contribution (async), ``rate`` what workers said of the learning rate; those that
+        skipped the step do not count.
         """
         given = [c for c in contributions if c.gradient is not None]
         if not given:
             return
-        lr = self.lr(given[0].clock)
+        lr = self._lr(given[0].clock, rate)
         if self._scale_by_staleness:
             lr /= max(1, staleness)
         gradient, scale = self._combination(given)
@@ -65,9 +68,15 @@ class Updater:
         squares = square_sum(keep, combined.size, combined.dtype, crew=self._crew)
         return combined, math.inf if math.isnan(squares) else squares
 
-    def apply_combined(self, chunk: ChunkState, gradient: HostArray, clock: int, scale: float) -> None:
+    def apply_combined(
+        self, chunk: ChunkState, gradient: HostArray, clock: int, scale: float, rate: Rate = UNSAID
+    ) -> None:
         """Second phase of clipping by global norm: apply a clock's combined gradient times ``scale``."""
-        self._step(chunk, gradient, self.lr(clock), scale)
+        self._step(chunk, gradient, self._lr(clock, rate), scale)
+
+    def _lr(self, clock: int, rate: Rate) -> float:
+        number, _, base = rate
+        return (base if number else self.optimizer.lr) * self._schedule(clock)
 
     def _combination(self, given: Sequence[Contribution]) -> tuple[HostArray | Reader, float]:
         """Return the combined gradient, or what reads it, and the factor it has yet to be multiplied with."""

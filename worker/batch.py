@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ps.errors import PSError
+from ps.protocol.messages.rate import Rate
 from ps.xp import HostArray
 
 Follow = Callable[[Any, int, int], int]
@@ -27,6 +28,10 @@ class Batch:
     """The chunks that are not answered yet."""
     chunks: set[int] = field(default_factory=set)
     """The chunks whose gradients it pushes."""
+    rates: tuple[Rate, ...] = ()
+    """What it says of the learning rate."""
+    hear: Callable[[Sequence[Rate]], None] | None = None
+    """Takes what answers say of it."""
     staleness: int = 0
     late: set[int] = field(default_factory=set)
     """The chunks for which it came too late."""

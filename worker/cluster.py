@@ -13,7 +13,7 @@ from ps.errors import PSError, StateError
 from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.memory import WorkerMemory
-from ps.protocol.messages import Message, Pull, Push, Scale, SetLr, Skip
+from ps.protocol.messages import Message, Pull, Push, Scale, Skip
 from ps.protocol.segment import Window
 from ps.worker.batch import Batch
 from ps.worker.compression import Compression
@@ -21,6 +21,7 @@ from ps.worker.evaluation import Evaluation
 from ps.worker.exchange import Exchange
 from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
+from ps.worker.rates import Rates
 from ps.worker.record import StepLog
 from ps.worker.seat import Seat
 from ps.worker.seeding import seed
@@ -52,6 +53,7 @@ class ClusterStore:
         seat.report = lambda: {**self.report(), "clock": self.clock}
         self.job = self._seat.job
         self.rank = self._seat.rank
+        self._rates = Rates(self.rank)
         self.compression = Compression(self.job, self.rank) if self.job.compress != "none" else None
 
     @property
@@ -60,8 +62,7 @@ class ClusterStore:
 
     @property
     def neighbours(self) -> int:
-        here = f"{socket.gethostname()},"
-        return max(1, sum(peer.place.startswith(here) for peer in self._seat.peers("worker")))
+        return max(1, sum(p.place.startswith(f"{socket.gethostname()},") for p in self._seat.peers("worker")))
 
     # The model
 
@@ -129,7 +130,7 @@ class ClusterStore:
     def _refresh(self) -> None:
         """Bring the weights up to date, and wait for that."""
         self._land()
-        self.wait(self._submit_pull(self._own_batch(f"clock {self.clock}"), aside=False))
+        self.wait(self._submit_all(self._own_batch(f"clock {self.clock}"), Pull, clock=self.clock))
 
     # Gradients up, weights down
 
@@ -138,6 +139,9 @@ class ClusterStore:
 
     def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
         pass
+
+    def set_lr(self, lr: float) -> None:
+        self._rates.set(lr)
 
     def settle(self) -> None:
         self._finish()
@@ -174,10 +178,10 @@ class ClusterStore:
     def pull(self, into: HostArray) -> Pending:
         self._finish()
         self.wait(self._aside)
-        batch = Batch(f"clock {self.clock}", into)
+        batch = Batch(f"clock {self.clock}", into, hear=self._rates.hear)
         if into is self._buffer:
             batch = self._own_batch(batch.label)
-        self._aside = self._submit_pull(batch, aside=True)
+        self._aside = self._submit_all(batch, Pull, clock=self.clock, aside=True)
         return batch
 
     def _land(self) -> None:
@@ -193,7 +197,7 @@ class ClusterStore:
         exchange = self._seat.exchange
         self._land()
         if self._early is None:
-            self._early = self._own_batch(f"clock {self.clock}")
+            self._early = self._step_batch(own=True)
         if self.job.overlap:
             gradients.keep(chunks)
         self._submit_gradients(exchange, self._early, gradients, chunks, examples, pull=True)
@@ -237,19 +241,20 @@ class ClusterStore:
 
     def _own_batch(self, label: str) -> Batch:
         """Return a batch that brings this worker's weights up to date; where they are the servers' nothing lands."""
-        batch = Batch(label, None if self._window else self._buffer, self._versions)
+        batch = Batch(label, None if self._window else self._buffer, self._versions, hear=self._rates.hear)
         if self.compression is not None:
             batch.follow = self._follow
+        return batch
+
+    def _step_batch(self, *, own: bool) -> Batch:
+        """Return the batch of this step's gradients; ``own``: its answers bring this worker's weights up to date."""
+        batch = self._own_batch(f"clock {self.clock}") if own else Batch(f"clock {self.clock}", hear=self._rates.hear)
+        batch.rates = self._rates.step()
         return batch
 
     def _follow(self, payload: Any, chunk: int, version: int) -> int:
         assert self.compression is not None
         return self.compression.follow(payload, self._buffer, self._chunks[chunk], version)
-
-    def _submit_pull(self, batch: Batch, *, aside: bool) -> Batch:
-        """Queue a pull of every chunk."""
-        self._submit_all(batch, Pull, clock=self.clock, aside=aside)
-        return batch
 
     def poll(self) -> None:
         if self._seat.connected:
@@ -273,14 +278,13 @@ class ClusterStore:
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
         """Queue a push of every chunk that is not under way; with ``pull`` the answers bring the weights up to date."""
         early, self._early = self._early, None
-        sent = early.chunks if early else ()
-        batch = early or (self._own_batch(f"clock {self.clock}") if pull else Batch(f"clock {self.clock}"))
+        batch = early or self._step_batch(own=pull)
         if gradients is not None:
-            rest = (chunk.index for chunk in self._chunks if chunk.index not in sent)
+            rest = [chunk.index for chunk in self._chunks if chunk.index not in batch.chunks]
             self._submit_gradients(exchange, batch, gradients, rest, examples, pull=pull)
             return batch
-        self._submit_all(batch, Skip, clock=self.clock, pull=pull and self._window is None, versions=True)
-        return batch
+        pull = pull and self._window is None
+        return self._submit_all(batch, Skip, clock=self.clock, pull=pull, rates=batch.rates, versions=True)
 
     def _submit_gradients(
         self,
@@ -305,6 +309,7 @@ class ClusterStore:
                 examples=examples,
                 scale=scale,
                 pull=pull,
+                rates=batch.rates,
             )
             payload = gradients.chunk(chunk)
             if self.compression is not None:
@@ -312,12 +317,15 @@ class ClusterStore:
             exchange.submit(batch, chunk.server, make, payload, chunk.region)
             batch.chunks.add(index)
 
-    def _submit_all(self, batch: Batch, kind: Callable[..., Message], *, versions: bool = False, **fields: Any) -> None:
+    def _submit_all(
+        self, batch: Batch, kind: Callable[..., Message], *, versions: bool = False, **fields: Any
+    ) -> Batch:
         """Queue a request without payload for every chunk; ``versions``: it names that of this worker's weights."""
         for chunk in self._chunks:
             known = {"version": self._versions.get(chunk.index, 0)} if versions else {}
             make = partial(kind, member=self._seat.member, chunk=chunk.index, **fields, **known)
             self._seat.exchange.submit(batch, chunk.server, make, None, chunk.region)
+        return batch
 
     # Clipping by global norm
 
@@ -342,11 +350,10 @@ class ClusterStore:
         if first.late:
             return
         scale = clip_scale(sum(first.squares[index] for index in sorted(first.squares)), self.job.clip_norm)
-        batch = self._own_batch(first.label) if pull else Batch(first.label)
+        batch = self._own_batch(first.label) if pull else Batch(first.label, hear=self._rates.hear)
         batch.staleness = first.staleness
-        brings = pull and self._window is None
-        self._submit_all(batch, Scale, clock=clock, scale=scale, pull=brings, versions=True)
-        self._pushed = batch
+        pull = pull and self._window is None
+        self._pushed = self._submit_all(batch, Scale, clock=clock, scale=scale, pull=pull, versions=True)
 
     # Together
 
@@ -367,10 +374,6 @@ class ClusterStore:
         self._refresh()
         self._seat.meet(self.clock)
         self._left = None
-
-    def set_lr(self, lr: float) -> None:
-        make = partial(SetLr, member=self._seat.member, clock=self.clock, lr=lr)
-        self._seat.exchange.ask_all(make, "the new learning rate to be noted")
 
     # The end
 

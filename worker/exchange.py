@@ -39,7 +39,6 @@ from ps.protocol.messages import (
     Resume,
     Retire,
     Scale,
-    SetLr,
     Skip,
     Squares,
     Start,
@@ -73,7 +72,6 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Resume: (Held,),
     Retire: (Ok,),
     Scale: (Weights, Delta, Pushed),
-    SetLr: (Ok,),
     Skip: (Weights, Delta, Pushed, Squares, Late),
     Start: (Ok,),
     Upload: (Stored, Later, Late),
@@ -364,6 +362,8 @@ class Exchange:
 
     def _note(self, request: Request, message: Weights | Delta | Pushed, size: int) -> None:
         """Note which version of a chunk this worker has now, if its own copy is what the batch brings up to date."""
+        if message.rates and request.batch.hear is not None:
+            request.batch.hear(message.rates)
         versions = request.batch.versions
         if versions is not None:
             versions[message.chunk] = message.version

@@ -253,7 +253,7 @@ class KV:
             handle.finish()
 
     def barrier(self) -> None:
-        """Return when every live worker is here. All leave it with the same clock and the same weights.
+        """Return when every live worker is here or has left. All go on with the same clock and the same weights.
 
         In a federated job, where clients come and go, it returns at once, between rounds with the latest weights.
 
@@ -271,9 +271,9 @@ class KV:
         """Have ``function(params, data)`` measured every ``--eval-every`` steps, and at the end, for the run's record.
 
         It returns a number, or a dict of numbers by name: ``kv.evaluate(mlp.accuracy, test)``. The worker with rank 0
-        does it. In a federated job that counts in rounds, and every client that takes part measures besides how good
-        the global model is on its own kind of data, before and after its own training. Raises UsageError for what
-        cannot be called, and, from the step that evaluates, for a result that is no number.
+        does it, while it is there. In a federated job that counts in rounds, and every client that takes part measures
+        besides how good the global model is on its own kind of data, before and after its own training. Raises
+        UsageError for what cannot be called, and, from the step that evaluates, for a result that is no number.
         """
         self._open()
         self._evaluation.add(function, data)
@@ -281,9 +281,13 @@ class KV:
     def set_lr(self, lr: float) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
-        In a federated job it is this client's, from its next round on. Raises UsageError for what is none.
+        The latest counts, whoever says it. Of several for one step that of the lowest rank does in sync mode, and in
+        async and ssp each worker's for its own gradients. With ``backup_workers`` it counts one step later. In a
+        federated job it is this client's, from its next round on. Raises UsageError for what is none, and StateError
+        between ``ready`` and ``step``.
         """
         self._ready()
+        self._steps.refuse_announced()
         rate = as_float(lr)
         if rate not in RATE:
             raise UsageError(f"the learning rate {RATE.refusal(rate)}, not {shown(lr)}")

@@ -39,7 +39,6 @@ from ps.protocol.messages.data import (
     Pushed,
     Retire,
     Scale,
-    SetLr,
     Share,
     Shared,
     Skip,
@@ -107,7 +106,6 @@ TYPES: dict[int, type[Message]] = {
     40: Pull,
     41: Squares,
     42: Scale,
-    43: SetLr,
     44: Weights,
     45: Pushed,
     46: Late,
@@ -122,7 +120,7 @@ TYPES: dict[int, type[Message]] = {
     55: Resume,
     56: Held,
 }
-"""Number on the wire -> message. A number is never given to another message."""
+"""Number on the wire -> message. A number is never given to another message; 43 was once one."""
 
 __all__ = [
     "TYPES",
@@ -164,7 +162,6 @@ __all__ = [
     "Resume",
     "Retire",
     "Scale",
-    "SetLr",
     "Share",
     "Shared",
     "Skip",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ps.protocol.messages.base import Message, Natural, Packed, message
+from ps.protocol.messages.rate import Rate
 
 NOT_YET = -1
 """The clock of a Waiting from a server whose own news of the job, or of the worker, are still under way."""
@@ -69,7 +70,7 @@ class Push(Message):
     """A gradient for one chunk at ``clock``, computed from the chunk's ``version``.
 
     ``examples`` weighs it among others; the server multiplies the gradient by ``scale``. ``pull`` asks for the
-    new weights as the answer.
+    new weights as the answer. ``rates``: the latest word about the learning rate, then a new one; at most two.
     """
 
     payload = True
@@ -81,6 +82,7 @@ class Push(Message):
     examples: float
     scale: float
     pull: bool
+    rates: tuple[Rate, ...] = ()
 
 
 @message
@@ -93,6 +95,7 @@ class Skip(Message):
     clock: int
     pull: bool
     version: int = -1
+    rates: tuple[Rate, ...] = ()
 
 
 @message
@@ -132,24 +135,18 @@ class Scale(Message):
 
 
 @message
-class SetLr(Message):
-    """From ``clock`` on the base learning rate is ``lr``."""
-
-    request: int
-    member: int
-    clock: int
-    lr: float
-
-
-@message
 class Weights(Message):
-    """The weights of a chunk at ``version``; ``staleness`` is what the mode counts for this worker."""
+    """The weights of a chunk at ``version``; ``staleness`` is what the mode counts for this worker.
+
+    ``rates``: the latest word about the learning rate, if there was any.
+    """
 
     payload = True
     request: int
     chunk: int
     version: int
     staleness: int
+    rates: tuple[Rate, ...] = ()
 
 
 @message
@@ -161,6 +158,7 @@ class Delta(Message):
     chunk: int
     version: int
     staleness: int
+    rates: tuple[Rate, ...] = ()
 
 
 @message
@@ -171,6 +169,7 @@ class Pushed(Message):
     chunk: int
     version: int
     staleness: int
+    rates: tuple[Rate, ...] = ()
 
 
 @message

@@ -16,8 +16,10 @@ from samples import LAYOUT, SAMPLES
 
 from ps.errors import BadMessage, ProtocolError, VersionMismatch
 from ps.protocol import messages as m
-from ps.protocol.codec import MAX_HEADER, MAX_SMALL_HEADER, SHORT, VERSION, decode, encode
+from ps.protocol.codec import MAGIC, MAX_HEADER, MAX_SMALL_HEADER, SHORT, VERSION, decode, encode
 from ps.protocol.fields import MAX_DEPTH, MAX_ITEMS, MAX_NESTED, check_of
+
+HEAD = MAGIC + bytes((VERSION,))
 
 NUMBERS = {cls: number for number, cls in m.TYPES.items()}
 
@@ -90,7 +92,7 @@ def test_what_is_encoded_is_decoded(message: m.Message) -> None:
 @settings(max_examples=2000, deadline=None)
 @given(st.binary(max_size=64))
 @example(b"")
-@example(b"PS\x04")
+@example(HEAD)
 def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(data if data[:2] != b"PS" else b"ps" + data)

@@ -15,7 +15,7 @@ import zmq
 import zmtp
 
 from ps.errors import BadMessage
-from ps.protocol.codec import MAX_FRAME, VERSION, decode, encode
+from ps.protocol.codec import MAGIC, MAX_FRAME, VERSION, decode, encode
 from ps.protocol.inbox import SKIP, Inbox
 from ps.protocol.messages import (
     Error,
@@ -29,6 +29,8 @@ from ps.protocol.messages import (
     Status,
     Weights,
 )
+
+HEAD = MAGIC + bytes((VERSION,))
 
 Listen = Callable[..., tuple[Inbox, str]]
 Dial = Callable[[str], zmq.Socket[Any]]
@@ -89,17 +91,17 @@ def test_pings_are_answered_and_not_yielded(listen: Listen, dial: Dial) -> None:
         ([b"", b""], "not ps", "bad-message"),
         ([b"PS"], "not ps", "bad-message"),
         ([b"PS\x09\x0e\x91\x00"], "version", "version"),
-        ([b"PS\x04\xc8\x91\x00"], "unknown type", "bad-message"),
+        ([HEAD + b"\xc8\x91\x00"], "unknown type", "bad-message"),
         ([PUSH[:-1], b"x"], "malformed header", "bad-message"),
         ([PUSH + b"\0", b"x"], "malformed header", "bad-message"),
-        ([b"PS\x04\x0e\x92\x00\x00"], "malformed header", "bad-message"),
-        ([b"PS\x04\x0e\x91\xa1x"], "malformed header", "bad-message"),
+        ([HEAD + b"\x0e\x92\x00\x00"], "malformed header", "bad-message"),
+        ([HEAD + b"\x0e\x91\xa1x"], "malformed header", "bad-message"),
         ([PUSH], "frames", "bad-message"),
         ([PULL, b"payload"], "frames", "bad-message"),
         ([PUSH, b"x", b"y"], "frames", "bad-message"),
         ([b"x"] * 5000, "frames", "bad-message"),
-        ([b"PS\x04\x04" + bytes(300_000)], "header size", "bad-message"),
-        ([b"PS\x04\x24\x95\x01\x01\x01\x01\xdd\xff\xff\xff\xff" + bytes(1000)], "malformed header", "bad-message"),
+        ([HEAD + b"\x04" + bytes(300_000)], "header size", "bad-message"),
+        ([HEAD + b"\x24\x95\x01\x01\x01\x01\xdd\xff\xff\xff\xff" + bytes(1000)], "malformed header", "bad-message"),
     ],
     ids=range(16),
 )
@@ -131,7 +133,7 @@ def test_errors_are_never_answered(listen: Listen, dial: Dial) -> None:
     inbox, address = listen()
     peer = dial(address)
     peer.send(encode(Error(3, "bad-message", "you are wrong")))
-    peer.send(b"PS\x04" + encode(Error(3, "bad-message", "you are wrong"))[3:])
+    peer.send(HEAD + encode(Error(3, "bad-message", "you are wrong"))[3:])
     peer.send(encode(Ping(1)))
     assert answer(inbox, peer) == Pong(1, "server", 2)
     assert dict(inbox.rejected) == {"error": 2}
@@ -288,11 +290,11 @@ def test_memory_is_flat_under_a_flood(listen: Listen, dial: Dial) -> None:
     bad = [
         b"",
         os.urandom(64),
-        b"PS\x04\x24" + b"\xdd\x00\x0f\xff\xff" * 5000,
-        b"PS\x04\x04" + os.urandom(2000),
+        HEAD + b"\x24" + b"\xdd\x00\x0f\xff\xff" * 5000,
+        HEAD + b"\x04" + os.urandom(2000),
         b"PS\x05\x04abc",
         encode(Heartbeat(1, 1, {"a": 1}))[:-2],
-        b"PS\x04\x26" + struct.pack(">I", 0xDD000000) + os.urandom(100),
+        HEAD + b"\x26" + struct.pack(">I", 0xDD000000) + os.urandom(100),
     ]
 
     def flood(count: int) -> int:

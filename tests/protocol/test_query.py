@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from ps.errors import ConfigError, ConnectTimeout, Refused, VersionMismatch
-from ps.protocol.codec import VERSION, encode
+from ps.protocol.codec import MAGIC, VERSION, encode
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import Error, HeartbeatAck, Ping, Pong, Status, View
 from ps.protocol.query import ask, fetch_status, ping
+
+HEAD = MAGIC + bytes((VERSION,))
 
 Listen = Callable[..., tuple[Inbox, str]]
 
@@ -61,7 +63,7 @@ def test_an_inbox_answers_a_ping(listen: Listen) -> None:
 
 
 def test_garbage_and_other_messages_are_passed_over_until_the_answer_comes(peer: Any) -> None:
-    noise = [[os.urandom(50)], [b""], [b"PS\x04\x0d\xc1"], [encode(HeartbeatAck(3))], [encode(Ping(0)), b"payload"]]
+    noise = [[os.urandom(50)], [b""], [HEAD + b"\x0d\xc1"], [encode(HeartbeatAck(3))], [encode(Ping(0)), b"payload"]]
     address = peer([*noise, [encode(View(1, "running", "", "", {}, ()))], [encode(Status(0, {"phase": "running"}))]])
     assert fetch_status(address) == {"phase": "running"}
 

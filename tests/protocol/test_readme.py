@@ -10,6 +10,7 @@ import ps
 from ps.protocol import codec, fields, layout
 from ps.protocol.membership import ERRORS
 from ps.protocol.messages import TYPES, Entries, Packed, Standing, View
+from ps.protocol.messages.rate import Rate
 
 ROOT = Path(ps.__file__).parent.parent
 README = (ROOT / "protocol" / "README.md").read_text(encoding="utf-8")
@@ -25,6 +26,7 @@ WORDS: dict[Any, str] = {
     tuple[float, ...]: "[float]",
     get_type_hints(View)["members"]: "members",
     Entries: "entries",
+    tuple[Rate, ...]: "rates",
     get_type_hints(Standing)["staged"]: "notes",
 }
 

@@ -11,11 +11,11 @@ import json
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from simspy import Log, Spy
+from simmail import Faults, Letter
+from simspy import Log, Spy, Used
 from simworker import LAYOUT, SCHEDULER, Plan, SimWorker, describe
 
 from ps.errors import BadMessage
@@ -38,33 +38,6 @@ from ps.server.scheduler.state import SchedulerState, Send
 from ps.server.shard import Shard
 
 MAX_EVENTS = 60_000
-
-
-@dataclass
-class Faults:
-    """How many of each may happen."""
-
-    repeats: int = 0
-    losses: int = 0
-    deaths: int = 0
-    joins: int = 0
-    restarts: int = 0
-
-
-@dataclass
-class Letter:
-    """A message under way; ``loan`` and ``copy`` are the weights as lent, and as they were then."""
-
-    message: Message
-    payload: bytes | None = None
-    reply: Reply | None = None
-    copy: bytes | None = None
-    sent: bool = field(default=False)
-
-    @property
-    def done(self) -> bool:
-        """As a lease: whether the weights have left."""
-        return self.sent
 
 
 class Sim:
@@ -103,6 +76,7 @@ class Sim:
         self.order: dict[int, list[int]] = {}
         self.numbers: Counter[int] = Counter()
         self.log: Log = []
+        self.used: Used = {}
         self.values: dict[tuple[int, int], bytes] = {}
         self.joins: list[Plan] = []
         self.plans = list(plans)
@@ -189,6 +163,8 @@ class Sim:
         self.answers[member][number] = (message, letter.copy)
         if letter.copy is not None:
             self._check_values(message, letter.copy)
+        if isinstance(message, Pushed | Weights):
+            self.workers[member].rates.hear(message.rates)
         self._flow(member)
         if not self.flying[member] and not any(self.queue[member].values()):
             answers = [self.answers[member].pop(number) for number in self.order[member]]
@@ -242,7 +218,7 @@ class Sim:
             progress = shard._progress
             if progress is not None and not isinstance(progress.updater, Spy):
                 progress.updater = Spy(shard.job)
-                progress.updater.log = self.log
+                progress.updater.log, progress.updater.used = self.log, self.used
         self._perform(server, replies)
 
     def _perform(self, server: int, replies: list[Reply]) -> None:
@@ -422,6 +398,9 @@ class Sim:
                 assert len({clock for _, _, clock, _ in entry}) == 1
                 ranks = [(rank, member) for member, rank, _, _ in entry]
                 assert ranks == sorted(ranks), f"chunk {index} was not added in rank order"
+        if not self.explicit.get("backup_workers") or all(worker.undisturbed for worker in self.workers.values()):
+            torn = {step: rates for step, rates in self.used.items() if len(rates) > 1}
+            assert len(torn) <= len(self.dead), f"parts of the model were trained with different rates: {torn}"
         for shard in self.shards.values():
             for chunk in shard.chunks.values():
                 gone = set(self.workers) - set(shard.seats)

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ps.config.job import JobConfig
+from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.chunk import ChunkState, Contribution
 from ps.server.update import Updater
 
@@ -14,18 +16,37 @@ Log: TypeAlias = list[tuple[int, tuple[tuple[int, int, int, bool], ...]]]
 """(chunk, ((member, rank, clock, whether it skipped), ...)) in the order in which they were applied."""
 
 
+Used: TypeAlias = dict[tuple[int, int], set[Rate]]
+"""(clock, and in async and ssp the member, whose gradient it was) -> the words about the learning rate that counted."""
+
+
 class Spy(Updater):
     """An Updater that writes down what it applies."""
 
     log: Log
+    used: Used
+
+    def __init__(self, job: JobConfig) -> None:
+        super().__init__(job)
+        self._lockstep = job.mode == "sync"
 
     def note(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> None:
         entry = tuple((c.member, c.rank, c.clock, c.gradient is None) for c in contributions)
         self.log.append((chunk.chunk.index, entry))
 
-    def apply(self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int) -> None:
+    def apply(
+        self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int, rate: Rate = UNSAID
+    ) -> None:
         self.note(chunk, contributions)
-        super().apply(chunk, contributions, staleness)
+        first = contributions[0]
+        self.used.setdefault((first.clock, 0 if self._lockstep else first.member), set()).add(rate)
+        super().apply(chunk, contributions, staleness, rate)
+
+    def apply_combined(
+        self, chunk: ChunkState, gradient: np.ndarray, clock: int, scale: float, rate: Rate = UNSAID
+    ) -> None:
+        self.used.setdefault((clock, 0), set()).add(rate)
+        super().apply_combined(chunk, gradient, clock, scale, rate)
 
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[np.ndarray | None, float]:
         self.note(chunk, contributions)

@@ -30,12 +30,13 @@ from ps.protocol.messages import (
     Pushed,
     Retire,
     Scale,
-    SetLr,
     Skip,
     Squares,
     Start,
     Weights,
 )
+from ps.protocol.messages.rate import Rate
+from ps.worker.rates import Rates
 
 SCHEDULER = -1
 LAYOUT = Layout.of({"w": np.zeros((3, 250), np.float32), "b": np.zeros(330, np.float32)})
@@ -86,6 +87,8 @@ class SimWorker:
         self.last = False
         """Whether the script goes on, and may read the weights, when what is asked now is answered."""
         self.clock = 0
+        self.rates = Rates(rank)
+        self.says: tuple[Rate, ...] = ()
         self.chunks = LAYOUT.chunks(job.servers, job.chunk_bytes)
         self.seen: dict[int, int] = {}
         """Chunk -> version of the weights it has."""
@@ -177,17 +180,17 @@ class SimWorker:
                 assert message.staleness <= self.job.staleness
 
     def _pushes(self, pull: bool) -> list[Ask]:
-        clock, skip = self.clock, self.clock in self.plan.skips
+        clock, skip, says = self.clock, self.clock in self.plan.skips, self.says
         made = []
         for c in self.chunks:
             if skip:
-                made.append(Ask(c.server, lambda r, c=c: Skip(r, self.member, c.index, clock, pull)))  # type: ignore[misc]
+                made.append(Ask(c.server, lambda r, c=c: Skip(r, self.member, c.index, clock, pull, -1, says)))  # type: ignore[misc]
                 continue
             version = self.seen[c.index]
             made.append(
                 Ask(
                     c.server,
-                    lambda r, c=c, v=version: Push(r, self.member, c.index, clock, v, 1.0, 1.0, pull),  # type: ignore[misc]
+                    lambda r, c=c, v=version: Push(r, self.member, c.index, clock, v, 1.0, 1.0, pull, says),  # type: ignore[misc]
                     gradient(self.rank, clock, c).tobytes(),
                 )
             )
@@ -196,7 +199,8 @@ class SimWorker:
     def _step(self) -> Life:
         clock, self.last = self.clock, False
         if self.plan.lr_at == clock:
-            yield self._all(lambda r: SetLr(r, self.member, clock, 0.0625))
+            self.rates.set((self.rank + 1) / 64)  # the others may set another one
+        self.says = self.rates.step()
         self.steps.append(clock)
         two_phase = self.job.mode == "sync" and self.job.clip_norm is not None
         apart = self.plan.push_then_pull and not self.in_place  # who reads in place goes on with a copy then

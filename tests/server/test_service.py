@@ -17,7 +17,7 @@ from wire import BOUND, Peer, Service
 
 from ps.config import JobConfig, ProcessConfig
 from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, ServerLost, VersionMismatch
-from ps.protocol.codec import encode
+from ps.protocol.codec import MAGIC, VERSION, encode
 from ps.protocol.messages import (
     Attach,
     Attached,
@@ -43,6 +43,8 @@ from ps.server import serve
 from ps.server import service as module
 from ps.server.scheduler import serve as serve_scheduler
 from ps.server.shard import Shard
+
+HEAD = MAGIC + bytes((VERSION,))
 
 NOWHERE = "tcp://127.0.0.1:1"
 
@@ -107,7 +109,7 @@ def test_garbage_from_the_scheduler_is_dropped_and_another_version_is_an_error(t
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        for junk in (b"", b"junk", b"PS\x04\xff\x90", b"PS\x04\x03\xc1"):
+        for junk in (b"", b"junk", HEAD + b"\xff\x90", HEAD + b"\x03\xc1"):
             scheduler.say(origin, junk)
         scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})), b"more", b"frames")
         with Peer(server.address) as peer:

@@ -23,7 +23,6 @@ from ps.protocol.messages import (
     Pull,
     Push,
     Scale,
-    SetLr,
     Skip,
     Start,
     Waiting,
@@ -52,8 +51,10 @@ def push(**fields: Any) -> Push:
         (Skip(9, 1, 8, 0, True), None, "does not hold chunk 8"),
         (Pull(9, 1, -1, 0), None, "does not hold chunk -1"),
         (Scale(9, 1, 0, 0, 1.0), None, "a Scale for clock 0 of chunk 0, where none is waited for"),
-        (SetLr(9, 1, 0, float("inf")), None, "lr = inf"),
-        (SetLr(9, 1, 0, -1.0), None, "lr = -1"),
+        (Skip(9, 1, 0, 0, True, 0, ((1, 0, float("inf")),)), None, "learning rate = inf"),
+        (Skip(9, 1, 0, 0, True, 0, ((1, 0, -1.0),)), None, "learning rate = -1"),
+        (Skip(9, 1, 0, 0, True, 0, ((-1, 0, 0.1),)), None, "number of a learning rate = -1"),
+        (push(rates=((0, 0, 0.0), (1, 0, 0.1), (2, 0, 0.2))), ONES, "3 words about the learning rate"),
         (Start(9, 1, -3), None, "clock = -3"),
         (Init(9, 1, 0, 1024, LAYOUT.pack()), None, "Init for 0 servers .* not 1 servers"),
         (Init(9, 1, 1, 64, LAYOUT.pack()), None, "chunks of 64 bytes, not 1 servers and chunks of"),
@@ -73,7 +74,7 @@ def test_a_message_that_cannot_be_meant_is_refused_in_words_and_changes_nothing(
     assert told(lone.push(2, 0, 1.0)) == ["1 Weights", "2 Weights"]
 
 
-@pytest.mark.parametrize("message", [push(), Skip(9, 1, 0, 0, True), Pull(9, 1, 0, 0), SetLr(9, 1, 0, 0.1)])
+@pytest.mark.parametrize("message", [push(), Skip(9, 1, 0, 0, True), Pull(9, 1, 0, 0)])
 def test_nothing_can_be_done_before_init(message: Message) -> None:
     with pytest.raises(BadMessage, match=r"kv\.init comes first"):
         Lone(1, seeded=False).ask(message, ONES if message.payload else None)
@@ -275,14 +276,6 @@ def test_a_job_that_makes_no_sense_ends_the_server_with_the_settings_name() -> N
     lone = Lone(1, seeded=False)
     with pytest.raises(ConfigError, match="mode"):
         lone.see(job={"mode": "nonsense"})
-
-
-def test_the_learning_rate_can_be_set_from_a_clock_on() -> None:
-    lone = Lone(1)
-    lone.ask(SetLr(9, 1, 1, 0.5))
-    lone.push(1, 0, 1.0)
-    lone.push(1, 1, 1.0)
-    assert lone.value == -1.5
 
 
 def test_the_report_is_plain_and_names_long_waits_only() -> None:

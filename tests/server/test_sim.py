@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim import Faults, Sim
+from sim import Sim
+from simmail import Faults
 from simworker import LAYOUT, Plan, first_values, gradient
 
 SEEDS = st.integers(0, 2**32)
@@ -148,6 +149,18 @@ def test_a_late_worker_takes_part_in_every_clock_from_the_one_it_was_told() -> N
         for index, entry in sim.log:
             clocks = {clock for _, _, clock, _ in entry}
             assert (late in {member for member, _, _, _ in entry}) == (min(clocks) >= first), (index, entry, first)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(seed=SEEDS, at=st.lists(st.integers(1, 4), min_size=4, max_size=4))
+@settings(max_examples=15, deadline=None)
+def test_all_of_a_step_is_trained_with_one_rate_though_each_worker_sets_another(
+    mode: str, seed: int, at: list[int]
+) -> None:
+    sim = Sim({"servers": 2, **MODES[mode]}, [Plan(8, lr_at=clock) for clock in at], seed, Faults(repeats=10))
+    sim.run()
+    assert all(len(rates) == 1 for rates in sim.used.values())
+    assert len({rate for rates in sim.used.values() for rate in rates}) > 1, "nobody was heard"
 
 
 def test_the_tables_of_a_server_do_not_grow_with_the_clocks() -> None:

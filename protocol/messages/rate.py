@@ -1,0 +1,26 @@
+"""Rate: a word of one worker about the learning rate, and which of several words counts.
+
+Words travel with gradients and come back with weights, so all who take part in the next step know the latest. They are
+numbered like events by Lamport's clock (1978): who says something new gives it the number after the latest it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+Rate: TypeAlias = tuple[int, int, float]
+"""(number, rank of the worker that said it, base learning rate); numbers begin at 1."""
+
+UNSAID: Rate = (0, 0, 0.0)
+"""Nobody has said anything: the optimizer's own rate counts."""
+
+
+def latest(rates: Iterable[Rate]) -> Rate:
+    """Return the word that counts: the one with the highest number, and of several that of the lowest rank."""
+    return max(rates, key=_order, default=UNSAID)
+
+
+def _order(rate: Rate) -> tuple[int, int, float]:
+    number, rank, lr = rate
+    return number, -rank, lr

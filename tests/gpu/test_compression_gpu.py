@@ -71,7 +71,7 @@ def test_what_is_not_finite_is_named_where_it_lies() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("codec", ["int8", "topk:0.05"])
+@pytest.mark.parametrize("codec", ["topk:0.05"])
 def test_two_workers_on_cuda_learn_digits_compressed(codec: str) -> None:
     pytest.importorskip("sklearn", reason="digits come with scikit-learn")
     psctl = [sys.executable, "-c", "from ps.cli import main; main()"]

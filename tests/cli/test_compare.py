@@ -94,10 +94,10 @@ def test_there_is_a_report_when_every_run_fails(capsys: pytest.CaptureFixture[st
 @pytest.mark.e2e
 def test_a_worker_is_killed_half_way_and_the_others_go_on() -> None:
     Path("train.py").write_text(SCRIPT)
-    flags = ["--only", "sync", "-w", "2", "--heartbeat-timeout", "1", "--out", "out", "--timeout", "60"]
+    flags = ["--only", "sync", "-w", "2", "--heartbeat-timeout", "20", "--out", "out", "--timeout", "60"]
     assert main(["compare", *flags, "train.py", "25", "0.02"]) == 0
     (run,) = json.loads(Path("out/report.json").read_text())["dropouts"]
     assert (run["killed"], run["finished"], run["status"]) == ([1], True, 137)
     assert 0 <= run["killed_clock"] < run["of_clock"] == 100
-    assert run["pause_s"] > 0.5  # until the dead worker was missed
+    assert 0 < run["pause_s"] < 15  # until the dead worker was missed, long before the time-out
     assert run["final"] > 0.2

@@ -60,7 +60,8 @@ def test_a_launcher_that_was_killed_leaves_its_scripts_the_same_time(launch: Sta
 
 @pytest.mark.parametrize("ignored", SIGNALS)
 def test_signals_that_were_ignored_at_the_start_stay_ignored(ignored: int) -> None:
-    before = signal.signal(ignored, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}  # a background job ignores SIGINT
+    signal.signal(ignored, signal.SIG_IGN)
     try:
         received: list[int] = []
         with signals_into(received):
@@ -70,7 +71,8 @@ def test_signals_that_were_ignored_at_the_start_stay_ignored(ignored: int) -> No
         assert set(received) == set(SIGNALS) - {ignored}
         assert signal.getsignal(ignored) is signal.SIG_IGN
     finally:
-        signal.signal(ignored, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_ctrl_c_while_psctl_is_loaded_is_said_by_its_exit_status() -> None:

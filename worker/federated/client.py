@@ -124,11 +124,10 @@ class Client:
             if bad := _not_finite(trained):
                 raise GradientError(bad)
             for name, array in trained.items():
-                target = kv.params[name]
-                if xp.is_host(target):  # its memory can be changed, only what scripts are shown cannot
-                    target = target.view()
-                    target.flags.writeable = True
-                xp.copy(array, target)
+                if name in kv._beside:
+                    xp.copy(array, kv._beside[name])
+                else:
+                    kv._ready().write(name, array)
 
     def _trained(self, kv: KV, number: int) -> tuple[dict[str, HostArray], float, dict[str, float]]:
         job = kv.job

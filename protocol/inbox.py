@@ -75,7 +75,10 @@ class Inbox:
         if not self._tells_address:
             return self.socket.recv(zmq.NOBLOCK)
         frame = self.socket.recv(zmq.NOBLOCK, copy=False)
-        self.address = str(frame.get("Peer-Address") or "")
+        try:
+            self.address = str(frame.get("Peer-Address"))
+        except zmq.ZMQError:  # not every connection has one, and some have lost it: those that have just closed
+            self.address = ""
         return bytes(frame.buffer)
 
     def _frames(self) -> tuple[bytes, Any, bool]:

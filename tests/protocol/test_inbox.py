@@ -315,3 +315,13 @@ def test_memory_is_flat_under_a_flood(listen: Listen, dial: Dial) -> None:
     flood(8000)
     assert memory() - before < 5
     assert len(inbox.rejected) <= 8
+
+
+def test_a_message_whose_address_is_not_known_is_yielded_without_one() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as peer:
+        router.bind("inproc://inbox")  # it has no addresses at all, as a connection that has closed has none any more
+        peer.connect("inproc://inbox")
+        peer.send(PULL)
+        inbox = Inbox(router, "scheduler", 0, tells_address=True)
+        assert [type(message) for _, message, _ in turn(inbox)] == [Pull]
+        assert inbox.address == ""

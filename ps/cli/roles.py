@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ps import descriptors
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.ready import announcer, take_descriptor
@@ -36,6 +37,7 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
     """Run the scheduler: it seats the members, hands out the job and watches who is alive."""
     from ps.server.scheduler import serve
 
+    descriptors.claim("a scheduler")
     settings = read_settings(options)
     explicit = settings.explicit_job()
     loaded = settings.process()
@@ -63,6 +65,7 @@ def server(has_launcher: bool, /, **options: Any) -> int:
     """Run one server: it holds a share of the model and applies what workers push."""
     from ps.server import serve
 
+    descriptors.claim("a server")
     process = _member(options)
     parent.untie()
     return serve(process, ready=announcer(has_launcher, lambda address: f"server at {address}"))
@@ -81,6 +84,7 @@ def worker(script: Script, args: tuple[str, ...], **options: Any) -> int:
     from ps.worker import run_script
 
     script.check()
+    descriptors.demand("a worker")  # what the script's process may open stays as it is
     try:
         process = _member(options)
         parent.untie()

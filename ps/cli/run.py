@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ps import descriptors
 from ps.cli.help import EXIT_CODES, HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
@@ -45,6 +46,7 @@ def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
     Everything after SCRIPT is passed to the script, untouched.
     """
     script.check()
+    descriptors.demand("psctl run")
     settings = read_settings(options)
     job = settings.job().config
     process = settings.process().config

@@ -124,6 +124,7 @@ class Rounds:
             "spare": self._contributions.tasks.spare,
             "capped": self._contributions.judging.capped,
             "abandoned": self.abandoned,
+            "durable": sorted(ledger.durable),
             "slow": self._pace.slow,
             "fruitless": self._contributions.tasks.fruitless.clients,
             "history": self.history[-SHOWN:],

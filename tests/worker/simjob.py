@@ -21,6 +21,7 @@ from ps.config import job_from
 from ps.errors import BadMessage
 from ps.protocol.codec import decode
 from ps.protocol.messages import View
+from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.chunk import ChunkState, Contribution
 from ps.server.shard import Shard
 from ps.server.update import Updater
@@ -66,17 +67,21 @@ class Witness(Updater):
                 value = np.nan
             self.seen.append((chunk.chunk.index, c.rank, c.clock, value))
 
-    def apply(self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int) -> None:
+    def apply(
+        self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int, rate: Rate = UNSAID
+    ) -> None:
         self._note(chunk, contributions)
-        super().apply(chunk, contributions, staleness)
+        super().apply(chunk, contributions, staleness, rate)
 
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[np.ndarray | None, float]:
         self._note(chunk, contributions)
         return super().combine(chunk, contributions)
 
-    def apply_combined(self, chunk: ChunkState, gradient: np.ndarray, clock: int, scale: float) -> None:
+    def apply_combined(
+        self, chunk: ChunkState, gradient: np.ndarray, clock: int, scale: float, rate: Rate = UNSAID
+    ) -> None:
         self.applied.append((chunk.chunk.index, clock))
-        super().apply_combined(chunk, gradient, clock, scale)
+        super().apply_combined(chunk, gradient, clock, scale, rate)
 
 
 class SimWorker:

@@ -207,10 +207,11 @@ def test_who_joins_late_in_async_gets_the_weights_and_follows_them(loopback: Sta
 
 
 def test_what_backup_workers_bring_too_late_is_not_lost(loopback: Start) -> None:
-    stepped = threading.Event()
+    here, stepped = threading.Barrier(2), threading.Event()
 
     def script(kv: Any) -> tuple[int, np.ndarray]:
         params = kv.init({"w": np.zeros(1000, np.float32)})
+        here.wait(BOUND)  # one that comes after the first clock is closed begins with the second
         for clock in range(20):
             assert kv.rank == 0 or stepped.wait(BOUND)  # so that the other's first gradient is too late
             kv.step({"w": whole(kv.rank, clock)})

@@ -37,8 +37,8 @@ def test_processes_of_ours_take_what_they_may_have_and_scripts_keep_what_they_ha
     [
         ["scheduler", "--port", "0"],
         ["server", "--scheduler", "127.0.0.1:1"],
-        ["worker", sys.argv[0]],
-        ["run", sys.argv[0]],
+        ["worker", __file__],
+        ["run", __file__],
     ],
     ids=lambda role: role[0],
 )

@@ -61,8 +61,10 @@ def _run(command: Sequence[str], timeout: float) -> tuple[int | None, str]:
         try:
             output, _ = process.communicate(timeout=timeout)
             return process.returncode, output
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # so that it ends what it has started
+        except BaseException as error:  # so that it ends what it has started, also when this process is to end
+            process.send_signal(signal.SIGTERM)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
         try:
             output, _ = process.communicate(timeout=60.0)
         except subprocess.TimeoutExpired:

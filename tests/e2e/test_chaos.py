@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from cluster import ROOT, Process
+from cluster import ROOT, Process, is_running, wait_until
 
 CHAOS = str(ROOT / "scripts" / "chaos")
 
@@ -18,3 +20,14 @@ def test_a_job_under_attack_goes_on_and_ends_in_agreement(command: Callable[...,
     run = command(CHAOS, *options, program=(sys.executable,))
     assert run.wait(150) == 0, run.text
     assert "all agree" in run.text
+
+
+@pytest.mark.e2e
+def test_an_attack_that_is_ended_ends_what_it_has_started(command: Callable[..., Process]) -> None:
+    run = command(CHAOS, "--minutes", 5, "--seed", 1, "--pause", 0.2, program=(sys.executable,))
+    run.wait_for(r" s  .*worker")  # it does harm by now, so all roles are there
+    started = [int(pid) for pid in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+    assert len(started) >= 5
+    run.signal(signal.SIGTERM)
+    assert run.wait(60) == 128 + signal.SIGTERM, run.text
+    wait_until(lambda: not any(map(is_running, started)))

@@ -9,11 +9,11 @@ import numpy as np
 
 from ps.compress import Decoded
 from ps.config.job import JobConfig
-from ps.crew import Crew, cores, threads_for
 from ps.optim import OptimizerSpec, Reader, Schedule, Workspace, apply, square_sum
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.aggregate import REGISTRY
 from ps.server.chunk import ChunkState, Contribution
+from ps.threads import ThreadTeam, cores, threads_for
 from ps.xp import HostArray
 
 
@@ -27,7 +27,7 @@ class Updater:
         self._aggregator = REGISTRY["mean" if job.aggregator == "auto" else job.aggregator]
         self._clip_value = job.clip_value
         self._scale_by_staleness = job.staleness_scaling and job.mode == "async"
-        self._crew = Crew(threads_for(threads, cores(), job.servers))
+        self._team = ThreadTeam(threads_for(threads, cores(), job.servers))
         self._workspace = Workspace()
 
     def apply(
@@ -65,7 +65,7 @@ class Updater:
             part = gradient(lo, hi, home) if callable(gradient) else gradient[lo:hi]
             return np.multiply(part, factor, out=home)
 
-        squares = square_sum(keep, combined.size, combined.dtype, crew=self._crew)
+        squares = square_sum(keep, combined.size, combined.dtype, team=self._team)
         return combined, math.inf if math.isnan(squares) else squares
 
     def apply_combined(
@@ -106,7 +106,7 @@ class Updater:
             clip_value=self._clip_value,
             scale=scale,
             workspace=self._workspace,
-            crew=self._crew,
+            team=self._team,
         )
 
 

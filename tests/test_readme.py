@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ps import errors
+from ps.aggregators import AGGREGATORS
 from ps.algorithms import ALGORITHMS
 from ps.cli.app import psctl
 from ps.config import JobConfig, ProcessConfig, settings_of
 from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
-from ps.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,7 +45,7 @@ def test_every_optimizer_and_schedule_is_named() -> None:
 
 
 def test_every_algorithm_rule_and_partition_is_named() -> None:
-    for name in (*ALGORITHMS, *RULES, *PARTITIONERS):
+    for name in (*ALGORITHMS, *AGGREGATORS, *PARTITIONERS):
         assert re.search(rf"`{name}[`:]", README), name
 
 

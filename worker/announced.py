@@ -65,7 +65,7 @@ class Announced:
         if check:
             parts = [self.gradients.regions[index] for index, _, _ in slot.direct]
             parts += [slot.home[lo:hi] for lo, hi in slot.edges]
-            if not all_usable(parts, self._staging.crew):
+            if not all_usable(parts, self._staging.team):
                 self.gradients.keep(slot.chunks)
                 raise GradientError(f"{bad_element(slot)}; other tensors' gradients of this step were sent before")
         del self._slots[name]

@@ -12,8 +12,8 @@ from typing import Any
 
 from ps import blas, xp
 from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
-from ps.crew import Crew, cores, threads_for
 from ps.memory import keep_freed_memory
+from ps.threads import ThreadTeam, cores, threads_for
 from ps.trace import Trace, start
 from ps.vault import Vault
 from ps.worker.cluster import ClusterStore
@@ -58,7 +58,7 @@ def connect(**defaults: Any) -> KV:
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
     blas.take(blas.share(cores(), store.neighbours), os.environ)
-    return KV(store, device, log, trace, Crew(threads_for(process.threads, cores(), store.neighbours)))
+    return KV(store, device, log, trace, ThreadTeam(threads_for(process.threads, cores(), store.neighbours)))
 
 
 def _tell_of_crashes() -> None:

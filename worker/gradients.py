@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ps import xp
-from ps.crew import Crew
 from ps.errors import GradientError, UsageError
 from ps.optim import square_sum
 from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Chunk, Layout, Tensor
+from ps.threads import ThreadTeam
 from ps.worker.arrays import CONVERT, plain
 from ps.xp import Array, HostArray
 
@@ -62,12 +62,12 @@ class Staging:
         chunks: tuple[Chunk, ...],
         buffer: Array,
         weights: HostArray,
-        crew: Crew | None = None,
+        team: ThreadTeam | None = None,
     ) -> None:
-        """``crew`` shares out what passes over all gradients."""
+        """``team`` shares out what passes over all gradients."""
         self.layout = layout
         self.weights = weights
-        self.crew = crew or Crew()
+        self.team = team or ThreadTeam()
         self._backend = xp.backend_of(buffer)
         self._buffer = buffer
         self._on_device: dict[str, Array] = {}
@@ -151,13 +151,13 @@ class Gradients:
 
     def first_bad(self) -> str:
         """Return what is wrong with the first tensor with NaN, Inf or an element beyond the limit, or nothing."""
-        if all_usable(self.regions, self._staging.crew):
+        if all_usable(self.regions, self._staging.team):
             return ""
         self.keep()
         return next(filter(None, map(bad_element, self._staging.slots)), "")
 
 
-def all_usable(vectors: list[Array], crew: Crew) -> bool:
+def all_usable(vectors: list[Array], team: ThreadTeam) -> bool:
     """Whether no vector holds NaN, Inf or an element beyond the limit. From a device one scalar crosses for all.
 
     The last is looked at first, so that the first ones, which go first, are in the cache when they are read next.
@@ -169,7 +169,7 @@ def all_usable(vectors: list[Array], crew: Crew) -> bool:
             if not (bad or all_within(backwards[lo:hi])):
                 bad.append(True)
 
-        crew.share(look, len(backwards), 1, sum(vector.nbytes for vector in vectors))
+        team.share(look, len(backwards), 1, sum(vector.nbytes for vector in vectors))
         return not bad
     return all_within(vectors)
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from ps import xp
 from ps.config.job import JobConfig
-from ps.crew import Crew
 from ps.errors import PSError, StateError, UsageError
 from ps.optim.spec import RATE
+from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
 from ps.worker.arriving import Arrivals, Arriving
 from ps.worker.evaluation import Evaluation, Measure
@@ -47,13 +47,13 @@ class KV:
     """
 
     def __init__(
-        self, store: Store, device: Device, log: StepLog, trace: Trace = OFF, crew: Crew | None = None
+        self, store: Store, device: Device, log: StepLog, trace: Trace = OFF, team: ThreadTeam | None = None
     ) -> None:
         self.device = device
         """Where this worker computes."""
         self._store = store
         self._trace = trace
-        self._crew = crew
+        self._team = team
         self._free = trace.now()
         self._log = log
         log.rank = store.rank
@@ -151,7 +151,7 @@ class KV:
         on_host = self.device.backend is xp.NUMPY
         buffers = self._store.init(layout, values, in_place=on_host)
         weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
-        self._steps.begin(trained, chunks, buffers, self.device, self._crew)
+        self._steps.begin(trained, chunks, buffers, self.device, self._team)
         self._model = Parameters(layout, weights, buffers.shown, self.device)
         self._store.place(self._model.flat, self._model.refresh)
         self._arrivals.begin(self._model)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ps import xp
-from ps.crew import Crew
 from ps.errors import GradientError, StateError, UsageError
 from ps.protocol.layout import Chunk, Layout
+from ps.threads import ThreadTeam
 from ps.worker.announced import Announced
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
 from ps.worker.local import Done
@@ -35,7 +35,7 @@ class Steps:
         self._interrupted = False
 
     def begin(
-        self, trained: Layout, chunks: tuple[Chunk, ...], buffers: Buffers, device: Device, crew: Crew | None
+        self, trained: Layout, chunks: tuple[Chunk, ...], buffers: Buffers, device: Device, team: ThreadTeam | None
     ) -> None:
         """Gather gradients from now on where the store would like them to be, on ``device`` where it encodes there."""
         on_host = device.backend is xp.NUMPY
@@ -47,7 +47,7 @@ class Steps:
             memory = xp.host_buffer(trained.nbytes, device)
         else:
             memory = xp.pinned(buffers.gradients, device)
-        self.staging = Staging(trained, chunks, memory, buffers.shown, crew)
+        self.staging = Staging(trained, chunks, memory, buffers.shown, team)
 
     def count(self, examples: float | None) -> float:
         """Return of how many examples a step's gradients are the mean; 0: not known. Raises UsageError."""

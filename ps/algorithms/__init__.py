@@ -2,7 +2,7 @@
 
 from ps.algorithms.algorithm import Algorithm, Correct, Factor, Renew, Scale
 from ps.algorithms.effective import SUMS, effective_steps, sums_gradients
-from ps.algorithms.local import Local, Stepped
+from ps.algorithms.local_step import LocalStep, StepArrays
 from ps.algorithms.registry import ALGORITHMS, AlgorithmSpec
 
 __all__ = [
@@ -12,10 +12,10 @@ __all__ = [
     "AlgorithmSpec",
     "Correct",
     "Factor",
-    "Local",
+    "LocalStep",
     "Renew",
     "Scale",
-    "Stepped",
+    "StepArrays",
     "effective_steps",
     "sums_gradients",
 ]

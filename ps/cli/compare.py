@@ -79,11 +79,11 @@ def compare(
             raise UsageError(f"{name} {value:g}: must be a number {limits}")
 
     from ps.compare import case, comparison, page, report, table
-    from ps.crew import cores
     from ps.launch.scope import signals_into
     from ps.launch.screen import Screen
     from ps.protocol.query import fetch_status
     from ps.sink import kept_going
+    from ps.threads import cores
     from ps.whole import write_whole
 
     settings = read_settings(options)

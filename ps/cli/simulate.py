@@ -166,7 +166,7 @@ def _traces(options: dict[str, Any], seed: int) -> Traces:
 
 def _processes(wanted: int) -> int:
     """Return how many processes compute: more than there are cores would only wait for each other."""
-    from ps.crew import cores
+    from ps.threads import cores
 
     most = max(cores(), DEFAULT_PROCESSES)
     if wanted > most:

@@ -1,4 +1,4 @@
-"""What a federated job's settings must not be together. Imported where it is needed: it knows algorithms and rules."""
+"""What a federated job's settings must not be together. Imported where needed: it knows algorithms and aggregators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ps.config.job import JobConfig
 
 
-def rule_text(job: JobConfig, algorithm: Algorithm) -> str:
+def aggregator_text(job: JobConfig, algorithm: Algorithm) -> str:
     """Return how contributions are combined: as the job has it, else as the algorithm does."""
     return job.aggregator if job.aggregator != "auto" else algorithm.aggregator
 
@@ -52,10 +52,10 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
 
     ``say`` returns a setting with its value and where that came from.
     """
+    from ps.aggregators import AggregatorSpec
     from ps.algorithms import SUMS, Algorithm, AlgorithmSpec, sums_gradients
     from ps.optim import OptimizerSpec
     from ps.partition import PartitionSpec
-    from ps.rules import RuleSpec
 
     def parse(name: str, read: Callable[[str], object]) -> None:
         text = getattr(job, name)
@@ -70,7 +70,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
     parse("server_optimizer", OptimizerSpec.parse)
     parse("partition", PartitionSpec.parse)
     if job.aggregator != "auto":
-        parse("aggregator", RuleSpec.parse)
+        parse("aggregator", AggregatorSpec.parse)
     algorithm = AlgorithmSpec.parse(job.algorithm).build()
     if algorithm.divides and not sums_gradients(OptimizerSpec.parse(local_optimizer(job, algorithm)).build()):
         given = say("local_optimizer") if job.local_optimizer else say("optimizer")
@@ -87,10 +87,10 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
         raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
     if job.min_clients is not None and job.min_clients > job.goal:
         raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
-    rule = RuleSpec.parse(rule_text(job, algorithm)).build()
+    aggregator = AggregatorSpec.parse(aggregator_text(job, algorithm)).build()
     least = max(job.quorum, algorithm.buffer)
-    if least < rule.least:
+    if least < aggregator.least:
         raise ConfigError(
-            f"{say('aggregator')} needs at least {rule.least} contributions, but a round may close with {least}: "
+            f"{say('aggregator')} needs at least {aggregator.least} contributions, but a round may close with {least}: "
             f"raise --min-clients"
         )

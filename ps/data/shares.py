@@ -11,7 +11,7 @@ from ps.data.dataset import Dataset
 from ps.data.epochs import num_examples
 from ps.errors import DataError
 from ps.partition import Features, Partition
-from ps.partition.chance import NOISE, TEST_NOISE
+from ps.partition.rng import NOISE, TEST_NOISE
 from ps.xp import Array, HostArray
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ps.crew import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
 from ps.launch.child import Child
@@ -30,6 +29,7 @@ from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
+from ps.threads import cores
 
 RESERVE = 0.1
 """The part of the grace that is kept from the workers, for servers and scheduler, which end after them."""

@@ -59,7 +59,7 @@ class Adam:
     ``w -= lr * m / (1 - beta1^t) / (√(v / (1 - beta2^t)) + eps)``.
     Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015. The state is ``m / (1 - beta1)`` and
     ``v / (1 - beta2)``, discounted sums, which saves two passes over memory. Weight decay is added to the
-    gradient. What federated learning calls FedAdam has no bias correction: that is ``FedAdam``.
+    gradient. What federated learning calls FedAdam has no bias correction: that is ``ServerAdam``.
     """
 
     coupled: ClassVar[bool] = True

@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ps.crew import Crew
 from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader, Workspace
+from ps.threads import ThreadTeam
 from ps.xp import Array, is_host, namespace
 
 BLOCK = 1 << 17
@@ -25,7 +25,7 @@ SHARE = 2
 DOUBLE = np.dtype(np.float64)
 
 _workspace = Workspace(BLOCK * DOUBLE.itemsize)
-_alone = Crew()
+_single = ThreadTeam()
 
 
 def square_sum(
@@ -33,22 +33,22 @@ def square_sum(
     size: int | None = None,
     dtype: DTypeLike | None = None,
     xp: Any = np,
-    crew: Crew | None = None,
+    team: ThreadTeam | None = None,
 ) -> float:
     """Return the sum of squares of a gradient, added in double precision and always in the same order.
 
     ``gradient`` is an array, or a function ``read(lo, hi, out)`` as for ``apply``; then ``size``, ``dtype`` and,
-    on a device, the namespace ``xp`` say what it reads. On the host the threads of ``crew`` share out the blocks.
+    on a device, the namespace ``xp`` say what it reads. On the host the threads of ``team`` share out the blocks.
     NaN and Inf come out as they went in.
     """
     if not callable(gradient):
         if not is_host(gradient):
             return _device_sum(gradient)
-        return _host_sum(lambda lo, hi, out: gradient[lo:hi], gradient.size, gradient.dtype, crew or _alone)
+        return _host_sum(lambda lo, hi, out: gradient[lo:hi], gradient.size, gradient.dtype, team or _single)
     if size is None or dtype is None:
         raise TypeError("square_sum of a function needs its size and dtype")
     if xp is np:
-        return _host_sum(gradient, size, np.dtype(dtype), crew or _alone)
+        return _host_sum(gradient, size, np.dtype(dtype), team or _single)
     block = DEVICE_BLOCK_BYTES // np.dtype(dtype).itemsize
     out = xp.empty(min(size, block), dtype)
     total = 0.0
@@ -70,7 +70,7 @@ def clip_scale(total_square_sum: float, max_norm: float) -> float:
     return max_norm / norm if max_norm < norm < math.inf else 1.0
 
 
-def _host_sum(read: Reader, size: int, dtype: np.dtype[Any], crew: Crew) -> float:
+def _host_sum(read: Reader, size: int, dtype: np.dtype[Any], team: ThreadTeam) -> float:
     sums = [0.0] * -(-size // BLOCK)
 
     def work(first: int, last: int) -> None:
@@ -81,7 +81,7 @@ def _host_sum(read: Reader, size: int, dtype: np.dtype[Any], crew: Crew) -> floa
             np.multiply(double, double, out=double)
             sums[index] = float(np.add.reduce(double))
 
-    crew.run(work, len(sums), SHARE)
+    team.run(work, len(sums), SHARE)
     total = 0.0
     for value in sums:  # one by one: sum() rounds otherwise from Python 3.12 on
         total += value

@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ps.crew import Crew
 from ps.errors import GradientError, UsageError
 from ps.optim.optimizer import Optimizer
+from ps.threads import ThreadTeam
 from ps.xp import Array, HostArray, is_host, namespace
 
 BLOCK_BYTES = 1 << 20
@@ -51,7 +51,7 @@ class Workspace(threading.local):
 
 
 _workspace = Workspace()
-_alone = Crew()
+_single = ThreadTeam()
 
 
 def apply(
@@ -65,7 +65,7 @@ def apply(
     clip_value: float | None = None,
     scale: float = 1.0,
     workspace: Workspace | None = None,
-    crew: Crew | None = None,
+    team: ThreadTeam | None = None,
 ) -> None:
     """Update ``weights`` and ``state`` in place with one gradient.
 
@@ -75,7 +75,7 @@ def apply(
     the learning rate of this update, a schedule's factor included; ``t``: its number, from 1.
 
     The gradient is multiplied by ``scale``, then each element clipped to ``[-clip_value, clip_value]``. On the host
-    the threads of ``crew`` share out the blocks; then the gradient is read in any order and by several at once. The
+    the threads of ``team`` share out the blocks; then the gradient is read in any order and by several at once. The
     result depends neither on them, nor on the block size, nor on how the gradient is read. GradientError when a
     gradient's size or dtype does not match; UsageError when the weights or the state cannot be updated.
     """
@@ -96,7 +96,7 @@ def apply(
         _apply_on_device(optimizer, weights, gradient, slots, shared, constants)
         return
 
-    own, crew = workspace or _workspace, crew or _alone
+    own, team = workspace or _workspace, team or _single
 
     def work(lo: int, hi: int) -> None:
         count = hi - lo
@@ -117,7 +117,7 @@ def apply(
         optimizer.update(w, g, tuple(slot[lo:hi] for slot in slots), (first, second), constants)
 
     arrays = 2 + len(slots) + callable(gradient)
-    crew.share(work, size, own.elements(dtype), arrays * weights.nbytes)
+    team.share(work, size, own.elements(dtype), arrays * weights.nbytes)
 
 
 def _apply_on_device(

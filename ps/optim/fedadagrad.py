@@ -13,7 +13,7 @@ from ps.xp import Array, HostArray, namespace
 
 
 @dataclass(frozen=True, slots=True)
-class FedAdagrad:
+class ServerAdagrad:
     """Step along a running mean, divided by the root of the sum of squares, which begins at tau².
 
     ``m = beta1 * m + (1 - beta1) * g``, ``v += g²``, ``w -= lr * m / (√v + tau)``; m is 0 and v is tau² at first.

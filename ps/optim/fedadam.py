@@ -15,7 +15,7 @@ from ps.xp import Array, HostArray, namespace
 
 
 @dataclass(frozen=True, slots=True)
-class FedAdam:
+class ServerAdam:
     """Step along a running mean, divided by the root of the running mean of squares, which begins at tau².
 
     ``m = beta1 * m + (1 - beta1) * g``, ``v = beta2 * v + (1 - beta2) * g²``, ``w -= lr * m / (√v + tau)``; m is 0

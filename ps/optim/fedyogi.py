@@ -14,7 +14,7 @@ from ps.xp import Array, HostArray, namespace
 
 
 @dataclass(frozen=True, slots=True)
-class FedYogi:
+class ServerYogi:
     """Step along a running mean, divided by the root of what follows the squares additively and begins at tau².
 
     ``m = beta1 * m + (1 - beta1) * g``, ``v -= (1 - beta2) * g² * sign(v - g²)``, ``w -= lr * m / (√v + tau)``; m is

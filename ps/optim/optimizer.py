@@ -11,9 +11,9 @@ from ps.optim import spec
 from ps.optim.adagrad import Adagrad
 from ps.optim.adam import Adam
 from ps.optim.adamw import AdamW
-from ps.optim.fedadagrad import FedAdagrad
-from ps.optim.fedadam import FedAdam
-from ps.optim.fedyogi import FedYogi
+from ps.optim.fedadagrad import ServerAdagrad
+from ps.optim.fedadam import ServerAdam
+from ps.optim.fedyogi import ServerYogi
 from ps.optim.ftrl import FTRL
 from ps.optim.kernel import Kernel
 from ps.optim.lion import Lion
@@ -72,9 +72,9 @@ OPTIMIZERS: spec.Table = {
     "adagrad": Adagrad,
     "adam": Adam,
     "adamw": AdamW,
-    "fedadagrad": FedAdagrad,
-    "fedadam": FedAdam,
-    "fedyogi": FedYogi,
+    "fedadagrad": ServerAdagrad,
+    "fedadam": ServerAdam,
+    "fedyogi": ServerYogi,
     "ftrl": FTRL,
     "lion": Lion,
     "momentum": Momentum,

@@ -6,8 +6,8 @@ import numpy as np
 
 from ps import xp
 from ps.errors import DataError
-from ps.partition.chance import COUNTERPART, generator
 from ps.partition.division import Partition, labelled, whole_numbers
+from ps.partition.rng import COUNTERPART, generator
 from ps.xp import Array, HostArray
 
 LEAST = 20

@@ -8,7 +8,7 @@ import numpy as np
 
 from ps import xp
 from ps.errors import DataError
-from ps.partition.chance import DIVISION, generator
+from ps.partition.rng import DIVISION, generator
 from ps.partition.spec import PartitionSpec
 from ps.xp import Array, HostArray
 

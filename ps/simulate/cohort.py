@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ps.algorithms import Local, Stepped
+from ps.algorithms import LocalStep, StepArrays
 from ps.xp import HostArray
 
 WORKING_SET = 8 << 20
@@ -55,7 +55,9 @@ def cohort_size(elements: int, width: int, features: int, arrays: int) -> int:
     return max(1, min(MOST, WORKING_SET // each))
 
 
-def train(local: Local, start: Start, batches: Sequence[tuple[HostArray, HostArray]], gradients: Gradients) -> Trained:
+def train(
+    local: LocalStep, start: Start, batches: Sequence[tuple[HostArray, HostArray]], gradients: Gradients
+) -> Trained:
     """Train clients from where they start.
 
     ``batches`` are those of ``Recipe.batches`` for each client, all of one width, the most steps first; ValueError
@@ -91,7 +93,7 @@ def train(local: Local, start: Start, batches: Sequence[tuple[HostArray, HostArr
 
 
 def _update(
-    local: Local, start: Start, weights: HostArray, gradient: HostArray, state: Mapping[str, HostArray], t: int
+    local: LocalStep, start: Start, weights: HostArray, gradient: HostArray, state: Mapping[str, HostArray], t: int
 ) -> None:
     """Do what a client of a real job does with its gradient: for all clients at once, unless each has its own norm."""
     clients = len(weights)
@@ -99,5 +101,5 @@ def _update(
     for part in each:
         own = None if start.own is None else start.own[:clients][part]
         slots = {name: slot[part] for name, slot in state.items()}
-        stepped = Stepped(weights[part], gradient[part], slots, start.anchor, start.control, own)
+        stepped = StepArrays(weights[part], gradient[part], slots, start.anchor, start.control, own)
         local.step([stepped], lr=start.lr, t=t)

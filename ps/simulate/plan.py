@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ps.algorithms import AlgorithmSpec, Local
+from ps.algorithms import AlgorithmSpec, LocalStep
 from ps.compress import CompressSpec, Uplink
 from ps.config import JobConfig
 from ps.config.federated import local_optimizer
@@ -27,11 +27,11 @@ class Plan:
     recipe: Recipe
 
     @property
-    def local(self) -> Local:
+    def local(self) -> LocalStep:
         """How a client's weights change with a step."""
         algorithm = AlgorithmSpec.parse(self.job.algorithm).build()
         text = local_optimizer(self.job, algorithm)
-        return Local(OptimizerSpec.parse(text).build(), algorithm, self.job.clip_value, self.job.clip_norm)
+        return LocalStep(OptimizerSpec.parse(text).build(), algorithm, self.job.clip_value, self.job.clip_norm)
 
     @property
     def uplink(self) -> Uplink:

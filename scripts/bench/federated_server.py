@@ -24,7 +24,7 @@ from limits import interleave, machine
 from ps.config import JobConfig
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Init, InitChunk, Order, Upload
-from ps.server.aggregate.fold import Pile
+from ps.server.aggregate.running_sum import RunningSum
 from ps.server.federated.shard import FederatedShard
 
 COLUMNS = ("limit", "sum", "mean", "weighted")
@@ -43,13 +43,13 @@ def limit(deltas: list[np.ndarray]) -> Callable[[], object]:
 
 def fold(deltas: list[np.ndarray], weights: list[float]) -> Callable[[], object]:
     """Return the weighted sum as a server makes it."""
-    pile = Pile(deltas[0].size, deltas[0].dtype)
+    running = RunningSum(deltas[0].size, deltas[0].dtype)
 
     def case() -> None:
         for delta, weight in zip(deltas, weights, strict=True):
             assert math.isfinite(np.dot(delta, delta))
-            pile.add(delta, weight)
-        pile.take()
+            running.add(delta, weight)
+        running.take()
 
     return case
 

@@ -20,9 +20,9 @@ from typing import TypeAlias
 import numpy as np
 from limits import in_place_update, interleave, machine
 
-from ps.crew import Crew
 from ps.optim import OPTIMIZERS, OptimizerSpec, apply
 from ps.optim.optimizer import Optimizer
+from ps.threads import ThreadTeam
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 
@@ -108,9 +108,9 @@ def in_place(o: Optimizer, a: Arrays, state: Arrays) -> Callable[[], object]:
 
 def blocks(o: Optimizer, a: Arrays, threads: int) -> Callable[[], object]:
     """Return one update by ps.optim."""
-    w, crew = a["w"].copy(), Crew(threads)
+    w, team = a["w"].copy(), ThreadTeam(threads)
     state = o.init(w)
-    return lambda: apply(o, w, a["g"], state, lr=LR, t=T, crew=crew)
+    return lambda: apply(o, w, a["g"], state, lr=LR, t=T, team=team)
 
 
 def measure(name: str, size: int, threads: int, repeats: int) -> dict[str, float]:

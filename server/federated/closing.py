@@ -7,29 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm
 from ps.errors import BadMessage
 from ps.protocol.messages import Distances
-from ps.rules import Rule
 from ps.server.federated.ledger import Ledger
 from ps.xp import HostArray
 
 
 class Closing:
-    """Brings a full ledger from ``measure``, where the rule wants distances, over ``prepare`` to ``publish``."""
+    """Brings a full ledger from ``measure``, where the aggregator wants distances, over ``prepare`` to ``publish``."""
 
-    def __init__(self, owners: frozenset[int], algorithm: Algorithm, rule: Rule) -> None:
+    def __init__(self, owners: frozenset[int], algorithm: Algorithm, aggregator: Aggregator) -> None:
         """``owners`` are the servers that have a part of the model."""
         self._owners = owners
         self._algorithm = algorithm
-        self._rule = rule
+        self._aggregator = aggregator
         self._distances: dict[int, HostArray] = {}
 
     def begin(self, ledger: Ledger, weights: Sequence[float], steps: Sequence[float], clients: int) -> None:
         """Nothing more is to be counted. ``weights`` and ``steps`` are those of the contributions that are."""
         ledger.factor = self._algorithm.factor(weights, steps)
         ledger.share = len(weights) / clients
-        ledger.phase = "measure" if self._rule.kind == "weigh" else "prepare"
+        ledger.phase = "measure" if self._aggregator.kind == "weigh" else "prepare"
         self._distances.clear()
 
     def measured(self, ledger: Ledger, server: int, message: Distances, payload: Any) -> None:
@@ -42,11 +42,11 @@ class Closing:
         self._distances[server] = np.frombuffer(payload, np.float64).reshape(count, count).copy()
 
     def go_on(self, ledger: Ledger) -> bool:
-        """Take the next step if it is due; return whether. UsageError when the rule has no use for what there is."""
+        """Take the next step if it is due; return whether. UsageError when the aggregator can not use what there is."""
         if ledger.phase == "measure" and self._distances.keys() >= self._owners:
-            assert self._rule.kind == "weigh"
+            assert self._aggregator.kind == "weigh"
             total = sum(self._distances[server] for server in sorted(self._owners))
-            ledger.weights = tuple(float(weight) for weight in self._rule.weights(np.asarray(total)))
+            ledger.weights = tuple(float(weight) for weight in self._aggregator.weights(np.asarray(total)))
             ledger.phase = "prepare"
             return True
         if ledger.phase == "prepare" and ledger.all_are("prepared"):

@@ -1,4 +1,4 @@
-"""Combination: one round's contributions to a server's chunks, folded as they come or held, as the rule needs it."""
+"""Combination: one round's contributions to a server's chunks, folded as they come or held, by the aggregator."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ps.aggregators import Aggregator, distances
 from ps.compress import Decoded
 from ps.protocol.layout import Chunk
-from ps.rules import Rule, distances
-from ps.server.aggregate.fold import Pile
+from ps.server.aggregate.running_sum import RunningSum
 from ps.server.federated.staged import Part
 from ps.xp import HostArray
 
@@ -22,8 +22,8 @@ BLOCK = 1 << 15
 class Counted:
     """A contribution that counts: its weight, and what its delta is multiplied with.
 
-    ``scale`` is the algorithm's and for what is trained; ``bound`` is the rule's, for that and for buffers. Control
-    variates have neither weight nor factor: SCAFFOLD's ``c = mean(c_i)`` bears no other combination than the mean.
+    ``scale`` is the algorithm's and for what is trained; ``bound`` is the aggregator's, for that and for buffers.
+    Control variates have neither weight nor factor: SCAFFOLD's ``c = mean(c_i)`` bears nothing but the mean.
     """
 
     weight: float
@@ -35,11 +35,11 @@ class Counted:
 class Combination:
     """Takes contributions in the order of the ledger, and gives their combination for each chunk."""
 
-    def __init__(self, rule: Rule, chunks: Mapping[int, Chunk]) -> None:
-        self._rule = rule
+    def __init__(self, aggregator: Aggregator, chunks: Mapping[int, Chunk]) -> None:
+        self._aggregator = aggregator
         self._chunks = chunks
         floats = {index: chunk for index, chunk in chunks.items() if chunk.kind != "counter"}
-        self._piles = {index: Pile(chunk.size, np.dtype(chunk.dtype)) for index, chunk in floats.items()}
+        self._sums = {index: RunningSum(chunk.size, np.dtype(chunk.dtype)) for index, chunk in floats.items()}
         self._counts: dict[int, HostArray] = {}
         self._held: list[Counted] = []
         self.count = 0
@@ -49,8 +49,8 @@ class Combination:
 
     @property
     def holds(self) -> bool:
-        """Whether the rule needs all contributions at once."""
-        return self._rule.kind != "fold"
+        """Whether the aggregator needs all contributions at once."""
+        return self._aggregator.kind != "fold"
 
     def add(self, counted: Counted) -> None:
         """Take one contribution."""
@@ -66,12 +66,12 @@ class Combination:
                 counts = self._counts.setdefault(index, np.zeros(chunk.size, chunk.dtype))
                 counts += _dense(part)
             elif chunk.kind == "control":
-                self._piles[index].add(part)
+                self._sums[index].add(part)
             elif not self.holds:
-                self._piles[index].add(part, weight * _scale(counted, chunk.kind))
+                self._sums[index].add(part, weight * _scale(counted, chunk.kind))
 
     def distances(self) -> HostArray:
-        """Return the (n, n) squared distances between the held contributions, over all that the rule combines here."""
+        """Return the (n, n) squared distances between the held contributions, over all that it combines here."""
         found = np.zeros((self.count, self.count))
         for index, chunk in sorted(self._chunks.items()):
             if chunk.kind in ("trainable", "buffer"):
@@ -81,27 +81,27 @@ class Combination:
     def result(self, index: int, weights: Sequence[float]) -> HostArray | None:
         """Return the combination for one chunk: 1-D, of its dtype; None when there is nothing to add.
 
-        ``weights`` are those of the held contributions, where the rule made them from distances.
+        ``weights`` are those of the held contributions, where the aggregator made them from distances.
         """
         chunk = self._chunks[index]
         if not self.count:
             return None
         if chunk.kind == "counter":
             return self._counts[index]
-        pile = self._piles[index]
+        running = self._sums[index]
         if chunk.kind == "control":
-            return _over(pile.take(), self.count)
-        if self._rule.kind == "combine":
+            return _over(running.take(), self.count)
+        if self._aggregator.kind == "combine":
             return self._coordinatewise(index)
-        if self._rule.kind == "fold":
-            return _over(pile.take(), self._total)
+        if self._aggregator.kind == "fold":
+            return _over(running.take(), self._total)
         for counted, weight in zip(self._held, weights, strict=True):
             if weight:
-                pile.add(counted.parts[index], weight * _scale(counted, chunk.kind))
-        return pile.take()
+                running.add(counted.parts[index], weight * _scale(counted, chunk.kind))
+        return running.take()
 
     def _coordinatewise(self, index: int) -> HostArray:
-        assert self._rule.kind == "combine"
+        assert self._aggregator.kind == "combine"
         chunk = self._chunks[index]
         out = np.empty(chunk.size, chunk.dtype)
         room = np.empty((self.count, min(BLOCK, chunk.size)), chunk.dtype)
@@ -111,7 +111,7 @@ class Combination:
                 np.multiply(_read(counted.parts[index], lo, hi, row), _scale(counted, chunk.kind), out=row)
                 for counted, row in zip(self._held, room[:, : hi - lo], strict=True)
             ]
-            self._rule.combine(blocks, out[lo:hi])
+            self._aggregator.combine(blocks, out[lo:hi])
         return out
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm
 from ps.config.job import JobConfig
 from ps.protocol.messages import Message, Standing, Submit, Submitted
-from ps.rules import Rule
 from ps.server.federated.judging import Judging
 from ps.server.federated.ledger import Ledger
 from ps.server.federated.resting import Resting
@@ -37,11 +37,11 @@ class Contributions:
     ``changed`` says whether something happened that a restarted scheduler must know.
     """
 
-    def __init__(self, job: JobConfig, algorithm: Algorithm, rule: Rule, owners: frozenset[int]) -> None:
+    def __init__(self, job: JobConfig, algorithm: Algorithm, aggregator: Aggregator, owners: frozenset[int]) -> None:
         """``owners`` are the servers that have a part of the model."""
         self.ledger = Ledger(job.servers)
         self.tasks = Tasks(owners)
-        self.judging = Judging(job, algorithm, rule)
+        self.judging = Judging(job, algorithm, aggregator)
         self.resting = Resting()
         self.changed = True
         self._bad = self._vain = 0

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
 from ps.config.federated import local_optimizer, unused_optimizer
 from ps.config.job import JobConfig
 from ps.optim import OptimizerSpec
-from ps.rules import Rule
 from ps.server.federated.task import Task
 from ps.server.federated.usual import KNOWN, Usual
 from ps.server.federated.verdict import Policy, Verdict, credible, judge
@@ -22,12 +22,12 @@ log = logging.getLogger("ps.scheduler")
 class Judging:
     """What is usual, and the job's policies."""
 
-    def __init__(self, job: JobConfig, algorithm: Algorithm, rule: Rule) -> None:
+    def __init__(self, job: JobConfig, algorithm: Algorithm, aggregator: Aggregator) -> None:
         if unused := unused_optimizer(job, algorithm):
             log.warning("%s", unused)
         self.capped = 0
         """How many contributions weighed less than their clients claimed examples."""
-        self._policy = Policy(job, algorithm, rule, OptimizerSpec.parse(local_optimizer(job, algorithm)).build())
+        self._policy = Policy(job, algorithm, aggregator, OptimizerSpec.parse(local_optimizer(job, algorithm)).build())
         self._usual = Usual()
 
     def possible(self, ready: Sequence[Task], version: int, more: bool) -> bool:

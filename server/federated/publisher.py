@@ -6,9 +6,9 @@ import numpy as np
 
 from ps.algorithms import AlgorithmSpec
 from ps.config.job import JobConfig
-from ps.crew import Crew, cores, threads_for
 from ps.optim import OptimizerSpec, apply
 from ps.server.chunk import ChunkState
+from ps.threads import ThreadTeam, cores, threads_for
 from ps.xp import HostArray
 
 
@@ -26,7 +26,7 @@ class Publisher:
         self.name = str(spec)
         """The server optimizer with all its numbers."""
         self._optimizer = spec.build()
-        self._crew = Crew(threads_for(threads, cores(), job.servers))
+        self._team = ThreadTeam(threads_for(threads, cores(), job.servers))
 
     def slots(self, chunk: ChunkState) -> dict[str, HostArray]:
         """Return the optimizer's state for a chunk before its first update."""
@@ -45,7 +45,7 @@ class Publisher:
                 lr=self._optimizer.lr,
                 t=chunk.updates,
                 scale=-factor,
-                crew=self._crew,
+                team=self._team,
             )
         elif chunk.chunk.kind == "control":
             chunk.weights += np.multiply(delta, share, dtype=delta.dtype)

@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ps.aggregators import AggregatorSpec
 from ps.algorithms import AlgorithmSpec
-from ps.config.federated import at_once, most_stale, rule_text
+from ps.config.federated import aggregator_text, at_once, most_stale
 from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Decline, Distances, Finished, Ok, Poll, Standing, Submit, Submitted, Wait
-from ps.rules import RuleSpec
 from ps.server.federated.closing import Closing
 from ps.server.federated.contributions import Contributions, Out
 from ps.server.federated.history import entry
@@ -57,11 +57,11 @@ class Rounds:
         """Why the job cannot go on, if it cannot."""
         self._clients, self._server = clients, server
         self._algorithm = AlgorithmSpec.parse(job.algorithm).build()
-        rule = RuleSpec.parse(rule_text(job, self._algorithm)).build()
+        aggregator = AggregatorSpec.parse(aggregator_text(job, self._algorithm)).build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
-        self._contributions = Contributions(job, self._algorithm, rule, owners)
+        self._contributions = Contributions(job, self._algorithm, aggregator, owners)
         self._slots = Slots(at_once(job, self._algorithm))
-        self._closing = Closing(owners, self._algorithm, rule)
+        self._closing = Closing(owners, self._algorithm, aggregator)
         self._pace = Pace(job.round_deadline, job.max_client_time)
         self._selection = Selection(job.seed)
         self._origin = self._since = now

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ps.aggregators import AggregatorSpec
 from ps.algorithms import AlgorithmSpec
-from ps.config.federated import rule_text
+from ps.config.federated import aggregator_text
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Layout
@@ -35,7 +36,6 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
-from ps.rules import RuleSpec
 from ps.server.chunk import ChunkState, Waiter
 from ps.server.federated.combination import Combination, Counted
 from ps.server.federated.deposit import Deposit, Prepared, demand
@@ -67,7 +67,7 @@ class FederatedShard:
         self.job = job
         self._trace = trace
         algorithm = AlgorithmSpec.parse(job.algorithm).build()
-        self._rule = RuleSpec.parse(rule_text(job, algorithm)).build()
+        self._aggregator = AggregatorSpec.parse(aggregator_text(job, algorithm)).build()
         self._publisher = Publisher(job, threads)
         self._deposit = Deposit(vault or Vault(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}
@@ -276,7 +276,7 @@ class FederatedShard:
             self._deposit.drop_prepared()
 
     def _fresh(self) -> Combination:
-        return Combination(self._rule, {index: chunk.chunk for index, chunk in self.chunks.items()})
+        return Combination(self._aggregator, {index: chunk.chunk for index, chunk in self.chunks.items()})
 
     def _count(self, order: Order) -> None:
         """Take the ledger's entries that are new, in their order."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
 from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.optim import Optimizer
-from ps.rules import Rule
 from ps.server.federated.task import ACCEPTED, STALE, Task
 from ps.server.federated.usual import Usual
 
@@ -22,11 +22,11 @@ LEAST_STEPS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """By what contributions are judged: the job, its algorithm and rule, and the clients' optimizer."""
+    """By what contributions are judged: the job, its algorithm and aggregator, and the clients' optimizer."""
 
     job: JobConfig
     algorithm: Algorithm
-    rule: Rule
+    aggregator: Aggregator
     local: Optimizer
 
     def staleness(self, task: Task, version: int) -> int:
@@ -46,7 +46,7 @@ class Policy:
     def weight(self, task: Task, usual: Usual) -> float:
         """Return the weight of what a client claims, as far as it is believed."""
         examples = min(task.examples, self.job.max_client_weight * usual.claim)
-        return self.rule.weight(examples) if self.rule.kind == "fold" else 1.0
+        return self.aggregator.weight(examples) if self.aggregator.kind == "fold" else 1.0
 
     def scale(self, task: Task, version: int, usual: Usual) -> float:
         """Return what a delta is multiplied with before deltas are combined, whatever its client claims."""
@@ -86,7 +86,7 @@ def judge(task: Task, version: int, policy: Policy, usual: Usual) -> Verdict:
     where contributions are added up, its weight times its norm is at most ``max_influence`` times what three of four
     have. Others that claim more, or send a longer delta, get a smaller weight for it, and so have the same direction.
     """
-    job, algorithm, rule = policy.job, policy.algorithm, policy.rule
+    job, algorithm, aggregator = policy.job, policy.algorithm, policy.aggregator
     if task.wrong:
         return Verdict(task.wrong)
     if not credible(task):
@@ -99,11 +99,11 @@ def judge(task: Task, version: int, policy: Policy, usual: Usual) -> Verdict:
     if policy.staleness(task, version) > most_stale(job, algorithm):
         return Verdict(STALE)
     weight, scale, bound = policy.weight(task, usual), policy.scale(task, version, usual), 1.0
-    if rule.kind == "fold" and rule.by_norm:
-        bound = rule.scale(norm, usual.norm)
-    elif rule.kind == "fold" and usual.known and weight * norm > job.max_influence * usual.influence > 0:
+    if aggregator.kind == "fold" and aggregator.by_norm:
+        bound = aggregator.scale(norm, usual.norm)
+    elif aggregator.kind == "fold" and usual.known and weight * norm > job.max_influence * usual.influence > 0:
         weight = job.max_influence * usual.influence / norm
-    capped = rule.kind == "fold" and weight < rule.weight(task.examples)
+    capped = aggregator.kind == "fold" and weight < aggregator.weight(task.examples)
     return Verdict(ACCEPTED, weight, scale, bound, policy.steps(task, usual), capped)
 
 

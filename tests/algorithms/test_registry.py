@@ -94,10 +94,10 @@ def test_the_public_names_are_these() -> None:
         "AlgorithmSpec",
         "Correct",
         "Factor",
-        "Local",
+        "LocalStep",
         "Renew",
         "Scale",
-        "Stepped",
+        "StepArrays",
         "effective_steps",
         "sums_gradients",
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ps.cli import main
-from ps.crew import cores
+from ps.threads import cores
 
 SMALL = ["--clients", "12", "--clients-per-round", "4", "--rounds", "3", "--examples", "600", "--processes", "1"]
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from ps.crew import Crew
 from ps.optim import clip_scale, square_sum
 from ps.optim.clip import BLOCK
+from ps.threads import ThreadTeam
 
 SIZES = (0, 1, BLOCK, BLOCK + 1, 3 * BLOCK + 11)
 
@@ -40,9 +40,9 @@ def test_threads_do_not_change_a_bit_of_the_sum(size: int, dtype: str) -> None:
     gradient = np.random.default_rng(size).standard_normal(size).astype(dtype)
     expected = square_sum(gradient)
     for threads in (2, 3, 5):
-        crew = Crew(threads)
-        assert square_sum(gradient, crew=crew) == expected
-        assert square_sum(lambda lo, hi, out: np.multiply(gradient[lo:hi], 1, out=out), size, dtype, crew=crew) == (
+        team = ThreadTeam(threads)
+        assert square_sum(gradient, team=team) == expected
+        assert square_sum(lambda lo, hi, out: np.multiply(gradient[lo:hi], 1, out=out), size, dtype, team=team) == (
             expected
         )
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.crew import Crew
 from ps.errors import GradientError, UsageError
 from ps.optim import OPTIMIZERS, OptimizerSpec, Workspace, apply
 from ps.optim.driver import BLOCK_BYTES
+from ps.threads import ThreadTeam
 
 SIZE = 1000
 
@@ -44,10 +44,10 @@ DECAYING = [name if name == "ftrl" else f"{name}:weight_decay=0.1" for name in O
     clip_value=st.none() | st.floats(0.01, 2),
     scale=st.floats(0, 2),
     how=st.sampled_from(["array", "fills", "hands out", "sums"]),
-    crew=st.sampled_from([Crew(threads, least_bytes=1) for threads in (1, 2, 3, 5)]),
+    team=st.sampled_from([ThreadTeam(threads, least_bytes=1) for threads in (1, 2, 3, 5)]),
 )
 def test_blocks_readers_and_threads_do_not_change_a_bit(
-    text: str, elements: int, clip_value: float | None, scale: float, how: str, crew: Crew
+    text: str, elements: int, clip_value: float | None, scale: float, how: str, team: ThreadTeam
 ) -> None:
     _, gradient = vectors()
     options = {"clip_value": clip_value, "scale": scale}
@@ -61,7 +61,7 @@ def test_blocks_readers_and_threads_do_not_change_a_bit(
 
     readers = {"array": gradient, "fills": fills, "hands out": lambda lo, hi, out: gradient[lo:hi], "sums": sums}
     expected = run(text, gradient, **options)
-    assert run(text, readers[how], workspace=Workspace(4 * elements), crew=crew, **options) == expected
+    assert run(text, readers[how], workspace=Workspace(4 * elements), team=team, **options) == expected
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -174,7 +174,7 @@ def test_the_threads_of_a_crew_do_not_share_scratch_either() -> None:
         both.wait()  # each thread has filled its block before either uses it
         return out
 
-    apply(optimizer, weights, read, {}, lr=1.0, t=1, crew=Crew(2, least_bytes=1))
+    apply(optimizer, weights, read, {}, lr=1.0, t=1, team=ThreadTeam(2, least_bytes=1))
     np.testing.assert_array_equal(weights, -gradient)
 
 
@@ -186,7 +186,7 @@ def test_a_gradient_refused_on_another_thread_is_refused_here() -> None:
         return out if lo < 500 else out[1:]
 
     with pytest.raises(GradientError, match="expected a gradient of float32"):
-        apply(optimizer, weights, read, {}, lr=1.0, t=1, crew=Crew(2, least_bytes=1))
+        apply(optimizer, weights, read, {}, lr=1.0, t=1, team=ThreadTeam(2, least_bytes=1))
 
 
 def test_weight_decay_on_sgd_is_the_same_with_and_without_clipping() -> None:

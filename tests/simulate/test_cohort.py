@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.algorithms import Algorithm, AlgorithmSpec, Local
+from ps.algorithms import Algorithm, AlgorithmSpec, LocalStep
 from ps.models import mlp, softmax
 from ps.optim import OptimizerSpec, apply
 from ps.protocol.layout import Layout
@@ -41,7 +41,9 @@ class World:
         layers = dense.layers_of(self.layout)
         return dense.loss_and_grad(layers, weights, self.x[rows], self.y[rows], counts, out)
 
-    def together(self, local: Local, recipe: Recipe, clients: list[int], **more: Any) -> tuple[HostArray, HostArray]:
+    def together(
+        self, local: LocalStep, recipe: Recipe, clients: list[int], **more: Any
+    ) -> tuple[HostArray, HostArray]:
         clients = sorted(clients, key=lambda c: -recipe.local_steps(len(self.shares[c])))
         start = Start(self.anchor, local.optimizer.lr, **more)
         trained = train(local, start, [recipe.batches(c, 3, self.shares[c]) for c in clients], self.gradients)
@@ -49,7 +51,12 @@ class World:
         return trained.weights[order], trained.losses[order]
 
     def alone(
-        self, local: Local, recipe: Recipe, client: int, control: HostArray | None = None, own: HostArray | None = None
+        self,
+        local: LocalStep,
+        recipe: Recipe,
+        client: int,
+        control: HostArray | None = None,
+        own: HostArray | None = None,
     ) -> tuple[HostArray, float]:
         """The plain loop: one client, the model's own gradients, the optimizer on its flat vector."""
         weights = self.anchor.copy()
@@ -67,8 +74,8 @@ class World:
         return weights, float(np.mean(losses))
 
 
-def local_of(optimizer: str = "sgd:lr=0.5", algorithm: Algorithm | None = None) -> Local:
-    return Local(OptimizerSpec.parse(optimizer).build(), algorithm or Algorithm())
+def local_of(optimizer: str = "sgd:lr=0.5", algorithm: Algorithm | None = None) -> LocalStep:
+    return LocalStep(OptimizerSpec.parse(optimizer).build(), algorithm or Algorithm())
 
 
 @each_model
@@ -124,7 +131,7 @@ def test_corrections_of_the_algorithm_are_the_clients_own(model: ModuleType, siz
 def test_each_clients_own_gradient_is_clipped_with_its_correction(algorithm: str) -> None:
     world, recipe = World(softmax, [6, 3], [16] * 3), Recipe(batch_size=8)
     record = AlgorithmSpec.parse(algorithm).build()
-    clipped = Local(OptimizerSpec.parse("sgd:lr=0.5").build(), record, clip_norm=0.01)
+    clipped = LocalStep(OptimizerSpec.parse("sgd:lr=0.5").build(), record, clip_norm=0.01)
     weights, _ = world.together(clipped, recipe, [0, 1, 2])
     for client in range(3):
         alone, _ = world.together(clipped, recipe, [client])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ps import xp
-from ps.algorithms import AlgorithmSpec, Local, Stepped, effective_steps
+from ps.algorithms import AlgorithmSpec, LocalStep, StepArrays, effective_steps
 from ps.config.federated import local_optimizer
 from ps.config.job import JobConfig
 from ps.optim import OptimizerSpec, Schedule
@@ -26,7 +26,7 @@ class Training:
         self.algorithm = AlgorithmSpec.parse(job.algorithm).build()
         self._optimizer = OptimizerSpec.parse(local_optimizer(job, self.algorithm)).build()
         self._rate = LearningRate(self._optimizer.lr, Schedule.parse(job.schedule))
-        self._local = Local(self._optimizer, self.algorithm, job.clip_value, job.clip_norm)
+        self._local = LocalStep(self._optimizer, self.algorithm, job.clip_value, job.clip_norm)
         self.own: dict[str, Array] = {}
         self.slots: dict[str, dict[str, Array]] = {}
         self.updates = 0
@@ -66,7 +66,7 @@ class Training:
         self.updates += 1
         self.steps += 1
         parts = [
-            Stepped(
+            StepArrays(
                 self._weights[section],
                 gradients[section],
                 self.slots[section],

@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ps.aggregators import AggregatorSpec
 from ps.algorithms import AlgorithmSpec
 from ps.errors import BadMessage, UsageError
 from ps.protocol.messages import Distances, Standing
-from ps.rules import RuleSpec
 from ps.server.federated.closing import Closing
 from ps.server.federated.ledger import Ledger
 
 
-def closing_of(rule: str, count: int, algorithm: str = "fedavg", servers: int = 2) -> tuple[Closing, Ledger]:
+def closing_of(aggregator: str, count: int, algorithm: str = "fedavg", servers: int = 2) -> tuple[Closing, Ledger]:
     ledger = Ledger(servers)
     for task in range(count):
         ledger.enter(task, 2.0, 1.0, 1.0)
-    closing = Closing(frozenset({0, 1}), AlgorithmSpec.parse(algorithm).build(), RuleSpec.parse(rule).build())
+    closing = Closing(
+        frozenset({0, 1}), AlgorithmSpec.parse(algorithm).build(), AggregatorSpec.parse(aggregator).build()
+    )
     closing.begin(ledger, [2.0] * count, [3] * count, 10)
     return closing, ledger
 

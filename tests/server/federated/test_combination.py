@@ -1,4 +1,4 @@
-"""Promises of the combination: for every rule and kind of tensor what NumPy makes of the whole vectors."""
+"""Promises of the combination: for every aggregator and kind of tensor what NumPy makes of the whole vectors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from delta_parts import chunks_of
 
+from ps.aggregators import AggregatorSpec
 from ps.protocol.layout import Layout
-from ps.rules import RuleSpec
 from ps.server.federated.combination import BLOCK, Combination, Counted
 
 LAYOUT = Layout.of(
@@ -33,8 +33,8 @@ def contributions(count: int, seed: int = 0) -> list[Counted]:
     return made
 
 
-def combined(rule: str, mine: list[Counted], kind: str, weights: tuple[float, ...] = ()) -> Any:
-    combination = Combination(RuleSpec.parse(rule).build(), CHUNKS)
+def combined(aggregator: str, mine: list[Counted], kind: str, weights: tuple[float, ...] = ()) -> Any:
+    combination = Combination(AggregatorSpec.parse(aggregator).build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
     assert combination.count == len(mine)
@@ -42,16 +42,16 @@ def combined(rule: str, mine: list[Counted], kind: str, weights: tuple[float, ..
 
 
 def scaled(mine: list[Counted], kind: str) -> list[Any]:
-    """Only what is trained is multiplied with the algorithm's scale; the rule's bound is for all that is measured."""
+    """Only what is trained is multiplied with the algorithm's scale; the bound is for all that is measured."""
     return [c.parts[KINDS[kind]] * c.bound * (c.scale if kind == "trainable" else 1.0) for c in mine]
 
 
 @pytest.mark.parametrize("kind", ["trainable", "buffer"])
-@pytest.mark.parametrize("rule", ["mean", "weighted", "clip:times=2"])
-def test_a_fold_is_the_weighted_mean_of_what_is_scaled(rule: str, kind: str) -> None:
+@pytest.mark.parametrize("aggregator", ["mean", "weighted", "clip:times=2"])
+def test_a_fold_is_the_weighted_mean_of_what_is_scaled(aggregator: str, kind: str) -> None:
     mine = contributions(4)
     wanted = np.average(scaled(mine, kind), axis=0, weights=[c.weight for c in mine])
-    np.testing.assert_allclose(combined(rule, mine, kind), wanted, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(combined(aggregator, mine, kind), wanted, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["trainable", "buffer"])
@@ -69,16 +69,16 @@ def test_weighed_contributions_are_added_by_the_weights_that_the_rule_made(kind:
     np.testing.assert_allclose(combined("geomedian", mine, kind, weights), wanted, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("rule", ["weighted", "median", "geomedian"])
-def test_all_counts_are_added_whatever_the_rule(rule: str) -> None:
+@pytest.mark.parametrize("aggregator", ["weighted", "median", "geomedian"])
+def test_all_counts_are_added_whatever_the_aggregator(aggregator: str) -> None:
     mine = contributions(3)
     wanted = sum(c.parts[KINDS["counter"]] for c in mine)
-    np.testing.assert_array_equal(combined(rule, mine, "counter", (1.0, 0.0, 0.0)), wanted)
+    np.testing.assert_array_equal(combined(aggregator, mine, "counter", (1.0, 0.0, 0.0)), wanted)
 
 
 def test_distances_are_those_of_all_that_the_rule_combines() -> None:
     mine = contributions(4)
-    combination = Combination(RuleSpec.parse("krum:f=0").build(), CHUNKS)
+    combination = Combination(AggregatorSpec.parse("krum:f=0").build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
     whole = [np.concatenate([scaled(mine, kind)[i] for kind in ("trainable", "buffer")]) for i in range(4)]
@@ -87,22 +87,22 @@ def test_distances_are_those_of_all_that_the_rule_combines() -> None:
 
 
 def test_nothing_comes_of_no_contributions_and_no_part_is_changed() -> None:
-    combination = Combination(RuleSpec.parse("weighted").build(), chunks_of())
+    combination = Combination(AggregatorSpec.parse("weighted").build(), chunks_of())
     assert combination.result(0, ()) is None
-    for rule in ("weighted", "median", "geomedian"):
+    for aggregator in ("weighted", "median", "geomedian"):
         mine, same = contributions(3), contributions(3)
         for kind in KINDS:
-            combined(rule, mine, kind, (0.2, 0.3, 0.5))
+            combined(aggregator, mine, kind, (0.2, 0.3, 0.5))
         for a, b in zip(mine, same, strict=True):
             for index in CHUNKS:
                 np.testing.assert_array_equal(a.parts[index], b.parts[index])
 
 
-@pytest.mark.parametrize("rule", ["mean", "weighted", "clip:times=2", "median", "krum:0", "geomedian"])
-def test_control_variates_are_a_plain_mean_whatever_the_rule(rule: str) -> None:
+@pytest.mark.parametrize("aggregator", ["mean", "weighted", "clip:times=2", "median", "krum:0", "geomedian"])
+def test_control_variates_are_a_plain_mean_whatever_the_aggregator(aggregator: str) -> None:
     """Else SCAFFOLD's c is not the mean of the clients' own, and drifts away from it round by round."""
     mine = contributions(5)
-    combination = Combination(RuleSpec.parse(rule).build(), CHUNKS)
+    combination = Combination(AggregatorSpec.parse(aggregator).build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
     wanted = np.mean([counted.parts[KINDS["control"]] for counted in mine], axis=0)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from delta_parts import job_of, task_of
 
+from ps.aggregators import AggregatorSpec
 from ps.algorithms import AlgorithmSpec
 from ps.config.federated import local_optimizer
 from ps.optim import OptimizerSpec
-from ps.rules import RuleSpec
 from ps.server.federated.task import Task
 from ps.server.federated.usual import Usual
 from ps.server.federated.verdict import Policy, Verdict, judge
@@ -28,9 +28,9 @@ def usual_of(norm: float = 5.0, examples: float = 10.0, steps: int = 4) -> Usual
 def judged(task: Task, version: int = 0, usual: Usual | None = None, **settings: Any) -> Verdict:
     job = job_of(**settings)
     algorithm = AlgorithmSpec.parse(job.algorithm).build()
-    rule = RuleSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
+    aggregator = AggregatorSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
     local = OptimizerSpec.parse(local_optimizer(job, algorithm)).build()
-    return judge(task, version, Policy(job, algorithm, rule, local), usual or usual_of())
+    return judge(task, version, Policy(job, algorithm, aggregator, local), usual or usual_of())
 
 
 def test_an_honest_contribution_counts_by_its_examples() -> None:

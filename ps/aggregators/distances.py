@@ -1,4 +1,4 @@
-"""The squared distances between all contributions, for the rules that weigh."""
+"""The squared distances between all contributions, for the aggregators that weigh."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ps.aggregators.middle import middle_mean
 from ps.optim.spec import number
-from ps.rules.middle import middle_mean
 from ps.xp import HostArray
 
 

@@ -1,4 +1,4 @@
-"""Squared distances: exact enough for a rule to trust, whatever a hostile contribution does to the rounding."""
+"""Squared distances: exact enough for an aggregator to trust, whatever a hostile contribution does to the rounding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import cut, honest
 
+from ps.aggregators import distances
 from ps.errors import UsageError
-from ps.rules import distances
 
 BIG = 2 * (1 << 21) // (8 * 4) + 77
 """Elements that take three blocks of four vectors, the last of them short."""

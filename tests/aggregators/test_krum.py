@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import cut, honest
 
+from ps.aggregators import distances
+from ps.aggregators.krum import Krum
+from ps.aggregators.multikrum import MultiKrum
 from ps.errors import UsageError
-from ps.rules import distances
-from ps.rules.krum import Krum
-from ps.rules.multikrum import MultiKrum
 
 
 def paper(vectors: list[np.ndarray], f: int) -> list[float]:

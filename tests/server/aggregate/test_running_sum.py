@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.compress import DOWN, CompressSpec, Decoded, Key
-from ps.crew import Crew
 from ps.errors import UsageError
-from ps.server.aggregate.fold import Pile
+from ps.server.aggregate.running_sum import RunningSum
+from ps.threads import ThreadTeam
 
 BIG = 700_001
 """Elements of more than one block, with an end that fits none."""
@@ -42,12 +42,12 @@ def dense(decoded: Decoded) -> np.ndarray:
 def test_it_is_the_weighted_sum_in_the_given_order(coefficients: list[float], double: bool) -> None:
     parts = vectors(len(coefficients), 33, "float64" if double else "float32")
     copies = [part.copy() for part in parts]
-    pile = Pile(33, parts[0].dtype)
+    running = RunningSum(33, parts[0].dtype)
     expected = np.zeros_like(parts[0])
     for part, coefficient in zip(parts, coefficients, strict=True):
-        pile.add(part, coefficient)
+        running.add(part, coefficient)
         expected = expected + part * coefficient
-    found = pile.take()
+    found = running.take()
     assert found.dtype == parts[0].dtype
     assert (found == expected).all()
     assert all((a == b).all() for a, b in zip(parts, copies, strict=True))
@@ -59,55 +59,55 @@ def test_it_is_the_weighted_sum_in_the_given_order(coefficients: list[float], do
 def test_a_compressed_vector_counts_as_what_it_stands_for(codec: str, first: bool, coefficient: float) -> None:
     begin, values = vectors(2, BIG)
     decoded = packed(values, codec)
-    pile = Pile(BIG, FLOAT32)
+    running = RunningSum(BIG, FLOAT32)
     expected = np.zeros_like(begin)
     if not first:
-        pile.add(begin)
+        running.add(begin)
         expected += begin
-    pile.add(decoded, coefficient)
+    running.add(decoded, coefficient)
     expected += dense(decoded) * np.float32(coefficient)
-    assert (pile.take() == expected).all()
+    assert (running.take() == expected).all()
 
 
 def test_threads_do_not_change_a_bit() -> None:
     parts = vectors(3, BIG)
-    piles = [Pile(BIG, FLOAT32), Pile(BIG, FLOAT32, Crew(3, least_bytes=1))]
-    for pile in piles:
+    sums = [RunningSum(BIG, FLOAT32), RunningSum(BIG, FLOAT32, ThreadTeam(3, least_bytes=1))]
+    for running in sums:
         for part, coefficient in zip(parts, (0.3, 1.0, 7.0), strict=True):
-            pile.add(part, coefficient)
-    assert piles[0].take().tobytes() == piles[1].take().tobytes()
+            running.add(part, coefficient)
+    assert sums[0].take().tobytes() == sums[1].take().tobytes()
 
 
 def test_a_vector_may_change_after_it_was_added() -> None:
     [part] = vectors(1, 10)
-    pile, before = Pile(10, FLOAT32), part.copy()
-    pile.add(part)
+    running, before = RunningSum(10, FLOAT32), part.copy()
+    running.add(part)
     part.fill(np.nan)
-    assert (pile.take() == before).all()
+    assert (running.take() == before).all()
 
 
 def test_what_was_taken_is_the_takers_and_the_pile_begins_anew() -> None:
     one, two = vectors(2, 10)
-    pile = Pile(10, FLOAT32)
-    pile.add(one)
-    first = pile.take()
-    pile.add(two)
+    running = RunningSum(10, FLOAT32)
+    running.add(one)
+    first = running.take()
+    running.add(two)
     assert (first == one).all()
-    assert (pile.take() == two).all()
-    assert pile.take().tolist() == [0.0] * 10
+    assert (running.take() == two).all()
+    assert running.take().tolist() == [0.0] * 10
 
 
 def test_however_many_are_added_they_take_the_memory_of_one() -> None:
     [part] = vectors(1, 1 << 20)
     compressed = packed(part, "topk:0.01")
-    Pile(part.size, FLOAT32).add(part, 2.0)
+    RunningSum(part.size, FLOAT32).add(part, 2.0)
     tracemalloc.start()
     try:
-        pile = Pile(part.size, FLOAT32)
+        running = RunningSum(part.size, FLOAT32)
         lazy = tracemalloc.get_traced_memory()[1]
         for _ in range(20):
-            pile.add(part, 2.0)
-            pile.add(compressed, 2.0)
+            running.add(part, 2.0)
+            running.add(compressed, 2.0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -118,15 +118,15 @@ def test_however_many_are_added_they_take_the_memory_of_one() -> None:
 
 @pytest.mark.parametrize("wrong", [np.zeros(9, np.float32), np.zeros(10), packed(np.ones(9, np.float32), "int8")])
 def test_a_vector_that_does_not_fit_is_refused(wrong: np.ndarray | Decoded) -> None:
-    pile = Pile(10, FLOAT32)
+    running = RunningSum(10, FLOAT32)
     with pytest.raises(UsageError, match=r"expected float32\[10\] to add, not float"):
-        pile.add(wrong)
-    assert not pile.take().any()
+        running.add(wrong)
+    assert not running.take().any()
 
 
 @pytest.mark.parametrize("coefficient", [float("nan"), float("inf"), -float("inf"), 1e39])
 def test_a_coefficient_that_is_no_number_of_the_sum_is_refused(coefficient: float) -> None:
-    pile = Pile(10, FLOAT32)
+    running = RunningSum(10, FLOAT32)
     with pytest.raises(UsageError, match="a coefficient must be a finite float32 number, not"):
-        pile.add(np.ones(10, np.float32), coefficient)
-    assert not pile.take().any()
+        running.add(np.ones(10, np.float32), coefficient)
+    assert not running.take().any()

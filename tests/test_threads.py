@@ -1,4 +1,4 @@
-"""A crew does every block once, on as many threads as pay, and survives what its work does."""
+"""A team does every block once, on as many threads as pay, and survives what its work does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.crew import ALIGN, LEAST_BYTES, MOST, Crew, cores, threads_for
+from ps.threads import ALIGN, LEAST_BYTES, MOST, ThreadTeam, cores, threads_for
 
-CREWS = {threads: Crew(threads, least_bytes=1) for threads in (1, 2, 3, 4)}
+TEAMS = {threads: ThreadTeam(threads, least_bytes=1) for threads in (1, 2, 3, 4)}
 
 
 def together(n: int) -> Callable[[int, int], None]:
@@ -32,11 +32,11 @@ def together(n: int) -> Callable[[int, int], None]:
 
 
 def helpers() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "ps-crew"}
+    return {thread for thread in threading.enumerate() if thread.name == "ps-team"}
 
 
-@given(st.sampled_from(list(CREWS.values())), st.integers(0, 5000), st.integers(1, 6000))
-def test_every_element_is_done_once(crew: Crew, size: int, grain: int) -> None:
+@given(st.sampled_from(list(TEAMS.values())), st.integers(0, 5000), st.integers(1, 6000))
+def test_every_element_is_done_once(team: ThreadTeam, size: int, grain: int) -> None:
     done = np.zeros(size, np.int64)
     cuts = []
 
@@ -45,37 +45,37 @@ def test_every_element_is_done_once(crew: Crew, size: int, grain: int) -> None:
         done[lo:hi] += 1
         cuts.append(lo)
 
-    crew.run(work, size, grain)
+    team.run(work, size, grain)
     assert np.all(done == 1)
     assert sorted(cuts) == list(range(0, size, grain))
     done[:] = 0
-    crew.share(work, size, grain, size)
+    team.share(work, size, grain, size)
     assert np.all(done == 1)
 
 
 def test_one_thread_works_in_order_and_starts_no_other() -> None:
     before, cuts = helpers(), []
-    Crew(1).run(lambda lo, hi: cuts.append((lo, hi)), 10, 4)
-    Crew(4).run(lambda lo, hi: cuts.append((lo, hi)), 4, 4)
+    ThreadTeam(1).run(lambda lo, hi: cuts.append((lo, hi)), 10, 4)
+    ThreadTeam(4).run(lambda lo, hi: cuts.append((lo, hi)), 4, 4)
     assert cuts == [(0, 4), (4, 8), (8, 10), (0, 4)]
     assert helpers() == before
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
 def test_all_threads_work_at_the_same_time(threads: int) -> None:
-    Crew(threads).run(together(threads), threads, 1)
+    ThreadTeam(threads).run(together(threads), threads, 1)
 
 
 def test_small_work_stays_on_the_calling_thread() -> None:
-    crew, names = Crew(4), set()
+    team, names = ThreadTeam(4), set()
 
     def work(lo: int, hi: int) -> None:
         names.add(threading.current_thread())
         time.sleep(0.001)
 
-    crew.share(work, 1 << 18, 1 << 12, 2 * LEAST_BYTES - 1)
+    team.share(work, 1 << 18, 1 << 12, 2 * LEAST_BYTES - 1)
     assert names == {threading.current_thread()}
-    crew.share(together(2), 1 << 18, 1 << 17, 2 * LEAST_BYTES)
+    team.share(together(2), 1 << 18, 1 << 17, 2 * LEAST_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_threads_get_as_many_blocks_each_cut_at_cache_lines(
     threads: int, size: int, most: int, cuts: list[int]
 ) -> None:
     found: list[tuple[int, int]] = []
-    CREWS[threads].share(lambda lo, hi: found.append((lo, hi - lo)), size, most, 4 * size)
+    TEAMS[threads].share(lambda lo, hi: found.append((lo, hi - lo)), size, most, 4 * size)
     assert [length for _, length in sorted(found)] == cuts
 
 
@@ -101,13 +101,13 @@ def test_threads_get_as_many_blocks_each_cut_at_cache_lines(
 def test_copies_are_whole(threads: int, nbytes: int) -> None:
     source = np.random.default_rng(0).integers(0, 1 << 30, nbytes // 4, np.int32)
     target = np.zeros_like(source)
-    Crew(threads).copy(target, source)
+    ThreadTeam(threads).copy(target, source)
     np.testing.assert_array_equal(target, source)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_the_first_blocks_failure_is_raised_and_the_crew_goes_on(threads: int) -> None:
-    crew = CREWS[threads]
+    team = TEAMS[threads]
     for _ in range(200):
 
         def work(lo: int, hi: int) -> None:
@@ -115,9 +115,9 @@ def test_the_first_blocks_failure_is_raised_and_the_crew_goes_on(threads: int) -
                 raise ValueError(f"block {lo}")
 
         with pytest.raises(ValueError, match=r"^block 3$"):
-            crew.run(work, 10, 1)
+            team.run(work, 10, 1)
         done: list[int] = []
-        crew.run(lambda lo, hi, done=done: done.append(lo), 10, 1)  # type: ignore[misc]
+        team.run(lambda lo, hi, done=done: done.append(lo), 10, 1)  # type: ignore[misc]
         assert sorted(done) == list(range(10))
 
 
@@ -135,7 +135,7 @@ def test_of_two_failures_the_first_blocks_is_raised_whichever_came_first() -> No
         raise ValueError(f"block {lo}")
 
     with pytest.raises(ValueError, match=r"^block 0$"):
-        Crew(2).run(work, 2, 1)
+        ThreadTeam(2).run(work, 2, 1)
 
 
 def test_no_block_begins_after_a_failure() -> None:
@@ -148,12 +148,12 @@ def test_no_block_begins_after_a_failure() -> None:
         time.sleep(0.01)
 
     with pytest.raises(ValueError):
-        Crew(2).run(work, 1000, 1)
+        ThreadTeam(2).run(work, 1000, 1)
     assert len(begun) < 100
 
 
 def test_nothing_is_at_work_any_more_when_a_failure_is_raised() -> None:
-    crew, failed, left = Crew(2), threading.Event(), threading.Event()
+    team, failed, left = ThreadTeam(2), threading.Event(), threading.Event()
     both = together(2)
 
     def work(lo: int, hi: int) -> None:
@@ -166,12 +166,12 @@ def test_nothing_is_at_work_any_more_when_a_failure_is_raised() -> None:
         left.set()
 
     with pytest.raises(KeyboardInterrupt):
-        crew.run(work, 2, 1)
+        team.run(work, 2, 1)
     assert left.is_set()
 
 
 def test_what_is_no_exception_in_a_thread_is_raised_too() -> None:
-    crew, here = Crew(2), threading.current_thread()
+    team, here = ThreadTeam(2), threading.current_thread()
     both = together(2)
 
     def work(lo: int, hi: int) -> None:
@@ -180,13 +180,13 @@ def test_what_is_no_exception_in_a_thread_is_raised_too() -> None:
             raise SystemExit(3)
 
     with pytest.raises(SystemExit):
-        crew.run(work, 2, 1)
-    crew.run(together(2), 2, 1)
+        team.run(work, 2, 1)
+    team.run(together(2), 2, 1)
 
 
 @pytest.mark.parametrize("handling", ["ignore", "raise"])
 def test_threads_treat_overflows_as_the_caller_does(handling: str) -> None:
-    crew, big, both = Crew(2), np.full(1000, 1e38, np.float32), together(2)
+    team, big, both = ThreadTeam(2), np.full(1000, 1e38, np.float32), together(2)
 
     def work(lo: int, hi: int) -> None:
         both(lo, hi)
@@ -195,13 +195,13 @@ def test_threads_treat_overflows_as_the_caller_does(handling: str) -> None:
     with np.errstate(all=handling):
         if handling == "raise":
             with pytest.raises(FloatingPointError, match="overflow"):
-                crew.run(work, 1000, 500)
+                team.run(work, 1000, 500)
         else:
-            crew.run(work, 1000, 500)
+            team.run(work, 1000, 500)
 
 
 def test_work_may_call_its_own_crew_and_so_may_several_threads() -> None:
-    crew = CREWS[3]
+    team = TEAMS[3]
     end = time.monotonic() + 2
     wrong = []
 
@@ -213,12 +213,12 @@ def test_work_may_call_its_own_crew_and_so_may_several_threads() -> None:
 
             def outer(lo: int, hi: int, done: np.ndarray = done, fails: bool = fails) -> None:
                 for at in range(lo, hi):
-                    crew.run(lambda a, b, at=at: np.add(done[at, a:b], 1, out=done[at, a:b]), 3, 1)  # type: ignore[misc]
+                    team.run(lambda a, b, at=at: np.add(done[at, a:b], 1, out=done[at, a:b]), 3, 1)  # type: ignore[misc]
                 if fails:
                     raise ValueError(seed)
 
             try:
-                crew.run(outer, size, grain)
+                team.run(outer, size, grain)
             except ValueError as error:
                 if error.args != (seed,) or not fails:
                     wrong.append(error)
@@ -237,11 +237,11 @@ def test_work_may_call_its_own_crew_and_so_may_several_threads() -> None:
 
 def test_a_crew_that_is_not_needed_any_more_ends_its_threads() -> None:
     before = helpers()
-    crew = Crew(3)
-    crew.run(together(3), 3, 1)
+    team = ThreadTeam(3)
+    team.run(together(3), 3, 1)
     ours = helpers() - before
     assert len(ours) == 2 and all(thread.daemon for thread in ours)
-    del crew
+    del team
     gc.collect()
     for thread in ours:
         thread.join(10)
@@ -249,7 +249,7 @@ def test_a_crew_that_is_not_needed_any_more_ends_its_threads() -> None:
 
 
 def test_finished_work_keeps_no_arrays_alive() -> None:
-    crew = Crew(2)
+    team = ThreadTeam(2)
     array = np.zeros(1000)
     gone = threading.Event()
     weakref.finalize(array, gone.set)
@@ -257,7 +257,7 @@ def test_finished_work_keeps_no_arrays_alive() -> None:
     def work(lo: int, hi: int, array: np.ndarray = array) -> None:
         array[lo:hi] += 1
 
-    crew.run(work, 1000, 10)
+    team.run(work, 1000, 10)
     del array, work
     gc.collect()
     assert gone.wait(10)
@@ -265,23 +265,23 @@ def test_finished_work_keeps_no_arrays_alive() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork_the_child_has_threads_of_its_own() -> None:
-    crew = Crew(2)
-    crew.run(together(2), 2, 1)
+    team = ThreadTeam(2)
+    team.run(together(2), 2, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: forking with threads
         child = os.fork()
     if child == 0:
         signal.alarm(20)
         try:
-            crew.run(together(2), 2, 1)
+            team.run(together(2), 2, 1)
             done = np.zeros(10_000)
-            crew.run(lambda lo, hi: np.add(done[lo:hi], 1, out=done[lo:hi]), 10_000, 100)  # type: ignore[arg-type]
+            team.run(lambda lo, hi: np.add(done[lo:hi], 1, out=done[lo:hi]), 10_000, 100)  # type: ignore[arg-type]
             os._exit(0 if np.all(done == 1) else 1)
         finally:
             os._exit(2)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    crew.run(together(2), 2, 1)
+    team.run(together(2), 2, 1)
 
 
 @pytest.mark.parametrize(

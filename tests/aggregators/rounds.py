@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ps.rules import RuleSpec, distances
+from ps.aggregators import AggregatorSpec, distances
 
 
 def honest(n: int, size: int, seed: int = 0, dtype: str = "float64") -> list[np.ndarray]:
@@ -20,16 +20,16 @@ def cut(vectors: list[np.ndarray], ends: list[int]) -> list[list[np.ndarray]]:
 
 
 def combined(text: str, vectors: list[np.ndarray]) -> np.ndarray:
-    """Return what a rule makes of contributions that claim one example each, in float64."""
-    rule = RuleSpec.parse(text).build()
-    if rule.kind == "combine":
+    """Return what an aggregator makes of contributions that claim one example each, in float64."""
+    aggregator = AggregatorSpec.parse(text).build()
+    if aggregator.kind == "combine":
         out = np.empty_like(vectors[0])
-        rule.combine(vectors, out)
+        aggregator.combine(vectors, out)
         return np.float64(out)
-    if rule.kind == "weigh":
-        return rule.weights(distances(vectors)) @ np.float64(vectors)
+    if aggregator.kind == "weigh":
+        return aggregator.weights(distances(vectors)) @ np.float64(vectors)
     norms = [float(np.linalg.norm(np.float64(v))) for v in vectors]
     typical = float(np.median(norms))
-    weights = [rule.weight(1.0) for _ in vectors]
-    scales = [w * rule.scale(norm, typical) for w, norm in zip(weights, norms, strict=True)]
+    weights = [aggregator.weight(1.0) for _ in vectors]
+    scales = [w * aggregator.scale(norm, typical) for w, norm in zip(weights, norms, strict=True)]
     return np.float64(scales) @ np.float64(vectors) / sum(weights)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ps.rules.middle import middle_mean
+from ps.aggregators.middle import middle_mean
 from ps.xp import HostArray
 
 

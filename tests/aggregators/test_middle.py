@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import combined, honest
 
-from ps.rules.median import Median
-from ps.rules.middle import middle_mean
-from ps.rules.trimmed import Trimmed
+from ps.aggregators.median import Median
+from ps.aggregators.middle import middle_mean
+from ps.aggregators.trimmed import Trimmed
 
 
 @given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 10**6), st.sampled_from(["float32", "float64"]))
@@ -76,12 +76,12 @@ def test_in_float32_the_order_does_not_change_a_bit(order: list[int]) -> None:
         assert combined(text, mixed).tobytes() == combined(text, vectors).tobytes()
 
 
-@pytest.mark.parametrize("rule", [Median(), Trimmed(0.2)])
-def test_the_result_may_take_the_place_of_a_part(rule: Median | Trimmed) -> None:
+@pytest.mark.parametrize("aggregator", [Median(), Trimmed(0.2)])
+def test_the_result_may_take_the_place_of_a_part(aggregator: Median | Trimmed) -> None:
     vectors = honest(7, 20_000, dtype="float32")
     out = np.empty_like(vectors[0])
-    rule.combine(vectors, out)
-    rule.combine(vectors, vectors[3])
+    aggregator.combine(vectors, out)
+    aggregator.combine(vectors, vectors[3])
     assert (vectors[3] == out).all()
 
 

@@ -1,4 +1,4 @@
-"""Crew: threads that share out one piece of work over arrays, block by block.
+"""ThreadTeam: threads that share out one piece of work over arrays, block by block.
 
 NumPy lets go of the interpreter's lock inside its loops, so that threads do arithmetic side by side. What is done
 with a block is the caller's affair.
@@ -55,11 +55,11 @@ def threads_for(asked: int, cores: int, processes: int = 1) -> int:
     return asked or max(1, min(MOST, cores // processes))
 
 
-class Crew:
+class ThreadTeam:
     """The calling thread and ``threads - 1`` more, which start with the first work that is worth it.
 
-    Several threads may call one crew at the same time, and work may call it again: whoever calls does what nobody
-    else takes. The threads end with the crew or the process; after a fork the child's crew has threads of its own.
+    Several threads may call one team at the same time, and work may call it again: whoever calls does what nobody
+    else takes. The threads end with the team or the process; after a fork the child's team has threads of its own.
     """
 
     def __init__(self, threads: int = 1, *, least_bytes: int = LEAST_BYTES) -> None:
@@ -104,13 +104,13 @@ class Crew:
             self._helpers = [Helper() for _ in range(self.threads - 1)]
             weakref.finalize(self, dismiss, self._helpers)
             self._process = os.getpid()
-        task = Task(work, size, grain)
+        loop = ParallelLoop(work, size, grain)
         for helper in self._helpers[:helpers]:
-            helper.give(task)
-        task.lead()
+            helper.give(loop)
+        loop.lead()
 
 
-class Task:
+class ParallelLoop:
     """One piece of work, from which any number of threads take block after block."""
 
     def __init__(self, work: Work, size: int, grain: int) -> None:
@@ -173,27 +173,27 @@ class Task:
 
 
 class Helper:
-    """A thread that waits for tasks. Only the latest that it was given counts: its giver does all that it does not."""
+    """A thread that waits for loops. Only the latest that it was given counts: its giver does all that it does not."""
 
     def __init__(self) -> None:
-        self._task: Task | None = None
+        self._loop: ParallelLoop | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
-        threading.Thread(target=self._serve, name="ps-crew", daemon=True).start()
+        threading.Thread(target=self._serve, name="ps-team", daemon=True).start()
 
-    def give(self, task: Task | None) -> None:
-        """Wake the thread for a task; for None it ends."""
-        self._task = task
+    def give(self, loop: ParallelLoop | None) -> None:
+        """Wake the thread for a loop; for None it ends."""
+        self._loop = loop
         with contextlib.suppress(RuntimeError):  # it was woken and has not looked yet
             self._bell.release()
 
     def _serve(self) -> None:
         while True:
             self._bell.acquire()
-            task = self._task
-            if task is None:
+            loop = self._loop
+            if loop is None:
                 return
-            task.help()
+            loop.help()
 
 
 def dismiss(helpers: Sequence[Helper]) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import combined, cut, honest
 
-from ps.rules import distances
-from ps.rules.geomedian import GeoMedian
+from ps.aggregators import distances
+from ps.aggregators.geomedian import GeoMedian
 
 
 def objective(z: np.ndarray, vectors: list[np.ndarray]) -> float:

@@ -1,4 +1,4 @@
-"""Pile: the running sum of what clients contribute to one chunk, one model of memory however many they are."""
+"""RunningSum: the running sum of what clients contribute to one chunk, one model of memory however many they are."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from ps.compress import Decoded
-from ps.crew import Crew, Work
 from ps.errors import UsageError
 from ps.optim import Workspace
+from ps.threads import ThreadTeam, Work
 from ps.xp import HostArray
 
 _workspace = Workspace()
-_alone = Crew()
+_single = ThreadTeam()
 
 
-class Pile:
+class RunningSum:
     """``c_1 x_1 + c_2 x_2 + ...`` of vectors that are forgotten as soon as they are added.
 
     Added in the order in which they come, in the vectors' dtype. Nothing is allocated before the first.
@@ -25,18 +25,18 @@ class Pile:
     1.9 times what ``total += vector`` alone takes in NumPy, without 1.4 times (scripts/bench/federated_sum.py).
     """
 
-    def __init__(self, size: int, dtype: np.dtype[Any], crew: Crew | None = None) -> None:
-        """``dtype``: float32 or float64. The threads of ``crew`` share out the blocks; the sum is the same bits."""
+    def __init__(self, size: int, dtype: np.dtype[Any], team: ThreadTeam | None = None) -> None:
+        """``dtype``: float32 or float64. The threads of ``team`` share out the blocks; the sum is the same bits."""
         self.size = size
         self.dtype = dtype
         self._most = float(np.finfo(dtype).max)
         self._sum: HostArray | None = None
-        self._crew = crew or _alone
+        self._team = team or _single
 
     def add(self, vector: HostArray | Decoded, coefficient: float = 1.0) -> None:
         """Add ``coefficient * vector``; 1 costs no multiplication, and a sparse vector only its own elements.
 
-        ``vector``: 1-D, of the pile's size and dtype, finite: that is for the caller to check. It may change
+        ``vector``: 1-D, of the sum's size and dtype, finite: that is for the caller to check. It may change
         afterwards. UsageError, and nothing is added, when it does not fit or the coefficient is no finite number of
         this dtype.
         """
@@ -88,4 +88,4 @@ class Pile:
 
     def _share(self, work: Work) -> None:
         nbytes = 2 * self.size * self.dtype.itemsize
-        self._crew.share(work, self.size, _workspace.elements(self.dtype), nbytes)
+        self._team.share(work, self.size, _workspace.elements(self.dtype), nbytes)

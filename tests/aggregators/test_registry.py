@@ -1,18 +1,18 @@
-"""The text of an aggregation rule: what is read is what was meant, or an error says what to write."""
+"""The text of an aggregator: what is read is what was meant, or an error says what to write."""
 
 from __future__ import annotations
 
 import pytest
 
+from ps.aggregators import AGGREGATORS, AggregatorSpec
 from ps.errors import ConfigError, UsageError
-from ps.rules import RULES, RuleSpec
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", AGGREGATORS)
 def test_a_bare_name_is_a_whole_rule(name: str) -> None:
-    spec = RuleSpec.parse(name)
+    spec = AggregatorSpec.parse(name)
     assert spec.build().least >= 1
-    assert RuleSpec.parse(str(spec)) == spec == RuleSpec(name)
+    assert AggregatorSpec.parse(str(spec)) == spec == AggregatorSpec(name)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_a_bare_name_is_a_whole_rule(name: str) -> None:
     ],
 )
 def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
-    spec = RuleSpec.parse(text)
+    spec = AggregatorSpec.parse(text)
     assert str(spec) == canonical
-    assert RuleSpec.parse(canonical) == spec
+    assert AggregatorSpec.parse(canonical) == spec
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
 )
 def test_a_wrong_one_is_named_with_what_to_write_instead(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        RuleSpec.parse(text)
+        AggregatorSpec.parse(text)
     assert message in str(caught.value)
 
 
 def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
     with pytest.raises(ConfigError, match="must be a finite number at least 0 and below"):
-        RuleSpec("trimmed", (("beta", 0.7),))
+        AggregatorSpec("trimmed", (("beta", 0.7),))
     with pytest.raises(ConfigError, match="weighted takes no numbers"):
-        RuleSpec("weighted", (("by", 1.0),))
+        AggregatorSpec("weighted", (("by", 1.0),))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
     ],
 )
 def test_fewer_contributions_than_make_sense_are_refused_with_the_numbers(text: str, least: int) -> None:
-    spec = RuleSpec.parse(text)
+    spec = AggregatorSpec.parse(text)
     spec.demand(least)
     with pytest.raises(UsageError) as caught:
         spec.demand(least - 1)
@@ -92,9 +92,9 @@ def test_fewer_contributions_than_make_sense_are_refused_with_the_numbers(text: 
     assert f"not {least - 1}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", AGGREGATORS)
 def test_what_is_folded_takes_one_model_and_what_is_held_takes_them_all(name: str) -> None:
-    rule = RuleSpec.parse(name).build()
+    aggregator = AggregatorSpec.parse(name).build()
     folds = name in ("mean", "weighted", "clip")
-    assert (rule.kind == "fold") is folds
-    assert [rule.models(n) for n in (1, 7, 1000)] == ([1, 1, 1] if folds else [1, 7, 1000])
+    assert (aggregator.kind == "fold") is folds
+    assert [aggregator.models(n) for n in (1, 7, 1000)] == ([1, 1, 1] if folds else [1, 7, 1000])

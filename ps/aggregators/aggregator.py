@@ -1,6 +1,6 @@
-"""Rule: the three interfaces of which every aggregation rule fulfils one. ``rule.kind`` tells which.
+"""Aggregator: the three interfaces of which every aggregator fulfils one. ``aggregator.kind`` tells which.
 
-What a rule must see decides what a server must keep: a server has some chunks of each delta, and nobody has all.
+What an aggregator must see decides what a server must keep: a server has some chunks of each delta, and nobody has all.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Weigh(Protocol):
         """Return each contribution's weight, float64 (n,), none negative, with sum 1.
 
         ``distances``: float64 (n, n), the squared L2 distances of n contributions over the whole model: the sum of
-        ``ps.rules.distances`` over all chunks. Those too large for a number may be infinite. UsageError when there
-        are fewer than ``least``.
+        ``ps.aggregators.distances`` over all chunks. Those too large for a number may be infinite. UsageError when
+        there are fewer than ``least``.
         """
 
 
@@ -85,4 +85,4 @@ class Combine(Protocol):
         """
 
 
-Rule: TypeAlias = Fold | Weigh | Combine
+Aggregator: TypeAlias = Fold | Weigh | Combine

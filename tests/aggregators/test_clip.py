@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.rules.clip import Clip
-from ps.rules.mean import Mean
-from ps.rules.weighted import Weighted
+from ps.aggregators.clip import Clip
+from ps.aggregators.mean import Mean
+from ps.aggregators.weighted import Weighted
 
 NORMS = st.floats(0, 1e30)
 
@@ -32,9 +32,9 @@ def test_nothing_is_clipped_before_a_norm_is_known() -> None:
 
 
 def test_only_weighted_believes_how_many_examples_there_are() -> None:
-    assert [rule.weight(600.0) for rule in (Mean(), Weighted(), Clip())] == [1, 600, 1]
+    assert [aggregator.weight(600.0) for aggregator in (Mean(), Weighted(), Clip())] == [1, 600, 1]
 
 
 def test_only_clip_looks_at_norms() -> None:
-    assert [rule.by_norm for rule in (Mean(), Weighted(), Clip())] == [False, False, True]
-    assert [rule.scale(1e9, 1.0) for rule in (Mean(), Weighted(), Clip())] == [1, 1, 1e-9]
+    assert [aggregator.by_norm for aggregator in (Mean(), Weighted(), Clip())] == [False, False, True]
+    assert [aggregator.scale(1e9, 1.0) for aggregator in (Mean(), Weighted(), Clip())] == [1, 1, 1e-9]

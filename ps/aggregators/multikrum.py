@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ps.aggregators.krum import scores
+from ps.aggregators.least import demand
 from ps.optim.spec import number
-from ps.rules.krum import scores
-from ps.rules.least import demand
 from ps.xp import HostArray
 
 

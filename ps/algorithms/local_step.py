@@ -1,4 +1,4 @@
-"""Local: one local step, the same for a client of a real job and for many simulated ones at once."""
+"""LocalStep: one local step, the same for a client of a real job and for many simulated ones at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ps.xp import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Stepped:
+class StepArrays:
     """What a step changes of one dtype: arrays of one shape; only ``anchor`` and ``control`` may broadcast.
 
     ``weights`` and the optimizer's ``state`` are updated in place, ``gradient`` is used up. ``anchor`` is what the
@@ -27,7 +27,7 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class LocalStep:
     """How weights change with a step: the local optimizer, and what the algorithm adds to its gradients."""
 
     optimizer: Optimizer
@@ -35,7 +35,7 @@ class Local:
     clip_value: float | None = None
     clip_norm: float | None = None
 
-    def step(self, parts: Sequence[Stepped], *, lr: float, t: int) -> None:
+    def step(self, parts: Sequence[StepArrays], *, lr: float, t: int) -> None:
         """Correct the gradient, clip it, and apply it: ``t`` numbers updates from 1.
 
         ``parts`` are all that one client trains: the norm is that of its whole corrected gradient. Without

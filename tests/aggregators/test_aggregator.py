@@ -1,4 +1,4 @@
-"""Promises of every rule alike: attackers, order, equal contributions."""
+"""Promises of every aggregator alike: attackers, order, equal contributions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import combined, honest
 
-from ps.rules import RULES
+from ps.aggregators import AGGREGATORS
 
 ROBUST = ["median", "trimmed:0.3", "krum:f=3", "multikrum:f=3", "geomedian"]
 ORDERED = [*ROBUST, "mean", "weighted", "clip", "clip:1"]
@@ -50,13 +50,13 @@ def test_the_order_of_the_contributions_does_not_matter(text: str, seed: int, or
     np.testing.assert_allclose(found, combined(text, vectors), rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", AGGREGATORS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equal_contributions_are_the_result(name: str, dtype: str) -> None:
     [vector] = honest(1, 30, dtype=dtype)
     np.testing.assert_allclose(combined(name, [vector.copy() for _ in range(6)]), vector, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", AGGREGATORS)
 def test_contributions_that_change_nothing_change_nothing(name: str) -> None:
     assert not combined(name, [np.zeros(5, np.float32) for _ in range(5)]).any()

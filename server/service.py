@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from ps import ending
+from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, PeerLost
@@ -95,7 +95,7 @@ class Server:
         poller.register(self._dealer, zmq.POLLIN)
         beat = 0.0
         while True:
-            ending.check()
+            sigterm.check()
             now = time.monotonic()
             if now >= beat:
                 if self._hear_scheduler():  # first: after long work it is not the scheduler that was silent

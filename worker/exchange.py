@@ -17,7 +17,7 @@ from typing import Any
 
 import zmq
 
-from ps import ending
+from ps import sigterm
 from ps.errors import BadMessage, PSError, Refused
 from ps.protocol.codec import decode
 from ps.protocol.membership import ERRORS
@@ -238,7 +238,7 @@ class Exchange:
                 for link in self._links:  # there may have been no room before
                     link.send_queued()
                 self._trace.tick()
-                ending.check()
+                sigterm.check()
                 HOLD.check()
                 self._check()
                 if now - asked >= INQUIRE:

@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from ps import ending
+from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import PeerLost, PSError, ServersMoved, StateError
@@ -199,7 +199,7 @@ class Seat:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._link.check()
-            ending.check()
+            sigterm.check()
             HOLD.check()
             time.sleep(min(left, NAP))
 
@@ -245,7 +245,7 @@ class Seat:
         try:
             self._farewell()
         finally:
-            asked = {"terminated": True} if ending.asked() else {}
+            asked = {"terminated": True} if sigterm.asked() else {}
             self._abandon({**self._status(), **({"failure": _fit(failure)} if failure else {}), **asked})
 
     def _farewell(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ps import ending
+from ps import sigterm
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
 from ps.protocol.line import Line
@@ -113,7 +113,7 @@ def _answer(line: Line) -> Shared:
         if left <= 0:
             raise Unshared(f"no answer within {patience:g} s")
         poll.poll(min(left, SLICE) * 1000)
-        ending.check()
+        sigterm.check()
         for header in line.receive():
             message = decode(header)
             if isinstance(message, Shared):

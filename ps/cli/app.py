@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 import ps
-from ps import ending
+from ps import sigterm
 from ps.cli import compare, config, partition, ping, roles, run, simulate, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
@@ -67,7 +67,7 @@ def run_command(argv: Sequence[str] | None = None, *, has_launcher: bool = False
 
 def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
     try:
-        with ending.heeded():
+        with sigterm.heeded():
             args = None if argv is None else list(argv)
             result = psctl.main(args=args, prog_name="psctl", standalone_mode=False, obj=has_launcher)
         return result if isinstance(result, int) else 0

@@ -90,7 +90,7 @@ def compare(
     explicit = settings.explicit_job()
     names = [name.strip() for name in only.split(",") if name.strip()]
     found = case.cases(explicit, clients=clients, non_iid=non_iid, only=names)
-    plan = comparison.Plan(
+    plan = comparison.ComparisonPlan(
         script,
         args,
         found,
@@ -105,10 +105,10 @@ def compare(
     received: list[int] = []
     with kept_going("stdout"), signals_into(received):
         screen = Screen()
-        watch = comparison.Watch(
+        callbacks = comparison.Callbacks(
             fetch_status, lambda: bool(received), lambda: len(received) > 1, screen.say, screen.progress
         )
-        results, dropouts = comparison.run_all(plan, os.environ, watch)
+        results, dropouts = comparison.run_all(plan, os.environ, callbacks)
         screen.close()
         told = report.build(plan, _machine(cores()), results, dropouts)
         for part in table.tables(told):

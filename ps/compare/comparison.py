@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ps.compare.attack import Attack, Middle
 from ps.compare.case import CENTRALIZED, Case, with_victims
-from ps.compare.keeper import Keeper
 from ps.compare.record import Record, read
-from ps.compare.runner import Bounds, Fetch, Outcome, Run
+from ps.compare.runner import Bounds, Fetch, Run, RunOutcome
+from ps.compare.watchdog import Watchdog
 from ps.config import ProcessConfig, env_of
 from ps.errors import PSError, UsageError
 from ps.script import Script
@@ -22,7 +22,7 @@ REPORT, PAGE = "report.json", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComparisonPlan:
     """What is compared: a script and its arguments, in these cases; ``drop`` is None to leave the drop-outs away."""
 
     script: Script
@@ -38,17 +38,17 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """One run, its command as it would be typed, how it ended and what it left."""
 
     case: Case
     command: str
-    outcome: Outcome
+    outcome: RunOutcome
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Callbacks:
     """What a comparison asks and tells while it runs: a status, whether to stop or hurry, and words for people."""
 
     fetch: Fetch
@@ -58,7 +58,7 @@ class Watch:
     progress: Callable[[str], None]
 
 
-def survived(result: Result) -> bool:
+def survived(result: CaseResult) -> bool:
     """Return whether a run came to its end with everybody who was not killed.
 
     A run that lost somebody ends with that one's exit status: what counts is how the others ended.
@@ -85,13 +85,15 @@ def prepare(out: str) -> Path:
     return path
 
 
-def run_all(plan: Plan, environ: Mapping[str, str], watch: Watch) -> tuple[list[Result], list[Result]]:
+def run_all(
+    plan: ComparisonPlan, environ: Mapping[str, str], callbacks: Callbacks
+) -> tuple[list[CaseResult], list[CaseResult]]:
     """Run every case, then every case with participants killed in its middle. Whatever fails, the others are run."""
-    results: list[Result] = []
-    dropouts: list[Result] = []
+    results: list[CaseResult] = []
+    dropouts: list[CaseResult] = []
     total = len(plan.cases) * (1 if plan.drop is None else 2)
-    with Keeper(plan.grace) as keeper:
-        one = partial(_run, plan, environ, watch, keeper)
+    with Watchdog(plan.grace) as watchdog:
+        one = partial(_run, plan, environ, callbacks, watchdog)
         for case in plan.cases:
             results.append(one(case, None, f"{len(results) + 1} of {total}"))
         for result in results if plan.drop is not None else ():
@@ -102,47 +104,47 @@ def run_all(plan: Plan, environ: Mapping[str, str], watch: Watch) -> tuple[list[
                 dropouts.append(one(case, middle, f"{len(results) + len(dropouts) + 1} of {total}"))
             else:
                 why = f"the run without drop-outs did not finish: {result.outcome.why or result.outcome.ended}"
-                dropouts.append(Result(case, "", Outcome("not run", why=why), Record()))
+                dropouts.append(CaseResult(case, "", RunOutcome("not run", why=why), Record()))
     return results, dropouts
 
 
 def _run(
-    plan: Plan,
+    plan: ComparisonPlan,
     environ: Mapping[str, str],
-    watch: Watch,
-    keeper: Keeper,
+    callbacks: Callbacks,
+    watchdog: Watchdog,
     case: Case,
     middle: Middle | None,
     which: str,
-) -> Result:
+) -> CaseResult:
     folder = plan.out / case.name
     command = case.command(plan.script, plan.args, str(folder))
     words = shlex.join(case.command(plan.script, plan.args, case.name, ("psctl",)))
-    if watch.stop():
-        return Result(case, words, Outcome("not run", why="interrupted before it"), Record())
+    if callbacks.stop():
+        return CaseResult(case, words, RunOutcome("not run", why="interrupted before it"), Record())
     given = {**environ, **env_of(ProcessConfig, {"grace": plan.grace})}
     try:
         folder.mkdir()
-        run = Run(command, case.environment(given, str(folder), plan.toml, plan.cores), folder, keeper)
+        run = Run(command, case.environment(given, str(folder), plan.toml, plan.cores), folder, watchdog)
     except OSError as error:
-        return Result(case, words, Outcome("failed", PSError.exit_code, f"{folder}: {error.strerror}"), Record())
+        return CaseResult(case, words, RunOutcome("failed", PSError.exit_code, f"{folder}: {error.strerror}"), Record())
     except PSError as error:
-        return Result(case, words, Outcome("failed", error.exit_code, str(error)), Record())
+        return CaseResult(case, words, RunOutcome("failed", error.exit_code, str(error)), Record())
     attack = None
     if middle is not None:
         alone = case.paradigm == CENTRALIZED
-        attack = Attack(case.victims, middle, folder, lambda: {0: run.pid} if alone else run.pids(watch.fetch))
+        attack = Attack(case.victims, middle, folder, lambda: {0: run.pid} if alone else run.pids(callbacks.fetch))
     outcome = run.finish(
-        Bounds(plan.timeout, watch.stop, watch.hurry),
+        Bounds(plan.timeout, callbacks.stop, callbacks.hurry),
         attack,
-        lambda seconds: watch.progress(f"{case.name}, {which}: {seconds:.0f} s"),
+        lambda seconds: callbacks.progress(f"{case.name}, {which}: {seconds:.0f} s"),
     )
-    result = Result(case, words, outcome, read(folder))
-    watch.say(f"{case.name}, {which}: {_ending(result)} after {outcome.wall_s:.1f} s")
+    result = CaseResult(case, words, outcome, read(folder))
+    callbacks.say(f"{case.name}, {which}: {_ending(result)} after {outcome.wall_s:.1f} s")
     return result
 
 
-def _ending(result: Result) -> str:
+def _ending(result: CaseResult) -> str:
     outcome, killed = result.outcome, len(result.outcome.killed)
     if killed:
         return f"{killed} of {result.case.participants} killed, and {'went on' if survived(result) else 'lost'}"

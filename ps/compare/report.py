@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ps.compare.case import CENTRALIZED, DISTRIBUTED, FEDERATED
-from ps.compare.comparison import Plan, Result, survived
+from ps.compare.comparison import CaseResult, ComparisonPlan, survived
 from ps.compare.notes import notes
 from ps.compare.record import Record
 
@@ -23,7 +23,7 @@ DATA = {
 
 
 def build(
-    plan: Plan, machine: Mapping[str, Any], results: Sequence[Result], dropouts: Sequence[Result]
+    plan: ComparisonPlan, machine: Mapping[str, Any], results: Sequence[CaseResult], dropouts: Sequence[CaseResult]
 ) -> dict[str, Any]:
     """Return the report. Values that are not known are None."""
     runs = [_run(result) for result in results]
@@ -43,11 +43,11 @@ def build(
     }
 
 
-def _pairs(dropouts: Sequence[Result], results: Sequence[Result]) -> list[tuple[Result, Result]]:
+def _pairs(dropouts: Sequence[CaseResult], results: Sequence[CaseResult]) -> list[tuple[CaseResult, CaseResult]]:
     return list(zip(dropouts, results, strict=True)) if dropouts else []
 
 
-def _run(result: Result) -> dict[str, Any]:
+def _run(result: CaseResult) -> dict[str, Any]:
     case, outcome, record = result.case, result.outcome, result.record
     return {
         "name": case.name,
@@ -77,7 +77,7 @@ def _run(result: Result) -> dict[str, Any]:
     }
 
 
-def _update(result: Result) -> dict[str, Any]:
+def _update(result: CaseResult) -> dict[str, Any]:
     """Return what one update of the common model is made of, and how many there were."""
     case, record = result.case, result.record
     steps = sum(one.records for one in record.participants)
@@ -93,7 +93,7 @@ def _update(result: Result) -> dict[str, Any]:
     }
 
 
-def _dropout(result: Result, before: Result) -> dict[str, Any]:
+def _dropout(result: CaseResult, before: CaseResult) -> dict[str, Any]:
     case, outcome, record = result.case, result.outcome, result.record
     finished, ran = survived(result), outcome.ended != "not run"
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ps.compare.attack import Attack
-from ps.compare.keeper import Keeper
+from ps.compare.watchdog import Watchdog
 from ps.errors import PSError
 from ps.launch.child import Child
 from ps.launch.output import Output
@@ -29,7 +29,7 @@ Fetch = Callable[[str, float], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended. ``ended`` is finished, failed, timed out, interrupted or not run; ``why`` says it in words."""
 
     ended: str
@@ -54,9 +54,9 @@ class Bounds:
 class Run:
     """A run that was begun."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path, keeper: Keeper) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path, watchdog: Watchdog) -> None:
         """Start the command. Raises PSError when that cannot be."""
-        self._keeper = keeper
+        self._watchdog = watchdog
         self._address = ""
         try:
             self._log = open_sink(folder / OUTPUT)
@@ -68,7 +68,7 @@ class Run:
         except OSError as error:
             self._log.close()
             raise PSError(f"cannot start {command[0]}: {error.strerror}") from None
-        keeper.begin(self._child.pid)
+        watchdog.begin(self._child.pid)
         self._output = Output(self._line)
         self._output.add(self._child)
 
@@ -87,7 +87,7 @@ class Run:
             return {}
         return {worker["rank"]: worker["pid"] for worker in workers if worker["state"] == "live"}
 
-    def finish(self, bounds: Bounds, attack: Attack | None, show: Callable[[float], None]) -> Outcome:
+    def finish(self, bounds: Bounds, attack: Attack | None, show: Callable[[float], None]) -> RunOutcome:
         """Wait until the run has ended, or end it; ``show`` is called with the seconds so far."""
         ended = "finished"
         deadline = self._began + bounds.timeout
@@ -112,11 +112,11 @@ class Run:
         why = {"failed": describe(code), "timed out": f"still running after {bounds.timeout:g} s, and ended"}
         killed = (attack.killed, attack.moment, attack.at_clock) if attack is not None else ((), 0.0, 0)
         tail = tuple(self._child.tail)
-        return Outcome(ended, exit_status(code), why.get(ended, ""), round(wall, 2), tail, *killed)
+        return RunOutcome(ended, exit_status(code), why.get(ended, ""), round(wall, 2), tail, *killed)
 
     def _end(self, hurry: Callable[[], bool]) -> None:
         self._child.ask()
-        deadline = time.monotonic() + self._keeper.patience
+        deadline = time.monotonic() + self._watchdog.patience
         while self._child.poll() is None and time.monotonic() < deadline:
             if hurry():
                 self._child.ask()  # as a second Ctrl-C: the run kills its own processes at once
@@ -125,7 +125,7 @@ class Run:
             time.sleep(_TICK)
         self._child.kill()
         self._child.wait(1.0)
-        self._keeper.end(self._child.pid)
+        self._watchdog.end(self._child.pid)
         self._output.close(0.5)
         self._log.close()
 

@@ -16,14 +16,14 @@ from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
 from ps.launch.child import Child
 from ps.launch.chronicle import Chronicle
-from ps.launch.kept import Kept, kept, saved
 from ps.launch.lifeline import LIVING, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members
 from ps.launch.output import SHOWN, Output
 from ps.launch.plan import Plan
-from ps.launch.policy import Action, Exit, Policy, Restart, Say, Stop, describe, name_of
+from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, Poller, Status
 from ps.launch.rounds import ending
+from ps.launch.saved_run import SavedRun, saved, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, summarize, write_summary
@@ -48,7 +48,9 @@ def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) ->
     process = plan.process
     with contextlib.ExitStack() as held:
         held.enter_context(signals_into(received))
-        before = held.enter_context(kept(process.state, process.grace, screen.say, received)) if process.state else None
+        before = (
+            held.enter_context(saved_run(process.state, process.grace, screen.say, received)) if process.state else None
+        )
         if before:
             before.check(plan.servers)
             screen.say(before.describe())
@@ -73,7 +75,7 @@ class _Cluster:
         run_dir: Path | None,
         timeline: Timeline | None,
         received: list[int],
-        kept: Kept | None,
+        saved_run: SavedRun | None,
     ) -> None:
         self._plan = plan
         self._environ = environ
@@ -84,10 +86,10 @@ class _Cluster:
         self._timeline = timeline
         self._metrics_dir = run_dir or directory / "run"
         self._metrics_dir.mkdir(exist_ok=True)
-        self._kept = kept
-        self._state = str(kept.file if kept else directory / "scheduler.db")
+        self._saved_run = saved_run
+        self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
         self._received = received
-        self._policy = Policy(plan.workers)
+        self._policy = FailurePolicy(plan.workers)
         self._children: list[Child] = []
         self._restarted: list[Exit] = []
         self._stopped: set[str] = set()
@@ -95,14 +97,14 @@ class _Cluster:
         self._unwritten = 0
         self._poller: Poller | None = None
         self._chronicle = Chronicle()
-        if kept and kept.goes_on:
-            self._chronicle.recall(kept.saved, time.time())
+        if saved_run and saved_run.goes_on:
+            self._chronicle.recall(saved_run.saved, time.time())
         self._account = account.Account(directory)
         self._address: str | None = None
         self._begun = time.monotonic()
         self._host = socket.gethostname()
         self._last: list[Row] | None = None
-        self._told_what_is_kept = kept is None
+        self._told_what_is_kept = saved_run is None
 
     def run(self) -> int:
         interval = SHOWN[0 if self._screen.has_progress else 1]
@@ -195,7 +197,7 @@ class _Cluster:
             state=self._state_file(role, rank),
             cores=cores(),
         )
-        fds = {**hands, VARIABLE: self._lifeline, **({LIVING: self._kept.fd} if self._kept else {})}
+        fds = {**hands, VARIABLE: self._lifeline, **({LIVING: self._saved_run.fd} if self._saved_run else {})}
         env |= {name: str(fd) for name, fd in fds.items()}
         try:
             child = Child(role, rank, self._plan.command(role), env, tuple(fds.values()), tied=True)
@@ -210,7 +212,7 @@ class _Cluster:
             return self._state
         if self._mode not in (None, "federated"):
             return None
-        return self._kept.path(role, rank) if self._kept else str(self._directory / f"{role}-{rank}.state")
+        return self._saved_run.path(role, rank) if self._saved_run else str(self._directory / f"{role}-{rank}.state")
 
     @property
     def _mode(self) -> str | None:

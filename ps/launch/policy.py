@@ -1,4 +1,4 @@
-"""Policy: what a launcher does when a process ends or a signal comes. Pure: no processes, no clock, no output."""
+"""FailurePolicy: what a launcher does when a process ends or a signal comes. No processes, no clock, no output."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def describe(code: int) -> str:
 
 
 @dataclass(slots=True)
-class Policy:
+class FailurePolicy:
     """Decide from exits and signals. ``restart`` is the command that brings the scheduler back.
 
     A worker's failure leaves the others running, unless its exit code says that they would fail too. A

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, cast
 
 from ps.optim import spec
 from ps.optim.spec import number
-from ps.simulate.chance import exponential, normal, uniform
+from ps.simulate.rng import exponential, normal, uniform
 
 _PURPOSE = 11
 _CYCLES = 16

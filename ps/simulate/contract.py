@@ -7,12 +7,12 @@ from typing import Protocol
 from ps.config import JobConfig
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Decline, Message, Poll, Submit, Upload
-from ps.simulate.task import Result, Task
+from ps.simulate.task import TrainingResult, TrainingTask
 from ps.xp import HostArray
 
 
-class Federation(Protocol):
-    """A scheduler and servers, as ``ps.simulate.house.House``: time and messages in, messages out."""
+class Cluster(Protocol):
+    """A scheduler and servers, as ``InProcessCluster`` is: time and messages in, messages out."""
 
     job: JobConfig
     layout: Layout
@@ -30,10 +30,10 @@ class Federation(Protocol):
     def wake(self, now: float) -> float | None: ...
 
 
-class Trainer(Protocol):
+class TrainingPool(Protocol):
     """Where clients are computed, as ``ps.simulate.pool.Pool``."""
 
     def publish(self, version: int, weights: HostArray) -> None: ...
-    def give(self, task: Task, due: float) -> None: ...
-    def take(self, ticket: int) -> Result: ...
+    def give(self, task: TrainingTask, due: float) -> None: ...
+    def take(self, ticket: int) -> TrainingResult: ...
     def settle(self, ticket: int, accepted: bool) -> None: ...

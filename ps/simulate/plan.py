@@ -1,4 +1,4 @@
-"""Plan: what all clients of a simulated job share, as every process of the simulation knows it."""
+"""TrainingPlan: what all clients of a simulated job share, as every process of the simulation knows it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ps.config import JobConfig
 from ps.config.federated import local_optimizer
 from ps.optim import OptimizerSpec
 from ps.protocol.layout import Layout
-from ps.simulate.recipe import Recipe
+from ps.simulate.local_work import LocalWork
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """The job's settings, the layout that travels, the model's name, and the local training."""
 
     job: JobConfig
     layout: Layout
     model: str
-    recipe: Recipe
+    work: LocalWork
 
     @property
     def local(self) -> LocalStep:
@@ -46,17 +46,17 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` takes, in another process."""
-        recipe = self.recipe
+        work = self.work
         return {
             "job": self.job.to_dict(),
             "layout": self.layout.pack(),
             "model": self.model,
-            "recipe": (recipe.batch_size, recipe.epochs, recipe.steps, recipe.seed),
+            "work": (work.batch_size, work.epochs, work.steps, work.seed),
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingPlan:
         """Return the plan that these values describe."""
         layout = tuple((name, section, tuple(shape)) for name, section, shape in values["layout"])
         job = JobConfig.from_dict(values["job"])
-        return cls(job, Layout.unpack(layout), values["model"], Recipe(*values["recipe"]))
+        return cls(job, Layout.unpack(layout), values["model"], LocalWork(*values["work"]))

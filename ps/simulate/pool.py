@@ -14,8 +14,8 @@ from types import TracebackType
 
 from ps.errors import ConnectTimeout, PeerLost, StateError, UsageError
 from ps.simulate.arrays import SharedArrays
-from ps.simulate.plan import Plan
-from ps.simulate.task import Result, Task
+from ps.simulate.plan import TrainingPlan
+from ps.simulate.task import TrainingResult, TrainingTask
 from ps.simulate.worker_process import WorkerProcess
 from ps.xp import HostArray
 
@@ -27,7 +27,12 @@ class Pool:
     """Trains clients in ``processes`` child processes, which end with this one."""
 
     def __init__(
-        self, plan: Plan, data: Mapping[str, HostArray], processes: int = 2, room: int = ROOM, patience: float = 600.0
+        self,
+        plan: TrainingPlan,
+        data: Mapping[str, HostArray],
+        processes: int = 2,
+        room: int = ROOM,
+        patience: float = 600.0,
     ) -> None:
         """``data``: x_train, y_train, x_test and y_test. ``patience``: seconds after which silence is an error."""
         if processes < 1:
@@ -35,12 +40,12 @@ class Pool:
         self._ahead = max(2 * processes, room // max(1, plan.layout.nbytes))
         self._patience = patience
         self._remembers = plan.remembers
-        self._waiting: list[tuple[float, int, Task]] = []
-        self._alive: dict[int, Task] = {}
+        self._waiting: list[tuple[float, int, TrainingTask]] = []
+        self._alive: dict[int, TrainingTask] = {}
         self._sent: set[int] = set()
         self._versions: dict[int, _Version] = {}
         self._arrival = threading.Condition()
-        self._results: dict[int, Result] = {}
+        self._results: dict[int, TrainingResult] = {}
         self._lost = ""
         self._shared = SharedArrays.of(data)
         self._processes: list[WorkerProcess] = []
@@ -70,7 +75,7 @@ class Pool:
         for old in [each for each in self._versions if each != version]:
             self._release(old)
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: TrainingTask, due: float) -> None:
         """Hand a task over, to be settled some time; what is ``due`` first is computed first."""
         if task.version not in self._versions:
             raise StateError(f"task {task.ticket} begins with version {task.version}, which was not published")
@@ -78,7 +83,7 @@ class Pool:
         self._alive[task.ticket] = task
         heapq.heappush(self._waiting, (due, task.ticket, task))
 
-    def take(self, ticket: int) -> Result:
+    def take(self, ticket: int) -> TrainingResult:
         """Return the result of a task, once, waiting for it. PeerLost when a process is gone."""
         if ticket not in self._alive:
             raise StateError(f"task {ticket} was not given to the pool, or is settled")
@@ -113,7 +118,7 @@ class Pool:
 
     def _send(self, needed: int) -> None:
         """Send what is waiting to the processes as long as there is room for results, and ``needed`` in any case."""
-        orders: dict[int, list[Task]] = {}
+        orders: dict[int, list[TrainingTask]] = {}
         while self._waiting and (needed not in self._sent or len(self._sent) < self._ahead):
             _, ticket, task = heapq.heappop(self._waiting)
             if ticket in self._alive:
@@ -133,10 +138,10 @@ class Pool:
             for place in self._versions.pop(version).holders:
                 self._processes[place].send("forget", version)
 
-    def _process_of(self, task: Task) -> WorkerProcess:
+    def _process_of(self, task: TrainingTask) -> WorkerProcess:
         return self._processes[task.client % len(self._processes)]
 
-    def _arrived(self, result: Result) -> None:
+    def _arrived(self, result: TrainingResult) -> None:
         with self._arrival:
             if result.ticket in self._alive:
                 self._results[result.ticket] = result

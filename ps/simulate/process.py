@@ -1,4 +1,4 @@
-"""One process of the simulation: a fleet that is told what to train through a socket, until nobody is there any more.
+"""One process of the simulation: a trainer that is told what to train through a socket, until nobody is there any more.
 
 python -m ps.simulate.process SOCKET DATA     (open descriptors; started by ps.simulate.pool)
 """
@@ -15,16 +15,16 @@ import numpy as np
 from ps.errors import PSError
 from ps.memory import keep_freed_memory
 from ps.simulate.arrays import read_arrays
-from ps.simulate.fleet import Fleet
-from ps.simulate.plan import Plan
-from ps.simulate.task import Task, pack, unpack
+from ps.simulate.plan import TrainingPlan
+from ps.simulate.task import TrainingTask, pack, unpack
+from ps.simulate.trainer import Trainer
 from ps.xp import HostArray
 
 
 def serve(link: Connection, data: int) -> None:
     """Read the plan and then orders, and answer each task with its result, until the other end is closed."""
     _, (about, arrays) = unpack(link.recv_bytes())
-    fleet = Fleet(Plan.from_dict(about), read_arrays(data, arrays))
+    trainer = Trainer(TrainingPlan.from_dict(about), read_arrays(data, arrays))
     weights: dict[int, HostArray] = {}
     while True:
         kind, values = unpack(link.recv_bytes())
@@ -33,12 +33,12 @@ def serve(link: Connection, data: int) -> None:
         elif kind == "forget":
             weights.pop(values[0], None)
         elif kind == "settle":
-            fleet.settle(values[0], accepted=values[1])
+            trainer.settle(values[0], accepted=values[1])
         else:
-            tasks = [Task(*row) for row in values[0]]
+            tasks = [TrainingTask(*row) for row in values[0]]
             for version in dict.fromkeys(task.version for task in tasks):
                 same = [task for task in tasks if task.version == version]
-                for result in fleet.train(same, weights[version]):
+                for result in trainer.train(same, weights[version]):
                     link.send_bytes(result.pack())
 
 

@@ -14,14 +14,14 @@ FORMAT = 1
 
 def report(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
     """Return everything there is to say of an outcome. Only what is under ``real`` depends on the machine."""
-    tally, job = outcome.tally, scenario.job
-    took_part = (tally.up > 0) | (tally.down > 0)
+    counters, job = outcome.counters, scenario.job
+    took_part = (counters.up > 0) | (counters.down > 0)
     return {
         "format": FORMAT,
         "job": dict(job),
         "model": scenario.model,
         "batch_size": scenario.batch_size,
-        "clients": len(tally.up),
+        "clients": len(counters.up),
         "participants": int(took_part.sum()),
         "rounds": outcome.history[-1]["round"] + 1 if outcome.history else 0,
         "virtual_s": outcome.seconds,
@@ -32,24 +32,24 @@ def report(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
             for version, seconds, accuracy in outcome.evaluations
         ],
         "tasks": {
-            "trained": tally.trained,
-            "accepted": tally.accepted,
-            "dropped": tally.dropped,
+            "trained": counters.trained,
+            "accepted": counters.accepted,
+            "dropped": counters.dropped,
             "capped": outcome.capped,
-            "refused": dict(sorted(tally.refused.items())),
+            "refused": dict(sorted(counters.refused.items())),
         },
-        "polls": tally.polls,
-        "bytes_up": int(tally.up.sum()),
-        "bytes_down": int(tally.down.sum()),
-        "up_per_participant": spread(tally.up[took_part]),
-        "down_per_participant": spread(tally.down[took_part]),
+        "polls": counters.polls,
+        "bytes_up": int(counters.up.sum()),
+        "bytes_down": int(counters.down.sum()),
+        "up_per_participant": spread(counters.up[took_part]),
+        "down_per_participant": spread(counters.down[took_part]),
         "client_accuracy": spread(outcome.of_clients),
         "history": outcome.history,
         "weights": hashlib.sha256(outcome.weights.tobytes()).hexdigest()[:16],
         "real": {
             "processes": scenario.processes,
             "wall_s": outcome.wall_s,
-            "updates_per_s": tally.trained / outcome.wall_s if outcome.wall_s else 0.0,
+            "updates_per_s": counters.trained / outcome.wall_s if outcome.wall_s else 0.0,
         },
     }
 

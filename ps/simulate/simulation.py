@@ -11,14 +11,14 @@ import numpy as np
 
 from ps.partition import partition
 from ps.protocol.layout import Layout
+from ps.simulate.counters import Counters
 from ps.simulate.engine import Engine
-from ps.simulate.house import FOR_EVER, House
-from ps.simulate.judge import Judge
+from ps.simulate.evaluator import Evaluator
+from ps.simulate.in_process_cluster import FOR_EVER, InProcessCluster
+from ps.simulate.local_work import LocalWork
 from ps.simulate.model import fresh, model_named
-from ps.simulate.plan import Plan
+from ps.simulate.plan import TrainingPlan
 from ps.simulate.pool import Pool
-from ps.simulate.recipe import Recipe
-from ps.simulate.tally import Tally
 from ps.simulate.traces import Drawn, Traces
 from ps.xp import HostArray
 
@@ -63,7 +63,7 @@ class Outcome:
     accuracy of the last weights, on test examples like its own.
     """
 
-    tally: Tally
+    counters: Counters
     weights: HostArray
     history: list[dict[str, Any]]
     seconds: float = 0.0
@@ -80,7 +80,7 @@ class Outcome:
 def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment: None) -> Outcome:
     """Simulate a job to its last round or to the target; ``watch`` is told of every published version.
 
-    Raises what engine, pool and house raise, ConfigError for settings and DataError for data that do not fit.
+    Raises what engine, pool and cluster raise, ConfigError for settings and DataError for data that do not fit.
     """
     data = scenario.data
     seed = int(scenario.job.get("seed", 0))
@@ -92,34 +92,34 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
     for name, value in params.items():
         tensors[name][...] = value
     # Virtual hours may pass in which no client is there: that is no reason to give the job up.
-    house = House({**scenario.job, "start_timeout": FOR_EVER, "idle_timeout": FOR_EVER}, layout, values)
-    job = house.job
-    recipe = Recipe(scenario.batch_size, job.local_epochs, job.local_steps or 0, job.seed)
+    cluster = InProcessCluster({**scenario.job, "start_timeout": FOR_EVER, "idle_timeout": FOR_EVER}, layout, values)
+    job = cluster.job
+    work = LocalWork(scenario.batch_size, job.local_epochs, job.local_steps or 0, job.seed)
     division = partition(job.partition, data["y_train"], job.workers, job.seed)
-    judge = Judge(model_named(scenario.model), data, division)
-    outcome = Outcome(Tally.of(job.workers), values, [])
+    evaluator = Evaluator(model_named(scenario.model), data, division)
+    outcome = Outcome(Counters.of(job.workers), values, [])
 
     def views(weights: HostArray) -> dict[str, HostArray]:
-        return dict(layout.views({"float32": house.layout.flat(weights)["float32"]}))
+        return dict(layout.views({"float32": cluster.layout.flat(weights)["float32"]}))
 
     def published(version: int, now: float, weights: HostArray) -> bool:
         accuracy = None
         outcome.weights, outcome.seconds = weights, now
         if version == job.rounds or (scenario.eval_every and version % scenario.eval_every == 0):
-            accuracy = judge.accuracy(views(weights))
+            accuracy = evaluator.accuracy(views(weights))
             outcome.evaluations.append((version, now, accuracy))
-        watch(Moment(version, now, engine.tally.trained, accuracy))
+        watch(Moment(version, now, engine.counters.trained, accuracy))
         return outcome.reached(scenario.target)
 
-    plan = Plan(job, house.layout, scenario.model, recipe)
+    plan = TrainingPlan(job, cluster.layout, scenario.model, work)
     began = time.monotonic()
     with Pool(plan, data, scenario.processes) as pool:
         engine = Engine(
-            house, pool, scenario.traces, recipe, [len(s) for s in division.shares], published, scenario.heartbeat
+            cluster, pool, scenario.traces, work, [len(s) for s in division.shares], published, scenario.heartbeat
         )
         engine.run()
     outcome.wall_s = time.monotonic() - began
-    outcome.tally, outcome.history = engine.tally, list(house.history)
-    outcome.capped = house.status().get("capped", 0)
-    outcome.of_clients = np.array(list(judge.of_clients(views(outcome.weights))))
+    outcome.counters, outcome.history = engine.counters, list(cluster.history)
+    outcome.capped = cluster.status().get("capped", 0)
+    outcome.of_clients = np.array(list(evaluator.of_clients(views(outcome.weights))))
     return outcome

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, cast
 
 from ps.optim import spec
 from ps.optim.spec import number
-from ps.simulate.chance import lognormal, uniform
+from ps.simulate.rng import lognormal, uniform
 
 MOST = 1e6
 """Seconds of a local step, at most: a round would not end in any time that is simulated."""
@@ -24,7 +24,7 @@ class Speed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantSpeed:
     """All clients take ``seconds`` for a step."""
 
     step: float = number(0.01, at_least=0, at_most=MOST)
@@ -35,7 +35,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Lognormal:
+class LognormalSpeed:
     """The logarithm of the seconds is normal: half the clients are faster than ``median``."""
 
     median: float = number(0.01, above=0, at_most=MOST)
@@ -47,7 +47,7 @@ class Lognormal:
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class SpeedClasses:
     """A share ``slow`` of the clients takes ``factor`` times as long as the others, which take ``step`` seconds."""
 
     slow: float = number(0.5, at_least=0, at_most=1)
@@ -59,7 +59,7 @@ class Classes:
         return self.step * (self.factor if uniform(seed, _CLASS, client) < self.slow else 1.0)
 
 
-SPEEDS: spec.Table = {"classes": Classes, "constant": Constant, "lognormal": Lognormal}
+SPEEDS: spec.Table = {"classes": SpeedClasses, "constant": ConstantSpeed, "lognormal": LognormalSpeed}
 
 
 def parse_speed(text: str) -> Speed:
@@ -68,7 +68,7 @@ def parse_speed(text: str) -> Speed:
     return cast(Speed, SPEEDS[name](**dict(numbers)))
 
 
-class Line(NamedTuple):
+class LinkRates(NamedTuple):
     """Bytes a second, up and down; infinite where transfers take no time."""
 
     up: float
@@ -78,7 +78,7 @@ class Line(NamedTuple):
 class Bandwidth(Protocol):
     """How fast clients' lines are."""
 
-    def line(self, seed: int, client: int) -> Line:
+    def rates(self, seed: int, client: int) -> LinkRates:
         """Return a client's line."""
 
 
@@ -86,9 +86,9 @@ class Bandwidth(Protocol):
 class Unlimited:
     """Transfers take no time."""
 
-    def line(self, seed: int, client: int) -> Line:
+    def rates(self, seed: int, client: int) -> LinkRates:
         """Return an infinitely fast line."""
-        return Line(math.inf, math.inf)
+        return LinkRates(math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ class Fixed:
     up: float = number(1e6, above=0)
     down: float = number(5e6, above=0)
 
-    def line(self, seed: int, client: int) -> Line:
+    def rates(self, seed: int, client: int) -> LinkRates:
         """Return the two numbers."""
-        return Line(self.up, self.down)
+        return LinkRates(self.up, self.down)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,10 @@ class Spread:
     down: float = number(5e6, above=0)
     sigma: float = number(0.5, at_least=0)
 
-    def line(self, seed: int, client: int) -> Line:
+    def rates(self, seed: int, client: int) -> LinkRates:
         """Return the line that the seed draws for this client."""
         up = lognormal(self.up, self.sigma, seed, _UP, client)
-        return Line(up, lognormal(self.down, self.sigma, seed, _DOWN, client))
+        return LinkRates(up, lognormal(self.down, self.sigma, seed, _DOWN, client))
 
 
 BANDWIDTHS: spec.Table = {"constant": Fixed, "lognormal": Spread, "unlimited": Unlimited}

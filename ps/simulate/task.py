@@ -1,4 +1,4 @@
-"""Task and Result: what a simulated client is asked for, and what it made, as they go between processes."""
+"""What a simulated client is asked for (TrainingTask) and what it made (TrainingResult), between processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ps.xp import HostArray
 
 
-class Task(NamedTuple):
+class TrainingTask(NamedTuple):
     """One client's training in ``round``, from ``version`` of the weights on. ``ticket`` is a number of its own."""
 
     client: int
@@ -20,7 +20,7 @@ class Task(NamedTuple):
     evaluate: bool = False
 
 
-class Result(NamedTuple):
+class TrainingResult(NamedTuple):
     """What came of a task: a frame for each chunk, as the job's codec has it, and what the client says of it."""
 
     ticket: int
@@ -35,7 +35,7 @@ class Result(NamedTuple):
         return pack("result", self.ticket, self.examples, self.steps, self.report, frames)
 
     @classmethod
-    def of(cls, values: list[Any]) -> Result:
+    def of(cls, values: list[Any]) -> TrainingResult:
         """Return the result that a message's values are; its frames are views of them."""
         ticket, examples, steps, report, frames = values
         return cls(ticket, examples, steps, report, tuple(np.frombuffer(frame, np.uint8) for frame in frames))

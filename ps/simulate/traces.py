@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from ps.errors import ConfigError, DataError
 from ps.simulate.availability import LEAST, MOST, Always, Availability, OnOff, Span
-from ps.simulate.chance import uniform
+from ps.simulate.rng import uniform
 from ps.simulate.speed import MOST as MOST_STEP
-from ps.simulate.speed import Bandwidth, Constant, Speed, Unlimited
+from ps.simulate.speed import Bandwidth, ConstantSpeed, Speed, Unlimited
 
 _DROP, _WHEN = 31, 32
-_CONSTANT, _UNLIMITED, _ALWAYS = Constant(), Unlimited(), Always()
+_CONSTANT, _UNLIMITED, _ALWAYS = ConstantSpeed(), Unlimited(), Always()
 COLUMNS = ("seconds_per_step", "up", "down", "dropout", "on", "off")
 """What a row of a file may say of a client; what is missing is taken to be no hindrance."""
 _SPAN = LEAST, MOST
@@ -26,7 +26,7 @@ _RANGES |= {"dropout": (0.0, 1.0), "on": _SPAN, "off": _SPAN}
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ClientRates:
     """A client's seconds for each local step, and its bytes a second up and down."""
 
     seconds_per_step: float
@@ -37,7 +37,7 @@ class Pace:
 class Traces(Protocol):
     """What every client is like. Pure: asking twice gives the same."""
 
-    def pace(self, client: int) -> Pace:
+    def rates(self, client: int) -> ClientRates:
         """Return how fast a client is."""
 
     def span(self, client: int, now: float) -> Span:
@@ -64,9 +64,9 @@ class Drawn:
         if not 0 <= self.dropout <= 1:
             raise ConfigError(f"dropout = {self.dropout}: must be a probability, from 0 to 1")
 
-    def pace(self, client: int) -> Pace:
+    def rates(self, client: int) -> ClientRates:
         """Return how fast the seed made this client."""
-        return Pace(self.speed.seconds(self.seed, client), *self.bandwidth.line(self.seed, client))
+        return ClientRates(self.speed.seconds(self.seed, client), *self.bandwidth.rates(self.seed, client))
 
     def span(self, client: int, now: float) -> Span:
         """Return the span that ``now`` lies in."""
@@ -101,10 +101,10 @@ class Recorded:
             raise DataError(f"{place}: expected a row for each client with any of {', '.join(COLUMNS)}")
         return cls(tuple(_row(f"{place}, client {client}", row) for client, row in enumerate(rows)), seed)
 
-    def pace(self, client: int) -> Pace:
+    def rates(self, client: int) -> ClientRates:
         """Return how fast the file has this client."""
         row = self._row(client)
-        return Pace(row.get("seconds_per_step", 0.0), row.get("up", math.inf), row.get("down", math.inf))
+        return ClientRates(row.get("seconds_per_step", 0.0), row.get("up", math.inf), row.get("down", math.inf))
 
     def span(self, client: int, now: float) -> Span:
         """Return the part of the client's cycle that ``now`` lies in; where in it it begins is the seed's."""

@@ -12,8 +12,8 @@ from typing import Any
 from ps import blas, interpreter
 from ps.errors import PeerLost
 from ps.simulate.arrays import SharedArrays
-from ps.simulate.plan import Plan
-from ps.simulate.task import Result, pack, unpack
+from ps.simulate.plan import TrainingPlan
+from ps.simulate.task import TrainingResult, pack, unpack
 
 
 class WorkerProcess:
@@ -22,9 +22,9 @@ class WorkerProcess:
     def __init__(
         self,
         number: int,
-        plan: Plan,
+        plan: TrainingPlan,
         data: SharedArrays,
-        arrived: Callable[[Result], None],
+        arrived: Callable[[TrainingResult], None],
         gone: Callable[[str], None],
     ) -> None:
         """Start it. ``arrived`` and ``gone`` (why) are called from the thread, ``gone`` at most once and last."""
@@ -68,7 +68,7 @@ class WorkerProcess:
             while not why:
                 kind, values = unpack(self._link.recv_bytes())
                 if kind == "result":
-                    self._arrived(Result.of(values))
+                    self._arrived(TrainingResult.of(values))
                 else:
                     why = f"simulation process {self.number}: {values[0]}"
         except (EOFError, OSError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from ps import ending
+from ps import sigterm
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConfigError, PeerLost
 from ps.protocol import pid
@@ -79,7 +79,7 @@ class Scheduler:
             self._address = TRANSPORTS["tcp"].bind(self._router, host, port, Path())
             ready(self._address)
             while not (self._state.over and self._all_know()):
-                ending.check()
+                sigterm.check()
                 self._turn()
             members = self._state.members.values()
             self._tell({"workers": [member.dump() for member in members if member.role == "worker"]})

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ps.compare.case import Case, cases, with_victims
-from ps.compare.comparison import Plan, Result
+from ps.compare.comparison import CaseResult, ComparisonPlan
 from ps.compare.record import EVALUATIONS, ROUNDS, Record, read
 from ps.compare.report import build
-from ps.compare.runner import Outcome
+from ps.compare.runner import RunOutcome
 from ps.launch.rundir import METRICS, SUMMARY
 from ps.script import Script
 from ps.worker.shares import SHARES
@@ -92,14 +92,16 @@ def write_federation(folder: Path, clients: int, rounds: int, *, labels: int, le
     )
 
 
-def results(out: Path, *, broken: bool = True, drop: float | None = 0.3) -> tuple[Plan, list[Result], list[Result]]:
+def results(
+    out: Path, *, broken: bool = True, drop: float | None = 0.3
+) -> tuple[ComparisonPlan, list[CaseResult], list[CaseResult]]:
     """Write made-up runs into a folder, one of them broken, and return what a comparison would have found."""
     found = cases({"workers": 4, "rounds": 20}, clients=10)
     done = [_run(case, out) for case in found]
     if broken:
         tail = ("Traceback (most recent call last):", "ValueError: <what> & why")
-        done[3] = _result(found[3], Outcome("failed", 1, "exit code 1", 3.2, tail), Record())
-    plan = Plan(Script("train.py"), ("--epochs", "10"), found, drop, 0, 600.0, out)
+        done[3] = _result(found[3], RunOutcome("failed", 1, "exit code 1", 3.2, tail), Record())
+    plan = ComparisonPlan(Script("train.py"), ("--epochs", "10"), found, drop, 0, 600.0, out)
     dropouts = [] if drop is None else [_dropout(result, drop, out) for result in done]
     return plan, done, dropouts
 
@@ -110,7 +112,7 @@ def report(out: Path, **given: Any) -> dict[str, Any]:
     return build(plan, MACHINE, done, dropouts)
 
 
-def _run(case: Case, out: Path) -> Result:
+def _run(case: Case, out: Path) -> CaseResult:
     folder = out / case.name
     if case.paradigm == "centralized":
         write_run(folder, lambda clock: [0], 450, every=20, level=0.98, slope=6e-4, moved=0)
@@ -123,18 +125,18 @@ def _run(case: Case, out: Path) -> Result:
         level, slope = (0.96, 2.6e-4) if iid else (0.91, 1.6e-4)
         write_federation(folder, 10, 20, labels=10 if iid else 2, level=level, slope=slope)
         write_summary(folder, dict.fromkeys(range(10), 0))
-    return _result(case, Outcome("finished", 0, "", 4.0 + len(case.name) / 3), read(folder))
+    return _result(case, RunOutcome("finished", 0, "", 4.0 + len(case.name) / 3), read(folder))
 
 
-def _dropout(result: Result, drop: float, out: Path) -> Result:
+def _dropout(result: CaseResult, drop: float, out: Path) -> CaseResult:
     case = with_victims(result.case, drop, 0)
     if result.outcome.ended != "finished":
         why = "the run without drop-outs did not finish: exit code 1"
-        return Result(case, "", Outcome("not run", why=why), Record())
+        return CaseResult(case, "", RunOutcome("not run", why=why), Record())
     folder = out / case.name
     if case.paradigm == "centralized":
         write_run(folder, lambda clock: [0], 225, every=20, level=0.98, slope=6e-4, moved=0)
-        outcome = Outcome("failed", 137, "killed by SIGKILL", 2.2, ("half of it",), case.victims, BEGAN + 2.2, 220)
+        outcome = RunOutcome("failed", 137, "killed by SIGKILL", 2.2, ("half of it",), case.victims, BEGAN + 2.2, 220)
         return _result(case, outcome, read(folder))
 
     def alive(clock: int) -> list[int]:
@@ -143,11 +145,11 @@ def _dropout(result: Result, drop: float, out: Path) -> Result:
 
     write_run(folder, alive, 20, every=5, level=0.94, slope=1e-3, step_s=0.4)
     write_summary(folder, {rank: 137 if rank in case.victims else 0 for rank in range(case.participants)})
-    outcome = Outcome("failed", 137, "killed by SIGKILL", 17.3, ("late",), case.victims, BEGAN + 4.1, 10)
+    outcome = RunOutcome("failed", 137, "killed by SIGKILL", 17.3, ("late",), case.victims, BEGAN + 4.1, 10)
     return _result(case, outcome, read(folder))
 
 
-def _result(case: Case, outcome: Outcome, record: Record) -> Result:
-    return Result(
+def _result(case: Case, outcome: RunOutcome, record: Record) -> CaseResult:
+    return CaseResult(
         case, " ".join(case.command(Script("train.py"), ("--epochs", "10"), case.name, ("psctl",))), outcome, record
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ps.compare.case import Case
-from ps.compare.comparison import Plan, Watch, prepare, run_all
+from ps.compare.comparison import Callbacks, ComparisonPlan, prepare, run_all
 from ps.errors import UsageError
 from ps.script import Script
 
@@ -25,15 +25,15 @@ with open(folder + "/evaluations.jsonl", "a") as lines:
 """
 
 
-def plan(out: Path, seeds: list[int], drop: float | None) -> Plan:
+def plan(out: Path, seeds: list[int], drop: float | None) -> ComparisonPlan:
     script = out.parent / "script.py"
     script.write_text(SCRIPT)
     cases = [Case(f"run{seed}", f"Run {seed}", "centralized", 1, {"seed": seed}) for seed in seeds]
-    return Plan(Script(str(script)), (), cases, drop, 0, 30.0, out)
+    return ComparisonPlan(Script(str(script)), (), cases, drop, 0, 30.0, out)
 
 
-def watch(said: list[str], stop: bool = False) -> Watch:
-    return Watch(lambda address, timeout: {}, lambda: stop, lambda: False, said.append, lambda text: None)
+def watch(said: list[str], stop: bool = False) -> Callbacks:
+    return Callbacks(lambda address, timeout: {}, lambda: stop, lambda: False, said.append, lambda text: None)
 
 
 @pytest.mark.e2e

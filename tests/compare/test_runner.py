@@ -11,22 +11,22 @@ from pathlib import Path
 import pytest
 
 from ps.compare.attack import Attack, Middle
-from ps.compare.keeper import Keeper
 from ps.compare.record import EVALUATIONS
 from ps.compare.runner import OUTPUT, Bounds, Run
+from ps.compare.watchdog import Watchdog
 from ps.errors import ConnectTimeout, PSError
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-def keeper() -> Iterator[Keeper]:
-    with Keeper(8.0) as keeper:
-        yield keeper
+def watchdog() -> Iterator[Watchdog]:
+    with Watchdog(8.0) as watchdog:
+        yield watchdog
 
 
-def begin(code: str, folder: Path, keeper: Keeper) -> Run:
-    return Run([sys.executable, "-c", code], {**os.environ, "PYTHONUNBUFFERED": "1"}, folder, keeper)
+def begin(code: str, folder: Path, watchdog: Watchdog) -> Run:
+    return Run([sys.executable, "-c", code], {**os.environ, "PYTHONUNBUFFERED": "1"}, folder, watchdog)
 
 
 def bounds(timeout: float = 30.0) -> Bounds:
@@ -37,50 +37,50 @@ def quiet(seconds: float) -> None:
     pass
 
 
-def test_a_run_that_ends_well_has_finished(tmp_path: Path, keeper: Keeper) -> None:
-    outcome = begin("print('done')", tmp_path, keeper).finish(bounds(), None, quiet)
+def test_a_run_that_ends_well_has_finished(tmp_path: Path, watchdog: Watchdog) -> None:
+    outcome = begin("print('done')", tmp_path, watchdog).finish(bounds(), None, quiet)
     assert (outcome.ended, outcome.status, outcome.why, outcome.tail) == ("finished", 0, "", ("done",))
     assert (tmp_path / OUTPUT).read_text() == "done\n"
 
 
-def test_a_run_that_fails_says_with_what(tmp_path: Path, keeper: Keeper) -> None:
-    outcome = begin("import sys; print('why'); sys.exit(4)", tmp_path, keeper).finish(bounds(), None, quiet)
+def test_a_run_that_fails_says_with_what(tmp_path: Path, watchdog: Watchdog) -> None:
+    outcome = begin("import sys; print('why'); sys.exit(4)", tmp_path, watchdog).finish(bounds(), None, quiet)
     assert (outcome.ended, outcome.status, outcome.tail) == ("failed", 4, ("why",))
     assert outcome.why.startswith("exit code 4: ")
 
 
-def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, keeper: Keeper) -> None:
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, watchdog: Watchdog) -> None:
     begun = time.monotonic()
-    outcome = begin("import time; time.sleep(60)", tmp_path, keeper).finish(bounds(0.3), None, quiet)
+    outcome = begin("import time; time.sleep(60)", tmp_path, watchdog).finish(bounds(0.3), None, quiet)
     assert (outcome.ended, outcome.why) == ("timed out", "still running after 0.3 s, and ended")
     assert time.monotonic() - begun < 10
 
 
-def test_a_run_ends_when_somebody_wants_to_stop(tmp_path: Path, keeper: Keeper) -> None:
-    run = begin("import time; time.sleep(60)", tmp_path, keeper)
+def test_a_run_ends_when_somebody_wants_to_stop(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = begin("import time; time.sleep(60)", tmp_path, watchdog)
     assert run.finish(Bounds(60.0, lambda: True), None, quiet).ended == "interrupted"
 
 
-def test_a_command_that_is_not_there_is_an_error(tmp_path: Path, keeper: Keeper) -> None:
+def test_a_command_that_is_not_there_is_an_error(tmp_path: Path, watchdog: Watchdog) -> None:
     with pytest.raises(PSError, match="cannot start /gone/python: No such file"):
-        Run(["/gone/python"], {}, tmp_path, keeper)
+        Run(["/gone/python"], {}, tmp_path, watchdog)
 
 
-def test_a_run_whose_process_is_killed_in_its_middle_says_so(tmp_path: Path, keeper: Keeper) -> None:
+def test_a_run_whose_process_is_killed_in_its_middle_says_so(tmp_path: Path, watchdog: Watchdog) -> None:
     code = (
         f"import time; open({str(tmp_path / EVALUATIONS)!r}, 'w').write('{{\"t\": 1, \"clock\": 9}}\\n');"
         "print('here'); time.sleep(60)"
     )
-    run = begin(code, tmp_path, keeper)
+    run = begin(code, tmp_path, watchdog)
     attack = Attack((0,), Middle(5, 99.0), tmp_path, lambda: {0: run.pid})
     outcome = run.finish(bounds(), attack, quiet)
     assert (outcome.ended, outcome.status, outcome.killed, outcome.killed_clock) == ("failed", 137, (0,), 9)
     assert outcome.why == "killed by SIGKILL"
 
 
-def test_workers_are_found_through_the_scheduler_that_the_run_names(tmp_path: Path, keeper: Keeper) -> None:
+def test_workers_are_found_through_the_scheduler_that_the_run_names(tmp_path: Path, watchdog: Watchdog) -> None:
     said = "psctl | 1 server, 2 workers, scheduler at tcp://127.0.0.1:7"
-    run = begin(f"print({said!r}); import time; time.sleep(60)", tmp_path, keeper)
+    run = begin(f"print({said!r}); import time; time.sleep(60)", tmp_path, watchdog)
     asked: list[str] = []
     seen: list[dict[int, int]] = []
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.launch.members import Members
-from ps.launch.policy import MOST_RESTARTS, Action, Exit, Policy, Restart, Say, Stop, describe, exit_status
+from ps.launch.policy import MOST_RESTARTS, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, exit_status
 
 exits = st.builds(Exit, st.just("worker"), st.integers(0, 3), st.sampled_from([0, 1, 3, 4, 8, -9]))
 
@@ -19,7 +19,7 @@ def stops(actions: list[Action]) -> bool:
 
 
 def test_the_run_ends_when_the_last_worker_does() -> None:
-    policy = Policy(2, started=True)
+    policy = FailurePolicy(2, started=True)
     assert policy.on_exits([Exit("worker", 1, 0)]) == []
     assert policy.on_exits([Exit("worker", 0, 0)]) == [Stop()]
     assert policy.status == 0
@@ -27,7 +27,7 @@ def test_the_run_ends_when_the_last_worker_does() -> None:
 
 @given(st.lists(exits, unique_by=lambda exit: exit.rank, min_size=4, max_size=4))
 def test_workers_end_the_run_only_together_and_the_first_failure_is_its_status(ends: list[Exit]) -> None:
-    policy = Policy(4, started=True)
+    policy = FailurePolicy(4, started=True)
     actions = [policy.on_exits([end]) for end in ends]
     assert [stops(each) for each in actions] == [False, False, False, True]
     first = next((end.code for end in ends if end.code), 0)
@@ -36,14 +36,14 @@ def test_workers_end_the_run_only_together_and_the_first_failure_is_its_status(e
 
 @given(st.permutations([Exit("worker", 0, 4), Exit("worker", 1, 4), Exit("server", 0, -9)]))
 def test_of_ends_noticed_together_the_servers_is_the_cause(ends: list[Exit]) -> None:
-    policy = Policy(4, started=True)
+    policy = FailurePolicy(4, started=True)
     assert stops(policy.on_exits(ends))
     assert policy.first == Exit("server", 0, -9)
     assert policy.status == 137
 
 
 def test_a_server_that_ends_after_the_workers_which_lost_it_is_still_the_cause() -> None:
-    policy = Policy(1, started=True)
+    policy = FailurePolicy(1, started=True)
     assert stops(policy.on_exits([Exit("worker", 0, 4)]))
     assert policy.blames_another
     policy.on_exits([Exit("server", 1, 1)])
@@ -52,14 +52,14 @@ def test_a_server_that_ends_after_the_workers_which_lost_it_is_still_the_cause()
 
 
 def test_a_server_or_scheduler_that_ends_well_is_nobodys_problem() -> None:
-    policy = Policy(1, started=True)
+    policy = FailurePolicy(1, started=True)
     assert policy.on_exits([Exit("server", 0, 0), Exit("scheduler", 0, 0)]) == []
     assert policy.status == 0
 
 
 @pytest.mark.parametrize(("worker", "status"), [(0, 0), (3, 137), (4, 137), (1, 1), (8, 8)])
 def test_how_the_training_ends_counts_also_without_its_scheduler(worker: int, status: int) -> None:
-    policy = Policy(1, restart="psctl scheduler", started=True)
+    policy = FailurePolicy(1, restart="psctl scheduler", started=True)
     [say] = policy.on_exits([Exit("scheduler", 0, -9)])
     assert isinstance(say, Say)
     assert say.text.endswith("To bring it back: psctl scheduler")
@@ -68,7 +68,7 @@ def test_how_the_training_ends_counts_also_without_its_scheduler(worker: int, st
 
 
 def test_a_worker_that_was_declared_dead_is_not_waited_for_and_is_the_failure() -> None:
-    policy = Policy(2, started=True)
+    policy = FailurePolicy(2, started=True)
     [say] = policy.on_members(Members(dead=frozenset({1})))
     assert isinstance(say, Say)
     assert say.text.startswith("worker 1 was declared dead")
@@ -78,14 +78,14 @@ def test_a_worker_that_was_declared_dead_is_not_waited_for_and_is_the_failure() 
 
 
 def test_a_worker_that_is_declared_dead_after_the_others_have_ended_ends_the_run() -> None:
-    policy = Policy(2, started=True)
+    policy = FailurePolicy(2, started=True)
     assert not stops(policy.on_exits([Exit("worker", 0, 0)]))
     assert stops(policy.on_members(Members(dead=frozenset({1}))))
     assert policy.status == 4
 
 
 def test_a_dead_client_may_come_back_while_there_are_rounds() -> None:
-    policy = Policy(2, started=True, federated=True)
+    policy = FailurePolicy(2, started=True, federated=True)
     assert not stops(policy.on_members(Members(dead=frozenset({0, 1}))))
     assert policy.on_members(Members()) == []
     assert not stops(policy.on_exits([Exit("worker", 0, 0)]))
@@ -94,7 +94,7 @@ def test_a_dead_client_may_come_back_while_there_are_rounds() -> None:
 
 
 def test_whoever_joined_from_elsewhere_is_waited_for_by_name() -> None:
-    policy = Policy(1, started=True)
+    policy = FailurePolicy(1, started=True)
     assert policy.on_members(Members(others=("worker 1 (b, pid 7)",))) == []
     [say] = policy.on_exits([Exit("worker", 0, 0)])
     assert isinstance(say, Say)
@@ -106,13 +106,13 @@ def test_whoever_joined_from_elsewhere_is_waited_for_by_name() -> None:
 
 @pytest.mark.parametrize("code", [0, 5])
 def test_a_scheduler_that_ends_before_it_is_ready_ends_the_run(code: int) -> None:
-    policy = Policy(1)
+    policy = FailurePolicy(1)
     assert stops(policy.on_exits([Exit("scheduler", 0, code)]))
     assert policy.status == (code or 1)
 
 
 def test_a_signal_decides_the_status_and_a_second_one_the_manner() -> None:
-    policy = Policy(1, started=True)
+    policy = FailurePolicy(1, started=True)
     assert policy.on_signal(signal.SIGINT)[-1] == Stop()
     assert policy.on_signal(signal.SIGINT) == [Stop(now=True)]
     policy.on_exits([Exit("worker", 0, -15)])
@@ -129,7 +129,7 @@ def test_exit_codes_are_said_in_words() -> None:
 
 @pytest.mark.parametrize("code", [-9, 1, 4])
 def test_a_federated_server_is_started_again_and_its_death_is_no_failure_of_the_run(code: int) -> None:
-    policy = Policy(1, started=True, federated=True)
+    policy = FailurePolicy(1, started=True, federated=True)
     say, restart = policy.on_exits([Exit("server", 1, code)])
     assert isinstance(say, Say)
     assert "starting it again" in say.text
@@ -140,7 +140,7 @@ def test_a_federated_server_is_started_again_and_its_death_is_no_failure_of_the_
 
 
 def test_each_server_is_started_again_a_bounded_number_of_times() -> None:
-    policy = Policy(1, started=True, federated=True)
+    policy = FailurePolicy(1, started=True, federated=True)
     for _ in range(MOST_RESTARTS):
         assert policy.on_exits([Exit("server", 0, -9)])[-1] == Restart(0)
     assert policy.on_exits([Exit("server", 1, -9)])[-1] == Restart(1)
@@ -150,20 +150,20 @@ def test_each_server_is_started_again_a_bounded_number_of_times() -> None:
 
 @pytest.mark.parametrize("code", [2, 7])
 def test_a_server_that_would_fail_again_is_not_started_again(code: int) -> None:
-    policy = Policy(1, started=True, federated=True)
+    policy = FailurePolicy(1, started=True, federated=True)
     assert stops(policy.on_exits([Exit("server", 0, code)]))
     assert policy.status == code
 
 
 def test_when_all_is_over_nothing_is_started_again() -> None:
-    policy = Policy(1, started=True, federated=True)
+    policy = FailurePolicy(1, started=True, federated=True)
     policy.on_signal(signal.SIGTERM)
     assert policy.on_exits([Exit("server", 0, -9)]) == []
 
 
 @pytest.mark.parametrize("code", [2, 7, 8, -9])
 def test_federated_clients_fail_each_for_itself(code: int) -> None:
-    policy = Policy(2, started=True, federated=True)
+    policy = FailurePolicy(2, started=True, federated=True)
     [say] = policy.on_exits([Exit("worker", 0, code)])
     assert isinstance(say, Say)
     assert say.text.endswith("1 of 2 workers go on")
@@ -172,7 +172,7 @@ def test_federated_clients_fail_each_for_itself(code: int) -> None:
 
 
 def test_without_its_scheduler_a_federated_run_waits() -> None:
-    policy = Policy(1, restart="psctl scheduler", started=True, federated=True)
+    policy = FailurePolicy(1, restart="psctl scheduler", started=True, federated=True)
     [say] = policy.on_exits([Exit("scheduler", 0, -9)])
     assert isinstance(say, Say)
     assert "the rounds wait for it. To bring it back: psctl scheduler" in say.text

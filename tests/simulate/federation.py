@@ -8,9 +8,9 @@ import numpy as np
 
 from ps.config import JobConfig
 from ps.protocol.layout import Layout
+from ps.simulate.local_work import LocalWork
 from ps.simulate.model import fresh
-from ps.simulate.plan import Plan
-from ps.simulate.recipe import Recipe
+from ps.simulate.plan import TrainingPlan
 from ps.xp import HostArray
 
 FEATURES, CLASSES = 12, 4
@@ -25,17 +25,17 @@ def examples(n: int = 240, seed: int = 0) -> dict[str, HostArray]:
     return {"x_train": x[:cut], "y_train": y[:cut], "x_test": x[cut:], "y_test": y[cut:]}
 
 
-def plan_of(model: str = "softmax", recipe: Recipe | None = None, **job: Any) -> Plan:
+def plan_of(model: str = "softmax", work: LocalWork | None = None, **job: Any) -> TrainingPlan:
     """A plan for softmax, mlp or cnn (of 3 x 4 images it cannot be) over ``examples``."""
     settings = {"mode": "federated", "workers": 20, "optimizer": "sgd:lr=0.1", **job}
     config = JobConfig.from_dict(settings)
     layout = Layout.of(fresh(model, (FEATURES,), CLASSES, (8,)))
-    return Plan(
-        config, layout.with_controls() if config.algorithm == "scaffold" else layout, model, recipe or Recipe(4)
+    return TrainingPlan(
+        config, layout.with_controls() if config.algorithm == "scaffold" else layout, model, work or LocalWork(4)
     )
 
 
-def first_weights(plan: Plan) -> HostArray:
+def first_weights(plan: TrainingPlan) -> HostArray:
     """The flat buffer that everybody begins with; control variates are 0."""
     buffer = np.zeros(plan.layout.nbytes, np.uint8)
     tensors = plan.layout.views(plan.layout.flat(buffer))

@@ -12,36 +12,36 @@ from federation import examples, first_weights, plan_of
 
 from ps.models import softmax
 from ps.simulate.engine import Engine
-from ps.simulate.fleet import Fleet
-from ps.simulate.house import House
-from ps.simulate.recipe import Recipe
-from ps.simulate.task import Result, Task
+from ps.simulate.in_process_cluster import InProcessCluster
+from ps.simulate.local_work import LocalWork
+from ps.simulate.task import TrainingResult, TrainingTask
 from ps.simulate.traces import Drawn
+from ps.simulate.trainer import Trainer
 from ps.xp import HostArray
 
 CLIENTS, ATTACKER = 10, 3
 DATA = examples(1200)
-RECIPE = Recipe(10, epochs=2)
+WORK = LocalWork(10, epochs=2)
 
-Attack = Callable[[Result], Result]
+Attack = Callable[[TrainingResult], TrainingResult]
 
 
 class Attacked:
     """A trainer in this process, in which one client does to its results what ``attack`` says."""
 
-    def __init__(self, fleet: Fleet, attack: Attack) -> None:
-        self._fleet, self._attack = fleet, attack
-        self._tasks: dict[int, Task] = {}
-        self._results: dict[int, Result] = {}
+    def __init__(self, trainer: Trainer, attack: Attack) -> None:
+        self._fleet, self._attack = trainer, attack
+        self._tasks: dict[int, TrainingTask] = {}
+        self._results: dict[int, TrainingResult] = {}
         self._weights: dict[int, HostArray] = {}
 
     def publish(self, version: int, weights: HostArray) -> None:
         self._weights[version] = weights
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: TrainingTask, due: float) -> None:
         self._tasks[task.ticket] = task
 
-    def take(self, ticket: int) -> Result:
+    def take(self, ticket: int) -> TrainingResult:
         task = self._tasks[ticket]
         if ticket not in self._results:
             same = [other for other in self._tasks.values() if other.version == task.version]
@@ -58,16 +58,18 @@ class Attacked:
 def accuracy(attack: Attack, rounds: int = 15, **job: Any) -> float:
     """Return how good the model is after some rounds of all ten."""
     settings = {"workers": CLIENTS, "clients_per_round": CLIENTS, "rounds": rounds, "optimizer": "sgd:lr=0.1", **job}
-    plan = plan_of(recipe=RECIPE, **settings)
+    plan = plan_of(work=WORK, **settings)
     found: list[HostArray] = []
 
     def published(version: int, now: float, weights: HostArray) -> bool:
         found[:] = [weights]
         return False
 
-    trainer = Attacked(Fleet(plan, DATA), attack)
-    house = House({**settings, "mode": "federated", "start_timeout": 1e12}, plan.layout, first_weights(plan))
-    Engine(house, trainer, Drawn(), RECIPE, [100] * CLIENTS, published).run()
+    trainer = Attacked(Trainer(plan, DATA), attack)
+    cluster = InProcessCluster(
+        {**settings, "mode": "federated", "start_timeout": 1e12}, plan.layout, first_weights(plan)
+    )
+    Engine(cluster, trainer, Drawn(), WORK, [100] * CLIENTS, published).run()
     params = plan.layout.of_kind("trainable").views(plan.layout.flat(found[0]))
     return float(softmax.accuracy(params, (DATA["x_test"], DATA["y_test"]), 1000))
 
@@ -75,7 +77,7 @@ def accuracy(attack: Attack, rounds: int = 15, **job: Any) -> float:
 def times(factor: float) -> Attack:
     """Return what multiplies a delta."""
 
-    def attack(result: Result) -> Result:
+    def attack(result: TrainingResult) -> TrainingResult:
         frames = tuple((frame.view(np.float32) * np.float32(factor)).view(np.uint8) for frame in result.frames)
         return result._replace(frames=frames)
 
@@ -87,7 +89,7 @@ def claims(**what: Any) -> Attack:
     return lambda result: result._replace(**what)
 
 
-def honest(result: Result) -> Result:
+def honest(result: TrainingResult) -> TrainingResult:
     """Send what is true."""
     return result
 

@@ -13,12 +13,12 @@ from ps.protocol.layout import Layout
 from ps.simulate import examples
 from ps.simulate.availability import Span, parse_availability
 from ps.simulate.engine import Engine
-from ps.simulate.house import House
+from ps.simulate.in_process_cluster import InProcessCluster
+from ps.simulate.local_work import LocalWork
 from ps.simulate.model import fresh, model_named
-from ps.simulate.recipe import Recipe
 from ps.simulate.speed import parse_speed
-from ps.simulate.task import Result, Task
-from ps.simulate.traces import Pace, Recorded
+from ps.simulate.task import TrainingResult, TrainingTask
+from ps.simulate.traces import ClientRates, Recorded
 from ps.xp import HostArray
 
 
@@ -67,10 +67,10 @@ class Nobody:
     def publish(self, version: int, weights: HostArray) -> None:
         pass
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: TrainingTask, due: float) -> None:
         pass
 
-    def take(self, ticket: int) -> Result:
+    def take(self, ticket: int) -> TrainingResult:
         raise AssertionError
 
     def settle(self, ticket: int, accepted: bool) -> None:
@@ -83,8 +83,8 @@ class Odd:
     def __init__(self, step: float, span: float) -> None:
         self._step, self._span = step, span
 
-    def pace(self, client: int) -> Pace:
-        return Pace(self._step, math.inf, math.inf)
+    def rates(self, client: int) -> ClientRates:
+        return ClientRates(self._step, math.inf, math.inf)
 
     def span(self, client: int, now: float) -> Span:
         return Span(False, now + self._span)
@@ -111,9 +111,9 @@ class OddButThere(Odd):
 def test_a_simulation_ends_by_name_where_time_stands_still_or_is_infinite(traces: Odd, words: str) -> None:
     layout = Layout.of({"w": np.zeros(4, np.float32)})
     settings = {"mode": "federated", "workers": 3, "rounds": 1, "start_timeout": 1e12, "idle_timeout": 1e12}
-    house = House(settings, layout, np.zeros(layout.nbytes, np.uint8))
+    cluster = InProcessCluster(settings, layout, np.zeros(layout.nbytes, np.uint8))
     with pytest.raises(StateError, match=words):
-        Engine(house, Nobody(), traces, Recipe(10), [10] * 3).run()
+        Engine(cluster, Nobody(), traces, LocalWork(10), [10] * 3).run()
 
 
 def test_what_no_machine_has_memory_for_is_refused_before_it_is_asked_for() -> None:

@@ -26,16 +26,16 @@ from ps.protocol.messages import (
 )
 from ps.simulate.availability import Span
 from ps.simulate.engine import Engine
-from ps.simulate.recipe import Recipe
-from ps.simulate.task import Result, Task
-from ps.simulate.traces import Pace
+from ps.simulate.local_work import LocalWork
+from ps.simulate.task import TrainingResult, TrainingTask
+from ps.simulate.traces import ClientRates
 from ps.xp import HostArray
 
 NBYTES = 256
 """Of the model of ``plan_of``: 12 x 4 weights and 4 biases, in whole units of 64 bytes."""
 
 
-class FakeHouse:
+class FakeCluster:
     """Assigns a task to every poll until ``goal`` deltas were submitted, which makes a round; notes everything."""
 
     def __init__(self, clients: int, rounds: int, goal: int = 1, **job: object) -> None:
@@ -104,7 +104,7 @@ class FakePool:
     """Makes frames of 64 bytes at once, and checks that every task is settled once."""
 
     def __init__(self, chunks: int) -> None:
-        self.given: dict[int, Task] = {}
+        self.given: dict[int, TrainingTask] = {}
         self.settled: dict[int, bool] = {}
         self.versions: set[int] = set()
         self._chunks = chunks
@@ -113,13 +113,13 @@ class FakePool:
         assert set(weights.tolist()) == {version}
         self.versions.add(version)
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: TrainingTask, due: float) -> None:
         assert task.ticket not in self.given and task.version in self.versions
         self.given[task.ticket] = task
 
-    def take(self, ticket: int) -> Result:
+    def take(self, ticket: int) -> TrainingResult:
         assert ticket in self.given and ticket not in self.settled
-        return Result(ticket, 8, 2, {"loss": 1.0}, tuple(np.zeros(64, np.uint8) for _ in range(self._chunks)))
+        return TrainingResult(ticket, 8, 2, {"loss": 1.0}, tuple(np.zeros(64, np.uint8) for _ in range(self._chunks)))
 
     def settle(self, ticket: int, accepted: bool) -> None:
         assert ticket in self.given and ticket not in self.settled
@@ -135,8 +135,8 @@ class FakeTraces:
     gives: float | None = None
     step: float = 2.0
 
-    def pace(self, client: int) -> Pace:
-        return Pace(self.step, 64.0, 128.0)
+    def rates(self, client: int) -> ClientRates:
+        return ClientRates(self.step, 64.0, 128.0)
 
     def span(self, client: int, now: float) -> Span:
         if now < self.off:
@@ -148,124 +148,124 @@ class FakeTraces:
         return share
 
 
-def engine_of(house: FakeHouse, traces: FakeTraces) -> tuple[Engine, FakePool]:
-    pool = FakePool(len(house.chunks))
-    sizes = [8] * house.job.workers  # two steps of four
-    return Engine(house, pool, traces, Recipe(4), sizes, heartbeat=10.0), pool
+def engine_of(cluster: FakeCluster, traces: FakeTraces) -> tuple[Engine, FakePool]:
+    pool = FakePool(len(cluster.chunks))
+    sizes = [8] * cluster.job.workers  # two steps of four
+    return Engine(cluster, pool, traces, LocalWork(4), sizes, heartbeat=10.0), pool
 
 
 def test_a_client_pulls_trains_uploads_chunk_by_chunk_submits_and_polls_again() -> None:
-    house = FakeHouse(clients=1, rounds=2)
-    engine, pool = engine_of(house, FakeTraces())
+    cluster = FakeCluster(clients=1, rounds=2)
+    engine, pool = engine_of(cluster, FakeTraces())
     engine.run()
-    assert house.of(Poll) == [(0.0, 0), (10.0, 0)]
+    assert cluster.of(Poll) == [(0.0, 0), (10.0, 0)]
     # 2 s down, 2 x 2 s of training, 1 s for each of four chunks
-    assert [now for now, _ in house.of(Upload)] == [7.0, 8.0, 9.0, 10.0, 17.0, 18.0, 19.0, 20.0]
-    assert [now for now, _ in house.of(Submit)] == [10.0, 20.0]
-    polls = [message.version for _, _, message in house.seen if isinstance(message, Poll)]
+    assert [now for now, _ in cluster.of(Upload)] == [7.0, 8.0, 9.0, 10.0, 17.0, 18.0, 19.0, 20.0]
+    assert [now for now, _ in cluster.of(Submit)] == [10.0, 20.0]
+    polls = [message.version for _, _, message in cluster.seen if isinstance(message, Poll)]
     assert polls == [-1, 0]
     assert list(pool.settled.values()) == [True, True]
-    assert (engine.tally.trained, engine.tally.accepted, engine.tally.dropped) == (2, 2, 0)
-    assert engine.tally.up.tolist() == engine.tally.down.tolist() == [2 * NBYTES]
+    assert (engine.counters.trained, engine.counters.accepted, engine.counters.dropped) == (2, 2, 0)
+    assert engine.counters.up.tolist() == engine.counters.down.tolist() == [2 * NBYTES]
 
 
 def test_a_client_that_is_told_to_wait_comes_back_when_it_was_told_to() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    house.waits.extend([3.5, 0.25])
-    engine, _ = engine_of(house, FakeTraces())
+    cluster = FakeCluster(clients=1, rounds=1)
+    cluster.waits.extend([3.5, 0.25])
+    engine, _ = engine_of(cluster, FakeTraces())
     engine.run()
-    assert house.of(Poll) == [(0.0, 0), (3.5, 0), (3.75, 0)]
+    assert cluster.of(Poll) == [(0.0, 0), (3.5, 0), (3.75, 0)]
 
 
 def test_a_client_that_gives_up_says_nothing_more_and_comes_back_when_its_round_is_over() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    engine, pool = engine_of(house, FakeTraces(gives=0.85))  # of 10 s: two of four chunks are there
+    cluster = FakeCluster(clients=1, rounds=1)
+    engine, pool = engine_of(cluster, FakeTraces(gives=0.85))  # of 10 s: two of four chunks are there
     engine.run()
-    assert house.of("leave") == [(18.5, 0)], "missed after the heartbeat time-out"
-    assert house.of("join") == [(0.0, 0), (50.0, 0)]
-    assert [now for now, _ in house.of(Upload)][:3] == [7.0, 8.0, 57.0]
-    assert house.of(Submit) == [(60.0, 0)]
+    assert cluster.of("leave") == [(18.5, 0)], "missed after the heartbeat time-out"
+    assert cluster.of("join") == [(0.0, 0), (50.0, 0)]
+    assert [now for now, _ in cluster.of(Upload)][:3] == [7.0, 8.0, 57.0]
+    assert cluster.of(Submit) == [(60.0, 0)]
     assert sorted(pool.settled.values()) == [False, True]
-    assert engine.tally.dropped == 1
+    assert engine.counters.dropped == 1
 
 
 def test_a_client_that_gives_up_before_it_has_trained_is_not_computed() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    engine, pool = engine_of(house, FakeTraces(gives=0.5))
+    cluster = FakeCluster(clients=1, rounds=1)
+    engine, pool = engine_of(cluster, FakeTraces(gives=0.5))
     engine.run()
     assert len(pool.given) == 1
-    assert house.of(Submit) == [(60.0, 0)]
+    assert cluster.of(Submit) == [(60.0, 0)]
 
 
 def test_a_client_that_is_off_for_a_moment_is_not_missed() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    engine, pool = engine_of(house, FakeTraces(off=8.5, on=12.0))
+    cluster = FakeCluster(clients=1, rounds=1)
+    engine, pool = engine_of(cluster, FakeTraces(off=8.5, on=12.0))
     engine.run()
-    assert house.of("leave") == []
-    assert house.of(Poll) == [(0.0, 0), (12.0, 0)]
-    assert house.of(Submit) == [(22.0, 0)]
+    assert cluster.of("leave") == []
+    assert cluster.of(Poll) == [(0.0, 0), (12.0, 0)]
+    assert cluster.of(Submit) == [(22.0, 0)]
     assert sorted(pool.settled.values()) == [False, True]
 
 
 def test_a_client_that_is_off_when_it_would_poll_leaves_and_joins_again() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    house.waits.append(5.0)
-    engine, _ = engine_of(house, FakeTraces(off=4.0, on=100.0))
+    cluster = FakeCluster(clients=1, rounds=1)
+    cluster.waits.append(5.0)
+    engine, _ = engine_of(cluster, FakeTraces(off=4.0, on=100.0))
     engine.run()
-    assert house.of("leave") == [(5.0, 0)]
-    assert house.of("join") == [(0.0, 0), (100.0, 0)]
-    assert house.of(Submit) == [(110.0, 0)]
+    assert cluster.of("leave") == [(5.0, 0)]
+    assert cluster.of("join") == [(0.0, 0), (100.0, 0)]
+    assert cluster.of(Submit) == [(110.0, 0)]
 
 
 def test_a_server_without_room_gets_the_chunk_again_later() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    house.reply.append(Later(0, 0, 30.0))
-    engine, _ = engine_of(house, FakeTraces())
+    cluster = FakeCluster(clients=1, rounds=1)
+    cluster.reply.append(Later(0, 0, 30.0))
+    engine, _ = engine_of(cluster, FakeTraces())
     engine.run()
-    uploads = [(now, message.chunk) for now, _, message in house.seen if isinstance(message, Upload)]
+    uploads = [(now, message.chunk) for now, _, message in cluster.seen if isinstance(message, Upload)]
     assert uploads == [(7.0, 0), (8.0, 1), (9.0, 2), (10.0, 3), (37.0, 0)]
-    assert house.of(Submit) == [(37.0, 0)]
+    assert cluster.of(Submit) == [(37.0, 0)]
 
 
 def test_an_upload_that_is_turned_down_ends_the_task_and_is_counted() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    house.reply.append(Error(0, "late", "round 0 is over"))
-    engine, pool = engine_of(house, FakeTraces())
+    cluster = FakeCluster(clients=1, rounds=1)
+    cluster.reply.append(Error(0, "late", "round 0 is over"))
+    engine, pool = engine_of(cluster, FakeTraces())
     engine.run()
-    assert engine.tally.refused == Counter({"late": 1})
-    assert house.of(Poll) == [(0.0, 0), (8.0, 0)]
+    assert engine.counters.refused == Counter({"late": 1})
+    assert cluster.of(Poll) == [(0.0, 0), (8.0, 0)]
     assert sorted(pool.settled.values()) == [False, True]
 
 
 def test_a_refused_contribution_is_counted_by_its_reason() -> None:
-    house = FakeHouse(clients=1, rounds=2)
-    house.verdict = "norm"
-    engine, pool = engine_of(house, FakeTraces())
+    cluster = FakeCluster(clients=1, rounds=2)
+    cluster.verdict = "norm"
+    engine, pool = engine_of(cluster, FakeTraces())
     engine.run()
-    assert engine.tally.refused == Counter({"norm": 2})
+    assert engine.counters.refused == Counter({"norm": 2})
     assert not any(pool.settled.values())
 
 
 def test_what_the_scheduler_finds_wrong_is_no_silence() -> None:
-    house = FakeHouse(clients=1, rounds=1)
-    house._answers.append((1000, Error(0, "evicted", "you were declared dead")))
+    cluster = FakeCluster(clients=1, rounds=1)
+    cluster._answers.append((1000, Error(0, "evicted", "you were declared dead")))
     with pytest.raises(Refused, match="you were declared dead"):
-        engine_of(house, FakeTraces())[0].run()
+        engine_of(cluster, FakeTraces())[0].run()
 
 
 def test_rounds_that_are_never_published_end_the_simulation_with_advice() -> None:
-    house = FakeHouse(clients=2, rounds=1, goal=10**9)
+    cluster = FakeCluster(clients=2, rounds=1, goal=10**9)
     with pytest.raises(StateError, match=r"round 0 was not published in 30 virtual days.*--availability"):
-        engine_of(house, FakeTraces(step=86_400.0))[0].run()
+        engine_of(cluster, FakeTraces(step=86_400.0))[0].run()
 
 
 def test_the_simulation_ends_when_whoever_watches_has_seen_enough() -> None:
-    house = FakeHouse(clients=3, rounds=100)
+    cluster = FakeCluster(clients=3, rounds=100)
     watched: list[tuple[int, float]] = []
 
     def published(version: int, now: float, weights: HostArray) -> bool:
         watched.append((version, now))
         return version == 2
 
-    Engine(house, FakePool(len(house.chunks)), FakeTraces(), Recipe(4), [8] * 3, published).run()
+    Engine(cluster, FakePool(len(cluster.chunks)), FakeTraces(), LocalWork(4), [8] * 3, published).run()
     assert watched == [(0, 0.0), (1, 10.0), (2, 10.0)]

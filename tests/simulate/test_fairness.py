@@ -9,10 +9,10 @@ import pytest
 
 from ps.protocol.layout import Layout
 from ps.simulate.engine import Engine
-from ps.simulate.house import House
-from ps.simulate.recipe import Recipe
+from ps.simulate.in_process_cluster import InProcessCluster
+from ps.simulate.local_work import LocalWork
 from ps.simulate.speed import Speed, parse_speed
-from ps.simulate.task import Result, Task
+from ps.simulate.task import TrainingResult, TrainingTask
 from ps.simulate.traces import Drawn
 from ps.xp import HostArray
 
@@ -26,16 +26,16 @@ class Instant:
 
     def __init__(self, clients: int) -> None:
         self.accepted, self.refused = np.zeros(clients, int), np.zeros(clients, int)
-        self._tasks: dict[int, Task] = {}
+        self._tasks: dict[int, TrainingTask] = {}
 
     def publish(self, version: int, weights: HostArray) -> None:
         pass
 
-    def give(self, task: Task, due: float) -> None:
+    def give(self, task: TrainingTask, due: float) -> None:
         self._tasks[task.ticket] = task
 
-    def take(self, ticket: int) -> Result:
-        return Result(ticket, 10, 1, {}, (np.ones(4, np.float32).view(np.uint8),))
+    def take(self, ticket: int) -> TrainingResult:
+        return TrainingResult(ticket, 10, 1, {}, (np.ones(4, np.float32).view(np.uint8),))
 
     def settle(self, ticket: int, accepted: bool) -> None:
         counts = self.accepted if accepted else self.refused
@@ -45,9 +45,9 @@ class Instant:
 def federation(clients: int, speed: Speed, **job: Any) -> Instant:
     """Return what became of every client's contributions."""
     explicit = {"mode": "federated", "workers": clients, "start_timeout": 1e12, **job}
-    house = House(explicit, LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8))
+    cluster = InProcessCluster(explicit, LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8))
     trainer = Instant(clients)
-    Engine(house, trainer, Drawn(0, speed), Recipe(10), [10] * clients).run()
+    Engine(cluster, trainer, Drawn(0, speed), LocalWork(10), [10] * clients).run()
     return trainer
 
 

@@ -15,10 +15,10 @@ from federation import examples, first_weights, plan_of
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.simulate.pool import Pool
-from ps.simulate.task import Result, Task
+from ps.simulate.task import TrainingResult, TrainingTask
 
 
-def bits(result: Result) -> tuple[object, ...]:
+def bits(result: TrainingResult) -> tuple[object, ...]:
     return (*result[:4], tuple(frame.tobytes() for frame in result.frames))
 
 
@@ -29,7 +29,7 @@ def two_rounds(processes: int, **job: object) -> list[tuple[object, ...]]:
         for version in range(2):
             pool.publish(version, weights)
             tasks = [
-                Task(client, 100 * version + client, version, version, evaluate=client == 4)
+                TrainingTask(client, 100 * version + client, version, version, evaluate=client == 4)
                 for client in range(0, 20, 2)
             ]
             for task in tasks:
@@ -66,10 +66,10 @@ def test_what_a_client_keeps_changes_only_with_what_is_accepted() -> None:
         weights = first_weights(plan)
         pool.publish(0, weights)
         for accepted in (False, True):
-            pool.give(Task(5, 10 + accepted, 0, 0), 0.0)
+            pool.give(TrainingTask(5, 10 + accepted, 0, 0), 0.0)
             seen[accepted] = bits(pool.take(10 + accepted))[1:]
             pool.settle(10 + accepted, accepted)
-        pool.give(Task(5, 20, 0, 0), 0.0)
+        pool.give(TrainingTask(5, 20, 0, 0), 0.0)
         after = bits(pool.take(20))[1:]
     assert seen[False] == seen[True], "the first was refused, so that the client began anew"
     assert after != seen[True], "it kept a control variate of what was accepted"
@@ -80,7 +80,7 @@ def test_a_task_that_nobody_wants_any_more_is_forgotten() -> None:
     with Pool(plan, examples(), 1) as pool:
         pool.publish(0, first_weights(plan))
         for number in range(6):
-            pool.give(Task(number, number, 0, 0), due=number)
+            pool.give(TrainingTask(number, number, 0, 0), due=number)
         pool.settle(0, accepted=False)
         assert pool.take(1).ticket == 1
         for number in range(1, 6):
@@ -89,7 +89,7 @@ def test_a_task_that_nobody_wants_any_more_is_forgotten() -> None:
         with pytest.raises(StateError, match="is settled"):
             pool.take(4)
         with pytest.raises(StateError, match="version 0, which was not published"):
-            pool.give(Task(1, 7, 0, 0), 0.0)
+            pool.give(TrainingTask(1, 7, 0, 0), 0.0)
 
 
 def test_more_tasks_than_there_is_room_for_are_computed_as_they_are_due() -> None:
@@ -97,7 +97,7 @@ def test_more_tasks_than_there_is_room_for_are_computed_as_they_are_due() -> Non
     with Pool(plan, examples(), 2, room=1) as pool:
         pool.publish(0, first_weights(plan))
         for number in range(20):
-            pool.give(Task(number, number, 0, 0), due=-number)
+            pool.give(TrainingTask(number, number, 0, 0), due=-number)
         for number in (19, 0, 18, 1):
             assert pool.take(number).ticket == number
             pool.settle(number, accepted=True)
@@ -110,7 +110,7 @@ def test_a_process_that_dies_is_named() -> None:
         os.kill(pool.pids[1], signal.SIGKILL)
         with pytest.raises(PeerLost, match=r"simulation process 1 \(pid \d+\) ended with exit status -9"):
             for number in range(1, 20, 2):
-                pool.give(Task(number, number, 0, 0), 0.0)
+                pool.give(TrainingTask(number, number, 0, 0), 0.0)
                 pool.take(number)
 
 
@@ -118,7 +118,7 @@ def test_what_a_process_cannot_do_is_told_in_its_words() -> None:
     plan = plan_of(workers=500)
     with Pool(plan, examples(), 1) as pool, pytest.raises(PeerLost, match=r"simulation process 0: .*500 clients"):
         pool.publish(0, first_weights(plan))
-        pool.give(Task(1, 1, 0, 0), 0.0)
+        pool.give(TrainingTask(1, 1, 0, 0), 0.0)
         pool.take(1)
 
 

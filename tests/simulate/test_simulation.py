@@ -13,7 +13,7 @@ from ps.errors import DataError
 from ps.models import softmax
 from ps.partition import partition
 from ps.simulate.availability import parse_availability
-from ps.simulate.recipe import Recipe
+from ps.simulate.local_work import LocalWork
 from ps.simulate.report import report
 from ps.simulate.simulation import Moment, Outcome, Scenario, simulate
 from ps.simulate.speed import parse_bandwidth, parse_speed
@@ -34,9 +34,9 @@ def scenario(traces: Drawn = ROUGH, processes: int = 1, more: dict[str, Any] | N
 
 
 def told(outcome: Outcome) -> tuple[Any, ...]:
-    tally = outcome.tally
-    counts = (tally.trained, tally.accepted, tally.dropped, tally.polls, dict(tally.refused))
-    moved = (tally.up.tolist(), tally.down.tolist(), outcome.of_clients.tolist())
+    counters = outcome.counters
+    counts = (counters.trained, counters.accepted, counters.dropped, counters.polls, dict(counters.refused))
+    moved = (counters.up.tolist(), counters.down.tolist(), outcome.of_clients.tolist())
     return outcome.weights.tobytes(), outcome.history, outcome.evaluations, outcome.seconds, counts, moved
 
 
@@ -61,12 +61,12 @@ def test_a_round_is_the_weighted_mean_of_what_clients_get_by_themselves() -> Non
     data = examples()
     job = {"workers": 5, "clients_per_round": 5, "rounds": 1, "partition": "dirichlet:1.0", "over_select": 1.0}
     outcome = simulate(scenario(Drawn(), **job))
-    division, recipe = partition("dirichlet:1.0", data["y_train"], 5, 0), Recipe(4)
+    division, work = partition("dirichlet:1.0", data["y_train"], 5, 0), LocalWork(4)
     first = softmax.init([12, 4], seed=0)
     total = {name: np.zeros(value.shape) for name, value in first.items()}
     for client, share in enumerate(division.shares):
         params = {name: value.copy() for name, value in first.items()}
-        for rows, count in zip(*recipe.batches(client, 0, share), strict=True):
+        for rows, count in zip(*work.batches(client, 0, share), strict=True):
             _, grads = softmax.loss_and_grad(params, data["x_train"][rows[:count]], data["y_train"][rows[:count]])
             for name, value in params.items():
                 value -= np.float32(0.2) * grads[name]
@@ -82,7 +82,7 @@ def test_a_model_is_learnt_although_clients_drop_out_and_come_and_go() -> None:
     outcome = simulate(scenario(rounds=25, local_epochs=3))
     assert [version for version, _, _ in outcome.evaluations] == list(range(26))
     assert outcome.evaluations[-1][2] > max(0.7, outcome.evaluations[0][2] + 0.2)
-    assert outcome.tally.dropped > 10
+    assert outcome.counters.dropped > 10
     assert len(outcome.of_clients) == 20 and outcome.of_clients.mean() > 0.7
     assert len(outcome.history) == 25
 
@@ -127,8 +127,8 @@ def test_the_report_has_everything_and_only_plain_values() -> None:
     assert found["rounds"] == 4 and found["clients"] == 20
     assert found["accuracy"] == outcome.evaluations[-1][2]
     assert found["target"] == {"accuracy": 0.999, "reached": False}
-    assert found["bytes_up"] == outcome.tally.up.sum()
-    assert found["up_per_participant"]["max"] == outcome.tally.up.max()
+    assert found["bytes_up"] == outcome.counters.up.sum()
+    assert found["up_per_participant"]["max"] == outcome.counters.up.max()
     assert found["up_per_participant"]["n"] == found["participants"] <= 20
     assert found["client_accuracy"]["mean"] == pytest.approx(outcome.of_clients.mean(), abs=1e-6)
     again = report(asked, simulate(asked))
@@ -153,4 +153,4 @@ def test_ten_thousand_clients_fit() -> None:
     made = {**examples(24_000), "x_test": examples(240)["x_test"], "y_test": examples(240)["y_test"]}
     job = {"mode": "federated", "workers": 10_000, "clients_per_round": 100, "rounds": 3}
     outcome = simulate(Scenario(job, made, batch_size=10, processes=2))
-    assert len(outcome.history) == 3 and outcome.tally.accepted == 300
+    assert len(outcome.history) == 3 and outcome.counters.accepted == 300

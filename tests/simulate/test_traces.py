@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ps.errors import ConfigError, DataError
 from ps.simulate.availability import Span, parse_availability
-from ps.simulate.chance import exponential, lognormal, normal, uniform, word
+from ps.simulate.rng import exponential, lognormal, normal, uniform, word
 from ps.simulate.speed import parse_bandwidth, parse_speed
 from ps.simulate.traces import Drawn, Recorded
 
@@ -78,9 +78,9 @@ def test_speeds_and_lines_follow_their_distributions() -> None:
     fast = np.array([parse_speed("lognormal:median=0.05,sigma=0.3").seconds(0, c) for c in range(4000)])
     assert np.median(fast) == pytest.approx(0.05, rel=0.03)
     assert parse_speed("constant:step=0.5").seconds(1, 2) == 0.5
-    assert parse_bandwidth("unlimited").line(0, 0) == (math.inf, math.inf)
-    assert parse_bandwidth("constant:up=10,down=20").line(0, 5) == (10.0, 20.0)
-    lines = np.array([parse_bandwidth("lognormal:up=100,down=900").line(0, c) for c in range(4000)])
+    assert parse_bandwidth("unlimited").rates(0, 0) == (math.inf, math.inf)
+    assert parse_bandwidth("constant:up=10,down=20").rates(0, 5) == (10.0, 20.0)
+    lines = np.array([parse_bandwidth("lognormal:up=100,down=900").rates(0, c) for c in range(4000)])
     assert np.median(lines, axis=0) == pytest.approx([100, 900], rel=0.05)
 
 
@@ -89,10 +89,10 @@ def test_drawn_traces_are_functions_of_seed_and_client() -> None:
     again = Drawn(3, parse_speed("lognormal"), parse_bandwidth("lognormal"), parse_availability("onoff"), 0.5)
     other = Drawn(4, parse_speed("lognormal"), parse_bandwidth("lognormal"), parse_availability("onoff"), 0.5)
     for client in (0, 999_999):
-        assert one.pace(client) == again.pace(client) != other.pace(client)
+        assert one.rates(client) == again.rates(client) != other.rates(client)
         assert one.span(client, 5.0) == again.span(client, 5.0)
         assert one.gives_up(client, 8) == again.gives_up(client, 8)
-    assert one.pace(0) != one.pace(1)
+    assert one.rates(0) != one.rates(1)
 
 
 def test_a_share_of_tasks_is_given_up_somewhere_within() -> None:
@@ -112,11 +112,11 @@ def test_a_file_says_what_each_client_is_like(tmp_path: Path) -> None:
     for name in ("t.json", "t.csv"):
         traces = Recorded.read(tmp_path / name)
         for client in (0, 2):  # the rows are taken in turn
-            pace = traces.pace(client)
-            assert (pace.seconds_per_step, pace.up, pace.down) == (0.5, 100, 200)
+            rates = traces.rates(client)
+            assert (rates.seconds_per_step, rates.up, rates.down) == (0.5, 100, 200)
             assert traces.gives_up(client, 1) is not None
             assert traces.span(client, 0.0).until <= 15
-        assert traces.pace(1).up == math.inf
+        assert traces.rates(1).up == math.inf
         assert traces.span(1, 0.0) == Span(True, math.inf)
         assert traces.gives_up(1, 1) is None
 

@@ -1,4 +1,4 @@
-"""Agenda: what happens when, in virtual time. What was planned first of the things at one moment happens first."""
+"""EventQueue: what happens when, in virtual time. What was planned first of the things at one moment happens first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Event(NamedTuple):
     chunk: int
 
 
-class Agenda:
+class EventQueue:
     """Events in the order in which they happen."""
 
     def __init__(self) -> None:

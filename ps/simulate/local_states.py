@@ -1,4 +1,4 @@
-"""Keeping: what the clients of one process keep from task to task, settled once a task's verdict is known."""
+"""LocalStates: what the clients of one process keep from task to task, settled once a task's verdict is known."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from ps.compress import Key, Uplink
 from ps.protocol.layout import Chunk
-from ps.simulate.task import Task
+from ps.simulate.task import TrainingTask
 from ps.xp import HostArray
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LocalState:
     """One client's own: its control variate, its local optimizer's state after ``updates``, what it did not send yet.
 
     ``unsent`` is compression's memory of each chunk, which changes in place.
@@ -29,24 +29,24 @@ class Kept:
 @dataclass(frozen=True, slots=True)
 class _Proposal:
     client: int
-    kept: Kept
+    kept: LocalState
     sent: tuple[tuple[Key, HostArray], ...]
 
 
-class Keeping:
+class LocalStates:
     """Clients that never took part have nothing here; tasks are remembered until they are settled."""
 
     def __init__(self, uplink: Uplink) -> None:
         self._uplink = uplink
-        self._kept: dict[int, Kept] = {}
+        self._kept: dict[int, LocalState] = {}
         self._proposals: dict[int, _Proposal] = {}
 
-    def of(self, client: int) -> Kept:
+    def of(self, client: int) -> LocalState:
         """Return what a client keeps."""
-        return self._kept.get(client) or Kept()
+        return self._kept.get(client) or LocalState()
 
     def send(
-        self, task: Task, chunks: Sequence[Chunk], parts: Sequence[HostArray], learnt: Kept, seed: int
+        self, task: TrainingTask, chunks: Sequence[Chunk], parts: Sequence[HostArray], learnt: LocalState, seed: int
     ) -> tuple[HostArray, ...]:
         """Return the frames of a task's delta, cut into ``parts``; ``learnt`` is what ``settle`` keeps."""
         frames, sent = [], []

@@ -9,33 +9,33 @@ import sys
 
 import pytest
 
-from ps import ending
+from ps import sigterm
 
 
 def test_nothing_is_asked_until_it_is() -> None:
-    ending.forget()
-    ending.check()
+    sigterm.forget()
+    sigterm.check()
     with pytest.raises(SystemExit) as caught:
-        ending.terminate(signal.SIGTERM, None)
+        sigterm.terminate(signal.SIGTERM, None)
     assert caught.value.code == 143
     with pytest.raises(SystemExit):
-        ending.check()
-    ending.forget()
-    ending.check()
+        sigterm.check()
+    sigterm.forget()
+    sigterm.check()
 
 
 def test_a_second_asking_at_once_is_the_same_asking() -> None:
-    ending.forget()
+    sigterm.forget()
     with pytest.raises(SystemExit):
-        ending.terminate(signal.SIGTERM, None)
-    ending.terminate(signal.SIGTERM, None)
-    ending.forget()
+        sigterm.terminate(signal.SIGTERM, None)
+    sigterm.terminate(signal.SIGTERM, None)
+    sigterm.forget()
 
 
 def test_what_was_ignored_at_the_start_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with ending.heeded():
+        with sigterm.heeded():
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -43,7 +43,7 @@ def test_what_was_ignored_at_the_start_stays_ignored() -> None:
 
 FORKS = """
 import os, signal, threading, time
-from ps import ending
+from ps import sigterm
 
 def child_ends_by(signum, where, wait=False):
     up, write = os.pipe()
@@ -58,12 +58,12 @@ def child_ends_by(signum, where, wait=False):
     ends[where] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 ends = {}
-with ending.heeded():
+with sigterm.heeded():
     child_ends_by(signal.SIGTERM, "main")
     thread = threading.Thread(target=child_ends_by, args=(signal.SIGTERM, "thread"))
     thread.start()
     thread.join()
-    assert signal.getsignal(signal.SIGTERM) is ending.terminate
+    assert signal.getsignal(signal.SIGTERM) is sigterm.terminate
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
     signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(5))
     child_ends_by(signal.SIGTERM, "own", wait=True)

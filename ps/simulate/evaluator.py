@@ -1,4 +1,4 @@
-"""Judge: how good weights are, for all examples of the test set and for those that are like one client's own."""
+"""Evaluator: how good weights are, for all examples of the test set and for those that are like one client's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ps.xp import HostArray
 BATCH = 1000
 
 
-class Judge:
+class Evaluator:
     """Counts right answers of one model on the test examples, and knows which of them stand for which client."""
 
     def __init__(self, model: Any, data: Mapping[str, HostArray], division: Partition) -> None:

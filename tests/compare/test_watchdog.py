@@ -1,4 +1,4 @@
-"""Promises of the keeper: what was begun and not ended is ended with us, and nothing else is."""
+"""Promises of the watchdog: what was begun and not ended is ended with us, and nothing else is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ps.compare.keeper import keep
+from ps.compare.watchdog import keep
 
 
 def kills(lines: list[str], lives: int = 10**6) -> tuple[list[tuple[int, int]], float]:
@@ -45,7 +45,7 @@ def test_nobody_is_killed_who_has_ended() -> None:
 @pytest.mark.e2e
 def test_a_run_ends_when_the_comparison_is_killed() -> None:
     code = (
-        "import os, signal, subprocess, sys; from ps.compare.keeper import Keeper; k = Keeper(1.0);"
+        "import os, signal, subprocess, sys; from ps.compare.watchdog import Watchdog; k = Watchdog(1.0);"
         "p = subprocess.Popen([sys.executable, '-c', 'print(1, flush=True); import time; time.sleep(60)'],"
         "start_new_session=True); k.begin(p.pid); os.kill(os.getpid(), signal.SIGKILL)"
     )

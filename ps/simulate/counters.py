@@ -1,4 +1,4 @@
-"""Tally: what the clients of a simulation did and moved, counted as it happens."""
+"""Counters: what the clients of a simulation did and moved, counted as it happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ps.xp import HostArray
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """Bytes up and down of each client, and counts of tasks: trained, accepted, broken off, refused by reason."""
 
     up: HostArray
@@ -23,6 +23,6 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, clients: int) -> Tally:
-        """Return the tally of clients that did nothing yet."""
+    def of(cls, clients: int) -> Counters:
+        """Return the counters of clients that did nothing yet."""
         return cls(np.zeros(clients, np.int64), np.zeros(clients, np.int64))

@@ -13,11 +13,11 @@ from ps.data.shares import view
 from ps.models import cnn, mlp, softmax
 from ps.partition import partition
 from ps.protocol.layout import Layout
-from ps.simulate.fleet import Fleet
+from ps.simulate.local_work import LocalWork
 from ps.simulate.model import fresh
-from ps.simulate.plan import Plan
-from ps.simulate.recipe import Recipe
-from ps.simulate.task import Result, Task
+from ps.simulate.plan import TrainingPlan
+from ps.simulate.task import TrainingResult, TrainingTask
+from ps.simulate.trainer import Trainer
 from ps.worker.federated.parcel import Packer
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
@@ -29,7 +29,7 @@ MODELS: dict[str, Any] = {"softmax": softmax, "mlp": mlp}
 class RealClient:
     """The parts that a client of a real job is made of, without its sockets."""
 
-    def __init__(self, plan: Plan, data: dict[str, HostArray], client: int) -> None:
+    def __init__(self, plan: TrainingPlan, data: dict[str, HostArray], client: int) -> None:
         self.plan, self.client = plan, client
         self.training, self.packer = Training(plan.job), Packer(plan.job, client)
         division = partition(plan.job.partition, data["y_train"], plan.job.workers, plan.job.seed)
@@ -40,7 +40,7 @@ class RealClient:
         flat = self.plan.layout.flat(weights.copy())
         params = self.plan.layout.of_kind("trainable").views(flat)
         self.training.begin(flat, round)
-        for rows, count in zip(*self.plan.recipe.batches(self.client, round, np.arange(len(self.y))), strict=True):
+        for rows, count in zip(*self.plan.work.batches(self.client, round, np.arange(len(self.y))), strict=True):
             batch = rows[:count]
             _, grads = MODELS[self.plan.model].loss_and_grad(params, self.x[batch], self.y[batch])
             self.training.step({"float32": np.concatenate([grads[name].reshape(-1) for name in params])})
@@ -67,13 +67,13 @@ class RealClient:
     ids=lambda job: job.get("algorithm", job.get("compress", "fedavg")),
 )
 def test_frames_are_those_of_a_real_client_round_after_round(model: str, job: dict[str, Any]) -> None:
-    plan, data = plan_of(model, Recipe(5, epochs=2), workers=CLIENTS, **job), examples(192)
-    fleet = Fleet(plan, data)
+    plan, data = plan_of(model, LocalWork(5, epochs=2), workers=CLIENTS, **job), examples(192)
+    trainer = Trainer(plan, data)
     real = [RealClient(plan, data, client) for client in range(CLIENTS)]
     weights, rng = first_weights(plan), np.random.default_rng(0)
     for round in range(3):
-        tasks = [Task(client, 100 * round + client, round, round) for client in range(CLIENTS)]
-        results = {result.ticket: result for result in fleet.train(tasks, weights)}
+        tasks = [TrainingTask(client, 100 * round + client, round, round) for client in range(CLIENTS)]
+        results = {result.ticket: result for result in trainer.train(tasks, weights)}
         for task in tasks:
             expected = real[task.client].take_part(round, weights)
             assert len(expected) == len(results[task.ticket].frames)
@@ -81,7 +81,7 @@ def test_frames_are_those_of_a_real_client_round_after_round(model: str, job: di
                 found = results[task.ticket].frames[chunk]
                 np.testing.assert_array_equal(found, xp.to_host(frame).view(np.uint8))
             accepted = (task.client + round) % 3 > 0
-            fleet.settle(task.ticket, accepted)
+            trainer.settle(task.ticket, accepted)
             real[task.client].settle(accepted, round, expected)
         for vector in plan.layout.flat(weights).values():
             vector += rng.standard_normal(vector.size).astype(np.float32) / 100
@@ -89,15 +89,15 @@ def test_frames_are_those_of_a_real_client_round_after_round(model: str, job: di
 
 def test_a_result_says_what_was_done_and_how_good_it_was() -> None:
     plan, data = plan_of(workers=CLIENTS, partition="dirichlet:1.0"), examples()
-    fleet, weights = Fleet(plan, data), first_weights(plan)
+    trainer, weights = Trainer(plan, data), first_weights(plan)
     division = partition("dirichlet:1.0", data["y_train"], CLIENTS, 0)
-    tasks = [Task(client, client, 0, 0, evaluate=client == 2) for client in range(CLIENTS)]
-    for result in fleet.train(tasks, weights):
+    tasks = [TrainingTask(client, client, 0, 0, evaluate=client == 2) for client in range(CLIENTS)]
+    for result in trainer.train(tasks, weights):
         size = len(division.share(result.ticket))
         assert (result.examples, result.steps) == (size, -(-size // 4))
         assert 0 < result.report["loss"] < 5
         assert ("accuracy" in result.report) == ("accuracy_tuned" in result.report) == (result.ticket == 2)
-    assert len(list(fleet.train(tasks, weights))) == CLIENTS
+    assert len(list(trainer.train(tasks, weights))) == CLIENTS
 
 
 def test_models_without_a_stacked_form_train_one_by_one() -> None:
@@ -108,15 +108,17 @@ def test_models_without_a_stacked_form_train_one_by_one() -> None:
     data = {**data, **images}
     first = fresh("cnn", (4, 4), CLASSES)
     small = plan_of(workers=2)
-    plan = Plan(small.job, Layout.of(first), "cnn", Recipe(40, steps=2))
+    plan = TrainingPlan(small.job, Layout.of(first), "cnn", LocalWork(40, steps=2))
     weights = np.zeros(plan.layout.nbytes, np.uint8)
     for name, view_of in plan.layout.views(plan.layout.flat(weights)).items():
         view_of[...] = first[name]
     division = partition("iid", data["y_train"], 2, 0)
-    results: list[Result] = list(Fleet(plan, data).train([Task(0, 0, 0, 0), Task(1, 1, 0, 0)], weights))
+    results: list[TrainingResult] = list(
+        Trainer(plan, data).train([TrainingTask(0, 0, 0, 0), TrainingTask(1, 1, 0, 0)], weights)
+    )
     for result in results:
         share, params = division.share(result.ticket), {name: value.copy() for name, value in first.items()}
-        for rows, count in zip(*plan.recipe.batches(result.ticket, 0, share), strict=True):
+        for rows, count in zip(*plan.work.batches(result.ticket, 0, share), strict=True):
             _, grads = cnn.loss_and_grad(params, data["x_train"][rows[:count]], data["y_train"][rows[:count]])
             for name, value in params.items():
                 value -= np.float32(0.1) * grads[name]
@@ -129,9 +131,9 @@ def test_models_without_a_stacked_form_train_one_by_one() -> None:
 def test_features_are_flattened_for_models_that_take_them_flat() -> None:
     plan, data = plan_of(workers=2), examples(80)
     shaped = {name: x.reshape(len(x), 3, 4) if name.startswith("x") else x for name, x in data.items()}
-    tasks, weights = [Task(0, 0, 0, 0), Task(1, 1, 0, 0)], first_weights(plan)
+    tasks, weights = [TrainingTask(0, 0, 0, 0), TrainingTask(1, 1, 0, 0)], first_weights(plan)
     for one, other in zip(
-        Fleet(plan, data).train(tasks, weights), Fleet(plan, shaped).train(tasks, weights), strict=True
+        Trainer(plan, data).train(tasks, weights), Trainer(plan, shaped).train(tasks, weights), strict=True
     ):
         assert [frame.tobytes() for frame in one.frames] == [frame.tobytes() for frame in other.frames]
     assert data["x_train"].shape[1] == FEATURES

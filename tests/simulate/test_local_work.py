@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from ps.data import batches
 from ps.errors import ConfigError
-from ps.simulate.recipe import Recipe
+from ps.simulate.local_work import LocalWork
 
 
 @given(st.integers(1, 200), st.integers(0, 40), st.integers(1, 3))
 def test_each_epoch_has_every_example_once_in_batches_as_the_data_loader_cuts_them(
     examples: int, batch_size: int, epochs: int
 ) -> None:
-    recipe = Recipe(batch_size, epochs)
+    work = LocalWork(batch_size, epochs)
     share = np.arange(1000, 1000 + examples)
-    rows, counts = recipe.batches(7, 2, share)
-    assert rows.shape == (recipe.local_steps(examples), recipe.width(examples))
+    rows, counts = work.batches(7, 2, share)
+    assert rows.shape == (work.local_steps(examples), work.width(examples))
     steps = len(rows) // epochs
     for epoch in range(epochs):
         part = slice(epoch * steps, (epoch + 1) * steps)
@@ -33,7 +33,7 @@ def test_each_epoch_has_every_example_once_in_batches_as_the_data_loader_cuts_th
 
 def test_the_batches_are_those_of_a_client_of_a_real_job() -> None:
     share = np.arange(100, 147)
-    rows, counts = Recipe(10, epochs=2, seed=6).batches(3, 4, share)
+    rows, counts = LocalWork(10, epochs=2, seed=6).batches(3, 4, share)
     seed = int(np.random.SeedSequence((6, 3, 4)).generate_state(1)[0])
     dealt = list(batches(share, 10, epochs=2, seed=seed))
     assert len(dealt) == len(rows) == 10
@@ -42,26 +42,30 @@ def test_the_batches_are_those_of_a_client_of_a_real_job() -> None:
 
 
 def test_a_number_of_steps_takes_as_many_epochs_as_it_needs() -> None:
-    recipe = Recipe(batch_size=4, steps=7)
-    rows, counts = recipe.batches(0, 0, np.arange(10))
-    assert len(rows) == recipe.local_steps(10) == 7
+    work = LocalWork(batch_size=4, steps=7)
+    rows, counts = work.batches(0, 0, np.arange(10))
+    assert len(rows) == work.local_steps(10) == 7
     assert counts.tolist() == [3, 3, 4, 3, 3, 4, 3]
 
 
 def test_the_order_is_decided_by_seed_client_and_round() -> None:
     share = np.arange(50)
-    first, _ = Recipe(10, seed=1).batches(3, 4, share)
-    np.testing.assert_array_equal(first, Recipe(10, seed=1).batches(3, 4, share)[0])
-    for recipe, client, round in ((Recipe(10, seed=2), 3, 4), (Recipe(10, seed=1), 2, 4), (Recipe(10, seed=1), 3, 5)):
-        assert not np.array_equal(first, recipe.batches(client, round, share)[0])
+    first, _ = LocalWork(10, seed=1).batches(3, 4, share)
+    np.testing.assert_array_equal(first, LocalWork(10, seed=1).batches(3, 4, share)[0])
+    for work, client, round in (
+        (LocalWork(10, seed=2), 3, 4),
+        (LocalWork(10, seed=1), 2, 4),
+        (LocalWork(10, seed=1), 3, 5),
+    ):
+        assert not np.array_equal(first, work.batches(client, round, share)[0])
 
 
 def test_few_widths_serve_all_sizes() -> None:
-    assert {Recipe(100).width(n) for n in range(1, 5000)} == {1, 2, 4, 8, 16, 32, 64, 100}
-    assert all(Recipe(10).width(n) == 10 for n in range(10, 500))
+    assert {LocalWork(100).width(n) for n in range(1, 5000)} == {1, 2, 4, 8, 16, 32, 64, 100}
+    assert all(LocalWork(10).width(n) == 10 for n in range(10, 500))
 
 
 @pytest.mark.parametrize("numbers", [{"batch_size": -1}, {"epochs": 0}, {"steps": -1}])
 def test_no_training_is_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="expected a batch size"):
-        Recipe(**numbers)
+        LocalWork(**numbers)

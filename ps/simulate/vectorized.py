@@ -1,6 +1,6 @@
-"""Local training of a cohort: clients that begin with the same weights and are computed together.
+"""LocalStep training of a group: clients that begin with the same weights and are computed together.
 
-What a client gets does not depend on who else is in its cohort.
+What a client gets does not depend on who else is in its group.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ps.algorithms import LocalStep, StepArrays
 from ps.xp import HostArray
 
 WORKING_SET = 8 << 20
-"""Bytes of one cohort's arrays, at most where it is more than one client: they stay in a core's share of L3."""
+"""Bytes of one group's arrays, at most where it is more than one client: they stay in a core's share of L3."""
 
 MOST = 64
-"""Clients in a cohort, at most. Measured, softmax regression on MNIST: half as many take 6 % longer."""
+"""Clients in a group, at most. Measured, softmax regression on MNIST: half as many take 6 % longer."""
 
 Gradients = Callable[[HostArray, HostArray, HostArray, HostArray], HostArray]
 """``gradients(weights, rows, counts, out)`` writes the gradients of a step of some clients into ``out``, and returns
@@ -25,8 +25,8 @@ their losses. Weights and out are (clients, elements), rows are (clients, width)
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """What a cohort begins with: the weights (elements,) that all have, and what each client brings.
+class TrainingStart:
+    """What a group begins with: the weights (elements,) that all have, and what each client brings.
 
     ``control`` (elements,) and ``own`` (clients, elements) are SCAFFOLD's control variates. ``states`` are the local
     optimizers' after ``done`` updates, one for each client; none of them for a new one.
@@ -49,23 +49,23 @@ class Trained:
     state: Mapping[str, HostArray]
 
 
-def cohort_size(elements: int, width: int, features: int, arrays: int) -> int:
+def group_size(elements: int, width: int, features: int, arrays: int) -> int:
     """Return how many clients are computed at once so that their ``arrays`` model-sized arrays stay in the caches."""
     each = 4 * (elements * arrays + width * features)
     return max(1, min(MOST, WORKING_SET // each))
 
 
 def train(
-    local: LocalStep, start: Start, batches: Sequence[tuple[HostArray, HostArray]], gradients: Gradients
+    local: LocalStep, start: TrainingStart, batches: Sequence[tuple[HostArray, HostArray]], gradients: Gradients
 ) -> Trained:
     """Train clients from where they start.
 
-    ``batches`` are those of ``Recipe.batches`` for each client, all of one width, the most steps first; ValueError
+    ``batches`` are those of ``LocalWork.batches`` for each client, all of one width, the most steps first; ValueError
     in another order.
     """
     steps = [len(rows) for rows, _ in batches]
     if steps != sorted(steps, reverse=True):
-        raise ValueError("a cohort's clients come in the order of their steps, the most first")
+        raise ValueError("a group's clients come in the order of their steps, the most first")
     rows = np.zeros((steps[0], len(batches), batches[0][0].shape[1]), np.intp)
     counts = np.ones((steps[0], len(batches)), np.intp)
     for client, (examples, count) in enumerate(batches):
@@ -93,7 +93,12 @@ def train(
 
 
 def _update(
-    local: LocalStep, start: Start, weights: HostArray, gradient: HostArray, state: Mapping[str, HostArray], t: int
+    local: LocalStep,
+    start: TrainingStart,
+    weights: HostArray,
+    gradient: HostArray,
+    state: Mapping[str, HostArray],
+    t: int,
 ) -> None:
     """Do what a client of a real job does with its gradient: for all clients at once, unless each has its own norm."""
     clients = len(weights)

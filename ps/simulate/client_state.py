@@ -1,14 +1,14 @@
-"""Visit: where one simulated client is in its life."""
+"""ClientState: where one simulated client is in its life."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ps.simulate.task import Result
+from ps.simulate.task import TrainingResult
 
 
 @dataclass(slots=True)
-class Visit:
+class ClientState:
     """``ticket`` changes whenever the client turns to something else: what was planned for it before is void.
 
     ``member`` is its id at the scheduler, 0 while it is none. Of the task it is at: ``task`` and ``round`` as they were
@@ -23,6 +23,6 @@ class Visit:
     round: int = 0
     version: int = -1
     order: int = 0
-    result: Result | None = None
+    result: TrainingResult | None = None
     left: int = 0
     back: float = 0.0

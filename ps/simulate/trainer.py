@@ -1,4 +1,4 @@
-"""Fleet: the clients that live in one process, their examples and their training, many at once where that can be."""
+"""Trainer: the clients that live in one process, their examples and their training, many at once where that can be."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ps.data.shares import view
 from ps.optim import Schedule
 from ps.partition import Features, partition
 from ps.simulate import dense
-from ps.simulate.cohort import Gradients, Start, Trained, cohort_size, train
-from ps.simulate.judge import Judge
-from ps.simulate.keeping import Keeping, Kept
+from ps.simulate.evaluator import Evaluator
+from ps.simulate.local_states import LocalState, LocalStates
 from ps.simulate.model import STACKED, model_named
-from ps.simulate.plan import Plan
-from ps.simulate.task import Result, Task
+from ps.simulate.plan import TrainingPlan
+from ps.simulate.task import TrainingResult, TrainingTask
+from ps.simulate.vectorized import Gradients, Trained, TrainingStart, group_size, train
 from ps.xp import HostArray
 
 WEIGHTS, CONTROL = "float32", "float32/control"
 """The sections of the models there are, and of their control variates."""
 
 
-class Fleet:
+class Trainer:
     """Trains whichever clients it is asked for; one that is asked again must have been settled before."""
 
-    def __init__(self, plan: Plan, data: Mapping[str, HostArray]) -> None:
+    def __init__(self, plan: TrainingPlan, data: Mapping[str, HostArray]) -> None:
         """``data``: x_train, y_train, x_test and y_test, which are only read."""
         job, x = plan.job, data["x_train"]
         self._plan = plan
@@ -42,36 +42,36 @@ class Fleet:
         self._y = data["y_train"]
         self._division = partition(job.partition, data["y_train"], job.workers, job.seed)
         self._distorts = isinstance(self._division.spec.build(), Features)
-        self._judge = Judge(self._model, data, self._division)
-        self._keeping = Keeping(plan.uplink)
+        self._evaluator = Evaluator(self._model, data, self._division)
+        self._states = LocalStates(plan.uplink)
         self._remembers = plan.remembers
 
-    def train(self, tasks: Sequence[Task], weights: HostArray) -> Iterator[Result]:
+    def train(self, tasks: Sequence[TrainingTask], weights: HostArray) -> Iterator[TrainingResult]:
         """Yield the result of each task, about in their order; all begin with ``weights``, uint8, as it travels."""
-        recipe = self._plan.recipe
-        groups: dict[tuple[int, int], list[Task]] = {}
+        work = self._plan.work
+        groups: dict[tuple[int, int], list[TrainingTask]] = {}
         for task in tasks:
-            kind = recipe.width(self._size(task)), self._keeping.of(task.client).updates
+            kind = work.width(self._size(task)), self._states.of(task.client).updates
             groups.setdefault(kind, []).append(task)
         flat = self._plan.layout.flat(weights)
         features = math.prod(self._x.shape[1:])
         arrays = 2 + len(self._local.optimizer.slots) + self._local.algorithm.control
         for (width, _), group in groups.items():
-            size = cohort_size(flat[WEIGHTS].size, width, features, arrays)
+            size = group_size(flat[WEIGHTS].size, width, features, arrays)
             for part in _evenly(group, size):
-                part.sort(key=lambda task: -recipe.local_steps(self._size(task)))
-                yield from self._cohort(part, flat)
+                part.sort(key=lambda task: -work.local_steps(self._size(task)))
+                yield from self._group(part, flat)
 
     def settle(self, ticket: int, accepted: bool) -> None:
         """Say what became of a task, where clients keep anything from task to task."""
-        self._keeping.settle(ticket, accepted)
+        self._states.settle(ticket, accepted)
 
-    def _cohort(self, tasks: Sequence[Task], flat: Mapping[str, HostArray]) -> Iterator[Result]:
+    def _group(self, tasks: Sequence[TrainingTask], flat: Mapping[str, HostArray]) -> Iterator[TrainingResult]:
         anchor, control = flat[WEIGHTS], flat.get(CONTROL)
-        kept = [self._keeping.of(task.client) for task in tasks]
+        kept = [self._states.of(task.client) for task in tasks]
         x, y, shares = self._examples(tasks)
-        batches = [self._plan.recipe.batches(t.client, t.round, s) for t, s in zip(tasks, shares, strict=True)]
-        start = Start(
+        batches = [self._plan.work.batches(t.client, t.round, s) for t, s in zip(tasks, shares, strict=True)]
+        start = TrainingStart(
             anchor,
             self._local.optimizer.lr * self._schedule(tasks[0].version),
             [each.optimizer for each in kept],
@@ -84,8 +84,8 @@ class Fleet:
             steps = len(batches[i][0])
             report = {"loss": float(trained.losses[i])}
             if task.evaluate:
-                report["accuracy"] = self._judge.of_client(self._views(anchor), task.client)
-                report["accuracy_tuned"] = self._judge.of_client(self._views(trained.weights[i]), task.client)
+                report["accuracy"] = self._evaluator.of_client(self._views(anchor), task.client)
+                report["accuracy_tuned"] = self._evaluator.of_client(self._views(trained.weights[i]), task.client)
             delta = {WEIGHTS: trained.weights[i] - anchor}
             learnt = self._learn(kept[i], trained, i, steps)
             if start.own is not None and control is not None and self._local.algorithm.renew is not None:
@@ -96,12 +96,12 @@ class Fleet:
                 delta[CONTROL] = renewed - start.own[i]
                 learnt = replace(learnt, own=renewed)
             parts = [delta[chunk.section][chunk.start : chunk.stop] for chunk in self._chunks]
-            frames = self._keeping.send(task, self._chunks, parts, learnt, self._plan.job.seed)
+            frames = self._states.send(task, self._chunks, parts, learnt, self._plan.job.seed)
             if not self._remembers:
-                self._keeping.forget(task.ticket)
-            yield Result(task.ticket, len(shares[i]), steps, report, frames)
+                self._states.forget(task.ticket)
+            yield TrainingResult(task.ticket, len(shares[i]), steps, report, frames)
 
-    def _learn(self, kept: Kept, trained: Trained, i: int, steps: int) -> Kept:
+    def _learn(self, kept: LocalState, trained: Trained, i: int, steps: int) -> LocalState:
         if not self._local.algorithm.keeps_optimizer:
             return kept
         return replace(
@@ -142,10 +142,10 @@ class Fleet:
     def _views(self, flat: HostArray) -> dict[str, HostArray]:
         return dict(self._trainable.views({WEIGHTS: flat}))
 
-    def _size(self, task: Task) -> int:
+    def _size(self, task: TrainingTask) -> int:
         return len(self._division.share(task.client))
 
-    def _examples(self, tasks: Sequence[Task]) -> tuple[HostArray, HostArray, list[HostArray]]:
+    def _examples(self, tasks: Sequence[TrainingTask]) -> tuple[HostArray, HostArray, list[HostArray]]:
         """Return examples and labels, and the indices of each client's own in them."""
         shares = [self._division.share(task.client) for task in tasks]
         if not self._distorts:
@@ -156,12 +156,12 @@ class Fleet:
         return np.concatenate([x for x, _ in seen]), np.concatenate([y for _, y in seen]), places
 
 
-def _evenly(tasks: Sequence[Task], most: int) -> Iterator[list[Task]]:
+def _evenly(tasks: Sequence[TrainingTask], most: int) -> Iterator[list[TrainingTask]]:
     """Cut tasks into runs of about the same length, at most ``most``."""
     parts = -(-len(tasks) // most)
     for part in range(parts):
         yield list(tasks[part * len(tasks) // parts : (part + 1) * len(tasks) // parts])
 
 
-def _own(kept: Kept, control: HostArray) -> HostArray:
+def _own(kept: LocalState, control: HostArray) -> HostArray:
     return np.zeros_like(control) if kept.own is None else kept.own

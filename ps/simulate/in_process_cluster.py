@@ -1,4 +1,4 @@
-"""House: the real scheduler and servers of one job without sockets, wired together in this process."""
+"""InProcessCluster: the real scheduler and servers of one job without sockets, wired together in this process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FOR_EVER = 1e12
 """Seconds: nobody is declared dead because virtual time has passed."""
 
 
-class House:
+class InProcessCluster:
     """Messages between scheduler and servers are delivered at once, in order; those to clients wait for ``answers``.
 
     Time is what the caller says it is. Raises PeerLost when the job fails.

@@ -1,4 +1,4 @@
-"""Kept: what ``psctl run --state FILE`` leaves in FILE and in the folder FILE.d, so that the same command goes on."""
+"""SavedRun: what ``psctl run --state FILE`` leaves in FILE and in FILE.d, so that the same command goes on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedRun:
     """What is there of an earlier run. Every process of this one is handed ``fd``, and by that is known to live."""
 
     file: Path
@@ -71,7 +71,7 @@ class Kept:
 
 
 @contextlib.contextmanager
-def kept(file: str, grace: float, say: Callable[[str], None], stop: Sequence[object]) -> Iterator[Kept]:
+def saved_run(file: str, grace: float, say: Callable[[str], None], stop: Sequence[object]) -> Iterator[SavedRun]:
     """Take the file for this run, and what is beside it.
 
     Waits, until there is anything in ``stop``, for the processes of a run whose launcher was killed: they have up to
@@ -86,7 +86,7 @@ def kept(file: str, grace: float, say: Callable[[str], None], stop: Sequence[obj
         fd = os.open(living, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _wait_for_the_others(fd, folder, grace + AFTER_WORKERS + SPARE, say, stop)
-            yield Kept(path, folder, fd, saved(path))
+            yield SavedRun(path, folder, fd, saved(path))
         finally:
             os.close(fd)
     finally:

@@ -1,4 +1,4 @@
-"""Recipe: what every client of a job does with its own examples in one task: how many steps, on which batches."""
+"""LocalWork: what every client of a job does with its own examples in one task: how many steps, on which batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ps.xp import HostArray
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class LocalWork:
     """The local training of a job: batches as ``ps.data.batches`` deals them out, a new order in every round.
 
     ``batch_size`` 0 is one batch of all examples. ``steps`` 0 means ``epochs`` over the client's examples; otherwise

@@ -1,4 +1,4 @@
-"""Keeper: a process beside this one that ends the runs it began when this one is gone, however it died.
+"""Watchdog: a process beside this one that ends the runs it began when this one is gone, however it died.
 
 A run is a command as anybody could type it and knows nothing of us, so it cannot notice by itself.
 """
@@ -23,14 +23,14 @@ NAP = 0.2
 Kill = Callable[[int, int], None]
 
 
-class Keeper:
+class Watchdog:
     """Told which process groups are ours, it ends those that are left when its input does. A context manager."""
 
     def __init__(self, grace: float) -> None:
         """``grace``: seconds that the processes of a run have to end."""
         self.patience = grace + MARGIN
         self._process = subprocess.Popen(
-            [*interpreter.command("ps.compare.keeper"), str(self.patience)],
+            [*interpreter.command("ps.compare.watchdog"), str(self.patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -45,7 +45,7 @@ class Keeper:
         """Forget a process group: it has ended."""
         self._tell(f"-{group}")
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> Watchdog:
         return self
 
     def __exit__(
@@ -58,7 +58,7 @@ class Keeper:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # without its keeper a run is still bounded in time
+        with contextlib.suppress(BrokenPipeError):  # without its watchdog a run is still bounded in time
             self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
 

@@ -1,4 +1,4 @@
-"""Promises of ps.launch.kept: one run has a state file, waits for those before it, and says what becomes of the job."""
+"""Promises of saved runs: one run has a state file, waits for those before it, and says what becomes of the job."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ps.errors import ConfigError
-from ps.launch.kept import kept
+from ps.launch.saved_run import saved_run
 from ps.server.scheduler.store import Store
 
 
 def take(file: Path, stop: tuple[object, ...] = ()) -> Any:
-    return kept(str(file), 0.0, lambda text: None, stop)
+    return saved_run(str(file), 0.0, lambda text: None, stop)
 
 
 def save(path: Path, **state: Any) -> None:
@@ -67,7 +67,7 @@ def test_the_processes_of_a_run_whose_launcher_was_killed_are_waited_for(file: P
 
     ends = threading.Thread(target=lambda: (waits.wait(20), os.close(straggler)))
     ends.start()
-    with kept(str(file), 30.0, say, ()):
+    with saved_run(str(file), 30.0, say, ()):
         pass
     ends.join()
     assert len(said) == 1 and "waiting for the processes of an earlier run" in said[0]
@@ -76,7 +76,7 @@ def test_the_processes_of_a_run_whose_launcher_was_killed_are_waited_for(file: P
 def test_they_are_not_waited_for_longer_than_they_may_take(
     file: Path, straggler: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ps.launch.kept.SPARE", -1.5)
+    monkeypatch.setattr("ps.launch.saved_run.SPARE", -1.5)
     with pytest.raises(ConfigError, match=r"still live after 0 s; end those that have .*processes.lock open"):
         take(file).__enter__()
     os.close(straggler)

@@ -1,8 +1,10 @@
-"""The README tells the truth: its links lead somewhere, its flags and errors exist, its script trains."""
+"""The documents tell the truth: links lead somewhere, flags, commands and errors exist, the script trains."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from ps import errors
@@ -14,48 +16,129 @@ from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+FILES = sorted(
+    ROOT / path
+    for path in (
+        "README.md",
+        "protocol/README.md",
+        "ps/README.md",
+        "scripts/bench/README.md",
+        "scripts/containers/README.md",
+        "server/README.md",
+        "tests/README.md",
+        "worker/README.md",
+    )
+)
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
+README = TEXTS["README.md"]
+ALL = "\n".join(TEXTS.values())
+OTHERS = {"--scale", "--build", "--no-recreate", "--rm", "--no-deps", "--entrypoint", "--volumes"} | {
+    "--include",
+    "--variant",
+    "--wheel-dir",
+}
+"""Flags of docker compose, debootstrap and pip."""
+each = pytest.mark.parametrize("name", TEXTS)
 
 
-def test_every_link_leads_to_a_file() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+def code_of(text: str) -> list[str]:
+    """Return what stands in a document as code: lines of indented blocks, of fenced ones, and what is in backticks."""
+    fenced = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    indented = re.findall(r"^    (.+)$", rest, re.MULTILINE)
+    return [
+        *(line.strip() for block in fenced for line in block.splitlines()),
+        *indented,
+        *re.findall(r"`([^`]+)`", rest),
+    ]
 
 
-def test_every_script_it_names_exists() -> None:
-    for path in set(re.findall(r"\bscripts/[\w/.]+\w", README)):
+def commands_of(text: str) -> list[str]:
+    """Return the calls of psctl in a document, without prompts, comments and what is piped on."""
+    lines = [re.sub(r"^\w?\$ |  +.*$|\s#.*$", "", line) for line in code_of(text)]
+    return [line for line in lines if re.match(r"psctl [a-z]+( |$)", line)]
+
+
+def test_the_first_page_can_be_read_at_one_sitting() -> None:
+    assert len(README.splitlines()) <= 170
+
+
+def test_every_document_is_looked_at() -> None:
+    found = {*ROOT.glob("[a-z]*/README.md"), *ROOT.glob("scripts/*/README.md"), ROOT / "README.md"}
+    assert found == set(FILES)
+
+
+@each
+def test_every_link_leads_to_a_file(name: str) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", TEXTS[name]):
+        assert ((ROOT / name).parent / link).exists(), link
+
+
+@each
+def test_every_document_is_reached_from_the_first(name: str) -> None:
+    assert name == "README.md" or f"]({name})" in README
+
+
+@each
+def test_every_script_it_names_exists(name: str) -> None:
+    for path in set(re.findall(r"\bscripts/[\w/.]+\w", TEXTS[name])):
         assert (ROOT / path).exists(), path
 
 
-def test_every_flag_is_a_flag() -> None:
+@each
+def test_every_test_it_names_exists(name: str) -> None:
+    for path in set(re.findall(r"`([\w/]*test_\w+\*?\.py)`", TEXTS[name])):
+        assert list((ROOT / "tests").glob(path.removeprefix("tests/"))), path
+
+
+@each
+def test_every_flag_is_a_flag(name: str) -> None:
     settings = {**settings_of(JobConfig), **settings_of(ProcessConfig)}
-    known = {row.flag for row in settings.values()} | {"--scale"}
+    known = {row.flag for row in settings.values()} | OTHERS
     known |= {flag for command in psctl.commands.values() for param in command.params for flag in param.opts}
     known |= {"--help"}
-    known |= set(re.findall(r'"(--[\w-]+)"', "".join(path.read_text() for path in (ROOT / "scripts").rglob("*.py"))))
-    flags = set(re.findall(r"(?<![\w-])(--[a-z][\w-]+)", README))
+    known |= set(re.findall(r'"(--[\w-]+)"', "".join(p.read_text() for p in (ROOT / "scripts").rglob("*.py"))))
+    known |= set(re.findall(r'"(--[\w-]+)"', (ROOT / "scripts" / "chaos").read_text()))
+    flags = set(re.findall(r"(?<![\w-])(--[a-z][\w-]+)", TEXTS[name]))
     assert flags <= known, flags - known
+
+
+@each
+def test_every_command_can_be_typed(name: str) -> None:
+    for line in commands_of(TEXTS[name]):
+        if "…" in line or "FILE" in line or "HOST" in line or "SPEC" in line or "COMMAND" in line:
+            continue  # a pattern, not a call
+        _, word, *arguments = shlex.split(line)
+        command = psctl.commands[word]
+        context = click.Context(command, info_name=word)
+        command.make_parser(context).parse_args(list(arguments))  # raises where an option is none of this command's
+
+
+def test_commands_are_found_in_documents() -> None:
+    assert commands_of("x\n\n    a$ psctl ping 10.0.0.1     # one\n\n`psctl run -w 2 a.py` psctl status") == [
+        "psctl ping 10.0.0.1",
+        "psctl run -w 2 a.py",
+    ]
+    assert len(commands_of(ALL)) > 20
 
 
 def test_every_optimizer_and_schedule_is_named() -> None:
     for name in (*OPTIMIZERS, *SCHEDULES):
-        assert re.search(rf"`{name}[`:]", README) or name == "warmup", name
+        assert re.search(rf"`{name}[`:]", ALL) or name == "warmup", name
 
 
-def test_every_algorithm_rule_and_partition_is_named() -> None:
+def test_every_algorithm_aggregator_and_partition_is_named() -> None:
     for name in (*ALGORITHMS, *AGGREGATORS, *PARTITIONERS):
-        assert re.search(rf"`{name}[`:]", README), name
+        assert re.search(rf"`{name}[`:]", ALL), name
 
 
 def test_every_command_is_named() -> None:
     for name in psctl.commands:
-        assert f"psctl {name}" in README, name
+        assert f"psctl {name}" in TEXTS["ps/README.md"], name
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
-    text = README.split("Exit codes:")[1].split("\n\n")[0]
+    text = TEXTS["ps/README.md"].split("Exit codes: ")[1].split("\n\n")[0]
     told = {int(code) for code in re.findall(r"\b(\d+) [A-Za-z]", text)}
     raised = {value.exit_code for value in vars(errors).values() if isinstance(value, type)}
     assert raised | {0, 130, 143} == told

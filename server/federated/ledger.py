@@ -49,8 +49,6 @@ class Ledger:
     """The tasks that have an entry."""
     counted: int = 0
     """How many entries are contributions, and not merely dropped."""
-    durable: set[int] = field(default_factory=set)
-    """The servers whose part of the model would outlive them, as they have said last."""
 
     def __post_init__(self) -> None:
         self.told = {server: Told() for server in range(self.servers)}
@@ -119,12 +117,9 @@ class Ledger:
         went_back = standing.phase != "prepared" and standing.folded < self.folded(server)
         return here and (standing.phase == "broken" or went_back)
 
-    def heard(self, server: int, standing: Standing) -> bool:
-        """Note how far a server is; return whether its part of the model has become more or less durable."""
+    def heard(self, server: int, standing: Standing) -> None:
+        """Note how far a server is."""
         self.told[server].standing = standing
-        before = server in self.durable
-        (self.durable.add if standing.durable else self.durable.discard)(server)
-        return before != standing.durable
 
     def lost(self, server: int) -> None:
         """A server is gone: whoever takes its place is to be told everything."""
@@ -154,7 +149,6 @@ class Ledger:
             "weights": list(self.weights),
             "factor": self.factor,
             "share": self.share,
-            "durable": sorted(self.durable),
         }
 
     @staticmethod
@@ -164,5 +158,4 @@ class Ledger:
         for task, weight, scale, bound in values["entries"]:
             ledger.enter(task, weight, scale, bound)
         ledger.weights, ledger.factor, ledger.share = tuple(values["weights"]), values["factor"], values["share"]
-        ledger.durable = set(values["durable"])
         return ledger

@@ -21,6 +21,7 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Decline, Distances, Finished, Ok, Poll, Standing, Submit, Submitted, Wait
 from ps.server.federated.closing import Closing
 from ps.server.federated.contributions import Contributions, Out
+from ps.server.federated.durability import Durability
 from ps.server.federated.history import entry
 from ps.server.federated.pace import CROWD, Pace, needed
 from ps.server.federated.returning import Returning
@@ -62,6 +63,7 @@ class Rounds:
         self._contributions = Contributions(job, self._algorithm, aggregator, owners)
         self._slots = Slots(at_once(job, self._algorithm))
         self._closing = Closing(owners, self._algorithm, aggregator)
+        self.durability = Durability(job.servers)
         self._pace = Pace(job.round_deadline, job.max_client_time)
         self._selection = Selection(job.seed)
         self._origin = self._since = now
@@ -124,7 +126,7 @@ class Rounds:
             "spare": self._contributions.tasks.spare,
             "capped": self._contributions.judging.capped,
             "abandoned": self.abandoned,
-            "durable": sorted(ledger.durable),
+            "durable": self.durability.durable,
             "slow": self._pace.slow,
             "fruitless": self._contributions.tasks.fruitless.clients,
             "history": self.history[-SHOWN:],
@@ -196,7 +198,7 @@ class Rounds:
     def standing(self, message: Standing, server: int, now: float) -> Iterator[Out]:
         """A server says how far it is."""
         ledger = self._contributions.ledger
-        if message.phase == "empty" and server not in ledger.durable:
+        if message.phase == "empty" and not self.durability.has_lost(server):
             return  # said before it had the first values
         if message.version not in (ledger.version, ledger.version + 1) or message.phase == "empty":
             self.failure = f"server {server} has come back without its part of the model; give servers a --state file"
@@ -205,7 +207,8 @@ class Rounds:
             self.failure = f"server {server} has published a round of which this scheduler's --state file does not know"
             return
         lost = ledger.lacks(server, message)
-        self.changed |= ledger.heard(server, message)
+        ledger.heard(server, message)
+        self.changed |= self.durability.heard(server, message.durable)
         if lost and self.phase == "publish":
             self.failure = f"server {server} has lost what it had prepared for round {self.version}"
             return
@@ -221,11 +224,11 @@ class Rounds:
 
     def server_lost(self, server: int, now: float) -> Iterator[Out]:
         """A server is gone. It comes back with what it had on disk, or not at all."""
-        ledger = self._contributions.ledger
-        if server not in ledger.durable:
+        if self.durability.lost(server):
             self.failure = f"server {server} is gone and kept nothing on disk"
             return
-        ledger.lost(server)
+        self._contributions.ledger.lost(server)
+        self.changed = True
         if self.phase in ("collect", "close"):
             self._abandon(now, f"server {server} is gone")
         yield from self._contributions.lose(server)
@@ -384,6 +387,7 @@ class Rounds:
         return {
             "phase": self.phase,
             "contributions": self._contributions.dump(),
+            "durability": self.durability.dump(),
             "pace": self._pace.dump(),
             "abandoned": self.abandoned,
             "failed": self._failed,
@@ -393,6 +397,7 @@ class Rounds:
         """Take what ``dump`` returned; deadlines begin anew."""
         self.phase = values["phase"]
         self._contributions.load(values["contributions"], now)
+        self.durability.load(values["durability"])
         self.history = [done for done in history if done["round"] < self.version][-MOST_HISTORY:]
         self._pace.load(values["pace"])
         self.abandoned, self._failed = values["abandoned"], values["failed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ps.server.scheduler.record import MemberRecord
@@ -44,13 +45,19 @@ class Absence:
             f"{workers.wanted} workers joined. Start the others, or raise --start-timeout"
         )
 
-    def of_servers(self, servers: Count, limit: float, now: float) -> Verdict | None:
-        """Return why a job whose servers may come back is given up, if it is."""
-        self._without_servers = _since(self._without_servers, servers.here < servers.wanted, now)
+    def of_servers(self, servers: Count, mute: Sequence[int], limit: float, now: float) -> Verdict | None:
+        """Return why a job whose servers may come back is given up, if it is.
+
+        ``mute`` are those that are here and have not said yet that they have their part of the model.
+        """
+        self._without_servers = _since(self._without_servers, servers.here < servers.wanted or bool(mute), now)
         if self._without_servers is None or now - self._without_servers <= limit:
             return None
-        about = f"{servers.here} of {servers.wanted} servers are here"
-        return "server-lost", f"waited {limit:g} s for the servers to come back; {about}"
+        if mute:
+            what = f"server {mute[0]}, which is here, to say that it has its part of the model"
+        else:
+            what = f"the servers to come back; {servers.here} of {servers.wanted} servers are here"
+        return "server-lost", f"waited {limit:g} s for {what}"
 
     def of_workers(self, workers: int, limit: float, last: MemberRecord | None, now: float) -> Verdict | None:
         """Return why a job without workers is given up, if it is; ``last`` is who went last."""

@@ -40,6 +40,11 @@ class Federation:
         return self.rounds.failure if self.rounds else ""
 
     @property
+    def unheard(self) -> set[int]:
+        """The servers that have yet to say that they have their part of the model."""
+        return self.rounds.durability.unheard if self.rounds else set()
+
+    @property
     def done(self) -> bool:
         """Whether all rounds are published."""
         return self.rounds is not None and self.rounds.phase == "done"

@@ -224,7 +224,8 @@ class SchedulerState:
         if self.phase == "waiting":
             return self.absence.at_start(servers, workers, limit, now)
         idle_limit, last = self.setting("idle_timeout"), self._roster.last("worker")
-        return self.absence.of_servers(servers, limit, now) or self.absence.of_workers(
+        mute = [rank for rank in sorted(self.federation.unheard) if self._server(rank)]
+        return self.absence.of_servers(servers, mute, limit, now) or self.absence.of_workers(
             workers.here, idle_limit, last, now
         )
 

@@ -107,8 +107,6 @@ class RoundSim:
         self._tell(self.scheduler.receive(InitDone(2, seeder), self.now), 0)
         for rank in self.servers:
             self._pass_on(rank)
-        while any(key[1] == SCHEDULER for key, letters in self.channels.items() if letters):
-            self._deliver(next(key for key, letters in self.channels.items() if letters and key[1] == SCHEDULER))
 
     def _hello(self, role: str, rank: int) -> int:
         """Return the new member's id, 0 when it has to try again."""
@@ -377,8 +375,7 @@ class RoundSim:
         else:
             rank = self.random.randrange(self.job.servers)
             server = self.servers[rank]
-            rounds = self.scheduler.federation.rounds
-            if server is None or rounds is None or rank not in rounds._contributions.ledger.durable:
+            if server is None:
                 return
             if self.random.random() < 0.5:
                 self._kill(rank, "between two messages")

@@ -58,7 +58,8 @@ class Server:
 class Table:
     """Client n is member 100 + n, server n is member 1 + n."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, heard: bool = True, **settings: Any) -> None:
+        """``heard``: all servers have said that they have their part of the model on disk."""
         self.job = job_of(servers=2, round_deadline=60.0, **settings)
         self.now = 0.0
         self.live = set(range(self.job.workers))
@@ -69,8 +70,8 @@ class Table:
         self.orders: list[tuple[int, Order]] = []
         self.numbers = 0
         self.rounds = self._rounds()
-        for rank, server in self.servers.items():
-            self._tell(self.rounds.standing(server.standing(1 + rank), rank, self.now))
+        for rank in self.servers if heard else ():
+            self.say(rank)
 
     def _rounds(self) -> Rounds:
         here = lambda rank: 1 + rank if rank in self.servers else 0  # noqa: E731

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from table import Table
 
 from ps.protocol.messages import Standing
@@ -131,7 +132,7 @@ def test_a_server_lost_while_it_publishes_is_waited_for_and_nothing_is_abandoned
 
 def test_a_server_that_kept_nothing_ends_the_job_when_it_goes_or_when_it_comes_back_without() -> None:
     table = Table()
-    table.rounds._contributions.ledger.durable.clear()
+    table._tell(table.rounds.standing(Standing(1, 0, 1, "collect", 0, False, ()), 0, 0.0))
     table.lose_server(0)
     assert "kept nothing on disk" in table.rounds.failure
     table = Table()
@@ -145,10 +146,37 @@ def test_a_server_that_kept_nothing_ends_the_job_when_it_goes_or_when_it_comes_b
 
 
 def test_what_a_server_said_before_it_had_the_model_is_no_failure() -> None:
-    table = Table()
-    table.rounds._contributions.ledger.durable.clear()
+    table = Table(heard=False)
     table._tell(table.rounds.standing(Standing(1, 0, 0, "empty", 0, False, ()), 0, 0.0))
-    assert not table.rounds.failure
+    assert not table.rounds.failure and table.rounds.durability.unheard == {0, 1}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_server_that_goes_before_it_said_what_it_keeps_may_come_back_with_it(restarted: bool) -> None:
+    table = Table(heard=False)
+    table.lose_server(0)
+    if restarted:
+        table.restart()
+    assert not table.rounds.failure and 0 in table.rounds.durability.unheard
+    table.bring_back(0)
+    table.say(1)
+    assert not table.rounds.failure and not table.rounds.durability.unheard
+    tasks = table.tasks(0, 1, 2, 3)
+    for client, task in enumerate(tasks):
+        table.contribute(client, task)
+    assert table.rounds.version == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_server_that_goes_before_it_said_what_it_keeps_and_comes_back_with_nothing_ends_the_job(
+    restarted: bool,
+) -> None:
+    table = Table(heard=False)
+    table.lose_server(0)
+    if restarted:
+        table.restart()
+    table._tell(table.rounds.standing(Standing(7, 0, 0, "empty", 0, True, ()), 0, 0.0))
+    assert "server 0 has come back without its part of the model" in table.rounds.failure
 
 
 def test_a_server_that_had_prepared_and_comes_back_without_ends_the_job() -> None:

@@ -114,6 +114,18 @@ def test_a_server_that_does_not_come_back_ends_the_job_after_a_while() -> None:
     assert (desk.state.phase, desk.state.code) == ("failed", "server-lost")
 
 
+def test_a_server_that_is_here_and_never_says_that_it_has_its_part_ends_the_job_after_a_while() -> None:
+    desk = Federation(start_timeout=60.0)
+    desk.begin()
+    desk.wait(30.0, 1)
+    desk.join("server", 0)
+    desk.wait(20.0)
+    assert desk.state.phase == "running", desk.state.reason
+    desk.wait(30.0)
+    assert (desk.state.phase, desk.state.code) == ("failed", "server-lost")
+    assert "for server 0, which is here, to say that it has its part of the model" in desk.state.reason
+
+
 def test_a_server_that_dies_with_the_scheduler_may_still_come_back() -> None:
     desk = Federation()
     desk.begin()

@@ -1,4 +1,4 @@
-"""Segment: memory that two processes of one host hold together. Window: an address range that shows part of one.
+"""Segment: memory that two processes of one host hold together. MappedView: an address range that shows part of one.
 
 A segment is an anonymous file in memory (``memfd_create``): it has no name anywhere, so that nothing is left behind
 when every process that holds it has ended, however it ended. It is handed over as an open file, through a Unix socket
@@ -93,10 +93,10 @@ class Segment:
 
         Raises Unshared when the address space or the system's number of mappings is used up, or it may not be written.
         """
-        return Window(self, offset, nbytes, writable=True).array
+        return MappedView(self, offset, nbytes, writable=True).array
 
 
-class Window:
+class MappedView:
     """An address range that shows a part of a segment, and can be turned to another without moving.
 
     Arrays that a script holds stay valid, and see the other memory from then on.

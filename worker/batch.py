@@ -44,7 +44,7 @@ class Batch:
     held: set[int] = field(default_factory=set)
     """The chunks of a delta that servers said they have."""
     squares: dict[int, float] = field(default_factory=dict)
-    entry: int = 0
+    join_clock: int = 0
     """The highest clock an Attached named."""
     error: PSError | None = None
     """The first error that a server answered."""

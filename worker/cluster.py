@@ -14,31 +14,31 @@ from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Message, Pull, Push, Scale, Skip
-from ps.protocol.segment import Window
+from ps.protocol.segment import MappedView
 from ps.worker.batch import Batch
+from ps.worker.batch_loader import BatchLoader
 from ps.worker.compression import Compression
 from ps.worker.evaluation import Evaluation
 from ps.worker.exchange import Exchange
-from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
 from ps.worker.rates import Rates
-from ps.worker.record import StepLog
-from ps.worker.seat import Seat
 from ps.worker.seeding import seed
+from ps.worker.session import Session
+from ps.worker.step_log import StepLog
 from ps.worker.store import Buffers, Pending, Traffic
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Array, Device, HostArray
 
-ENTRIES = 10
+MOST_JOINS = 10
 """Times to come in anew, at most, before weights of several clocks are put up with."""
 
 
 class ClusterStore:
     """The model of a job that runs on servers, as one of its workers deals with it."""
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, session: Session) -> None:
         self.clock = 0
-        self.entries = 0
+        self.rejoins = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
         self._pushed = Batch()
@@ -48,42 +48,42 @@ class ClusterStore:
         """What an interrupt left to be done before anything else; done anew if it is interrupted itself."""
         self._versions: dict[int, int] = {}
         self._memory: WorkerMemory | None = None
-        self._window: Window | None = None
-        self._seat = seat
-        seat.report = lambda: {**self.report(), "clock": self.clock}
-        self.job = self._seat.job
-        self.rank = self._seat.rank
+        self._view: MappedView | None = None
+        self._session = session
+        session.report = lambda: {**self.report(), "clock": self.clock}
+        self.job = self._session.job
+        self.rank = self._session.rank
         self._rates = Rates(self.rank)
         self.compression = Compression(self.job, self.rank) if self.job.compress != "none" else None
 
     @property
     def num_workers(self) -> int:
-        return len(self._seat.peers("worker"))
+        return len(self._session.peers("worker"))
 
     @property
     def neighbours(self) -> int:
-        return max(1, sum(p.place.startswith(f"{socket.gethostname()},") for p in self._seat.peers("worker")))
+        return max(1, sum(p.place.startswith(f"{socket.gethostname()},") for p in self._session.peers("worker")))
 
     # The model
 
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
-        job, seat = self.job, self._seat
+        job, session = self.job, self._session
         self._layout = layout
         self._chunks = layout.chunks(job.servers, job.chunk_bytes)
         self._first = _chunks_of_first_tensor(layout, self._chunks)
-        first = seat.claim(layout)
+        first = session.claim(layout)
         viewing = in_place and job.mode == "sync" and not job.backup_workers and job.params == "auto"
-        wires = seat.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
-        self._memory, self._window = wires.memory, wires.window
+        channels = session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
+        self._memory, self._view = channels.memory, channels.view
         self._buffer, shown = self._own_buffer(values, in_place)
         if first:
-            seat.attach()
-            seed(seat.exchange, seat.member, job, layout, self._chunks, values)
+            session.attach()
+            seed(session.exchange, session.member, job, layout, self._chunks, values)
             self._versions = {chunk.index: 0 for chunk in self._chunks}
-            seat.seeded()
-            seat.start(0)
+            session.seeded()
+            session.start(0)
         else:
-            self._enter()
+            self._join()
         gradients = self._memory.array("gradients") if self._memory else None
         return Buffers(self._buffer, shown, gradients, encodes=self.compression is not None)
 
@@ -92,39 +92,39 @@ class ClusterStore:
         if self._memory is None and not in_place:
             return values, values
         own, shown = twice(values.nbytes) if self._memory is None else shared_twice(self._memory)
-        if self._window is not None:
-            return own, self._window.array
+        if self._view is not None:
+            return own, self._view.array
         np.copyto(own, values)
         return own, shown if in_place else own
 
     def _detach(self) -> None:
         """From now on have the weights in memory of this worker's own, at the same place, as they are now."""
-        if self._window is not None and self._memory is not None:
-            window, self._window = self._window, None
-            np.copyto(self._buffer, window.array)
-            window.turn(self._memory.segment, self._memory.offset("weights"))
+        if self._view is not None and self._memory is not None:
+            view, self._view = self._view, None
+            np.copyto(self._buffer, view.array)
+            view.turn(self._memory.segment, self._memory.offset("weights"))
 
-    def _enter(self) -> None:
+    def _join(self) -> None:
         """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
-        for _ in range(ENTRIES):
-            self._begin(self._seat.attach())
+        for _ in range(MOST_JOINS):
+            self._begin(self._session.attach())
             self._refresh()
             if self.job.mode != "sync" or set(self._versions.values()) <= {self.clock}:
                 break  # else the connection broke meanwhile, and clocks were closed without this worker
-        self.entries += 1
+        self.rejoins += 1
 
     def _catch_up(self, clock: int) -> None:
         """Go on with the clock that is collected by now. The servers count on this worker all the while."""
-        for _ in range(ENTRIES):
+        for _ in range(MOST_JOINS):
             self._begin(clock)
             self._refresh()
             clock = max(self._versions.values())
             if clock == self.clock:
                 break  # else clocks were closed meanwhile; those that are closed everywhere are passed over
-        self.entries += 1
+        self.rejoins += 1
 
     def _begin(self, clock: int) -> None:
-        self._seat.start(clock)
+        self._session.start(clock)
         self.clock = clock
 
     def _refresh(self) -> None:
@@ -134,8 +134,8 @@ class ClusterStore:
 
     # Gradients up, weights down
 
-    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feed:
-        return Feed(device, self.rank, self.job.workers, self.job.seed)
+    def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
+        return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
 
     def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
         pass
@@ -159,7 +159,7 @@ class ClusterStore:
         self._finish()
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
-        exchange = self._seat.exchange
+        exchange = self._session.exchange
         self.settle()
         self._detach()  # until they are pulled the weights are to stay as they are
         if gradients is not None:
@@ -194,7 +194,7 @@ class ClusterStore:
         return self.job.clip_norm is None  # else the factor that all chunks share is not known yet
 
     def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
-        exchange = self._seat.exchange
+        exchange = self._session.exchange
         self._land()
         if self._early is None:
             self._early = self._step_batch(own=True)
@@ -204,7 +204,7 @@ class ClusterStore:
         exchange.poll()
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
-        exchange = self._seat.exchange
+        exchange = self._session.exchange
         self._land()
         if self._early is None:
             self.settle()
@@ -232,16 +232,16 @@ class ClusterStore:
         """Have a step that was interrupted sent from memory that the script does not change."""
         if gradients is not None and self.compression is None:
             gradients.keep()
-            self._seat.exchange.rehome(self._pushed, lambda index: gradients.chunk(self._chunks[index]))
+            self._session.exchange.send_from(self._pushed, lambda index: gradients.chunk(self._chunks[index]))
 
     def arrive(self, chunks: Iterable[int]) -> None:
         if not self._pushed.done:
-            self._seat.exchange.wait_for(self._pushed, chunks)
+            self._session.exchange.wait_for(self._pushed, chunks)
             self._come_back(self._pushed)
 
     def _own_batch(self, label: str) -> Batch:
         """Return a batch that brings this worker's weights up to date; where they are the servers' nothing lands."""
-        batch = Batch(label, None if self._window else self._buffer, self._versions, hear=self._rates.hear)
+        batch = Batch(label, None if self._view else self._buffer, self._versions, hear=self._rates.hear)
         if self.compression is not None:
             batch.follow = self._follow
         return batch
@@ -257,14 +257,14 @@ class ClusterStore:
         return self.compression.follow(payload, self._buffer, self._chunks[chunk], version)
 
     def poll(self) -> None:
-        if self._seat.connected:
-            self._seat.exchange.poll()
+        if self._session.connected:
+            self._session.exchange.poll()
 
     def wait(self, pending: Pending) -> None:
         if not isinstance(pending, Batch):
             raise StateError(f"{pending!r} is not an exchange of this store")
         if not pending.done or pending.error is not None:
-            self._seat.exchange.wait(pending)
+            self._session.exchange.wait(pending)
         self._come_back(pending)
 
     def _come_back(self, batch: Batch) -> None:
@@ -273,7 +273,7 @@ class ClusterStore:
             late, batch.late = batch.late, set()
             if self.compression is not None:
                 self.compression.give_back(late)
-            self._do(partial(self._catch_up, batch.collected) if self.job.backup_workers else self._enter)
+            self._do(partial(self._catch_up, batch.collected) if self.job.backup_workers else self._join)
 
     def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
         """Queue a push of every chunk that is not under way; with ``pull`` the answers bring the weights up to date."""
@@ -283,7 +283,7 @@ class ClusterStore:
             rest = [chunk.index for chunk in self._chunks if chunk.index not in batch.chunks]
             self._submit_gradients(exchange, batch, gradients, rest, examples, pull=pull)
             return batch
-        pull = pull and self._window is None
+        pull = pull and self._view is None
         return self._submit_all(batch, Skip, clock=self.clock, pull=pull, rates=batch.rates, versions=True)
 
     def _submit_gradients(
@@ -296,8 +296,8 @@ class ClusterStore:
         *,
         pull: bool,
     ) -> None:
-        pull = pull and self._window is None  # else it is enough to know that the weights are up to date
-        member, clock, scale = self._seat.member, self.clock, self._own_scale(gradients)
+        pull = pull and self._view is None  # else it is enough to know that the weights are up to date
+        member, clock, scale = self._session.member, self.clock, self._own_scale(gradients)
         for index in chunks:
             chunk = self._chunks[index]
             make = partial(
@@ -323,8 +323,8 @@ class ClusterStore:
         """Queue a request without payload for every chunk; ``versions``: it names that of this worker's weights."""
         for chunk in self._chunks:
             known = {"version": self._versions.get(chunk.index, 0)} if versions else {}
-            make = partial(kind, member=self._seat.member, chunk=chunk.index, **fields, **known)
-            self._seat.exchange.submit(batch, chunk.server, make, None, chunk.region)
+            make = partial(kind, member=self._session.member, chunk=chunk.index, **fields, **known)
+            self._session.exchange.submit(batch, chunk.server, make, None, chunk.region)
         return batch
 
     # Clipping by global norm
@@ -352,7 +352,7 @@ class ClusterStore:
         scale = clip_scale(sum(first.squares[index] for index in sorted(first.squares)), self.job.clip_norm)
         batch = self._own_batch(first.label) if pull else Batch(first.label, hear=self._rates.hear)
         batch.staleness = first.staleness
-        pull = pull and self._window is None
+        pull = pull and self._view is None
         self._pushed = self._submit_all(batch, Scale, clock=clock, scale=scale, pull=pull, versions=True)
 
     # Together
@@ -364,15 +364,15 @@ class ClusterStore:
         Then all take part again from the highest clock among them and get its weights; and they only go on when
         all have them, and every server knows of every worker.
         """
-        if not self._seat.connected:
-            self._seat.meet(self.clock)
+        if not self._session.connected:
+            self._session.meet(self.clock)
             return
         self.settle()
-        self._left = self._enter  # whoever is interrupted in here takes part again from the next clock on
-        self._seat.retire()
-        self._begin(self._seat.meet(self.clock))
+        self._left = self._join  # whoever is interrupted in here takes part again from the next clock on
+        self._session.retire()
+        self._begin(self._session.meet(self.clock))
         self._refresh()
-        self._seat.meet(self.clock)
+        self._session.meet(self.clock)
         self._left = None
 
     # The end
@@ -380,9 +380,9 @@ class ClusterStore:
     def close(self, failure: str = "") -> None:
         unsettled: PSError | None = None
         try:
-            if not failure and self._seat.connected:
+            if not failure and self._session.connected:
                 self._finish()
-                self._seat.exchange.wait(self._pushed)
+                self._session.exchange.wait(self._pushed)
         except PSError as error:
             unsettled = error
             failure = f"{type(error).__name__}: {error}"
@@ -390,7 +390,7 @@ class ClusterStore:
             try:
                 self._detach()  # the others may go on, and with them the servers' weights
             finally:
-                self._seat.leave(failure)
+                self._session.leave(failure)
         if unsettled is not None:
             raise unsettled
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ps.errors import UsageError
 from ps.worker.numbers import shown
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Measure = Callable[[Any, Any], Any]
 """Takes parameters and data; returns a number, or a dict of numbers by name."""

@@ -50,10 +50,10 @@ from ps.protocol.messages import (
 from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
 from ps.worker.interrupt import HOLD
-from ps.worker.server_link import INQUIRE, ServerLink
+from ps.worker.request_queue import INQUIRE, RequestQueue
+from ps.worker.server_channel import ServerChannel
+from ps.worker.server_channels import ServerChannels
 from ps.worker.store import Traffic
-from ps.worker.wire import Wire
-from ps.worker.wires import Wires
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
@@ -85,7 +85,7 @@ class Exchange:
     def __init__(
         self,
         member: int,
-        wires: Wires,
+        channels: ServerChannels,
         *,
         window: int,
         silence_limit: float,
@@ -97,7 +97,7 @@ class Exchange:
         poller: zmq.Poller | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``wires`` are those to the servers, by rank; ``check`` raises when this worker's job is over, ``alive`` says
+        """``channels`` go to the servers, by rank; ``check`` raises when this worker's job is over, ``alive`` says
         whether the scheduler is heard and hears the servers. All waiting is done in ``poller``; ``now`` is in seconds.
         """
         self._member = member
@@ -114,22 +114,22 @@ class Exchange:
         self.traffic = traffic
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
-        self._links: list[ServerLink] = []
-        for server, (name, wire) in enumerate(zip(wires.names, wires.wires, strict=True)):
-            self._poller.register(wire.pollable, zmq.POLLIN)
-            self._links.append(ServerLink(name, wire, window, traffic, server, rank, trace))
-        self._stuck: set[ServerLink] = set()
-        self._by_pollable = {link.wire.pollable: link for link in self._links}
+        self._queues: list[RequestQueue] = []
+        for server, (name, channel) in enumerate(zip(channels.names, channels.channels, strict=True)):
+            self._poller.register(channel.pollable, zmq.POLLIN)
+            self._queues.append(RequestQueue(name, channel, window, traffic, server, rank, trace))
+        self._stuck: set[RequestQueue] = set()
+        self._by_pollable = {queue.channel.pollable: queue for queue in self._queues}
 
     @property
     def servers(self) -> range:
         """The servers' ranks."""
-        return range(len(self._links))
+        return range(len(self._queues))
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
         """The ranks of the workers that the servers say they wait for; may be asked from any thread."""
-        return tuple(sorted({rank for link in self._links for rank in link.waits_for}))
+        return tuple(sorted({rank for queue in self._queues for rank in queue.waits_for}))
 
     def submit(
         self,
@@ -147,7 +147,7 @@ class Exchange:
         request = Request(make(next(self._numbers)), payload, region, batch)
         if request.chunk is not None:
             batch.missing.add(request.chunk)
-        self._links[server].add(request)
+        self._queues[server].add(request)
 
     def ask_all(self, make: Callable[[int], Message], label: str) -> Batch:
         """Send every server a request without payload and wait for the answers."""
@@ -159,12 +159,12 @@ class Exchange:
 
     def flush(self, batch: Batch | None = None) -> None:
         """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
-        self._until(lambda: not any(link.queue for link in self._links), batch or Batch("what was asked"))
+        self._until(lambda: not any(queue.unsent for queue in self._queues), batch or Batch("what was asked"))
 
-    def rehome(self, batch: Batch, place: Callable[[int], HostArray]) -> None:
+    def send_from(self, batch: Batch, place: Callable[[int], HostArray]) -> None:
         """Send what is not answered yet of a batch's chunks from another place, where the same lies."""
-        for link in self._links:
-            for request in (*link.inflight.values(), *(request for _, _, request in link.queue)):
+        for queue in self._queues:
+            for request in (*queue.inflight.values(), *(request for _, _, request in queue.unsent)):
                 if request.batch is batch and request.payload is not None and request.chunk is not None:
                     request.payload = place(request.chunk)
 
@@ -185,15 +185,15 @@ class Exchange:
     def poll(self) -> None:
         """Take what is here and send what may be sent, without waiting."""
         with HOLD, self._breaking():
-            self._turn(self._links)
-            for link in self._links:
-                if link.patience < math.inf:
-                    link.ask_for_room(self._member)
+            self._turn(self._queues)
+            for queue in self._queues:
+                if queue.patience < math.inf:
+                    queue.ask_for_room(self._member)
 
     def _until(self, done: Callable[[], bool], batch: Batch) -> None:
         with HOLD, self._breaking():
-            for link in self._links:
-                link.send_queued()
+            for queue in self._queues:
+                queue.send_queued()
             if batch.error is None and not done():
                 self._wait(done, batch)
         if batch.error is not None:
@@ -217,7 +217,7 @@ class Exchange:
             while True:
                 self._watch_for_room()
                 slept = self._trace.now()
-                patience = min([link.patience for link in self._links])
+                patience = min([queue.patience for queue in self._queues])
                 events = self._look(min(SLICE, 1000 * patience))
                 self._trace.add("wait", slept)
                 if events:
@@ -225,9 +225,9 @@ class Exchange:
                     if batch.error is not None or done():
                         return
                 elif patience < math.inf:
-                    for link in self._links:
-                        if link.patience <= patience:
-                            link.ask_for_room(self._member)
+                    for queue in self._queues:
+                        if queue.patience <= patience:
+                            queue.ask_for_room(self._member)
                 now = self._now()
                 if self._moved:
                     self.since, self._moved = now, False
@@ -235,16 +235,16 @@ class Exchange:
                     continue
                 if done():
                     return
-                for link in self._links:  # there may have been no room before
-                    link.send_queued()
+                for queue in self._queues:  # there may have been no room before
+                    queue.send_queued()
                 self._trace.tick()
                 sigterm.check()
                 HOLD.check()
                 self._check()
                 if now - asked >= INQUIRE:
                     asked = now
-                    for link in self._links:
-                        link.inquire(self._member, self._silence_limit, alive=self._alive())
+                    for queue in self._queues:
+                        queue.inquire(self._member, self._silence_limit, alive=self._alive())
                 if now - told >= TELL:
                     told = now
                     log.warning("waiting %.0f s for %s, %s", now - began, self._names(), batch.label)
@@ -261,66 +261,66 @@ class Exchange:
 
     def _watch_for_room(self) -> None:
         """Be woken when there is room again for what could not be sent, and not by lines that are closed."""
-        for link in self._links:
-            wire, stuck = link.wire, link.wire.stuck
-            self._leave_closed(wire)
-            if stuck != (link in self._stuck) and wire.pollable in self._poller:
-                self._poller.register(wire.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
-                self._stuck ^= {link}
+        for queue in self._queues:
+            channel, stuck = queue.channel, queue.channel.stuck
+            self._leave_closed(channel)
+            if stuck != (queue in self._stuck) and channel.pollable in self._poller:
+                self._poller.register(channel.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
+                self._stuck ^= {queue}
 
     def _names(self) -> str:
         ranks = self.waiting_for
-        names = [f"worker {rank}" for rank in ranks] or [link.about for link in self._links if link.busy]
+        names = [f"worker {rank}" for rank in ranks] or [queue.about for queue in self._queues if queue.busy]
         return ", ".join(names)
 
     # Receiving
 
-    def _turn(self, links: list[ServerLink]) -> None:
-        for link in links:
+    def _turn(self, queues: list[RequestQueue]) -> None:
+        for queue in queues:
             try:
-                self._receive(link)
+                self._receive(queue)
             except PSError as error:
-                raise type(error)(f"{link.name}: {error}") from None
-        for link in self._links:
-            link.send_queued()
+                raise type(error)(f"{queue.name}: {error}") from None
+        for queue in self._queues:
+            queue.send_queued()
 
-    def _receive(self, link: ServerLink) -> None:
+    def _receive(self, queue: RequestQueue) -> None:
         """Take everything that is here from one server."""
-        wire = link.wire
-        for header in wire.receive():
-            link.heard()
+        channel = queue.channel
+        for header in channel.receive():
+            queue.heard()
             message = decode(header)
-            wire.check(message)
+            channel.check(message)
             if isinstance(message, Waiting):
-                link.explained(message)
+                queue.explained(message)
                 continue
-            request = link.answered(getattr(message, "request", 0))
+            request = queue.answered(getattr(message, "request", 0))
             if request is not None:
-                self._answer(link, request, message)
+                self._answer(queue, request, message)
                 request.batch.remaining -= 1
                 request.batch.missing.discard(request.chunk)
                 self._moved = True
             elif isinstance(message, Error) and not message.request:  # it could not read what we sent
                 raise ERRORS.get(message.code, Refused)(message.text)
             elif message.payload:  # the answer to a request that was sent twice
-                wire.land(None)
-        self._leave_closed(wire)
+                channel.land(None)
+        self._leave_closed(channel)
 
-    def _leave_closed(self, wire: Wire) -> None:
-        """Look no more at a wire whose server has gone; whoever watches the members will say what that means."""
-        if wire.closed and wire.pollable in self._poller:
-            self._poller.unregister(wire.pollable)
+    def _leave_closed(self, channel: ServerChannel) -> None:
+        """Look no more at a channel whose server has gone; whoever watches the members will say what that means."""
+        if channel.closed and channel.pollable in self._poller:
+            self._poller.unregister(channel.pollable)
 
-    def _answer(self, link: ServerLink, request: Request, message: Message) -> None:
+    def _answer(self, queue: RequestQueue, request: Request, message: Message) -> None:
         batch, asked, since = request.batch, request.message, self._trace.now()
         if isinstance(message, Error):
-            batch.error = batch.error or ERRORS.get(message.code, Refused)(f"{link.name}: {message.text}")
+            batch.error = batch.error or ERRORS.get(message.code, Refused)(f"{queue.name}: {message.text}")
             return
         if type(message) not in ANSWERS[type(asked)] or getattr(message, "chunk", None) not in (None, request.chunk):
             raise BadMessage(f"{message!r} is no answer to {asked!r}")
         match message:
             case Weights():
-                self._land(link, request, message)
+                self._land(queue, request, message)
                 batch.staleness = max(batch.staleness, message.staleness)
             case Pushed():
                 self._note(request, message, request.region[1] - request.region[0])
@@ -328,7 +328,7 @@ class Exchange:
             case Squares():
                 batch.squares[message.chunk] = message.value
             case Delta():
-                self._follow(link, request, message)
+                self._follow(queue, request, message)
                 batch.staleness = max(batch.staleness, message.staleness)
             case Late():
                 batch.late.add(message.chunk)
@@ -338,27 +338,27 @@ class Exchange:
             case Held():
                 batch.held.update(message.chunks)
             case Attached():
-                batch.entry = max(batch.entry, message.clock)
+                batch.join_clock = max(batch.join_clock, message.clock)
             case _:
                 pass
         if self._trace.on and request.chunk is not None:
             lo, hi = request.region
             clock = getattr(asked, "clock", -1)
-            self._trace.add("land", since, clock=clock, chunk=request.chunk, peer=link.server, size=hi - lo)
+            self._trace.add("land", since, clock=clock, chunk=request.chunk, peer=queue.server, size=hi - lo)
             if isinstance(asked, Push):
                 self._trace.link(END, "land", since, self._rank, clock, request.chunk)
 
-    def _land(self, link: ServerLink, request: Request, message: Weights) -> None:
+    def _land(self, queue: RequestQueue, request: Request, message: Weights) -> None:
         lo, hi = request.region
-        size = link.wire.land(request)
+        size = queue.channel.land(request)
         if size != hi - lo:
             raise BadMessage(f"{size} bytes for chunk {message.chunk}, which has {hi - lo}")
         self._note(request, message, size)
 
-    def _follow(self, link: ServerLink, request: Request, message: Delta) -> None:
+    def _follow(self, queue: RequestQueue, request: Request, message: Delta) -> None:
         if request.batch.follow is None:
             raise BadMessage(f"{message!r}, though nothing in this job is compressed")
-        self._note(request, message, request.batch.follow(link.wire.take(), message.chunk, message.version))
+        self._note(request, message, request.batch.follow(queue.channel.take(), message.chunk, message.version))
 
     def _note(self, request: Request, message: Weights | Delta | Pushed, size: int) -> None:
         """Note which version of a chunk this worker has now, if its own copy is what the batch brings up to date."""
@@ -371,6 +371,6 @@ class Exchange:
             self.traffic.bytes_down += size
 
     def close(self) -> None:
-        """Close the wires; what was not sent is dropped."""
-        for link in self._links:
-            link.wire.close()
+        """Close the channels; what was not sent is dropped."""
+        for queue in self._queues:
+            queue.channel.close()

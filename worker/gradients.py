@@ -33,14 +33,14 @@ NO_GRADIENT = (
 class Slot:
     """One tensor's place: what its gradient must be, where it is staged, and which chunks it has parts in."""
 
-    __slots__ = ("chunks", "direct", "dtype", "edges", "home", "name", "shape", "view")
+    __slots__ = ("chunks", "direct", "dtype", "edges", "name", "shape", "staged", "view")
 
-    def __init__(self, tensor: Tensor, home: Array) -> None:
+    def __init__(self, tensor: Tensor, staged: Array) -> None:
         self.name = tensor.name
         self.shape = tensor.shape
         self.dtype = np.dtype(tensor.dtype)
-        self.home = home
-        self.view = home.reshape(tensor.shape)
+        self.staged = staged
+        self.view = staged.reshape(tensor.shape)
         self.direct: list[tuple[int, int, int]] = []
         """(chunk, first element, last element + 1) of the parts that are a whole chunk."""
         self.edges: list[tuple[int, int]] = []
@@ -74,8 +74,8 @@ class Staging:
         flat = layout.flat(buffer)
         self.regions = [flat[chunk.section][chunk.start : chunk.stop] for chunk in chunks]
         nothing = {t.section: xp.namespace(buffer).empty(0, t.dtype) for t in layout.tensors if not t.size}
-        homes = (flat[t.section][t.start : t.stop] if t.size else nothing[t.section] for t in layout.tensors)
-        self.slots = [Slot(tensor, home) for tensor, home in zip(layout.tensors, homes, strict=True)]
+        staged = (flat[t.section][t.start : t.stop] if t.size else nothing[t.section] for t in layout.tensors)
+        self.slots = [Slot(tensor, place) for tensor, place in zip(layout.tensors, staged, strict=True)]
         self._by_name = {slot.name: slot for slot in self.slots}
         for section in flat:
             self._map(
@@ -139,11 +139,11 @@ class Gradients:
 
     def keep(self, chunks: Iterable[int] | None = None) -> None:
         """Move what still lies in the script's arrays into staging memory, where they may be changed then."""
-        homes = self._staging.regions
-        for index in range(len(homes)) if chunks is None else chunks:
-            if self.regions[index] is not homes[index]:
-                np.copyto(homes[index], self.regions[index])
-                self.regions[index] = homes[index]
+        staged = self._staging.regions
+        for index in range(len(staged)) if chunks is None else chunks:
+            if self.regions[index] is not staged[index]:
+                np.copyto(staged[index], self.regions[index])
+                self.regions[index] = staged[index]
 
     def norm_squared(self) -> float:
         """Return the squared L2 norm over all tensors, in float64, added up as the servers' chunks are."""
@@ -176,12 +176,12 @@ def all_usable(vectors: list[Array], team: ThreadTeam) -> bool:
 
 def bad_element(slot: Slot) -> str:
     """Return what is wrong with a tensor's staged gradient, or nothing."""
-    fine = elements_within(slot.home)
+    fine = elements_within(slot.staged)
     if fine.all():
         return ""
     at = int(fine.argmin())
     where = tuple(int(i) for i in np.unravel_index(at, slot.shape)) if slot.shape else ()
-    value = float(slot.home[at])
+    value = float(slot.staged[at])
     found = f"gradient of {slot.name!r} is {value} at {where}"
     if not math.isfinite(value):
         return found
@@ -239,7 +239,7 @@ def place(array: Array, slot: Slot, regions: list[Array], weights: HostArray) ->
         return
     vector = array.reshape(-1)
     for lo, hi in slot.edges:
-        np.copyto(slot.home[lo:hi], vector[lo:hi])
+        np.copyto(slot.staged[lo:hi], vector[lo:hi])
     for index, lo, hi in slot.direct:
         regions[index] = vector[lo:hi]
 

@@ -1,6 +1,6 @@
 """Interrupts: a signal that would raise, as Ctrl-C does, is held while a step is on its way.
 
-Python runs a signal's handler between any two instructions, and what it raises would leave half a message on a wire,
+Python runs a signal's handler between any two instructions, and what it raises would leave half a message on a channel,
 or a gradient of which nobody knows whether it counts. So while this process talks to servers, handlers of the script's
 wait until that is done; or, where it takes long, until it stands at a place from which it can go on later.
 """

@@ -20,17 +20,17 @@ from ps.errors import PSError, StateError, UsageError
 from ps.optim.spec import RATE
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
-from ps.worker.arriving import Arrivals, Arriving
 from ps.worker.evaluation import Evaluation, Measure
+from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
+from ps.worker.lazy_parameters import LazyParameters, PendingParameters
 from ps.worker.model import read
 from ps.worker.numbers import as_float, shown
-from ps.worker.origin import Origin
 from ps.worker.parameters import Parameters
-from ps.worker.record import StepLog
 from ps.worker.script import describe
 from ps.worker.step import Steps
+from ps.worker.step_log import StepLog
 from ps.worker.store import Store
 from ps.xp import Array, Device, HostArray
 
@@ -59,15 +59,15 @@ class KV:
         log.rank = store.rank
         store.report = partial(log.report, store.traffic)
         self._evaluation = Evaluation(lambda: self.params, log)
-        self._feed = store.feed(device, log, self._evaluation)
+        self._loader = store.loader(device, log, self._evaluation)
         self._beside: dict[str, Array] = {}
         """Tensors that are not trained, where they stay with the worker."""
         self._model: Parameters | None = None
         self._scratch: list[HostArray] = []
-        self._steps = Steps(store, self._feed, log)
-        self._arrivals = Arrivals(store, self._steps, self._open)
+        self._steps = Steps(store, self._loader, log)
+        self._pending_parameters = PendingParameters(store, self._steps, self._open)
         self._closed = False
-        self._home = (os.getpid(), threading.get_ident())
+        self._owner = (os.getpid(), threading.get_ident())
         atexit.register(self._at_exit)
 
     # What is known
@@ -100,7 +100,7 @@ class KV:
         found = {**self._model.tensors, **self._beside}
         if self._beside:
             found = {name: found[name] for name in self._names}
-        return Arriving(found, self._arrivals.arrive) if self.job.overlap else found
+        return LazyParameters(found, self._pending_parameters.arrive) if self.job.overlap else found
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -115,7 +115,7 @@ class KV:
         if self._steps.reading:
             with HOLD:
                 self._steps.free()
-                self._arrivals.catch_up()
+                self._pending_parameters.catch_up()
         return self._steps.staging.arrays(self.device)
 
     # The model
@@ -141,7 +141,7 @@ class KV:
         model = read(params, kinds)
         federated, trained = self.job.federated, model.trained
         layout = model.layout if federated else trained
-        self._origin = Origin(params, model.arrays, trained)
+        self._frozen_module = FrozenModuleCheck(params, model.arrays, trained)
         self._names = list(model.arrays)
         if not federated:
             self._beside = {name: self.device.array(array) for name, array in model.untrained().items()}
@@ -154,8 +154,8 @@ class KV:
         self._steps.begin(trained, chunks, buffers, self.device, self._team)
         self._model = Parameters(layout, weights, buffers.shown, self.device)
         self._store.place(self._model.flat, self._model.refresh)
-        self._arrivals.begin(self._model)
-        self._feed.begin(self.clock)
+        self._pending_parameters.begin(self._model)
+        self._loader.begin(self.clock)
         self._log.begin(self._store.traffic)
         return self.params
 
@@ -199,7 +199,7 @@ class KV:
         with HOLD:
             self._push_pull(grads, examples, {})
             if targets is not None:
-                self._arrivals.all()
+                self._pending_parameters.all()
                 if self.job.federated:
                     model.copy(targets)
                 else:
@@ -214,14 +214,14 @@ class KV:
         """
         self._ready()
         steps = self._steps
-        steps.refuse_announced()
+        steps.refuse_partial()
         count = steps.count(examples)
         with HOLD:
             gradients = steps.gather(grads)
             clock = self.clock
             pending = self._store.push(gradients, count or 1.0)
             steps.given(clock, count, gradients is None, pending, {})
-            self._arrivals.catch_up()
+            self._pending_parameters.catch_up()
             return Handle(self, pending)
 
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
@@ -233,9 +233,9 @@ class KV:
         """
         model = self._ready()
         with HOLD:
-            self._arrivals.all()
+            self._pending_parameters.all()
             if out is None or model.are(out):
-                return Handle(self, self._store.pull(model.buffer), self._arrivals.refresh)
+                return Handle(self, self._store.pull(model.buffer), self._pending_parameters.refresh)
             targets = model.targets(out)
             scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
             return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
@@ -249,7 +249,7 @@ class KV:
         demand(handle, self)
         with HOLD:
             self._store.wait(handle.pending)
-            self._arrivals.catch_up()
+            self._pending_parameters.catch_up()
             handle.finish()
 
     def barrier(self) -> None:
@@ -264,8 +264,8 @@ class KV:
             self._store.barrier()
             if self._model is not None:
                 self._steps.settled()
-                self._arrivals.refresh()
-                self._arrivals.clear()
+                self._pending_parameters.refresh()
+                self._pending_parameters.clear()
 
     def evaluate(self, function: Measure, data: Any) -> None:
         """Have ``function(params, data)`` measured every ``--eval-every`` steps, and at the end, for the run's record.
@@ -287,7 +287,7 @@ class KV:
         between ``ready`` and ``step``.
         """
         self._ready()
-        self._steps.refuse_announced()
+        self._steps.refuse_partial()
         rate = as_float(lr)
         if rate not in RATE:
             raise UsageError(f"the learning rate {RATE.refusal(rate)}, not {shown(lr)}")
@@ -303,14 +303,14 @@ class KV:
         when the data cannot be divided so.
         """
         self._open()
-        return self._feed.batches(data, batch_size, epochs, shuffle)
+        return self._loader.batches(data, batch_size, epochs, shuffle)
 
     # Inside
 
     def _open(self) -> None:
         if self._closed:
             raise StateError("this connection is closed")
-        if self._home != (os.getpid(), threading.get_ident()):
+        if self._owner != (os.getpid(), threading.get_ident()):
             raise StateError("this connection belongs to another thread or process; connect in the one that trains")
 
     def _ready(self) -> Parameters:
@@ -332,13 +332,13 @@ class KV:
             steps.broken(clock, count, gradients is None, metrics)
             raise
         if self.job.overlap:
-            self._arrivals.expect()
+            self._pending_parameters.expect()
             steps.given(clock, count, gradients is None, done, metrics)
-            self._arrivals.catch_up()
+            self._pending_parameters.catch_up()
         else:
-            self._arrivals.stepped()
+            self._pending_parameters.stepped()
             steps.note(clock, count, gradients is None, done, metrics)
-        self._origin.look(self.clock, model.tensors)
+        self._frozen_module.look(self.clock, model.tensors)
         self._free = self._trace.now()
 
     def _evaluate_now_and_then(self) -> None:
@@ -361,10 +361,10 @@ class KV:
 
         Raises what went wrong with a push that was not waited for.
         """
-        if self._closed or self._home[0] != os.getpid():  # a forked child has no part in the job
+        if self._closed or self._owner[0] != os.getpid():  # a forked child has no part in the job
             return
         try:
-            if not failure and self._model is not None and self.rank == 0 and self._home[1] == threading.get_ident():
+            if not failure and self._model is not None and self.rank == 0 and self._owner[1] == threading.get_ident():
                 self._evaluation.run(self.clock)
         finally:
             self._leave(failure)

@@ -13,10 +13,10 @@ from ps.optim import OptimizerSpec, Schedule, apply, clip_scale
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Layout
 from ps.trace import OFF, Trace
+from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
-from ps.worker.feed import Feed
 from ps.worker.gradients import Gradients
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 from ps.worker.store import Buffers, Pending, Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
@@ -36,7 +36,7 @@ class LocalStore:
     rank = 0
     num_workers = 1
     neighbours = 1
-    entries = 0
+    rejoins = 0
 
     def __init__(self, job: JobConfig, trace: Trace = OFF) -> None:
         self.job = job
@@ -58,8 +58,8 @@ class LocalStore:
             self._shards.append((chunk, part, self._optimizer.init(part)))
         return Buffers(self._buffer, shown)
 
-    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feed:
-        return Feed(device, self.rank, self.job.workers, self.job.seed)
+    def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
+        return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
 
     def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
         pass

@@ -12,25 +12,25 @@ from ps import xp
 from ps.errors import GradientError, StateError, UsageError
 from ps.protocol.layout import Chunk, Layout
 from ps.threads import ThreadTeam
-from ps.worker.announced import Announced
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
 from ps.worker.local import Done
 from ps.worker.numbers import as_float, shown
-from ps.worker.record import StepLog
-from ps.worker.store import Buffers, Feeding, Pending, Store
+from ps.worker.partial_gradients import PartialGradients
+from ps.worker.step_log import StepLog
+from ps.worker.store import Buffers, Loader, Pending, Store
 from ps.xp import Device
 
 
 class Steps:
     """One connection's steps: which gradients have come of the next one, and which was given and not noted yet."""
 
-    def __init__(self, store: Store, feed: Feeding, log: StepLog) -> None:
+    def __init__(self, store: Store, loader: Loader, log: StepLog) -> None:
         self._store = store
         self._job = store.job
         self._on_nan = store.job.on_nan
-        self._feed = feed
+        self._loader = loader
         self._log = log
-        self._announced: Announced | None = None
+        self._partial: PartialGradients | None = None
         self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
         self._interrupted = False
 
@@ -52,7 +52,7 @@ class Steps:
     def count(self, examples: float | None) -> float:
         """Return of how many examples a step's gradients are the mean; 0: not known. Raises UsageError."""
         if examples is None:
-            return self._feed.examples
+            return self._loader.examples
         count = as_float(examples) if isinstance(examples, int | float | np.number) else math.nan
         if not 0 < count < math.inf:
             raise UsageError(f"examples is the number of examples of a batch, more than 0, not {shown(examples)}")
@@ -77,29 +77,29 @@ class Steps:
 
     def announce(self, name: str, grad: Any, count: float) -> None:
         """Take one tensor's gradient of the next step, and send what is complete. Raises GradientError."""
-        if self._announced is None:
+        if self._partial is None:
             self.settle()
-            self._announced = Announced(self.staging)
+            self._partial = PartialGradients(self.staging)
         eager = self._store.eager and self._on_nan != "skip"
-        chunks = self._announced.add(name, grad, check=eager and self._on_nan == "fail")
+        chunks = self._partial.add(name, grad, check=eager and self._on_nan == "fail")
         if chunks and eager:
-            self._store.send(self._announced.gradients, chunks, count or 1.0)
+            self._store.send(self._partial.gradients, chunks, count or 1.0)
 
-    def refuse_announced(self) -> None:
+    def refuse_partial(self) -> None:
         """Raise StateError if gradients were announced."""
-        if self._announced is not None:
+        if self._partial is not None:
             raise StateError("gradients were announced with kv.ready: give the others with kv.step")
 
     def gather(self, grads: Mapping[str, Any]) -> Gradients | None:
         """Return a step's gradients ready to send, or None when it is to be skipped. Raises GradientError."""
-        if self._announced is None:
+        if self._partial is None:
             self.settle()  # the memory in which gradients are gathered may still be on its way
             gradients, known = match(grads, self.staging), False
         else:
             known = self._store.eager and self._on_nan != "skip"
-            gradients = self._announced.complete(grads, check=known and self._on_nan == "fail")
+            gradients = self._partial.complete(grads, check=known and self._on_nan == "fail")
         bad = "" if known or self._on_nan == "ignore" else gradients.first_bad()
-        self._announced = None
+        self._partial = None
         if not bad:
             return gradients
         if self._on_nan == "skip":
@@ -126,6 +126,6 @@ class Steps:
 
     def note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
         """Write a step into the record."""
-        self._feed.stepped()
-        if not self._feed.note(count, metrics):
+        self._loader.stepped()
+        if not self._loader.note(count, metrics):
             self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)

@@ -13,7 +13,7 @@ from ps.xp import Array, Device, HostArray
 
 if TYPE_CHECKING:
     from ps.worker.evaluation import Evaluation
-    from ps.worker.record import StepLog
+    from ps.worker.step_log import StepLog
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Pending(Protocol):
         ...
 
 
-class Feeding(Protocol):
+class Loader(Protocol):
     """Where a worker's batches come from."""
 
     @property
@@ -88,7 +88,7 @@ class Store(Protocol):
     traffic: Traffic
     report: Callable[[], dict[str, Any]]
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
-    entries: int
+    rejoins: int
     """How often the weights' buffer was brought up to date unasked, because this worker came (back) late."""
 
     @property
@@ -107,7 +107,7 @@ class Store(Protocol):
         """
         ...
 
-    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> Feeding:
+    def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> Loader:
         """Return where the batches come from."""
         ...
 

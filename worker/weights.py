@@ -6,7 +6,7 @@ import numpy as np
 
 from ps.errors import Unshared
 from ps.protocol.memory import WorkerMemory
-from ps.protocol.segment import Segment, Window
+from ps.protocol.segment import MappedView, Segment
 from ps.xp import HostArray
 
 
@@ -34,7 +34,7 @@ def shared_twice(memory: WorkerMemory) -> tuple[HostArray, HostArray]:
 
 def _seen(segment: Segment, offset: int, own: HostArray) -> HostArray:
     try:
-        return Window(segment, offset, own.nbytes, writable=False).array
+        return MappedView(segment, offset, own.nbytes, writable=False).array
     except Unshared:  # the number of mappings is used up
         return _read_only(own)
 

@@ -15,8 +15,8 @@ from ps.config import ProcessConfig
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished, Upload
 from ps.worker.batch import Batch
-from ps.worker.federated.courier import RESUME, Courier
-from ps.worker.seat import Seat
+from ps.worker.federated.connection import RESUME, FederatedConnection
+from ps.worker.session import Session
 from ps.worker.store import Traffic
 
 LAYOUT = Layout.of({"w": np.zeros(704, np.float32), "b": np.zeros(320, np.float32)})
@@ -30,60 +30,63 @@ def ones(value: float = 1.0) -> np.ndarray[Any, Any]:
 
 
 class Hand:
-    """One client. Every wait has a bound: those of the seat, and PATIENCE for a task."""
+    """One client. Every wait has a bound: those of the session, and PATIENCE for a task."""
 
     def __init__(self, address: str, rank: int, layout: Layout = LAYOUT) -> None:
         """Join; return when the job runs. The first one's values, all zero, are the model's."""
         self.rank = rank
-        self.seat = Seat(ProcessConfig(scheduler=address, rank=rank), {})
-        self.courier = Courier(self.seat, layout, Traffic())
+        self.session = Session(ProcessConfig(scheduler=address, rank=rank), {})
+        self.connection = FederatedConnection(self.session, layout, Traffic())
 
     def init(self) -> Hand:
         """Give the first values if this client is the one to do so."""
-        layout = self.courier._layout
-        if self.seat.claim(layout):
-            self.courier.seed(np.zeros(layout.nbytes, np.uint8))
-            self.seat.seeded()
+        layout = self.connection._layout
+        if self.session.claim(layout):
+            self.connection.seed(np.zeros(layout.nbytes, np.uint8))
+            self.session.seeded()
         return self
 
     def take(self) -> Assign | None:
         """Poll until there is a task; None when all rounds are done."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            answer = self.courier.poll(0, {})
+            answer = self.connection.poll(0, {})
             if isinstance(answer, Assign):
                 return answer
             if isinstance(answer, Finished):
                 return None
-            self.seat.pause(min(answer.seconds, 0.2))  # type: ignore[union-attr]
+            self.session.pause(min(answer.seconds, 0.2))  # type: ignore[union-attr]
         raise AssertionError(f"client {self.rank} got no task")
 
     def upload(self, task: Assign, value: float = 1.0, chunks: Iterable[int] | None = None) -> bool:
         """Send a delta that has one value everywhere, or some chunks of it; return whether it may still count."""
         delta = ones(value).view(np.uint8)
-        frames = {c.index: delta[c.offset : c.offset + c.nbytes] for c in self.courier.chunks}
+        frames = {c.index: delta[c.offset : c.offset + c.nbytes] for c in self.connection.chunks}
         if chunks is not None:
             wanted = set(chunks)
-            whole, self.courier.chunks = self.courier.chunks, tuple(c for c in self.courier.chunks if c.index in wanted)
+            whole, self.connection.chunks = (
+                self.connection.chunks,
+                tuple(c for c in self.connection.chunks if c.index in wanted),
+            )
             try:
-                return self.courier.deliver(task.task, task.round, frames)
+                return self.connection.deliver(task.task, task.round, frames)
             finally:
-                self.courier.chunks = whole
-        return self.courier.deliver(task.task, task.round, frames)
+                self.connection.chunks = whole
+        return self.connection.deliver(task.task, task.round, frames)
 
     def send(self, task: Assign, delta: np.ndarray[Any, Any], length: int | None = None) -> None:
         """Send frames without asking what is there already, each cut to so many bytes if that is given."""
-        self.courier.connect()
-        exchange, flat, batch = self.seat.exchange, delta.view(np.uint8), Batch("frames")
-        for chunk in self.courier.chunks:
-            make = partial(Upload, member=self.seat.member, task=task.task, round=task.round, rank=self.rank)
+        self.connection.connect()
+        exchange, flat, batch = self.session.exchange, delta.view(np.uint8), Batch("frames")
+        for chunk in self.connection.chunks:
+            make = partial(Upload, member=self.session.member, task=task.task, round=task.round, rank=self.rank)
             frame = flat[chunk.offset : chunk.offset + (length or chunk.nbytes)]
             exchange.submit(batch, chunk.server, partial(make, chunk=chunk.index), frame, (0, frame.size))
         exchange.wait(batch)
 
     def submit(self, task: Assign, examples: float = 10.0, steps: int = 1) -> str:
         """Say that all is uploaded; return the verdict."""
-        return self.courier.submit(task.task, task.round, examples, steps, {"loss": 1.0 / (1 + task.round)})
+        return self.connection.submit(task.task, task.round, examples, steps, {"loss": 1.0 / (1 + task.round)})
 
     def contribute(self, task: Assign, value: float = 1.0, examples: float = 10.0) -> str:
         """Upload and submit, again when a server has lost it; return the verdict."""
@@ -97,12 +100,12 @@ class Hand:
     def weights(self, version: int) -> np.ndarray[Any, Any]:
         """Return the model's values of this version or a later one: each is one more for a round of ones."""
         buffer = np.zeros(SIZE, np.uint8)
-        self.courier.pull(version, buffer)
+        self.connection.pull(version, buffer)
         return buffer.view(np.float32)
 
     def leave(self) -> None:
         """Say goodbye."""
-        self.seat.leave()
+        self.session.leave()
 
 
 class Hands:

@@ -17,7 +17,7 @@ from held import descriptors, mappings
 
 from ps.errors import BadMessage, Unshared
 from ps.protocol import segment as module
-from ps.protocol.segment import PAGE, Segment, Window, pages
+from ps.protocol.segment import PAGE, MappedView, Segment, pages
 
 SIZE = 3 * PAGE
 
@@ -176,7 +176,7 @@ def test_memory_stays_as_long_as_an_array_shows_it_and_no_longer() -> None:
 
 def test_a_window_shows_what_others_write_and_cannot_be_written() -> None:
     segment = Segment.create(SIZE)
-    window = Window(segment, 0, SIZE - 10, writable=False)
+    window = MappedView(segment, 0, SIZE - 10, writable=False)
     assert window.array.nbytes == SIZE - 10
     segment.array(0, SIZE)[3] = 9
     assert window.array[3] == 9
@@ -187,7 +187,7 @@ def test_a_window_shows_what_others_write_and_cannot_be_written() -> None:
 def test_the_system_keeps_a_window_from_being_written_whatever_is_tried() -> None:
     code = (
         "import ctypes; from ps.protocol.segment import *\n"
-        "window = Window(Segment.create(PAGE), 0, PAGE, writable=False)\n"
+        "window = MappedView(Segment.create(PAGE), 0, PAGE, writable=False)\n"
         "print('looking', flush=True)\n"
         "ctypes.memset(window.array.ctypes.data, 1, 1)\n"
         "print('wrote')"
@@ -200,7 +200,7 @@ def test_a_window_turns_to_other_memory_under_the_arrays_that_show_it() -> None:
     home, own = Segment.create(SIZE), Segment.create(2 * SIZE)
     home.array(0, SIZE)[:] = 1
     own.array(SIZE, SIZE)[:] = 2
-    window = Window(home, 0, SIZE, writable=False)
+    window = MappedView(home, 0, SIZE, writable=False)
     view = window.array.view(np.float32)[4:]
     address = view.ctypes.data
     assert set(view.view(np.uint8)) == {1}
@@ -213,7 +213,7 @@ def test_a_window_turns_to_other_memory_under_the_arrays_that_show_it() -> None:
 
 
 def test_a_window_that_cannot_be_written_stays_so_when_it_turns_and_whatever_numpy_is_told() -> None:
-    window = Window(Segment.create(SIZE), 0, SIZE, writable=False)
+    window = MappedView(Segment.create(SIZE), 0, SIZE, writable=False)
     window.turn(Segment.create(SIZE), 0)
     with pytest.raises(ValueError, match="WRITEABLE"):
         window.array.flags.writeable = True
@@ -226,7 +226,7 @@ def test_windows_come_and_go_without_a_trace() -> None:
     home, own = Segment.create(SIZE), Segment.create(SIZE)
     fds, maps = descriptors(), mappings()
     for _ in range(50):
-        window = Window(home, 0, SIZE, writable=False)
+        window = MappedView(home, 0, SIZE, writable=False)
         window.turn(own, 0)
         del window
     assert (descriptors(), mappings()) == (fds, maps)

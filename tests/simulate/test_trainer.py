@@ -18,7 +18,7 @@ from ps.simulate.model import fresh
 from ps.simulate.plan import TrainingPlan
 from ps.simulate.task import TrainingResult, TrainingTask
 from ps.simulate.trainer import Trainer
-from ps.worker.federated.parcel import Packer
+from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
 
@@ -31,7 +31,7 @@ class RealClient:
 
     def __init__(self, plan: TrainingPlan, data: dict[str, HostArray], client: int) -> None:
         self.plan, self.client = plan, client
-        self.training, self.packer = Training(plan.job), Packer(plan.job, client)
+        self.training, self.encoder = Training(plan.job), DeltaEncoder(plan.job, client)
         division = partition(plan.job.partition, data["y_train"], plan.job.workers, plan.job.seed)
         self.x, self.y = view((data["x_train"], data["y_train"]), division, client)
         self.chunks = plan.layout.chunks(plan.job.servers, plan.job.chunk_bytes)
@@ -44,12 +44,12 @@ class RealClient:
             batch = rows[:count]
             _, grads = MODELS[self.plan.model].loss_and_grad(params, self.x[batch], self.y[batch])
             self.training.step({"float32": np.concatenate([grads[name].reshape(-1) for name in params])})
-        return self.packer.pack(self.training.delta(), self.chunks, round)
+        return self.encoder.pack(self.training.delta(), self.chunks, round)
 
     def settle(self, accepted: bool, round: int, frames: dict[int, HostArray]) -> None:
         self.training.settle(accepted)
         if not accepted:
-            self.packer.give_back(frames, self.chunks, round)
+            self.encoder.give_back(frames, self.chunks, round)
 
 
 @pytest.mark.parametrize("model", ["softmax", "mlp"])

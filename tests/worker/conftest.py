@@ -13,10 +13,10 @@ import zmq
 
 from ps import xp
 from ps.config import job_from
-from ps.worker import KV, server_link
+from ps.worker import KV, request_queue
 from ps.worker import exchange as exchange_module
 from ps.worker.local import LocalStore
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -56,7 +56,7 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setup]]:
     """Make an exchange with fake servers that loses its patience soon: ``setup(servers=2)``."""
     monkeypatch.setattr(exchange_module, "SLICE", 2)
     monkeypatch.setattr(exchange_module, "INQUIRE", 0.02)
-    monkeypatch.setattr(server_link, "INQUIRE", 0.02)
+    monkeypatch.setattr(request_queue, "INQUIRE", 0.02)
     with contextlib.ExitStack() as stack:
         made: list[Setup] = []  # a socket that is collected as garbage first stays open, and the context waits for it
         context: zmq.Context[Any] = zmq.Context()

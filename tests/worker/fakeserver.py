@@ -24,9 +24,9 @@ from ps.protocol.messages import (
 from ps.protocol.transport import open_socket
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
+from ps.worker.server_channel import ZmqChannel
+from ps.worker.server_channels import ServerChannels
 from ps.worker.store import Traffic
-from ps.worker.wire import ZmqWire
-from ps.worker.wires import Wires
 
 KB = 1024
 MEMBER = 7
@@ -69,13 +69,13 @@ class Setup:
         self.failure: PSError | None = None
         self.checks = 0
         self.during: Callable[[], None] = lambda: None
-        wires = Wires(
+        channels = ServerChannels(
             [f"server {rank} (host, pid {rank}) at {server.address}" for rank, server in enumerate(self.servers)],
-            [ZmqWire(context, server.address) for server in self.servers],
+            [ZmqChannel(context, server.address) for server in self.servers],
         )
         self.exchange = Exchange(
             MEMBER,
-            wires,
+            channels,
             window=window,
             silence_limit=silence_limit,
             check=self.check,

@@ -21,8 +21,8 @@ from ps.vault import Vault
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.federated.store import FederatedStore
-from ps.worker.record import StepLog
-from ps.worker.seat import Seat
+from ps.worker.session import Session
+from ps.worker.step_log import StepLog
 
 BOUND = 40.0
 """Seconds after which anything in these tests has hung."""
@@ -56,8 +56,8 @@ class Loopback:
         return ready.get(timeout=BOUND)
 
     def store(self, rank: int | None = None, **process: Any) -> Any:
-        seat = Seat(dataclasses.replace(self._process, rank=rank, **process), {})
-        return FederatedStore(seat, Vault(process.get("state"))) if seat.job.federated else ClusterStore(seat)
+        session = Session(dataclasses.replace(self._process, rank=rank, **process), {})
+        return FederatedStore(session, Vault(process.get("state"))) if session.job.federated else ClusterStore(session)
 
     def connect(self, rank: int | None = None, device: xp.Device = xp.CPU, **process: Any) -> KV:
         return KV(self.store(rank, **process), device, StepLog(None))

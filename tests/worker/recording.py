@@ -12,7 +12,7 @@ from ps.errors import PSError
 from ps.worker import KV
 from ps.worker.gradients import Gradients
 from ps.worker.local import LocalStore
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 from ps.worker.store import Pending
 
 

@@ -1,4 +1,4 @@
-"""SimJob: a whole job without sockets or time: real workers (KV to ServerLink) and Shards, joined by wires in memory.
+"""SimJob: a whole job without sockets or time: real workers (KV to RequestQueue), real Shards, channels in memory.
 
 Each worker has a thread of its own, but only one moves at a time: a worker keeps the baton until it waits in its
 poller, and a seed decides who moves next. So a run is the same each time. Time is a number that passes when a worker's
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from simseat import SimSeat, SimWire
+from simsession import SimChannel, SimSession
 
 from ps import xp
 from ps.config import job_from
@@ -28,7 +28,7 @@ from ps.server.update import Updater
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.exchange import Exchange
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 FIRST_WORKER = 100
 """The id of the worker with rank 0."""
@@ -91,7 +91,7 @@ class SimWorker:
         self.job = job
         self.rank = rank
         self.member = FIRST_WORKER + rank
-        self.wires = [SimWire(job.room) for _ in job.shards]
+        self.channels = [SimChannel(job.room) for _ in job.shards]
         self.can_move: Callable[[], Any] = lambda: True
         self.deadline: float | None = None
         """When it moves in any case."""
@@ -132,7 +132,7 @@ class SimWorker:
         self._baton.acquire()
         try:
             if not self.job.stopped:
-                with KV(ClusterStore(SimSeat(self)), xp.CPU, StepLog(None)) as kv:
+                with KV(ClusterStore(SimSession(self)), xp.CPU, StepLog(None)) as kv:
                     self._script(kv, self)
         except Stopped:
             pass
@@ -144,7 +144,7 @@ class SimWorker:
 
 
 class SimJob:
-    """One job; ``losses`` messages between workers and servers get lost, ``room`` is what a wire takes unsent."""
+    """One job; ``losses`` messages between workers and servers get lost, ``room`` is what a channel takes unsent."""
 
     def __init__(self, explicit: dict[str, Any], scripts: Sequence[Script], seed: int, losses: int, room: int) -> None:
         self.job = job_from({"workers": len(scripts), "transport": "tcp", **explicit})
@@ -193,10 +193,10 @@ class SimJob:
         for worker in self.workers:
             if everything or (not worker.over and worker.can_move()):
                 found.append(("work", worker.rank, 0))
-            for server, wire in enumerate(worker.wires):
-                if everything or wire.up:
+            for server, channel in enumerate(worker.channels):
+                if everything or channel.up:
                     found.append(("serve", worker.rank, server))
-                if everything or wire.down:
+                if everything or channel.down:
                     found.append(("bring", worker.rank, server))
         return found + [("tell", 0, server) for server, news in enumerate(self._news) if everything or news]
 
@@ -215,10 +215,10 @@ class SimJob:
         elif what == "serve":
             self._serve(self.workers[rank], server)
         elif what == "bring":
-            letter = self.workers[rank].wires[server].bring()
+            letter = self.workers[rank].channels[server].bring()
             if self._loses():
                 return
-            self.workers[rank].wires[server].here.append(letter)
+            self.workers[rank].channels[server].here.append(letter)
         else:
             self._tell(server)
 
@@ -237,7 +237,7 @@ class SimJob:
         self._perform(server, self.shards[server].view(self._news[server].pop(0), self.now))
 
     def _serve(self, worker: SimWorker, server: int) -> None:
-        header, payload = worker.wires[server].up.popleft()
+        header, payload = worker.channels[server].up.popleft()
         if self._loses():
             return
         shard, message = self.shards[server], decode(header)
@@ -253,7 +253,7 @@ class SimJob:
 
     def _perform(self, server: int, replies: list[Any]) -> None:
         for reply in replies:
-            self.workers[int(reply.origin)].wires[server].say(reply)
+            self.workers[int(reply.origin)].channels[server].say(reply)
 
     # What was seen
 

@@ -221,7 +221,7 @@ def test_what_backup_workers_bring_too_late_is_not_lost(loopback: Start) -> None
         kv.barrier()
         drain(kv)
         kv.barrier()
-        return kv._store.entries, np.array(params["w"])
+        return kv._store.rejoins, np.array(params["w"])
 
     job = loopback(workers=2, backup_workers=1, chunk_size=1024, compress="topk:0.25", optimizer="sgd:lr=1")
     (_, first), (entries, second) = job.work(script, script)
@@ -238,14 +238,14 @@ def test_a_malformed_frame_is_refused_and_training_beside_it_goes_on(loopback: S
         context: zmq.Context[Any] = zmq.Context()
         stack.callback(context.destroy, linger=0)
         peer = open_socket(context, zmq.DEALER)
-        [server] = kv._store._seat.peers("server")
+        [server] = kv._store._session.peers("server")
         peer.connect(next(address for address in server.addresses if address.startswith("tcp:")))
         kv.init({"w": np.zeros(1000, np.float32)})
         encoded = kv._store.compression.encode(whole(kv.rank, 0), 0, 0).tobytes()
         kv._store.compression.state.clear()
         bad = [b"", b"x", encoded[:-1], encoded + b"\0", b"\xff" * len(encoded), b"\0" * (1 << 20)]
         for request, frame in enumerate(bad, 1):
-            push = Push(request, kv._store._seat.member, 0, 0, 0, 1.0, 1.0, True)
+            push = Push(request, kv._store._session.member, 0, 0, 0, 1.0, 1.0, True)
             peer.send_multipart([encode(push), frame])
             assert peer.poll(int(BOUND * 1000)), "no answer"
             answer = decode(peer.recv_multipart()[0])

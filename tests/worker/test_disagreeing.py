@@ -15,7 +15,7 @@ from loopback import BOUND, Loopback
 from ps import xp
 from ps.errors import StateError
 from ps.worker import KV
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Start = Callable[..., Loopback]
 SIZE = 4096

@@ -15,7 +15,7 @@ from ps import xp
 from ps.errors import UsageError
 from ps.worker import KV
 from ps.worker.evaluation import Evaluation
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Local = Callable[..., KV]
 Start = Callable[..., Loopback]

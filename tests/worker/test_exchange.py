@@ -187,7 +187,7 @@ def test_all_servers_are_asked_and_the_highest_clock_counts(setup: Callable[...,
     for clock, server in zip((4, 9, 2), job.servers, strict=True):
         server.script = lambda message, clock=clock: [Attached(message.request, clock)]
     batch = job.exchange.ask_all(partial(Attach, member=MEMBER, epoch=1), "leave to begin")
-    assert batch.entry == 9
+    assert batch.join_clock == 9
 
 
 def test_polling_takes_what_is_here_and_never_waits(setup: Callable[..., Setup]) -> None:
@@ -208,7 +208,7 @@ def test_whoever_has_lost_all_servers_waits_without_working(setup: Callable[...,
     batch = Batch()
     job.push(batch, 0)
     job.exchange.poll()
-    job.exchange._links[0].wire.closed = True  # type: ignore[misc]
+    job.exchange._queues[0].channel.closed = True  # type: ignore[misc]
     job.checks = 0
     job.exchange.wait_at_most(batch, 0.2)
     assert 0 < job.checks < 0.2 / 0.002 + 2

@@ -15,8 +15,8 @@ from ps import xp
 from ps.errors import GradientError
 from ps.optim.limit import limit_of
 from ps.protocol.layout import Chunk, Layout
-from ps.worker.announced import Announced
 from ps.worker.gradients import Gradients, Staging, match
+from ps.worker.partial_gradients import PartialGradients
 
 
 def staging(params: dict[str, np.ndarray], chunk_size: int = 1 << 20, servers: int = 1) -> tuple[Staging, Any]:
@@ -212,4 +212,4 @@ def test_a_gradient_in_anothers_place_cannot_be_announced(caplog: pytest.LogCapt
     place, _ = staging({"a": np.zeros(4, np.float32), "b": np.zeros(4, np.float32)}, 1024)
     mine = place.arrays(xp.CPU)
     with pytest.raises(GradientError, match=r"gradient of 'a' lies in kv.grads, in the place of another one"):
-        Announced(place).add("a", mine["b"], check=True)
+        PartialGradients(place).add("a", mine["b"], check=True)

@@ -17,7 +17,7 @@ from recording import Recording, ones, recording
 from ps import xp
 from ps.errors import PSError, StateError, UsageError
 from ps.worker import KV, Handle
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Local = Callable[..., KV]
 

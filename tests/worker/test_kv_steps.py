@@ -15,7 +15,7 @@ from recording import ones, recording
 from ps.errors import GradientError, UsageError
 from ps.optim import OptimizerSpec
 from ps.worker import KV
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Local = Callable[..., KV]
 

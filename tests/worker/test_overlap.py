@@ -10,7 +10,7 @@ import pytest
 from loopback import Loopback
 
 from ps.errors import GradientError, StateError
-from ps.worker.arriving import Arriving
+from ps.worker.lazy_parameters import LazyParameters
 
 Start = Callable[..., Loopback]
 SHAPES = {"a": (700,), "b": (40, 30), "c": (3,), "d": (2000,)}
@@ -87,7 +87,7 @@ def test_a_step_returns_before_all_has_arrived_and_reading_waits_for_the_rest(lo
     kv = loopback(chunk_size=1024, window=1024, transport="tcp", overlap=True, optimizer="sgd:lr=1").connect()
     large = np.zeros(200_000, np.float32)
     params = kv.init({"first": np.zeros(4, np.float32), "large": large})
-    assert isinstance(params, Arriving)
+    assert isinstance(params, LazyParameters)
     unfinished = 0
     for step in range(1, 6):
         kv.step({"first": np.ones(4, np.float32), "large": np.ones_like(large)})
@@ -119,11 +119,11 @@ def test_chunks_go_in_the_order_in_which_the_next_forward_pass_needs_them(loopba
     kv = loopback(chunk_size=1024, window=1024, transport="tcp").connect()
     kv.init({name: np.zeros(256, np.float32) for name in "abcdef"})  # one chunk each, one unanswered at a time
     sent: list[int] = []
-    exchange = kv._store._seat.exchange
-    link = exchange._links[0]
-    exchange.poll = link.send_queued  # type: ignore[method-assign]  # answers are taken with the step, not before
-    send = link._send
-    link._send = lambda request: sent.append(request.chunk) or send(request)  # type: ignore[method-assign]
+    exchange = kv._store._session.exchange
+    queue = exchange._queues[0]
+    exchange.poll = queue.send_queued  # type: ignore[method-assign]  # answers are taken with the step, not before
+    send = queue._send
+    queue._send = lambda request: sent.append(request.chunk) or send(request)  # type: ignore[method-assign]
     for name in "fedcba":
         kv.ready(name, np.ones(256, np.float32))
     kv.step()

@@ -24,8 +24,8 @@ from ps.protocol.codec import encode
 from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Error, Ok, Pull, Share, Shared
 from ps.protocol.segment import PAGE, Segment
-from ps.worker import shm as module
-from ps.worker.shm import ShmWire
+from ps.worker import shm_channel as module
+from ps.worker.shm_channel import ShmChannel
 
 Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE
@@ -44,11 +44,11 @@ def test_memory_is_handed_over_and_a_home_is_taken_when_there_is_one(fake: Fake)
 
     server = fake(answer)
     memory = WorkerMemory.create(NBYTES)
-    wire = ShmWire.open(server.path, memory, Segment.create(NBYTES))
+    channel = ShmChannel.open(server.path, memory, Segment.create(NBYTES))
     assert got == [(framed(encode(Share(0, NBYTES, True))), [WorkerMemory.size(NBYTES), NBYTES])]
-    assert wire.home is not None and wire.home.identity == home.identity
-    wire.close()
-    assert wire.closed
+    assert channel.weights_memory is not None and channel.weights_memory.identity == home.identity
+    channel.close()
+    assert channel.closed
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_server_that_does_not_take_it_is_named_with_its_reason_and_nothing_sta
     memory = WorkerMemory.create(NBYTES)
     before = descriptors()
     with pytest.raises(Unshared, match=f"{server.path}: .*{why}"):
-        ShmWire.open(server.path, memory, None)
+        ShmChannel.open(server.path, memory, None)
     server._thread.join(10)
     assert descriptors() == before
 
@@ -80,9 +80,9 @@ def test_open_files_that_come_with_a_no_are_closed(fake: Fake) -> None:
     server = fake(say(framed(encode(Shared(0, False))), fds=null))
     memory = WorkerMemory.create(NBYTES)
     before = descriptors()
-    wire = ShmWire.open(server.path, memory, None)
-    assert wire.home is None
-    wire.close()
+    channel = ShmChannel.open(server.path, memory, None)
+    assert channel.weights_memory is None
+    channel.close()
     server._thread.join(10)
     assert descriptors() == before
 
@@ -92,7 +92,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(fake: Fake, mo
     server = fake(None)
     began = time.monotonic()
     with pytest.raises(Unshared, match=r"no answer within 0.2 s"):
-        ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+        ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
     assert time.monotonic() - began < 5
 
 
@@ -110,7 +110,7 @@ def test_a_server_that_dribbles_is_not_waited_for_for_ever(fake: Fake, monkeypat
 
     server = fake(answer)
     with pytest.raises(Unshared, match="no answer within"):
-        ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+        ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
     stop.set()
 
 
@@ -126,16 +126,16 @@ def test_what_lies_in_the_shared_region_is_not_copied_and_anything_else_is(fake:
 
     server = fake(answer)
     memory = WorkerMemory.create(NBYTES)
-    wire = ShmWire.open(server.path, memory, None)
+    channel = ShmChannel.open(server.path, memory, None)
     gradients = memory.array("gradients")
     own = np.full(25, 2.0, np.float32)
-    assert wire.send(b"push", own, (400, 500))
+    assert channel.send(b"push", own, (400, 500))
     assert set(gradients[400:500].view(np.float32)) == {2.0} and not gradients[:400].any() and not gradients[500:].any()
     mine = gradients[800:900].view(np.float32)
     mine[:] = 3
-    assert wire.send(b"push", mine, (800, 900)) and set(mine) == {3}
+    assert channel.send(b"push", mine, (800, 900)) and set(mine) == {3}
     hold.set()
-    wire.close()
+    channel.close()
 
 
 def test_a_line_without_room_says_so_and_says_when_it_is_stuck(fake: Fake) -> None:
@@ -150,29 +150,29 @@ def test_a_line_without_room_says_so_and_says_when_it_is_stuck(fake: Fake) -> No
             total += len(data)
 
     server = fake(answer)
-    wire = ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+    channel = ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
     header, sent = encode(Pull(1, 1, 0, 0, False)), 0
-    while wire.send(header):
+    while channel.send(header):
         sent += 1
         assert sent < 100_000
-    assert wire.stuck
+    assert channel.stuck
     go.set()
     end = time.monotonic() + 10
-    while wire.stuck and time.monotonic() < end:
-        wire.flush()
-    assert not wire.stuck and wire.send(header)
-    wire.close()
+    while channel.stuck and time.monotonic() < end:
+        channel.flush()
+    assert not channel.stuck and channel.send(header)
+    channel.close()
     server._thread.join(10)
     assert total == (sent + 1) * (4 + len(header))
 
 
 def test_a_closed_line_takes_what_is_sent_and_is_not_stuck(fake: Fake) -> None:
     server = fake(say(framed(encode(Shared(0, False)))))
-    wire = ShmWire.open(server.path, WorkerMemory.create(NBYTES), None)
+    channel = ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
     server._thread.join(10)
-    while not wire.closed:
-        assert wire.send(encode(Pull(1, 1, 0, 0, False))) or wire.closed
-    assert not wire.stuck and wire.send(b"x") and list(wire.receive()) == []
+    while not channel.closed:
+        assert channel.send(encode(Pull(1, 1, 0, 0, False))) or channel.closed
+    assert not channel.stuck and channel.send(b"x") and list(channel.receive()) == []
 
 
 # A whole job
@@ -189,23 +189,23 @@ def test_a_worker_whose_line_has_room_for_few_chunks_wakes_up_when_there_is_more
     """Neither the next look, nor a question, nor an answer comes: only room can wake it up."""
     monkeypatch.setattr("ps.worker.exchange.INQUIRE", 60.0)
     monkeypatch.setattr("ps.worker.exchange.SLICE", 60_000)
-    links: list[Any] = []
+    queues: list[Any] = []
     stuck: list[bool] = []
 
     def first(kv: Any) -> None:
         params = kv.init({"w": np.zeros(256 * 300, np.float32)})
-        [link] = kv._store._seat.exchange._links
-        link.wire._line._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        flush = link.wire.flush
-        link.wire.flush = lambda: stuck.append(link.wire.stuck) or flush()
-        links.append(link)
+        [queue] = kv._store._session.exchange._queues
+        queue.channel._line._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        flush = queue.channel.flush
+        queue.channel.flush = lambda: stuck.append(queue.channel.stuck) or flush()
+        queues.append(queue)
         rounds(kv, params, 1)
         assert set(params["w"]) == {-1}
 
     def second(kv: Any) -> None:
         params = kv.init({"w": np.zeros(256 * 300, np.float32)})
         end = time.monotonic() + 20
-        while not (links and len(links[0].inflight) == 300 and not links[0].wire.stuck):
+        while not (queues and len(queues[0].inflight) == 300 and not queues[0].channel.stuck):
             assert time.monotonic() < end, "the first worker sleeps on what it has to send"
             time.sleep(0.01)
         rounds(kv, params, 1)
@@ -389,7 +389,7 @@ def test_a_server_that_is_pestered_serves_its_worker_all_the_same(loopback: Star
     made = loopback(transport="shm", chunk_size=1024, optimizer="sgd:lr=1")
     with made.connect() as kv:
         params = kv.init({"a": np.zeros(3000, np.float32)})
-        [server] = kv._store._seat.peers("server")
+        [server] = kv._store._session.peers("server")
         [path] = [a.removeprefix("shm://") for a in server.addresses if a.startswith("shm://")]
         read_only = Segment.create(WorkerMemory.size(NBYTES))
         for turn in range(30):

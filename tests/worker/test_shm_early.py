@@ -14,8 +14,8 @@ from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Shared, Waiting
 from ps.protocol.messages.data import NOT_YET
 from ps.protocol.segment import PAGE
-from ps.worker import shm as module
-from ps.worker.shm import ShmWire
+from ps.worker import shm_channel as module
+from ps.worker.shm_channel import ShmChannel
 
 
 def test_not_yet_is_waited_for_longer_than_silence(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,9 +28,9 @@ def test_not_yet_is_waited_for_longer_than_silence(fake: Fake, monkeypatch: pyte
             time.sleep(0.05)
         sock.sendall(framed(encode(Shared(0, False))))
 
-    wire = ShmWire.open(fake(answer).path, WorkerMemory.create(PAGE), None)
-    assert not wire.closed
-    wire.close()
+    channel = ShmChannel.open(fake(answer).path, WorkerMemory.create(PAGE), None)
+    assert not channel.closed
+    channel.close()
 
 
 def test_not_yet_is_not_waited_for_for_ever(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,4 +41,4 @@ def test_not_yet_is_not_waited_for_for_ever(fake: Fake, monkeypatch: pytest.Monk
         sock.recv(1)  # until the other end is closed
 
     with pytest.raises(Unshared, match=r"no answer within 0.2 s"):
-        ShmWire.open(fake(answer).path, WorkerMemory.create(PAGE), None)
+        ShmChannel.open(fake(answer).path, WorkerMemory.create(PAGE), None)

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 from ps import xp
 from ps.errors import GradientError
-from ps.worker.entry import connect
-from ps.worker.federated.feed import TUNED
 from ps.worker.federated.fit import Fit, Metrics, Params, check, copies, not_finite, numbers, train
+from ps.worker.federated.round_loader import TUNED
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
+from ps.worker.startup import connect
 from ps.xp import HostArray
 
 MOST_SPOILED = 3

@@ -18,15 +18,15 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
 from ps.vault import Vault
 from ps.worker.evaluation import Evaluation
-from ps.worker.federated.courier import LATE, RESUME, SPARE, Courier
-from ps.worker.federated.feed import FederatedFeed
-from ps.worker.federated.memory import Memory, Undelivered
-from ps.worker.federated.parcel import Packer
+from ps.worker.federated.client_checkpoint import Memory, PendingUpload
+from ps.worker.federated.connection import LATE, RESUME, SPARE, FederatedConnection
+from ps.worker.federated.delta_encoder import DeltaEncoder
+from ps.worker.federated.round_loader import RoundLoader
 from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
 from ps.worker.local import Done
-from ps.worker.record import StepLog
-from ps.worker.seat import Seat
+from ps.worker.session import Session
+from ps.worker.step_log import StepLog
 from ps.worker.store import Buffers, Pending, Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
@@ -51,9 +51,9 @@ class FederatedStore:
     """The model of a federated job, as one of its clients deals with it."""
 
     eager = False
-    entries = 0
+    rejoins = 0
 
-    def __init__(self, seat: Seat, vault: Vault | None = None) -> None:
+    def __init__(self, session: Session, vault: Vault | None = None) -> None:
         """``vault``: where this client keeps what it needs to go on after a restart; closed with this."""
         self.clock = 0
         self.traffic = Traffic()
@@ -62,17 +62,17 @@ class FederatedStore:
         """What is being trained for; None between rounds."""
         self.finished = False
         """Whether all rounds are done."""
-        self._seat = seat
-        seat.report = lambda: {**self.report(), "clock": self.clock}
-        self.job = self._seat.job
-        self.rank = self._seat.rank
+        self._session = session
+        session.report = lambda: {**self.report(), "clock": self.clock}
+        self.job = self._session.job
+        self.rank = self._session.rank
         self.training = Training(self.job)
-        self._packer = Packer(self.job, self.rank)
+        self._encoder = DeltaEncoder(self.job, self.rank)
         self._vault = vault or Vault(None)
-        self._undelivered: Undelivered | None = None
+        self._pending_upload: PendingUpload | None = None
         self._declined = ""
         """Why the last task was given back, which is said once."""
-        self._courier: Courier | None = None
+        self._connection: FederatedConnection | None = None
         self._flat: Mapping[str, Array] = {}
         self._refresh: Callable[[], None] = lambda: None
 
@@ -83,10 +83,10 @@ class FederatedStore:
     @property
     def neighbours(self) -> int:
         here = f"{socket.gethostname()},"
-        return self.job.workers if any(p.place.startswith(here) for p in self._seat.peers("server")) else 1
+        return self.job.workers if any(p.place.startswith(here) for p in self._session.peers("server")) else 1
 
-    def feed(self, device: Device, log: StepLog, evaluation: Evaluation) -> FederatedFeed:
-        return FederatedFeed(self, device, log, evaluation)
+    def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> RoundLoader:
+        return RoundLoader(self, device, log, evaluation)
 
     # The model
 
@@ -96,13 +96,13 @@ class FederatedStore:
         self._buffer, shown = twice(whole.nbytes)
         self._buffer[: values.size] = values
         self._whole = whole
-        courier = self._courier = Courier(self._seat, whole, self.traffic)
-        if self._seat.claim(whole):
-            courier.seed(self._buffer)
+        connection = self._connection = FederatedConnection(self._session, whole, self.traffic)
+        if self._session.claim(whole):
+            connection.seed(self._buffer)
         else:
-            self.clock = courier.pull(0, self._buffer)
+            self.clock = connection.pull(0, self._buffer)
         self._memory = Memory(self._vault, self._owner(whole))
-        self._undelivered = self._memory.restore(self.training, self._packer)
+        self._pending_upload = self._memory.restore(self.training, self._encoder)
         return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
     def _owner(self, layout: Layout) -> dict[str, Any]:
@@ -116,10 +116,10 @@ class FederatedStore:
         self._flat, self._refresh = flat, refresh
 
     @property
-    def courier(self) -> Courier:
-        if self._courier is None:
+    def connection(self) -> FederatedConnection:
+        if self._connection is None:
             raise StateError("no parameters yet: call kv.init(params) first")
-        return self._courier
+        return self._connection
 
     # Rounds
 
@@ -128,24 +128,24 @@ class FederatedStore:
 
         In the latter case ``finished`` is false, and this is to be called again.
         """
-        courier = self.courier
-        self._memory.keep_again(self.training, self._packer, self._undelivered)
-        answer = courier.poll(self.clock, {})
-        parcel, self._undelivered = self._undelivered, None
-        if parcel is not None and isinstance(answer, Assign) and answer.task == parcel.task:
-            if answer.round == parcel.round:
-                log.warning("going on with the upload for task %d", parcel.task)
-                self._deliver(parcel)
+        connection = self.connection
+        self._memory.keep_again(self.training, self._encoder, self._pending_upload)
+        answer = connection.poll(self.clock, {})
+        upload, self._pending_upload = self._pending_upload, None
+        if upload is not None and isinstance(answer, Assign) and answer.task == upload.task:
+            if answer.round == upload.round:
+                log.warning("going on with the upload for task %d", upload.task)
+                self._deliver(upload)
                 return None
-            self._deliver(parcel, LATE)  # the numbers have begun anew, with another job
-        elif parcel is not None:
-            self._deliver(parcel, self._submit(parcel))  # it was decided on meanwhile, or is about to be
+            self._deliver(upload, LATE)  # the numbers have begun anew, with another job
+        elif upload is not None:
+            self._deliver(upload, self._submit(upload))  # it was decided on meanwhile, or is about to be
         if isinstance(answer, Finished):
             self._bring(answer.version)
             self.finished = True
             return None
         if not isinstance(answer, Assign):
-            self._seat.pause(answer.seconds)
+            self._session.pause(answer.seconds)
             self.seen = answer.version
             return None
         version = self._bring(answer.round)
@@ -158,7 +158,7 @@ class FederatedStore:
 
     def _bring(self, version: int) -> int:
         """Get the published weights; they must not change while a round is trained."""
-        self.clock = self.seen = self.courier.pull(version, self._buffer)
+        self.clock = self.seen = self.connection.pull(version, self._buffer)
         self._refresh()
         return self.clock
 
@@ -187,30 +187,30 @@ class FederatedStore:
         if not training.steps:
             return self._decline(task, "no step was taken")
         self._declined = ""
-        frames = self._packer.pack(training.delta(), self.courier.chunks, task.round)
+        frames = self._encoder.pack(training.delta(), self.connection.chunks, task.round)
         numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
-        parcel = Undelivered(task.number, task.round, task.version, examples, training.steps, numbers, frames)
-        self._memory.keep(training, self._packer, parcel)
-        return self._deliver(parcel)
+        upload = PendingUpload(task.number, task.round, task.version, examples, training.steps, numbers, frames)
+        self._memory.keep(training, self._encoder, upload)
+        return self._deliver(upload)
 
-    def _submit(self, parcel: Undelivered) -> str:
-        return self.courier.submit(parcel.task, parcel.version, parcel.examples, parcel.steps, parcel.report)
+    def _submit(self, upload: PendingUpload) -> str:
+        return self.connection.submit(upload.task, upload.version, upload.examples, upload.steps, upload.report)
 
-    def _deliver(self, parcel: Undelivered, verdict: str = RESUME) -> str:
+    def _deliver(self, upload: PendingUpload, verdict: str = RESUME) -> str:
         """Upload what servers lack until there is a verdict, and learn from that."""
-        courier = self.courier
+        connection = self.connection
         while verdict == RESUME:
-            here = courier.deliver(parcel.task, parcel.round, parcel.frames)
-            verdict = self._submit(parcel)  # also where servers take no more of it: it may be decided on already
+            here = connection.deliver(upload.task, upload.round, upload.frames)
+            verdict = self._submit(upload)  # also where servers take no more of it: it may be decided on already
             if not here and verdict == RESUME:
                 verdict = LATE
         accepted = verdict == ACCEPTED
         if not accepted:
             level = logging.INFO if verdict in (LATE, SPARE) else logging.WARNING
-            log.log(level, "this client's contribution to round %d does not count: %s", parcel.round, verdict)
-            self._packer.give_back(parcel.frames, courier.chunks, parcel.round)
+            log.log(level, "this client's contribution to round %d does not count: %s", upload.round, verdict)
+            self._encoder.give_back(upload.frames, connection.chunks, upload.round)
         self.training.settle(accepted)
-        self._memory.keep(self.training, self._packer, None)
+        self._memory.keep(self.training, self._encoder, None)
         return verdict
 
     def replace(self, params: Mapping[str, HostArray], steps: int) -> None:
@@ -240,7 +240,7 @@ class FederatedStore:
 
     def _give_back(self, task: Task, why: str) -> None:
         self.training.undo()
-        self.courier.decline(task.number, why)
+        self.connection.decline(task.number, why)
 
     # What a script's steps do
 
@@ -265,7 +265,7 @@ class FederatedStore:
                 self._bring(self.seen)
         else:
             whole = np.empty_like(self._buffer)
-            self.courier.pull(self.clock, whole)
+            self.connection.pull(self.clock, whole)
             np.copyto(into, whole[: into.size])
         return Done()
 
@@ -286,7 +286,7 @@ class FederatedStore:
 
     def barrier(self) -> None:
         """Return at once, with the latest weights: clients come and go, and nobody waits for them."""
-        if self._courier is not None and self.task is None:
+        if self._connection is not None and self.task is None:
             self._bring(self.seen)
 
     def set_lr(self, lr: float) -> None:
@@ -294,6 +294,6 @@ class FederatedStore:
 
     def close(self, failure: str = "") -> None:
         try:
-            self._seat.leave(failure)
+            self._session.leave(failure)
         finally:
             self._vault.close()

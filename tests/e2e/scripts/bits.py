@@ -40,6 +40,6 @@ with ps.connect() as kv:
             kv.step(grads)
         digest.update(b"".join(value.tobytes() for value in params.values()))
     ways = ",".join(
-        sorted({link.name.partition(" at ")[2].partition(":")[0] for link in kv._store._seat.exchange._links})
+        sorted({queue.name.partition(" at ")[2].partition(":")[0] for queue in kv._store._session.exchange._queues})
     )
     print(f"result rank={kv.rank} clock={kv.clock} digest={digest.hexdigest()[:16]} ways={ways} placed={placed}")

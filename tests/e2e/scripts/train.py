@@ -16,7 +16,7 @@ import numpy as np
 
 import ps
 from ps.protocol.messages import InitChunk, Message
-from ps.worker import server_link
+from ps.worker import request_queue
 
 WAIT = 60.0
 GATE = "before this clock's step wait until the file exists; only this rank, if there is one"
@@ -72,7 +72,7 @@ def die() -> None:
 
 def die_seeding(count: int) -> None:
     """Arrange that this process dies in the middle of sending the model's first values."""
-    encode = server_link.encode
+    encode = request_queue.encode
     chunks = itertools.count(1)
 
     def encode_or_die(message: Message) -> bytes:
@@ -82,7 +82,7 @@ def die_seeding(count: int) -> None:
             die()
         return encode(message)
 
-    server_link.encode = encode_or_die
+    request_queue.encode = encode_or_die
 
 
 def share(args: argparse.Namespace, rank: int, workers: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""SimClient: a client's protocol, as worker/federated/courier.py speaks it, as a generator without sockets.
+"""SimClient: a client's protocol, as worker/federated/connection.py speaks it, as a generator without sockets.
 
 It yields the requests it waits for, or the seconds it pauses, and is sent the answers. What it makes of a task depends
 on the task and its character alone, so that the invariants can work it out again.

@@ -14,7 +14,7 @@ from standin import STRICT, StrictArray
 
 from ps import xp
 from ps.worker import KV
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Start = Callable[..., Loopback]
 SHAPES = {"w": (30, 50), "none": (0, 2), "b": (7,), "s": ()}
@@ -88,7 +88,7 @@ def script(kv: KV, do: Callable[[KV, int], None] = lambda kv, step: kv.step(grad
         do(kv, step)
     store: Any = kv._store
     sides = {type(array) for array in (*params.values(), *store.training.own.values())}
-    sides |= {type(array) for state in store._packer.state.values() for array in state.values()}
+    sides |= {type(array) for state in store._encoder.state.values() for array in state.values()}
     sides |= {type(array) for slots in store.training.slots.values() for array in slots.values()}
     return {"sides": sides, **{name: seen(array) for name, array in params.items()}}
 

@@ -24,7 +24,7 @@ class Killed(BaseException):
 
 
 class Desk:
-    """A courier whose answers are the test's; ``late`` is what the servers say to uploads."""
+    """A connection whose answers are the test's; ``late`` is what the servers say to uploads."""
 
     def __init__(self, chunks: tuple[Chunk, ...]) -> None:
         self.chunks = chunks
@@ -60,7 +60,7 @@ class Desk:
         return [entry[:2] for entry in self.said]
 
 
-class Seat:
+class Session:
     rank = 0
 
     def __init__(self, **job: Any) -> None:
@@ -86,15 +86,15 @@ def life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Life:
     """Begin a process of the client: ``life(algorithm="scaffold")``; all of them have one state file."""
 
     def begin(**job: Any) -> tuple[FederatedStore, Desk]:
-        seat: Any = Seat(**{"optimizer": "sgd:lr=0.5", "compress": "topk:0.1", **job})
+        session: Any = Session(**{"optimizer": "sgd:lr=0.5", "compress": "topk:0.1", **job})
         desks: list[Desk] = []
 
-        def courier(seat: Any, layout: Layout, traffic: Any) -> Desk:
-            desks.append(Desk(layout.chunks(seat.job.servers, seat.job.chunk_bytes)))
+        def connection(session: Any, layout: Layout, traffic: Any) -> Desk:
+            desks.append(Desk(layout.chunks(session.job.servers, session.job.chunk_bytes)))
             return desks[-1]
 
-        monkeypatch.setattr("ps.worker.federated.store.Courier", courier)
-        store = FederatedStore(seat, Vault(str(tmp_path / "state")))
+        monkeypatch.setattr("ps.worker.federated.store.FederatedConnection", connection)
+        store = FederatedStore(session, Vault(str(tmp_path / "state")))
         buffer = store.init(LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8), in_place=True).weights
         store.place(LAYOUT.flat(buffer), lambda: None)
         return store, desks[0]
@@ -120,8 +120,8 @@ def killed(life: Life, **job: Any) -> tuple[FederatedStore, Desk]:
 
 
 def residual(store: FederatedStore) -> np.ndarray:
-    state = store._packer.state
-    return np.concatenate([state[chunk.index]["residual"] for chunk in store.courier.chunks if chunk.index in state])
+    state = store._encoder.state
+    return np.concatenate([state[chunk.index]["residual"] for chunk in store.connection.chunks if chunk.index in state])
 
 
 def test_what_is_assigned_again_goes_on_with_the_same_frames_and_words(life: Life) -> None:
@@ -239,5 +239,5 @@ def test_who_has_nothing_to_do_waits_as_long_as_the_scheduler_says(life: Life) -
     store, desk = life()
     desk.polls = [Wait(1, 7, 0.75)]
     assert store.begin() is None
-    seat: Any = store._seat
-    assert (seat.paused, store.seen, store.finished) == ([0.75], 7, False)
+    session: Any = store._session
+    assert (session.paused, store.seen, store.finished) == ([0.75], 7, False)

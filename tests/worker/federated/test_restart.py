@@ -15,9 +15,9 @@ from ps.errors import ConfigError
 from ps.protocol.messages import Upload
 from ps.worker import KV
 from ps.worker.exchange import Exchange
-from ps.worker.federated.courier import Courier
+from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.store import FederatedStore
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Start = Callable[..., Loopback]
 SOON: Any = {"start_timeout": 3.0}
@@ -34,11 +34,11 @@ class Killed(BaseException):
 
 def killed_while_uploading(store: FederatedStore, chunks: int) -> list[int]:
     """Train a round and die when so many chunks are uploaded; return which."""
-    courier = store.courier
+    connection = store.connection
     sent: list[int] = []
-    deliver = Courier._deliver
+    deliver = FederatedConnection._deliver
 
-    def some(self: Courier, exchange: Any, task: int, round: int, frames: Any) -> bool:
+    def some(self: FederatedConnection, exchange: Any, task: int, round: int, frames: Any) -> bool:
         sent.extend(sorted(frames)[:chunks])
         self.chunks, kept = tuple(chunk for chunk in self.chunks if chunk.index in sent), self.chunks
         deliver(self, exchange, task, round, frames)
@@ -46,7 +46,7 @@ def killed_while_uploading(store: FederatedStore, chunks: int) -> list[int]:
         raise Killed
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Courier, "_deliver", some)
+    patch.setattr(FederatedConnection, "_deliver", some)
     with patch.context(), pytest.raises(Killed):
         task = store.begin()
         assert task is not None
@@ -55,7 +55,7 @@ def killed_while_uploading(store: FederatedStore, chunks: int) -> list[int]:
         store.training.stepped(1)
         store.end(10, {})
     patch.undo()
-    assert courier.chunks
+    assert connection.chunks
     return sent
 
 
@@ -86,7 +86,7 @@ def test_a_client_that_was_killed_and_restarted_uploads_only_what_is_missing(
     job = federated(loopback, workers=1, rounds=1, partition="own", heartbeat_timeout=1.0, min_clients=1)
     _, store = connected(job, tmp_path / "state")
     assert killed_while_uploading(store, 2) == [0, 1]
-    store._seat._abandon()  # no goodbye
+    store._session._abandon()  # no goodbye
     seen = uploads(monkeypatch)
     with connected(job, tmp_path / "state")[0] as kv:
         for _ in kv.batches(np.zeros(4), 4):
@@ -102,15 +102,15 @@ def test_a_client_that_was_restarted_sends_what_it_could_not_deliver_with_its_ne
     job = federated(loopback, workers=1, rounds=2, compress="topk:0.5", partition="own")
     kv, store = connected(job, tmp_path / "state")
     assert killed_while_uploading(store, 2) == [0, 1]
-    kv._feed = None  # type: ignore[assignment]
-    store._seat.leave()
+    kv._loader = None  # type: ignore[assignment]
+    store._session.leave()
     kv, store = connected(job, tmp_path / "state")
     with kv:
         for _ in kv.batches(np.zeros(4), 4):
             kv.step({"w": np.full(1000, -8.0, np.float32)})
         # 1 was not delivered, 1 trained in each of two rounds; half of the elements travel each time
         total = kv.params["w"] + np.concatenate(
-            [store._packer.state[c.index]["residual"] for c in store.courier.chunks]
+            [store._encoder.state[c.index]["residual"] for c in store.connection.chunks]
         )
         np.testing.assert_allclose(total, 3.0, rtol=1e-5)
 

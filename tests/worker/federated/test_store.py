@@ -16,7 +16,7 @@ from ps.errors import GradientError, StateError
 from ps.models import softmax
 from ps.worker import KV
 from ps.worker.local import LocalStore
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 
 Start = Callable[..., Loopback]
 SOON: Any = {"start_timeout": 3.0}

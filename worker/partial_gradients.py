@@ -1,4 +1,4 @@
-"""Announced: one step's gradients as they come, tensor by tensor, while a script computes the others."""
+"""PartialGradients: one step's gradients as they come, tensor by tensor, while a script computes the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ps.worker.gradients import (
 )
 
 
-class Announced:
+class PartialGradients:
     """What has come of a step's gradients, and which chunks are complete with it."""
 
     def __init__(self, staging: Staging) -> None:
@@ -64,7 +64,7 @@ class Announced:
         place(array, slot, self.gradients.regions, self._staging.weights)
         if check:
             parts = [self.gradients.regions[index] for index, _, _ in slot.direct]
-            parts += [slot.home[lo:hi] for lo, hi in slot.edges]
+            parts += [slot.staged[lo:hi] for lo, hi in slot.edges]
             if not all_usable(parts, self._staging.team):
                 self.gradients.keep(slot.chunks)
                 raise GradientError(f"{bad_element(slot)}; other tensors' gradients of this step were sent before")

@@ -1,4 +1,4 @@
-"""Wires: the ways a worker has found to its servers, and the memory it shares with those of its own host."""
+"""ServerChannels: the ways a worker has found to its servers, and the memory it shares with those of its own host."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import zmq
 from ps.errors import Unshared
 from ps.protocol.membership import Peer
 from ps.protocol.memory import WorkerMemory
-from ps.protocol.segment import Segment, Window
+from ps.protocol.segment import MappedView, Segment
 from ps.protocol.transport import Socket, choose
-from ps.worker.shm import ShmWire
-from ps.worker.wire import Wire, ZmqWire
+from ps.worker.server_channel import ServerChannel, ZmqChannel
+from ps.worker.shm_channel import ShmChannel
 
 log = logging.getLogger("ps.worker")
 
 
 @dataclass(slots=True)
-class Wires:
-    """A wire to each server, by rank."""
+class ServerChannels:
+    """A channel to each server, by rank."""
 
     names: list[str] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
+    channels: list[ServerChannel] = field(default_factory=list)
     memory: WorkerMemory | None = None
     """What is shared with servers of this host; None when there are none."""
-    window: Window | None = None
+    view: MappedView | None = None
     """The weights where all servers keep them, if they can be read there."""
 
     def close(self) -> None:
-        """Close all wires."""
-        for wire in self.wires:
-            wire.close()
+        """Close all channels."""
+        for channel in self.channels:
+            channel.close()
 
 
-def open_wires(
+def open_channels(
     context: zmq.Context[Socket],
     servers: list[Peer],
     transport: str,
@@ -46,20 +46,25 @@ def open_wires(
     seeding: bool,
     viewing: bool,
     sharing: bool = True,
-) -> Wires:
+) -> ServerChannels:
     """Connect to all servers by the transport that is wanted, or the fastest that works.
 
     ``nbytes`` is the model's size. With ``viewing`` the weights are read where the servers keep them, if they all keep
     them in one piece of memory that can be shared; the worker that is ``seeding`` the model offers it. Raises Refused,
     or Unshared, when the wanted transport does not reach a server. Without ``sharing`` everything travels.
     """
-    found = Wires()
+    found = ServerChannels()
     try:
         _open(found, context, servers, transport, nbytes, offer=seeding and viewing, sharing=sharing)
-        homes = [wire.home if isinstance(wire, ShmWire) else None for wire in found.wires]
-        if viewing and all(homes) and len({home.identity for home in homes if home}) == 1 and homes[0]:
+        memories = [channel.weights_memory if isinstance(channel, ShmChannel) else None for channel in found.channels]
+        if (
+            viewing
+            and all(memories)
+            and len({weights_memory.identity for weights_memory in memories if weights_memory}) == 1
+            and memories[0]
+        ):
             with contextlib.suppress(Unshared):  # then the weights are copied
-                found.window = Window(homes[0], 0, nbytes, writable=False)
+                found.view = MappedView(memories[0], 0, nbytes, writable=False)
     except BaseException:
         found.close()
         raise
@@ -67,7 +72,7 @@ def open_wires(
 
 
 def _open(
-    found: Wires,
+    found: ServerChannels,
     context: zmq.Context[Socket],
     servers: list[Peer],
     transport: str,
@@ -79,41 +84,45 @@ def _open(
     ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
     if not sharing:
         ways = [[address for address in way if not address.startswith("shm:")] for way in ways]
-    home: Segment | None = None
+    weights_memory: Segment | None = None
     lack = ""
     if any(address.startswith("shm:") for way in ways for address in way):
         try:
             found.memory = WorkerMemory.create(nbytes)
-            home = Segment.create(nbytes) if offer else None
-            if home is not None:
-                home.reserve(0, nbytes)
+            weights_memory = Segment.create(nbytes) if offer else None
+            if weights_memory is not None:
+                weights_memory.reserve(0, nbytes)
         except Unshared as error:
             found.memory, lack = None, str(error)
     for peer, way in zip(servers, ways, strict=True):
-        wire, address, reason = _first(context, way, found.memory, home, lack)
-        if wire is None:
+        channel, address, reason = _first(context, way, found.memory, weights_memory, lack)
+        if channel is None:
             raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
         if reason:
             log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
-        elif sharing and transport == "auto" and not isinstance(wire, ShmWire):
+        elif sharing and transport == "auto" and not isinstance(channel, ShmChannel):
             level = logging.WARNING if peer.place.startswith(f"{socket.gethostname()},") else logging.INFO
             log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
         found.names.append(f"{peer} at {address}")
-        found.wires.append(wire)
-    if not any(isinstance(wire, ShmWire) for wire in found.wires):
+        found.channels.append(channel)
+    if not any(isinstance(channel, ShmChannel) for channel in found.channels):
         found.memory = None
 
 
 def _first(
-    context: zmq.Context[Socket], way: list[str], memory: WorkerMemory | None, home: Segment | None, reason: str
-) -> tuple[Wire | None, str, str]:
-    """Return a wire by the first address that works, the address, and why no memory is shared where it might be."""
+    context: zmq.Context[Socket],
+    way: list[str],
+    memory: WorkerMemory | None,
+    weights_memory: Segment | None,
+    reason: str,
+) -> tuple[ServerChannel | None, str, str]:
+    """Return a channel by the first address that works, the address, and why no memory is shared where it might be."""
     for address in way:
         if not address.startswith("shm:"):
-            return ZmqWire(context, address), address, reason if way[0].startswith("shm:") else ""
+            return ZmqChannel(context, address), address, reason if way[0].startswith("shm:") else ""
         if memory is not None:
             try:
-                return ShmWire.open(address.removeprefix("shm://"), memory, home), address, ""
+                return ShmChannel.open(address.removeprefix("shm://"), memory, weights_memory), address, ""
             except Unshared as error:
                 reason = str(error)
     return None, "", reason

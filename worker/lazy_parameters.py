@@ -1,4 +1,4 @@
-"""Arriving: parameters of which some are still on their way. Reading one waits for it, and for nothing else."""
+"""LazyParameters: parameters of which some are still on their way. Reading one waits for it, and for nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ps.worker.store import Store
 from ps.xp import Array
 
 
-class Arriving(Mapping[str, Array]):
+class LazyParameters(Mapping[str, Array]):
     """The parameters by name, as a read-only mapping; ``arrive`` returns once a tensor is up to date."""
 
     def __init__(self, tensors: Mapping[str, Array], arrive: Callable[[str], None]) -> None:
@@ -34,7 +34,7 @@ class Arriving(Mapping[str, Array]):
         return f"<parameters {', '.join(shapes)}>"
 
 
-class Arrivals:
+class PendingParameters:
     """What the last step left on its way of a connection's parameters."""
 
     def __init__(self, store: Store, steps: Steps, check: Callable[[], None]) -> None:
@@ -43,13 +43,13 @@ class Arrivals:
         self._steps = steps
         self._check = check
         self._federated = store.job.federated
-        self._entries = store.entries
+        self._rejoins = store.rejoins
         self._stale: set[str] = set()
 
     def begin(self, model: Parameters) -> None:
         """Bring these parameters up to date from now on; they are so now."""
         self._model = model
-        self._entries = self._store.entries
+        self._rejoins = self._store.rejoins
 
     def expect(self) -> None:
         """Note that all parameters are on their way."""
@@ -83,12 +83,12 @@ class Arrivals:
     def stepped(self) -> None:
         """Take in what a step that was waited for has brought."""
         self.refresh()
-        self._entries = self._store.entries
+        self._rejoins = self._store.rejoins
 
     def catch_up(self) -> None:
         """Refresh the parameters when the store had to come in anew, and note a push that is done by now."""
-        if self._entries != self._store.entries:
-            self._entries = self._store.entries
+        if self._rejoins != self._store.rejoins:
+            self._rejoins = self._store.rejoins
             self._model.refresh()
             self._stale.clear()
         self._steps.settled()

@@ -1,4 +1,4 @@
-"""SimSeat and SimWire: a worker's place in a simulated job, and its way to one server, without sockets."""
+"""SimSession and SimChannel: a worker's place in a simulated job, and its way to one server, without sockets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ps.server.reply import Reply
 from ps.trace import OFF
 from ps.worker.batch import Request
 from ps.worker.exchange import Exchange
-from ps.worker.seat import Seat
+from ps.worker.server_channels import ServerChannels
+from ps.worker.session import Session
 from ps.worker.store import Traffic
-from ps.worker.wires import Wires
 from ps.xp import HostArray
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ SILENCE_LIMIT = 1000.0
 """Virtual seconds for which a server may be silent. Those who are slow here are not dead, however long it takes."""
 
 
-class SimWire:
-    """A wire that keeps its order; ``room`` messages may be unsent. Lost messages leave no trace."""
+class SimChannel:
+    """A channel that keeps its order; ``room`` messages may be unsent. Lost messages leave no trace."""
 
     window: int | None = None
     closed = False
@@ -103,7 +103,7 @@ class SimWire:
 
 
 class SimPoller(zmq.Poller):
-    """Hands the baton on until a wire has something, or for as long as it is told to."""
+    """Hands the baton on until a channel has something, or for as long as it is told to."""
 
     def __init__(self, worker: SimWorker) -> None:
         super().__init__()
@@ -111,20 +111,20 @@ class SimPoller(zmq.Poller):
 
     def poll(self, timeout: float | None = None) -> list[tuple[Any, int]]:
         assert timeout is not None
-        seat = self._worker
-        seat.wait("answers", self._events, seat.job.now + timeout / 1000)
+        session = self._worker
+        session.wait("answers", self._events, session.job.now + timeout / 1000)
         return self._events()
 
     def _events(self) -> list[tuple[Any, int]]:
         found = []
-        for wire, flags in self.sockets:
-            events = int(flags) & ((IN if wire.here else 0) | (0 if wire.stuck else OUT))
+        for channel, flags in self.sockets:
+            events = int(flags) & ((IN if channel.here else 0) | (0 if channel.stuck else OUT))
             if events:
-                found.append((wire, events))
+                found.append((channel, events))
         return found
 
 
-class SimLink:
+class SimScheduler:
     """The scheduler's part: who seeds, and the barrier."""
 
     silence = 0.0
@@ -174,25 +174,25 @@ class SimLink:
         pass
 
 
-class SimSeat(Seat):
-    """A seat in a simulated job, where a scheduler is never silent."""
+class SimSession(Session):
+    """A session in a simulated job, where a scheduler is never silent."""
 
     def __init__(self, worker: SimWorker) -> None:
         self.report = dict
         self.job, self.rank = worker.job.job, worker.rank
         self._worker = worker
-        self._link: Any = SimLink(worker)
+        self._scheduler: Any = SimScheduler(worker)
         self._exchange = None
         self._servers = []
         self._trace = OFF
         self._closed = False
 
-    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> Wires:
+    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> ServerChannels:
         names = [f"server {rank}" for rank in range(self.job.servers)]
-        wires = Wires(names, list(self._worker.wires))
+        channels = ServerChannels(names, list(self._worker.channels))
         self._exchange = self._worker.exchange = Exchange(
             self.member,
-            wires,
+            channels,
             window=self.job.window,
             silence_limit=SILENCE_LIMIT,
             check=lambda: None,
@@ -201,7 +201,7 @@ class SimSeat(Seat):
             poller=SimPoller(self._worker),
             now=lambda: self._worker.job.now,
         )
-        return wires
+        return channels
 
     def leave(self, failure: str = "") -> None:
         if not self._closed:

@@ -12,7 +12,7 @@ from typing import Any
 from ps import xp
 from ps.errors import ConfigError
 from ps.vault import Vault
-from ps.worker.federated.parcel import Packer
+from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
 
@@ -27,7 +27,7 @@ def kept_rank(vault: Vault) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Undelivered:
+class PendingUpload:
     """A delta on its way."""
 
     task: int
@@ -47,7 +47,7 @@ class Memory:
         self._vault = vault
         self._owner = dict(owner)
 
-    def keep(self, training: Training, packer: Packer, parcel: Undelivered | None) -> None:
+    def keep(self, training: Training, encoder: DeltaEncoder, upload: PendingUpload | None) -> None:
         """Replace what is kept."""
         if not self._vault.keeps:
             return
@@ -56,35 +56,35 @@ class Memory:
         if training.algorithm.keeps_optimizer:
             for section, slots in training.slots.items():
                 arrays.update({f"slot:{section}:{name}": xp.to_host(vector) for name, vector in slots.items()})
-        for chunk, state in packer.state.items():
+        for chunk, state in encoder.state.items():
             arrays.update({f"state:{chunk}:{name}": xp.to_host(vector) for name, vector in state.items()})
         values: dict[str, Any] = {"owner": self._owner, "updates": training.updates, "parcel": None}
-        if parcel is not None:
+        if upload is not None:
             keys = ("task", "round", "version", "examples", "steps", "report")
-            values["parcel"] = {key: getattr(parcel, key) for key in keys}
-            arrays.update({f"frame:{chunk}": frame for chunk, frame in parcel.frames.items()})
+            values["parcel"] = {key: getattr(upload, key) for key in keys}
+            arrays.update({f"frame:{chunk}": frame for chunk, frame in upload.frames.items()})
         self._vault.keep(NAME, values, arrays)
 
-    def keep_again(self, training: Training, packer: Packer, parcel: Undelivered | None) -> None:
+    def keep_again(self, training: Training, encoder: DeltaEncoder, upload: PendingUpload | None) -> None:
         """Keep what a full disk had no room for, once there is room."""
         if self._vault.due:
-            self.keep(training, packer, parcel)
+            self.keep(training, encoder, upload)
 
-    def restore(self, training: Training, packer: Packer) -> Undelivered | None:
+    def restore(self, training: Training, encoder: DeltaEncoder) -> PendingUpload | None:
         """Take what was kept, and return the delta that was not delivered, if there is one.
 
         Raises ConfigError when it is another client's or of another job.
         """
         found = self._vault.load(NAME)
         if found is None:
-            self.keep(training, packer, None)  # who this is, for a successor that comes before the first round's end
+            self.keep(training, encoder, None)  # who this is, for a successor that comes before the first round's end
             return None
         with self._vault.reading(NAME):
-            return self._take(*found, training, packer)
+            return self._take(*found, training, encoder)
 
     def _take(
-        self, values: dict[str, Any], arrays: Mapping[str, HostArray], training: Training, packer: Packer
-    ) -> Undelivered | None:
+        self, values: dict[str, Any], arrays: Mapping[str, HostArray], training: Training, encoder: DeltaEncoder
+    ) -> PendingUpload | None:
         kept = values["owner"]
         for name, mine in self._owner.items():
             if kept.get(name) != mine:
@@ -101,8 +101,8 @@ class Memory:
             elif kind == "slot":
                 training.slots.setdefault(head, {})[tail] = array
             elif kind == "state":
-                packer.state.setdefault(int(head), {})[tail] = array
+                encoder.state.setdefault(int(head), {})[tail] = array
             else:
                 frames[int(name)] = array
         training.updates = int(values["updates"])
-        return Undelivered(**values["parcel"], frames=frames) if values["parcel"] is not None else None
+        return PendingUpload(**values["parcel"], frames=frames) if values["parcel"] is not None else None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ps.worker import KV
-from ps.worker.origin import STEPS
+from ps.worker.frozen_module import STEPS
 
 Local = Callable[..., KV]
 

@@ -1,4 +1,4 @@
-"""Courier: what it asks of servers and what it makes of their answers. Scripted servers, a seat without a scheduler."""
+"""FederatedConnection: what it asks of servers and what it makes of their answers, without a scheduler."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.worker.exchange import Exchange
-from ps.worker.federated.courier import PULLS, Courier
+from ps.worker.federated.connection import PULLS, FederatedConnection
 from ps.worker.store import Traffic
 
 LAYOUT = Layout.of({"w": np.zeros(1024, np.float32)})
 FRAMES = {index: np.full(1024, index, np.uint8) for index in range(4)}
 
 
-class Seat:
+class Session:
     """A client's place in a job of two servers and four chunks: one exchange after another, as servers are replaced."""
 
     member, rank, moved = 7, 3, False
@@ -83,15 +83,15 @@ class Seat:
 
 
 @pytest.fixture
-def seat(setup: Callable[..., Setup]) -> Iterator[Seat]:
-    made = Seat(setup)
+def session(setup: Callable[..., Setup]) -> Iterator[Session]:
+    made = Session(setup)
     yield made
     for each in made.setups:
         each.close()
 
 
-def courier(seat: Seat) -> Courier:
-    return Courier(seat, LAYOUT, Traffic())  # type: ignore[arg-type]
+def connection(session: Session) -> FederatedConnection:
+    return FederatedConnection(session, LAYOUT, Traffic())  # type: ignore[arg-type]
 
 
 class Shelf:
@@ -115,75 +115,75 @@ class Shelf:
         return []
 
 
-def test_an_upload_goes_to_the_owners_and_says_whose_and_for_what_it_is(seat: Seat) -> None:
-    shelf = seat.script = Shelf()
-    assert courier(seat).deliver(12, 5, FRAMES)
+def test_an_upload_goes_to_the_owners_and_says_whose_and_for_what_it_is(session: Session) -> None:
+    shelf = session.script = Shelf()
+    assert connection(session).deliver(12, 5, FRAMES)
     assert shelf.held == {0, 1, 2, 3}
-    for rank, server in enumerate(seat.setups[0].servers):
+    for rank, server in enumerate(session.setups[0].servers):
         uploads = server.of(Upload)
         assert sorted(upload.chunk for upload in uploads) == [rank, rank + 2]
         assert {(u.member, u.task, u.round, u.rank) for u in uploads} == {(7, 12, 5, 3)}
 
 
-def test_only_what_the_servers_do_not_have_is_uploaded(seat: Seat) -> None:
-    seat.script = Shelf(0, 1, 3)
-    assert courier(seat).deliver(12, 5, FRAMES)
-    assert [upload.chunk for upload in seat.heard(Upload)] == [2]
+def test_only_what_the_servers_do_not_have_is_uploaded(session: Session) -> None:
+    session.script = Shelf(0, 1, 3)
+    assert connection(session).deliver(12, 5, FRAMES)
+    assert [upload.chunk for upload in session.heard(Upload)] == [2]
 
 
-def test_a_server_without_room_is_asked_again_as_late_as_it_says_for_what_it_did_not_take(seat: Seat) -> None:
-    shelf = seat.script = Shelf(room=2)
-    assert courier(seat).deliver(12, 5, FRAMES)
+def test_a_server_without_room_is_asked_again_as_late_as_it_says_for_what_it_did_not_take(session: Session) -> None:
+    shelf = session.script = Shelf(room=2)
+    assert connection(session).deliver(12, 5, FRAMES)
     assert shelf.held == {0, 1, 2, 3}
-    assert set(seat.paused) == {0.25}
-    stored = [upload.chunk for upload in seat.heard(Upload)]
-    assert all(stored.count(chunk) <= 1 + len(seat.paused) for chunk in range(4))
+    assert set(session.paused) == {0.25}
+    stored = [upload.chunk for upload in session.heard(Upload)]
+    assert all(stored.count(chunk) <= 1 + len(session.paused) for chunk in range(4))
     assert len(stored) == 4 + 2
 
 
-def test_late_ends_an_upload_and_nothing_more_is_sent(seat: Seat) -> None:
-    seat.script = Shelf(0, late=True)
-    assert not courier(seat).deliver(12, 5, FRAMES)
-    assert len(seat.heard(Upload)) == 3
-    assert not seat.paused
+def test_late_ends_an_upload_and_nothing_more_is_sent(session: Session) -> None:
+    session.script = Shelf(0, late=True)
+    assert not connection(session).deliver(12, 5, FRAMES)
+    assert len(session.heard(Upload)) == 3
+    assert not session.paused
 
 
 @pytest.mark.parametrize("error", [ServersMoved("server 1 was replaced"), ServerLost("server 1 keeps silent")])
-def test_a_replaced_server_is_connected_to_anew_and_the_upload_goes_on(seat: Seat, error: Any) -> None:
+def test_a_replaced_server_is_connected_to_anew_and_the_upload_goes_on(session: Session, error: Any) -> None:
     shelf = Shelf()
 
     def script(message: Any) -> list[Any]:
-        if isinstance(message, Upload) and message.chunk == 3 and len(seat.setups) == 1:
+        if isinstance(message, Upload) and message.chunk == 3 and len(session.setups) == 1:
             shelf.held -= {1}  # what the lost server had is gone
-            seat.setups[0].failure = error
+            session.setups[0].failure = error
             return []
         return shelf(message)
 
-    seat.script = script
-    assert courier(seat).deliver(12, 5, FRAMES)
+    session.script = script
+    assert connection(session).deliver(12, 5, FRAMES)
     assert shelf.held == {0, 1, 2, 3}
-    assert (len(seat.setups), seat.paused) == (2, [1.0])
-    assert sorted(u.chunk for server in seat.setups[1].servers for u in server.of(Upload)) == [1, 3]
+    assert (len(session.setups), session.paused) == (2, [1.0])
+    assert sorted(u.chunk for server in session.setups[1].servers for u in server.of(Upload)) == [1, 3]
 
 
-def test_an_exchange_with_a_server_that_was_replaced_between_rounds_is_not_used_again(seat: Seat) -> None:
-    seat.script = Shelf()
-    made = courier(seat)
+def test_an_exchange_with_a_server_that_was_replaced_between_rounds_is_not_used_again(session: Session) -> None:
+    session.script = Shelf()
+    made = connection(session)
     made.deliver(12, 5, FRAMES)
-    seat.moved = True
+    session.moved = True
     made.connect()
-    assert len(seat.setups) == 2
+    assert len(session.setups) == 2
 
 
-def test_another_failure_is_not_taken_for_a_replaced_server(seat: Seat) -> None:
+def test_another_failure_is_not_taken_for_a_replaced_server(session: Session) -> None:
     def script(message: Any) -> list[Any]:
-        seat.setups[0].failure = PeerLost("the job has ended")
+        session.setups[0].failure = PeerLost("the job has ended")
         return []
 
-    seat.script = script
+    session.script = script
     with pytest.raises(PeerLost, match="the job has ended"):
-        courier(seat).deliver(12, 5, FRAMES)
-    assert len(seat.setups) == 1
+        connection(session).deliver(12, 5, FRAMES)
+    assert len(session.setups) == 1
 
 
 def published(versions: Callable[[Any], int]) -> Callable[[Any], list[Any]]:
@@ -198,58 +198,58 @@ def published(versions: Callable[[Any], int]) -> Callable[[Any], list[Any]]:
     return script
 
 
-def test_weights_that_are_pulled_are_all_of_one_version(seat: Seat) -> None:
+def test_weights_that_are_pulled_are_all_of_one_version(session: Session) -> None:
     asked: list[int] = []
 
     def versions(pull: Any) -> int:
         asked.append(pull.chunk)
         return 6 if len(asked) > 2 else 5  # version 6 comes out while version 5 is pulled
 
-    seat.script = published(versions)
+    session.script = published(versions)
     buffer = np.zeros(4096, np.uint8)
-    assert courier(seat).pull(5, buffer) == 6
+    assert connection(session).pull(5, buffer) == 6
     assert set(buffer.tolist()) == {6}
     assert len(asked) == 6
-    assert [pull.clock for pull in seat.heard(Pull)].count(6) == 2
+    assert [pull.clock for pull in session.heard(Pull)].count(6) == 2
 
 
-def test_a_model_that_changes_faster_than_it_can_be_pulled_is_an_error_and_no_endless_loop(seat: Seat) -> None:
+def test_a_model_that_changes_faster_than_it_can_be_pulled_is_an_error_and_no_endless_loop(session: Session) -> None:
     asked: list[int] = []
 
     def versions(pull: Any) -> int:
         asked.append(pull.chunk)
         return len(asked)
 
-    seat.script = published(versions)
+    session.script = published(versions)
     with pytest.raises(PeerLost, match=f"changed {PULLS} times"):
-        courier(seat).pull(0, np.zeros(4096, np.uint8))
+        connection(session).pull(0, np.zeros(4096, np.uint8))
 
 
-def test_the_first_values_go_to_their_owners_before_anything_else(seat: Seat) -> None:
-    seat.script = lambda message: [Ok(message.request)]
-    courier(seat).seed(np.zeros(4096, np.uint8))
-    for server in seat.setups[0].servers:
+def test_the_first_values_go_to_their_owners_before_anything_else(session: Session) -> None:
+    session.script = lambda message: [Ok(message.request)]
+    connection(session).seed(np.zeros(4096, np.uint8))
+    for server in session.setups[0].servers:
         assert [type(message).__name__ for message in server.heard] == ["Init", "InitChunk", "InitChunk"]
-    assert sorted(message.chunk for message in seat.heard(InitChunk)) == [0, 1, 2, 3]
+    assert sorted(message.chunk for message in session.heard(InitChunk)) == [0, 1, 2, 3]
 
 
-def test_the_first_values_are_sent_again_when_a_server_was_lost_that_had_some(seat: Seat) -> None:
-    seat.script = lambda message: [Ok(message.request)]
-    seat.torn = 1
-    courier(seat).seed(np.zeros(4096, np.uint8))
-    assert [len(server.of(InitChunk)) for made in seat.setups for server in made.servers] == [2, 2, 2, 2]
+def test_the_first_values_are_sent_again_when_a_server_was_lost_that_had_some(session: Session) -> None:
+    session.script = lambda message: [Ok(message.request)]
+    session.torn = 1
+    connection(session).seed(np.zeros(4096, np.uint8))
+    assert [len(server.of(InitChunk)) for made in session.setups for server in made.servers] == [2, 2, 2, 2]
 
 
-def test_what_the_scheduler_says_is_handed_on_and_what_cannot_be_is_refused(seat: Seat) -> None:
+def test_what_the_scheduler_says_is_handed_on_and_what_cannot_be_is_refused(session: Session) -> None:
     assign = Assign(1, 4, 2, 60.0, False)
-    seat.answers = [assign, Submitted(1, 4, "accepted"), Ok(1), Ok(1)]
-    made = courier(seat)
+    session.answers = [assign, Submitted(1, 4, "accepted"), Ok(1), Ok(1)]
+    made = connection(session)
     assert made.poll(2, {}) is assign
     assert made.submit(4, 2, 30.0, 5, {"loss": 0.5}) == "accepted"
-    submit: Any = seat.asked[1]
+    submit: Any = session.asked[1]
     assert submit == Submit(1, 7, 4, 2, 30.0, 5, {"loss": 0.5})
     made.decline(4, "x" * 1000)
-    decline: Any = seat.asked[2]
+    decline: Any = session.asked[2]
     assert len(decline.why) == 200
     with pytest.raises(BadMessage, match="to a Poll"):
         made.poll(2, {})

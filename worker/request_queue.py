@@ -1,4 +1,4 @@
-"""ServerLink: a worker's line to one server, with what waits to be sent and what is not answered yet."""
+"""RequestQueue: what a worker asks of one server: waits to be sent and what is not answered yet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ps.protocol.messages import Inquire, Push, Waiting
 from ps.protocol.messages.data import NOT_YET
 from ps.trace import BEGIN, OFF, Trace
 from ps.worker.batch import Request
+from ps.worker.server_channel import ServerChannel
 from ps.worker.store import Traffic
-from ps.worker.wire import Wire
 
 INQUIRE = 2.0
 """Seconds without progress after which a server is asked what it knows, and between such questions."""
@@ -27,7 +27,7 @@ PATIENCE, LONGEST = 0.005, 0.08
 most. Where answers flow there is room sooner."""
 
 
-class ServerLink:
+class RequestQueue:
     """One server. At most ``window`` bytes are on their way to it; a single request may be larger.
 
     What it has and keeps until other workers have come is on its way too, as long as nobody waits for this worker: so
@@ -38,7 +38,7 @@ class ServerLink:
     def __init__(
         self,
         name: str,
-        wire: Wire,
+        channel: ServerChannel,
         window: int,
         traffic: Traffic,
         server: int = 0,
@@ -50,15 +50,15 @@ class ServerLink:
         self.server = server
         self._rank = rank
         self._trace = trace
-        self.wire = wire
-        self.queue: list[tuple[int, int, Request]] = []
+        self.channel = channel
+        self.unsent: list[tuple[int, int, Request]] = []
         """What waits to be sent, as a heap: those about no chunk, then chunk by chunk, each in the order of asking."""
         self.inflight: dict[int, Request] = {}
         self.waits_for: tuple[int, ...] = ()
         """The workers' ranks that the server said it waits for."""
         self.early = False
         """Whether the server said that it has not heard of this worker yet: its news from the scheduler are late."""
-        self._window = wire.window or window
+        self._window = channel.window or window
         self._traffic = traffic
         self._flying = 0
         self._asked_for_room = False
@@ -70,7 +70,7 @@ class ServerLink:
     def add(self, request: Request) -> None:
         """Queue a request. The first layers' chunks go first, since they are needed first."""
         chunk = request.chunk
-        heapq.heappush(self.queue, (-1 if chunk is None else chunk, request.message.request, request))
+        heapq.heappush(self.unsent, (-1 if chunk is None else chunk, request.message.request, request))
 
     @property
     def about(self) -> str:
@@ -80,40 +80,40 @@ class ServerLink:
     @property
     def busy(self) -> bool:
         """Whether anything is to be sent or answered."""
-        return bool(self.queue or self.inflight)
+        return bool(self.unsent or self.inflight)
 
     def send_queued(self) -> None:
         """Send what the window allows. Never blocks: what there is no room for stays queued."""
-        self.wire.flush()
-        queue = self.queue
-        while queue and self._has_room():
-            request = queue[0][2]
+        self.channel.flush()
+        unsent = self.unsent
+        while unsent and self._has_room():
+            request = unsent[0][2]
             if not self.inflight:
                 self._unheard = self._unexplained = 0
                 self._patience = PATIENCE
             if not self._send(request):
                 return
-            heapq.heappop(queue)
+            heapq.heappop(unsent)
             self.inflight[request.message.request] = request
             self._flying += request.cost
 
     def _has_room(self) -> bool:
-        return not self._flying or self._flying + self.queue[0][2].cost <= self._window
+        return not self._flying or self._flying + self.unsent[0][2].cost <= self._window
 
     @property
     def patience(self) -> float:
         """Seconds after which to ask for room, if there is still none; endless when there is nothing to ask."""
-        return math.inf if self._asked_for_room or not self.queue or self._has_room() else self._patience
+        return math.inf if self._asked_for_room or not self.unsent or self._has_room() else self._patience
 
     def ask_for_room(self, member: int) -> None:
         """Ask the server whether anybody waits for what the window holds back."""
         self._asked_for_room = True  # also where there is no room for the question: then ``inquire`` will ask it
         untaken = (number for number, request in self.inflight.items() if not request.taken)
-        self.wire.send(encode(Inquire(0, member, tuple(itertools.islice(untaken, MOST_ASKED)))))
+        self.channel.send(encode(Inquire(0, member, tuple(itertools.islice(untaken, MOST_ASKED)))))
 
     def _send(self, request: Request) -> bool:
         since, message = self._trace.now(), request.message
-        if not self.wire.send(encode(message), request.payload, request.region):
+        if not self.channel.send(encode(message), request.payload, request.region):
             return False
         if self._trace.on and request.chunk is not None:
             clock, size = getattr(message, "clock", -1), request.payload.nbytes if request.payload is not None else -1
@@ -163,7 +163,7 @@ class ServerLink:
         self._unheard += 1
         self._puzzled = True
         oldest = tuple(itertools.islice(self.inflight, MOST_ASKED))
-        self.wire.send(encode(Inquire(0, member, oldest)))
+        self.channel.send(encode(Inquire(0, member, oldest)))
 
     def _count(self, request: Request, *, taken: bool) -> None:
         """Count a request as on its way, or no more."""

@@ -1,4 +1,4 @@
-"""SchedulerLink: a worker's conversation with the scheduler, on a thread of its own.
+"""SchedulerClient: a worker's conversation with the scheduler, on a thread of its own.
 
 The thread keeps the heartbeat going while the script computes, and carries the few requests that wait for an
 answer. Whatever ends this worker's membership is kept and raised by ``check`` on the script's thread.
@@ -41,8 +41,8 @@ MOST_QUEUED = 16
 """Messages kept for a scheduler that cannot be reached; it has no use for old heartbeats."""
 
 
-class SchedulerLink:
-    """Keeps a Membership going. ``report`` is asked for before each heartbeat, on the link's thread."""
+class SchedulerClient:
+    """Keeps a Membership going. ``report`` is asked for before each heartbeat, on the thread here."""
 
     def __init__(
         self, context: zmq.Context[Socket], membership: Membership, report: Callable[[], dict[str, Any]]
@@ -59,10 +59,10 @@ class SchedulerLink:
         self._dealer.setsockopt(zmq.SNDHWM, MOST_QUEUED)
         self._dealer.connect(membership.scheduler)
         self._bell = open_socket(context, zmq.PAIR)
-        self._bell.bind(f"inproc://link-{id(self)}")
+        self._bell.bind(f"inproc://scheduler-client-{id(self)}")
         self._ring = open_socket(context, zmq.PAIR)
-        self._ring.connect(f"inproc://link-{id(self)}")
-        self._thread = threading.Thread(target=self._run, name="ps-scheduler-link", daemon=True)
+        self._ring.connect(f"inproc://scheduler-client-{id(self)}")
+        self._thread = threading.Thread(target=self._run, name="ps-scheduler-client", daemon=True)
         self._thread.start()
 
     # The script's side
@@ -209,8 +209,8 @@ class SchedulerLink:
         except PSError as error:
             self._fail(error)
         except Exception as error:  # a bug must not look like a silent scheduler
-            log.exception("the link to the scheduler broke")
-            self._fail(PSError(f"the link to the scheduler broke: {error!r}"))
+            log.exception("the connection to the scheduler broke")
+            self._fail(PSError(f"the connection to the scheduler broke: {error!r}"))
         finally:
             self._dealer.close()
             self._bell.close()

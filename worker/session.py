@@ -1,4 +1,4 @@
-"""Seat: a worker's place in a job: joining, coming in, meeting the others, leaving. No tensors."""
+"""Session: a worker's place in a job: joining, coming in, meeting the others, leaving. No tensors."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
-from ps.worker.link import Answer, SchedulerLink
+from ps.worker.scheduler_client import Answer, SchedulerClient
+from ps.worker.server_channels import ServerChannels, open_channels
 from ps.worker.store import Traffic
-from ps.worker.wires import Wires, open_wires
 
 log = logging.getLogger("ps.worker")
 
@@ -46,7 +46,7 @@ FAREWELL = 2.0
 """Seconds for which the servers' answers to a goodbye are waited for, at most."""
 
 
-class Seat:
+class Session:
     """One worker among the members of a job."""
 
     def __init__(
@@ -75,19 +75,19 @@ class Seat:
             connect_timeout=process.connect_timeout,
             now=time.monotonic(),
         )
-        self._link = SchedulerLink(self._context, membership, self._status)
+        self._scheduler = SchedulerClient(self._context, membership, self._status)
         try:
-            view = self._link.wait_until(lambda view: view.phase == "running", _absent, process.connect_timeout)
+            view = self._scheduler.wait_until(lambda view: view.phase == "running", _absent, process.connect_timeout)
         except BaseException:
             self._abandon({})
             raise
         self.job = JobConfig.from_dict(view.job)
-        self.rank = self._link.rank
+        self.rank = self._scheduler.rank
 
     @property
     def member(self) -> int:
         """This worker's id in the job."""
-        return self._link.member
+        return self._scheduler.member
 
     @property
     def exchange(self) -> Exchange:
@@ -105,7 +105,7 @@ class Seat:
 
     def peers(self, role: str) -> list[Peer]:
         """Return the live members of a role by rank, as far as this worker knows."""
-        view = self._link.view
+        view = self._scheduler.view
         return sorted((p for p in (peers(view) if view else ()) if p.role == role), key=lambda peer: peer.rank)
 
     def _status(self) -> dict[str, Any]:
@@ -117,11 +117,11 @@ class Seat:
 
     def _check(self) -> None:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
-        self._link.check()
+        self._scheduler.check()
         if self.moved:
             raise ServersMoved("a server was replaced by another process, or this one has joined anew")
         exchange, limit = self.exchange, self.job.start_timeout
-        if exchange.since is not None and self._link.silence > limit and time.monotonic() - exchange.since > limit:
+        if exchange.since is not None and self._scheduler.silence > limit and time.monotonic() - exchange.since > limit:
             who = ", ".join(f"worker {rank}" for rank in exchange.waiting_for) or "the servers"
             raise PeerLost(f"waited {limit:g} s for {who}, and the scheduler, which would know, is silent as well")
 
@@ -141,8 +141,8 @@ class Seat:
             lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
         ).seed
 
-    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> Wires:
-        """Connect to all servers, for a model of ``nbytes``; see ``open_wires``.
+    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> ServerChannels:
+        """Connect to all servers, for a model of ``nbytes``; see ``open_channels``.
 
         In a federated job a server may be replaced later: then the exchange raises ServersMoved, and this is called
         again.
@@ -150,7 +150,7 @@ class Seat:
         if self.job.federated:
             self._await_servers()
             self._servers, self._as = [peer.member for peer in self.peers("server")], self.member
-        wires = open_wires(
+        channels = open_channels(
             self._context,
             self.peers("server"),
             self.job.transport,
@@ -159,20 +159,22 @@ class Seat:
             viewing=viewing,
             sharing=self.job.compress == "none" and not self.job.federated,
         )
-        how = ", reads the weights where they are" if wires.window else ""
-        log.info("rank %d uses %s%s", self.rank, ", ".join(wires.names), how)
+        how = ", reads the weights where they are" if channels.view else ""
+        log.info("rank %d uses %s%s", self.rank, ", ".join(channels.names), how)
         self._exchange = Exchange(
             self.member,
-            wires,
+            channels,
             window=self.job.window,
             silence_limit=max(3 * self.job.heartbeat_timeout, 10.0),
             check=self._check,
             traffic=traffic,
             rank=self.rank,
             trace=self._trace,
-            alive=lambda: self._link.silence < self.job.heartbeat_timeout,  # else it would have told of their death
+            alive=lambda: (
+                self._scheduler.silence < self.job.heartbeat_timeout
+            ),  # else it would have told of their death
         )
-        return wires
+        return channels
 
     def _await_servers(self) -> None:
         """Wait until all servers are there."""
@@ -181,7 +183,7 @@ class Seat:
         def notice(view: View | None, seconds: float) -> str:
             return f"waiting {seconds:.0f} s for {wanted - len(self.peers('server'))} of {wanted} servers to come back"
 
-        self._link.wait_until(
+        self._scheduler.wait_until(
             lambda view: self.member > 0 and len([peer for peer in peers(view) if peer.role == "server"]) >= wanted,
             notice,
             self.job.start_timeout,
@@ -198,7 +200,7 @@ class Seat:
         """Do nothing for so long, unless something ends this worker's membership."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._link.check()
+            self._scheduler.check()
             sigterm.check()
             HOLD.check()
             time.sleep(min(left, NAP))
@@ -209,9 +211,9 @@ class Seat:
 
     def attach(self) -> int:
         """Present this worker to all servers; return the first clock in which all can take it in."""
-        view = self._link.view
+        view = self._scheduler.view
         attach = partial(Attach, member=self.member, epoch=view.epoch if view else 0)
-        return self.exchange.ask_all(attach, "leave to begin").entry
+        return self.exchange.ask_all(attach, "leave to begin").join_clock
 
     def start(self, clock: int) -> None:
         """From this clock on the servers wait for this worker."""
@@ -230,11 +232,11 @@ class Seat:
     def ask(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
         """Ask the scheduler; ``make`` takes the request's number and this member's id.
 
-        Raises as the link does, and StateError after ``leave``.
+        Raises as the scheduler client does, and StateError after ``leave``.
         """
         if self._closed:
             raise StateError("this connection is closed")
-        return self._link.request(make, kind, waiting, self.job.start_timeout)
+        return self._scheduler.request(make, kind, waiting, self.job.start_timeout)
 
     # Going
 
@@ -254,7 +256,7 @@ class Seat:
             return
         batch = Batch("goodbye")
         try:
-            self._link.check()
+            self._scheduler.check()
             for server in () if self.moved else self._exchange.servers:
                 self._exchange.submit(batch, server, partial(Retire, member=self.member))
             self._exchange.wait_at_most(batch, FAREWELL)
@@ -265,9 +267,9 @@ class Seat:
         """Close everything, with a goodbye if there is a report to go with it."""
         self._closed = True
         if report is None:
-            self._link.close()
+            self._scheduler.close()
         else:
-            self._link.leave(report)
+            self._scheduler.leave(report)
         if self._exchange is not None:
             self._exchange.close()
         self._context.destroy(linger=0)

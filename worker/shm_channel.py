@@ -1,4 +1,4 @@
-"""ShmWire: a server of this host that shares memory. Headers go by a Unix socket; tensors are already there."""
+"""ShmChannel: a server of this host that shares memory. Headers go by a Unix socket; tensors are already there."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SLICE = 0.1
 UNLIMITED = 1 << 62
 
 
-class ShmWire:
+class ShmChannel:
     """The line to a server, and the memory that both hold."""
 
     window: int | None = UNLIMITED  # what is not answered takes no memory
 
-    def __init__(self, line: Line, memory: WorkerMemory, home: Segment | None) -> None:
+    def __init__(self, line: Line, memory: WorkerMemory, weights_memory: Segment | None) -> None:
         self.pollable = line.fileno()
-        self.home = home
+        self.weights_memory = weights_memory
         """The memory in which this server keeps its weights, if it lets them be read there."""
         self._line = line
         self._memory = memory
@@ -44,12 +44,12 @@ class ShmWire:
         self._address = _address(self._gradients)
 
     @classmethod
-    def open(cls, path: str, memory: WorkerMemory, home: Segment | None) -> ShmWire:
-        """Connect and hand the memory over; ``home`` is offered for the weights. Raises Unshared and says why not."""
+    def open(cls, path: str, memory: WorkerMemory, weights_memory: Segment | None) -> ShmChannel:
+        """Connect and hand the memory over; ``weights_memory`` is offered for them. Raises Unshared, which says why."""
         line = Line.connect(path)
         line.expects_fds = True
-        given = [memory.segment, *([home] if home else [])]
-        line.send(encode(Share(0, memory.nbytes, home is not None)), [segment.fd for segment in given])
+        given = [memory.segment, *([weights_memory] if weights_memory else [])]
+        line.send(encode(Share(0, memory.nbytes, weights_memory is not None)), [segment.fd for segment in given])
         try:
             answer = _answer(line)
             fds = line.take_fds()

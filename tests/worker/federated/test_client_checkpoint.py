@@ -12,8 +12,8 @@ from ps.config import job_from
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
 from ps.vault import Vault
-from ps.worker.federated.memory import Memory, Undelivered
-from ps.worker.federated.parcel import Packer
+from ps.worker.federated.client_checkpoint import Memory, PendingUpload
+from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.training import Training
 
 OWNER = {"rank": 1, "model": "abc"}
@@ -25,12 +25,12 @@ class Client:
 
     def __init__(self, path: Path | None, owner: dict[str, Any] = OWNER, **job: Any) -> None:
         made = job_from({"mode": "federated", "workers": 2, "optimizer": "sgd:lr=0.5", "compress": "topk:0.1", **job})
-        self.training, self.packer = Training(made), Packer(made, 1)
+        self.training, self.encoder = Training(made), DeltaEncoder(made, 1)
         self.memory = Memory(Vault(None if path is None else str(path)), owner)
-        self.found: Undelivered | None = None
+        self.found: PendingUpload | None = None
 
     def restored(self) -> Client:
-        self.found = self.memory.restore(self.training, self.packer)
+        self.found = self.memory.restore(self.training, self.encoder)
         return self
 
     def lesson(self, weights: dict[str, np.ndarray], round: int, steps: int = 2) -> dict[str, np.ndarray]:
@@ -39,8 +39,8 @@ class Client:
             self.training.step({"float32": np.random.default_rng([round, step]).standard_normal(64).astype("f4")})
         return self.training.delta()
 
-    def keep(self, parcel: Undelivered | None = None) -> None:
-        self.memory.keep(self.training, self.packer, parcel)
+    def keep(self, upload: PendingUpload | None = None) -> None:
+        self.memory.keep(self.training, self.encoder, upload)
 
 
 def first(control: bool = False) -> dict[str, np.ndarray]:
@@ -48,8 +48,8 @@ def first(control: bool = False) -> dict[str, np.ndarray]:
     return {**found, "float32/control": np.zeros(64, np.float32)} if control else found
 
 
-def parcel(frames: dict[int, np.ndarray]) -> Undelivered:
-    return Undelivered(9, 4, 4, 12.0, 2, {"loss": 0.5}, frames)
+def upload(frames: dict[int, np.ndarray]) -> PendingUpload:
+    return PendingUpload(9, 4, 4, 12.0, 2, {"loss": 0.5}, frames)
 
 
 def test_without_a_file_nothing_is_kept_and_nothing_found() -> None:
@@ -69,7 +69,7 @@ def test_a_restarted_client_goes_on_as_if_nothing_had_happened(tmp_path: Path, a
         client = Client(tmp_path / "state", **job).restored() if round else before
         frames = []
         for each, weights in ((steady, a), (client, b)):
-            frames.append(each.packer.pack(each.lesson(weights, round), chunks, round))
+            frames.append(each.encoder.pack(each.lesson(weights, round), chunks, round))
             each.training.settle(True)
             each.keep()
         assert {i: f.tobytes() for i, f in frames[0].items()} == {i: f.tobytes() for i, f in frames[1].items()}
@@ -79,8 +79,8 @@ def test_a_restarted_client_goes_on_as_if_nothing_had_happened(tmp_path: Path, a
 
 def test_a_delta_on_its_way_is_found_again_with_all_that_is_to_be_said_of_it(tmp_path: Path) -> None:
     client, chunks = Client(tmp_path / "state"), LAYOUT.chunks(1, 128)
-    frames = client.packer.pack(client.lesson(first(), 4), chunks, 4)
-    client.keep(parcel(frames))
+    frames = client.encoder.pack(client.lesson(first(), 4), chunks, 4)
+    client.keep(upload(frames))
     found = Client(tmp_path / "state").restored().found
     assert found is not None
     assert (found.task, found.round, found.version, found.examples, found.steps) == (9, 4, 4, 12.0, 2)
@@ -94,7 +94,7 @@ def test_a_delta_that_counts_after_a_restart_renews_the_control_variates_all_the
     job = {"algorithm": "scaffold", "compress": "none"}
     client = Client(tmp_path / "state", **job)
     client.lesson(first(control=True), 0)
-    client.keep(parcel({}))
+    client.keep(upload({}))
     restarted = Client(tmp_path / "state", **job).restored()
     restarted.training.settle(True)
     client.training.settle(True)
@@ -106,7 +106,7 @@ def test_and_one_that_does_not_count_does_not(tmp_path: Path) -> None:
     job = {"algorithm": "scaffold", "compress": "none"}
     client = Client(tmp_path / "state", **job)
     client.lesson(first(control=True), 0)
-    client.keep(parcel({}))
+    client.keep(upload({}))
     restarted = Client(tmp_path / "state", **job).restored()
     restarted.training.settle(False)
     assert not restarted.training.own["float32"].any()

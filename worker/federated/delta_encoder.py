@@ -12,7 +12,7 @@ from ps.worker.federated.training import beside
 from ps.xp import Array, HostArray
 
 
-class Packer:
+class DeltaEncoder:
     """The job's codec, and what this client remembers of each chunk. ``state`` is to outlive the process."""
 
     def __init__(self, job: JobConfig, rank: int) -> None:

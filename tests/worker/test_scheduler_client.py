@@ -1,4 +1,4 @@
-"""SchedulerLink: nobody there, somebody who vanishes, bad news, and requests that must not wait for ever."""
+"""SchedulerClient: nobody there, somebody who vanishes, bad news, and requests that must not wait for ever."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.protocol.transport import open_socket
-from ps.worker import link as link_module
-from ps.worker.link import SchedulerLink
+from ps.worker import scheduler_client
+from ps.worker.scheduler_client import SchedulerClient
 
 BOUND = 20.0
 
@@ -119,7 +119,7 @@ class Joined:
             now=time.monotonic(),
         )
         self.membership = membership
-        self.make = lambda: SchedulerLink(context, membership, self.report)
+        self.make = lambda: SchedulerClient(context, membership, self.report)
 
     def report(self) -> dict[str, Any]:
         self.reports += 1
@@ -127,32 +127,32 @@ class Joined:
 
 
 @pytest.fixture
-def joined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[SchedulerLink, FakeScheduler]]]:
-    monkeypatch.setattr(link_module, "TICK", 0.01)
-    monkeypatch.setattr(link_module, "RETRY", 0.05)
+def joined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[SchedulerClient, FakeScheduler]]]:
+    monkeypatch.setattr(scheduler_client, "TICK", 0.01)
+    monkeypatch.setattr(scheduler_client, "RETRY", 0.05)
     with contextlib.ExitStack() as stack:
         context: zmq.Context[Any] = zmq.Context()
         stack.callback(context.destroy, linger=0)
 
         def make(
             script: Callable[[Any], list[Any]] = welcome, connect_timeout: float = 10.0
-        ) -> tuple[SchedulerLink, FakeScheduler]:
+        ) -> tuple[SchedulerClient, FakeScheduler]:
             made = Joined(context, connect_timeout)
             made.scheduler.script = script
             stack.callback(made.scheduler.close)
-            link = made.make()
-            stack.callback(link.close, None)
-            return link, made.scheduler
+            client = made.make()
+            stack.callback(client.close, None)
+            return client, made.scheduler
 
         yield make
 
 
-def running(link: SchedulerLink, limit: float = BOUND) -> View:
-    return link.wait_until(lambda view: view.phase == "running", lambda view, seconds: "waiting", limit)
+def running(client: SchedulerClient, limit: float = BOUND) -> View:
+    return client.wait_until(lambda view: view.phase == "running", lambda view, seconds: "waiting", limit)
 
 
-def meet(link: SchedulerLink, limit: float = BOUND) -> int:
-    return link.request(
+def meet(client: SchedulerClient, limit: float = BOUND) -> int:
+    return client.request(
         lambda request, member: BarrierEnter(request, member, 4), BarrierLeave, "all workers at the barrier", limit
     ).clock
 
@@ -161,58 +161,58 @@ def never(request: int, member: int) -> Message:
     return Leave(request, member, {})
 
 
-def until_failed(link: SchedulerLink) -> None:
+def until_failed(client: SchedulerClient) -> None:
     """Raise what ends the membership."""
     deadline = time.monotonic() + BOUND
     while time.monotonic() < deadline:
-        link.check()
+        client.check()
         time.sleep(0.005)
     raise AssertionError("nothing was raised")
 
 
 def test_a_member_has_a_rank_a_view_and_a_heartbeat_with_its_report(joined: Any) -> None:
-    link, scheduler = joined()
-    assert running(link).phase == "running"
-    assert (link.member, link.rank) == (7, 3)
+    client, scheduler = joined()
+    assert running(client).phase == "running"
+    assert (client.member, client.rank) == (7, 3)
     assert scheduler.wait_for(Heartbeat).report == {"clock": 5}
-    assert link.silence < BOUND
+    assert client.silence < BOUND
 
 
 def test_a_scheduler_that_is_not_there_is_named_with_what_to_try(joined: Any) -> None:
-    link, scheduler = joined(lambda message: [], connect_timeout=0.2)
+    client, scheduler = joined(lambda message: [], connect_timeout=0.2)
     text = f"no reply from the scheduler at {scheduler.address} after 0.2 s. Is it up? Try: psctl ping tcp://"
     with pytest.raises(ConnectTimeout, match=re.escape(text)):
-        running(link)
+        running(client)
 
 
 def test_a_scheduler_that_vanishes_before_the_job_is_complete_is_no_endless_wait(joined: Any) -> None:
-    link, scheduler = joined(instead(Hello, Welcome(0, 7, 3, 10.0, {}), view(phase="waiting")))
+    client, scheduler = joined(instead(Hello, Welcome(0, 7, 3, 10.0, {}), view(phase="waiting")))
     scheduler.wait_for(Heartbeat)
     scheduler.mute = True
     with pytest.raises(ConnectTimeout, match=r"answered once, but no more for 0.3 s.*psctl ping"):
-        running(link, limit=0.3)
+        running(client, limit=0.3)
 
 
 def test_a_scheduler_that_vanishes_later_ends_nothing_but_the_requests_to_it(joined: Any) -> None:
-    link, scheduler = joined()
-    running(link)
+    client, scheduler = joined()
+    running(client)
     scheduler.mute = True
     with pytest.raises(
         PeerLost, match=r"waited 0.3 s for all workers at the barrier, but the scheduler at \S+ is silent"
     ):
-        meet(link, limit=0.3)
-    link.check()
+        meet(client, limit=0.3)
+    client.check()
     scheduler.mute = False
     scheduler.script = lambda m: [BarrierLeave(m.request, 9)] if isinstance(m, BarrierEnter) else welcome(m)
-    assert meet(link) == 9
+    assert meet(client) == 9
 
 
 def test_a_scheduler_that_lost_its_memory_counts_as_silent(joined: Any) -> None:
-    link, scheduler = joined()
-    running(link)
+    client, scheduler = joined()
+    running(client)
     scheduler.script = lambda message: [Error(0, "unknown", "who are you?")]
     with pytest.raises(PeerLost, match="is silent"):
-        meet(link, limit=0.3)
+        meet(client, limit=0.3)
 
 
 def test_a_request_is_repeated_under_its_number_until_it_is_answered(joined: Any) -> None:
@@ -224,20 +224,20 @@ def test_a_request_is_repeated_under_its_number_until_it_is_answered(joined: Any
         seen.append(message.request)
         return [BarrierLeave(message.request, 8)] * 2 if len(seen) == 3 else []
 
-    link, _ = joined(script)
-    running(link)
-    assert meet(link) == 8
+    client, _ = joined(script)
+    running(client)
+    assert meet(client) == 8
     assert len(seen) == 3
     assert len(set(seen)) == 1
 
 
 def test_a_wait_says_for_what(joined: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "TELL", 0.1)
-    link, _ = joined()
-    running(link)
+    monkeypatch.setattr(scheduler_client, "TELL", 0.1)
+    client, _ = joined()
+    running(client)
     with caplog.at_level(logging.WARNING), pytest.raises(PeerLost):
-        link._membership.unknown = True
-        meet(link, limit=0.35)
+        client._membership.unknown = True
+        meet(client, limit=0.35)
     assert "waiting 0 s for all workers at the barrier" in [record.getMessage() for record in caplog.records]
 
 
@@ -255,12 +255,12 @@ def test_a_wait_says_for_what(joined: Any, caplog: pytest.LogCaptureFixture, mon
     ],
 )
 def test_bad_news_is_raised_by_every_wait_and_kept(joined: Any, reply: Any, kind: type[PSError], text: str) -> None:
-    link, scheduler = joined()
-    running(link)
+    client, scheduler = joined()
+    running(client)
     scheduler.script = lambda message: [reply]
-    for wait in (meet, until_failed, lambda link: link.request(never, Ok, "nothing", BOUND)):
+    for wait in (meet, until_failed, lambda client: client.request(never, Ok, "nothing", BOUND)):
         with pytest.raises(kind, match=text) as raised:
-            wait(link)
+            wait(client)
         assert type(raised.value) is kind
 
 
@@ -273,30 +273,30 @@ def test_bad_news_is_raised_by_every_wait_and_kept(joined: Any, reply: Any, kind
     ],
 )
 def test_an_answer_that_is_none_ends_its_request_only(joined: Any, answer: Any, kind: type[PSError]) -> None:
-    link, _ = joined(lambda m: [answer(m.request)] if isinstance(m, BarrierEnter) else welcome(m))
-    running(link)
+    client, _ = joined(lambda m: [answer(m.request)] if isinstance(m, BarrierEnter) else welcome(m))
+    running(client)
     with pytest.raises(kind):
-        meet(link)
-    link.check()
+        meet(client)
+    client.check()
 
 
 def test_a_goodbye_is_said_until_it_is_heard_and_closing_twice_is_nothing(joined: Any) -> None:
-    link, scheduler = joined()
-    running(link)
+    client, scheduler = joined()
+    running(client)
     heard: list[Any] = []
     scheduler.script = lambda m: heard.append(m) or ([Ok(m.request)] if len(heard) > 2 else [])
-    link.leave({"steps": 3})
-    link.close()
+    client.leave({"steps": 3})
+    client.close()
     assert len([m for m in heard if isinstance(m, Leave) and m.report == {"steps": 3}]) >= 2
 
 
 def test_a_goodbye_that_nobody_hears_is_given_up(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "MOST", 0.5)
-    link, scheduler = joined()
-    running(link)
+    monkeypatch.setattr(scheduler_client, "MOST", 0.5)
+    client, scheduler = joined()
+    running(client)
     scheduler.mute = True
     began = time.monotonic()
-    link.leave({})
+    client.leave({})
     assert time.monotonic() - began < BOUND
 
 
@@ -311,35 +311,35 @@ def test_a_client_that_was_declared_dead_says_again_as_its_new_self_what_is_not_
             return [Error(message.request, "evicted", "worker 3 was declared dead"), Error(0, "evicted", "once more")]
         return [BarrierLeave(message.request, 5)] if isinstance(message, BarrierEnter) else welcome(message)
 
-    link, scheduler = joined(seats)
-    running(link)
-    assert meet(link) == 5 and link.member == 8
+    client, scheduler = joined(seats)
+    running(client)
+    assert meet(client) == 5 and client.member == 8
     assert [m.member for m in scheduler.heard if isinstance(m, BarrierEnter)] == [7, 8]
-    link.check()
+    client.check()
 
 
 def test_whoever_hears_that_the_job_failed_says_goodbye_at_once(joined: Any) -> None:
-    link, scheduler = joined(instead(Heartbeat, view(2, "failed", "no-worker", "no worker is left")))
+    client, scheduler = joined(instead(Heartbeat, view(2, "failed", "no-worker", "no worker is left")))
     assert scheduler.wait_for(Leave).report["failure"] == "the job failed"
     with pytest.raises(PeerLost):
-        until_failed(link)
+        until_failed(client)
 
 
 def test_a_message_that_cannot_be_sent_is_raised_where_it_was_made(joined: Any) -> None:
-    link, _ = joined()
-    running(link)
+    client, _ = joined()
+    running(client)
     with pytest.raises(BadMessage, match="the limit is"):
-        link.request(lambda request, member: Leave(request, member, {"x": "y" * (1 << 20)}), Ok, "goodbye", BOUND)
-    link.check()
+        client.request(lambda request, member: Leave(request, member, {"x": "y" * (1 << 20)}), Ok, "goodbye", BOUND)
+    client.check()
 
 
 def test_a_bug_in_the_report_is_an_error_and_no_silence(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    link, _ = joined()
-    running(link)
+    client, _ = joined()
+    running(client)
 
     def broken() -> dict[str, Any]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(link, "_report", broken)
-    with pytest.raises(PSError, match=r"the link to the scheduler broke: ZeroDivisionError\(\)"):
-        until_failed(link)
+    monkeypatch.setattr(client, "_report", broken)
+    with pytest.raises(PSError, match=r"the connection to the scheduler broke: ZeroDivisionError\(\)"):
+        until_failed(client)

@@ -25,9 +25,9 @@ from ps.protocol.codec import encode
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Error, Shared
 from ps.protocol.segment import PAGE, Segment
-from ps.worker import shm as shm_module
-from ps.worker.shm import ShmWire
-from ps.worker.wires import Wires, open_wires
+from ps.worker import shm_channel as shm_module
+from ps.worker.server_channels import ServerChannels, open_channels
+from ps.worker.shm_channel import ShmChannel
 
 Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE
@@ -45,22 +45,22 @@ def shm(server: LineServer) -> str:
 
 
 @pytest.fixture
-def find() -> Iterator[Callable[..., Wires]]:
-    """Open wires: ``find(peer(0, …), transport="shm", viewing=True)``."""
+def find() -> Iterator[Callable[..., ServerChannels]]:
+    """Open channels: ``find(peer(0, …), transport="shm", viewing=True)``."""
     context: zmq.Context[Any] = zmq.Context()
-    found: list[Wires] = []
+    found: list[ServerChannels] = []
 
-    def start(*servers: Peer, transport: str = "auto", seeding: bool = False, viewing: bool = False) -> Wires:
-        found.append(open_wires(context, list(servers), transport, NBYTES, seeding=seeding, viewing=viewing))
+    def start(*servers: Peer, transport: str = "auto", seeding: bool = False, viewing: bool = False) -> ServerChannels:
+        found.append(open_channels(context, list(servers), transport, NBYTES, seeding=seeding, viewing=viewing))
         return found[-1]
 
     yield start
-    for wires in found:
-        wires.close()
+    for channels in found:
+        channels.close()
     context.destroy(linger=0)
 
 
-Find = Callable[..., Wires]
+Find = Callable[..., ServerChannels]
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ def home(segment: Segment) -> Any:
 def test_a_server_that_takes_the_memory_is_reached_by_it_and_nothing_is_said(
     find: Find, said: Said, fake: Fake
 ) -> None:
-    wires = find(peer(0, TCP, shm(fake(say(YES)))))
-    assert isinstance(wires.wires[0], ShmWire) and wires.memory is not None and wires.window is None
-    assert said() == [] and wires.names[0].startswith("server 0 (host0, pid 7) at shm://")
+    channels = find(peer(0, TCP, shm(fake(say(YES)))))
+    assert isinstance(channels.channels[0], ShmChannel) and channels.memory is not None and channels.view is None
+    assert said() == [] and channels.names[0].startswith("server 0 (host0, pid 7) at shm://")
 
 
 # Falling back
@@ -129,14 +129,14 @@ def test_another_way_is_taken_and_one_line_says_why(
     address = make(fake, monkeypatch)
     before = descriptors(), mappings()
     began = time.monotonic()
-    wires = find(peer(0, address, TCP))
+    channels = find(peer(0, address, TCP))
     assert time.monotonic() - began < 10
-    assert wires.memory is None and wires.window is None and not isinstance(wires.wires[0], ShmWire)
-    assert wires.names == [f"server 0 (host0, pid 7) at {TCP}"]
+    assert channels.memory is None and channels.view is None and not isinstance(channels.channels[0], ShmChannel)
+    assert channels.names == [f"server 0 (host0, pid 7) at {TCP}"]
     [line] = said()
     assert line.startswith("WARNING server 0 (host0, pid 7): no shared memory (") and line.endswith(f"using {TCP}")
     assert re.search(why, line), line
-    wires.close()
+    channels.close()
     assert mappings() == before[1]
 
 
@@ -165,8 +165,8 @@ def test_shared_memory_that_no_server_here_offers_is_refused_where_it_was_demand
 def test_a_server_of_another_host_or_container_is_said_once_and_without_alarm(
     find: Find, said: Said, tmp_path: Path
 ) -> None:
-    wires = find(peer(0, f"shm://{tmp_path}/gone.sock", TCP), peer(1, TCP))
-    assert wires.memory is None
+    channels = find(peer(0, f"shm://{tmp_path}/gone.sock", TCP), peer(1, TCP))
+    assert channels.memory is None
     one, other = said()
     assert (
         one
@@ -191,8 +191,12 @@ def test_a_user_who_wants_tcp_hears_nothing(find: Find, said: Said, fake: Fake) 
 
 def test_each_server_is_said_to_have_its_own_reason(find: Find, said: Said, fake: Fake, tmp_path: Path) -> None:
     gone = f"shm://{tmp_path}/gone.sock"
-    wires = find(peer(0, shm(fake(say(NO))), TCP), peer(1, gone, TCP), peer(2, shm(fake(say(YES))), TCP))
-    assert [isinstance(wire, ShmWire) for wire in wires.wires] == [False, False, True] and wires.memory is not None
+    channels = find(peer(0, shm(fake(say(NO))), TCP), peer(1, gone, TCP), peer(2, shm(fake(say(YES))), TCP))
+    assert [isinstance(channel, ShmChannel) for channel in channels.channels] == [
+        False,
+        False,
+        True,
+    ] and channels.memory is not None
     refused, absent = said()
     assert "server 0" in refused and "not with you" in refused
     assert "server 1" in absent and "not with you" not in absent and "cannot be opened" in absent
@@ -203,12 +207,12 @@ def test_each_server_is_said_to_have_its_own_reason(find: Find, said: Said, fake
 
 def test_a_window_is_opened_when_all_servers_keep_the_weights_in_one_memory(find: Find, fake: Fake) -> None:
     segment = Segment.create(NBYTES)
-    wires = find(*(peer(rank, shm(fake(home(segment))), TCP) for rank in range(2)), viewing=True)
-    assert wires.window is not None
+    channels = find(*(peer(rank, shm(fake(home(segment))), TCP) for rank in range(2)), viewing=True)
+    assert channels.view is not None
     segment.array(0, NBYTES)[5] = 8
-    assert wires.window.array[5] == 8 and wires.window.array.nbytes == NBYTES
+    assert channels.view.array[5] == 8 and channels.view.array.nbytes == NBYTES
     with pytest.raises(ValueError, match="read-only"):
-        wires.window.array[5] = 9
+        channels.view.array[5] = 9
 
 
 def test_there_is_no_window_without_that(find: Find, fake: Fake) -> None:
@@ -220,8 +224,8 @@ def test_there_is_no_window_without_that(find: Find, fake: Fake) -> None:
         ([home(one), say(NO)], True),
         ([home(one), home(one)], False),
     ):
-        wires = find(*(peer(rank, shm(fake(answer)), TCP) for rank, answer in enumerate(answers)), viewing=viewing)
-        assert wires.window is None and wires.memory is not None
+        channels = find(*(peer(rank, shm(fake(answer)), TCP) for rank, answer in enumerate(answers)), viewing=viewing)
+        assert channels.view is None and channels.memory is not None
 
 
 def test_without_room_for_a_window_the_weights_are_copied(
@@ -230,9 +234,9 @@ def test_without_room_for_a_window_the_weights_are_copied(
     def full(*_: object, **__: object) -> None:
         raise Unshared("no address space")
 
-    monkeypatch.setattr("ps.worker.wires.Window", full)
-    wires = find(peer(0, shm(fake(home(Segment.create(NBYTES))))), viewing=True)
-    assert wires.window is None and isinstance(wires.wires[0], ShmWire)
+    monkeypatch.setattr("ps.worker.server_channels.MappedView", full)
+    channels = find(peer(0, shm(fake(home(Segment.create(NBYTES))))), viewing=True)
+    assert channels.view is None and isinstance(channels.channels[0], ShmChannel)
 
 
 def test_only_the_worker_that_seeds_offers_memory_for_the_weights(find: Find, fake: Fake) -> None:
@@ -290,16 +294,16 @@ def test_a_job_of_workers_that_share_memory_and_others_that_cannot_gives_the_bit
     wanted = set(loopback(transport="tcp", **common).work(trained, trained, trained))
     assert len(wanted) == 1
 
-    create, seats = ShmWire.open, iter([True, False, False, True, True, False])
+    create, seats = ShmChannel.open, iter([True, False, False, True, True, False])
     used: list[bool] = []
 
-    def choosy(*args: Any) -> ShmWire:  # each worker asks two servers
+    def choosy(*args: Any) -> ShmChannel:  # each worker asks two servers
         used.append(next(seats, True))
         if not used[-1]:
             raise Unshared("as a test wants")
         return create(*args)
 
-    monkeypatch.setattr(ShmWire, "open", choosy)
+    monkeypatch.setattr(ShmChannel, "open", choosy)
     assert set(loopback(transport="auto", **common).work(trained, trained, trained)) == wanted
     assert len(used) == 6 and used.count(True) == 3
 

@@ -1,4 +1,4 @@
-"""FederatedFeed: whose data, how often, and what is said of a round. With a store that has its tasks from the test."""
+"""RoundLoader: whose data, how often, and what is said of a round. With a store that has its tasks from the test."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ps import xp
 from ps.config import job_from
 from ps.errors import DataError, PeerLost, UsageError
 from ps.worker.evaluation import Evaluation
-from ps.worker.federated.feed import FederatedFeed
+from ps.worker.federated.round_loader import RoundLoader
 from ps.worker.federated.store import Task
-from ps.worker.record import StepLog
+from ps.worker.step_log import StepLog
 from ps.worker.store import Traffic
 
 LABELS = np.arange(120) % 4
@@ -73,23 +73,23 @@ class Store:
 
 
 class Bench:
-    """A feed, and the script's side of it."""
+    """A loader, and the script's side of it."""
 
     def __init__(self, store: Store, device: xp.Device = xp.CPU, run_dir: Path | None = None) -> None:
         self.store = store
         self.trained = 0
         self.log = StepLog(None if run_dir is None else str(run_dir))
         self.evaluation = Evaluation(lambda: {"trained": self.trained}, self.log)
-        self.feed = FederatedFeed(store, device, self.log, self.evaluation)  # type: ignore[arg-type]
+        self.loader = RoundLoader(store, device, self.log, self.evaluation)  # type: ignore[arg-type]
 
     def run(self, data: Any = DATA, batch_size: int = 8, shuffle: bool = True) -> list[list[int]]:
         """Step over all batches; return the examples of each."""
         seen = []
-        for batch in self.feed.batches(data, batch_size, 99, shuffle):
+        for batch in self.loader.batches(data, batch_size, 99, shuffle):
             seen.append((batch[0] if isinstance(batch, tuple) else batch).tolist())
             self.trained += 1
             self.store.training.steps += 1
-            self.feed.note(len(seen[-1]), {"loss": float(self.trained), "text": "not a number"})
+            self.loader.note(len(seen[-1]), {"loss": float(self.trained), "text": "not a number"})
         return seen
 
 
@@ -151,17 +151,17 @@ def test_a_batch_larger_than_the_share_is_the_share() -> None:
 
 def test_batches_come_on_the_device_and_their_size_is_known(strict_device: xp.Device) -> None:
     bench = Bench(Store(), strict_device)
-    assert bench.feed.examples == 0
-    for x, y in bench.feed.batches(DATA, 7, 1, True):
+    assert bench.loader.examples == 0
+    for x, y in bench.loader.batches(DATA, 7, 1, True):
         assert isinstance(x, StrictArray)
         assert isinstance(y, StrictArray)
-        assert bench.feed.examples == len(x)
-    assert bench.feed.examples
+        assert bench.loader.examples == len(x)
+    assert bench.loader.examples
 
 
 def test_a_script_that_has_enough_gives_its_task_back() -> None:
     bench = Bench(Store(rounds=range(5)))
-    for _ in bench.feed.batches(DATA, 8, 1, True):
+    for _ in bench.loader.batches(DATA, 8, 1, True):
         break
     assert bench.store.given_back == ["the script went on to something else"]
     assert not bench.store.ended
@@ -172,7 +172,7 @@ def test_a_script_that_has_enough_gives_its_task_back() -> None:
 def test_a_task_that_can_no_longer_be_given_back_hides_nothing() -> None:
     bench = Bench(Store())
     bench.store.trouble = PeerLost("the job has ended")
-    batches = bench.feed.batches(DATA, 8, 1, True)
+    batches = bench.loader.batches(DATA, 8, 1, True)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert bench.store.given_back
@@ -187,7 +187,7 @@ def test_a_task_that_can_no_longer_be_given_back_hides_nothing() -> None:
 )
 def test_data_that_cannot_be_divided_are_refused_at_the_call(data: Any, job: dict[str, Any], text: str) -> None:
     with pytest.raises(DataError, match=text):
-        Bench(Store(**job)).feed.batches(data, 8, 1, True)
+        Bench(Store(**job)).loader.batches(data, 8, 1, True)
 
 
 @pytest.mark.parametrize("job", [{}, {"local_steps": 3}])
@@ -209,7 +209,7 @@ def test_a_client_with_an_empty_share_declines_and_stays_until_the_job_is_done(
 
 def test_a_batch_size_of_nothing_is_refused_at_the_call() -> None:
     with pytest.raises(DataError, match="batch_size is 0"):
-        Bench(Store()).feed.batches(DATA, 0, 1, True)
+        Bench(Store()).loader.batches(DATA, 0, 1, True)
 
 
 def test_a_round_has_one_line_with_the_means_of_its_steps_metrics(tmp_path: Path) -> None:
@@ -228,15 +228,15 @@ def test_a_round_has_one_line_with_the_means_of_its_steps_metrics(tmp_path: Path
 
 def test_the_mean_of_metrics_whose_sum_overflows_is_their_mean() -> None:
     bench = Bench(Store())
-    for _ in bench.feed.batches(DATA, 8, 1, True):
-        bench.feed.note(8, {"loss": 1.5e308, "huge": 10**400})
+    for _ in bench.loader.batches(DATA, 8, 1, True):
+        bench.loader.note(8, {"loss": 1.5e308, "huge": 10**400})
     [(_, report)] = bench.store.ended
     assert report == {"loss": pytest.approx(1.5e308)}
 
 
 def test_the_share_is_in_the_record_once(tmp_path: Path) -> None:
     bench = Bench(Store(rounds=range(2), rank=1, partition="shards:1"), run_dir=tmp_path)
-    bench.feed.batches(DATA, 8, 1, True)
+    bench.loader.batches(DATA, 8, 1, True)
     bench.run()
     (line,) = [json.loads(line) for line in (tmp_path / "shares.jsonl").read_text().splitlines()]
     assert (line["rank"], line["examples"], sum(line["labels"].values())) == (1, 30, 30)
@@ -255,7 +255,7 @@ def test_a_client_measures_its_own_kind_of_test_data_before_and_after_its_traini
     ((_, report),) = bench.store.ended
     assert (report["trained"], report["trained_tuned"]) == (0, 4)
     assert report["mean"] == report["mean_tuned"]
-    mine = bench.feed.counterpart(DATA, test)
+    mine = bench.loader.counterpart(DATA, test)
     assert {int(label) for label in mine[1]} == labels
     assert report["n"] == len(mine[0]) < 400
 
@@ -296,7 +296,7 @@ def test_it_does_so_too_while_it_waits_for_a_task(tmp_path: Path) -> None:
     store = Store(rounds=[0, 5], eval_every=2)
     bench = Bench(store, run_dir=tmp_path)
     bench.evaluation.add(trained, DATA)
-    batches = bench.feed.batches(DATA, 30, 1, True)
+    batches = bench.loader.batches(DATA, 30, 1, True)
     next(batches)
     store.seen, store.waits = 3, 2
     next(batches)

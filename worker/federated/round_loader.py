@@ -1,4 +1,4 @@
-"""FederatedFeed: the batches of a client: while it takes part in a round, its own share of the data, over and over."""
+"""RoundLoader: the batches of a client: while it takes part in a round, its own share of the data, over and over."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from ps import xp
 from ps.data import batches, counterpart, demand_arrays, demand_whole, labels_of, num_examples, partition, view
 from ps.errors import PSError, StateError
+from ps.worker.batch_loader import placed
 from ps.worker.evaluation import Evaluation
-from ps.worker.feed import placed
-from ps.worker.record import StepLog
 from ps.worker.shares import write_share
+from ps.worker.step_log import StepLog
 from ps.xp import Device
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ TUNED = "_tuned"
 """What is put behind a metric's name when it was measured after the client's own training (personalisation)."""
 
 
-class FederatedFeed:
+class RoundLoader:
     """Waits for tasks, yields a round's batches, and ships what the script's steps made of the weights."""
 
     def __init__(self, store: FederatedStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
         self.examples = 0
         """How many examples the last batch had; 0 before the first."""
         self._store = store
-        self._home = threading.get_ident()
+        self._owner = threading.get_ident()
         self._device = device
         self._log = log
         self._evaluation = evaluation
@@ -74,18 +74,18 @@ class FederatedFeed:
 
         def generate() -> Iterator[Any]:
             while not self._store.finished:
-                self._demand_home()
+                self._demand_owner()
                 task = self._store.begin()
                 if task is not None:
-                    yield from self._lesson(task, data, share, batch_size, shuffle)
+                    yield from self._round(task, data, share, batch_size, shuffle)
                 elif (version := self._due(self._looked)) > self._looked:
                     self._looked = self._store.look(version)
                     self._evaluation.run(self._looked)
 
         return generate()
 
-    def _demand_home(self) -> None:
-        if threading.get_ident() != self._home:
+    def _demand_owner(self) -> None:
+        if threading.get_ident() != self._owner:
             raise StateError(
                 "in a federated job the batches of a round end with its steps: take them in the thread that trains, "
                 "not ahead in another one"
@@ -97,7 +97,7 @@ class FederatedFeed:
         due = self._evaluation and every > 0 and self._store.rank == 0 and seen // every > looked // every
         return seen if due and not self._store.finished else looked
 
-    def _lesson(self, task: Task, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
+    def _round(self, task: Task, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
         job, n = self._store.job, num_examples(share)
         if not n:
             verdict = self._store.decline("there are no examples in its share")
@@ -115,7 +115,7 @@ class FederatedFeed:
         self._metrics, self._samples = {}, 0.0
         try:
             for batch in itertools.islice(order, steps):
-                self._demand_home()
+                self._demand_owner()
                 self.examples = num_examples(batch)
                 yield placed(batch, self._device)
         except GeneratorExit:  # the script has had enough

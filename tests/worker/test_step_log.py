@@ -17,8 +17,8 @@ from ps.config import ProcessConfig
 from ps.errors import UsageError
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Heartbeat
-from ps.worker import record
-from ps.worker.record import StepLog
+from ps.worker import step_log
+from ps.worker.step_log import StepLog
 from ps.worker.store import Traffic
 
 
@@ -108,7 +108,7 @@ def test_a_metric_stands_beside_our_own_figures_whatever_it_is_called() -> None:
 
 
 def test_workers_share_the_file_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "FLUSH", -1.0)
+    monkeypatch.setattr(step_log, "FLUSH", -1.0)
     logs = [StepLog(str(tmp_path)) for _ in range(4)]
     for rank, log in enumerate(logs):
         log.rank = rank

@@ -1,4 +1,4 @@
-"""Wire: how requests reach one server and its answers come back. One class for each way: ZeroMQ, shared memory."""
+"""ServerChannel: how requests reach one server and its answers come back. One class for each way there is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ps.worker.batch import Request
 from ps.xp import HostArray
 
 
-class Wire(Protocol):
+class ServerChannel(Protocol):
     """A connection to one server; never blocks."""
 
     pollable: Any
@@ -64,7 +64,7 @@ class Wire(Protocol):
         ...
 
 
-class ZmqWire:
+class ZmqChannel:
     """A DEALER socket; payloads are frames of their own."""
 
     window: int | None = None

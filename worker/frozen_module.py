@@ -1,4 +1,4 @@
-"""Origin: notices that a script trains a foreign library's module whose weights never change."""
+"""FrozenModuleCheck: notices that a script trains a foreign library's module whose weights never change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = 20
 """Steps after which it is looked: a schedule's warm-up may begin with none that moves a weight."""
 
 
-class Origin:
+class FrozenModuleCheck:
     """One tensor that a script gave by DLPack, which is its module's own memory, for as long as it is not sure."""
 
     def __init__(self, given: Mapping[str, Any], arrays: Mapping[str, Array], trained: Layout) -> None:

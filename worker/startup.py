@@ -17,12 +17,12 @@ from ps.threads import ThreadTeam, cores, threads_for
 from ps.trace import Trace, start
 from ps.vault import Vault
 from ps.worker.cluster import ClusterStore
-from ps.worker.federated.memory import kept_rank
+from ps.worker.federated.client_checkpoint import kept_rank
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
-from ps.worker.record import StepLog
-from ps.worker.seat import Seat
+from ps.worker.session import Session
+from ps.worker.step_log import StepLog
 from ps.worker.store import Store
 
 CLUSTER = ("servers", "workers", "backup_workers")
@@ -69,18 +69,18 @@ def _tell_of_crashes() -> None:
 
 
 def _joined(process: ProcessConfig, wishes: Mapping[str, Any], trace: Trace) -> Store:
-    """Take a seat in the job, as the client that the state file is of, if it is of one."""
+    """Join the job, as the client that the state file is of, if it is of one."""
     vault = Vault.open(process.state)
     try:
         rank = kept_rank(vault) if process.rank is None else process.rank
-        seat = Seat(dataclasses.replace(process, rank=rank), wishes, trace)
+        session = Session(dataclasses.replace(process, rank=rank), wishes, trace)
     except BaseException:
         vault.close()
         raise
-    if seat.job.federated:
-        return FederatedStore(seat, vault)
+    if session.job.federated:
+        return FederatedStore(session, vault)
     vault.close()
-    return ClusterStore(seat)
+    return ClusterStore(session)
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

@@ -1,4 +1,4 @@
-"""Packer: whatever the codec leaves out of a delta is sent later, and what did not count is sent again."""
+"""DeltaEncoder: whatever the codec leaves out of a delta is sent later, and what did not count is sent again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ps import xp
 from ps.compress import CODECS, CompressSpec, Key
 from ps.config import job_from
 from ps.protocol.layout import Chunk, Layout
-from ps.worker.federated.parcel import Packer
+from ps.worker.federated.delta_encoder import DeltaEncoder
 
 SIZE, RANK = 500, 3
 LAYOUT = Layout.of(
@@ -24,8 +24,10 @@ FEEDBACK = ("onebit", "topk:0.1", "randomk:0.1", "powersgd:2", "topk:0.1,momentu
 """The codecs that remember what they left out."""
 
 
-def packer(compress: str) -> Packer:
-    return Packer(job_from({"mode": "federated", "compress": compress, "servers": 2, "optimizer": "sgd:lr=0.1"}), RANK)
+def encoder(compress: str) -> DeltaEncoder:
+    return DeltaEncoder(
+        job_from({"mode": "federated", "compress": compress, "servers": 2, "optimizer": "sgd:lr=0.1"}), RANK
+    )
 
 
 def delta(seed: int) -> dict[str, np.ndarray]:
@@ -46,12 +48,12 @@ def part(compress: str, frame: np.ndarray, chunk: Chunk, round: int) -> np.ndarr
     return out
 
 
-def residual(made: Packer, section: str) -> np.ndarray:
+def residual(made: DeltaEncoder, section: str) -> np.ndarray:
     return np.concatenate([made.state[c.index]["residual"] for c in CHUNKS if c.section == section])
 
 
 def test_without_compression_a_frame_is_the_chunk_itself() -> None:
-    made, values = packer("none"), delta(0)
+    made, values = encoder("none"), delta(0)
     frames = made.pack(values, CHUNKS, 0)
     assert sorted(frames) == [chunk.index for chunk in CHUNKS]
     for chunk in CHUNKS:
@@ -62,14 +64,14 @@ def test_without_compression_a_frame_is_the_chunk_itself() -> None:
 @pytest.mark.parametrize("compress", sorted(CODECS))
 def test_what_is_not_trained_travels_as_it_is_whatever_the_codec(compress: str) -> None:
     values = delta(1)
-    frames = packer(compress).pack(values, CHUNKS, 0)
+    frames = encoder(compress).pack(values, CHUNKS, 0)
     for chunk in (chunk for chunk in CHUNKS if chunk.kind in ("buffer", "counter", "control")):
         assert frames[chunk.index].tobytes() == values[chunk.section][chunk.start : chunk.stop].tobytes()
 
 
 @pytest.mark.parametrize("compress", ["fp16", "bf16", "int8"])
 def test_a_codec_without_memory_says_each_delta_nearly_as_it_is(compress: str) -> None:
-    made = packer(compress)
+    made = encoder(compress)
     for round in range(3):
         values = delta(round)
         got = opened(compress, made.pack(values, CHUNKS, round), round, "float32")
@@ -80,7 +82,7 @@ def test_a_codec_without_memory_says_each_delta_nearly_as_it_is(compress: str) -
 @pytest.mark.parametrize("compress", FEEDBACK[:-1])
 def test_over_the_rounds_all_is_sent_but_what_is_still_remembered(compress: str) -> None:
     section = "float32"
-    made, wanted, sent = packer(compress), np.zeros(SIZE), np.zeros(SIZE)
+    made, wanted, sent = encoder(compress), np.zeros(SIZE), np.zeros(SIZE)
     for round in range(5):
         values = delta(round)
         frames = made.pack(values, CHUNKS, round)
@@ -92,7 +94,7 @@ def test_over_the_rounds_all_is_sent_but_what_is_still_remembered(compress: str)
 
 @pytest.mark.parametrize("compress", FEEDBACK)
 def test_nothing_is_lost_of_a_delta_that_was_refused(compress: str) -> None:
-    made, values = packer(compress), delta(0)
+    made, values = encoder(compress), delta(0)
     made.pack(delta(7), CHUNKS, 0)
     kept = residual(made, "float32")
     frames = made.pack(values, CHUNKS, 1)
@@ -105,7 +107,7 @@ def test_nothing_is_lost_of_a_delta_that_was_refused(compress: str) -> None:
 
 @pytest.mark.parametrize("compress", sorted(CODECS))
 def test_a_refused_delta_of_a_codec_without_memory_is_gone_and_that_is_no_error(compress: str) -> None:
-    made = packer(compress)
+    made = encoder(compress)
     made.give_back(made.pack(delta(0), CHUNKS, 0), CHUNKS, 0)
     assert set(made.state) <= {chunk.index for chunk in CHUNKS if chunk.kind == "trainable"}
 
@@ -113,7 +115,7 @@ def test_a_refused_delta_of_a_codec_without_memory_is_gone_and_that_is_no_error(
 @pytest.mark.parametrize("compress", FEEDBACK)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_delta_with_nan_is_not_remembered_for_ever(compress: str, bad: float) -> None:
-    made, spoilt = packer(compress), delta(0)
+    made, spoilt = encoder(compress), delta(0)
     made.pack(delta(1), CHUNKS, 0)
     spoilt["float32"][3] = bad
     with np.errstate(all="ignore"):
@@ -126,13 +128,13 @@ def test_a_delta_with_nan_is_not_remembered_for_ever(compress: str, bad: float) 
 
 @pytest.mark.parametrize("compress", sorted(CODECS))
 def test_the_same_seed_gives_the_same_frames(compress: str) -> None:
-    one, other = ({i: f.tobytes() for i, f in packer(compress).pack(delta(0), CHUNKS, 4).items()} for _ in range(2))
+    one, other = ({i: f.tobytes() for i, f in encoder(compress).pack(delta(0), CHUNKS, 4).items()} for _ in range(2))
     assert one == other
 
 
 @pytest.mark.parametrize("compress", [name for name in sorted(CODECS) if name != "none"])
 def test_what_a_device_has_is_packed_there_also_after_a_restart(compress: str, strict_device: xp.Device) -> None:
-    here, there, restarted = packer(compress), packer(compress), packer(compress)
+    here, there, restarted = encoder(compress), encoder(compress), encoder(compress)
     for round in range(2):
         values = delta(round)
         placed = {key: STRICT.to_device(vector) for key, vector in values.items()}
@@ -148,9 +150,9 @@ def test_what_a_device_has_is_packed_there_also_after_a_restart(compress: str, s
 
 
 def test_what_is_restored_on_the_host_takes_back_a_delta_before_anything_is_packed(strict_device: xp.Device) -> None:
-    made, values = packer("topk:0.1"), delta(0)
+    made, values = encoder("topk:0.1"), delta(0)
     frames = made.pack({key: STRICT.to_device(vector) for key, vector in values.items()}, CHUNKS, 0)
-    restarted = packer("topk:0.1")
+    restarted = encoder("topk:0.1")
     restarted.state = {i: {k: xp.to_host(a) for k, a in s.items()} for i, s in made.state.items()}
     restarted.give_back(frames, CHUNKS, 0)
     np.testing.assert_allclose(residual(restarted, "float32"), values["float32"], atol=1e-3)

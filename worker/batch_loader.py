@@ -1,4 +1,4 @@
-"""Feed: the batches a worker is given: its share of each epoch, on its device, from where the job is."""
+"""BatchLoader: the batches a worker is given: its share of each epoch, on its device, from where the job is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ps.data import batches, num_examples, steps_per_epoch
 from ps.xp import Device
 
 
-class Feed:
+class BatchLoader:
     """Remembers which batches are done, over several calls of ``batches``."""
 
     def __init__(self, device: Device, rank: int, num_workers: int, seed: int) -> None:

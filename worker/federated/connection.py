@@ -1,4 +1,4 @@
-"""Courier: a client's talk with the scheduler about tasks, and with the servers about weights and deltas.
+"""FederatedConnection: a client's talk with the scheduler about tasks, and with the servers about weights and deltas.
 
 Whatever is lost on the way is said again, an upload goes on where it broke off, and a server that comes back as another
 process is connected to anew.
@@ -29,8 +29,8 @@ from ps.protocol.messages import (
 )
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
-from ps.worker.seat import Seat
 from ps.worker.seeding import seed
+from ps.worker.session import Session
 from ps.worker.store import Traffic
 from ps.xp import HostArray
 
@@ -44,20 +44,20 @@ LATE, RESUME, SPARE = "late", "resume", "spare"
 """Verdicts: after its round; a server lost its part; the round was full without it, as is planned for."""
 
 
-class Courier:
+class FederatedConnection:
     """One client's way to the scheduler and the servers."""
 
-    def __init__(self, seat: Seat, layout: Layout, traffic: Traffic) -> None:
-        self._seat = seat
+    def __init__(self, session: Session, layout: Layout, traffic: Traffic) -> None:
+        self._session = session
         self._layout = layout
         self.traffic = traffic
-        self.chunks: tuple[Chunk, ...] = layout.chunks(seat.job.servers, seat.job.chunk_bytes)
+        self.chunks: tuple[Chunk, ...] = layout.chunks(session.job.servers, session.job.chunk_bytes)
 
     # The scheduler
 
     def poll(self, version: int, report: Mapping[str, Any]) -> Assign | Wait | Finished:
         """Offer this client for a round; return what it is to do."""
-        answer = self._seat.ask(
+        answer = self._session.ask(
             lambda request, member: Poll(request, member, version, dict(report)), Message, "a round to take part in"
         )
         if not isinstance(answer, Assign | Wait | Finished):
@@ -66,7 +66,7 @@ class Courier:
 
     def submit(self, task: int, version: int, examples: float, steps: int, report: Mapping[str, Any]) -> str:
         """Say that a delta is uploaded; return the verdict, or ``resume`` when a server has lost its part of it."""
-        return self._seat.ask(
+        return self._session.ask(
             lambda request, member: Submit(request, member, task, version, examples, steps, dict(report)),
             Submitted,
             "the verdict on this client's contribution",
@@ -74,7 +74,7 @@ class Courier:
 
     def decline(self, task: int, why: str) -> None:
         """Give a task back."""
-        self._seat.ask(
+        self._session.ask(
             lambda request, member: Decline(request, member, task, why[:200]), Ok, "leave to give a task back"
         )
 
@@ -82,11 +82,11 @@ class Courier:
 
     def seed(self, values: HostArray) -> None:
         """Send the first values, one flat buffer, to the servers, until the scheduler notes that all have them."""
-        seat = self._seat
+        session = self._session
 
         def work(exchange: Exchange) -> None:
-            seed(exchange, seat.member, seat.job, self._layout, self.chunks, values)
-            seat.seeded()  # refused when a server was lost that had some of the values
+            seed(exchange, session.member, session.job, self._layout, self.chunks, values)
+            session.seeded()  # refused when a server was lost that had some of the values
 
         self._with_servers(work)
 
@@ -100,7 +100,7 @@ class Courier:
         for _ in range(PULLS):
             batch = Batch(f"version {version} of the model", into, versions)
             for chunk in wanted:
-                make = partial(Pull, member=self._seat.member, chunk=chunk.index, clock=version, aside=False)
+                make = partial(Pull, member=self._session.member, chunk=chunk.index, clock=version, aside=False)
                 exchange.submit(batch, chunk.server, make, None, chunk.region)
             exchange.wait(batch)
             version = max(versions.values())
@@ -114,7 +114,7 @@ class Courier:
         return self._with_servers(lambda exchange: self._deliver(exchange, task, round, frames))
 
     def _deliver(self, exchange: Exchange, task: int, round: int, frames: Mapping[int, HostArray]) -> bool:
-        member, rank = self._seat.member, self._seat.rank
+        member, rank = self._session.member, self._session.rank
         known = exchange.ask_all(partial(Resume, member=member, task=task), "what servers have of a delta").held
         missing = [chunk for chunk in self.chunks if chunk.index not in known]
         while missing:
@@ -127,23 +127,23 @@ class Courier:
                 return False
             missing = [chunk for chunk in missing if chunk.index in batch.later]
             if missing:
-                self._seat.pause(max(batch.later.values()))
+                self._session.pause(max(batch.later.values()))
         return True
 
     def connect(self) -> None:
         """Connect to the servers, anew if one was replaced."""
-        if self._seat.moved:
-            self._seat.disconnect()
-        if not self._seat.connected:
-            self._seat.connect(self.traffic, self._layout.nbytes, seeding=False, viewing=False)
+        if self._session.moved:
+            self._session.disconnect()
+        if not self._session.connected:
+            self._session.connect(self.traffic, self._layout.nbytes, seeding=False, viewing=False)
 
     def _with_servers(self, work: Callable[[Exchange], Done]) -> Done:
         """Do some work with the servers, from the beginning if one of them is replaced meanwhile."""
         while True:
             self.connect()
             try:
-                return work(self._seat.exchange)
+                return work(self._session.exchange)
             except (ServersMoved, ServerLost) as error:
                 log.warning("%s; connecting anew", error)
-                self._seat.disconnect()
-                self._seat.pause(1.0)
+                self._session.disconnect()
+                self._session.pause(1.0)

@@ -15,7 +15,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
-from ps.optim.spec import MOST_RATE
+from ps.number import MOST_RATE
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
 from ps.protocol.memory import WorkerMemory

@@ -17,7 +17,7 @@ import numpy as np
 from ps import xp
 from ps.config.job import JobConfig
 from ps.errors import PSError, StateError, UsageError
-from ps.optim.spec import RATE
+from ps.number import RATE
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
 from ps.worker.evaluation import Evaluation, Measure

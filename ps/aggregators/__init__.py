@@ -2,6 +2,6 @@
 
 from ps.aggregators.aggregator import Aggregator, Combine, Fold, Weigh
 from ps.aggregators.distances import distances
-from ps.aggregators.registry import AGGREGATORS, AggregatorSpec
+from ps.aggregators.registry import AGGREGATORS
 
-__all__ = ["AGGREGATORS", "Aggregator", "AggregatorSpec", "Combine", "Fold", "Weigh", "distances"]
+__all__ = ["AGGREGATORS", "Aggregator", "Combine", "Fold", "Weigh", "distances"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ps.optim.spec import number
+from ps.number import number
 
 
 @dataclass(frozen=True, slots=True)

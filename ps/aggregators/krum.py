@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ps.aggregators.least import demand
-from ps.optim.spec import number
+from ps.number import number
 from ps.xp import HostArray
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps.aggregators.krum import scores
 from ps.aggregators.least import demand
-from ps.optim.spec import number
+from ps.number import number
 from ps.xp import HostArray
 
 

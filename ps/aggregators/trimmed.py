@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ps.aggregators.middle import middle_mean
-from ps.optim.spec import number
+from ps.number import number
 from ps.xp import HostArray
 
 

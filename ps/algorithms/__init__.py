@@ -3,13 +3,12 @@
 from ps.algorithms.algorithm import Algorithm, Correct, Factor, Renew, Scale
 from ps.algorithms.effective import SUMS, effective_steps, sums_gradients
 from ps.algorithms.local_step import LocalStep, StepArrays
-from ps.algorithms.registry import ALGORITHMS, AlgorithmSpec
+from ps.algorithms.registry import ALGORITHMS
 
 __all__ = [
     "ALGORITHMS",
     "SUMS",
     "Algorithm",
-    "AlgorithmSpec",
     "Correct",
     "Factor",
     "LocalStep",

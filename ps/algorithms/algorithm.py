@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from ps.xp import Array
 
@@ -84,3 +84,10 @@ class Algorithm:
 
     factor: Factor = unchanged
     """Of the aggregator's weights and the numbers of local steps, one each for every contribution."""
+
+
+class Definition(Protocol):
+    """What an algorithm's name stands for: a dataclass of its numbers."""
+
+    def build(self) -> Algorithm:
+        """Return the record."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
-from ps.optim.spec import MAX_BETA, number
+from ps.number import MAX_BETA, number
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
-from ps.optim.spec import number
+from ps.number import number
 
 
 @dataclass(frozen=True, slots=True)

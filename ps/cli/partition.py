@@ -75,10 +75,10 @@ def partition(
 
 def _divide(spec: str, clients: int, seed: int, dataset: str | None, data: str | None) -> Holdings:
     from ps.cli.holdings import Holdings
-    from ps.data import PartitionSpec, digits, mnist
+    from ps.data import PARTITIONERS, digits, mnist
     from ps.data import partition as divide
 
-    parsed = PartitionSpec.parse(spec)
+    parsed = PARTITIONERS.parse(spec)
     if parsed.name == "own":
         raise UsageError("own divides nothing: each client brings its own data. Try: psctl partition iid")
     name = dataset or ("mnist" if data or os.environ.get("PS_DATA") else "digits")

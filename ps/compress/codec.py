@@ -1,25 +1,13 @@
-"""Codec, the interface every compression fulfils; CompressSpec, how a job names one; and the registry."""
+"""Codec, the interface every compression fulfils."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 from numpy.typing import DTypeLike
 
-from ps.compress.bf16 import BF16
 from ps.compress.decoded import Decoded
-from ps.compress.fp16 import FP16
-from ps.compress.identity import Identity
-from ps.compress.int8 import Int8
 from ps.compress.key import Key
-from ps.compress.onebit import OneBit
-from ps.compress.powersgd import PowerSGD
-from ps.compress.randomk import RandomK
-from ps.compress.topk import TopK
-from ps.errors import ConfigError
-from ps.optim import spec
 from ps.xp import Array
 
 
@@ -55,50 +43,3 @@ class Codec(Protocol):
         decides how much memory is taken. ``frame`` is 1-D uint8 and in host memory. ``trusted`` skips the checks:
         only for a frame that this process made, on whatever side it is.
         """
-
-
-CODECS: spec.Table = {
-    "bf16": BF16,
-    "fp16": FP16,
-    "int8": Int8,
-    "none": Identity,
-    "onebit": OneBit,
-    "powersgd": PowerSGD,
-    "randomk": RandomK,
-    "topk": TopK,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CompressSpec:
-    """A codec's name and all its numbers, checked; equal specs have equal text.
-
-    >>> CompressSpec.parse("topk:0.001,momentum=0.9")
-    CompressSpec(name='topk', numbers=(('ratio', 0.001), ('momentum', 0.9), ('warmup', 0)))
-    >>> str(CompressSpec.parse("powersgd"))
-    'powersgd:rank=4,columns=0'
-    """
-
-    name: str
-    numbers: spec.Numbers = ()
-
-    def __post_init__(self) -> None:
-        given = dict(self.numbers)
-        if given and self.name in CODECS and not dataclasses.fields(CODECS[self.name]):
-            raise ConfigError(f"compress {self.name} takes no numbers, not even {next(iter(given))}")
-        object.__setattr__(self, "numbers", spec.complete("compress", CODECS, self.name, given))
-
-    @classmethod
-    def parse(cls, text: str) -> CompressSpec:
-        """Read ``name``, ``name:number`` or ``name:number,key=number,…``; ConfigError when it is wrong.
-
-        The number without a key is the codec's first: topk's and randomk's ratio, powersgd's rank.
-        """
-        return cls(*spec.parse_short("compress", CODECS, text))
-
-    def __str__(self) -> str:
-        return spec.text(self.name, self.numbers)
-
-    def build(self) -> Codec:
-        """Return the codec."""
-        return cast(Codec, CODECS[self.name](**dict(self.numbers)))

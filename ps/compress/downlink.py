@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ps.compress.codec import CompressSpec
+from ps.compress.codec import Codec
 from ps.compress.frame import blocks
 from ps.compress.key import Key
 from ps.errors import UsageError
 from ps.optim.limit import within_limit
+from ps.spec import Spec
 from ps.xp import Array, HostArray
 
 
@@ -27,7 +28,7 @@ class Downlink:
     part in it.
     """
 
-    def __init__(self, spec: CompressSpec) -> None:
+    def __init__(self, spec: Spec[Codec]) -> None:
         self.spec = spec
         self.codec = spec.build()
 

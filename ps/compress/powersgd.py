@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded
 from ps.compress.frame import BLOCK, buffer, demand, demand_bytes, demand_finite, largest, like, spans
 from ps.compress.key import Key
-from ps.optim.spec import number
+from ps.number import number
 from ps.xp import Array, HostArray, is_host, namespace
 
 

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded, sparse
 from ps.compress.frame import buffer, demand_bytes, demand_finite, like
 from ps.compress.key import Key
-from ps.optim.spec import number
+from ps.number import number
 from ps.xp import Array, HostArray, namespace
 
 

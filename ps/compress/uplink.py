@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ps.compress.codec import CompressSpec
+from ps.compress.codec import Codec
 from ps.compress.frame import blocks, buffer
 from ps.compress.key import Key
 from ps.errors import StateError, UsageError
+from ps.spec import Spec
 from ps.xp import Array, namespace
 
 
@@ -18,7 +19,7 @@ class Uplink:
     own, and ``residual``, all that was never sent, and with momentum ``velocity``. The worker keeps it; calls for
     different chunks may run in different threads.
 
-    >>> uplink = Uplink(CompressSpec.parse("topk:0.5"))
+    >>> uplink = Uplink(CODECS.parse("topk:0.5"))
     >>> gradient = np.array([3, -1], np.float32)
     >>> state = uplink.init(gradient)
     >>> frame = uplink.encode(gradient, state, Key(seed=0, clock=0, chunk=0, rank=0))
@@ -26,7 +27,7 @@ class Uplink:
     array([ 0., -1.], dtype=float32)
     """
 
-    def __init__(self, spec: CompressSpec) -> None:
+    def __init__(self, spec: Spec[Codec]) -> None:
         self.spec = spec
         self.codec = spec.build()
 

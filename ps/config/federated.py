@@ -52,10 +52,10 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
 
     ``say`` returns a setting with its value and where that came from.
     """
-    from ps.aggregators import AggregatorSpec
-    from ps.algorithms import SUMS, Algorithm, AlgorithmSpec, sums_gradients
-    from ps.optim import OptimizerSpec
-    from ps.partition import PartitionSpec
+    from ps.aggregators import AGGREGATORS
+    from ps.algorithms import ALGORITHMS, SUMS, Algorithm, sums_gradients
+    from ps.optim import OPTIMIZERS
+    from ps.partition import PARTITIONERS
 
     def parse(name: str, read: Callable[[str], object]) -> None:
         text = getattr(job, name)
@@ -65,14 +65,14 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
         except ConfigError as error:
             raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
 
-    parse("algorithm", AlgorithmSpec.parse)
-    parse("local_optimizer", OptimizerSpec.parse)
-    parse("server_optimizer", OptimizerSpec.parse)
-    parse("partition", PartitionSpec.parse)
+    parse("algorithm", ALGORITHMS.parse)
+    parse("local_optimizer", OPTIMIZERS.parse)
+    parse("server_optimizer", OPTIMIZERS.parse)
+    parse("partition", PARTITIONERS.parse)
     if job.aggregator != "auto":
-        parse("aggregator", AggregatorSpec.parse)
-    algorithm = AlgorithmSpec.parse(job.algorithm).build()
-    if algorithm.divides and not sums_gradients(OptimizerSpec.parse(local_optimizer(job, algorithm)).build()):
+        parse("aggregator", AGGREGATORS.parse)
+    algorithm = ALGORITHMS.parse(job.algorithm).build()
+    if algorithm.divides and not sums_gradients(OPTIMIZERS.parse(local_optimizer(job, algorithm)).build()):
         given = say("local_optimizer") if job.local_optimizer else say("optimizer")
         raise ConfigError(
             f"{say('algorithm')} takes deltas for sums of gradients and needs local_optimizer = {SUMS}, but {given}"
@@ -87,7 +87,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
         raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
     if job.min_clients is not None and job.min_clients > job.goal:
         raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
-    aggregator = AggregatorSpec.parse(aggregator_text(job, algorithm)).build()
+    aggregator = AGGREGATORS.parse(aggregator_text(job, algorithm)).build()
     least = max(job.quorum, algorithm.buffer)
     if least < aggregator.least:
         raise ConfigError(

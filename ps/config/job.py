@@ -190,10 +190,10 @@ class JobConfig:
 
 
 def check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
-    from ps.compress import CompressSpec  # here, so that psctl --help does not wait for NumPy
-    from ps.optim import OptimizerSpec, Schedule
+    from ps.compress import CODECS  # here, so that psctl --help does not wait for NumPy
+    from ps.optim import OPTIMIZERS, SCHEDULES
 
-    parse = {"compress": CompressSpec.parse, "optimizer": OptimizerSpec.parse, "schedule": Schedule.parse}[name]
+    parse = {"compress": CODECS.parse, "optimizer": OPTIMIZERS.parse, "schedule": SCHEDULES.parse}[name]
     try:
         parse(text)
     except ConfigError as error:
@@ -201,9 +201,9 @@ def check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
 
 
 def _keeps_momentum(text: str) -> bool:
-    from ps.compress import CompressSpec
+    from ps.compress import CODECS
 
-    return CompressSpec.parse(text).build().momentum > 0
+    return CODECS.parse(text).build().momentum > 0
 
 
 def unknown_setting(key: str, known: Mapping[str, Any]) -> str:

@@ -5,12 +5,12 @@ from ps.data.digits_set import digits
 from ps.data.epochs import batches, demand_arrays, demand_whole, num_examples, steps_per_epoch
 from ps.data.mnist_set import mnist
 from ps.data.shares import labels_of, view
-from ps.partition import Partition, PartitionSpec, counterpart, partition
+from ps.partition import PARTITIONERS, Partition, counterpart, partition
 
 __all__ = [
+    "PARTITIONERS",
     "Dataset",
     "Partition",
-    "PartitionSpec",
     "batches",
     "counterpart",
     "demand_arrays",

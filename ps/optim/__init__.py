@@ -2,14 +2,14 @@
 
 from ps.optim.clip import clip_scale, square_sum
 from ps.optim.driver import Reader, Workspace, apply
-from ps.optim.optimizer import OPTIMIZERS, Optimizer, OptimizerSpec
-from ps.optim.schedule import SCHEDULES, Schedule
+from ps.optim.optimizer import Optimizer
+from ps.optim.registry import OPTIMIZERS, SCHEDULES
+from ps.optim.schedule import Schedule
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "Optimizer",
-    "OptimizerSpec",
     "Reader",
     "Schedule",
     "Workspace",

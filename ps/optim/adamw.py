@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ps.number import MAX_BETA, MOST_RATE, number
 from ps.optim.adam import adam_constants, adam_step
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MAX_BETA, MOST_RATE, number
 from ps.xp import Array, HostArray, namespace
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
-from ps.optim import spec
-from ps.optim.spec import number
+from ps.number import number
+
+
+class Shape(Protocol):
+    """How the rate goes on once it is warm: what a schedule's name and numbers stand for."""
+
+    @property
+    def warmup(self) -> int:
+        """The steps over which the rate rises to what ``factor`` says; 0 for none."""
+
+    def factor(self, step: int) -> float:
+        """Return the factor at ``step``, from 0, warm-up left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +90,20 @@ class Warmup:
         return 1.0
 
 
-SCHEDULES: spec.Table = {
-    "constant": Constant,
-    "cosine": Cosine,
-    "linear": Linear,
-    "step": Step,
-    "warmup": Warmup,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule's name and all its numbers, checked; called with a step, from 0, it returns the factor.
+    """A shape and its warm-up; called with a step, from 0, it returns the factor.
 
     With ``warmup=N`` the first N steps are also scaled by 1/N, 2/N, … 1. Every schedule counts from the start of
     the run, so that ``steps`` is the length of the whole run, warm-up included.
 
-    >>> [Schedule.parse("linear:steps=10,warmup=2")(step) for step in (0, 1, 5, 10, 99)]
+    >>> schedule = Schedule(Linear(steps=10, warmup=2))
+    >>> [schedule(step) for step in (0, 1, 5, 10, 99)]
     [0.5, 0.9, 0.5, 0.0, 0.0]
     """
 
-    name: str
-    numbers: spec.Numbers = ()
-
-    def __post_init__(self) -> None:
-        complete = spec.complete("schedule", SCHEDULES, self.name, dict(self.numbers))
-        object.__setattr__(self, "numbers", complete)
-
-    @classmethod
-    def parse(cls, text: str) -> Schedule:
-        """Read ``name:key=number,…``; missing numbers take their defaults. ConfigError when it is wrong."""
-        return cls(*spec.parse("schedule", SCHEDULES, text))
-
-    def __str__(self) -> str:
-        return spec.text(self.name, self.numbers)
+    shape: Shape
 
     def __call__(self, step: int) -> float:
-        shape = SCHEDULES[self.name](**dict(self.numbers))
-        warm = min(1.0, (step + 1) / shape.warmup) if shape.warmup else 1.0
-        return warm * float(shape.factor(step))
+        warm = min(1.0, (step + 1) / self.shape.warmup) if self.shape.warmup else 1.0
+        return warm * self.shape.factor(step)

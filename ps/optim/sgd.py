@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ps.number import MOST_RATE, number
 from ps.optim.kernel import Kernel
-from ps.optim.spec import MOST_RATE, number
 from ps.xp import Array, HostArray
 
 

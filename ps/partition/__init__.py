@@ -3,6 +3,7 @@
 from ps.partition.counterpart import counterpart
 from ps.partition.division import Partition, partition
 from ps.partition.features import Features
-from ps.partition.spec import PARTITIONERS, Partitioner, PartitionSpec
+from ps.partition.partitioner import Partitioner
+from ps.partition.registry import PARTITIONERS
 
-__all__ = ["PARTITIONERS", "Features", "Partition", "PartitionSpec", "Partitioner", "counterpart", "partition"]
+__all__ = ["PARTITIONERS", "Features", "Partition", "Partitioner", "counterpart", "partition"]

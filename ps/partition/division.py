@@ -8,8 +8,10 @@ import numpy as np
 
 from ps import xp
 from ps.errors import DataError
+from ps.partition.partitioner import Partitioner
+from ps.partition.registry import PARTITIONERS
 from ps.partition.rng import DIVISION, generator
-from ps.partition.spec import PartitionSpec
+from ps.spec import Spec
 from ps.xp import Array, HostArray
 
 
@@ -20,7 +22,7 @@ class Partition:
     Each example is in one share exactly and no share is empty; only with ``own`` everybody has everything.
     """
 
-    spec: PartitionSpec
+    spec: Spec[Partitioner]
     clients: int
     seed: int
     examples: int
@@ -52,14 +54,14 @@ class Partition:
         return np.stack([np.bincount(classes[share], minlength=len(values)) for share in self.shares])
 
 
-def partition(spec: PartitionSpec | str, labels: Array, clients: int, seed: int = 0) -> Partition:
+def partition(spec: Spec[Partitioner] | str, labels: Array, clients: int, seed: int = 0) -> Partition:
     """Divide n examples among ``clients``; the same arguments give the same division, whatever else is random.
 
     ``labels`` is (n,), any whole numbers. Where an array of anything else is given (the examples themselves,
     floating-point targets) its length counts, and ways to divide by label raise DataError; so do more clients than
     examples and whatever else cannot be met. ConfigError when the text ``spec`` is wrong.
     """
-    spec = PartitionSpec.parse(spec) if isinstance(spec, str) else spec
+    spec = PARTITIONERS.parse(spec) if isinstance(spec, str) else spec
     labels = xp.asarray(labels)
     if labels.ndim == 0:
         raise DataError("labels are one number: expected an array whose first axis counts the examples")

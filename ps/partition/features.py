@@ -9,7 +9,7 @@ import numpy as np
 
 from ps import xp
 from ps.errors import DataError
-from ps.optim.spec import number
+from ps.number import number
 from ps.partition.owners import dealt, demand, shares
 from ps.partition.rng import generator
 from ps.xp import Array, HostArray

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.errors import DataError
-from ps.optim.spec import number
+from ps.number import number
 from ps.partition.owners import demand, levelled, shares
 from ps.xp import HostArray
 

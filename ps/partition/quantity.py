@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ps.optim.spec import number
+from ps.number import number
 from ps.partition.owners import demand, shares, skewed, topped_up
 from ps.xp import HostArray
 

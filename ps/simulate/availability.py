@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
-from ps.optim import spec
-from ps.optim.spec import number
+from ps.number import number
 from ps.simulate.rng import exponential, normal, uniform
+from ps.spec import Registry
 
 _PURPOSE = 11
 _CYCLES = 16
@@ -98,18 +98,16 @@ class Exponential:
             here, index = not here, index + 1
 
 
-AVAILABILITIES: spec.Table = {
-    "always": Always,
-    "diurnal": Diurnal,
-    "exponential": Exponential,
-    "onoff": OnOff,
-}
+AVAILABILITIES: Registry[Availability] = Registry(
+    "availability",
+    {"always": Always, "diurnal": Diurnal, "exponential": Exponential, "onoff": OnOff},
+    pluggable=False,
+)
 
 
 def parse_availability(text: str) -> Availability:
     """Read ``name:key=number,…``; ConfigError when it is wrong."""
-    name, numbers = spec.parse("availability", AVAILABILITIES, text)
-    return cast(Availability, AVAILABILITIES[name](**dict(numbers)))
+    return AVAILABILITIES.parse(text).build()
 
 
 def _cycle(on: float, off: float, phase: float, now: float) -> Span:

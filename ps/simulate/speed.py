@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
-from ps.optim import spec
-from ps.optim.spec import number
+from ps.number import number
 from ps.simulate.rng import lognormal, uniform
+from ps.spec import Registry
 
 MOST = 1e6
 """Seconds of a local step, at most: a round would not end in any time that is simulated."""
@@ -59,13 +59,14 @@ class SpeedClasses:
         return self.step * (self.factor if uniform(seed, _CLASS, client) < self.slow else 1.0)
 
 
-SPEEDS: spec.Table = {"classes": SpeedClasses, "constant": ConstantSpeed, "lognormal": LognormalSpeed}
+SPEEDS: Registry[Speed] = Registry(
+    "speed", {"classes": SpeedClasses, "constant": ConstantSpeed, "lognormal": LognormalSpeed}, pluggable=False
+)
 
 
 def parse_speed(text: str) -> Speed:
     """Read ``name:key=number,…``; ConfigError when it is wrong."""
-    name, numbers = spec.parse("speed", SPEEDS, text)
-    return cast(Speed, SPEEDS[name](**dict(numbers)))
+    return SPEEDS.parse(text).build()
 
 
 class LinkRates(NamedTuple):
@@ -117,10 +118,11 @@ class Spread:
         return LinkRates(up, lognormal(self.down, self.sigma, seed, _DOWN, client))
 
 
-BANDWIDTHS: spec.Table = {"constant": Fixed, "lognormal": Spread, "unlimited": Unlimited}
+BANDWIDTHS: Registry[Bandwidth] = Registry(
+    "bandwidth", {"constant": Fixed, "lognormal": Spread, "unlimited": Unlimited}, pluggable=False
+)
 
 
 def parse_bandwidth(text: str) -> Bandwidth:
     """Read ``name:key=number,…``; ConfigError when it is wrong."""
-    name, numbers = spec.parse("bandwidth", BANDWIDTHS, text)
-    return cast(Bandwidth, BANDWIDTHS[name](**dict(numbers)))
+    return BANDWIDTHS.parse(text).build()

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from limits import in_place_update, interleave, machine
 
-from ps.compress import CompressSpec, Downlink, Key, Uplink
+from ps.compress import CODECS, Downlink, Key, Uplink
 from ps.memory import keep_freed_memory
 from ps.optim.driver import BLOCK_BYTES
 
@@ -31,7 +31,7 @@ SPECS = ["none", "fp16", "bf16", "int8", "onebit", "topk:0.01", "topk:0.01,momen
 
 def cases(text: str, gradient: np.ndarray, chunk: int) -> tuple[int, dict[str, Callable[[], object]]]:
     """Return the bytes of all frames and what is timed: encode, decode, follow."""
-    uplink, downlink = Uplink(CompressSpec.parse(text)), Downlink(CompressSpec.parse(text))
+    uplink, downlink = Uplink(CODECS.parse(text)), Downlink(CODECS.parse(text))
     parts = [gradient[lo : lo + chunk] for lo in range(0, gradient.size, chunk)]
     keys = [Key(seed=0, clock=1 << 20, chunk=index, rank=0) for index in range(len(parts))]
     states = [uplink.init(part) for part in parts]

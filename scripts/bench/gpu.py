@@ -30,15 +30,15 @@ from limits import interleave, machine
 from local_cluster import cluster, join
 
 from ps import xp
-from ps.compress import CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.models import cnn, mlp
-from ps.optim import OPTIMIZERS, OptimizerSpec, apply
+from ps.optim import OPTIMIZERS, apply
 from ps.protocol.segment import Segment
 
 ROOT = Path(__file__).resolve().parents[2]
 ELEMENTS = 10_000_000
 NBYTES = 4 * ELEMENTS
-CODECS = ("none", "fp16", "bf16", "int8", "onebit", "topk:0.01", "randomk:0.01", "powersgd:4")
+COMPRESSIONS = ("none", "fp16", "bf16", "int8", "onebit", "topk:0.01", "randomk:0.01", "powersgd:4")
 STEPS = {"shm": (), "tcp": ("--transport", "tcp"), "tcp, int8": ("--compress", "int8")}
 Figures = dict[str, Any]
 
@@ -92,7 +92,7 @@ class Bench:
         w, g = (random.standard_normal(ELEMENTS, cp.float32) for _ in range(2))
         cases: dict[str, Callable[[], object]] = {"w -= g": lambda: cp.subtract(w, g, out=w)}
         for name in OPTIMIZERS:
-            optimizer = OptimizerSpec.parse(name).build()
+            optimizer = OPTIMIZERS.parse(name).build()
             state = optimizer.init(w)
             cases[name] = lambda o=optimizer, s=state: apply(o, w, g, s, lr=1e-3, t=10)
         m, v = cp.zeros_like(w), cp.zeros_like(w)
@@ -112,14 +112,14 @@ class Bench:
         gradient = np.random.default_rng(0).standard_normal(ELEMENTS).astype(np.float32)
         chunk, there = (2 << 20) // 4, self.device.array(gradient)
         figures = {}
-        for text in CODECS:
+        for text in COMPRESSIONS:
             cases = {"device": self._encoding(text, there, chunk), "host": self._encoding(text, gradient, chunk)}
             figures[text] = self.times(cases)
         return figures
 
     @staticmethod
     def _encoding(text: str, gradient: Any, chunk: int) -> Callable[[], object]:
-        uplink = Uplink(CompressSpec.parse(text))
+        uplink = Uplink(CODECS.parse(text))
         parts = [gradient[lo : lo + chunk] for lo in range(0, ELEMENTS, chunk)]
         states = [uplink.init(part) for part in parts]
         keys = [Key(0, 1 << 20, index, 0) for index in range(len(parts))]

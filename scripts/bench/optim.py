@@ -20,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from limits import in_place_update, interleave, machine
 
-from ps.optim import OPTIMIZERS, OptimizerSpec, apply
+from ps.optim import OPTIMIZERS, apply
 from ps.optim.optimizer import Optimizer
 from ps.threads import ThreadTeam
 
@@ -32,7 +32,7 @@ COLUMNS = ("plain", "in place", "ours", "shared", "limit")
 
 def plain(name: str, o: Optimizer, a: Arrays) -> Callable[[], object]:
     """Return one update as the equation reads, arrays replaced by new ones."""
-    h = dict(OptimizerSpec(name).numbers)
+    h = dict(OPTIMIZERS.spec(name).numbers)
     g = a["g"]
 
     def sgd() -> None:
@@ -115,7 +115,7 @@ def blocks(o: Optimizer, a: Arrays, threads: int) -> Callable[[], object]:
 
 def measure(name: str, size: int, threads: int, repeats: int) -> dict[str, float]:
     """Return the seconds of the limit and of the four ways."""
-    optimizer = OptimizerSpec.parse(name).build()
+    optimizer = OPTIMIZERS.parse(name).build()
     rng = np.random.default_rng(0)
     vectors = {key: rng.standard_normal(size, np.float32) for key in ("w", "g")}
     whole = optimizer.init(vectors["w"])

@@ -11,7 +11,7 @@ from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
 from ps.config.federated import local_optimizer, unused_optimizer
 from ps.config.job import JobConfig
-from ps.optim import OptimizerSpec
+from ps.optim import OPTIMIZERS
 from ps.server.federated.task import Task
 from ps.server.federated.usual import KNOWN, Usual
 from ps.server.federated.verdict import Policy, Verdict, credible, judge
@@ -27,7 +27,7 @@ class Judging:
             log.warning("%s", unused)
         self.capped = 0
         """How many contributions weighed less than their clients claimed examples."""
-        self._policy = Policy(job, algorithm, aggregator, OptimizerSpec.parse(local_optimizer(job, algorithm)).build())
+        self._policy = Policy(job, algorithm, aggregator, OPTIMIZERS.parse(local_optimizer(job, algorithm)).build())
         self._usual = Usual()
 
     def possible(self, ready: Sequence[Task], version: int, more: bool) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ps.algorithms import AlgorithmSpec
+from ps.algorithms import ALGORITHMS
 from ps.config.job import JobConfig
-from ps.optim import OptimizerSpec, apply
+from ps.optim import OPTIMIZERS, apply
 from ps.server.chunk import ChunkState
 from ps.threads import ThreadTeam, cores, threads_for
 from ps.xp import HostArray
@@ -22,7 +22,7 @@ class Publisher:
 
     def __init__(self, job: JobConfig, threads: int = 0) -> None:
         """``threads`` share out the work on a chunk; 0 takes a share of the host's cores."""
-        spec = OptimizerSpec.parse(job.server_optimizer or AlgorithmSpec.parse(job.algorithm).build().server)
+        spec = OPTIMIZERS.parse(job.server_optimizer or ALGORITHMS.parse(job.algorithm).build().server)
         self.name = str(spec)
         """The server optimizer with all its numbers."""
         self._optimizer = spec.build()

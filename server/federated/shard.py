@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ps.aggregators import AggregatorSpec
-from ps.algorithms import AlgorithmSpec
+from ps.aggregators import AGGREGATORS
+from ps.algorithms import ALGORITHMS
 from ps.config.federated import aggregator_text
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
@@ -66,8 +66,8 @@ class FederatedShard:
         self.member = member
         self.job = job
         self._trace = trace
-        algorithm = AlgorithmSpec.parse(job.algorithm).build()
-        self._aggregator = AggregatorSpec.parse(aggregator_text(job, algorithm)).build()
+        algorithm = ALGORITHMS.parse(job.algorithm).build()
+        self._aggregator = AGGREGATORS.parse(aggregator_text(job, algorithm)).build()
         self._publisher = Publisher(job, threads)
         self._deposit = Deposit(vault or Vault(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ps.aggregators import AggregatorSpec, distances
+from ps.aggregators import AGGREGATORS, distances
 
 
 def honest(n: int, size: int, seed: int = 0, dtype: str = "float64") -> list[np.ndarray]:
@@ -21,7 +21,7 @@ def cut(vectors: list[np.ndarray], ends: list[int]) -> list[list[np.ndarray]]:
 
 def combined(text: str, vectors: list[np.ndarray]) -> np.ndarray:
     """Return what an aggregator makes of contributions that claim one example each, in float64."""
-    aggregator = AggregatorSpec.parse(text).build()
+    aggregator = AGGREGATORS.parse(text).build()
     if aggregator.kind == "combine":
         out = np.empty_like(vectors[0])
         aggregator.combine(vectors, out)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from ps.aggregators import AGGREGATORS, AggregatorSpec
+from ps.aggregators import AGGREGATORS
+from ps.aggregators.least import demand
 from ps.errors import ConfigError, UsageError
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_a_bare_name_is_a_whole_rule(name: str) -> None:
-    spec = AggregatorSpec.parse(name)
+    spec = AGGREGATORS.parse(name)
     assert spec.build().least >= 1
-    assert AggregatorSpec.parse(str(spec)) == spec == AggregatorSpec(name)
+    assert AGGREGATORS.parse(str(spec)) == spec == AGGREGATORS.spec(name)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +31,9 @@ def test_a_bare_name_is_a_whole_rule(name: str) -> None:
     ],
 )
 def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
-    spec = AggregatorSpec.parse(text)
+    spec = AGGREGATORS.parse(text)
     assert str(spec) == canonical
-    assert AggregatorSpec.parse(canonical) == spec
+    assert AGGREGATORS.parse(canonical) == spec
 
 
 @pytest.mark.parametrize(
@@ -56,15 +57,15 @@ def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
 )
 def test_a_wrong_one_is_named_with_what_to_write_instead(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        AggregatorSpec.parse(text)
+        AGGREGATORS.parse(text)
     assert message in str(caught.value)
 
 
 def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
     with pytest.raises(ConfigError, match="must be a finite number at least 0 and below"):
-        AggregatorSpec("trimmed", (("beta", 0.7),))
+        AGGREGATORS.spec("trimmed", (("beta", 0.7),))
     with pytest.raises(ConfigError, match="weighted takes no numbers"):
-        AggregatorSpec("weighted", (("by", 1.0),))
+        AGGREGATORS.spec("weighted", (("by", 1.0),))
 
 
 @pytest.mark.parametrize(
@@ -84,17 +85,17 @@ def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
     ],
 )
 def test_fewer_contributions_than_make_sense_are_refused_with_the_numbers(text: str, least: int) -> None:
-    spec = AggregatorSpec.parse(text)
-    spec.demand(least)
+    spec = AGGREGATORS.parse(text)
+    demand(str(spec), spec.build().least, least)
     with pytest.raises(UsageError) as caught:
-        spec.demand(least - 1)
+        demand(str(spec), spec.build().least, least - 1)
     assert f"{spec} needs at least {least} contribution" in str(caught.value)
     assert f"not {least - 1}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_what_is_folded_takes_one_model_and_what_is_held_takes_them_all(name: str) -> None:
-    aggregator = AggregatorSpec.parse(name).build()
+    aggregator = AGGREGATORS.parse(name).build()
     folds = name in ("mean", "weighted", "clip")
     assert (aggregator.kind == "fold") is folds
     assert [aggregator.models(n) for n in (1, 7, 1000)] == ([1, 1, 1] if folds else [1, 7, 1000])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ps.algorithms import Algorithm, AlgorithmSpec, effective_steps
-from ps.optim import OptimizerSpec, apply
+from ps.algorithms import ALGORITHMS, Algorithm, effective_steps
+from ps.optim import OPTIMIZERS, apply
 
 SIZE = 5
 LOCAL = "sgd:lr=0.05"
@@ -47,10 +47,10 @@ class Federation:
     """Clients and a server in one process, which do what a record says."""
 
     def __init__(self, text: str, members: Sequence[Client], local: str = LOCAL, server: str = "") -> None:
-        self.algorithm: Algorithm = AlgorithmSpec.parse(text).build()
+        self.algorithm: Algorithm = ALGORITHMS.parse(text).build()
         self.members = members
-        self.local = OptimizerSpec.parse(self.algorithm.local or local).build()
-        self.server = OptimizerSpec.parse(server or self.algorithm.server).build()
+        self.local = OPTIMIZERS.parse(self.algorithm.local or local).build()
+        self.server = OPTIMIZERS.parse(server or self.algorithm.server).build()
         self.weights = start()
         self.history = [self.weights.copy()]
         self.state = self.server.init(self.weights)

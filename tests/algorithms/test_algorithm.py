@@ -9,20 +9,20 @@ import re
 import numpy as np
 import pytest
 
-from ps.algorithms import ALGORITHMS, Algorithm, AlgorithmSpec
-from ps.optim import OptimizerSpec
+from ps.algorithms import ALGORITHMS, Algorithm
+from ps.optim import OPTIMIZERS
 
 
 def test_a_record_that_says_nothing_is_fedavg() -> None:
-    assert Algorithm() == AlgorithmSpec.parse("fedavg").build()
+    assert Algorithm() == ALGORITHMS.parse("fedavg").build()
     assert Algorithm().scale(7, 3) == Algorithm().factor([2.0, 5.0], [7, 1]) == 1.0
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_record_is_whole(name: str) -> None:
-    algorithm = AlgorithmSpec.parse(name).build()
-    assert OptimizerSpec.parse(algorithm.server).build().lr > 0
-    assert not algorithm.local or OptimizerSpec.parse(algorithm.local).build().lr > 0
+    algorithm = ALGORITHMS.parse(name).build()
+    assert OPTIMIZERS.parse(algorithm.server).build().lr > 0
+    assert not algorithm.local or OPTIMIZERS.parse(algorithm.local).build().lr > 0
     assert algorithm.aggregator in ("weighted", "mean")
     assert (algorithm.renew is not None) == algorithm.control
     assert not (algorithm.everyone and algorithm.buffer)
@@ -32,7 +32,7 @@ def test_every_record_is_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_record_can_be_pickled_and_does_the_same(name: str) -> None:
-    algorithm = AlgorithmSpec.parse(name).build()
+    algorithm = ALGORITHMS.parse(name).build()
     again = pickle.loads(pickle.dumps(algorithm))
     functions = {"correct", "renew", "scale", "factor"}
     for field in {field.name for field in dataclasses.fields(Algorithm)} - functions:

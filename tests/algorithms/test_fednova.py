@@ -9,7 +9,7 @@ from regression import LR, Federation, check, clients, optimum, start, train
 from ps.algorithms import effective_steps
 from ps.algorithms.fednova import factor, scale
 from ps.errors import UsageError
-from ps.optim import OptimizerSpec
+from ps.optim import OPTIMIZERS
 
 
 def test_rounds_are_those_of_the_paper() -> None:
@@ -60,9 +60,9 @@ def test_effective_steps_are_the_papers_sum() -> None:
     """|a| of section 4.1: a = [1 - rho^tau, 1 - rho^(tau - 1), ..., 1 - rho] / (1 - rho)."""
     for tau in (1, 2, 7, 150):
         a = (1 - 0.9 ** np.arange(tau, 0, -1)) / (1 - 0.9)
-        momentum = OptimizerSpec.parse("momentum:momentum=0.9").build()
+        momentum = OPTIMIZERS.parse("momentum:momentum=0.9").build()
         assert effective_steps(momentum, tau) == pytest.approx(a.sum(), rel=1e-12)
-        assert effective_steps(OptimizerSpec.parse("sgd").build(), tau) == tau
+        assert effective_steps(OPTIMIZERS.parse("sgd").build(), tau) == tau
 
 
 def test_with_equal_numbers_of_steps_it_is_fedavg() -> None:

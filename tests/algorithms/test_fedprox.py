@@ -7,7 +7,7 @@ import pytest
 from regression import LR, Client, Federation, check, clients, start, train
 
 from ps import xp
-from ps.algorithms import AlgorithmSpec
+from ps.algorithms import ALGORITHMS
 
 
 @pytest.mark.parametrize(("text", "mu"), [("fedprox", 0.01), ("fedprox:2", 2.0)])
@@ -41,7 +41,7 @@ def test_the_larger_mu_the_nearer_the_clients_stay() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_stacked_clients_and_device_arrays_are_corrected_alike(dtype: str, strict_device: xp.Device) -> None:
-    correct = AlgorithmSpec.parse("fedprox:0.5").build().correct
+    correct = ALGORITHMS.parse("fedprox:0.5").build().correct
     assert correct is not None
     rng = np.random.default_rng(0)
     weights, gradient = rng.standard_normal((2, 3, 4, 2)).astype(dtype)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 import ps.algorithms
-from ps.algorithms import ALGORITHMS, AlgorithmSpec
+from ps.algorithms import ALGORITHMS
 from ps.errors import ConfigError
-from ps.optim import OptimizerSpec
+from ps.optim import OPTIMIZERS
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_bare_name_is_a_whole_algorithm(name: str) -> None:
-    spec = AlgorithmSpec.parse(name)
+    spec = ALGORITHMS.parse(name)
     assert isinstance(spec.build(), ps.algorithms.Algorithm)
-    assert AlgorithmSpec.parse(str(spec)) == spec == AlgorithmSpec(name)
+    assert ALGORITHMS.parse(str(spec)) == spec == ALGORITHMS.spec(name)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_a_bare_name_is_a_whole_algorithm(name: str) -> None:
     ],
 )
 def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
-    spec = AlgorithmSpec.parse(text)
+    spec = ALGORITHMS.parse(text)
     assert str(spec) == canonical
-    assert AlgorithmSpec.parse(canonical) == spec
+    assert ALGORITHMS.parse(canonical) == spec
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
     ],
 )
 def test_the_numbers_are_those_of_the_server_optimizer(text: str, server: str) -> None:
-    found = AlgorithmSpec.parse(text).build().server
+    found = ALGORITHMS.parse(text).build().server
     assert found == server
-    OptimizerSpec.parse(found).build()
+    OPTIMIZERS.parse(found).build()
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_the_numbers_are_those_of_the_server_optimizer(text: str, server: str) -
 )
 def test_a_wrong_one_is_named_with_what_to_write_instead(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        AlgorithmSpec.parse(text)
+        ALGORITHMS.parse(text)
     assert message in str(caught.value)
 
 
 def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
     with pytest.raises(ConfigError, match="mu=-1"):
-        AlgorithmSpec("fedprox", (("mu", -1.0),))
+        ALGORITHMS.spec("fedprox", (("mu", -1.0),))
     with pytest.raises(ConfigError, match="fedavg takes no numbers"):
-        AlgorithmSpec("fedavg", (("lr", 1.0),))
+        ALGORITHMS.spec("fedavg", (("lr", 1.0),))
 
 
 def test_the_public_names_are_these() -> None:
@@ -91,7 +91,6 @@ def test_the_public_names_are_these() -> None:
         "ALGORITHMS",
         "SUMS",
         "Algorithm",
-        "AlgorithmSpec",
         "Correct",
         "Factor",
         "LocalStep",

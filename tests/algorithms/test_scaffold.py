@@ -7,7 +7,7 @@ import pytest
 from regression import LR, SIZE, Federation, check, clients, optimum, start
 
 from ps import xp
-from ps.algorithms import AlgorithmSpec
+from ps.algorithms import ALGORITHMS
 from ps.algorithms.scaffold import renew
 
 ROUNDS = [(0, 1), (3, 2), (1, 2), (0, 3), (0, 1, 2, 3), (2,), (1, 3), (0, 2)]
@@ -74,7 +74,7 @@ def test_steps_of_no_length_leave_the_control_variate_as_it_is() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_stacked_clients_and_device_arrays_are_treated_alike(dtype: str, strict_device: xp.Device) -> None:
-    algorithm = AlgorithmSpec.parse("scaffold").build()
+    algorithm = ALGORITHMS.parse("scaffold").build()
     assert algorithm.correct is not None and algorithm.renew is not None
     rng = np.random.default_rng(0)
     gradient, weights, own = rng.standard_normal((3, 3, 4, 2)).astype(dtype)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import ALL, KEY, codec, decode, encode, vectors
 
-from ps.compress import CODECS, CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.compress.frame import BLOCK
 from ps.errors import UsageError
 from ps.optim.limit import limit_of
@@ -144,13 +144,13 @@ def test_a_received_frame_may_lie_at_any_address_and_be_read_only(text: str) -> 
 
 
 def test_the_spec_in_the_docstring_builds_a_codec() -> None:
-    assert CompressSpec.parse("topk:0.01").build().slots == ("residual", "velocity")
+    assert CODECS.parse("topk:0.01").build().slots == ("residual", "velocity")
 
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_largest_gradients_there_may_be_go_through_whatever_is_remembered_of_them(name: str, dtype: str) -> None:
-    uplink = Uplink(CompressSpec.parse(name))
+    uplink = Uplink(CODECS.parse(name))
     limit = limit_of(np.dtype(dtype))
     x = np.where(np.arange(5000) % 3, limit, -limit).astype(dtype)
     state = uplink.init(x)

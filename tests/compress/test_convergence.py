@@ -7,10 +7,10 @@ import functools
 import numpy as np
 import pytest
 
-from ps.compress import DOWN, CompressSpec, Downlink, Key, Uplink
+from ps.compress import CODECS, DOWN, Downlink, Key, Uplink
 from ps.data import digits
 from ps.models import softmax
-from ps.optim import OptimizerSpec, apply
+from ps.optim import OPTIMIZERS, apply
 
 WORKERS, STEPS = 2, 150
 
@@ -22,11 +22,11 @@ def train(text: str, *, memory: bool = True, down: bool = False, optimizer: str 
     weights = np.concatenate([value.ravel() for value in params.values()])
     replica, shadow = weights.copy(), weights.copy()
     views = {"layer0/weight": replica[:640].reshape(64, 10), "layer0/bias": replica[640:]}
-    ups = [Uplink(CompressSpec.parse(text)) for _ in range(WORKERS)]
+    ups = [Uplink(CODECS.parse(text)) for _ in range(WORKERS)]
     states = [up.init(weights) for up in ups]
-    link = Downlink(CompressSpec.parse(text))
+    link = Downlink(CODECS.parse(text))
     link_state = link.init(weights)
-    rule = OptimizerSpec.parse(optimizer).build()
+    rule = OPTIMIZERS.parse(optimizer).build()
     slots = rule.init(weights)
     rng = np.random.default_rng(0)
     for clock in range(STEPS):

@@ -9,7 +9,7 @@ import pytest
 from vectors import ALL, KEY, REMEMBERING
 
 from ps import xp
-from ps.compress import CompressSpec, Uplink
+from ps.compress import CODECS, Uplink
 from ps.errors import UsageError
 
 
@@ -19,7 +19,7 @@ from ps.errors import UsageError
 def test_a_device_writes_the_hosts_frames_and_memory(
     text: str, size: int, dtype: str, strict_device: xp.Device
 ) -> None:
-    up = Uplink(CompressSpec.parse(text))
+    up = Uplink(CODECS.parse(text))
     rng = np.random.default_rng(0)
     host = up.init(np.zeros(size, dtype))
     device = up.init(strict_device.array(np.zeros(size, dtype)))
@@ -36,7 +36,7 @@ def test_a_device_writes_the_hosts_frames_and_memory(
 
 @pytest.mark.parametrize("text", ALL)
 def test_a_frame_can_be_added_where_the_weights_are(text: str, strict_device: xp.Device) -> None:
-    up = Uplink(CompressSpec.parse(text))
+    up = Uplink(CODECS.parse(text))
     values = np.random.default_rng(0).standard_normal(70_001).astype(np.float32)
     frame = up.codec.encode(values, KEY, up.codec.init(values))
     weights = np.linspace(-1, 1, values.size, dtype=np.float32)
@@ -52,7 +52,7 @@ def test_a_frame_can_be_added_where_the_weights_are(text: str, strict_device: xp
 
 
 def test_a_buffer_on_another_side_is_refused(strict_device: xp.Device) -> None:
-    up = Uplink(CompressSpec.parse("int8"))
+    up = Uplink(CODECS.parse("int8"))
     gradient = strict_device.array(np.ones(10, np.float32))
     with pytest.raises(UsageError, match="different sides"):
         up.encode(gradient, up.init(gradient), KEY, np.empty(100, np.uint8))

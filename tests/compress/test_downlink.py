@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from vectors import ALL
 
-from ps.compress import DOWN, CompressSpec, Downlink, Key
+from ps.compress import CODECS, DOWN, Downlink, Key
 from ps.errors import BadMessage, UsageError
 
 
@@ -19,7 +19,7 @@ def key(version: int) -> Key:
 def test_shadow_and_replicas_stay_bit_identical(text: str, dtype: str) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(70_001).astype(dtype)
-    server, worker = Downlink(CompressSpec.parse(text)), Downlink(CompressSpec.parse(text))
+    server, worker = Downlink(CODECS.parse(text)), Downlink(CODECS.parse(text))
     shadow, state = weights.copy(), server.init(weights)
     replicas = [weights.copy(), weights.copy()]
     for version in range(25):
@@ -35,7 +35,7 @@ def test_once_the_weights_rest_the_shadow_comes_to_them(text: str) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(3000).astype(np.float32)
     shadow = np.zeros_like(weights)
-    down = Downlink(CompressSpec.parse(text))
+    down = Downlink(CODECS.parse(text))
     state = down.init(weights)
     for version in range(300):
         down.encode(weights, shadow, state, key(version))
@@ -44,7 +44,7 @@ def test_once_the_weights_rest_the_shadow_comes_to_them(text: str) -> None:
 
 def test_the_weights_are_only_read_and_the_frame_goes_into_the_callers_buffer() -> None:
     weights = np.frombuffer(np.arange(100, dtype=np.float32).tobytes(), np.float32)
-    down = Downlink(CompressSpec.parse("int8"))
+    down = Downlink(CODECS.parse("int8"))
     buffer = np.empty(200, np.uint8)
     frame = down.encode(weights, np.zeros(100, np.float32), down.init(weights), key(0), buffer)
     assert frame.base is buffer and frame.size == 104
@@ -53,15 +53,15 @@ def test_the_weights_are_only_read_and_the_frame_goes_into_the_callers_buffer() 
 def test_a_bad_frame_changes_nothing() -> None:
     replica = np.ones(100, np.float32)
     with pytest.raises(BadMessage, match="expected 104 bytes, got 103"):
-        Downlink(CompressSpec.parse("int8")).follow(np.zeros(103, np.uint8), replica, key(0))
+        Downlink(CODECS.parse("int8")).follow(np.zeros(103, np.uint8), replica, key(0))
     with pytest.raises(BadMessage, match="NaN"):
-        Downlink(CompressSpec.parse("fp16")).follow(np.full(200, 255, np.uint8), replica, key(0))
+        Downlink(CODECS.parse("fp16")).follow(np.full(200, 255, np.uint8), replica, key(0))
     assert (replica == 1).all()
 
 
 def test_a_shadow_of_another_shape_is_refused() -> None:
     weights = np.zeros(10, np.float32)
-    down = Downlink(CompressSpec.parse("fp16"))
+    down = Downlink(CODECS.parse("fp16"))
     for shadow in (np.zeros(9, np.float32), np.zeros(10)):
         with pytest.raises(UsageError, match="the shadow is"):
             down.encode(weights, shadow, {}, key(0))
@@ -70,7 +70,7 @@ def test_a_shadow_of_another_shape_is_refused() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("text", ALL)
 def test_weights_that_have_diverged_go_over_whole(text: str, bad: float) -> None:
-    down = Downlink(CompressSpec.parse(text))
+    down = Downlink(CODECS.parse(text))
     weights, shadow = np.full(3000, 2, np.float32), np.ones(3000, np.float32)
     weights[1700] = bad
     assert down.encode(weights, shadow, down.init(weights), key(0)) is None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import codec, decode, vectors
 
-from ps.compress import CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.compress.topk import TopK, largest
 
 
@@ -61,7 +61,7 @@ def test_the_warm_up_is_the_papers() -> None:
 
 def test_a_frame_of_the_warm_up_fits_where_the_longest_does() -> None:
     text = "topk:0.01,warmup=3"
-    uplink, x = Uplink(CompressSpec.parse(text)), np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    uplink, x = Uplink(CODECS.parse(text)), np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     state = uplink.init(x)
     sizes = [uplink.encode(x, state, Key(0, clock, 0, 0)).size for clock in range(5)]
     assert sizes[0] == uplink.codec.max_bytes(1000, "float32") == 250 * 6 + 4
@@ -72,7 +72,7 @@ def test_a_frame_of_the_warm_up_fits_where_the_longest_does() -> None:
 @pytest.mark.parametrize(("momentum", "warmup"), [(0.0, 0), (0.9, 0), (0.9, 6), (0.5, 3)])
 def test_ten_steps_are_deep_gradient_compressions(momentum: float, warmup: int, dtype: str) -> None:
     size, ratio = 3000, 0.01
-    uplink = Uplink(CompressSpec.parse(f"topk:{ratio},momentum={momentum},warmup={warmup}"))
+    uplink = Uplink(CODECS.parse(f"topk:{ratio},momentum={momentum},warmup={warmup}"))
     rng = np.random.default_rng(0)
     u = v = np.zeros(size, dtype)
     state = uplink.init(u)

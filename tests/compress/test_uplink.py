@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vectors import ALL, KEY, REMEMBERING, decode, vectors
 
-from ps.compress import CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.errors import StateError, UsageError
 
 
 def uplink(text: str) -> Uplink:
-    return Uplink(CompressSpec.parse(text))
+    return Uplink(CODECS.parse(text))
 
 
 def key(clock: int) -> Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from ps.compress import Codec, CompressSpec, Key
+from ps.compress import CODECS, Codec, Key
 
 ALL = ("none", "fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.05", "powersgd:2")
 REMEMBERING = ("onebit", "topk:0.05", "topk:0.05,momentum=0.9,warmup=4", "randomk:0.05", "powersgd:2")
@@ -13,7 +13,7 @@ KEY = Key(seed=5, clock=3, chunk=2, rank=1)
 
 
 def codec(text: str) -> Codec:
-    return CompressSpec.parse(text).build()
+    return CODECS.parse(text).build()
 
 
 def decode(text: str, frame: np.ndarray, size: int, dtype: str = "float32", key: Key = KEY) -> np.ndarray:

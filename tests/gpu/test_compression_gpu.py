@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from ps import xp
-from ps.compress import CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.config import job_from
 from ps.protocol.layout import Layout
 from ps.worker.compression import Compression
 from ps.worker.gradients import Staging, match
 
 ROOT = Path(__file__).parents[2]
-CODECS = ("fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.1", "powersgd:2", "topk:0.05,momentum=0.5")
+COMPRESSIONS = ("fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.1", "powersgd:2", "topk:0.05,momentum=0.5")
 SUMMING = ("onebit", "powersgd")
 """Their frames hold sums, which a device adds up in another order."""
 
@@ -35,12 +35,12 @@ def staged(device: xp.Device) -> tuple[Staging, Any]:
     return Staging(layout, chunks, buffer, weights), chunks
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", COMPRESSIONS)
 def test_a_device_makes_the_hosts_frames_and_remembers_on_the_device(codec: str) -> None:
     job = job_from({"compress": codec, "chunk_size": 16384})
     here, there = Compression(job, 0), Compression(job, 0)
     (host, chunks), (device, _) = staged(xp.CPU), staged(xp.device("cuda"))
-    open_frame = Uplink(CompressSpec.parse(codec)).codec.open
+    open_frame = Uplink(CODECS.parse(codec)).codec.open
     for clock in range(3):
         random = np.random.default_rng(clock)
         grads = {name: random.standard_normal(shape).astype(np.float32) for name, shape in (("w", (600, 50)), ("b", 7))}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ps import xp
-from ps.optim import OPTIMIZERS, OptimizerSpec, apply, square_sum
+from ps.optim import OPTIMIZERS, apply, square_sum
 
 cupy = xp.cupy()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cupy is None, reason="no cupy or no CUDA device")]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cupy is None, reason="no cupy 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_ten_steps_on_the_device_are_those_on_the_host(name: str, dtype: str) -> None:
-    optimizer = OptimizerSpec.parse(name if name == "ftrl" else f"{name}:weight_decay=0.1").build()
+    optimizer = OPTIMIZERS.parse(name if name == "ftrl" else f"{name}:weight_decay=0.1").build()
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(100_003).astype(dtype)
     on_device = cupy.asarray(weights)  # type: ignore[union-attr]

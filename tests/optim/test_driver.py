@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.errors import GradientError, UsageError
-from ps.optim import OPTIMIZERS, OptimizerSpec, Workspace, apply
+from ps.optim import OPTIMIZERS, Workspace, apply
 from ps.optim.driver import BLOCK_BYTES
 from ps.threads import ThreadTeam
 
@@ -27,7 +27,7 @@ def vectors(size: int = SIZE, dtype: str = "float32") -> tuple[np.ndarray, np.nd
 
 def run(text: str, gradient: object, steps: int = 3, **options: object) -> list[bytes]:
     """Return the weights and state after some steps, bit for bit."""
-    optimizer = OptimizerSpec.parse(text).build()
+    optimizer = OPTIMIZERS.parse(text).build()
     weights, _ = vectors()
     state = optimizer.init(weights)
     for t in range(1, steps + 1):
@@ -67,7 +67,7 @@ def test_blocks_readers_and_threads_do_not_change_a_bit(
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_default_blocks_join_without_a_seam(dtype: str) -> None:
     size = 2 * BLOCK_BYTES // np.dtype(dtype).itemsize + 3
-    optimizer = OptimizerSpec.parse("adam").build()
+    optimizer = OPTIMIZERS.parse("adam").build()
     results = []
     for workspace in (None, Workspace(8 * size)):
         weights, gradient = vectors(size, dtype)
@@ -104,7 +104,7 @@ def test_scale_alone_multiplies_the_gradient(text: str) -> None:
 
 
 def test_a_reader_is_asked_for_every_element_once_and_in_order() -> None:
-    optimizer = OptimizerSpec.parse("sgd").build()
+    optimizer = OPTIMIZERS.parse("sgd").build()
     weights, gradient = vectors()
     asked = []
 
@@ -118,7 +118,7 @@ def test_a_reader_is_asked_for_every_element_once_and_in_order() -> None:
 
 
 def test_nothing_is_asked_for_an_empty_vector() -> None:
-    optimizer = OptimizerSpec.parse("adam").build()
+    optimizer = OPTIMIZERS.parse("adam").build()
     weights = np.empty(0, np.float32)
 
     def read(lo: int, hi: int, out: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_nothing_is_asked_for_an_empty_vector() -> None:
 
 @pytest.mark.parametrize("text", [*OPTIMIZERS, *DECAYING])
 def test_a_second_update_allocates_no_arrays(text: str) -> None:
-    optimizer = OptimizerSpec.parse(text).build()
+    optimizer = OPTIMIZERS.parse(text).build()
     weights, gradient = vectors(200_000)
     state = optimizer.init(weights)
     apply(optimizer, weights, gradient, state, lr=0.1, t=1, scale=0.5, clip_value=1.0)
@@ -141,7 +141,7 @@ def test_a_second_update_allocates_no_arrays(text: str) -> None:
 
 
 def test_threads_do_not_share_scratch() -> None:
-    optimizer = OptimizerSpec.parse("sgd").build()
+    optimizer = OPTIMIZERS.parse("sgd").build()
     inside, go_on = threading.Event(), threading.Event()
     weights, gradient = np.zeros(10, np.float32), np.ones(10, np.float32)
 
@@ -165,7 +165,7 @@ def test_threads_do_not_share_scratch() -> None:
 
 
 def test_the_threads_of_a_crew_do_not_share_scratch_either() -> None:
-    optimizer = OptimizerSpec.parse("sgd").build()
+    optimizer = OPTIMIZERS.parse("sgd").build()
     weights, gradient = np.zeros(128, np.float32), np.arange(128, dtype=np.float32)
     both = threading.Barrier(2, timeout=10)
 
@@ -179,7 +179,7 @@ def test_the_threads_of_a_crew_do_not_share_scratch_either() -> None:
 
 
 def test_a_gradient_refused_on_another_thread_is_refused_here() -> None:
-    optimizer = OptimizerSpec.parse("sgd").build()
+    optimizer = OPTIMIZERS.parse("sgd").build()
     weights = np.zeros(1000, np.float32)
 
     def read(lo: int, hi: int, out: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ def test_a_decay_that_is_small_beside_the_weights_is_not_rounded_away(name: str)
     for lr in rng.uniform(0.005, 0.02, 1000).tolist():
         after = []
         for decay in (1e-8 / lr, 0.0):
-            optimizer = OptimizerSpec.parse(f"{name}:lr={lr!r},weight_decay={decay!r}").build()
+            optimizer = OPTIMIZERS.parse(f"{name}:lr={lr!r},weight_decay={decay!r}").build()
             w = weights.copy()
             apply(optimizer, w, gradient, optimizer.init(w), lr=lr, t=1)
             after.append(w.astype(np.float64))
@@ -214,7 +214,7 @@ def test_a_decay_that_is_small_beside_the_weights_is_not_rounded_away(name: str)
 
 
 def test_nan_and_inf_are_not_hidden_by_the_clip() -> None:
-    optimizer = OptimizerSpec.parse("sgd").build()
+    optimizer = OPTIMIZERS.parse("sgd").build()
     weights = np.zeros(2, np.float32)
     apply(optimizer, weights, np.array([np.nan, np.inf], np.float32), {}, lr=1.0, t=1, clip_value=1.0)
     np.testing.assert_array_equal(weights, [np.nan, -1])
@@ -226,7 +226,7 @@ def test_nan_and_inf_are_not_hidden_by_the_clip() -> None:
     ids=["too short", "another dtype", "another shape"],
 )
 def test_a_gradient_that_does_not_fit_is_refused_before_anything_changes(gradient: np.ndarray) -> None:
-    optimizer = OptimizerSpec.parse("momentum").build()
+    optimizer = OPTIMIZERS.parse("momentum").build()
     weights = np.ones(10, np.float32)
     state = optimizer.init(weights)
     for source in (gradient, lambda lo, hi, out: gradient):
@@ -236,7 +236,7 @@ def test_a_gradient_that_does_not_fit_is_refused_before_anything_changes(gradien
 
 
 def test_weights_and_state_that_cannot_be_updated_are_refused() -> None:
-    optimizer = OptimizerSpec.parse("momentum").build()
+    optimizer = OPTIMIZERS.parse("momentum").build()
     for weights in (np.zeros((2, 2), np.float32), np.zeros(4, np.float16), np.zeros(4, np.int64)):
         with pytest.raises(UsageError, match="weights must be 1-D float32 or float64"):
             apply(optimizer, weights, weights, optimizer.init(weights), lr=0.1, t=1)

@@ -8,7 +8,6 @@ def test_the_public_names_are_these() -> None:
         "OPTIMIZERS",
         "SCHEDULES",
         "Optimizer",
-        "OptimizerSpec",
         "Reader",
         "Schedule",
         "Workspace",

@@ -16,7 +16,7 @@ import pytest
 from standin import STRICT, StrictArray
 
 from ps import xp
-from ps.optim import OPTIMIZERS, OptimizerSpec, apply, driver, square_sum
+from ps.optim import OPTIMIZERS, apply, driver, square_sum
 
 CTYPES = {"float": ctypes.c_float, "double": ctypes.c_double}
 
@@ -93,7 +93,7 @@ DECAYING = [name if name == "ftrl" else f"{name}:weight_decay=0.1" for name in O
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("text", [*DECAYING, "ftrl:l1=0.3,l2=0.1"])
 def test_a_kernel_does_what_the_numpy_lines_do(text: str, dtype: str, kernels: HostKernels) -> None:
-    optimizer = OptimizerSpec.parse(text).build()
+    optimizer = OPTIMIZERS.parse(text).build()
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(501).astype(dtype)
     on_device = StrictArray(weights.copy())
@@ -114,7 +114,7 @@ def test_a_reader_is_walked_in_blocks_on_a_device_too(
     text: str, kernels: HostKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "DEVICE_BLOCK_BYTES", 4 * 100)
-    optimizer = OptimizerSpec.parse(text).build()
+    optimizer = OPTIMIZERS.parse(text).build()
     gradient = np.random.default_rng(0).standard_normal(250).astype(np.float32)
     results = []
 
@@ -131,7 +131,7 @@ def test_a_reader_is_walked_in_blocks_on_a_device_too(
 
 
 def test_an_empty_vector_launches_nothing(kernels: HostKernels) -> None:
-    optimizer = OptimizerSpec.parse("adam").build()
+    optimizer = OPTIMIZERS.parse("adam").build()
     weights = StrictArray(np.empty(0, np.float32))
     apply(optimizer, weights, weights, optimizer.init(weights), lr=0.1, t=1)
     assert kernels.launches == []
@@ -139,7 +139,7 @@ def test_an_empty_vector_launches_nothing(kernels: HostKernels) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_kernel_declares_what_it_uses_and_what_the_driver_passes(name: str) -> None:
-    optimizer = OptimizerSpec.parse(name).build()
+    optimizer = OPTIMIZERS.parse(name).build()
     kernel = optimizer.kernel
     assert kernel.slots == optimizer.slots
     assert len(kernel.constants) == len(optimizer.constants(0.1, 1, np.dtype(np.float32)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ps.optim import OPTIMIZERS, OptimizerSpec, apply, clip_scale, square_sum
+from ps.optim import OPTIMIZERS, apply, clip_scale, square_sum
 from ps.optim.limit import all_within, elements_within, limit_of
 from ps.server.aggregate import REGISTRY
 from ps.xp import Device
@@ -46,7 +46,7 @@ def test_a_device_finds_the_same(strict_device: Device, value: float | str | Non
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_optimizer_is_frozen_by_the_largest_gradient(name: str, dtype: str) -> None:
     """The worst there may be, a thousand times; then ordinary ones still find finite state."""
-    optimizer = OptimizerSpec.parse(f"{name}:lr=0.01").build()
+    optimizer = OPTIMIZERS.parse(f"{name}:lr=0.01").build()
     weights = np.ones(4, dtype)
     state = optimizer.init(weights)
     limit = limit_of(weights.dtype)

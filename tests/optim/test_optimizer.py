@@ -12,7 +12,8 @@ import pytest
 
 from ps import xp
 from ps.errors import ConfigError
-from ps.optim import OPTIMIZERS, OptimizerSpec, Workspace, apply
+from ps.optim import OPTIMIZERS, Optimizer, Workspace, apply
+from ps.spec import Spec
 
 PINNED = json.loads((Path(__file__).parent / "data" / "trajectories.json").read_text())
 
@@ -22,7 +23,7 @@ SIZES = (0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7)
 Step = Callable[[np.ndarray, np.ndarray, int, float], np.ndarray]
 
 
-def reference(spec: OptimizerSpec, w0: np.ndarray) -> Step:
+def reference(spec: Spec[Optimizer], w0: np.ndarray) -> Step:
     """Return ``step(w, g, t, lr) -> w``, written from the papers' equations, in float64."""
     h = dict(spec.numbers)
     decay = h.get("weight_decay", 0.0)
@@ -97,7 +98,7 @@ SPECS = [
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("text", SPECS)
 def test_steps_are_those_of_the_paper_at_every_size(text: str, dtype: str, device: xp.Device) -> None:
-    spec = OptimizerSpec.parse(text)
+    spec = OPTIMIZERS.parse(text)
     optimizer = spec.build()
     workspace = Workspace(BLOCK * np.dtype(dtype).itemsize)
     for size in SIZES:
@@ -118,7 +119,7 @@ def test_steps_are_those_of_the_paper_at_every_size(text: str, dtype: str, devic
 
 @pytest.mark.parametrize("case", PINNED["cases"], ids=lambda case: case["spec"])
 def test_ten_steps_are_those_of_another_library(case: dict[str, list[list[float]]]) -> None:
-    optimizer = OptimizerSpec.parse(str(case["spec"])).build()
+    optimizer = OPTIMIZERS.parse(str(case["spec"])).build()
     for dtype, tolerance in ((np.float64, 1e-13), (np.float32, 1e-6)):
         weights = np.array(case["initial"], dtype)
         state = optimizer.init(weights)
@@ -134,7 +135,7 @@ def test_every_optimizer_is_pinned() -> None:
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
 def test_float32_steps_are_not_biased_after_many_updates(name: str) -> None:
     # Correcting for 0.999 while multiplying with what float32 makes of it would lengthen each step by 6e-6.
-    optimizer = OptimizerSpec.parse(name).build()
+    optimizer = OPTIMIZERS.parse(name).build()
     weights = np.zeros(1000), np.zeros(1000, np.float32)
     states = [optimizer.init(w) for w in weights]
     rng = np.random.default_rng(0)
@@ -149,9 +150,9 @@ def test_float32_steps_are_not_biased_after_many_updates(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_gradient_of_zero_moves_no_weight_without_decay(name: str) -> None:
-    spec = OptimizerSpec.parse("ftrl:l1=0.5,l2=0.25" if name == "ftrl" else name)
+    spec = OPTIMIZERS.parse("ftrl:l1=0.5,l2=0.25" if name == "ftrl" else name)
     keys = [(key, 0.0 if key == "weight_decay" else value) for key, value in spec.numbers]
-    optimizer = OptimizerSpec(name, tuple(keys)).build()
+    optimizer = OPTIMIZERS.spec(name, tuple(keys)).build()
     start = np.random.default_rng(0).standard_normal(100).astype(np.float32)
     start[:10] = 0
     weights = start.copy()
@@ -162,7 +163,7 @@ def test_a_gradient_of_zero_moves_no_weight_without_decay(name: str) -> None:
 
 
 def test_ftrl_makes_weights_without_signal_exactly_zero() -> None:
-    optimizer = OptimizerSpec.parse("ftrl:l1=2").build()
+    optimizer = OPTIMIZERS.parse("ftrl:l1=2").build()
     weights = np.zeros(2, np.float32)
     state = optimizer.init(weights)
     for t in range(1, 51):
@@ -172,16 +173,16 @@ def test_ftrl_makes_weights_without_signal_exactly_zero() -> None:
 
 
 def test_the_largest_beta_is_below_one_in_float32() -> None:
-    optimizer = OptimizerSpec.parse("adam:beta1=0.999999,beta2=0.999999").build()
+    optimizer = OPTIMIZERS.parse("adam:beta1=0.999999,beta2=0.999999").build()
     weights = np.zeros(1, np.float32)
     apply(optimizer, weights, np.ones(1, np.float32), optimizer.init(weights), lr=1.0, t=1)
     assert math.isclose(weights[0], -1.0, rel_tol=1e-6)
     with pytest.raises(ConfigError, match=r"beta2=0\.9999999 must be"):
-        OptimizerSpec.parse("adam:beta2=0.9999999")
+        OPTIMIZERS.parse("adam:beta2=0.9999999")
 
 
 def test_lion_takes_full_steps_for_gradients_near_the_smallest_and_largest_floats() -> None:
-    optimizer = OptimizerSpec.parse("lion:lr=0.3,beta1=0").build()
+    optimizer = OPTIMIZERS.parse("lion:lr=0.3,beta1=0").build()
     gradient = np.array([1e-29, -1e-29, 1e38, -1e38, 0.0, -0.0, np.inf, np.nan], np.float32)
     weights = np.zeros_like(gradient)
     apply(optimizer, weights, gradient, optimizer.init(weights), lr=0.3, t=1)

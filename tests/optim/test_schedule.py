@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from ps.optim import Schedule
+from ps.optim import SCHEDULES
 
 
 def factors(text: str, *steps: int) -> list[float]:
-    schedule = Schedule.parse(text)
+    schedule = SCHEDULES.parse(text).build()
     return [schedule(step) for step in steps]
 
 

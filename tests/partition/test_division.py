@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ps import xp
 from ps.errors import ConfigError, DataError
-from ps.partition import PARTITIONERS, Partition, PartitionSpec, partition
+from ps.partition import PARTITIONERS, Partition, partition
 
 LABELS = np.random.default_rng(3).integers(10, size=6000)
 
@@ -47,7 +47,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(problems())
 def test_each_example_belongs_to_exactly_one_client_and_nobody_is_empty(problem: dict[str, Any]) -> None:
-    numbers = dict(PartitionSpec.parse(problem["spec"]).numbers)
+    numbers = dict(PARTITIONERS.parse(problem["spec"]).numbers)
     n, clients = len(problem["labels"]), problem["clients"]
     each = int(numbers.get("least", numbers.get("count", numbers.get("k", 1))))
     try:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from ps.errors import ConfigError
-from ps.partition import PARTITIONERS, PartitionSpec
+from ps.partition import PARTITIONERS
 
 
 @pytest.mark.parametrize("name", PARTITIONERS)
 def test_a_bare_name_is_a_whole_partition(name: str) -> None:
-    spec = PartitionSpec.parse(name)
+    spec = PARTITIONERS.parse(name)
     assert len(spec.build().divide(np.arange(20) % 2, 3, np.random.default_rng(0))) == 3
-    assert PartitionSpec.parse(str(spec)) == spec == PartitionSpec(name)
+    assert PARTITIONERS.parse(str(spec)) == spec == PARTITIONERS.spec(name)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_a_bare_name_is_a_whole_partition(name: str) -> None:
     ],
 )
 def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
-    spec = PartitionSpec.parse(text)
+    spec = PARTITIONERS.parse(text)
     assert str(spec) == canonical
-    assert PartitionSpec.parse(canonical) == spec
+    assert PARTITIONERS.parse(canonical) == spec
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_the_first_number_needs_no_key(text: str, canonical: str) -> None:
 )
 def test_a_wrong_one_is_named_with_what_to_write_instead(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        PartitionSpec.parse(text)
+        PARTITIONERS.parse(text)
     assert message in str(caught.value)
 
 
 def test_a_spec_made_by_hand_is_checked_like_one_that_was_read() -> None:
     with pytest.raises(ConfigError, match="k=0"):
-        PartitionSpec("labels", (("k", 0.0),))
+        PARTITIONERS.spec("labels", (("k", 0.0),))
     with pytest.raises(ConfigError, match="iid takes no numbers"):
-        PartitionSpec("iid", (("least", 4.0),))
+        PARTITIONERS.spec("iid", (("least", 4.0),))

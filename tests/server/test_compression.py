@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from lone import SIZE, Lone
 
-from ps.compress import CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.protocol.messages import Push
 
 
 def push(lone: Lone, member: int, clock: int) -> None:
     """Push as a worker that compresses by half."""
-    uplink = Uplink(CompressSpec.parse("topk:0.5"))
+    uplink = Uplink(CODECS.parse("topk:0.5"))
     gradient = np.arange(SIZE, dtype=np.float32)
     frame = uplink.encode(gradient, uplink.init(gradient), Key(lone.job.seed, clock, 0, member - 1))
     lone.ask(Push(lone.number(), member, 0, clock, 0, 1.0, 1.0, True), frame)

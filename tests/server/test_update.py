@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lone import SIZE, Lone, told
 
 from ps.config.job import AGGREGATORS, JobConfig
-from ps.optim import OptimizerSpec, apply, clip_scale, square_sum
+from ps.optim import OPTIMIZERS, apply, clip_scale, square_sum
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Squares
 from ps.server.aggregate import REGISTRY
@@ -171,7 +171,7 @@ def test_elements_are_clipped_after_they_are_combined() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd:lr=0.5", "adam:lr=0.1", "momentum:lr=0.1,momentum=0.9"])
 def test_clipping_in_two_phases_equals_clipping_in_one_process(optimizer: str) -> None:
     lone = Lone(3, optimizer=optimizer, clip_norm=1.5)
-    built = OptimizerSpec.parse(optimizer).build()
+    built = OPTIMIZERS.parse(optimizer).build()
     weights = np.zeros(SIZE, np.float32)
     state = built.init(weights)
     for clock in range(4):

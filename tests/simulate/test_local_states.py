@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ps.compress import CompressSpec, Key, Uplink
+from ps.compress import CODECS, Key, Uplink
 from ps.protocol.layout import Chunk
 from ps.simulate.local_states import LocalState, LocalStates
 from ps.simulate.task import TrainingTask
@@ -22,7 +22,7 @@ def decoded(uplink: Uplink, frame: HostArray, task: TrainingTask) -> HostArray:
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_what_arrived_and_what_is_kept_add_up_to_what_was_trained(accepted: bool) -> None:
-    uplink = Uplink(CompressSpec.parse("topk:0.25"))
+    uplink = Uplink(CODECS.parse("topk:0.25"))
     states, arrived, trained = LocalStates(uplink), np.zeros(8, np.float32), np.zeros(8, np.float32)
     rng = np.random.default_rng(0)
     for round in range(3):
@@ -37,7 +37,7 @@ def test_what_arrived_and_what_is_kept_add_up_to_what_was_trained(accepted: bool
 
 
 def test_only_a_contribution_that_counts_renews_the_control_variate() -> None:
-    states = LocalStates(Uplink(CompressSpec.parse("none")))
+    states = LocalStates(Uplink(CODECS.parse("none")))
     zeros = np.zeros(8, np.float32)
     for ticket, accepted in ((1, False), (2, True)):
         task = TrainingTask(3, ticket, 0, 0)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.algorithms import Algorithm, AlgorithmSpec, LocalStep
+from ps.algorithms import ALGORITHMS, Algorithm, LocalStep
 from ps.models import mlp, softmax
-from ps.optim import OptimizerSpec, apply
+from ps.optim import OPTIMIZERS, apply
 from ps.protocol.layout import Layout
 from ps.simulate import dense
 from ps.simulate.local_work import LocalWork
@@ -75,7 +75,7 @@ class World:
 
 
 def local_of(optimizer: str = "sgd:lr=0.5", algorithm: Algorithm | None = None) -> LocalStep:
-    return LocalStep(OptimizerSpec.parse(optimizer).build(), algorithm or Algorithm())
+    return LocalStep(OPTIMIZERS.parse(optimizer).build(), algorithm or Algorithm())
 
 
 @each_model
@@ -117,9 +117,9 @@ def test_corrections_of_the_algorithm_are_the_clients_own(model: ModuleType, siz
     rng = np.random.default_rng(5)
     control = rng.standard_normal(world.anchor.size).astype(np.float32) / 10
     own = rng.standard_normal((3, world.anchor.size)).astype(np.float32) / 10
-    scaffold = local_of(algorithm=AlgorithmSpec.parse("scaffold").build())
+    scaffold = local_of(algorithm=ALGORITHMS.parse("scaffold").build())
     weights, _ = world.together(scaffold, work, [0, 1, 2], control=control, own=own)
-    prox = local_of(algorithm=AlgorithmSpec.parse("fedprox:1.0").build())
+    prox = local_of(algorithm=ALGORITHMS.parse("fedprox:1.0").build())
     near, _ = world.together(prox, work, [0, 1, 2])
     for client in range(3):
         np.testing.assert_array_equal(weights[client], world.alone(scaffold, work, client, control, own[client])[0])
@@ -130,8 +130,8 @@ def test_corrections_of_the_algorithm_are_the_clients_own(model: ModuleType, siz
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedprox:8.0"])
 def test_each_clients_own_gradient_is_clipped_with_its_correction(algorithm: str) -> None:
     world, work = World(softmax, [6, 3], [16] * 3), LocalWork(batch_size=8)
-    record = AlgorithmSpec.parse(algorithm).build()
-    clipped = LocalStep(OptimizerSpec.parse("sgd:lr=0.5").build(), record, clip_norm=0.01)
+    record = ALGORITHMS.parse(algorithm).build()
+    clipped = LocalStep(OPTIMIZERS.parse("sgd:lr=0.5").build(), record, clip_norm=0.01)
     weights, _ = world.together(clipped, work, [0, 1, 2])
     for client in range(3):
         alone, _ = world.together(clipped, work, [client])

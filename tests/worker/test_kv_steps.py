@@ -13,7 +13,7 @@ from loopback import model
 from recording import ones, recording
 
 from ps.errors import GradientError, UsageError
-from ps.optim import OptimizerSpec
+from ps.optim import OPTIMIZERS
 from ps.worker import KV
 from ps.worker.step_log import StepLog
 
@@ -118,7 +118,7 @@ def test_every_optimizer_steps_as_it_does_alone(local: Local) -> None:
         kv = local(optimizer=name, clip_value=0.5)
         first = model((40, 3), (7,))
         params = kv.init(first)
-        optimizer = OptimizerSpec.parse(name).build()
+        optimizer = OPTIMIZERS.parse(name).build()
         weights = np.concatenate([array.ravel() for array in first.values()])
         state = optimizer.init(weights)
         for t in range(1, 5):

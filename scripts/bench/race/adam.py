@@ -8,7 +8,7 @@ import numpy as np
 from limits import in_place_update, interleave
 from peers.fused_adam import loop
 
-from ps.optim import OptimizerSpec, apply
+from ps.optim import OPTIMIZERS, apply
 
 LR, T = 1e-3, 10
 
@@ -18,7 +18,7 @@ def adam(size: int, repeats: int) -> tuple[dict[str, float], str]:
 
     Raises ValueError when the fused loop's result is not that of ``ps.optim``.
     """
-    optimizer = OptimizerSpec("adam").build()
+    optimizer = OPTIMIZERS.spec("adam").build()
     rng = np.random.default_rng(0)
     w, g = rng.standard_normal(size, np.float32), rng.standard_normal(size, np.float32)
     state = optimizer.init(w)

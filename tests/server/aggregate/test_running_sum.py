@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.compress import DOWN, CompressSpec, Decoded, Key
+from ps.compress import CODECS, DOWN, Decoded, Key
 from ps.errors import UsageError
 from ps.server.aggregate.running_sum import RunningSum
 from ps.threads import ThreadTeam
@@ -27,7 +27,7 @@ def vectors(n: int, size: int, dtype: str = "float32") -> list[np.ndarray]:
 
 def packed(values: np.ndarray, codec: str) -> Decoded:
     """Return the vector as a server has it from a compressed frame."""
-    found, key = CompressSpec.parse(codec).build(), Key(0, 0, 0, DOWN)
+    found, key = CODECS.parse(codec).build(), Key(0, 0, 0, DOWN)
     frame = found.encode(values, key, found.init(values))
     return found.open(frame, values.size, values.dtype, key)
 

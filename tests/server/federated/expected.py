@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from simclient import Work
 
-from ps.aggregators import AggregatorSpec
+from ps.aggregators import AGGREGATORS
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
 from ps.server.federated.rounds import Rounds
@@ -59,7 +59,7 @@ class Expected:
             part * (bound * (scale if chunk.kind == "trainable" else 1.0))
             for part, (_, _, scale, bound) in zip(parts, entries, strict=True)
         ]
-        name = AggregatorSpec.parse(self._job.aggregator if self._job.aggregator != "auto" else "mean").name
+        name = AGGREGATORS.parse(self._job.aggregator if self._job.aggregator != "auto" else "mean").name
         if name == "median":
             found = np.median(scaled, axis=0)
         else:

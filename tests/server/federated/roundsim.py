@@ -19,7 +19,7 @@ from faults import Faults, Fuse, Killed
 from promises import check_end, where
 from simclient import MODEL, SCHEDULER, Ask, Pause, SimClient, Vanished, Work
 
-from ps.algorithms import AlgorithmSpec
+from ps.algorithms import ALGORITHMS
 from ps.config.job import JobConfig
 from ps.protocol.messages import (
     Error,
@@ -67,7 +67,7 @@ class RoundSim:
         }
         self.scheduler = SchedulerState(self.explicit, self.now)
         self.job = JobConfig.from_dict(self.explicit)
-        self.layout = MODEL.with_controls() if AlgorithmSpec.parse(self.job.algorithm).build().control else MODEL
+        self.layout = MODEL.with_controls() if ALGORITHMS.parse(self.job.algorithm).build().control else MODEL
         self.chunks = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
         self.works: dict[int, Work] = {}
         self.expected = Expected(self.job, self.chunks, self.works)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ps.aggregators import AggregatorSpec
-from ps.algorithms import AlgorithmSpec
+from ps.aggregators import AGGREGATORS
+from ps.algorithms import ALGORITHMS
 from ps.errors import BadMessage, UsageError
 from ps.protocol.messages import Distances, Standing
 from ps.server.federated.closing import Closing
@@ -17,9 +17,7 @@ def closing_of(aggregator: str, count: int, algorithm: str = "fedavg", servers: 
     ledger = Ledger(servers)
     for task in range(count):
         ledger.enter(task, 2.0, 1.0, 1.0)
-    closing = Closing(
-        frozenset({0, 1}), AlgorithmSpec.parse(algorithm).build(), AggregatorSpec.parse(aggregator).build()
-    )
+    closing = Closing(frozenset({0, 1}), ALGORITHMS.parse(algorithm).build(), AGGREGATORS.parse(aggregator).build())
     closing.begin(ledger, [2.0] * count, [3] * count, 10)
     return closing, ledger
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from delta_parts import chunks_of
 
-from ps.aggregators import AggregatorSpec
+from ps.aggregators import AGGREGATORS
 from ps.protocol.layout import Layout
 from ps.server.federated.combination import BLOCK, Combination, Counted
 
@@ -34,7 +34,7 @@ def contributions(count: int, seed: int = 0) -> list[Counted]:
 
 
 def combined(aggregator: str, mine: list[Counted], kind: str, weights: tuple[float, ...] = ()) -> Any:
-    combination = Combination(AggregatorSpec.parse(aggregator).build(), CHUNKS)
+    combination = Combination(AGGREGATORS.parse(aggregator).build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
     assert combination.count == len(mine)
@@ -78,7 +78,7 @@ def test_all_counts_are_added_whatever_the_aggregator(aggregator: str) -> None:
 
 def test_distances_are_those_of_all_that_the_rule_combines() -> None:
     mine = contributions(4)
-    combination = Combination(AggregatorSpec.parse("krum:f=0").build(), CHUNKS)
+    combination = Combination(AGGREGATORS.parse("krum:f=0").build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
     whole = [np.concatenate([scaled(mine, kind)[i] for kind in ("trainable", "buffer")]) for i in range(4)]
@@ -87,7 +87,7 @@ def test_distances_are_those_of_all_that_the_rule_combines() -> None:
 
 
 def test_nothing_comes_of_no_contributions_and_no_part_is_changed() -> None:
-    combination = Combination(AggregatorSpec.parse("weighted").build(), chunks_of())
+    combination = Combination(AGGREGATORS.parse("weighted").build(), chunks_of())
     assert combination.result(0, ()) is None
     for aggregator in ("weighted", "median", "geomedian"):
         mine, same = contributions(3), contributions(3)
@@ -102,7 +102,7 @@ def test_nothing_comes_of_no_contributions_and_no_part_is_changed() -> None:
 def test_control_variates_are_a_plain_mean_whatever_the_aggregator(aggregator: str) -> None:
     """Else SCAFFOLD's c is not the mean of the clients' own, and drifts away from it round by round."""
     mine = contributions(5)
-    combination = Combination(AggregatorSpec.parse(aggregator).build(), CHUNKS)
+    combination = Combination(AGGREGATORS.parse(aggregator).build(), CHUNKS)
     for counted in mine:
         combination.add(counted)
     wanted = np.mean([counted.parts[KINDS["control"]] for counted in mine], axis=0)

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from delta_parts import job_of, task_of
 
-from ps.aggregators import AggregatorSpec
-from ps.algorithms import AlgorithmSpec
+from ps.aggregators import AGGREGATORS
+from ps.algorithms import ALGORITHMS
 from ps.server.federated.judging import Judging
 
 
 def judging_of(**settings: Any) -> Judging:
     job = job_of(**settings)
-    return Judging(job, AlgorithmSpec.parse(job.algorithm).build(), AggregatorSpec.parse("weighted").build())
+    return Judging(job, ALGORITHMS.parse(job.algorithm).build(), AGGREGATORS.parse("weighted").build())
 
 
 def test_the_first_wait_until_three_are_there() -> None:

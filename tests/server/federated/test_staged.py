@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ps.compress import CompressSpec, Key
+from ps.compress import CODECS, Key
 from ps.server.federated.staged import Staged, square
 
 KEY = Key(0, 0, 0, 0)
@@ -53,7 +53,7 @@ def test_counters_are_no_part_of_the_norm() -> None:
 
 @pytest.mark.parametrize("codec", ["topk:0.1", "int8", "fp16"])
 def test_a_compressed_part_has_the_norm_of_what_it_stands_for(codec: str) -> None:
-    built = CompressSpec.parse(codec).build()
+    built = CODECS.parse(codec).build()
     vector = np.random.default_rng(1).normal(size=40_000).astype(np.float32)
     frame = np.frombuffer(built.encode(vector, KEY, built.init(vector)).tobytes(), np.uint8)
     part = built.open(frame, vector.size, vector.dtype, KEY)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from delta_parts import job_of, task_of
 
-from ps.aggregators import AggregatorSpec
-from ps.algorithms import AlgorithmSpec
+from ps.aggregators import AGGREGATORS
+from ps.algorithms import ALGORITHMS
 from ps.config.federated import local_optimizer
-from ps.optim import OptimizerSpec
+from ps.optim import OPTIMIZERS
 from ps.server.federated.task import Task
 from ps.server.federated.usual import Usual
 from ps.server.federated.verdict import Policy, Verdict, judge
@@ -27,9 +27,9 @@ def usual_of(norm: float = 5.0, examples: float = 10.0, steps: int = 4) -> Usual
 
 def judged(task: Task, version: int = 0, usual: Usual | None = None, **settings: Any) -> Verdict:
     job = job_of(**settings)
-    algorithm = AlgorithmSpec.parse(job.algorithm).build()
-    aggregator = AggregatorSpec.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
-    local = OptimizerSpec.parse(local_optimizer(job, algorithm)).build()
+    algorithm = ALGORITHMS.parse(job.algorithm).build()
+    aggregator = AGGREGATORS.parse(job.aggregator if job.aggregator != "auto" else algorithm.aggregator).build()
+    local = OPTIMIZERS.parse(local_optimizer(job, algorithm)).build()
     return judge(task, version, Policy(job, algorithm, aggregator, local), usual or usual_of())
 
 
@@ -131,7 +131,7 @@ def test_who_sends_nothing_and_claims_much_lengthens_fednovas_rounds_by_no_more_
     for _ in range(100):
         usual.see(10.0, 4)
         usual.measure(5.0, 50.0)
-    factor = AlgorithmSpec.parse("fednova").build().factor
+    factor = ALGORITHMS.parse("fednova").build().factor
     for examples in (1.0, 10.0, 30.0, 1e12):
         idle = judged(task_of(examples=examples, steps=10**11, shares={0: 0.0}), algorithm="fednova", usual=usual)
         weights, steps = [10.0] * 9 + [idle.weight], [4.0] * 9 + [idle.steps]

@@ -9,7 +9,7 @@ import pytest
 from standin import STRICT
 
 from ps import xp
-from ps.compress import CODECS, CompressSpec, Key
+from ps.compress import CODECS, Key
 from ps.config import job_from
 from ps.protocol.layout import Chunk, Layout
 from ps.worker.federated.delta_encoder import DeltaEncoder
@@ -42,7 +42,7 @@ def opened(compress: str, frames: Mapping[int, np.ndarray], round: int, section:
 
 
 def part(compress: str, frame: np.ndarray, chunk: Chunk, round: int) -> np.ndarray:
-    codec, key = CompressSpec.parse(compress).build(), Key(0, round, chunk.index, RANK)
+    codec, key = CODECS.parse(compress).build(), Key(0, round, chunk.index, RANK)
     out = np.empty(chunk.size, chunk.dtype)
     codec.open(frame.view(np.uint8), chunk.size, np.dtype(chunk.dtype), key).write(out)
     return out

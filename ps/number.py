@@ -1,0 +1,79 @@
+"""Number: one parameter of whatever a text such as ``adam:lr=1e-3`` names: its default and its range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+MAX_BETA = 0.999999
+"""The largest decay of a running mean; one closer to 1 would be 1 in float32."""
+
+MOST = 1e12
+"""The largest number there is, unless another is declared: float32 holds its square, and its product with another."""
+
+MOST_RATE = 1e6
+"""The largest learning rate: what it is multiplied with, and by some optimizers divided by, stays within float32."""
+
+LEAST = 1e-30
+"""The smallest number above 0: float32 holds it, and some of what it is multiplied with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values a number may take. Below ``LEAST`` in magnitude there is only 0."""
+
+    at_least: float = -math.inf
+    above: float = -math.inf
+    at_most: float = MOST
+    below: float = math.inf
+    whole: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (value == 0 or abs(value) >= LEAST)
+            and self.at_least <= value <= self.at_most
+            and self.above < value < self.below
+            and not (self.whole and value != int(value))
+        )
+
+    def __str__(self) -> str:
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound in (
+                ("at least", self.at_least),
+                ("above", self.above),
+                ("at most", self.at_most if self.at_most < self.below else math.inf),
+                ("below", self.below),
+            )
+            if math.isfinite(bound)
+        ]
+        return " ".join(["a whole number" if self.whole else "a finite number", " and ".join(bounds)]).strip()
+
+    def refusal(self, value: float) -> str:
+        """Return what is wrong with a value that is not in the range."""
+        if 0 < abs(value) < LEAST:
+            return f"is too small for float32: smaller than {LEAST:g} there is only 0; it must be {self}"
+        return f"must be {self}"
+
+
+RATE = Range(at_least=0, at_most=MOST_RATE)
+"""The values a learning rate may take."""
+
+
+def number(
+    default: float | None = None,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = MOST,
+    below: float = math.inf,
+    whole: bool = False,
+) -> Any:
+    """Declare one number as a field of a dataclass: its default (None: must be given) and its range."""
+    metadata = {"range": Range(at_least, above, at_most, below, whole)}
+    if default is None:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

@@ -211,6 +211,8 @@ class Membership:
             case HeartbeatAck():
                 self.unknown = False
             case Error(code="rank-taken"):
+                if not self._refused:  # whoever has it may be dead, which a scheduler that was away has yet to find out
+                    self._deadline = max(self._deadline, now + self._connect_timeout)
                 self._refused = message.text
             case Error(code="evicted") if self.returns:
                 self._return(message.text, now)

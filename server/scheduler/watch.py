@@ -47,7 +47,7 @@ class Watch:
     """Finds the dead among the members of a roster."""
 
     def __init__(self, now: float) -> None:
-        self._ticked = now
+        self._ticked = self._began = now
         self._asked: dict[int, float] = {}
         """When the connection of a member that is silent was last found to be alive."""
         self._looked = -math.inf
@@ -62,7 +62,9 @@ class Watch:
         if now - self._looked < LOOK and not self._missing:
             return []
         self._looked = now
-        overdue = roster.silent(now - heartbeat_interval(timeout))
+        latest = now - heartbeat_interval(timeout)
+        heard = now - self._began >= heartbeat_interval(timeout)  # a scheduler that is just back has heard of nobody
+        overdue = [record for record in roster if record.seen < latest or (heard and record.seen > now)]
         found = [record for record in overdue if gone(record) and not reach(record.member)]
         before, self._missing = self._missing, {record.member for record in found}
         return [record for record in found if record.member in before]

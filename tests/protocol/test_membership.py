@@ -99,16 +99,26 @@ def test_a_taken_rank_is_asked_for_again_until_it_is_free() -> None:
 
 def test_a_rank_that_stays_taken_is_refused_in_the_schedulers_words() -> None:
     membership = make(rank=1)
-    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 29)
+    for second in range(1, 31):
+        membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + second)
+        membership.tick(NOW + second)
     with pytest.raises(Refused, match="rank 1 is taken by worker 1"):
-        membership.tick(NOW + 31)
+        membership.tick(NOW + 31.01)
+
+
+def test_a_scheduler_that_was_away_has_the_whole_time_to_find_out_that_the_holder_of_a_rank_is_dead() -> None:
+    membership = make(rank=1)
+    membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 29)
+    assert sent(membership, NOW + 58) == [Hello]
+    membership.receive(welcome(), NOW + 58)
+    assert membership.member == 7
 
 
 def test_a_refusal_of_long_ago_is_told_with_its_age_and_is_not_the_cause() -> None:
     membership = make(rank=1)
     membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 6)
-    with pytest.raises(ConnectTimeout, match=f"{SCHEDULER} for 25 s.*, 25 s ago, was: rank 1 is taken by worker 1"):
-        membership.tick(NOW + 31)
+    with pytest.raises(ConnectTimeout, match=f"{SCHEDULER} for 31 s.*, 31 s ago, was: rank 1 is taken by worker 1"):
+        membership.tick(NOW + 37)
 
 
 def test_heartbeats_say_who_we_are_what_we_know_and_how_we_do() -> None:

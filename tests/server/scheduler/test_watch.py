@@ -27,6 +27,17 @@ def test_a_member_whose_process_and_connection_are_gone_is_dead_as_soon_as_its_h
     assert [(death["rank"], death["why"]) for death in desk.state.deaths] == [(0, "its process is gone")]
 
 
+def test_a_process_that_ended_while_the_scheduler_was_away_is_dead_as_soon_as_the_others_could_be_heard() -> None:
+    desk = Desk(heartbeat_timeout=20.0, mode="federated", clients_per_round=1)
+    a, b = desk.fill()
+    desk.restart(outage=50.0)  # others may need a hundred seconds to find it again
+    desk.wait(1, a, b, gone={a})
+    assert not desk.state.deaths
+    desk.wait(5, a, b, gone={a})
+    assert [(death["rank"], death["why"]) for death in desk.state.deaths] == [(0, "its process is gone")]
+    assert desk.join(rank=0).rank == 0
+
+
 def test_a_server_whose_process_is_gone_ends_the_job_at_once() -> None:
     desk = Desk(heartbeat_timeout=100.0)
     desk.fill()

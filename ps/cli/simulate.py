@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,8 +38,13 @@ TRACES = """\
 
 MODELS = """\
 A file of your own defines init(seed) -> {name: float32 array}, loss_and_grad(params, x, y) ->
-(loss, {name: array}), predict(params, x), accuracy(params, (x, y)) and, if no --dataset is
-given, data() -> ((x, y), (x, y)), train and test: what the modules of ps.models have."""
+(loss, {name: array}), predict(params, x), accuracy(params, (x, y)): what the modules of
+ps.models have; and, if no --dataset is given, data() -> ((x, y), (x, y)), train and test,
+or client_data(client) -> (x, y), what this client has, and test_data() -> (x, y).
+Or, to train with anything: init(seed), fit(params, round) -> (params, examples, metrics) as
+for ps.federated.Client, with round.client, round.seed, round.epochs and round.steps, and
+evaluate(params) -> {"accuracy": …}. Virtual time then counts --local-steps, or batches of
+client_size(client) -> examples if there is such a function."""
 
 REPEATABLE = """\
 The same seed gives the same rounds and the same weights, bit for bit, whatever the number of
@@ -84,10 +90,11 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
     help="that compute clients; at most a core each (2)",
 )
 @_option("--target", type=float, metavar="X", help="end when the test accuracy is at least this")
+@_option("--record", metavar="FILE", help="write a line of JSON for each round as it closes")
 @_option("--json", "json_file", metavar="FILE", help="write the report as JSON; - prints it instead of tables")
 @job_options
 @process_options("simulate")
-def simulate(json_file: str | None, **options: Any) -> int:
+def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
     """Simulate a federated job: the real scheduler and servers, thousands of clients, virtual time.
 
     Every setting of a job counts as it would with --mode federated; each client holds its part of the examples as
@@ -98,13 +105,20 @@ def simulate(json_file: str | None, **options: Any) -> int:
 
     from ps.launch.screen import Screen
     from ps.simulate.report import report
+    from ps.simulate.round_file import RoundFile
     from ps.simulate.simulation import simulate as run
 
     screen = Screen()
-    try:
-        found = report(scenario, run(scenario, lambda moment: screen.progress(_progress(moment))))
-    finally:
-        screen.close()
+    with contextlib.ExitStack() as held:
+        held.callback(screen.close)
+        rounds = held.enter_context(RoundFile(record, scenario, screen.say)) if record else None
+
+        def watch(moment: Moment) -> None:
+            if rounds is not None:
+                rounds.add(moment)
+            screen.progress(_progress(moment))
+
+        found = report(scenario, run(scenario, watch))
     if json_file == "-":
         click.echo(json.dumps(found, indent=2))
         return 0
@@ -120,7 +134,8 @@ def simulate(json_file: str | None, **options: Any) -> int:
 
 def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
     from ps.config import job_from
-    from ps.simulate.examples import load
+    from ps.simulate.examples import knows_clients, load
+    from ps.simulate.model import is_file
     from ps.simulate.simulation import Scenario
 
     given = settings.explicit_job()
@@ -130,6 +145,11 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
     if None not in (workers, clients) and workers != clients:
         raise ConfigError(f"{clients} clients and workers = {workers} mean the same: give only one of them")
     explicit = {**given, "mode": "federated", "workers": clients or workers or DEFAULT_CLIENTS}
+    name = _dataset(options)
+    if is_file(name) and knows_clients(name):
+        if "partition" in given:
+            raise ConfigError(f"{name} says what each client has: leave --partition out")
+        explicit["partition"] = "own"
     job = job_from(explicit)
     explicit.pop("heartbeat_timeout", None)  # clients of a simulation say when they are gone
     target = options["target"]
@@ -137,7 +157,7 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
         raise ConfigError(f"--target {target:g}: an accuracy is above 0 and at most 1")
     return Scenario(
         explicit,
-        load(_dataset(options), options["data"], job.seed, options["examples"], options["features"]),
+        load(name, options["data"], job.seed, options["examples"], options["features"], clients=job.workers),
         options["model"],
         _widths(options["hidden"]),
         options["batch_size"],
@@ -177,13 +197,20 @@ def _processes(wanted: int) -> int:
 
 
 def _dataset(options: dict[str, Any]) -> str:
-    from ps.simulate.model import is_file, model_named
+    from ps.simulate.examples import brings_data
+    from ps.simulate.model import has_fit, is_file
 
     name, folder, model = options["dataset"], options["data"], options["model"]
     if folder and name not in (None, "mnist"):
         raise UsageError(f"--data says where MNIST is, and --dataset {name} needs no folder: leave one of them out")
+    if is_file(model) and has_fit(model):
+        if name is not None or folder:
+            raise ConfigError(
+                f"clients of {model} train by its fit, on data of their own: leave --dataset and --data out"
+            )
+        return str(model)
     if name is None and not folder and is_file(model):
-        if "data" not in vars(model_named(model)):
+        if not brings_data(model):
             raise ConfigError(f"{model} has no function data; say which examples to train on with --dataset")
         return str(model)
     return name or ("mnist" if folder else "synthetic")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
+    Decline,
     Error,
     Later,
     Message,
@@ -173,9 +174,15 @@ class Engine:
             self._queue.add(due, "trained", client, ticket)
 
     def _trained(self, state: ClientState, event: Event) -> None:
-        """A client has its delta, and uploads it chunk after chunk."""
+        """A client has its delta, and uploads it chunk after chunk; or it has none, and gives the task back."""
         state.result = self._pool.take(state.order)
         self.counters.trained += 1
+        if state.result.declined:
+            decline = Decline(self._turn(state), state.member, state.task, state.result.declined)
+            self._settle(state, "declined")
+            self._cluster.tell(state.member, decline, self.now)
+            self._queue.add(self.now, "come", state.client, self._turn(state))
+            return
         state.left = len(state.result.frames)
         at, up = self.now, self._traces.rates(state.client).up
         for index, frame in enumerate(state.result.frames):

@@ -15,6 +15,8 @@ import numpy as np
 from ps.errors import PSError
 from ps.memory import keep_freed_memory
 from ps.simulate.arrays import read_arrays
+from ps.simulate.fit_trainer import FitTrainer
+from ps.simulate.model import has_fit
 from ps.simulate.plan import TrainingPlan
 from ps.simulate.task import TrainingTask, pack, unpack
 from ps.simulate.trainer import Trainer
@@ -24,7 +26,8 @@ from ps.xp import HostArray
 def serve(link: Connection, data: int) -> None:
     """Read the plan and then orders, and answer each task with its result, until the other end is closed."""
     _, (about, arrays) = unpack(link.recv_bytes())
-    trainer = Trainer(TrainingPlan.from_dict(about), read_arrays(data, arrays))
+    plan = TrainingPlan.from_dict(about)
+    trainer = FitTrainer(plan) if has_fit(plan.model) else Trainer(plan, read_arrays(data, arrays))
     weights: dict[int, HostArray] = {}
     while True:
         kind, values = unpack(link.recv_bytes())

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ps.partition import partition
 from ps.protocol.layout import Layout
 from ps.simulate.counters import Counters
+from ps.simulate.division import divide
 from ps.simulate.engine import Engine
-from ps.simulate.evaluator import Evaluator
+from ps.simulate.evaluator import Evaluator, FitEvaluator
 from ps.simulate.in_process_cluster import FOR_EVER, InProcessCluster
 from ps.simulate.local_work import LocalWork
-from ps.simulate.model import fresh, model_named
+from ps.simulate.model import fresh, has_fit, model_named
 from ps.simulate.plan import TrainingPlan
 from ps.simulate.pool import Pool
 from ps.simulate.traces import Drawn, Traces
+from ps.worker.federated.fit import check
 from ps.xp import HostArray
 
 _UNHINDERED = Drawn()
@@ -29,7 +30,7 @@ _UNHINDERED = Drawn()
 class Scenario:
     """What is simulated. ``job`` holds the job's explicit settings: ``workers`` clients, ``mode`` federated.
 
-    ``data``: x_train, y_train, x_test and y_test. ``target``: the accuracy at which the simulation ends.
+    ``data``: as ``ps.simulate.examples.load`` returns it. ``target``: the accuracy at which the simulation ends.
     """
 
     job: Mapping[str, Any]
@@ -46,12 +47,16 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How far a simulation is: rounds published, virtual seconds, updates trained; accuracy if it was looked at."""
+    """How far a simulation is: rounds published, virtual seconds, updates trained; accuracy if it was looked at.
+
+    ``closed`` are the scheduler's entries of the rounds that were published since the moment before.
+    """
 
     version: int
     seconds: float
     trained: int
     accuracy: float | None
+    closed: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(slots=True)
@@ -77,15 +82,22 @@ class Outcome:
         return target is not None and any(accuracy >= target for _, _, accuracy in self.evaluations)
 
 
+def _first(scenario: Scenario) -> dict[str, HostArray]:
+    """Return the weights that the first round begins with."""
+    data, seed = scenario.data, int(scenario.job.get("seed", 0))
+    if has_fit(scenario.model):
+        return fresh(scenario.model, (), 0, seed=seed)
+    classes = int(max(data["y_train"].max(), data["y_test"].max())) + 1
+    return fresh(scenario.model, data["x_train"].shape[1:], classes, scenario.hidden, seed)
+
+
 def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment: None) -> Outcome:
     """Simulate a job to its last round or to the target; ``watch`` is told of every published version.
 
     Raises what engine, pool and cluster raise, ConfigError for settings and DataError for data that do not fit.
     """
     data = scenario.data
-    seed = int(scenario.job.get("seed", 0))
-    classes = int(max(data["y_train"].max(), data["y_test"].max())) + 1
-    params = fresh(scenario.model, data["x_train"].shape[1:], classes, scenario.hidden, seed)
+    params = _first(scenario)
     layout = Layout.of(params)
     values = np.zeros(layout.nbytes, np.uint8)
     tensors = layout.views(layout.flat(values))
@@ -95,12 +107,19 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
     cluster = InProcessCluster({**scenario.job, "start_timeout": FOR_EVER, "idle_timeout": FOR_EVER}, layout, values)
     job = cluster.job
     work = LocalWork(scenario.batch_size, job.local_epochs, job.local_steps or 0, job.seed)
-    division = partition(job.partition, data["y_train"], job.workers, job.seed)
-    evaluator = Evaluator(model_named(scenario.model), data, division)
+    evaluator: Evaluator | FitEvaluator
+    if has_fit(scenario.model):
+        check(job)
+        sizes, evaluator = data["sizes"].tolist(), FitEvaluator(model_named(scenario.model).evaluate)
+    else:
+        division = divide(data, job)
+        sizes, evaluator = division.sizes.tolist(), Evaluator(model_named(scenario.model), data, division)
     outcome = Outcome(Counters.of(job.workers), values, [])
 
     def views(weights: HostArray) -> dict[str, HostArray]:
         return dict(layout.views({"float32": cluster.layout.flat(weights)["float32"]}))
+
+    told = 0
 
     def published(version: int, now: float, weights: HostArray) -> bool:
         accuracy = None
@@ -108,15 +127,16 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
         if version == job.rounds or (scenario.eval_every and version % scenario.eval_every == 0):
             accuracy = evaluator.accuracy(views(weights))
             outcome.evaluations.append((version, now, accuracy))
-        watch(Moment(version, now, engine.counters.trained, accuracy))
+        nonlocal told
+        closed = tuple(entry for entry in cluster.history[-(version - told or 1) :] if entry["round"] >= told)
+        told = version
+        watch(Moment(version, now, engine.counters.trained, accuracy, closed))
         return outcome.reached(scenario.target)
 
     plan = TrainingPlan(job, cluster.layout, scenario.model, work)
     began = time.monotonic()
     with Pool(plan, data, scenario.processes) as pool:
-        engine = Engine(
-            cluster, pool, scenario.traces, work, [len(s) for s in division.shares], published, scenario.heartbeat
-        )
+        engine = Engine(cluster, pool, scenario.traces, work, sizes, published, scenario.heartbeat)
         engine.run()
     outcome.wall_s = time.monotonic() - began
     outcome.counters, outcome.history = engine.counters, list(cluster.history)

@@ -21,24 +21,29 @@ class TrainingTask(NamedTuple):
 
 
 class TrainingResult(NamedTuple):
-    """What came of a task: a frame for each chunk, as the job's codec has it, and what the client says of it."""
+    """What came of a task: a frame for each chunk, as the job's codec has it, and what the client says of it.
+
+    ``declined`` is why there is none.
+    """
 
     ticket: int
-    examples: int
+    examples: float
     steps: int
     report: dict[str, float]
     frames: tuple[HostArray, ...]
+    declined: str = ""
 
     def pack(self) -> bytes:
         """Return the result as a message."""
         frames = [frame.data for frame in self.frames]
-        return pack("result", self.ticket, self.examples, self.steps, self.report, frames)
+        return pack("result", self.ticket, self.examples, self.steps, self.report, frames, self.declined)
 
     @classmethod
     def of(cls, values: list[Any]) -> TrainingResult:
         """Return the result that a message's values are; its frames are views of them."""
-        ticket, examples, steps, report, frames = values
-        return cls(ticket, examples, steps, report, tuple(np.frombuffer(frame, np.uint8) for frame in frames))
+        ticket, examples, steps, report, frames, declined = values
+        arrays = tuple(np.frombuffer(frame, np.uint8) for frame in frames)
+        return cls(ticket, examples, steps, report, arrays, declined)
 
 
 def pack(kind: str, *values: Any) -> bytes:

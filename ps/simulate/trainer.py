@@ -11,8 +11,9 @@ import numpy as np
 from ps.algorithms import effective_steps
 from ps.data.shares import view
 from ps.optim import SCHEDULES
-from ps.partition import Features, partition
+from ps.partition import Features
 from ps.simulate import dense
+from ps.simulate.division import divide
 from ps.simulate.evaluator import Evaluator
 from ps.simulate.local_states import LocalState, LocalStates
 from ps.simulate.model import STACKED, model_named
@@ -40,7 +41,7 @@ class Trainer:
         self._stacked = plan.model in STACKED
         self._x = x.reshape(len(x), -1) if self._stacked else x
         self._y = data["y_train"]
-        self._division = partition(job.partition, data["y_train"], job.workers, job.seed)
+        self._division = divide(data, job)
         self._distorts = isinstance(self._division.spec.build(), Features)
         self._evaluator = Evaluator(self._model, data, self._division)
         self._states = LocalStates(plan.uplink)

@@ -119,7 +119,7 @@ class Membership:
         )
         self._deadline = now + connect_timeout
         self._connect_timeout = connect_timeout
-        self._said = -1e9
+        self._sent = -1e9
         self._heard = now
         self._refused = ""
         self._noticed = now
@@ -166,9 +166,9 @@ class Membership:
         self._ticked = now
         if self.welcome is None and now > self._deadline:
             self._give_up(now)
-        if now - self._said < self.interval:
+        if now - self._sent < self.interval:
             return []
-        self._said = now
+        self._sent = now
         if self.welcome is None:
             return [self._hello]
         return [Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)]
@@ -179,7 +179,7 @@ class Membership:
             return
         log.warning("%s. It joins again", text.partition(". Start it anew")[0])
         self._hello = dataclasses.replace(self._hello, nonce=secrets.randbits(62), rank=self.welcome.rank)
-        self._deadline, self._said, self._refused = now + self._connect_timeout, -1e9, ""
+        self._deadline, self._sent, self._refused = now + self._connect_timeout, -1e9, ""
         self.welcome = None
 
     def _give_up(self, now: float) -> NoReturn:
@@ -205,7 +205,7 @@ class Membership:
         match message:
             case Welcome() if self.welcome is None:
                 self.welcome = message
-                self._said = -1e9
+                self._sent = -1e9
             case View() if self.view is None or message.epoch > self.view.epoch:
                 self.view = message
             case HeartbeatAck():

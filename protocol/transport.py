@@ -1,7 +1,7 @@
 """Transports: how an address is listened on and which of a peer's addresses to take.
 
 A transport is one small class and one line in ``TRANSPORTS``. ZeroMQ carries tcp and ipc; in shared memory only
-headers travel, on a ``Line``.
+headers travel, on a ``UnixChannel``.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ class Ipc:
 
 
 class Shm:
-    """Memory that processes of one host and user share: tensors lie where both read them, headers use a ``Line``."""
+    """Memory that processes of one host and user share: tensors lie in it, headers use a ``UnixChannel``."""
 
     name = "shm"
 
     def listen(self, directory: Path) -> tuple[socket.socket, str]:
-        """Return a socket on which lines come in, and its address. Raises ConfigError."""
+        """Return a socket on which channels come in, and its address. Raises ConfigError."""
         path = _unix_path(directory)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

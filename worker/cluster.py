@@ -12,9 +12,9 @@ import numpy as np
 from ps.errors import PSError, StateError
 from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Message, Pull, Push, Scale, Skip
 from ps.protocol.segment import MappedView
+from ps.protocol.worker_memory import WorkerMemory
 from ps.worker.batch import Batch
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.compression import Compression

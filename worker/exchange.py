@@ -24,28 +24,28 @@ from ps.protocol.membership import ERRORS
 from ps.protocol.messages import (
     Attach,
     Attached,
-    Delta,
+    Busy,
     Error,
-    Held,
     Init,
     InitChunk,
     Late,
-    Later,
     Message,
+    NormPart,
     Ok,
     Pull,
     Push,
     Pushed,
     Resume,
-    Retire,
     Scale,
     Skip,
-    Squares,
     Start,
     Stored,
+    Suspend,
     Upload,
+    UploadState,
     Waiting,
     Weights,
+    WeightsDelta,
 )
 from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
@@ -68,13 +68,13 @@ ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
     Init: (Ok,),
     InitChunk: (Ok,),
     Pull: (Weights,),
-    Push: (Weights, Delta, Pushed, Squares, Late),
-    Resume: (Held,),
-    Retire: (Ok,),
-    Scale: (Weights, Delta, Pushed),
-    Skip: (Weights, Delta, Pushed, Squares, Late),
+    Push: (Weights, WeightsDelta, Pushed, NormPart, Late),
+    Resume: (UploadState,),
+    Suspend: (Ok,),
+    Scale: (Weights, WeightsDelta, Pushed),
+    Skip: (Weights, WeightsDelta, Pushed, NormPart, Late),
     Start: (Ok,),
-    Upload: (Stored, Later, Late),
+    Upload: (Stored, Busy, Late),
 }
 """What a server may answer, besides Error."""
 
@@ -325,17 +325,17 @@ class Exchange:
             case Pushed():
                 self._note(request, message, request.region[1] - request.region[0])
                 batch.staleness = max(batch.staleness, message.staleness)
-            case Squares():
+            case NormPart():
                 batch.squares[message.chunk] = message.value
-            case Delta():
+            case WeightsDelta():
                 self._follow(queue, request, message)
                 batch.staleness = max(batch.staleness, message.staleness)
             case Late():
                 batch.late.add(message.chunk)
                 batch.collected = max(batch.collected, message.version)
-            case Later():
+            case Busy():
                 batch.later[message.chunk] = message.seconds
-            case Held():
+            case UploadState():
                 batch.held.update(message.chunks)
             case Attached():
                 batch.join_clock = max(batch.join_clock, message.clock)
@@ -355,12 +355,12 @@ class Exchange:
             raise BadMessage(f"{size} bytes for chunk {message.chunk}, which has {hi - lo}")
         self._note(request, message, size)
 
-    def _follow(self, queue: RequestQueue, request: Request, message: Delta) -> None:
+    def _follow(self, queue: RequestQueue, request: Request, message: WeightsDelta) -> None:
         if request.batch.follow is None:
             raise BadMessage(f"{message!r}, though nothing in this job is compressed")
         self._note(request, message, request.batch.follow(queue.channel.take(), message.chunk, message.version))
 
-    def _note(self, request: Request, message: Weights | Delta | Pushed, size: int) -> None:
+    def _note(self, request: Request, message: Weights | WeightsDelta | Pushed, size: int) -> None:
         """Note which version of a chunk this worker has now, if its own copy is what the batch brings up to date."""
         if message.rates and request.batch.hear is not None:
             request.batch.hear(message.rates)

@@ -11,9 +11,9 @@ import zmq
 
 from ps.errors import Unshared
 from ps.protocol.membership import Peer
-from ps.protocol.memory import WorkerMemory
 from ps.protocol.segment import MappedView, Segment
 from ps.protocol.transport import Socket, choose
+from ps.protocol.worker_memory import WorkerMemory
 from ps.worker.server_channel import ServerChannel, ZmqChannel
 from ps.worker.shm_channel import ShmChannel
 

@@ -25,8 +25,8 @@ from ps.protocol.messages import (
     InitRequest,
     Message,
     Ok,
-    Retire,
     Start,
+    Suspend,
     View,
 )
 from ps.protocol.transport import Socket
@@ -221,7 +221,7 @@ class Session:
 
     def retire(self) -> None:
         """Until the next ``start`` no server waits for this worker."""
-        self.exchange.ask_all(partial(Retire, member=self.member), "leave to pause")
+        self.exchange.ask_all(partial(Suspend, member=self.member), "leave to pause")
 
     def meet(self, clock: int) -> int:
         """Wait for all live workers; return the highest clock among them."""
@@ -258,7 +258,7 @@ class Session:
         try:
             self._scheduler.check()
             for server in () if self.moved else self._exchange.servers:
-                self._exchange.submit(batch, server, partial(Retire, member=self.member))
+                self._exchange.submit(batch, server, partial(Suspend, member=self.member))
             self._exchange.wait_at_most(batch, FAREWELL)
         except (PSError, zmq.ZMQError) as error:
             log.debug("no goodbye: %s", error)

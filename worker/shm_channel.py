@@ -13,10 +13,10 @@ import numpy as np
 from ps import sigterm
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
-from ps.protocol.line import Line
-from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Error, Message, Share, Shared, Waiting
 from ps.protocol.segment import Segment
+from ps.protocol.unix_channel import UnixChannel
+from ps.protocol.worker_memory import WorkerMemory
 from ps.worker.batch import Request
 from ps.xp import HostArray
 
@@ -34,7 +34,7 @@ class ShmChannel:
 
     window: int | None = UNLIMITED  # what is not answered takes no memory
 
-    def __init__(self, line: Line, memory: WorkerMemory, weights_memory: Segment | None) -> None:
+    def __init__(self, line: UnixChannel, memory: WorkerMemory, weights_memory: Segment | None) -> None:
         self.pollable = line.fileno()
         self.weights_memory = weights_memory
         """The memory in which this server keeps its weights, if it lets them be read there."""
@@ -46,14 +46,14 @@ class ShmChannel:
     @classmethod
     def open(cls, path: str, memory: WorkerMemory, weights_memory: Segment | None) -> ShmChannel:
         """Connect and hand the memory over; ``weights_memory`` is offered for them. Raises Unshared, which says why."""
-        line = Line.connect(path)
+        line = UnixChannel.connect(path)
         line.expects_fds = True
         given = [memory.segment, *([weights_memory] if weights_memory else [])]
         line.send(encode(Share(0, memory.nbytes, weights_memory is not None)), [segment.fd for segment in given])
         try:
             answer = _answer(line)
             fds = line.take_fds()
-            kept = Segment.adopt(fds.pop(0), memory.nbytes) if answer.home and fds else None
+            kept = Segment.adopt(fds.pop(0), memory.nbytes) if answer.weights and fds else None
         except (ProtocolError, Unshared) as error:
             line.close()
             raise Unshared(f"{path}: {error}") from None
@@ -104,7 +104,7 @@ class ShmChannel:
         self._line.close()
 
 
-def _answer(line: Line) -> Shared:
+def _answer(line: UnixChannel) -> Shared:
     poll, patience, began = select.poll(), HANDSHAKE, time.monotonic()
     if not line.closed:  # by the very sending of the question
         poll.register(line.fileno(), select.POLLIN)

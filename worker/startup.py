@@ -13,9 +13,9 @@ from typing import Any
 from ps import blas, xp
 from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.memory import keep_freed_memory
+from ps.state_file import StateFile
 from ps.threads import ThreadTeam, cores, threads_for
 from ps.trace import Trace, start
-from ps.vault import Vault
 from ps.worker.cluster import ClusterStore
 from ps.worker.federated.client_checkpoint import kept_rank
 from ps.worker.federated.store import FederatedStore
@@ -70,16 +70,16 @@ def _tell_of_crashes() -> None:
 
 def _joined(process: ProcessConfig, wishes: Mapping[str, Any], trace: Trace) -> Store:
     """Join the job, as the client that the state file is of, if it is of one."""
-    vault = Vault.open(process.state)
+    state_file = StateFile.open(process.state)
     try:
-        rank = kept_rank(vault) if process.rank is None else process.rank
+        rank = kept_rank(state_file) if process.rank is None else process.rank
         session = Session(dataclasses.replace(process, rank=rank), wishes, trace)
     except BaseException:
-        vault.close()
+        state_file.close()
         raise
     if session.job.federated:
-        return FederatedStore(session, vault)
-    vault.close()
+        return FederatedStore(session, state_file)
+    state_file.close()
     return ClusterStore(session)
 
 

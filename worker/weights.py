@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ps.errors import Unshared
-from ps.protocol.memory import WorkerMemory
 from ps.protocol.segment import MappedView, Segment
+from ps.protocol.worker_memory import WorkerMemory
 from ps.xp import HostArray
 
 

@@ -36,7 +36,7 @@ class Start(Message):
 
 
 @message
-class Retire(Message):
+class Suspend(Message):
     """The worker contributes nothing for now: do not wait for it. It stays a member and may Start again."""
 
     request: int
@@ -113,7 +113,7 @@ class Pull(Message):
 
 
 @message
-class Squares(Message):
+class NormPart(Message):
     """The squared L2 norm of a chunk's aggregated gradient: add up all chunks, then send Scale."""
 
     request: int
@@ -150,7 +150,7 @@ class Weights(Message):
 
 
 @message
-class Delta(Message):
+class WeightsDelta(Message):
     """How the worker's weights of a chunk, at the version it named, become those at ``version``; compressed."""
 
     payload = True
@@ -183,19 +183,19 @@ class Late(Message):
 
 @message
 class Share(Message):
-    """A worker hands over its shared memory, for a model of ``nbytes``; with ``home``, also some for the weights."""
+    """A worker hands over its shared memory, for a model of ``nbytes``; with ``weights``, also some for the weights."""
 
     request: int
     nbytes: int
-    home: bool
+    weights: bool
 
 
 @message
 class Shared(Message):
-    """The memory is mapped. With ``home``, that in which this server keeps its weights comes along."""
+    """The memory is mapped. With ``weights``, that in which this server keeps its weights comes along."""
 
     request: int
-    home: bool
+    weights: bool
 
 
 @message

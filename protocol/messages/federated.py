@@ -7,6 +7,10 @@ from typing import Any
 
 from ps.protocol.messages.base import Amount, Message, Natural, message
 
+COMPARED = 3
+"""Contributions that the scheduler must have seen before one can be told to be unusual: servers have room for so many.
+"""
+
 Entries = tuple[tuple[int, float, float, float], ...]
 """A part of a round's ledger: (task, weight, scale, bound); a weight of 0 means that the contribution is dropped."""
 
@@ -110,7 +114,7 @@ class Stored(Message):
 
 
 @message
-class Later(Message):
+class Busy(Message):
     """A server has no room for one more contribution now: upload the chunk again in ``seconds``."""
 
     request: int
@@ -128,7 +132,7 @@ class Resume(Message):
 
 
 @message
-class Held(Message):
+class UploadState(Message):
     """The chunks of a task that a server has."""
 
     request: int
@@ -137,8 +141,8 @@ class Held(Message):
 
 
 @message
-class Order(Message):
-    """What the scheduler wants a server to have done; said again until the server's Standing shows it.
+class RoundOrder(Message):
+    """What the scheduler wants a server to have done; said again until the server's RoundStatus shows it.
 
     ``version`` is the published one and ``attempt`` numbers the tries at the round after it. ``entries`` are those of
     the ledger from number ``first`` on. ``phase`` is how far the round may go: collect, measure, prepare, publish. The
@@ -160,7 +164,7 @@ class Order(Message):
 
 
 @message
-class Standing(Message):
+class RoundStatus(Message):
     """Where a server stands: its published version, its attempt, how far that is, and the entries it has counted.
 
     ``staged`` are contributions that are complete and not in the ledger yet. ``durable``: what it holds outlives it.

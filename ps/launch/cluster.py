@@ -15,13 +15,13 @@ from typing import Any
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
 from ps.launch.child import Child
-from ps.launch.chronicle import Chronicle
 from ps.launch.lifeline import LIVING, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members
 from ps.launch.output import SHOWN, Output
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, Poller, Status
+from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
 from ps.launch.saved_run import SavedRun, saved, saved_run
 from ps.launch.scope import runtime_directory, signals_into
@@ -96,9 +96,9 @@ class _Cluster:
         self._kill_now = False
         self._unwritten = 0
         self._poller: Poller | None = None
-        self._chronicle = Chronicle()
+        self._round_log = RoundLog()
         if saved_run and saved_run.goes_on:
-            self._chronicle.recall(saved_run.saved, time.time())
+            self._round_log.recall(saved_run.saved, time.time())
         self._account = account.Account(directory)
         self._address: str | None = None
         self._begun = time.monotonic()
@@ -150,7 +150,7 @@ class _Cluster:
             self._poller.ask()
 
     def _note(self, status: Status) -> None:
-        self._chronicle.add(status, time.time())
+        self._round_log.add(status, time.time())
 
     def _wait_for_the_culprit(self) -> None:
         """When workers ended for want of a peer, give that peer a moment to end too, and be named."""
@@ -328,12 +328,12 @@ class _Cluster:
                 records = fold(lines)
         except OSError:
             records = []
-        self._chronicle.complete(self._account.read())
+        self._round_log.complete(self._account.read())
         scheduler = self._child("scheduler", 0)
         if scheduler.exit is not None and scheduler.exit.code and policy.started:
             with contextlib.suppress(PSError):  # whoever brought it back tells us of no round
-                self._chronicle.recall(saved(Path(self._state)), time.time())
-        rounds = self._chronicle.outcome() if self._chronicle.status else None
+                self._round_log.recall(saved(Path(self._state)), time.time())
+        rounds = self._round_log.outcome() if self._round_log.status else None
         guests = joined(status.get("workers") or (), self._ours, self._host)
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests)
         if records or policy.started:
@@ -354,8 +354,8 @@ class _Cluster:
 
     def _write(self, summary: Mapping[str, Any], directory: Path) -> None:
         try:
-            if self._chronicle.status:
-                self._chronicle.write(directory / rundir.ROUNDS)
+            if self._round_log.status:
+                self._round_log.write(directory / rundir.ROUNDS)
             write_summary(summary, directory / rundir.SUMMARY)
             self._screen.say(f"the record is in {directory}")
         except PSError as error:

@@ -37,7 +37,7 @@ def counts(federated: Status) -> list[str]:
 
 
 def ending(outcome: Status) -> str:
-    """Return what a run's rounds came to, from the outcome that a Chronicle has."""
+    """Return what a run's rounds came to, from the outcome that a RoundLog has."""
     done, planned = outcome.get("round") or 0, outcome.get("rounds")
     of = f" of {planned}" if planned is not None else ""
     return " · ".join([f"{done}{of} rounds", f"{outcome.get('total_accepted', 0)} accepted", *counts(outcome)])

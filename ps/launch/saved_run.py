@@ -14,7 +14,7 @@ from typing import Any
 from ps.errors import ConfigError
 from ps.launch.lifeline import AFTER_WORKERS
 from ps.lock import Lock
-from ps.server.scheduler.store import Store
+from ps.server.scheduler.database import Database
 
 SPARE = 5.0
 """Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
@@ -126,8 +126,8 @@ def saved(path: Path) -> dict[str, Any]:
     """Return what a scheduler has saved, or nothing where there is no file. Raises ConfigError."""
     if not path.exists():
         return {}
-    store = Store(str(path))
+    database = Database(str(path))
     try:
-        return store.load() or {}
+        return database.load() or {}
     finally:
-        store.close()
+        database.close()

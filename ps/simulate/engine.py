@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
+    Busy,
     Decline,
     Error,
-    Later,
     Message,
     Poll,
     Stored,
@@ -197,7 +197,7 @@ class Engine:
         self.counters.up[state.client] += frame.nbytes
         upload = Upload(state.ticket, state.member, state.task, state.round, state.client, event.chunk)
         answer = self._cluster.upload(state.member, upload, frame, self.now)
-        if isinstance(answer, Later):
+        if isinstance(answer, Busy):
             self._queue.add(self.now + answer.seconds, "uploaded", state.client, state.ticket, event.chunk)
         elif not isinstance(answer, Stored):
             reason = answer.code if isinstance(answer, Error) else type(answer).__name__.lower()

@@ -23,14 +23,14 @@ from ps.protocol.messages import (
     InitRequest,
     Leave,
     Message,
-    Order,
     Poll,
+    RoundOrder,
     Submit,
     Upload,
     Welcome,
 )
-from ps.server.federated.shard import FederatedShard
 from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.shard.federated_shard import FederatedShard
 from ps.xp import HostArray
 
 FOR_EVER = 1e12
@@ -166,20 +166,20 @@ class InProcessCluster:
             if shard is None:
                 if send.to and not isinstance(send.message, Heartbeat):
                     self._heard.append((send.to, send.message))
-            elif isinstance(send.message, Order):
+            elif isinstance(send.message, RoundOrder):
                 shard.order(send.message)
                 queue.extend(self._tidings(shard, now))
         if self._state.phase == "failed":
             raise PeerLost(self._state.reason)
 
     def _drain(self, shard: FederatedShard, now: float) -> None:
-        if shard.tidings:
+        if shard.outbox:
             self._deliver(self._tidings(shard, now), now)
 
     def _tidings(self, shard: FederatedShard, now: float) -> list[Send]:
         """Let the scheduler hear what a server has to say; return what it says to that."""
-        tidings, shard.tidings = shard.tidings, []
+        outbox, shard.outbox = shard.outbox, []
         sends: list[Send] = []
-        for message, payload in tidings:
+        for message, payload in outbox:
             sends += self._state.receive(message, now, payload)
         return sends

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from ps.server.federated.history import distribution
+from ps.server.scheduler.rounds.history import distribution
 from ps.simulate.simulation import Outcome, Scenario
 from ps.xp import HostArray
 

@@ -20,8 +20,8 @@ from limits import in_place_update, interleave, machine
 
 from ps.config import AGGREGATORS, JobConfig, format_size, parse_size
 from ps.protocol.layout import Layout
-from ps.server.chunk import ChunkState, Contribution
-from ps.server.update import Updater
+from ps.server.shard.chunk import ChunkState, Contribution
+from ps.server.shard.update import Updater
 
 
 def step(job: JobConfig, gradients: list[np.ndarray], threads: int) -> Callable[[], object]:

@@ -5,8 +5,9 @@
 
 The limit is NumPy adding as many vectors without a look at them: total += delta, each from memory of its own. "mean"
 and "weighted" are the whole of what a server does but its sockets, with equal weights and with another for each client:
-an Upload, a Standing for the scheduler, an Order with one entry for each delta, then prepare and publish. "sum" is the
-weighted sum alone, each delta's norm included. Where the library for that has threads of its own, the limit has none.
+an Upload, a RoundStatus for the scheduler, a RoundOrder with one entry for each delta, then prepare and publish.
+"sum" is the weighted sum alone, each delta's norm included. Where the library for that has threads of its own, the
+limit has none.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from limits import interleave, machine
 
 from ps.config import JobConfig
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Init, InitChunk, Order, Upload
+from ps.protocol.messages import Init, InitChunk, RoundOrder, Upload
 from ps.server.aggregate.running_sum import RunningSum
-from ps.server.federated.shard import FederatedShard
+from ps.server.shard.federated_shard import FederatedShard
 
 COLUMNS = ("limit", "sum", "mean", "weighted")
 
@@ -65,8 +66,8 @@ def serve(deltas: list[np.ndarray], weights: list[float]) -> Callable[[], object
     frames = [memoryview(delta).cast("B") for delta in deltas]
 
     def order(phase: str, first: int, entries: tuple[tuple[int, float, float, float], ...], count: int) -> None:
-        shard.order(Order(shard.version, shard.version + 1, 0, phase, first, entries, count, (), 1.0, 1.0))
-        shard.tidings.clear()
+        shard.order(RoundOrder(shard.version, shard.version + 1, 0, phase, first, entries, count, (), 1.0, 1.0))
+        shard.outbox.clear()
 
     def case() -> None:
         before = shard.version

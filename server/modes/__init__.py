@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ps.config.job import JobConfig
-from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
 from ps.server.modes.asynchronous import Async
 from ps.server.modes.ssp import Ssp
 from ps.server.modes.sync import Sync
+from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
-Seats = Mapping[int, Seat]
+Participants = Mapping[int, Participant]
 
 
 class Mode(Protocol):
@@ -26,27 +26,27 @@ class Mode(Protocol):
         """Whether a push for ``clock`` comes after that clock was closed."""
         ...
 
-    def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
+    def ready(self, chunk: ChunkState, participants: Participants) -> list[Contribution] | None:
         """Return the contributions to apply now, in the order in which they are added, or None."""
         ...
 
-    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
+    def advance_to(self, chunk: ChunkState, participants: Participants) -> int:
         """Return the version to go on with: a later one when nobody is left who takes part in those between."""
         ...
 
-    def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
+    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
         """Whether a waiting request may be answered."""
         ...
 
-    def missing(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> tuple[int, ...]:
+    def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         """Return the ranks a waiting request waits for."""
         ...
 
-    def entry(self, chunk: ChunkState, seats: Seats) -> int:
+    def join_clock(self, chunk: ChunkState, participants: Participants) -> int:
         """Return the first clock in which a worker that comes now can take part."""
         ...
 
-    def staleness(self, chunk: ChunkState, contribution: Contribution, seats: Seats) -> int:
+    def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
         """Return the staleness of a contribution at the moment it is applied."""
         ...
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
+from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
-Seats = Mapping[int, Seat]
+Participants = Mapping[int, Participant]
 
 
 def next_contribution(chunk: ChunkState) -> list[Contribution] | None:
@@ -19,15 +19,18 @@ def next_contribution(chunk: ChunkState) -> list[Contribution] | None:
     return [next(iter(chunk.pending.values()))] if chunk.pending else None
 
 
-def clocks_done(chunk: ChunkState, seats: Seats) -> dict[int, int]:
+def clocks_done(chunk: ChunkState, participants: Participants) -> dict[int, int]:
     """Return for each worker that takes part, or is about to, how many clocks it has done."""
-    starts = ((m, seat.start if seat.start is not None else chunk.holds.get(m)) for m, seat in seats.items())
+    starts = (
+        (m, participant.start if participant.start is not None else chunk.holds.get(m))
+        for m, participant in participants.items()
+    )
     return {member: max(start, chunk.done.get(member, 0)) for member, start in starts if start is not None}
 
 
-def newcomer_clock(chunk: ChunkState, seats: Seats) -> int:
+def newcomer_clock(chunk: ChunkState, participants: Participants) -> int:
     """Return the slowest worker's clock: a newcomer there holds up nobody and is ahead of nobody."""
-    done = clocks_done(chunk, seats)
+    done = clocks_done(chunk, participants)
     return min(done.values()) if done else chunk.reached
 
 
@@ -40,20 +43,20 @@ class Async:
     def late(self, chunk: ChunkState, clock: int) -> bool:
         return False
 
-    def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
+    def ready(self, chunk: ChunkState, participants: Participants) -> list[Contribution] | None:
         return next_contribution(chunk)
 
-    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
+    def advance_to(self, chunk: ChunkState, participants: Participants) -> int:
         return chunk.version
 
-    def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
+    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
         return True
 
-    def missing(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> tuple[int, ...]:
+    def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         return ()
 
-    def entry(self, chunk: ChunkState, seats: Seats) -> int:
-        return newcomer_clock(chunk, seats)
+    def join_clock(self, chunk: ChunkState, participants: Participants) -> int:
+        return newcomer_clock(chunk, participants)
 
-    def staleness(self, chunk: ChunkState, contribution: Contribution, seats: Seats) -> int:
+    def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
         return max(0, chunk.version - contribution.version)

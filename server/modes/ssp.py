@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
 from ps.server.modes.asynchronous import clocks_done, newcomer_clock
+from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
-Seats = Mapping[int, Seat]
+Participants = Mapping[int, Participant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +26,26 @@ class Ssp:
     def late(self, chunk: ChunkState, clock: int) -> bool:
         return False
 
-    def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
+    def ready(self, chunk: ChunkState, participants: Participants) -> list[Contribution] | None:
         if not chunk.pending:
             return None
-        slowest = min(clocks_done(chunk, seats).values(), default=chunk.reached)
+        slowest = min(clocks_done(chunk, participants).values(), default=chunk.reached)
         return next(([c] for c in chunk.pending.values() if c.clock - self.staleness_bound <= slowest), None)
 
-    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
+    def advance_to(self, chunk: ChunkState, participants: Participants) -> int:
         return chunk.version
 
-    def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
-        return not self.missing(chunk, waiter, seats)
+    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
+        return not self.blockers(chunk, waiter, participants)
 
-    def missing(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> tuple[int, ...]:
+    def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         needed = waiter.clock - self.staleness_bound
-        done = clocks_done(chunk, seats)
-        return tuple(sorted(seats[member].rank for member, clock in done.items() if clock < needed))
+        done = clocks_done(chunk, participants)
+        return tuple(sorted(participants[member].rank for member, clock in done.items() if clock < needed))
 
-    def entry(self, chunk: ChunkState, seats: Seats) -> int:
-        return newcomer_clock(chunk, seats)
+    def join_clock(self, chunk: ChunkState, participants: Participants) -> int:
+        return newcomer_clock(chunk, participants)
 
-    def staleness(self, chunk: ChunkState, contribution: Contribution, seats: Seats) -> int:
-        slowest = min(clocks_done(chunk, seats).values(), default=contribution.clock)
+    def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
+        slowest = min(clocks_done(chunk, participants).values(), default=contribution.clock)
         return max(0, contribution.clock - slowest)

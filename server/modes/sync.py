@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ps.server.chunk import ChunkState, Contribution, Seat, Waiter
+from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
-Seats = Mapping[int, Seat]
+Participants = Mapping[int, Participant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,47 +25,53 @@ class Sync:
     def late(self, chunk: ChunkState, clock: int) -> bool:
         return clock < chunk.version
 
-    def due(self, chunk: ChunkState, seats: Seats) -> list[Contribution] | None:
+    def ready(self, chunk: ChunkState, participants: Participants) -> list[Contribution] | None:
         if not chunk.pending or chunk.combined is not None:
             return None
         if any(clock <= chunk.version for clock in chunk.holds.values()):
             return None
-        if len(self._absent(chunk, seats)) > max(0, self.backup_workers - self._ahead(chunk, seats)):
+        if len(self._absent(chunk, participants)) > max(0, self.backup_workers - self._ahead(chunk, participants)):
             return None
         return sorted(chunk.pending.values(), key=lambda contribution: (contribution.rank, contribution.member))
 
-    def skip_to(self, chunk: ChunkState, seats: Seats) -> int:
-        starts = [seat.start for seat in seats.values() if seat.start is not None]
+    def advance_to(self, chunk: ChunkState, participants: Participants) -> int:
+        starts = [participant.start for participant in participants.values() if participant.start is not None]
         if not starts or chunk.pending or chunk.combined is not None:
             return chunk.version
         return max(chunk.version, min([*starts, *chunk.holds.values()]))
 
-    def free(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> bool:
+    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
         return chunk.version >= waiter.clock
 
-    def missing(self, chunk: ChunkState, waiter: Waiter, seats: Seats) -> tuple[int, ...]:
+    def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         held = {member for member, clock in chunk.holds.items() if clock <= chunk.version}
-        absent = {seat.member for seat in self._absent(chunk, seats)} | held
-        return tuple(sorted(seats[member].rank for member in absent if member in seats))
+        absent = {participant.member for participant in self._absent(chunk, participants)} | held
+        return tuple(sorted(participants[member].rank for member in absent if member in participants))
 
-    def entry(self, chunk: ChunkState, seats: Seats) -> int:
-        collecting = chunk.combined is not None or any(seat.start is not None for seat in seats.values())
+    def join_clock(self, chunk: ChunkState, participants: Participants) -> int:
+        collecting = chunk.combined is not None or any(
+            participant.start is not None for participant in participants.values()
+        )
         return chunk.version + 1 if collecting else chunk.version
 
-    def staleness(self, chunk: ChunkState, contribution: Contribution, seats: Seats) -> int:
+    def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
         return max(0, chunk.version - contribution.version)
 
-    def _absent(self, chunk: ChunkState, seats: Seats) -> list[Seat]:
+    def _absent(self, chunk: ChunkState, participants: Participants) -> list[Participant]:
         return [
-            seat
-            for seat in seats.values()
-            if seat.start is not None and seat.start <= chunk.version and seat.member not in chunk.pending
+            participant
+            for participant in participants.values()
+            if participant.start is not None
+            and participant.start <= chunk.version
+            and participant.member not in chunk.pending
         ]
 
     @staticmethod
-    def _ahead(chunk: ChunkState, seats: Seats) -> int:
+    def _ahead(chunk: ChunkState, participants: Participants) -> int:
         """Return how many take part, but only in clocks after this one."""
         return sum(
-            seat.start is not None and seat.start > chunk.version and seat.member not in chunk.pending
-            for seat in seats.values()
+            participant.start is not None
+            and participant.start > chunk.version
+            and participant.member not in chunk.pending
+            for participant in participants.values()
         )

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ps.server.scheduler.record import MemberRecord
+from ps.server.scheduler.member_record import MemberRecord
 
 log = logging.getLogger("ps.scheduler")
 
-Verdict = tuple[str, str]
+Failure = tuple[str, str]
 """A code and a reason for which the job has failed."""
 
 
@@ -36,7 +36,7 @@ class Absence:
         """The first member is there."""
         self._started = now if self._started is None else self._started
 
-    def at_start(self, servers: Count, workers: Count, limit: float, now: float) -> Verdict | None:
+    def at_start(self, servers: Count, workers: Count, limit: float, now: float) -> Failure | None:
         """Return why a job that has not begun is given up, if it is: ``limit`` seconds from its first member on."""
         if self._started is None or now - self._started <= limit:
             return None
@@ -45,7 +45,7 @@ class Absence:
             f"{workers.wanted} workers joined. Start the others, or raise --start-timeout"
         )
 
-    def of_servers(self, servers: Count, mute: Sequence[int], limit: float, now: float) -> Verdict | None:
+    def of_servers(self, servers: Count, mute: Sequence[int], limit: float, now: float) -> Failure | None:
         """Return why a job whose servers may come back is given up, if it is.
 
         ``mute`` are those that are here and have not said yet that they have their part of the model.
@@ -59,7 +59,7 @@ class Absence:
             what = f"the servers to come back; {servers.here} of {servers.wanted} servers are here"
         return "server-lost", f"waited {limit:g} s for {what}"
 
-    def of_workers(self, workers: int, limit: float, last: MemberRecord | None, now: float) -> Verdict | None:
+    def of_workers(self, workers: int, limit: float, last: MemberRecord | None, now: float) -> Failure | None:
         """Return why a job without workers is given up, if it is; ``last`` is who went last."""
         before, self.idle = self.idle, _since(self.idle, not workers, now)
         if self.idle is None:

@@ -8,10 +8,10 @@ from typing import Any
 from ps.config import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Decline, Distances, Message, Poll, Standing, Submit, Wait
-from ps.server.federated.contributions import Out
-from ps.server.federated.rounds import Rounds
-from ps.server.scheduler.record import LEFT, MemberRecord
+from ps.protocol.messages import Decline, Distances, Message, Poll, RoundStatus, Submit, Wait
+from ps.server.scheduler.member_record import LEFT, MemberRecord
+from ps.server.scheduler.rounds.contributions import Out
+from ps.server.scheduler.rounds.rounds import Rounds
 
 SOON = 0.2
 """Seconds after which a client that comes before there is a model comes again."""
@@ -66,11 +66,11 @@ class Federation:
                     return list(rounds.decline(message, record.rank, now))
         elif rounds is not None:
             match message:
-                case Standing():
-                    return list(rounds.standing(message, record.rank, now))
+                case RoundStatus():
+                    return list(rounds.server_status(message, record.rank, now))
                 case Distances():
                     return list(rounds.distances(message, record.rank, payload, now))
-        elif isinstance(message, Standing):
+        elif isinstance(message, RoundStatus):
             return []
         raise BadMessage(f"a scheduler has no use for {type(message).__name__} from {record}")
 

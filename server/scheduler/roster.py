@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from ps.server.scheduler.record import LEFT, LIVE, MemberRecord
+from ps.server.scheduler.member_record import LEFT, LIVE, MemberRecord
 
 MAX_GONE = 1000
 """Records of members that are gone, at most; the oldest are forgotten first."""
@@ -18,7 +18,7 @@ class Roster:
         self.members: dict[int, MemberRecord] = {}
         """By id, in the order in which they came."""
         self.next = 1
-        self._seats: dict[str, dict[int, MemberRecord]] = {"server": {}, "worker": {}}
+        self._by_rank: dict[str, dict[int, MemberRecord]] = {"server": {}, "worker": {}}
         """The live members by role and rank."""
         self._nonces: dict[int, MemberRecord] = {}
         self._free = {"server": 0, "worker": 0}
@@ -27,16 +27,16 @@ class Roster:
 
     def live(self, role: str) -> list[MemberRecord]:
         """Return the live members of a role by rank."""
-        seats = self._seats[role]
-        return [seats[rank] for rank in sorted(seats)]
+        ranks = self._by_rank[role]
+        return [ranks[rank] for rank in sorted(ranks)]
 
     def count(self, role: str) -> int:
         """Return how many members of a role are live."""
-        return len(self._seats[role])
+        return len(self._by_rank[role])
 
     def at(self, role: str, rank: int) -> MemberRecord | None:
         """Return the live member of a role that has a rank."""
-        return self._seats[role].get(rank)
+        return self._by_rank[role].get(rank)
 
     def known(self, nonce: int) -> MemberRecord | None:
         """Return the live member that came with a nonce."""
@@ -61,7 +61,7 @@ class Roster:
 
     def free_rank(self, role: str) -> int:
         """Return the lowest rank that nobody has."""
-        taken = self._seats[role]
+        taken = self._by_rank[role]
         while self._free[role] in taken:
             self._free[role] += 1
         return self._free[role]
@@ -71,13 +71,13 @@ class Roster:
         self.members[record.member] = record
         self.next = max(self.next, record.member + 1)
         if record.state == LIVE:
-            self._seats[record.role][record.rank] = self._nonces[record.nonce] = record
+            self._by_rank[record.role][record.rank] = self._nonces[record.nonce] = record
         else:
             self._gone.append(record.member)
 
     def remove(self, record: MemberRecord) -> None:
         """A member is not live any more; its record is kept for a while."""
-        self._seats[record.role].pop(record.rank, None)
+        self._by_rank[record.role].pop(record.rank, None)
         self._nonces.pop(record.nonce, None)
         self._free[record.role] = min(self._free[record.role], record.rank)
         self._gone.append(record.member)

@@ -17,8 +17,8 @@ from ps.protocol import pid
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, View, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
-from ps.server.scheduler.keeper import Keeper
-from ps.server.scheduler.record import MemberRecord
+from ps.server.scheduler.member_record import MemberRecord
+from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import Send
 from ps.server.scheduler.status import snapshot
 
@@ -49,15 +49,15 @@ class Scheduler:
     ) -> None:
         """``is_first``: no process of the job lives yet; those that a state file knows are gone."""
         self._process = process
-        self._keeper = Keeper(process.state)
+        self._persistence = Persistence(process.state)
         self._tell = tell
-        self._told = -1, False
+        self._announced = -1, False
         """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
         try:
-            self._state = self._keeper.restore(explicit, self._began, is_first=is_first)
+            self._state = self._persistence.restore(explicit, self._began, is_first=is_first)
         except ConfigError:
-            self._keeper.close()
+            self._persistence.close()
             raise
         self._origins: dict[int, bytes] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
@@ -90,7 +90,7 @@ class Scheduler:
             self._router.setsockopt(zmq.LINGER, 300)
             self._router.close()
             self._context.term()
-            self._keeper.close()
+            self._persistence.close()
 
     def _all_know(self) -> bool:
         """Whether the job's end was told to all: each says goodbye, or is found to be dead."""
@@ -136,11 +136,11 @@ class Scheduler:
     def _keep(self) -> None:
         if self._state.changed:
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
-        self._keeper.keep(self._state, time.monotonic())
+        self._persistence.keep(self._state, time.monotonic())
         rounds = self._state.federation.rounds
-        if rounds is not None and self._told != (rounds.version, self._state.over):
-            new = [entry for entry in rounds.history if entry["round"] >= self._told[0]]
-            self._told = rounds.version, self._state.over
+        if rounds is not None and self._announced != (rounds.version, self._state.over):
+            new = [entry for entry in rounds.history if entry["round"] >= self._announced[0]]
+            self._announced = rounds.version, self._state.over
             self._tell({"federated": {**rounds.status(), "history": new}})
 
     def _perform(self, sends: Iterable[tuple[bytes, Send]]) -> None:

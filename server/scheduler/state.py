@@ -33,20 +33,20 @@ from ps.protocol.messages import (
     Message,
     Ok,
     Poll,
-    Standing,
+    RoundStatus,
     Submit,
     View,
     Welcome,
 )
-from ps.server.federated.contributions import Out
-from ps.server.scheduler import admission
-from ps.server.scheduler.absence import Absence, Count, Verdict
+from ps.server.scheduler import joining
+from ps.server.scheduler.absence import Absence, Count, Failure
 from ps.server.scheduler.barrier import Barrier, Passage
+from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
 from ps.server.scheduler.federation import Federation
-from ps.server.scheduler.record import DEAD, LEFT, LIVE, MemberRecord
+from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.roster import Roster
+from ps.server.scheduler.rounds.contributions import Out
 from ps.server.scheduler.seeding import Grant, Seeding
-from ps.server.scheduler.watch import Gone, Reach, Watch, patience
 
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
@@ -72,13 +72,13 @@ class SchedulerState:
         self.deaths: list[dict[str, Any]] = []
         self.changed = True
         self._roster = Roster()
-        self._watch = Watch(now)
+        self._failure_detector = FailureDetector(now)
         self.absence = Absence()
         self._seeding = Seeding()
         self._barrier = Barrier()
         self.federation = Federation(lambda: self.count("worker"), self._server)
-        self._said: tuple[JobConfig, dict[str, Any]] | None = None
-        self._wishes = admission.Wishes(self.explicit)
+        self._sent: tuple[JobConfig, dict[str, Any]] | None = None
+        self._script_settings = joining.ScriptSettings(self.explicit)
 
     # Looking
 
@@ -122,18 +122,18 @@ class SchedulerState:
             phase=self.phase,
             code=self.code,
             reason=self.reason,
-            job=self._spoken,
+            job=self._settings,
             members=tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown),
         )
 
     @property
-    def _spoken(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """The job's settings as they travel: thousands of clients may ask for them."""
         if self.job is None:
             return {}
-        if self._said is None or self._said[0] is not self.job:
-            self._said = self.job, self.job.to_dict()
-        return self._said[1]
+        if self._sent is None or self._sent[0] is not self.job:
+            self._sent = self.job, self.job.to_dict()
+        return self._sent[1]
 
     @property
     def _federated(self) -> bool:
@@ -182,8 +182,8 @@ class SchedulerState:
                 self.changed = True
                 live = [member.member for member in self.live("worker")]
                 return _passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
-            case Poll() | Submit() | Decline() | Standing() | Distances() if self._federated:
-                return [] if self.over else self._told(self.federation.receive(record, message, payload, now))
+            case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
+                return [] if self.over else self._sends(self.federation.receive(record, message, payload, now))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
@@ -191,9 +191,9 @@ class SchedulerState:
         if self._federated and self.job and self._seeding.done and self._seeding.layout:
             self.federation.begin(self.job, self._seeding.layout, now)
 
-    def _told(self, said: Iterable[Out]) -> list[Send]:
+    def _sends(self, outbox: Iterable[Out]) -> list[Send]:
         """Return what the rounds say, and the end of the job if they cannot go on."""
-        sends = [Send(member, message) for member, message in said]
+        sends = [Send(member, message) for member, message in outbox]
         if self.federation.failure and not self.over:
             sends += self._finish("failed", "server-lost", self.federation.failure)
         return sends
@@ -205,18 +205,18 @@ class SchedulerState:
         """
         timeout = self.setting("heartbeat_timeout")
         sends = []
-        for record in self._watch.dead(self._roster, timeout, now, reach):
+        for record in self._failure_detector.dead(self._roster, timeout, now, reach):
             silence = max(timeout, math.floor((now - record.seen) / timeout) * timeout)
             sends += self._gone(record, DEAD, f"no heartbeat for {silence:g} s", now)
-        for record in self._watch.gone(self._roster, timeout, now, reach, gone):
+        for record in self._failure_detector.gone(self._roster, timeout, now, reach, gone):
             sends += self._gone(record, DEAD, "its process is gone", now)
         if self.phase == "running":
-            sends += self._told(self.federation.tick(now))
+            sends += self._sends(self.federation.tick(now))
         if not self.over and (verdict := self._lacking(now)):
             sends += self._finish("failed", *verdict)
         return sends
 
-    def _lacking(self, now: float) -> Verdict | None:
+    def _lacking(self, now: float) -> Failure | None:
         """Return why a job is given up that has waited for members for too long."""
         servers = Count(self.count("server"), self.setting("servers"))
         workers = Count(self.count("worker"), self.setting("workers"))
@@ -238,11 +238,11 @@ class SchedulerState:
             yield self._welcome(known, hello.request)
             yield Send(0, self.view())
             return
-        admission.check(hello)
+        joining.check(hello)
         if self.over:
-            yield Send(0, admission.over(hello, self.phase, self.reason))
+            yield Send(0, joining.over(hello, self.phase, self.reason))
             return
-        refusal = admission.refusal(hello, self._roster, self.setting("servers"), self.job, self._wishes.job)
+        refusal = joining.refusal(hello, self._roster, self.setting("servers"), self.job, self._script_settings.job)
         if refusal is not None:
             yield Send(0, refusal)
             return
@@ -252,7 +252,7 @@ class SchedulerState:
         self._roster.add(record)
         self.absence.come(now)
         if record.role == "worker":
-            self.job = self._wishes.job(hello)
+            self.job = self._script_settings.job(hello)
         phase = self.phase
         self._start_if_complete()
         yield self._welcome(record, hello.request)
@@ -263,7 +263,7 @@ class SchedulerState:
         yield from self._new_view()
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
-        job = self._spoken
+        job = self._settings
         return Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
 
     def _start_if_complete(self) -> None:
@@ -323,7 +323,7 @@ class SchedulerState:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
         if record.role == "server":
             self._seeding.tear()
-        sends = self._told(self.federation.gone(record, now))
+        sends = self._sends(self.federation.gone(record, now))
         if not self.over and self.federation.done and not self.count("worker"):
             sends += self._finish("ended")
         elif not self.over and record.role == "server":

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ps.server.scheduler.record import MemberRecord
+from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.state import SchedulerState
 
 

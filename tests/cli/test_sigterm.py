@@ -78,19 +78,19 @@ def test_what_a_script_forks_has_the_default_handler_from_its_first_instant_unle
 
 LOST = """
 import gc, os, signal, sys, threading
-import ps.server.service as service
-from ps.server.lines import Lines
+import ps.server.shard.service as service
+from ps.server.shard.shm_listener import ShmListener
 
 class Swallow:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(1000): pass
 
-receive = Lines.receive
+receive = ShmListener.receive
 def swallowing(self, events):
     Swallow()
     return receive(self, events)
-Lines.receive = swallowing
+ShmListener.receive = swallowing
 from ps.cli import main
 sys.exit(main())
 """

@@ -11,7 +11,7 @@ from cluster import Process
 
 from ps.config import JobConfig
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Held, Message, Ping, Pong, Resume, View, Welcome
+from ps.protocol.messages import Message, Ping, Pong, Resume, UploadState, View, Welcome
 from ps.protocol.transport import open_socket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -42,4 +42,4 @@ def test_what_comes_before_the_server_has_joined_is_answered_when_it_has(command
         job = JobConfig.from_dict({"mode": "federated"}).to_dict()
         router.send_multipart([origin, encode(Welcome(0, 1, 0, 10.0, job))])
         router.send_multipart([origin, encode(View(1, "running", "", "", job, ()))])
-        assert hear(client) == Held(7, 1, ())
+        assert hear(client) == UploadState(7, 1, ())

@@ -43,7 +43,7 @@ REAL: list[list[bytes]] = [
     [encode(m.Pull(5, STRANGER, 0, 3))],
     [encode(m.Scale(5, STRANGER, 0, 3, 0.5))],
     [encode(m.Skip(5, STRANGER, 0, 0, True, 0, ((1, 0, 1e9),)))],
-    [encode(m.Retire(5, STRANGER))],
+    [encode(m.Suspend(5, STRANGER))],
     [encode(m.Start(5, STRANGER, 0))],
     [encode(m.Inquire(0, STRANGER, (1, 2, 3)))],
     [encode(m.Heartbeat(STRANGER, 1, {"clock": 1 << 60}))],

@@ -12,7 +12,7 @@ import pytest
 
 from ps.errors import ConfigError
 from ps.launch.saved_run import saved_run
-from ps.server.scheduler.store import Store
+from ps.server.scheduler.database import Database
 
 
 def take(file: Path, stop: tuple[object, ...] = ()) -> Any:
@@ -20,9 +20,9 @@ def take(file: Path, stop: tuple[object, ...] = ()) -> Any:
 
 
 def save(path: Path, **state: Any) -> None:
-    store = Store(str(path))
-    store.save({"phase": "running", "job": {"servers": 2}, **state})
-    store.close()
+    database = Database(str(path))
+    database.save({"phase": "running", "job": {"servers": 2}, **state})
+    database.close()
 
 
 @pytest.fixture

@@ -231,8 +231,8 @@ def test_clocks_may_be_negative_or_huge_and_can_be_sent_back_one_higher() -> Non
 
 
 def test_integers_and_infinity_are_floats() -> None:
-    assert decode(raw(m.Squares, msgpack.packb((1, 2, 3)))).value == 3
-    assert decode(encode(m.Squares(1, 2, float("inf")))).value == float("inf")
+    assert decode(raw(m.NormPart, msgpack.packb((1, 2, 3)))).value == 3
+    assert decode(encode(m.NormPart(1, 2, float("inf")))).value == float("inf")
 
 
 @pytest.mark.parametrize("version", [v for v in range(256) if v != VERSION])
@@ -295,7 +295,7 @@ def test_numbers_that_cannot_be_below_zero_are_not_let_through() -> None:
         m.Upload(9, 2, 1, -1, 0, 0),
         m.Upload(9, 2, 1, 0, -1, 0),
         m.Push(9, 2, 0, -1, 0, 1.0, 1.0, True),
-        m.Standing(1, 0, 1, "collect", 0, True, ((1, -1.0, ""),)),
+        m.RoundStatus(1, 0, 1, "collect", 0, True, ((1, -1.0, ""),)),
     ):
         with pytest.raises(BadMessage):
             decode(encode(message))

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import ps
 from ps.protocol import codec, fields, layout
 from ps.protocol.membership import ERRORS
-from ps.protocol.messages import TYPES, Entries, Packed, Standing, View
+from ps.protocol.messages import TYPES, Entries, Packed, RoundStatus, View
 from ps.protocol.messages.rate import Rate
 
 ROOT = Path(ps.__file__).parent.parent
@@ -27,7 +27,7 @@ WORDS: dict[Any, str] = {
     get_type_hints(View)["members"]: "members",
     Entries: "entries",
     tuple[Rate, ...]: "rates",
-    get_type_hints(Standing)["staged"]: "notes",
+    get_type_hints(RoundStatus)["staged"]: "notes",
 }
 
 

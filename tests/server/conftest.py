@@ -1,8 +1,9 @@
-"""Make the simulator importable for the tests beside it."""
+"""Make the simulators and the made-up contributions importable for the tests below."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "federated")]

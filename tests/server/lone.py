@@ -8,9 +8,9 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Attach, Init, InitChunk, Message, Pull, Push, Retire, Scale, Skip, Start, View
-from ps.server.reply import Reply
-from ps.server.shard import Shard
+from ps.protocol.messages import Attach, Init, InitChunk, Message, Pull, Push, Scale, Skip, Start, Suspend, View
+from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.reply import Reply
 
 SIZE = 8
 LAYOUT = Layout.of({"w": np.zeros(SIZE, np.float32)})
@@ -27,7 +27,7 @@ class Lone:
 
     def __init__(self, workers: int = 2, *, seeded: bool = True, **job: Any) -> None:
         self.job = JobConfig(workers=workers, **{"optimizer": "sgd:lr=1", **job})
-        self.shard = Shard(0)
+        self.shard = GradientShard(0)
         self.members = set(range(1, workers + 1))
         self.late: set[int] = set()
         self.epoch = 0
@@ -91,7 +91,7 @@ class Lone:
         return self.ask(Scale(self.number(), member, 0, clock, scale))
 
     def retire(self, member: int) -> list[Reply]:
-        return self.ask(Retire(self.number(), member))
+        return self.ask(Suspend(self.number(), member))
 
     def attach(self, member: int) -> int:
         """Attach and return the clock that was named."""

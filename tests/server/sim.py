@@ -33,9 +33,9 @@ from ps.protocol.messages import (
     Weights,
     Welcome,
 )
-from ps.server.reply import Reply
 from ps.server.scheduler.state import SchedulerState, Send
-from ps.server.shard import Shard
+from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.reply import Reply
 
 MAX_EVENTS = 60_000
 
@@ -65,7 +65,7 @@ class Sim:
         self.saved = ""
         self.cut = LAYOUT.chunks(self.explicit.get("servers", 1), self.explicit["chunk_size"])
         self.channels: dict[tuple[int, int], deque[Letter]] = {}
-        self.shards: dict[int, Shard] = {}
+        self.shards: dict[int, GradientShard] = {}
         self.epochs: dict[int, int] = {}
         self.workers: dict[int, SimWorker] = {}
         self.dead: set[int] = set()
@@ -83,8 +83,8 @@ class Sim:
         self.answered = 0
         for rank in range(self.explicit.get("servers", 1)):
             self._hello("server", rank)
-            self.shards[rank + 1] = Shard(rank)
-            self.shards[rank + 1].house(self.home)
+            self.shards[rank + 1] = GradientShard(rank)
+            self.shards[rank + 1].weights_memory(self.home)
         for rank in range(len(plans)):
             self._hello("worker", rank)
 
@@ -403,7 +403,7 @@ class Sim:
             assert len(torn) <= len(self.dead), f"parts of the model were trained with different rates: {torn}"
         for shard in self.shards.values():
             for chunk in shard.chunks.values():
-                gone = set(self.workers) - set(shard.seats)
+                gone = set(self.workers) - set(shard.participants)
                 tables = (chunk.done, chunk.holds)
                 assert not any(gone & table.keys() for table in tables), "remembers the gone"
                 assert not chunk.waiters and not chunk.pending and chunk.combined is None, "somebody was forgotten"

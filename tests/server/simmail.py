@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ps.protocol.messages import Message
-from ps.server.reply import Reply
+from ps.server.shard.reply import Reply
 
 
 @dataclass

@@ -9,8 +9,8 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.messages.rate import UNSAID, Rate
-from ps.server.chunk import ChunkState, Contribution
-from ps.server.update import Updater
+from ps.server.shard.chunk import ChunkState, Contribution
+from ps.server.shard.update import Updater
 
 Log: TypeAlias = list[tuple[int, tuple[tuple[int, int, int, bool], ...]]]
 """(chunk, ((member, rank, clock, whether it skipped), ...)) in the order in which they were applied."""

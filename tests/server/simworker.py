@@ -25,14 +25,14 @@ from ps.protocol.messages import (
     Late,
     Leave,
     Message,
+    NormPart,
     Pull,
     Push,
     Pushed,
-    Retire,
     Scale,
     Skip,
-    Squares,
     Start,
+    Suspend,
     Weights,
 )
 from ps.protocol.messages.rate import Rate
@@ -119,7 +119,7 @@ class SimWorker:
                 continue
             yield from self._step()
         self.taking_part = self.last = False
-        yield self._all(lambda r: Retire(r, self.member))
+        yield self._all(lambda r: Suspend(r, self.member))
         yield [Ask(SCHEDULER, lambda r: Leave(r, self.member, {}))]
         self.finished = True
 
@@ -220,7 +220,7 @@ class SimWorker:
                 yield from self._enter()
             return
         if two_phase:
-            squares = [a for a, _ in answers if isinstance(a, Squares)]
+            squares = [a for a, _ in answers if isinstance(a, NormPart)]
             assert len(squares) == len(self.chunks), answers
             scale = clip_scale(sum(s.value for s in sorted(squares, key=lambda s: s.chunk)), self.job.clip_norm or 0)
             self.last = pull = not apart
@@ -237,7 +237,7 @@ class SimWorker:
 
     def _barrier(self) -> Life:
         self.taking_part = self.last = False
-        yield self._all(lambda r: Retire(r, self.member))
+        yield self._all(lambda r: Suspend(r, self.member))
         [(first, _)] = yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
         yield from self._start(first.clock)  # type: ignore[attr-defined]
         answers = yield [

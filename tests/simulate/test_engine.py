@@ -13,9 +13,9 @@ from federation import plan_of
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
+    Busy,
     Decline,
     Error,
-    Later,
     Message,
     Poll,
     Stored,
@@ -219,7 +219,7 @@ def test_a_client_that_is_off_when_it_would_poll_leaves_and_joins_again() -> Non
 
 def test_a_server_without_room_gets_the_chunk_again_later() -> None:
     cluster = FakeCluster(clients=1, rounds=1)
-    cluster.reply.append(Later(0, 0, 30.0))
+    cluster.reply.append(Busy(0, 0, 30.0))
     engine, _ = engine_of(cluster, FakeTraces())
     engine.run()
     uploads = [(now, message.chunk) for now, _, message in cluster.seen if isinstance(message, Upload)]

@@ -16,8 +16,8 @@ import numpy as np
 from ps import xp
 from ps.config import ProcessConfig
 from ps.server.scheduler.service import Scheduler
-from ps.server.service import Server
-from ps.vault import Vault
+from ps.server.shard.service import Server
+from ps.state_file import StateFile
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.federated.store import FederatedStore
@@ -57,7 +57,9 @@ class Loopback:
 
     def store(self, rank: int | None = None, **process: Any) -> Any:
         session = Session(dataclasses.replace(self._process, rank=rank, **process), {})
-        return FederatedStore(session, Vault(process.get("state"))) if session.job.federated else ClusterStore(session)
+        return (
+            FederatedStore(session, StateFile(process.get("state"))) if session.job.federated else ClusterStore(session)
+        )
 
     def connect(self, rank: int | None = None, device: xp.Device = xp.CPU, **process: Any) -> KV:
         return KV(self.store(rank, **process), device, StepLog(None))

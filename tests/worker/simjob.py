@@ -22,9 +22,9 @@ from ps.errors import BadMessage
 from ps.protocol.codec import decode
 from ps.protocol.messages import View
 from ps.protocol.messages.rate import UNSAID, Rate
-from ps.server.chunk import ChunkState, Contribution
-from ps.server.shard import Shard
-from ps.server.update import Updater
+from ps.server.shard.chunk import ChunkState, Contribution
+from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.update import Updater
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.exchange import Exchange
@@ -159,7 +159,7 @@ class SimJob:
         self.witness = Witness(self.job)
         self.witness.seen, self.witness.applied = [], []
         self._losses = losses
-        self.shards = [Shard(rank) for rank in range(self.job.servers)]
+        self.shards = [GradientShard(rank) for rank in range(self.job.servers)]
         self.workers = [SimWorker(self, rank, script) for rank, script in enumerate(scripts)]
         self._news = [[self.view()] for _ in self.shards]
         self._pace = {key: 10 ** self.dice.uniform(-2, 0) for key in self._moves(everything=True)}

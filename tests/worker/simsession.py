@@ -12,8 +12,8 @@ import zmq
 from ps.errors import BadMessage
 from ps.protocol.codec import encode
 from ps.protocol.messages import BarrierEnter, BarrierLeave, InitDone, InitGrant, InitRequest, Message, Ok
-from ps.server.loan import SENT
-from ps.server.reply import Reply
+from ps.server.shard.loan import SENT
+from ps.server.shard.reply import Reply
 from ps.trace import OFF
 from ps.worker.batch import Request
 from ps.worker.exchange import Exchange

@@ -12,20 +12,20 @@ from fakeserver import Setup
 from loopback import Loopback
 
 from ps.errors import ServerLost
-from ps.server.shard import Shard
+from ps.server.shard.gradient_shard import GradientShard
 from ps.worker.batch import Batch
 
 
 def test_a_server_that_makes_room_for_a_large_model_is_not_declared_dead(
     loopback: Callable[..., Loopback], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timeout, init = 1.0, Shard._init
+    timeout, init = 1.0, GradientShard._init
 
-    def slow(self: Shard, *args: Any) -> Any:
+    def slow(self: GradientShard, *args: Any) -> Any:
         time.sleep(2.5 * timeout)  # as NumPy does: without holding the interpreter
         return init(self, *args)
 
-    monkeypatch.setattr(Shard, "_init", slow)
+    monkeypatch.setattr(GradientShard, "_init", slow)
     with loopback(heartbeat_timeout=timeout, optimizer="sgd:lr=1").connect() as kv:
         params = kv.init({"w": np.zeros(8, np.float32)})
         kv.step({"w": np.ones(8, np.float32)})

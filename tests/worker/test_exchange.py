@@ -19,13 +19,13 @@ from ps.protocol.messages import (
     Attached,
     Error,
     Late,
+    NormPart,
     Ok,
     Ping,
     Pull,
     Push,
     Pushed,
-    Retire,
-    Squares,
+    Suspend,
     Weights,
 )
 from ps.worker.batch import Batch
@@ -126,7 +126,7 @@ def test_more_small_requests_than_zeromq_queues_all_arrive(setup: Callable[..., 
         (lambda m: [[Weights(m.request, 0, 1, 0), b"x" * KB, b""]], BadMessage, "wrong number of frames"),
         (lambda m: [[Pushed(m.request, m.chunk, 1, 0), b"x"]], BadMessage, "wrong number of frames"),
         (lambda m: [Pushed(m.request, m.chunk, 1, 0)], BadMessage, r"Pushed\(.*\) is no answer to Pull"),
-        (lambda m: [Squares(m.request, m.chunk, 1.0)], BadMessage, "is no answer to Pull"),
+        (lambda m: [NormPart(m.request, m.chunk, 1.0)], BadMessage, "is no answer to Pull"),
         (lambda m: [Attached(m.request, 1)], BadMessage, "is no answer to Pull"),
         (lambda m: [Late(m.request, m.chunk, 1)], BadMessage, "is no answer to Pull"),
         (lambda m: [Ok(m.request)], BadMessage, "is no answer to Pull"),
@@ -194,7 +194,7 @@ def test_polling_takes_what_is_here_and_never_waits(setup: Callable[..., Setup])
     job = setup()
     job.servers[0].script = lambda message: [Ok(message.request)]
     batch = Batch()
-    job.exchange.submit(batch, 0, partial(Retire, member=MEMBER))
+    job.exchange.submit(batch, 0, partial(Suspend, member=MEMBER))
     deadline = time.monotonic() + 20
     while not batch.done and time.monotonic() < deadline:
         job.exchange.poll()

@@ -21,9 +21,9 @@ from loopback import Loopback, model
 
 from ps.errors import Unshared
 from ps.protocol.codec import encode
-from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Error, Ok, Pull, Share, Shared
 from ps.protocol.segment import PAGE, Segment
+from ps.protocol.worker_memory import WorkerMemory
 from ps.worker import shm_channel as module
 from ps.worker.shm_channel import ShmChannel
 

@@ -10,10 +10,10 @@ from lineserver import Fake, framed
 
 from ps.errors import Unshared
 from ps.protocol.codec import encode
-from ps.protocol.memory import WorkerMemory
 from ps.protocol.messages import Shared, Waiting
 from ps.protocol.messages.data import NOT_YET
 from ps.protocol.segment import PAGE
+from ps.protocol.worker_memory import WorkerMemory
 from ps.worker import shm_channel as module
 from ps.worker.shm_channel import ShmChannel
 

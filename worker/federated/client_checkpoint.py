@@ -11,7 +11,7 @@ from typing import Any
 
 from ps import xp
 from ps.errors import ConfigError
-from ps.vault import Vault
+from ps.state_file import StateFile
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
@@ -19,9 +19,9 @@ from ps.xp import HostArray
 NAME = "client"
 
 
-def kept_rank(vault: Vault) -> int | None:
-    """Return the rank of the client that a vault is of, if it knows."""
-    owner = (vault.glance(NAME) or {}).get("owner")
+def kept_rank(state_file: StateFile) -> int | None:
+    """Return the rank of the client that a state file is of, if it knows."""
+    owner = (state_file.glance(NAME) or {}).get("owner")
     rank = owner.get("rank") if isinstance(owner, dict) else None
     return rank if isinstance(rank, int) and rank >= 0 else None
 
@@ -42,14 +42,14 @@ class PendingUpload:
 class Memory:
     """Keeps it after each round and before each upload."""
 
-    def __init__(self, vault: Vault, owner: Mapping[str, Any]) -> None:
+    def __init__(self, state_file: StateFile, owner: Mapping[str, Any]) -> None:
         """``owner``: whose it is, in plain values; what another has kept is refused."""
-        self._vault = vault
+        self._state_file = state_file
         self._owner = dict(owner)
 
     def keep(self, training: Training, encoder: DeltaEncoder, upload: PendingUpload | None) -> None:
         """Replace what is kept."""
-        if not self._vault.keeps:
+        if not self._state_file.keeps:
             return
         arrays = {f"own:{section}": xp.to_host(vector) for section, vector in training.own.items()}
         arrays.update({f"renewed:{section}": xp.to_host(vector) for section, vector in training.renewed.items()})
@@ -63,11 +63,11 @@ class Memory:
             keys = ("task", "round", "version", "examples", "steps", "report")
             values["parcel"] = {key: getattr(upload, key) for key in keys}
             arrays.update({f"frame:{chunk}": frame for chunk, frame in upload.frames.items()})
-        self._vault.keep(NAME, values, arrays)
+        self._state_file.keep(NAME, values, arrays)
 
     def keep_again(self, training: Training, encoder: DeltaEncoder, upload: PendingUpload | None) -> None:
         """Keep what a full disk had no room for, once there is room."""
-        if self._vault.due:
+        if self._state_file.due:
             self.keep(training, encoder, upload)
 
     def restore(self, training: Training, encoder: DeltaEncoder) -> PendingUpload | None:
@@ -75,11 +75,11 @@ class Memory:
 
         Raises ConfigError when it is another client's or of another job.
         """
-        found = self._vault.load(NAME)
+        found = self._state_file.load(NAME)
         if found is None:
             self.keep(training, encoder, None)  # who this is, for a successor that comes before the first round's end
             return None
-        with self._vault.reading(NAME):
+        with self._state_file.reading(NAME):
             return self._take(*found, training, encoder)
 
     def _take(

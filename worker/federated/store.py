@@ -16,7 +16,7 @@ from ps.config.federated import local_optimizer
 from ps.errors import StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
-from ps.vault import Vault
+from ps.state_file import StateFile
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.client_checkpoint import Memory, PendingUpload
 from ps.worker.federated.connection import LATE, RESUME, SPARE, FederatedConnection
@@ -53,8 +53,8 @@ class FederatedStore:
     eager = False
     rejoins = 0
 
-    def __init__(self, session: Session, vault: Vault | None = None) -> None:
-        """``vault``: where this client keeps what it needs to go on after a restart; closed with this."""
+    def __init__(self, session: Session, state_file: StateFile | None = None) -> None:
+        """``state_file``: where this client keeps what it needs to go on after a restart; closed with this."""
         self.clock = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
@@ -68,7 +68,7 @@ class FederatedStore:
         self.rank = self._session.rank
         self.training = Training(self.job)
         self._encoder = DeltaEncoder(self.job, self.rank)
-        self._vault = vault or Vault(None)
+        self._state_file = state_file or StateFile(None)
         self._pending_upload: PendingUpload | None = None
         self._declined = ""
         """Why the last task was given back, which is said once."""
@@ -101,7 +101,7 @@ class FederatedStore:
             connection.seed(self._buffer)
         else:
             self.clock = connection.pull(0, self._buffer)
-        self._memory = Memory(self._vault, self._owner(whole))
+        self._memory = Memory(self._state_file, self._owner(whole))
         self._pending_upload = self._memory.restore(self.training, self._encoder)
         return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
@@ -296,4 +296,4 @@ class FederatedStore:
         try:
             self._session.leave(failure)
         finally:
-            self._vault.close()
+            self._state_file.close()

@@ -8,10 +8,10 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Init, InitChunk, Message, Order, Standing, Upload
-from ps.server.federated.shard import FederatedShard
-from ps.server.federated.task import SUBMITTED, Task
-from ps.vault import Vault
+from ps.protocol.messages import Init, InitChunk, Message, RoundOrder, RoundStatus, Upload
+from ps.server.scheduler.rounds.task import SUBMITTED, Task
+from ps.server.shard.federated_shard import FederatedShard
+from ps.state_file import StateFile
 
 MODEL = Layout.of(
     {"w": np.zeros(6, np.float32), "seen": np.zeros(2, np.float32), "count": np.zeros(1, np.int64)},
@@ -49,8 +49,8 @@ class Hand:
     def __init__(self, job: JobConfig | None = None, path: str | None = None, layout: Layout = MODEL) -> None:
         self.job = job or job_of()
         self.layout = layout
-        self.vault = Vault(path)
-        self.shard = FederatedShard(0, self.job, self.vault, member=1)
+        self.state_file = StateFile(path)
+        self.shard = FederatedShard(0, self.job, self.state_file, member=1)
         self.now = 0.0
 
     def begin(self) -> Hand:
@@ -73,17 +73,17 @@ class Hand:
             if not only or index in only
         ]
 
-    def order(self, phase: str = "collect", entries: Any = (), **fields: Any) -> Standing:
+    def order(self, phase: str = "collect", entries: Any = (), **fields: Any) -> RoundStatus:
         """Give an order with the whole ledger; return where the server stands then."""
         values = {"attempt": 1, "floor": 1, "first": 0, "count": len(entries), "weights": (), "factor": 1.0, **fields}
         version = values.pop("version", self.shard.version)
-        self.shard.order(Order(version, phase=phase, entries=tuple(entries), **{"share": 1.0, **values}))
-        return self.standing()
+        self.shard.order(RoundOrder(version, phase=phase, entries=tuple(entries), **{"share": 1.0, **values}))
+        return self.round_status()
 
-    def standing(self) -> Standing:
+    def round_status(self) -> RoundStatus:
         """Return what was told last."""
-        tidings, self.shard.tidings = self.shard.tidings, []
-        return [message for message, _ in tidings if isinstance(message, Standing)][-1]
+        outbox, self.shard.outbox = self.shard.outbox, []
+        return [message for message, _ in outbox if isinstance(message, RoundStatus)][-1]
 
     def publish(self, entries: Any, **fields: Any) -> None:
         """Bring a round to its end."""

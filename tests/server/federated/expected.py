@@ -11,8 +11,8 @@ from simclient import Work
 from ps.aggregators import AGGREGATORS
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
-from ps.server.federated.rounds import Rounds
-from ps.server.federated.shard import FederatedShard
+from ps.server.scheduler.rounds.rounds import Rounds
+from ps.server.shard.federated_shard import FederatedShard
 
 
 class Expected:

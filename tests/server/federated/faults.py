@@ -1,4 +1,4 @@
-"""Faults: what may go wrong in a simulated federation, and a vault whose process dies in the middle of its writing."""
+"""Faults: what may go wrong in a simulated federation, and a state file whose process dies in mid-writing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from ps.vault import Vault
+from ps.state_file import StateFile
 
 
 class Killed(Exception):
@@ -14,10 +14,10 @@ class Killed(Exception):
 
 
 class Fuse:
-    """A vault that kills its server before or after one of its writes."""
+    """A state file that kills its server before or after one of its writes."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, state_file: StateFile) -> None:
+        self._state_file = state_file
         self.left: int | None = None
         """Moments until it blows."""
 
@@ -30,32 +30,32 @@ class Fuse:
 
     @property
     def durable(self) -> bool:
-        return self._vault.durable
+        return self._state_file.durable
 
     @property
     def due(self) -> bool:
-        return self._vault.due
+        return self._state_file.due
 
     def failing(self, name: str) -> bool:
-        return self._vault.failing(name)
+        return self._state_file.failing(name)
 
     def load(self, name: str) -> Any:
-        return self._vault.load(name)
+        return self._state_file.load(name)
 
     def glance(self, name: str) -> Any:
-        return self._vault.glance(name)
+        return self._state_file.glance(name)
 
     def reading(self, name: str) -> AbstractContextManager[None]:
-        return self._vault.reading(name)
+        return self._state_file.reading(name)
 
     def keep(self, *args: Any) -> None:
         self._burn()
-        self._vault.keep(*args)
+        self._state_file.keep(*args)
         self._burn()
 
     def drop(self, name: str) -> None:
         self._burn()
-        self._vault.drop(name)
+        self._state_file.drop(name)
         self._burn()
 
 

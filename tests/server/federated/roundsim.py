@@ -2,7 +2,7 @@
 
 A channel between two processes keeps its order, as ZeroMQ does; between channels anything may overtake. Messages get
 lost or come twice, the scheduler restarts from what it saved, a server is killed, also in the middle of its writing,
-and comes back with its vault, clients vanish and lie. Invariants are checked as it goes.
+and comes back with its state file, clients vanish and lie. Invariants are checked as it goes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ps.protocol.messages import (
     InitRequest,
     Leave,
     Message,
-    Order,
+    RoundOrder,
     View,
     Welcome,
 )
-from ps.server.federated.shard import FederatedShard
 from ps.server.scheduler.state import SchedulerState, Send
-from ps.vault import Vault
+from ps.server.shard.federated_shard import FederatedShard
+from ps.state_file import StateFile
 
 MAX_TIME = 3000.0
 """Virtual seconds in which a job has to be done."""
@@ -121,7 +121,7 @@ class RoundSim:
     def _start_server(self, rank: int) -> None:
         member = self._hello("server", rank)
         if member:
-            fuse = Fuse(Vault(str(self.folder / f"server{rank}")))
+            fuse = Fuse(StateFile(str(self.folder / f"server{rank}")))
             shard = FederatedShard(rank, self.job, fuse, member=member)  # type: ignore[arg-type]
             self.servers[rank] = member, shard, fuse
             self.expected.check(shard)
@@ -197,7 +197,7 @@ class RoundSim:
             return
         _, shard, _ = server
         try:
-            if isinstance(message, Order):
+            if isinstance(message, RoundOrder):
                 replies = shard.order(message)
                 self.expected.check(shard)
             elif isinstance(message, View | Error):
@@ -216,8 +216,8 @@ class RoundSim:
         server = self.servers[rank]
         assert server is not None
         _, shard, _ = server
-        tidings, shard.tidings = shard.tidings, []
-        for message, payload in tidings:
+        outbox, shard.outbox = shard.outbox, []
+        for message, payload in outbox:
             self._send(("server", rank), SCHEDULER, message, None if payload is None else payload.tobytes())
 
     def _kill(self, rank: int, why: str) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
     Assign,
+    Busy,
     Decline,
     Finished,
-    Later,
     Poll,
     Pull,
     Resume,
@@ -138,7 +138,7 @@ class SimClient:
                     raise Vanished
                 answers = yield [self._upload(task, round, chunk, work) for chunk in missing]
                 late = any(type(message).__name__ == "Late" for message, _ in answers)
-                later = {message.chunk: message.seconds for message, _ in answers if isinstance(message, Later)}
+                later = {message.chunk: message.seconds for message, _ in answers if isinstance(message, Busy)}
                 missing = [chunk for chunk in missing if chunk.index in later]
                 if missing:
                     yield Pause(max(later.values()))

@@ -16,14 +16,14 @@ from ps.protocol.messages import (
     Distances,
     Finished,
     Message,
-    Order,
     Poll,
-    Standing,
+    RoundOrder,
+    RoundStatus,
     Submit,
     Submitted,
     Wait,
 )
-from ps.server.federated.rounds import Rounds
+from ps.server.scheduler.rounds.rounds import Rounds
 
 LAYOUT = Layout.of({"w": np.zeros(64, np.float32)})
 
@@ -35,7 +35,7 @@ class Server:
         self.version, self.attempt, self.phase, self.folded = version, 0, "collect", 0
         self.staged: dict[int, tuple[float, str]] = {}
 
-    def obey(self, order: Order, member: int) -> Iterable[Message]:
+    def obey(self, order: RoundOrder, member: int) -> Iterable[Message]:
         if order.version == self.version:
             if order.attempt != self.attempt:
                 self.attempt, self.phase, self.folded = order.attempt, "collect", 0
@@ -48,11 +48,11 @@ class Server:
                 self.phase = "prepared"
             if order.phase == "publish" and self.phase == "prepared":
                 self.version, self.phase, self.folded = self.version + 1, "collect", 0
-        yield self.standing(member)
+        yield self.round_status(member)
 
-    def standing(self, member: int) -> Standing:
+    def round_status(self, member: int) -> RoundStatus:
         staged = tuple((task, squares, wrong) for task, (squares, wrong) in self.staged.items())
-        return Standing(member, self.version, self.attempt, self.phase, self.folded, True, staged)
+        return RoundStatus(member, self.version, self.attempt, self.phase, self.folded, True, staged)
 
 
 class Table:
@@ -67,7 +67,7 @@ class Table:
         self.deaf: set[int] = set()
         """Servers to whom no order gets through."""
         self.heard: dict[int, list[Message]] = {}
-        self.orders: list[tuple[int, Order]] = []
+        self.orders: list[tuple[int, RoundOrder]] = []
         self.numbers = 0
         self.rounds = self._rounds()
         for rank in self.servers if heard else ():
@@ -85,13 +85,13 @@ class Table:
 
     def _tell(self, said: Iterable[tuple[int, Message]]) -> None:
         for member, message in list(said):
-            if isinstance(message, Order):
+            if isinstance(message, RoundOrder):
                 rank = member - 1
                 self.orders.append((rank, message))
                 if rank in self.servers and rank not in self.deaf:
                     for tiding in self.servers[rank].obey(message, member):
-                        assert isinstance(tiding, Standing)
-                        self._tell(self.rounds.standing(tiding, rank, self.now))
+                        assert isinstance(tiding, RoundStatus)
+                        self._tell(self.rounds.server_status(tiding, rank, self.now))
             else:
                 self.heard.setdefault(member - 100, []).append(message)
 
@@ -134,7 +134,7 @@ class Table:
 
     def say(self, rank: int) -> None:
         """A server tells where it stands."""
-        self._tell(self.rounds.standing(self.servers[rank].standing(1 + rank), rank, self.now))
+        self._tell(self.rounds.server_status(self.servers[rank].round_status(1 + rank), rank, self.now))
 
     def submit(self, client: int, task: int, examples: float = 1.0, version: int = 0, steps: int = 1) -> str | None:
         """Return the verdict, if there is one at once."""

@@ -126,7 +126,7 @@ def test_a_push_for_a_clock_that_is_not_there_yet_is_a_mistake() -> None:
 def test_attaching_twice_does_not_lose_the_first_clock() -> None:
     lone = Lone(2, seeded=False)
     assert lone.attach(1) == lone.attach(1) == 0
-    assert lone.shard.seats[1].start == 0
+    assert lone.shard.participants[1].start == 0
 
 
 def test_a_clock_that_was_named_to_a_newcomer_stays_open_when_it_asks_again_later() -> None:

@@ -22,9 +22,9 @@ from ps.protocol.messages import (
     Leave,
     Message,
     Ok,
-    Order,
     Poll,
-    Standing,
+    RoundOrder,
+    RoundStatus,
     Submit,
     Submitted,
     View,
@@ -32,13 +32,13 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.server.scheduler import service
-from ps.server.scheduler.keeper import Keeper
+from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import SchedulerState, Send
 
 
-def standing(member: int = 1, **fields: Any) -> Standing:
+def round_status(member: int = 1, **fields: Any) -> RoundStatus:
     values = {"version": 0, "attempt": 1, "phase": "collect", "folded": 0, "durable": True, "staged": (), **fields}
-    return Standing(member, **values)
+    return RoundStatus(member, **values)
 
 
 class Federation(Desk):
@@ -52,7 +52,7 @@ class Federation(Desk):
         clients = self.fill()
         self.say(InitRequest(1, clients[0], MODEL))
         self.say(InitDone(2, clients[0]))
-        self.say(standing())
+        self.say(round_status())
         return clients
 
     def restart(self) -> None:
@@ -74,13 +74,13 @@ def test_clients_come_back_soon_while_there_is_no_model() -> None:
     [client, _] = desk.fill()
     [answer] = desk.say(Poll(1, client, -1, {}))
     assert isinstance(answer.message, Wait) and answer.to == client
-    assert desk.say(standing()) == [], "and servers that have none are not asked for anything"
+    assert desk.say(round_status()) == [], "and servers that have none are not asked for anything"
 
 
 def test_rounds_are_spoken_of_only_by_those_whose_part_it_is() -> None:
     desk = Federation()
     client, *_ = desk.begin()
-    for message in (standing(client), Poll(1, 1, 0, {}), Submit(1, 1, 1, 0, 1.0, 1, {})):
+    for message in (round_status(client), Poll(1, 1, 0, {}), Submit(1, 1, 1, 0, 1.0, 1, {})):
         with pytest.raises(BadMessage, match="no use for"):
             desk.say(message)
 
@@ -101,8 +101,8 @@ def test_a_server_that_kept_its_part_may_come_back_under_its_rank_and_is_told_ev
     desk.wait(30.0, 1)
     assert desk.state.phase == "running" and desk.state.count("server") == 0
     back = desk.join("server", 0).member
-    sends = desk.say(standing(back, attempt=0))
-    [order] = said(sends, Order)
+    sends = desk.say(round_status(back, attempt=0))
+    [order] = said(sends, RoundOrder)
     assert (order.attempt, order.count) == (2, 0)
     assert {type(m) for client in clients for m in said(desk.say(Poll(1, client, 0, {})), Message)} == {Assign}
 
@@ -137,7 +137,7 @@ def test_a_server_that_dies_with_the_scheduler_may_still_come_back() -> None:
 def test_a_server_that_kept_nothing_ends_the_job() -> None:
     desk = Federation()
     desk.begin()
-    desk.say(standing(durable=False))
+    desk.say(round_status(durable=False))
     desk.wait(30.0, 1)
     assert (desk.state.phase, desk.state.code) == ("failed", "server-lost")
 
@@ -185,7 +185,7 @@ def test_a_restart_between_any_two_steps_of_a_round_changes_no_answer() -> None:
             told.extend(f"{m.task} {m.verdict}" for m in said(sends, Submitted))
             if restarts:
                 desk.restart()
-                desk.say(standing(staged=tuple(staged)))
+                desk.say(round_status(staged=tuple(staged)))
 
         staged: list[tuple[int, float, str]] = []
         a, b = desk.begin()
@@ -193,17 +193,17 @@ def test_a_restart_between_any_two_steps_of_a_round_changes_no_answer() -> None:
         for message in (Poll(1, b, 0, {}), Poll(2, a, 0, {}), Poll(2, b, 0, {})):
             step(message)
         staged.append((1, 1.0, ""))
-        step(standing(staged=tuple(staged)))
+        step(round_status(staged=tuple(staged)))
         step(Submit(3, a, 1, 0, 5.0, 1, {"loss": 0.5}))
         staged.append((2, 2.0, ""))
-        step(standing(staged=tuple(staged)))
+        step(round_status(staged=tuple(staged)))
         step(Submit(3, b, 2, 0, 5.0, 1, {}))
         for message in (Submit(3, a, 1, 0, 5.0, 1, {}), Submit(3, b, 2, 0, 5.0, 1, {})):
             step(message)
         staged.clear()
-        step(standing(folded=2))
-        step(standing(phase="prepared", folded=2))
-        step(standing(version=1, folded=0))
+        step(round_status(folded=2))
+        step(round_status(phase="prepared", folded=2))
+        step(round_status(version=1, folded=0))
         rounds = desk.state.federation.rounds
         assert rounds is not None and rounds.version == 1
         assert rounds.history[0]["metrics"]["loss"]["n"] == 1
@@ -263,7 +263,7 @@ class Process:
         return [message for _, message in self.box.sent]
 
     def kill(self) -> None:
-        self.scheduler._keeper.close()
+        self.scheduler._persistence.close()
 
 
 def hello(number: int, role: str = "worker") -> tuple[bytes, Message]:
@@ -273,7 +273,7 @@ def hello(number: int, role: str = "worker") -> tuple[bytes, Message]:
 def begin(process: Process, clients: int) -> None:
     process.say(hello(0, "server"), *(hello(number) for number in range(1, clients + 1)))
     process.say((b"1", InitRequest(1, 2, MODEL)), (b"1", InitDone(2, 2)))
-    process.say((b"0", standing()))
+    process.say((b"0", round_status()))
 
 
 def test_a_killed_process_goes_on_with_the_same_round_and_its_history(tmp_path: Path) -> None:
@@ -281,8 +281,12 @@ def test_a_killed_process_goes_on_with_the_same_round_and_its_history(tmp_path: 
     begin(process, 2)
     tasks = [m.task for m in process.say((b"1", Poll(1, 2, 0, {})), (b"2", Poll(1, 3, 0, {}))) if isinstance(m, Assign)]
     staged = tuple((task, 1.0, "") for task in tasks)
-    process.say((b"0", standing(staged=staged)), *((b"%d" % t, Submit(2, t + 1, t, 0, 1.0, 1, {})) for t in tasks))
-    process.say((b"0", standing(folded=2)), (b"0", standing(phase="prepared", folded=2)), (b"0", standing(version=1)))
+    process.say((b"0", round_status(staged=staged)), *((b"%d" % t, Submit(2, t + 1, t, 0, 1.0, 1, {})) for t in tasks))
+    process.say(
+        (b"0", round_status(folded=2)),
+        (b"0", round_status(phase="prepared", folded=2)),
+        (b"0", round_status(version=1)),
+    )
     [task] = [
         m.task for m in process.say((b"1", Poll(3, 2, 1, {})), (b"2", Poll(3, 3, 1, {}))) if isinstance(m, Assign)
     ][:1]
@@ -301,7 +305,7 @@ def test_nothing_is_said_that_is_not_saved(tmp_path: Path) -> None:
     process = Process(tmp_path / "state.db", workers=2)
     begin(process, 2)
     order: list[str] = []
-    store = process.scheduler._keeper._store
+    store = process.scheduler._persistence._database
     save, send = store.save, process.box.send
     store.save = lambda *a, **b: (order.append("save"), save(*a, **b))[1]  # type: ignore[method-assign]
     process.box.send = lambda *a: (order.append(type(a[1]).__name__), send(*a))[1]  # type: ignore[method-assign]
@@ -325,7 +329,7 @@ def test_ten_thousand_clients_join_poll_and_leave_in_seconds(tmp_path: Path, kee
     process = Process(tmp_path / "state.db", workers=count, clients_per_round=100)
     if not keeps:
         process.kill()
-        process.scheduler._keeper = Keeper(None)
+        process.scheduler._persistence = Persistence(None)
     began = time.process_time()
     begin(process, count)
     polls = process.say(*((b"%d" % n, Poll(1, 1 + n, 0, {})) for n in range(1, count + 1)))

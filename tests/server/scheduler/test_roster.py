@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ps.server.scheduler.record import DEAD, LEFT, MemberRecord
+from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
 from ps.server.scheduler.roster import MAX_GONE, Roster
 
 

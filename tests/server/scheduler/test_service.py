@@ -20,7 +20,7 @@ from ps.errors import AddressInUse, ConfigError, PeerLost
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Leave, Ok, Ping, Pong, View, Welcome
 from ps.protocol.query import fetch_status
 from ps.server.scheduler import serve, service
-from ps.server.scheduler.store import Store
+from ps.server.scheduler.database import Database
 
 
 def hello(role: str, nonce: int) -> Hello:
@@ -110,13 +110,13 @@ def test_a_killed_scheduler_goes_on_where_it_was_and_an_ended_job_does_not_come_
 @pytest.mark.parametrize("state", ["{}", '{"phase": "running"}', '{"phase": "running", "explicit": 3}'])
 def test_a_state_with_holes_is_refused_by_name(tmp_path: Path, state: str) -> None:
     path = tmp_path / "state.db"
-    Store(str(path)).close()
+    Database(str(path)).close()
     with sqlite3.connect(path) as db:
         db.execute("INSERT INTO scheduler VALUES (1, ?)", (state,))
     db.close()
     error = Service(serve, {}, ProcessConfig(state=str(path))).result()
     assert isinstance(error, ConfigError) and f"{path} does not hold a scheduler's state" in str(error)
-    Store(str(path)).close()  # and the file is free again
+    Database(str(path)).close()  # and the file is free again
 
 
 def test_strangers_cost_nothing_and_are_told_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ps.config import job_from
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
-from ps.vault import Vault
+from ps.state_file import StateFile
 from ps.worker.federated.client_checkpoint import Memory, PendingUpload
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.training import Training
@@ -26,7 +26,7 @@ class Client:
     def __init__(self, path: Path | None, owner: dict[str, Any] = OWNER, **job: Any) -> None:
         made = job_from({"mode": "federated", "workers": 2, "optimizer": "sgd:lr=0.5", "compress": "topk:0.1", **job})
         self.training, self.encoder = Training(made), DeltaEncoder(made, 1)
-        self.memory = Memory(Vault(None if path is None else str(path)), owner)
+        self.memory = Memory(StateFile(None if path is None else str(path)), owner)
         self.found: PendingUpload | None = None
 
     def restored(self) -> Client:

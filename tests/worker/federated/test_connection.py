@@ -14,10 +14,9 @@ from ps.errors import BadMessage, PeerLost, ServerLost, ServersMoved
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     Assign,
-    Held,
+    Busy,
     InitChunk,
     Late,
-    Later,
     Message,
     Ok,
     Pull,
@@ -26,6 +25,7 @@ from ps.protocol.messages import (
     Submit,
     Submitted,
     Upload,
+    UploadState,
     Weights,
 )
 from ps.worker.exchange import Exchange
@@ -95,7 +95,7 @@ def connection(session: Session) -> FederatedConnection:
 
 
 class Shelf:
-    """What the servers have of one task; ``room`` is how many chunks they take before they say Later."""
+    """What the servers have of one task; ``room`` is how many chunks they take before they say Busy."""
 
     def __init__(self, *held: int, room: int = 100, late: bool = False) -> None:
         self.held, self.room, self.late = set(held), room, late
@@ -103,12 +103,12 @@ class Shelf:
     def __call__(self, message: Any) -> list[Any]:
         match message:
             case Resume():
-                return [Held(message.request, message.task, tuple(sorted(self.held)))]
+                return [UploadState(message.request, message.task, tuple(sorted(self.held)))]
             case Upload() if self.late:
                 return [Late(message.request, message.chunk, 9)]
             case Upload() if len(self.held) >= self.room:
                 self.room += 1  # some other upload is done
-                return [Later(message.request, message.chunk, 0.25)]
+                return [Busy(message.request, message.chunk, 0.25)]
             case Upload():
                 self.held.add(message.chunk)
                 return [Stored(message.request, message.task, message.chunk)]

@@ -12,7 +12,7 @@ import pytest
 from ps.config import job_from
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Assign, Finished, Wait
-from ps.vault import Vault
+from ps.state_file import StateFile
 from ps.worker.federated.store import FederatedStore
 
 SIZE = 800
@@ -94,7 +94,7 @@ def life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Life:
             return desks[-1]
 
         monkeypatch.setattr("ps.worker.federated.store.FederatedConnection", connection)
-        store = FederatedStore(session, Vault(str(tmp_path / "state")))
+        store = FederatedStore(session, StateFile(str(tmp_path / "state")))
         buffer = store.init(LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8), in_place=True).weights
         store.place(LAYOUT.flat(buffer), lambda: None)
         return store, desks[0]

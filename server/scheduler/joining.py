@@ -1,0 +1,74 @@
+"""Admission: who may join a job, and the words for those who may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ps.config import JobConfig, job_from
+from ps.errors import BadMessage, ConfigError
+from ps.protocol.messages import Error, Hello
+from ps.server.scheduler.roster import Roster
+
+MAX_TEXT = 300
+"""Characters of a host name, a mark or an address that a process joins with, at most."""
+
+
+class ScriptSettings:
+    """What workers' scripts ask for, as the job that it makes. The last is kept: thousands may ask for the same."""
+
+    def __init__(self, explicit: Mapping[str, Any]) -> None:
+        self._explicit = explicit
+        self._last: tuple[dict[str, Any], JobConfig] | None = None
+
+    def job(self, hello: Hello) -> JobConfig:
+        """Return the job as a worker's script wants it. Raises ConfigError when it cannot be."""
+        if self._last is None or self._last[0] != hello.script:
+            self._last = dict(hello.script), job_from(self._explicit, hello.script)
+        return self._last[1]
+
+
+def check(hello: Hello) -> None:
+    """Raise BadMessage for a Hello that no process of ours says."""
+    if hello.role not in ("server", "worker"):
+        raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
+    if (
+        len(hello.host) > MAX_TEXT
+        or len(hello.mark) > MAX_TEXT
+        or len(hello.addresses) > 8
+        or any(len(a) > MAX_TEXT for a in hello.addresses)
+    ):
+        raise BadMessage("a Hello with a host name, a mark or addresses that are too long")
+
+
+def over(hello: Hello, phase: str, reason: str) -> Error:
+    """Return what a process is told that comes when the job is over."""
+    if phase == "ended":
+        return Error(hello.request, "ended", "this job has ended in good order; there is nothing left to do")
+    return Error(hello.request, "over", f"the job has failed: {reason}")
+
+
+def refusal(
+    hello: Hello, roster: Roster, servers: int, job: JobConfig | None, wished: Callable[[Hello], JobConfig]
+) -> Error | None:
+    """Return why a process may not join, or None. ``wished`` returns the job that a worker's script asks for."""
+    if hello.role == "server":
+        if roster.count("server") >= servers or hello.rank >= servers:
+            text = f"the job has {servers} servers, and they are here"
+            if hello.rank >= servers:
+                text = f"server {hello.rank} asked to join, but the job has {servers} servers"
+            return Error(hello.request, "rank-taken", text)
+    else:
+        try:
+            theirs = wished(hello)
+        except ConfigError as error:
+            return Error(hello.request, "config", str(error))
+        if job is not None and theirs != job:
+            ours, wants = job.to_dict(), theirs.to_dict()
+            key = next(key for key in ours if ours[key] != wants[key])
+            text = f"this worker's script asks for {key} = {wants[key]}, but the job runs with {ours[key]}"
+            return Error(hello.request, "config", f"{text}; all workers must run the same script")
+    holder = roster.at(hello.role, hello.rank)
+    if holder is not None:
+        return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
+    return None

@@ -1,0 +1,161 @@
+"""Ledger: which contributions count in the round under way, and how far each server is with it. Pure.
+
+The scheduler says what it wants of every server and goes on saying it until the server's RoundStatus shows it, so that
+lost messages, and deaths on either side, need no cases of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ps.protocol.messages import RoundOrder, RoundStatus
+
+REPEAT = 1.0
+"""Seconds after which an order is said again."""
+MOST_ENTRIES = 5000
+"""Entries in one order, at most."""
+
+Entry = tuple[int, float, float, float]
+
+
+@dataclass(slots=True)
+class ServerProgress:
+    """What a server has shown, and what it was told since."""
+
+    status: RoundStatus | None = None
+    entries: int = 0
+    phase: str = ""
+    attempt: int = -1
+    at: float = -1e9
+    """When it was last told all that it had not shown."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The round after ``version``: its entries, and the phase up to which servers may go."""
+
+    servers: int
+    version: int = 0
+    attempt: int = 1
+    floor: int = 1
+    phase: str = "collect"
+    entries: list[Entry] = field(default_factory=list)
+    weights: tuple[float, ...] = ()
+    factor: float = 1.0
+    share: float = 1.0
+    progress: dict[int, ServerProgress] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+    """The tasks that have an entry."""
+    counted: int = 0
+    """How many entries are contributions, and not merely dropped."""
+
+    def __post_init__(self) -> None:
+        self.progress = {server: ServerProgress() for server in range(self.servers)}
+
+    def enter(self, task: int, weight: float = 0.0, scale: float = 0.0, bound: float = 0.0) -> None:
+        """Add an entry: without a weight, the task's contribution is dropped."""
+        self.entries.append((task, weight, scale, bound))
+        self.settled.add(task)
+        self.counted += weight > 0
+
+    def begin(self, floor: int) -> None:
+        """Begin a new attempt at the round; tasks below ``floor`` are over."""
+        self.attempt += 1
+        self.floor, self.phase = floor, "collect"
+        self.entries, self.weights, self.factor, self.share = [], (), 1.0, 1.0
+        self.settled, self.counted = set(), 0
+
+    def publish(self, floor: int) -> None:
+        """All servers have published: go on with the next round."""
+        self.version += 1
+        self.begin(floor)
+
+    def order(self, server: int, now: float) -> RoundOrder | None:
+        """Return what a server is to be told now, if anything."""
+        progress = self.progress[server]
+        if progress.attempt == self.attempt and self._satisfied(progress.status):
+            return None
+        known, fresh = self.folded(server), progress.attempt == self.attempt and now - progress.at < REPEAT
+        if fresh and progress.phase == self.phase and progress.entries >= len(self.entries):
+            return None
+        if fresh:
+            known = max(known, progress.entries)  # what was told just now is on its way
+        else:
+            progress.at = now
+        part = tuple(self.entries[known : known + MOST_ENTRIES])
+        progress.attempt, progress.phase, progress.entries = self.attempt, self.phase, known + len(part)
+        return RoundOrder(
+            self.version,
+            self.attempt,
+            self.floor,
+            self.phase,
+            known,
+            part,
+            len(self.entries),
+            self.weights,
+            self.factor,
+            self.share,
+        )
+
+    def _satisfied(self, status: RoundStatus | None) -> bool:
+        if status is None or (status.version, status.attempt) != (self.version, self.attempt):
+            return False
+        if self.phase == "collect":
+            return status.folded >= len(self.entries)
+        return self.phase == "prepare" and status.phase == "prepared"
+
+    def folded(self, server: int) -> int:
+        """Return how many entries a server has shown to have counted."""
+        status = self.progress[server].status
+        here = status is not None and (status.version, status.attempt) == (self.version, self.attempt)
+        return status.folded if status is not None and here else 0
+
+    def lacks(self, server: int, status: RoundStatus) -> bool:
+        """Whether a server has lost what it had counted in this attempt."""
+        here = (status.version, status.attempt) == (self.version, self.attempt)
+        went_back = status.phase != "prepared" and status.folded < self.folded(server)
+        return here and (status.phase == "broken" or went_back)
+
+    def heard(self, server: int, status: RoundStatus) -> None:
+        """Note how far a server is."""
+        self.progress[server].status = status
+
+    def lost(self, server: int) -> None:
+        """A server is gone: whoever takes its place is to be told everything."""
+        self.progress[server] = ServerProgress()
+
+    def all_are(self, phase: str) -> bool:
+        """Whether every server is in this phase of the attempt."""
+        statuses = [progress.status for progress in self.progress.values()]
+        return all(
+            s is not None and (s.version, s.attempt, s.phase) == (self.version, self.attempt, phase) for s in statuses
+        )
+
+    @property
+    def published(self) -> bool:
+        """Whether every server has published the round."""
+        statuses = [progress.status for progress in self.progress.values()]
+        return all(s is not None and s.version == self.version + 1 for s in statuses)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the ledger as plain values."""
+        return {
+            "version": self.version,
+            "attempt": self.attempt,
+            "floor": self.floor,
+            "phase": self.phase,
+            "entries": [list(entry) for entry in self.entries],
+            "weights": list(self.weights),
+            "factor": self.factor,
+            "share": self.share,
+        }
+
+    @staticmethod
+    def load(servers: int, values: dict[str, Any]) -> Ledger:
+        """Return what ``dump`` wrote; the servers are asked anew where they are."""
+        ledger = Ledger(servers, values["version"], values["attempt"], values["floor"], values["phase"])
+        for task, weight, scale, bound in values["entries"]:
+            ledger.enter(task, weight, scale, bound)
+        ledger.weights, ledger.factor, ledger.share = tuple(values["weights"]), values["factor"], values["share"]
+        return ledger

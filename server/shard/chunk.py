@@ -1,0 +1,168 @@
+"""ChunkState: everything a server knows about one chunk, and the small records that hang off it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ps.compress import Decoded
+from ps.protocol.layout import Chunk
+from ps.protocol.messages.rate import UNSAID, Rate
+from ps.server.shard.loan import Loan
+from ps.server.shard.shadow import Shadow
+from ps.xp import HostArray
+
+MANY_LOANS = 64
+"""Loans of one chunk beyond which those that are done are forgotten, when nothing is pushed for long."""
+
+
+@dataclass(slots=True)
+class Participant:
+    """A live worker as a server sees it.
+
+    ``start`` is the first clock in which its contribution is waited for; None while it takes no part (it has not
+    begun, or stands in a barrier). ``initial``: it counts from clock 0 on; ``fresh`` until its first Start.
+    """
+
+    member: int
+    rank: int
+    start: int | None = None
+    initial: bool = False
+    fresh: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One worker's gradient for one chunk at one clock; ``gradient`` is None when it skipped the step.
+
+    ``rates`` is what it says of the learning rate: the latest that servers have passed on, then what is new.
+    """
+
+    member: int
+    rank: int
+    clock: int
+    version: int
+    examples: float
+    scale: float
+    gradient: HostArray | Decoded | None
+    rates: tuple[Rate, ...] = ()
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A request that is answered later: with weights when ``pull``, else with a mere Pushed.
+
+    ``clock`` is the number of steps that must be in the weights, in the mode's sense of that.
+    """
+
+    origin: bytes
+    member: int
+    request: int
+    clock: int
+    pull: bool
+    since: float
+    aside: bool = False
+    version: int = -1
+    """The version of the weights that its worker has, as far as it said."""
+    staleness: int = 0
+
+
+@dataclass(slots=True)
+class Combined:
+    """Clipping by global norm: a clock's combined gradient, None when all skipped, which waits for its Scale.
+
+    ``scalers`` are the members that were told its squared norm and will send the Scale; ``rate`` is what counts for it.
+    """
+
+    clock: int
+    gradient: HostArray | None
+    squares: float
+    scalers: set[int]
+    rate: Rate
+
+
+@dataclass(slots=True)
+class ChunkState:
+    """One chunk: its weights and optimizer state, and who has contributed and who waits."""
+
+    chunk: Chunk
+    weights: HostArray
+    slots: dict[str, HostArray]
+    shown: bool = False
+    """Whether workers read the weights where they are, so that they must stay there."""
+    version: int = 0
+    """Number of clocks closed (sync) or updates applied (async, ssp)."""
+    updates: int = 0
+    """Number of optimizer steps taken."""
+    reached: int = 0
+    """The highest number of clocks that any worker has done."""
+    rate: Rate = UNSAID
+    """The latest word about the learning rate that came with a contribution that counts."""
+    filled: bool = False
+    done: dict[int, int] = field(default_factory=dict)
+    """Live member -> number of its clocks that are counted; the whole memory of what was received."""
+    pending: dict[int, Contribution] = field(default_factory=dict)
+    """Member -> contribution that is not applied yet."""
+    waiters: list[Waiter] = field(default_factory=list)
+    holds: dict[int, int] = field(default_factory=dict)
+    """Member -> clock that must not be closed before the member has the weights of its beginning."""
+    loans: list[Loan] = field(default_factory=list)
+    shadows: dict[int, Shadow] = field(default_factory=dict)
+    """Compression: the weights as workers have them; by member, or under 0 what all have."""
+    combined: Combined | None = None
+    squares: tuple[int, float] | None = None
+    """The last combined gradient's clock and squared L2 norm, for those who ask again."""
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What answers say of the learning rate."""
+        return () if self.rate == UNSAID else (self.rate,)
+
+    def count(self, member: int, clocks: int) -> None:
+        """Note that a member has done this many clocks; never fewer than before."""
+        self.done[member] = max(clocks, self.done.get(member, 0))
+        self.reached = max(clocks, self.reached)
+
+    def park(self, waiter: Waiter) -> None:
+        """Keep a request until it can be answered; a repeated one takes the place of the first."""
+        self.waiters = [w for w in self.waiters if (w.member, w.request) != (waiter.member, waiter.request)]
+        self.waiters.append(waiter)
+
+    def retire(self, member: int) -> None:
+        """Wait for nothing more from a member.
+
+        When the last that could send a Scale is gone, the gradient it was for is dropped.
+        """
+        self.holds.pop(member, None)
+        if self.combined is not None:
+            self.combined.scalers.discard(member)
+            if not self.combined.scalers:
+                self.combined = None
+
+    def forget(self, member: int) -> None:
+        """Drop what is remembered of a member that is gone; what it contributed counts."""
+        self.retire(member)
+        self.done.pop(member, None)
+        self.shadows.pop(member, None)
+        self.waiters = [waiter for waiter in self.waiters if waiter.member != member]
+
+    def lend(self) -> Loan:
+        """Return the weights as a loan, which keeps them from being changed until it is done."""
+        if len(self.loans) >= MANY_LOANS:
+            self.loans = [loan for loan in self.loans if not loan.done]
+        self.loans.append(Loan(self.chunk, self.weights, self.shown))
+        return self.loans[-1]
+
+    def own(self) -> None:
+        """Make the weights safe to change: if a reader may still hold them, go on with a copy.
+
+        Where they must stay in place, what was not sent yet is the copy.
+        """
+        held = [loan for loan in self.loans if not loan.done]
+        self.loans.clear()
+        if held:
+            copy = self.weights.copy()
+            if not self.shown:
+                self.weights = copy
+                return
+            for loan in held:
+                loan.weights = copy

@@ -1,0 +1,140 @@
+"""Combination: one round's contributions to a server's chunks, folded as they come or held, by the aggregator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ps.aggregators import Aggregator, distances
+from ps.compress import Decoded
+from ps.protocol.layout import Chunk
+from ps.server.aggregate.running_sum import RunningSum
+from ps.server.shard.staged import Part
+from ps.xp import HostArray
+
+BLOCK = 1 << 15
+"""Elements of a block of which all contributions are looked at together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A contribution that counts: its weight, and what its delta is multiplied with.
+
+    ``scale`` is the algorithm's and for what is trained; ``bound`` is the aggregator's, for that and for buffers.
+    Control variates have neither weight nor factor: SCAFFOLD's ``c = mean(c_i)`` bears nothing but the mean.
+    """
+
+    weight: float
+    scale: float
+    bound: float
+    parts: Mapping[int, Part]
+
+
+class Combination:
+    """Takes contributions in the order of the ledger, and gives their combination for each chunk."""
+
+    def __init__(self, aggregator: Aggregator, chunks: Mapping[int, Chunk]) -> None:
+        self._aggregator = aggregator
+        self._chunks = chunks
+        floats = {index: chunk for index, chunk in chunks.items() if chunk.kind != "counter"}
+        self._sums = {index: RunningSum(chunk.size, np.dtype(chunk.dtype)) for index, chunk in floats.items()}
+        self._counts: dict[int, HostArray] = {}
+        self._held: list[Counted] = []
+        self.count = 0
+        self._unit = 0.0
+        """The first weight: others are taken relative to it, so that equal weights cost no multiplication."""
+        self._total = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the aggregator needs all contributions at once."""
+        return self._aggregator.kind != "fold"
+
+    def add(self, counted: Counted) -> None:
+        """Take one contribution."""
+        self.count += 1
+        self._unit = self._unit or counted.weight
+        weight = counted.weight / self._unit
+        self._total += weight
+        if self.holds:
+            self._held.append(counted)
+        for index, part in counted.parts.items():
+            chunk = self._chunks[index]
+            if chunk.kind == "counter":
+                counts = self._counts.setdefault(index, np.zeros(chunk.size, chunk.dtype))
+                counts += _dense(part)
+            elif chunk.kind == "control":
+                self._sums[index].add(part)
+            elif not self.holds:
+                self._sums[index].add(part, weight * _scale(counted, chunk.kind))
+
+    def distances(self) -> HostArray:
+        """Return the (n, n) squared distances between the held contributions, over all that it combines here."""
+        found = np.zeros((self.count, self.count))
+        for index, chunk in sorted(self._chunks.items()):
+            if chunk.kind in ("trainable", "buffer"):
+                found += distances([_scaled(counted, index, chunk.kind) for counted in self._held])
+        return found
+
+    def result(self, index: int, weights: Sequence[float]) -> HostArray | None:
+        """Return the combination for one chunk: 1-D, of its dtype; None when there is nothing to add.
+
+        ``weights`` are those of the held contributions, where the aggregator made them from distances.
+        """
+        chunk = self._chunks[index]
+        if not self.count:
+            return None
+        if chunk.kind == "counter":
+            return self._counts[index]
+        running = self._sums[index]
+        if chunk.kind == "control":
+            return _over(running.take(), self.count)
+        if self._aggregator.kind == "combine":
+            return self._coordinatewise(index)
+        if self._aggregator.kind == "fold":
+            return _over(running.take(), self._total)
+        for counted, weight in zip(self._held, weights, strict=True):
+            if weight:
+                running.add(counted.parts[index], weight * _scale(counted, chunk.kind))
+        return running.take()
+
+    def _coordinatewise(self, index: int) -> HostArray:
+        assert self._aggregator.kind == "combine"
+        chunk = self._chunks[index]
+        out = np.empty(chunk.size, chunk.dtype)
+        room = np.empty((self.count, min(BLOCK, chunk.size)), chunk.dtype)
+        for lo in range(0, chunk.size, BLOCK):
+            hi = min(lo + BLOCK, chunk.size)
+            blocks = [
+                np.multiply(_read(counted.parts[index], lo, hi, row), _scale(counted, chunk.kind), out=row)
+                for counted, row in zip(self._held, room[:, : hi - lo], strict=True)
+            ]
+            self._aggregator.combine(blocks, out[lo:hi])
+        return out
+
+
+def _over(total: HostArray, weights: float) -> HostArray:
+    return np.multiply(total, 1 / weights, out=total)
+
+
+def _scaled(counted: Counted, index: int, kind: str) -> HostArray:
+    part, scale = _dense(counted.parts[index]), _scale(counted, kind)
+    return part if scale == 1.0 else part * part.dtype.type(scale)
+
+
+def _scale(counted: Counted, kind: str) -> float:
+    return counted.bound * (counted.scale if kind == "trainable" else 1.0)
+
+
+def _read(part: Part, lo: int, hi: int, out: HostArray) -> HostArray:
+    return part.read(lo, hi, out) if isinstance(part, Decoded) else part[lo:hi]
+
+
+def _dense(part: Part) -> HostArray:
+    if not isinstance(part, Decoded):
+        return part
+    out = np.empty(part.size, part.dtype)
+    part.write(out)
+    return out

@@ -1,0 +1,50 @@
+"""ShardCompression: how a server reads compressed gradients and says weights in few bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ps.compress import CODECS, Decoded, Downlink, Key
+from ps.config.job import JobConfig
+from ps.protocol.layout import Chunk
+from ps.protocol.messages import Weights, WeightsDelta
+from ps.server.shard.chunk import ChunkState, Waiter
+from ps.server.shard.loan import Loan
+from ps.server.shard.reply import Reply
+from ps.server.shard.shadow import Shadow
+
+
+class ShardCompression:
+    """What a job's ``compress`` means on a server. In lockstep all workers have one shadow, else each its own."""
+
+    def __init__(self, job: JobConfig, *, lockstep: bool) -> None:
+        self._seed = job.seed
+        self._lockstep = lockstep
+        self._downlink = Downlink(CODECS.parse(job.compress))
+
+    def read(self, payload: Any, chunk: Chunk, clock: int, rank: int) -> Decoded:
+        """Return the gradient that a frame stands for. Raises BadMessage when it is none."""
+        frame = np.frombuffer(payload, np.uint8)
+        key = Key(self._seed, clock, chunk.index, rank)
+        return self._downlink.codec.open(frame, chunk.size, np.dtype(chunk.dtype), key)
+
+    def answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
+        """Return the weights for a worker: what changed since those it has, or all of them."""
+        who = 0 if self._lockstep else waiter.member
+        shadow = chunk.shadows.get(who)
+        frame = None
+        if shadow is not None:
+            resent = shadow.frame_for(waiter.version)  # the answer was lost, or another had the same
+            if resent is None or self._lockstep:
+                shadow.follow(self._downlink, chunk.chunk, chunk.weights, chunk.version, self._seed)
+            frame = shadow.frame_for(waiter.version)
+        if shadow is None or (frame is None and not self._lockstep):
+            shadow = chunk.shadows[who] = Shadow.of(self._downlink, chunk.weights, chunk.version)
+        index = chunk.chunk.index
+        if frame is None:
+            made = Weights(waiter.request, index, shadow.version, waiter.staleness, chunk.rates)
+            return Reply(waiter.origin, made, Loan(chunk.chunk, shadow.weights.copy()))
+        delta = WeightsDelta(waiter.request, index, shadow.version, waiter.staleness, chunk.rates)
+        return Reply(waiter.origin, delta, Loan(chunk.chunk, frame))

@@ -1,0 +1,361 @@
+"""FederatedShard: one server's part of a federated model as a state machine. Messages in, replies out; no sockets.
+
+Clients pull the published weights and upload deltas. What counts, and when a round is published, is the scheduler's
+decision, which comes as RoundOrders; what the scheduler is to be told waits in ``outbox``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ps.aggregators import AGGREGATORS
+from ps.algorithms import ALGORITHMS
+from ps.config.federated import aggregator_text
+from ps.config.job import JobConfig
+from ps.errors import BadMessage
+from ps.protocol.layout import Layout
+from ps.protocol.messages import (
+    Distances,
+    Error,
+    Init,
+    InitChunk,
+    Inquire,
+    Message,
+    Ok,
+    Pull,
+    Push,
+    Resume,
+    RoundOrder,
+    RoundStatus,
+    Suspend,
+    Upload,
+    UploadState,
+    View,
+    Waiting,
+    Weights,
+)
+from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
+from ps.server.shard.chunk import ChunkState, Waiter
+from ps.server.shard.combination import Combination, Counted
+from ps.server.shard.publisher import Publisher
+from ps.server.shard.reply import Reply
+from ps.server.shard.uploads import Uploads, read_raw
+from ps.state_file import StateFile
+from ps.trace import OFF, Trace
+from ps.xp import HostArray
+
+Letter = tuple[Message, HostArray | None]
+
+
+class FederatedShard:
+    """The chunks of one server, the deltas that come for them, and the round they are collected for."""
+
+    def __init__(
+        self,
+        rank: int,
+        job: JobConfig,
+        state_file: StateFile | None = None,
+        trace: Trace = OFF,
+        threads: int = 0,
+        member: int = 0,
+    ) -> None:
+        """Go on with what ``state_file`` holds, if anything. Raises ConfigError when that belongs to another job."""
+        self.rank = rank
+        self.member = member
+        self.job = job
+        self._trace = trace
+        algorithm = ALGORITHMS.parse(job.algorithm).build()
+        self._aggregator = AGGREGATORS.parse(aggregator_text(job, algorithm)).build()
+        self._publisher = Publisher(job, threads)
+        self._checkpoint = ShardCheckpoint(state_file or StateFile(None), job, rank, self._publisher.name)
+        self.chunks: dict[int, ChunkState] = {}
+        self.version = 0
+        self.outbox: list[Letter] = []
+        """What is to be said to the scheduler."""
+        self._attempt = 0
+        self._phase = "collect"
+        self._folded = 0
+        self._layout: Layout | None = None
+        self._seeder = 0
+        self._waiters: list[tuple[int, Waiter]] = []
+        self._uploads = Uploads(job, {})
+        self._combination = self._fresh()
+        self._distances: HostArray | None = None
+        self._prepared: Prepared | None = None
+        self._restore()
+
+    # What a server asks of its shard
+
+    deserted = False
+    """Clients come and go as they like."""
+
+    def expects(self, member: int) -> bool:
+        """Whether a member's messages are a sign that the job goes on."""
+        return member > 0
+
+    def weights_memory(self, offered: HostArray | None) -> None:
+        """Return no memory: nothing is shared in a federated job."""
+
+    def view(self, view: View, now: float) -> list[Reply]:
+        """Take a new view of the members."""
+        return []
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return what the status shows of this server."""
+        return {
+            "clock": self.version,
+            "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
+            "waiting": [],
+            "attempt": self._attempt,
+            "counted": self._folded,
+            "staged": len(self._uploads),
+            "staged_bytes": self._uploads.nbytes,
+        }
+
+    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
+        """Take a client's message and return what is to be said now.
+
+        Raises BadMessage when the message cannot be meant; nothing has changed then.
+        """
+        match message:
+            case Upload():
+                return [Reply(origin, self._upload(message, payload, now))]
+            case Pull():
+                return self._pull(origin, message, now)
+            case Init():
+                return [Reply(origin, self._init(message))]
+            case InitChunk():
+                return [Reply(origin, self._fill(message, payload))]
+            case Resume():
+                return [Reply(origin, UploadState(message.request, message.task, self._uploads.held(message.task)))]
+            case Suspend():
+                return [Reply(origin, Ok(message.request))]
+            case Inquire():
+                return [Reply(origin, self._inquire(origin, message))]
+            case Push():
+                raise BadMessage("a gradient, but this job is federated: clients upload deltas")
+            case _:
+                raise BadMessage(f"a federated server has no use for {type(message).__name__}")
+
+    def tell(self) -> None:
+        """Put where this server stands into the outbox."""
+        status = RoundStatus(
+            self.member,
+            self.version,
+            self._attempt,
+            self._phase if self._whole else "empty",
+            self._folded,
+            self._checkpoint.durable and self._whole,
+            self._uploads.notes(),
+        )
+        self.outbox.append((status, None))
+
+    def tend(self) -> None:
+        """Keep what a full disk had no room for when it was made, once there is room."""
+        if self._layout is not None and self._whole and self._checkpoint.due:
+            self._checkpoint.keep_again(self._layout, self.version, self.chunks, self._prepared)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether this server has its part of the model."""
+        return self._layout is not None and all(chunk.filled for chunk in self.chunks.values())
+
+    # The first values
+
+    def _init(self, message: Init) -> Message:
+        layout = Layout.unpack(message.layout)
+        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
+            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
+            raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+        if self._layout is None or (layout != self._layout and not self._started):
+            try:
+                self._lay_out(layout)
+            except MemoryError:
+                self.chunks, self._layout = {}, None
+                self._make_room()
+                text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
+                return Error(message.request, "memory", text)
+            if not self.chunks:  # there are fewer chunks than servers, and nothing will come
+                self._keep_first()
+        elif layout != self._layout:
+            return Error(message.request, "layout", f"server {self.rank} holds another model, which is in training")
+        self._seeder = message.member
+        return Ok(message.request)
+
+    def _lay_out(self, layout: Layout) -> None:
+        cut = (c for c in layout.chunks(self.job.servers, self.job.chunk_bytes) if c.server == self.rank)
+        self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
+        self._layout = layout
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self._uploads = Uploads(self.job, {index: state.chunk for index, state in self.chunks.items()})
+        self._combination = self._fresh()
+
+    def _fill(self, message: InitChunk, payload: Any) -> Message:
+        chunk = self._chunk(message.chunk)
+        values = read_raw(chunk.chunk, payload)
+        if message.member != self._seeder:
+            text = f"server {self.rank} takes the first values from another worker"
+            return Error(message.request, "evicted", text)
+        if not self._started:
+            chunk.own()
+            np.copyto(chunk.weights, values)
+            chunk.slots = self._publisher.slots(chunk)
+            chunk.filled = True
+            if self._whole:
+                self._keep_first()
+        return Ok(message.request)
+
+    def _keep_first(self) -> None:
+        assert self._layout is not None
+        self._checkpoint.keep_model(self._layout, self.version, self.chunks)
+        self.tell()
+
+    @property
+    def _started(self) -> bool:
+        return self.version > 0 or self._attempt > 0 or len(self._uploads) > 0
+
+    # Weights down
+
+    def _pull(self, origin: bytes, message: Pull, now: float) -> list[Reply]:
+        chunk = self._filled(message.chunk)
+        if message.clock > self.version + 1:  # clients ask for what is published, and a server is one behind at most
+            raise BadMessage(f"a Pull of version {message.clock}, but server {self.rank} is at {self.version}")
+        waiter = Waiter(origin, message.member, message.request, message.clock, True, now)
+        if message.clock <= self.version:
+            return [self._answer(chunk, waiter)]
+        self._waiters = [(i, w) for i, w in self._waiters if (w.member, w.request) != (message.member, message.request)]
+        self._waiters.append((message.chunk, waiter))
+        return []
+
+    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
+        made = Weights(waiter.request, chunk.chunk.index, self.version, 0)
+        return Reply(waiter.origin, made, chunk.lend())
+
+    def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
+        known = set()
+        for _, waiter in self._waiters:
+            if waiter.member == message.member:
+                waiter.origin = origin
+                known.add(waiter.request)
+        unknown = tuple(request for request in message.requests if request not in known)
+        return Waiting(message.request, unknown, self.version, ())
+
+    # Deltas up
+
+    def _upload(self, message: Upload, payload: Any, now: float) -> Message:
+        self._filled(message.chunk)
+        answer, complete = self._uploads.take(message, payload, self.version, now)
+        if complete:
+            self.tell()
+        return answer
+
+    # What the scheduler orders
+
+    def order(self, order: RoundOrder) -> list[Reply]:
+        """Do what the scheduler wants, as far as it is possible; return the answers that waited for it."""
+        replies: list[Reply] = []
+        if order.version == self.version and self._whole:
+            if order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish"):
+                self._begin(order.attempt)
+            self._uploads.forget_below(order.floor)
+            self._count(order)
+            replies = self._go_on(order)
+        self.tell()
+        return replies
+
+    def _begin(self, attempt: int) -> None:
+        """Collect anew; what was counted in the attempt before is gone, what is staged is not."""
+        self._attempt, self._phase, self._folded = attempt, "collect", 0
+        self._combination, self._distances = self._fresh(), None
+        if self._prepared is not None:
+            self._prepared = None
+            self._checkpoint.drop_prepared()
+
+    def _fresh(self) -> Combination:
+        return Combination(self._aggregator, {index: chunk.chunk for index, chunk in self.chunks.items()})
+
+    def _count(self, order: RoundOrder) -> None:
+        """Take the ledger's entries that are new, in their order."""
+        for number, (task, weight, scale, bound) in enumerate(order.entries, order.first):
+            if number != self._folded or self._phase != "collect":
+                continue
+            parts = self._uploads.settle(task)
+            if weight > 0:
+                if parts is None and self.chunks:
+                    self._phase = "broken"  # it was here, and this process is not the one that had it
+                    return
+                self._combination.add(Counted(weight, scale, bound, parts or {}))
+            self._folded += 1
+
+    def _go_on(self, order: RoundOrder) -> list[Reply]:
+        complete = self._folded >= order.count and self._phase == "collect"
+        if order.phase == "measure" and complete:
+            if self._distances is None:  # the order may come again before all servers have measured
+                self._distances = self._combination.distances()
+            self.outbox.append((Distances(self.member, self._attempt, self._combination.count), self._distances))
+        if order.phase == "prepare" and complete:
+            parts = {index: self._combination.result(index, order.weights) for index in self.chunks}
+            self._prepared = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, parts)
+            self._checkpoint.keep_prepared(self.version, self._prepared)
+            self._phase = "prepared"
+        if order.phase == "publish" and self._prepared is not None and order.attempt == self._attempt:
+            return self._publish(self._prepared)
+        return []
+
+    def _publish(self, prepared: Prepared) -> list[Reply]:
+        """Apply what is prepared, and answer those who wait for the new version."""
+        assert self._layout is not None
+        since = self._trace.now()
+        for index, chunk in self.chunks.items():
+            found = prepared.parts[index]
+            if found is not None:
+                self._publisher.apply(chunk, found, prepared.factor, prepared.share)
+        self.version += 1
+        self._trace.add("apply", since, name="publish", clock=self.version)
+        self._prepared = None
+        self._begin(self._attempt)
+        self._checkpoint.keep_model(self._layout, self.version, self.chunks)
+        waiters, self._waiters = self._waiters, []
+        replies = []
+        for index, waiter in waiters:
+            if waiter.clock <= self.version:
+                replies.append(self._answer(self.chunks[index], waiter))
+            else:
+                self._waiters.append((index, waiter))
+        return replies
+
+    def _restore(self) -> None:
+        """Go on where the process before this one was killed."""
+        model = self._checkpoint.model()
+        if model is None:
+            return
+        with self._checkpoint.reading():
+            self._lay_out(model.layout)
+            self.version = model.version
+            for index, chunk in self.chunks.items():
+                chunk.weights = demand(model.arrays[f"weights/{index}"], chunk)
+                slots = self._publisher.slots(chunk)
+                chunk.slots = {slot: demand(model.arrays[f"{slot}/{index}"], chunk) for slot in slots}
+                chunk.updates, chunk.filled = model.updates[index], True
+        self._prepared = self._checkpoint.prepared(self.version, self.chunks)
+        if self._prepared is not None:
+            self._attempt, self._phase = self._prepared.attempt, "prepared"
+            self._uploads.forget_below(self._prepared.floor)
+
+    # Checks
+
+    def _chunk(self, index: int) -> ChunkState:
+        chunk = self.chunks.get(index)
+        if chunk is None:
+            raise BadMessage(f"server {self.rank} does not hold chunk {index}")
+        return chunk
+
+    def _filled(self, index: int) -> ChunkState:
+        chunk = self._chunk(index)
+        if not chunk.filled:
+            raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
+        return chunk

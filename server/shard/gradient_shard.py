@@ -1,0 +1,393 @@
+"""GradientShard: one server's part of the model as a state machine. Messages in, replies out; no sockets, no clock.
+
+The caller says what time it is and performs the replies. Weights in a reply are lent (``Reply.loan``): the shard
+does not touch them before the caller has sent them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ps.compress import Decoded
+from ps.config.job import JobConfig
+from ps.errors import BadMessage
+from ps.number import MOST_RATE
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.membership import peers
+from ps.protocol.messages import (
+    Attach,
+    Attached,
+    Error,
+    Init,
+    InitChunk,
+    Inquire,
+    Late,
+    Message,
+    NormPart,
+    Ok,
+    Pull,
+    Push,
+    Scale,
+    Skip,
+    Start,
+    Suspend,
+    View,
+    Waiting,
+)
+from ps.protocol.messages.rate import Rate
+from ps.protocol.worker_memory import WorkerMemory
+from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
+from ps.server.shard.early import Early, not_yet
+from ps.server.shard.progress import Progress
+from ps.server.shard.reply import Reply
+from ps.trace import OFF, Trace
+from ps.xp import HostArray
+
+
+class GradientShard:
+    """The chunks of one server, their workers and what they wait for."""
+
+    def __init__(self, rank: int, trace: Trace = OFF, threads: int = 0) -> None:
+        """``threads`` share out the work on a chunk; 0 takes a share of the host's cores."""
+        self.rank = rank
+        self._trace = trace
+        self._threads = threads
+        self.chunks: dict[int, ChunkState] = {}
+        self.participants: dict[int, Participant] = {}
+        self.job = JobConfig()
+        self._epoch = 0
+        self._progress: Progress | None = None
+        self._layout: Layout | None = None
+        self._weights_memory: HostArray | None = None
+        self._seeder = 0
+        self._early = Early()
+        """Of workers that the views so far do not show, or not in a running job."""
+
+    def expects(self, member: int) -> bool:
+        """Whether a member's messages are a sign that the job goes on."""
+        return member in self.participants
+
+    @property
+    def deserted(self) -> bool:
+        """Whether no worker takes part, or is still to begin."""
+        return all(participant.start is None and not participant.fresh for participant in self.participants.values())
+
+    # Events
+
+    def view(self, view: View, now: float) -> list[Reply]:
+        """Take a new view of the members: admit newcomers, forget those that are gone. Raises ConfigError."""
+        self._epoch = view.epoch
+        workers = {peer.member: peer for peer in peers(view) if peer.role == "worker"}
+        if view.job and self._progress is None:
+            self.job = JobConfig.from_dict(view.job)
+        for member, peer in workers.items():
+            participant = self.participants.setdefault(member, Participant(member, peer.rank))
+            if peer.initial and not participant.initial:  # it may have been here before the job ran
+                participant.initial = True
+                participant.start = 0 if participant.fresh else participant.start
+        for member in [member for member in self.participants if member not in workers]:
+            del self.participants[member]
+            for chunk in self.chunks.values():
+                chunk.forget(member)
+        replies = [r for origin, attach in self._early.take() for r in self.receive(origin, attach, None, now)]
+        return replies + list(self._advance_all())
+
+    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
+        """Take a worker's message and return what is to be said now.
+
+        ``payload`` is the raw frame (bytes-like) of messages that have one, or the memory that the worker shares,
+        where its elements lie. Raises BadMessage when the message
+        cannot be meant; nothing has changed then.
+        """
+        member = getattr(message, "member", 0)
+        if isinstance(message, Attach) and message.epoch > self._epoch:  # the view that shows it is under way
+            self._early.keep(origin, message)
+            return []
+        if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter
+            return [Reply(origin, self._inquire(origin, message))]
+        participant = self.participants.get(member)
+        if participant is None:
+            text = f"server {self.rank} does not know you: you left, or the others declared you dead"
+            return [Reply(origin, Error(getattr(message, "request", 0), "evicted", text))]
+        match message:
+            case Push() | Skip():
+                return list(self._push(origin, participant, message, payload, now))
+            case Pull():
+                return list(self._pull(origin, message, now))
+            case Scale():
+                return list(self._scale(origin, message, now))
+            case Attach():
+                return list(self._attach(origin, participant, message))
+            case Start():
+                return list(self._start(origin, participant, message))
+            case Suspend():
+                return list(self._suspend(origin, participant, message))
+            case Init():
+                return self._init(origin, message)
+            case InitChunk():
+                return self._fill(origin, message, payload)
+            case _:
+                raise BadMessage(f"a server has no use for {type(message).__name__}")
+
+    def _clock(self, chunk: ChunkState) -> int:
+        """Return how many clocks are closed, or, where clocks are not closed for all at once, the most that one did."""
+        return chunk.version if self._ready().mode.lockstep else chunk.reached
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return what the status shows of this server."""
+        waiting: dict[tuple[int, tuple[int, ...]], float] = {}
+        for chunk in self.chunks.values():
+            for waiter in chunk.waiters:
+                key = (waiter.clock, self._ready().blockers(chunk, waiter))
+                waiting[key] = max(waiting.get(key, 0.0), now - waiter.since)
+        return {
+            "clock": max(map(self._clock, self.chunks.values()), default=0),
+            "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
+            "waiting": [
+                {"clock": clock, "for": list(ranks), "seconds": round(seconds, 2)}
+                for (clock, ranks), seconds in waiting.items()
+                if seconds > 1.0
+            ],
+        }
+
+    # The beginning
+
+    def _init(self, origin: bytes, message: Init) -> list[Reply]:
+        layout = Layout.unpack(message.layout)
+        if layout != layout.of_kind("trainable"):
+            raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
+        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
+            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
+            raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+        if self._progress is None or (layout != self._layout and not self._started()):
+            cut = [c for c in layout.chunks(message.servers, message.chunk_size) if c.server == self.rank]
+            if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
+                self._weights_memory = None
+            try:
+                self.chunks = {c.index: self._room(c) for c in cut}
+            except MemoryError:
+                self.chunks, self._progress = {}, None
+                text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
+                return [Reply(origin, Error(message.request, "memory", text))]
+            self._progress, self._layout = Progress(self.job, self.participants, self._trace, self._threads), layout
+        elif layout != self._layout:
+            text = f"server {self.rank} holds another model, which is in training"
+            return [Reply(origin, Error(message.request, "layout", text))]
+        self._seeder = message.member
+        return [Reply(origin, Ok(message.request))]
+
+    def weights_memory(self, offered: HostArray | None) -> HostArray | None:
+        """Return the memory in which the weights are kept for workers to read, if there is any.
+
+        ``offered`` is taken for it if nothing was initialised yet: uint8, as long as the model's flat buffer. Other
+        servers keep their chunks there too.
+        """
+        if offered is not None and self._progress is None:
+            self._weights_memory = offered
+        return self._weights_memory
+
+    def _room(self, chunk: Chunk) -> ChunkState:
+        if self._weights_memory is None:
+            return ChunkState(chunk, np.zeros(chunk.size, chunk.dtype), {})
+        place = self._weights_memory[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
+        return ChunkState(chunk, place, {}, shown=True)
+
+    def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Reply]:
+        progress, chunk = self._ready(), self._chunk(message.chunk)
+        values = self._array(chunk, payload)
+        if message.member != self._seeder:  # it was taken for dead, and another's values count now
+            text = f"server {self.rank} takes the first values from another worker"
+            return [Reply(origin, Error(message.request, "evicted", text))]
+        if not self._started():
+            chunk.own()
+            np.copyto(chunk.weights, values)
+            chunk.slots = progress.updater.optimizer.init(chunk.weights)
+            chunk.filled = True
+        return [Reply(origin, Ok(message.request))]
+
+    def _started(self) -> bool:
+        return any(chunk.version or chunk.done for chunk in self.chunks.values())
+
+    # Coming and going
+
+    def _attach(self, origin: bytes, participant: Participant, message: Attach) -> Iterator[Reply]:
+        """Say where a worker can come in. One of the first begins at 0, until a clock was closed without it."""
+        if not participant.fresh:
+            participant.start = None
+        clock = 0
+        if self._progress is not None:
+            mode, chunks = self._progress.mode, self.chunks.values()
+            if any(mode.late(chunk, 0) for chunk in chunks):
+                participant.start = None
+            for chunk in chunks:
+                held = chunk.holds.get(participant.member, participant.start)  # told before, and not closed since
+                chunk.retire(participant.member)  # it begins anew: no Scale will come for what it pushed before
+                entry = mode.join_clock(chunk, self.participants) if held is None else held
+                chunk.holds[participant.member] = entry
+                clock = max(clock, entry)
+        yield Reply(origin, Attached(message.request, clock))
+        yield from self._advance_all()
+
+    def _start(self, origin: bytes, participant: Participant, message: Start) -> Iterator[Reply]:
+        _check("Start.clock", message.clock)
+        participant.start, participant.fresh = message.clock, False
+        for chunk in self.chunks.values():
+            if participant.member in chunk.holds:
+                chunk.holds[participant.member] = message.clock
+            chunk.count(participant.member, message.clock)
+        yield Reply(origin, Ok(message.request))
+        yield from self._advance_all()
+
+    def _suspend(self, origin: bytes, participant: Participant, message: Suspend) -> Iterator[Reply]:
+        participant.start, participant.fresh = None, False
+        for chunk in self.chunks.values():
+            chunk.retire(participant.member)
+        yield Reply(origin, Ok(message.request))
+        yield from self._advance_all()
+
+    # A gradient's way
+
+    def _push(
+        self, origin: bytes, participant: Participant, message: Push | Skip, payload: Any, now: float
+    ) -> Iterator[Reply]:
+        mode, chunk = self._ready().mode, self._filled(message.chunk)
+        _check("clock", message.clock)
+        if message.clock < chunk.done.get(participant.member, 0):  # a retry: it counted already, only its answer is due
+            if chunk.squares is not None and chunk.squares[0] == message.clock and not message.pull:
+                yield Reply(origin, NormPart(message.request, message.chunk, chunk.squares[1]))
+                return
+        elif mode.late(chunk, message.clock):
+            yield Reply(origin, Late(message.request, message.chunk, chunk.version))
+            return
+        else:
+            contribution = self._contribution(chunk, participant, message, payload)
+            if mode.lockstep and message.clock != chunk.version:
+                raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
+            if participant.member in chunk.pending:
+                raise BadMessage(f"a push for clock {message.clock} before the one before it was answered")
+            chunk.count(participant.member, message.clock + 1)
+            chunk.holds.pop(participant.member, None)
+            chunk.pending[participant.member] = contribution
+        waiter = Waiter(origin, participant.member, message.request, message.clock + 1, message.pull, now)
+        waiter.version = message.version
+        chunk.park(waiter)
+        yield from self._ready().advance(chunk)
+
+    def _contribution(
+        self, chunk: ChunkState, participant: Participant, message: Push | Skip, payload: Any
+    ) -> Contribution:
+        rates = _checked(message.rates)
+        if isinstance(message, Skip):
+            return Contribution(
+                participant.member, participant.rank, message.clock, chunk.version, 0.0, 1.0, None, rates
+            )
+        _check("Push.examples", message.examples)
+        _check("Push.scale", message.scale, 1.0)
+        compression = self._ready().compression
+        gradient: HostArray | Decoded
+        if compression is None or isinstance(payload, WorkerMemory):
+            gradient = self._array(chunk, payload)
+        else:
+            gradient = compression.read(payload, chunk.chunk, message.clock, participant.rank)
+        return Contribution(
+            participant.member,
+            participant.rank,
+            message.clock,
+            message.version,
+            message.examples,
+            message.scale,
+            gradient,
+            rates,
+        )
+
+    def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Reply]:
+        chunk = self._filled(message.chunk)
+        chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, message.aside))
+        yield from self._ready().advance(chunk)
+
+    def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Reply]:
+        progress, chunk = self._ready(), self._filled(message.chunk)
+        _check("Scale.scale", message.scale, 1.0)
+        combined = chunk.combined
+        if combined is not None and combined.clock == message.clock and message.member in combined.scalers:
+            progress.scale(chunk, message.scale)
+        elif not progress.mode.lockstep or message.clock >= chunk.version:
+            raise BadMessage(f"a Scale for clock {message.clock} of chunk {message.chunk}, where none is waited for")
+        waiter = Waiter(origin, message.member, message.request, message.clock + 1, message.pull, now)
+        waiter.version = message.version
+        chunk.park(waiter)
+        yield from progress.advance(chunk)
+
+    def _advance_all(self) -> Iterator[Reply]:
+        for chunk in self.chunks.values():
+            yield from self._ready().advance(chunk)
+
+    def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
+        known: dict[int, tuple[ChunkState, Waiter]] = {
+            waiter.request: (chunk, waiter)
+            for chunk in self.chunks.values()
+            for waiter in chunk.waiters
+            if waiter.member == message.member
+        }
+        ranks: set[int] = set()
+        clock = 0
+        for chunk, waiter in known.values():
+            waiter.origin = origin  # its connection may be a new one
+            ranks.update(self._ready().blockers(chunk, waiter))
+            clock = max(clock, waiter.clock)
+        early = self._early.known(origin, message)
+        unknown = tuple(request for request in message.requests if request not in known and request not in early)
+        if early:
+            return not_yet(message.request, unknown)
+        participant, progress = self.participants.get(message.member), self._progress
+        wanted = (
+            participant and progress and any(progress.wants(chunk, participant.rank) for chunk in self.chunks.values())
+        )
+        return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
+
+    # Checks
+
+    def _ready(self) -> Progress:
+        if self._progress is None:
+            raise BadMessage("nothing was initialised: kv.init comes first")
+        return self._progress
+
+    def _chunk(self, index: int) -> ChunkState:
+        chunk = self.chunks.get(index)
+        if chunk is None:
+            raise BadMessage(f"server {self.rank} does not hold chunk {index}")
+        return chunk
+
+    def _filled(self, index: int) -> ChunkState:
+        self._ready()
+        chunk = self._chunk(index)
+        if not chunk.filled:
+            raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
+        return chunk
+
+    @staticmethod
+    def _array(chunk: ChunkState, payload: Any) -> HostArray:
+        if isinstance(payload, WorkerMemory):
+            return payload.part("gradients", chunk.chunk)
+        if memoryview(payload).nbytes != chunk.chunk.nbytes:
+            got = memoryview(payload).nbytes
+            raise BadMessage(f"chunk {chunk.chunk.index} has {chunk.chunk.nbytes} bytes, the frame {got}")
+        return np.frombuffer(payload, chunk.chunk.dtype)
+
+
+def _checked(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
+    if len(rates) > 2:
+        raise BadMessage(f"{len(rates)} words about the learning rate, where one is known and one new at most")
+    for number, _, lr in rates:
+        _check("number of a learning rate", number)
+        _check("learning rate", lr, MOST_RATE)
+    return rates
+
+
+def _check(name: str, value: float, most: float = math.inf) -> None:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise BadMessage(f"{name} = {value:g}, which is not between 0 and {most:g}")

@@ -1,0 +1,302 @@
+"""The server process: sockets and time around a Shard."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import zmq
+
+from ps import sigterm
+from ps.config.job import JobConfig
+from ps.config.process import ProcessConfig
+from ps.errors import BadMessage, PeerLost
+from ps.memory import collect_seldom, keep_freed_memory
+from ps.protocol.codec import decode, encode
+from ps.protocol.directory import PrivateDirectory
+from ps.protocol.inbox import Inbox
+from ps.protocol.membership import ERRORS, Membership, scheduler_address
+from ps.protocol.messages import Inquire, Leave, RoundOrder, Share, View
+from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.server.shard.checkpoint import kept_rank
+from ps.server.shard.early import Early, not_yet
+from ps.server.shard.federated_shard import FederatedShard
+from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.loan import SENT
+from ps.server.shard.reply import Reply
+from ps.server.shard.shm_listener import ShmListener
+from ps.state_file import StateFile
+from ps.trace import start
+
+log = logging.getLogger("ps.server")
+
+TELL = 1.0
+"""Seconds after which a server says anew how far a federated round is."""
+ALONE = 10
+"""Start time-outs for which a server without workers waits for a silent scheduler; they may stand in a barrier."""
+BATCH = 64
+"""Messages handled before the loop looks at its other socket and the time."""
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, process: ProcessConfig) -> None:
+        self._process = process
+        self._scheduler = scheduler_address(process)
+        self._state_file = StateFile.open(process.state)
+        self._directory = PrivateDirectory(process.runtime_dir)
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._router = open_socket(self._context, zmq.ROUTER)
+        self._dealer = open_socket(self._context, zmq.DEALER)
+        self._inbox = Inbox(self._router, "server", -1)
+        self._shard: GradientShard | FederatedShard | None = None
+        self._poller = zmq.Poller()
+        self._shm: ShmListener | None = None
+        self._trace = start(process.trace, "server", process.rank)
+        self._early = Early()
+        """Of workers that have heard of the job before this server."""
+        self._reported = 0.0
+        """When the scheduler was last told unasked how far a federated round is."""
+        self._visited = time.monotonic()
+        """When a worker of the job was last heard."""
+
+    def run(self, ready: Callable[[str], None]) -> int:
+        """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
+        try:
+            tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory.path)
+            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory.path)
+            addresses: tuple[str, ...] = (ipc, tcp)
+            if sys.platform.startswith("linux"):
+                self._shm = ShmListener(self._directory.path, self._poller, self._inbox.rejected)
+                addresses = (self._shm.address, ipc, tcp)
+            self._dealer.connect(self._scheduler)
+            self._membership = Membership(
+                "server",
+                self._scheduler,
+                rank=kept_rank(self._state_file) if self._process.rank is None else self._process.rank,
+                addresses=addresses,
+                script={},
+                connect_timeout=self._process.connect_timeout,
+                now=time.monotonic(),
+            )
+            ready(tcp)
+            return self._loop()
+        finally:
+            self._close()
+
+    def _loop(self) -> int:
+        poller = self._poller
+        poller.register(self._router, zmq.POLLIN)
+        poller.register(self._dealer, zmq.POLLIN)
+        beat = 0.0
+        while True:
+            sigterm.check()
+            now = time.monotonic()
+            if now >= beat:
+                if self._hear_scheduler():  # first: after long work it is not the scheduler that was silent
+                    return 0
+                self._tell_scheduler(now)
+                self._trace.tick()
+                beat = now + 0.25
+            events = dict(poller.poll(max(1, int((beat - now) * 1000))))
+            if self._dealer in events and self._hear_scheduler():
+                return 0
+            if self._shm is not None:
+                self._serve(self._shm.receive(events))
+            if self._router in events:
+                self._serve(self._inbox.receive(BATCH))
+            if self._shm is not None:
+                self._shm.flush()
+
+    def _serve(self, messages: Iterable[tuple[bytes, Any, Any]]) -> None:
+        for origin, message, payload in messages:
+            if self._shard is not None:
+                self._take(self._shard, origin, message, payload)
+            else:
+                self._put_off(origin, message)
+
+    def _put_off(self, origin: bytes, message: Any) -> None:
+        """Keep what comes before this server has heard of the job; who asks after it is told to be patient."""
+        if isinstance(message, Inquire):
+            self._early.known(origin, message)
+        else:
+            self._early.keep(origin, message)
+        if isinstance(message, Inquire | Share):
+            self._perform([Reply(origin, not_yet(message.request))])
+
+    def _take(self, shard: GradientShard | FederatedShard, origin: bytes, message: Any, payload: Any) -> None:
+        if isinstance(message, Share):
+            self._share(shard, origin, message)
+            return
+        now = time.monotonic()
+        if shard.expects(getattr(message, "member", 0)):
+            self._visited = now
+        since = self._trace.now()
+        try:
+            replies = shard.receive(origin, message, payload, now)
+        except BadMessage as error:
+            log.warning("dropped %r: %s", message, error)
+            self._reject(origin, message, error)
+            return
+        chunk = getattr(message, "chunk", -1)
+        self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
+        self._perform(replies)
+        if isinstance(shard, FederatedShard):
+            self._pass_on(shard)
+
+    def _pass_on(self, shard: FederatedShard) -> None:
+        """Tell the scheduler how far the round is. What does not get there is said again, when it is asked for."""
+        outbox, shard.outbox = shard.outbox, []
+        for message, payload in outbox:
+            header = encode(message)
+            with contextlib.suppress(zmq.Again):
+                self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if payload is not None else 0))
+                if payload is not None:
+                    self._dealer.send(payload.data, copy=True)
+
+    def _share(self, shard: GradientShard | FederatedShard, origin: bytes, message: Share) -> None:
+        if self._shm is not None and origin in self._shm:
+            self._shm.share(origin, message, shard.weights_memory)
+        else:
+            self._reject(origin, message, BadMessage("memory is shared through a Unix socket"))
+
+    def _reject(self, origin: bytes, message: Any, error: BadMessage) -> None:
+        listener = self._shm if self._shm is not None and origin in self._shm else self._inbox
+        listener.reject(origin, getattr(message, "request", 0), error)
+
+    def _perform(self, replies: list[Reply]) -> None:
+        for reply in replies:
+            loan, since = reply.loan, self._trace.now()
+            if self._shm is not None and reply.origin in self._shm:
+                self._shm.perform(reply)
+            elif loan is None:
+                self._inbox.send(reply.origin, reply.message)
+            else:
+                weights = loan.weights.copy() if loan.stay else loan.weights
+                tracker = self._inbox.lend(reply.origin, reply.message, weights)
+                loan.tracker = SENT if loan.stay else tracker
+            self._trace.add("send", since, name=type(reply.message).__name__, chunk=getattr(reply.message, "chunk", -1))
+
+    def _tell_scheduler(self, now: float) -> None:
+        if self._shard is not None:
+            self._membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
+            if isinstance(self._shard, FederatedShard) and now - self._reported >= TELL:
+                self._reported = now
+                self._shard.tend()
+                self._shard.tell()
+                self._pass_on(self._shard)
+        for message in self._membership.tick(now):
+            with contextlib.suppress(zmq.Again):
+                self._dealer.send(encode(message), zmq.NOBLOCK)
+        notice = self._membership.silence_notice(now)
+        if notice:
+            log.warning("%s", notice)
+        self._give_up_alone(now)
+
+    def _give_up_alone(self, now: float) -> None:
+        """Raise PeerLost when no worker is left and no scheduler is there to say that the job is over.
+
+        Those that were killed say no goodbye, and only a scheduler could declare them dead: their silence must do.
+        """
+        shard, membership = self._shard, self._membership
+        job = shard.job if shard is not None else JobConfig()
+        limit = ALONE * job.start_timeout
+        if (
+            shard is None or shard.deserted
+        ):  # who stands in a barrier has given up by then, and who was killed is replaced
+            limit = max(2 * job.start_timeout, job.idle_timeout)
+        if membership.welcome is None or not (shard is None or shard.deserted or now - self._visited > limit):
+            return
+        if membership.unknown:
+            raise PeerLost(
+                f"the scheduler at {self._scheduler} was restarted without its --state file and does not know this "
+                f"server, and no worker is left. Start the job anew"
+            )
+        if membership.silence(now) > limit:
+            raise PeerLost(
+                f"no worker is left, and the scheduler at {self._scheduler}, which would end the job, has been "
+                f"silent for {membership.silence(now):.0f} s"
+            )
+
+    def _hear_scheduler(self) -> bool:
+        """Take what the scheduler sent; return whether the job is over."""
+        while True:
+            try:
+                header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            try:
+                message = decode(header)
+            except BadMessage as error:
+                log.warning("dropped a message from %s: %s", self._scheduler, error)
+                continue
+            if isinstance(message, RoundOrder):
+                self._obey(message)
+                continue
+            before = self._membership.view
+            self._membership.receive(message, time.monotonic())
+            if self._membership.welcome is not None:
+                self._inbox.rank = self._membership.welcome.rank
+            view = self._membership.view
+            if view is None or view is before:
+                continue
+            if view.phase == "ended":
+                return True
+            if view.phase == "failed":
+                raise ERRORS.get(view.code, PeerLost)(view.reason)
+            shard = self._shard or self._hold(view)
+            if shard is not None:
+                self._perform(shard.view(view, time.monotonic()))
+                for origin, early in self._early.take():
+                    self._take(shard, origin, early, None)
+
+    def _hold(self, view: View) -> GradientShard | FederatedShard | None:
+        """Make the shard once the job is known: the mode says which one. Raises ConfigError for a bad state file."""
+        welcome, process = self._membership.welcome, self._process
+        if welcome is None or not view.job:
+            return None
+        job = JobConfig.from_dict(view.job)
+        if job.federated:
+            self._shard = FederatedShard(
+                welcome.rank, job, self._state_file, self._trace, process.threads, welcome.member
+            )
+        else:
+            self._state_file.close()
+            self._shard = GradientShard(welcome.rank, self._trace, process.threads)
+        self._trace.seat(welcome.rank)
+        return self._shard
+
+    def _obey(self, order: RoundOrder) -> None:
+        if isinstance(self._shard, FederatedShard):
+            self._perform(self._shard.order(order))
+            self._pass_on(self._shard)
+
+    def _close(self) -> None:
+        membership: Any = getattr(self, "_membership", None)
+        with contextlib.suppress(zmq.ZMQError):
+            if membership is not None and membership.welcome is not None:
+                self._dealer.setsockopt(zmq.LINGER, 200)
+                self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
+        if self._shm is not None:
+            self._shm.close()
+        self._directory.remove()
+        self._router.close()
+        self._dealer.close()
+        self._context.term()
+        self._trace.close()
+        self._state_file.close()
+
+
+def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:
+    """Run a server until its job ends; return 0. ``ready`` is called with its address once it listens.
+
+    Raises AddressInUse, ConnectTimeout, Refused, or PeerLost when the job fails.
+    """
+    keep_freed_memory(1 << 30)
+    collect_seldom()
+    return Server(process).run(ready)

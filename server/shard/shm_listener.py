@@ -1,0 +1,235 @@
+"""ShmListener: where workers of this host that share memory come in. Only headers travel, on Unix sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from ps.errors import BadMessage, ProtocolError, Unshared
+from ps.protocol.codec import decode, encode, error_code
+from ps.protocol.messages import Error, Message, Share, Shared
+from ps.protocol.segment import Segment
+from ps.protocol.transport import SHM
+from ps.protocol.unix_channel import UnixChannel, demand_same_user
+from ps.protocol.worker_memory import WorkerMemory
+from ps.server.shard.loan import SENT
+from ps.server.shard.reply import Reply
+from ps.xp import HostArray
+
+MOST = 1000
+"""Connections at once."""
+
+HELD = 0.001
+"""Seconds for which answers may wait for others: every one alone would wake its worker, on a core that works."""
+
+WeightsMemory = Callable[[HostArray | None], HostArray | None]
+"""Takes memory that is offered to keep the weights in, or None, and returns the memory that they are kept in."""
+
+
+class _Connection:
+    """A worker's channel and what it shares."""
+
+    __slots__ = ("channel", "fd", "memory", "origin", "waits")
+
+    def __init__(self, channel: UnixChannel, origin: bytes) -> None:
+        self.channel = channel
+        self.fd = channel.fileno()
+        self.origin = origin
+        self.waits = False
+        self.memory: WorkerMemory | None = None
+
+
+class ShmListener:
+    """The listening end for workers that share memory. Like an Inbox it keeps garbage to itself, and counts it."""
+
+    def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str]) -> None:
+        self._listener, self.address = SHM.listen(directory)
+        self._poller = poller
+        self._rejected = rejected
+        self._by_fd: dict[int, _Connection] = {}
+        self._by_origin: dict[bytes, _Connection] = {}
+        self._held: dict[bytes, _Connection] = {}
+        self._since = 0.0
+        self._count = 0
+        self._weights_memory: tuple[Segment, HostArray] | None = None
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        poller.register(self._listener.fileno(), zmq.POLLIN)
+
+    def __contains__(self, origin: bytes) -> bool:
+        return origin in self._by_origin
+
+    def receive(self, events: Iterable[Any]) -> Iterator[tuple[bytes, Any, WorkerMemory | None]]:
+        """Yield (origin, message, the worker's memory) for what the poller found."""
+        for fd in events:
+            if fd == self._listener.fileno():
+                self._accept()
+            elif (connection := self._by_fd.get(fd)) is not None:
+                yield from self._read(connection)
+                self._hold(connection)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the answers that were held back for a moment, and see whose channel is closed or has no room."""
+        held, self._held = self._held, {}
+        for connection in held.values():
+            connection.channel.flush()
+            self._settle(connection)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                self._turn_away()
+                return
+            self._welcome(sock)
+
+    def _turn_away(self) -> None:
+        """Close a connection that no descriptor is left for, with the one that is kept for this.
+
+        Otherwise it would be waiting, and this process awake, until there is one.
+        """
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _welcome(self, sock: socket.socket) -> None:
+        try:
+            demand_same_user(sock)
+        except (Unshared, OSError):
+            sock.close()
+            return
+        if len(self._by_fd) >= MOST:
+            sock.close()
+            return
+        self._count += 1
+        connection = _Connection(
+            UnixChannel(sock), b"\0line" + self._count.to_bytes(8, "big")
+        )  # no ROUTER gives such a name
+        connection.channel.expects_fds = True
+        self._by_fd[connection.fd] = self._by_origin[connection.origin] = connection
+        self._poller.register(connection.fd, zmq.POLLIN)
+
+    def _read(self, connection: _Connection) -> Iterator[tuple[bytes, Any, WorkerMemory | None]]:
+        try:
+            for header in connection.channel.receive():
+                try:
+                    message = decode(header)
+                    if message.payload and connection.memory is None:
+                        raise BadMessage(f"{type(message).__name__} for memory that was not shared")
+                except ProtocolError as error:
+                    self.reject(connection.origin, 0, error)
+                    continue
+                if isinstance(message, Error):
+                    self._rejected["error"] += 1
+                    continue
+                yield connection.origin, message, connection.memory
+        except BadMessage:  # not even a frame: there is no telling where the next one begins
+            self._rejected["frames"] += 1
+
+    def _settle(self, connection: _Connection) -> None:
+        """Forget a channel that is closed; watch one that waits for room."""
+        if connection.channel.closed:
+            if self._by_origin.pop(connection.origin, None) is not None:
+                self._poller.unregister(connection.fd)
+                del self._by_fd[connection.fd]
+        elif connection.waits != connection.channel.unsent:
+            connection.waits = connection.channel.unsent
+            self._poller.modify(connection.fd, zmq.POLLIN | (zmq.POLLOUT if connection.waits else 0))
+
+    def share(self, origin: bytes, message: Share, weights_memory: WeightsMemory) -> None:
+        """Map the memory that a worker hands over, and hand over what the weights are kept in."""
+        connection = self._by_origin.get(origin)
+        if connection is None:
+            return
+        fds = connection.channel.take_fds()
+        try:
+            if len(fds) != 1 + message.weights or not message.nbytes > 0:
+                raise BadMessage(f"{message!r} with {len(fds)} open files")
+            segment = Segment.adopt(fds.pop(0), WorkerMemory.size(message.nbytes))
+            offered = Segment.adopt(fds.pop(0), message.nbytes) if message.weights else None
+            memory = WorkerMemory(segment, message.nbytes)
+            shared = self._keep_weights_in(offered, message.nbytes, weights_memory)
+        except (BadMessage, Unshared) as error:
+            self._rejected["shm"] += 1
+            self._send(origin, Error(message.request, "shm", str(error)))
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        connection.memory = memory
+        connection.channel.expects_fds = False
+        connection.channel.send(encode(Shared(message.request, shared is not None)), [shared.fd] if shared else [])
+        self._settle(connection)
+
+    def _keep_weights_in(self, offered: Segment | None, nbytes: int, weights_memory: WeightsMemory) -> Segment | None:
+        if offered is not None:
+            array = offered.array(0, nbytes)
+            if weights_memory(array) is array:
+                self._weights_memory = offered, array
+        if self._weights_memory is None or weights_memory(None) is not self._weights_memory[1]:
+            return None
+        return self._weights_memory[0]
+
+    def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
+        """Count a message that makes no sense and tell its sender why."""
+        self._rejected["refused"] += 1
+        self._send(origin, Error(request, error_code(error), str(error)))
+
+    def perform(self, reply: Reply) -> None:
+        """Answer a worker; weights are put into its memory first."""
+        connection = self._by_origin[reply.origin]
+        if reply.loan is not None:
+            reply.loan.tracker = SENT
+            try:
+                if connection.memory is None:
+                    raise BadMessage("weights for memory that was not shared")
+                place = connection.memory.part("aside" if reply.aside else "weights", reply.loan.chunk)
+            except BadMessage as error:
+                self.reject(reply.origin, getattr(reply.message, "request", 0), error)
+                return
+            np.copyto(place, reply.loan.weights)
+        if isinstance(reply.message, Error):
+            self._rejected[reply.message.code] += 1
+        self._send(reply.origin, reply.message)
+
+    def _send(self, origin: bytes, message: Message) -> None:
+        """Answer with the next flush, or at once when answers have been held back for long enough."""
+        connection = self._by_origin.get(origin)
+        if connection is None:
+            return
+        connection.channel.put(encode(message))
+        now = time.monotonic()
+        if not self._held:
+            self._since = now
+        self._hold(connection)
+        if now - self._since > HELD:
+            self.flush()
+
+    def _hold(self, connection: _Connection) -> None:
+        """Look after a channel with the next flush; at once when it is closed, for the next may get its descriptor."""
+        if connection.channel.closed:
+            self._settle(connection)
+        else:
+            self._held[connection.origin] = connection
+
+    def close(self) -> None:
+        """Close everything; the workers' memory stays theirs."""
+        self._listener.close()
+        os.close(self._spare)
+        for connection in self._by_fd.values():
+            connection.channel.close()

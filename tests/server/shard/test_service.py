@@ -1,0 +1,290 @@
+"""Promises of the server process: one clear error, no hang, no file left behind, whatever the scheduler does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from wire import BOUND, Peer, Service
+
+from ps.config import JobConfig, ProcessConfig
+from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, ServerLost, VersionMismatch
+from ps.protocol.codec import MAGIC, VERSION, encode
+from ps.protocol.messages import (
+    Attach,
+    Attached,
+    Error,
+    Heartbeat,
+    Hello,
+    Inquire,
+    Leave,
+    Message,
+    Ping,
+    Pong,
+    Pull,
+    Resume,
+    Upload,
+    UploadState,
+    View,
+    Waiting,
+    Welcome,
+)
+from ps.protocol.messages.data import NOT_YET
+from ps.protocol.query import fetch_status
+from ps.server import serve
+from ps.server.scheduler import serve as serve_scheduler
+from ps.server.shard import service as module
+from ps.server.shard.gradient_shard import GradientShard
+
+HEAD = MAGIC + bytes((VERSION,))
+
+NOWHERE = "tcp://127.0.0.1:1"
+
+
+def process(tmp_path: Path, **fields: Any) -> ProcessConfig:
+    return ProcessConfig(**{"scheduler": NOWHERE, "runtime_dir": str(tmp_path), "connect_timeout": 5.0, **fields})
+
+
+def hello(role: str = "worker", nonce: int = 5) -> Hello:
+    return Hello(0, nonce, role, -1, "host", 1, "", (), {})
+
+
+class FakeScheduler:
+    """A ROUTER that says what a test wants."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.address = f"tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
+
+    def origin(self) -> bytes:
+        assert self.socket.poll(BOUND * 1000)
+        return bytes(self.socket.recv_multipart()[0])
+
+    def say(self, origin: bytes, *frames: bytes) -> None:
+        self.socket.send_multipart([origin, *frames])
+
+    def __enter__(self) -> FakeScheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.destroy(linger=0)
+
+
+def test_a_scheduler_that_does_not_answer_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    error = Service(serve, process(tmp_path, connect_timeout=0.3)).result()
+    assert isinstance(error, ConnectTimeout)
+    assert f"no reply from the scheduler at {NOWHERE} after 0.3 s" in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_in_use_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    with FakeScheduler() as taken:
+        port = int(taken.address.rpartition(":")[2])
+        error = Service(serve, process(tmp_path, port=port)).result()
+    assert isinstance(error, AddressInUse) and str(port) in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    error = Service(serve, process(tmp_path, runtime_dir=str(tmp_path / "nowhere"))).result()
+    assert isinstance(error, ConfigError) and "nowhere: No such file or directory" in str(error)
+
+
+def test_no_scheduler_at_all_is_a_mistake_in_the_settings(tmp_path: Path) -> None:
+    error = Service(serve, process(tmp_path, scheduler=None)).result()
+    assert isinstance(error, ConfigError) and "--scheduler" in str(error)
+
+
+def test_garbage_from_the_scheduler_is_dropped_and_another_version_is_an_error(tmp_path: Path) -> None:
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        for junk in (b"", b"junk", HEAD + b"\xff\x90", HEAD + b"\x03\xc1"):
+            scheduler.say(origin, junk)
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})), b"more", b"frames")
+        with Peer(server.address) as peer:
+            peer.say(Ping(3))
+            assert peer.hear(Pong).role == "server"
+        scheduler.say(origin, b"PS\x63\x03\x90")
+        error = server.result()
+    assert isinstance(error, VersionMismatch)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_the_loop_ends_the_process_with_the_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: GradientShard, view: View, now: float) -> list[Any]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(GradientShard, "view", broken)
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(View(1, "waiting", "", "", {"mode": "sync"}, ())))
+        error = server.result()
+    assert isinstance(error, RuntimeError) and str(error) == "a bug"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "reason", "kind"),
+    [
+        ("ended", "", "", int),
+        ("failed", "server-lost", "server 1 died (no heartbeat)", ServerLost),
+        ("failed", "no-worker", "no worker is left", PeerLost),
+        ("failed", "timeout", "waited 120 s for all members: ...", ConnectTimeout),
+        ("failed", "timeout", "some other words", ConnectTimeout),
+        ("failed", "what a later version says", "waited for something", PeerLost),
+    ],
+)
+def test_the_end_of_the_job_is_the_end_of_the_server(
+    tmp_path: Path, phase: str, code: str, reason: str, kind: type
+) -> None:
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(View(1, phase, code, reason, {}, ())))
+        result = server.result()
+    assert type(result) is kind and (result == 0 or str(result) == reason)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_hears_of_the_job_before_the_server_does_is_answered(tmp_path: Path) -> None:
+    member = (7, "worker", 0, True, "host, pid 1", ())
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        with Peer(server.address) as worker:
+            worker.say(Attach(3, 7, 1))
+            worker.say(Ping(0))
+            worker.hear(Pong)  # so the server has read the Attach, and has not joined
+            scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+            scheduler.say(origin, encode(View(1, "running", "", "", JobConfig().to_dict(), (member,))))
+            assert worker.hear(Attached).request == 3
+        scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
+        assert server.result() == 0
+
+
+def test_nothing_that_comes_before_the_welcome_is_refused_and_what_was_not_kept_is_asked_for(tmp_path: Path) -> None:
+    job = JobConfig(mode="federated").to_dict()
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        with Peer(server.address) as client:
+            client.say(Upload(3, 7, 1, 0, 0, 0), b"a delta")
+            client.say(Resume(4, 7, 1))
+            client.say(Inquire(0, 7, (3, 4)))
+            assert client.hear(Message) == Waiting(0, (), NOT_YET, ())
+            scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+            scheduler.say(origin, encode(View(1, "running", "", "", job, ())))
+            assert client.hear(Message) == UploadState(4, 1, ())
+            client.say(Inquire(0, 7, (3,)))
+            assert client.hear(Message) == Waiting(0, (3,), 0, ())
+        scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
+        assert server.result() == 0
+
+
+def test_a_server_that_a_restarted_scheduler_does_not_know_ends_when_no_worker_is_left(tmp_path: Path) -> None:
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(Error(0, "unknown", "who are you?")))
+        error = server.result()
+    assert isinstance(error, PeerLost) and "restarted without its --state file" in str(error)
+
+
+def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ALONE", 1)
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5, "idle_timeout": 0.5}, ())))
+        error = server.result()
+    assert isinstance(error, PeerLost) and "no worker is left" in str(error)
+
+
+def test_a_server_whose_workers_were_killed_after_the_scheduler_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALONE", 1)
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        worker = (2, "worker", 0, True, "host, pid 7", ())
+        scheduler.say(
+            origin, encode(View(1, "running", "", "", {"start_timeout": 0.5, "idle_timeout": 0.5}, (worker,)))
+        )
+        error = server.result()
+    assert isinstance(error, PeerLost) and "no worker is left" in str(error)
+
+
+def test_garbage_at_a_live_server_is_counted_told_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "ps.server")
+    scheduler = Service(serve_scheduler, {"workers": 2}, ProcessConfig())
+    at = scheduler.address
+    server = Service(serve, process(tmp_path, scheduler=at))
+    with Peer(at) as worker, Peer(server.address) as stranger:
+        worker.say(hello())
+        member = worker.hear(Welcome).member
+        for number in range(2000):
+            stranger.socket.send_multipart([os.urandom(number % 50), *[b"x"] * (number % 4)])
+            stranger.say(Pull(1, number, 0, 0))
+            if number % 100 == 0:
+                stranger.say(Ping(number))
+                stranger.hear(Pong, lambda pong, n=number: pong.request == n)
+        stranger.say(Pull(7, 999_999, 0, 0))
+        assert stranger.hear(Error, lambda error: error.request == 7).code == "evicted"
+        worker.say(Leave(1, member, {}))
+        worker.say(hello(nonce=6))
+        worker.hear(Welcome)
+        worker.say(hello(nonce=7))
+        welcome = worker.hear(Welcome)
+        worker.hear(View, lambda view: view.phase == "running")
+        for gone in (welcome.member, welcome.member - 1):
+            worker.say(Leave(1, gone, {}))
+        assert server.result() == 0 == scheduler.result()
+
+
+@pytest.mark.e2e
+def test_sigterm_ends_a_server_in_order_and_all_are_told(tmp_path: Path) -> None:
+    scheduler = Service(serve_scheduler, {"workers": 1}, ProcessConfig())
+    at = scheduler.address
+    command = [sys.executable, "-m", "ps.server", "--scheduler", at, "--runtime-dir", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        with Peer(at) as worker:
+            worker.say(hello())
+            member = worker.hear(Welcome).member
+            worker.hear(View, lambda view: view.phase == "running")
+            end = time.monotonic() + BOUND
+            while "bytes" not in fetch_status(at)["servers"][0]:  # it has heard its welcome once it reports
+                assert time.monotonic() < end
+            assert list(tmp_path.iterdir())
+            worker.say(Heartbeat(member, 0, {}))
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(5) == 128 + signal.SIGTERM
+            view = worker.hear(View, lambda view: view.phase == "failed")
+            assert "server 0" in view.reason and "(left)" in view.reason
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        server.kill()
+        server.communicate()
+    assert isinstance(scheduler.result(), PeerLost)

@@ -43,7 +43,7 @@ _FEDERATED_ONLY = (
     "upload_room",
 )
 _ONE_MODE = {"staleness": "ssp", "backup_workers": "sync", "staleness_scaling": "async"}
-_KEPT = ("device", "threads", "data", "grace")
+_KEPT = ("device", "threads", "data", "grace", "restarts")
 """Settings of a process that hold for every run alike: the others would make the runs join or overwrite each other."""
 
 

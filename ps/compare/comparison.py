@@ -122,7 +122,8 @@ def _run(
     words = shlex.join(case.command(plan.script, plan.args, case.name, ("psctl",)))
     if callbacks.stop():
         return CaseResult(case, words, RunOutcome("not run", why="interrupted before it"), Record())
-    given = {**environ, **env_of(ProcessConfig, {"grace": plan.grace})}
+    gone = {"restarts": 0}  # who drops out stays away
+    given = {**environ, **env_of(ProcessConfig, {"grace": plan.grace, **gone})}
     try:
         folder.mkdir()
         run = Run(command, case.environment(given, str(folder), plan.toml, plan.cores), folder, watchdog)

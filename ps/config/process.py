@@ -67,6 +67,13 @@ class ProcessConfig:
     grace: float = setting(
         25.0, "seconds from SIGTERM or Ctrl-C until what still runs is killed", low=0, roles=("run", "compare")
     )
+    restarts: int = setting(
+        3,
+        "times that a run starts one server or client of a federated job again that has failed",
+        low=0,
+        high=1000,
+        roles=("run",),
+    )
     connect_timeout: float = setting(30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL)
 
     def to_dict(self) -> dict[str, Any]:

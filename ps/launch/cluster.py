@@ -8,7 +8,7 @@ import select
 import socket
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
 from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, VARIABLE
-from ps.launch.members import Members, Row, joined, read_members
+from ps.launch.members import Members, Row, joined, read_members, without
 from ps.launch.output import SHOWN, Output
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
@@ -89,9 +89,11 @@ class _Cluster:
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
         self._received = received
-        self._policy = FailurePolicy(plan.workers)
+        self._policy = FailurePolicy(plan.workers, restarts=plan.process.restarts)
         self._children: list[Child] = []
         self._restarted: list[Exit] = []
+        self._former: set[int] = set()
+        """The processes in whose place others were started."""
         self._stopped: set[str] = set()
         self._kill_now = False
         self._unwritten = 0
@@ -242,7 +244,7 @@ class _Cluster:
                 case Stop():
                     self._kill_now |= action.now
                 case Restart() if not is_over:
-                    self._restart(self._child("server", action.rank))
+                    self._restart(self._child(action.role, action.rank))
         return is_over
 
     def _tell_what_is_kept(self) -> None:
@@ -263,10 +265,13 @@ class _Cluster:
         if scheduler.exit is not None and scheduler.exit.code == 0:
             if self._last is None:
                 self._last = self._account.members()
-            return read_members(self._last, self._ours, self._host)
+            return self._read(self._last)
         if time.monotonic() - self._poller.told > FRESH:
             return Members()
-        return read_members(self._poller.latest.get("workers", ()), self._ours, self._host)
+        return self._read(self._poller.latest.get("workers", ()))
+
+    def _read(self, rows: Iterable[Row]) -> Members:
+        return read_members(without(rows, self._former, self._host), self._ours, self._host)
 
     @property
     def _ours(self) -> dict[int, int]:
@@ -274,6 +279,7 @@ class _Cluster:
 
     def _restart(self, child: Child) -> None:
         self._children.remove(child)
+        self._former.add(child.pid)
         if child.exit is not None:
             self._restarted.append(child.exit)
         self._spawn(child.role, child.rank, self._address)
@@ -334,7 +340,8 @@ class _Cluster:
             with contextlib.suppress(PSError):  # whoever brought it back tells us of no round
                 self._round_log.recall(saved(Path(self._state)), time.time())
         rounds = self._round_log.outcome() if self._round_log.status else None
-        guests = joined(status.get("workers") or (), self._ours, self._host)
+        rows = without(status.get("workers") or (), self._former, self._host)
+        guests = joined(rows, self._ours, self._host)
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests)
         if records or policy.started:
             self._screen.show(summary_table(summary))

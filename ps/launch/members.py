@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """``dead``: ranks of our own processes that were given up; ``others``: live workers that somebody else started."""
+    """``dead``: ranks of our own processes that were given up; ``joined``: of those that the scheduler has seen;
+    ``others``: live workers that somebody else started."""
 
     dead: frozenset[int] = frozenset()
     others: tuple[str, ...] = ()
+    joined: frozenset[int] = frozenset()
 
 
 def read_members(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> Members:
@@ -26,7 +28,13 @@ def read_members(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> Mem
             states.setdefault(row["pid"], set()).add(str(row.get("state")))
         elif row.get("state") == "live":
             others.append(f"worker {row.get('rank')} ({row.get('host')}, pid {row.get('pid')})")
-    return Members(frozenset(ours[pid] for pid, found in states.items() if found == {"dead"}), tuple(others))
+    dead = frozenset(ours[pid] for pid, found in states.items() if found == {"dead"})
+    return Members(dead, tuple(others), frozenset(ours[pid] for pid in states))
+
+
+def without(rows: Iterable[Row], former: Container[int], host: str) -> list[Row]:
+    """Return the rows but those of processes on ``host`` in the place of which others were started."""
+    return [row for row in rows if not (row.get("host") == host and row.get("pid") in former)]
 
 
 def joined(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> list[Row]:

@@ -17,8 +17,11 @@ HOPELESS = (errors.UsageError.exit_code, errors.Refused.exit_code)
 FOR_WANT = (errors.PeerLost.exit_code, errors.ConnectTimeout.exit_code)
 """Exit codes of a worker that somebody else has failed."""
 
-MOST_RESTARTS = 3
-"""Times that one server of a federated job is started again."""
+CRASHED = errors.PSError.exit_code
+"""Exit code of a worker whose script raised an exception."""
+
+RESTARTS = 3
+"""Times that one server or client of a federated job is started again, unless told otherwise."""
 
 _ORDER = {"server": 0, "scheduler": 1, "worker": 2}
 
@@ -53,8 +56,9 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Start a server again, with the state that it has kept."""
+    """Start a server or a client again, with the state that it has kept."""
 
+    role: str
     rank: int
 
 
@@ -97,12 +101,15 @@ class FailurePolicy:
 
     Members are waited for, not processes: one that was declared dead is not, and one that has joined from elsewhere is.
 
-    In a ``federated`` job a server keeps its shard on disk: it is started again, ``MOST_RESTARTS`` times at most, and
-    a death that was made good is no failure of the run. Clients fail each for itself, whatever their exit codes.
+    In a ``federated`` job a server keeps its shard on disk, and a client what only it knows: a server that fails is
+    started again, ``restarts`` times at most, and so is a client that was killed, or whose script raised an exception
+    after it had joined, as long as there may be rounds. A death that was made good is no failure of the run. Otherwise
+    clients fail each for itself, whatever their exit codes.
     """
 
     workers: int
     restart: str = ""
+    restarts: int = RESTARTS
     federated: bool = False
     started: bool = False
     stopping: bool = False
@@ -112,8 +119,17 @@ class FailurePolicy:
     """How the scheduler ended, if it failed: whatever fails for want of it fails by it."""
     _ended: set[int] = field(default_factory=set)
     _members: Members = field(default_factory=Members)
+    _joined: set[int] = field(default_factory=set)
+    """The workers of ours that the scheduler has seen: a script that fails before would fail again."""
     _told: bool = False
-    _restarts: Counter[int] = field(default_factory=Counter)
+    _late: set[int] = field(default_factory=set)
+    """The clients that were started again and that the scheduler has not seen since."""
+    _done: bool = False
+    """Whether a worker has come to its end in good order: then the rounds are over."""
+    _over: bool = False
+    """Whether the scheduler has ended in good order: then nobody can join any more."""
+    _restarts: Counter[str] = field(default_factory=Counter)
+    """How often each process was started again, by its name."""
 
     @property
     def status(self) -> int:
@@ -138,12 +154,15 @@ class FailurePolicy:
                 self.first = exit  # it closes its sockets before it ends: workers may end earlier
             if self.stopping:
                 continue
+            if self._may_restart(exit):
+                self._restarts[exit.name] += 1
+                self._late |= {exit.rank} if exit.role == "worker" else set()
+                actions += self._again(exit)
+                continue
             if exit.role == "worker":
                 self._ended.add(exit.rank)
-            if self._may_restart(exit):
-                self._restarts[exit.rank] += 1
-                actions += self._again(exit)
-            elif exit.code:
+                self._done |= not exit.code
+            if exit.code:
                 self._blame(exit)
                 actions += self._on_failure(exit)
             elif exit.role == "scheduler" and not self.started:
@@ -152,13 +171,16 @@ class FailurePolicy:
             if not any(isinstance(action, Stop) for action in actions):
                 actions += self._at_the_end()
             self.stopping = any(isinstance(action, Stop) for action in actions)
+        self._over |= any(exit.role == "scheduler" and not exit.code for exit in exits)
         return actions
 
     def on_members(self, members: Members) -> list[Action]:
         """Take what the scheduler says about workers."""
-        if self.stopping or members == self._members:
+        if self.stopping or (members == self._members and not self._over):
             return []
         before, self._members = self._members, members
+        self._joined |= members.joined
+        self._late -= members.joined
         actions: list[Action] = []
         for rank in sorted(members.dead - before.dead - self._ended):
             name = name_of("worker", rank)
@@ -179,7 +201,7 @@ class FailurePolicy:
 
     @property
     def _are_ours_done(self) -> bool:
-        gone = self._ended | self._members.dead
+        gone = self._ended | self._members.dead | (self._late if self._over else set())
         # A dead client may come back as long as there are rounds; when others have ended there are none.
         return len(gone) == self.workers and bool(self._ended or not self.federated)
 
@@ -205,18 +227,25 @@ class FailurePolicy:
         self.first = self.first or (self._lost if for_want else exit)
 
     def _may_restart(self, exit: Exit) -> bool:
-        is_server = exit.role == "server" and self.federated and self.started and not self.stopping
-        return is_server and exit.code not in (0, *HOPELESS) and self._restarts[exit.rank] < MOST_RESTARTS
+        if not self.federated or not self.started or self.stopping or self._restarts[exit.name] >= self.restarts:
+            return False
+        if exit.role == "server":
+            return exit.code not in (0, *HOPELESS)
+        may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
+        return exit.role == "worker" and may_go_on and not self._done
 
     def _again(self, exit: Exit) -> list[Action]:
-        count = f"{self._restarts[exit.rank]} of at most {MOST_RESTARTS} times"
+        count = f"{self._restarts[exit.name]} of at most {self.restarts} times"
         what = f"{exit.name} failed ({describe(exit.code)})"
-        return [Say(f"{what}: starting it again with the state that it has kept, {count}"), Restart(exit.rank)]
+        return [
+            Say(f"{what}: starting it again with the state that it has kept, {count}"),
+            Restart(exit.role, exit.rank),
+        ]
 
     def _on_failure(self, exit: Exit) -> list[Action]:
         what = f"{exit.name} failed ({describe(exit.code)})"
         if exit.role == "server":
-            if self._restarts[exit.rank]:
+            if self._restarts[exit.name]:
                 return [Say(f"{what} once more: ending the others"), Stop()]
             return [Say(f"{what}, and its share of the model with it: ending the others"), Stop()]
         if exit.role == "scheduler":
@@ -227,4 +256,8 @@ class FailurePolicy:
         if exit.code in HOPELESS and not self.federated:
             return [Say(f"{what}: the other workers would too, ending them"), Stop()]
         left = self.workers - len(self._ended)
-        return [Say(f"{what}; {left} of {self.workers} workers go on" if left else what)]
+        if left:
+            return [Say(f"{what}; {left} of {self.workers} workers go on")]
+        has_model = bool(self._joined) and not self.federated and not self._members.others
+        lost = "; no worker is left to go on, and what the servers hold of the model ends with this run"
+        return [Say(what + lost if has_model else what)]

@@ -1,4 +1,4 @@
-"""psctl run --mode federated: a server that is killed is started again, and the run leaves its rounds on record."""
+"""psctl run --mode federated: who is killed is started again, and the run leaves its rounds on record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 ROUNDS = 20
 
 
-def test_a_run_goes_on_after_its_servers_death_and_learns(command: Callable[..., Process], tmp_path: Path) -> None:
+def test_a_run_goes_on_after_a_servers_and_a_clients_death_and_learns(
+    command: Callable[..., Process], tmp_path: Path
+) -> None:
     options = ("-s", 2, "-w", 2, "--mode", "federated", "--rounds", ROUNDS, "--run-dir", tmp_path / "run")
     run = command("run", *options, "--heartbeat-timeout", 2, DIGITS)
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
@@ -26,13 +28,16 @@ def test_a_run_goes_on_after_its_servers_death_and_learns(command: Callable[...,
     pid = next(server["pid"] for server in fetch_status(address)["servers"] if server["rank"] == 1)
     Process.signal_pid(pid, signal.SIGKILL)
     run.wait_for(r"server 1 failed \(killed by SIGKILL\): starting it again")
+    [pid] = (worker["pid"] for worker in fetch_status(address)["workers"] if worker["rank"] == 1)
+    Process.signal_pid(pid, signal.SIGKILL)
+    run.wait_for(r"worker 1 failed \(killed by SIGKILL\): starting it again")
     assert run.wait() == 0, run.text
     accuracy = float(run.wait_for(r"test accuracy (\S+)")[1])
     assert accuracy > 0.95
     assert re.search(rf"{ROUNDS} of {ROUNDS} rounds · {2 * ROUNDS} accepted", run.text)
 
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["restarts"] == [{"process": "server 1", "why": "killed by SIGKILL"}]
+    assert summary["restarts"] == [{"process": name, "why": "killed by SIGKILL"} for name in ("server 1", "worker 1")]
     assert summary["exit_status"] == 0
     assert (summary["federated"]["round"], summary["federated"]["total_accepted"]) == (ROUNDS, 2 * ROUNDS)
     rounds = [json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()]

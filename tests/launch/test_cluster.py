@@ -219,6 +219,32 @@ open(path, 'w').close()
 os.kill(os.getpid(), 9)"""
 
 
+def test_a_federated_client_that_dies_is_started_again_with_the_same_state_file(launch: Start, tmp_path: Path) -> None:
+    """The scheduler still takes its former self for alive: that is nobody who has joined from elsewhere."""
+    status = """
+import json, socket
+rows = [{"rank": int(os.environ["PS_RANK"]), "pid": os.getpid(), "host": socket.gethostname(), "state": "live"}]
+path = os.environ["FAKE_STATUS"]
+if os.environ["PS_RANK"] == "0" and not os.path.exists(os.environ["PS_STATE"]):
+    with open(path + ".draft", "w") as file: json.dump({"workers": rows}, file)
+    os.rename(path + ".draft", path)
+"""
+    dies = "    os.kill(os.getpid(), 9)"
+    once = f"""{status}
+if os.environ["PS_RANK"] == "0" and not os.path.exists(os.environ["PS_STATE"]):
+    open(os.environ["PS_STATE"], "w").close()
+{dies}
+rendezvous(5)"""
+    process = {"run_dir": str(tmp_path / "run")}
+    run = launch(once, job=FEDERATED, process=process, FAKE_STATUS=str(tmp_path / "status.json"))
+    assert run.finish() == 0, run.err
+    assert "worker 0 failed (killed by SIGKILL): starting it again with the state that it has kept" in run.err
+    assert "joined from elsewhere" not in run.err and "declared dead" not in run.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["restarts"] == [{"process": "worker 0", "why": "killed by SIGKILL"}]
+    run.assert_nothing_left()
+
+
 def test_a_federated_server_that_dies_is_started_again_with_the_same_state_file(launch: Start, tmp_path: Path) -> None:
     run = launch(
         "rendezvous(5)",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ps.launch.members import Members, joined, read_members
+from ps.launch.members import Members, joined, read_members, without
 
 Start = Callable[..., Any]
 
@@ -21,8 +21,15 @@ def row(pid: int, state: str, host: str = "here", rank: int = 0) -> dict[str, An
 def test_ours_are_known_by_host_and_process_and_may_have_been_members_before() -> None:
     rows = [row(5, "dead"), row(6, "dead"), row(6, "live"), row(7, "left"), row(5, "live", host="there", rank=4)]
     ours = {5: 0, 6: 1, 7: 2}
-    assert read_members(rows, ours, "here") == Members(frozenset({0}), ("worker 4 (there, pid 5)",))
+    found = Members(frozenset({0}), ("worker 4 (there, pid 5)",), frozenset({0, 1, 2}))
+    assert read_members(rows, ours, "here") == found
     assert [other["rank"] for other in joined(rows, ours, "here")] == [4]
+
+
+def test_whoever_was_started_again_is_not_spoken_of_as_it_was_before() -> None:
+    rows = without([row(5, "dead"), row(6, "live"), row(5, "live", host="there", rank=4)], {5}, "here")
+    assert read_members(rows, {6: 0}, "here") == Members(frozenset(), ("worker 4 (there, pid 5)",), frozenset({0}))
+    assert [other["rank"] for other in joined(rows, {6: 0}, "here")] == [4]
 
 
 STANDS_STILL = """

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.launch.members import Members
-from ps.launch.policy import MOST_RESTARTS, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, exit_status
+from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, exit_status
 
 exits = st.builds(Exit, st.just("worker"), st.integers(0, 3), st.sampled_from([0, 1, 3, 4, 8, -9]))
 
@@ -134,18 +134,82 @@ def test_a_federated_server_is_started_again_and_its_death_is_no_failure_of_the_
     assert isinstance(say, Say)
     assert "starting it again" in say.text
     assert "1 of at most 3 times" in say.text
-    assert restart == Restart(1)
+    assert restart == Restart("server", 1)
     assert stops(policy.on_exits([Exit("worker", 0, 0)]))
     assert (policy.first, policy.status) == (None, 0)
 
 
-def test_each_server_is_started_again_a_bounded_number_of_times() -> None:
-    policy = FailurePolicy(1, started=True, federated=True)
-    for _ in range(MOST_RESTARTS):
-        assert policy.on_exits([Exit("server", 0, -9)])[-1] == Restart(0)
-    assert policy.on_exits([Exit("server", 1, -9)])[-1] == Restart(1)
-    assert stops(policy.on_exits([Exit("server", 0, -9)]))
-    assert policy.first == Exit("server", 0, -9)
+@pytest.mark.parametrize("role", ["server", "worker"])
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_each_server_and_client_is_started_again_a_bounded_number_of_times(role: str, times: int) -> None:
+    policy = FailurePolicy(1, started=True, federated=True, restarts=times)
+    for _ in range(times):
+        assert policy.on_exits([Exit(role, 0, -9)])[-1] == Restart(role, 0)
+    if times:
+        for other in (Exit(role, 1, -9), Exit("worker" if role == "server" else "server", 0, -9)):
+            assert policy.on_exits([other])[-1] == Restart(other.role, other.rank)
+    assert stops(policy.on_exits([Exit(role, 0, -9)]))
+    assert policy.first == Exit(role, 0, -9)
+
+
+def test_a_client_that_is_started_again_has_not_ended_and_is_no_failure_of_the_run() -> None:
+    policy = FailurePolicy(2, started=True, federated=True)
+    say, restart = policy.on_exits([Exit("worker", 1, -9)])
+    assert isinstance(say, Say)
+    assert say.text.startswith("worker 1 failed (killed by SIGKILL): starting it again with the state")
+    assert restart == Restart("worker", 1)
+    assert not stops(policy.on_exits([Exit("worker", 0, 0)]))
+    assert stops(policy.on_exits([Exit("worker", 1, 0)]))
+    assert (policy.first, policy.status) == (None, 0)
+
+
+def test_a_script_that_fails_is_run_again_only_if_it_had_come_as_far_as_the_job() -> None:
+    """One with a mistake in its first lines would fail again."""
+    policy = FailurePolicy(3, started=True, federated=True)
+    policy.on_members(Members(joined=frozenset({1})))
+    policy.on_members(Members())
+    assert policy.on_exits([Exit("worker", 1, 1)])[-1] == Restart("worker", 1)
+    [say] = policy.on_exits([Exit("worker", 0, 1)])
+    assert isinstance(say, Say)
+    assert "2 of 3 workers go on" in say.text
+
+
+def test_no_client_is_started_again_when_another_has_come_to_the_end_of_the_rounds() -> None:
+    policy = FailurePolicy(2, started=True, federated=True)
+    policy.on_exits([Exit("worker", 0, 0)])
+    assert stops(policy.on_exits([Exit("worker", 1, -9)]))
+    assert policy.status == 137
+
+
+def test_what_is_lost_with_the_last_worker_is_said() -> None:
+    policy = FailurePolicy(2, started=True)
+    policy.on_members(Members(joined=frozenset({0, 1})))
+    policy.on_exits([Exit("worker", 0, 0)])
+    say, stop = policy.on_exits([Exit("worker", 1, -9)])
+    assert isinstance(say, Say)
+    assert say.text.endswith("no worker is left to go on, and what the servers hold of the model ends with this run")
+    assert stop == Stop()
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_client_that_is_started_again_and_comes_too_late_is_not_waited_for(joined: bool) -> None:
+    policy = FailurePolicy(2, started=True, federated=True)
+    policy.on_members(Members(joined=frozenset({0, 1})))
+    policy.on_exits([Exit("worker", 1, -9)])
+    policy.on_members(Members(joined=frozenset({0, 1} if joined else {0})))
+    assert not stops(policy.on_exits([Exit("worker", 0, 0), Exit("scheduler", 0, 0)]))
+    assert stops(policy.on_members(policy._members)) is not joined
+    assert policy.status == 0
+
+
+def test_workers_of_other_modes_are_not_started_again() -> None:
+    policy = FailurePolicy(2, started=True)
+    policy.on_members(Members(joined=frozenset({0, 1})))
+    assert [type(action) for action in policy.on_exits([Exit("worker", 0, -9), Exit("worker", 1, 1)])] == [
+        Say,
+        Say,
+        Stop,
+    ]
 
 
 @pytest.mark.parametrize("code", [2, 7])
@@ -161,7 +225,7 @@ def test_when_all_is_over_nothing_is_started_again() -> None:
     assert policy.on_exits([Exit("server", 0, -9)]) == []
 
 
-@pytest.mark.parametrize("code", [2, 7, 8, -9])
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 7, 8, 143])
 def test_federated_clients_fail_each_for_itself(code: int) -> None:
     policy = FailurePolicy(2, started=True, federated=True)
     [say] = policy.on_exits([Exit("worker", 0, code)])

@@ -24,6 +24,7 @@ from ps.worker.local import LocalStore
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
+from ps.worker.uncaught import report_in_one_line
 
 CLUSTER = ("servers", "workers", "backup_workers")
 """Settings that mean nothing where there is one process."""
@@ -53,6 +54,7 @@ def connect(**defaults: Any) -> KV:
     if process.scheduler is None:
         store = LocalStore(_alone(wishes, toml), trace)
     else:
+        report_in_one_line()
         store = _joined(process, wishes, trace)
         trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)

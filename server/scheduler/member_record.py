@@ -38,6 +38,11 @@ class MemberRecord:
         """Host and process id, for people."""
         return f"{self.host}, pid {self.pid}"
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether it left of its own accord: nobody needs to take over from it."""
+        return self.state == LEFT and not self.report.get("terminated")
+
     def __str__(self) -> str:
         return f"{self.role} {self.rank} ({self.place})"
 

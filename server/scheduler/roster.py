@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from ps.server.scheduler.member_record import LEFT, LIVE, MemberRecord
+from ps.server.scheduler.member_record import LIVE, MemberRecord
 
 MAX_GONE = 1000
 """Records of members that are gone, at most; the oldest are forgotten first."""
@@ -41,11 +41,6 @@ class Roster:
     def known(self, nonce: int) -> MemberRecord | None:
         """Return the live member that came with a nonce."""
         return self._nonces.get(nonce)
-
-    def left(self, role: str) -> bool:
-        """Whether one of those that are remembered has left of its own accord: others may take over from the rest."""
-        gone = (member for member in self.members.values() if member.role == role and member.state == LEFT)
-        return any(not member.report.get("terminated") for member in gone)
 
     def last(self, role: str) -> MemberRecord | None:
         """Return who of a role went last, as far as that is remembered."""

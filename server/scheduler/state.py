@@ -314,7 +314,7 @@ class SchedulerState:
             )
         if self.phase == "waiting" and not self.count("worker"):
             self.job = None  # the next worker's script may ask for something else
-        if self.phase == "running" and not self.count("worker") and self._roster.left("worker"):
+        if self.phase == "running" and not self.count("worker") and record.has_finished:
             return self._finish("ended")
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
         return [*sends, *self._new_view()]

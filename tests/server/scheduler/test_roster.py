@@ -27,9 +27,9 @@ def test_members_are_found_by_id_rank_and_nonce_until_they_are_gone() -> None:
     assert roster.at("worker", 0) is worker and roster.at("worker", 1) is None and roster.known(1001) is server
     go(roster, worker, DEAD)
     assert roster.at("worker", 0) is None and roster.known(worker.nonce) is None and roster.count("worker") == 0
-    assert roster.members[2] is worker and not roster.left("worker")
+    assert roster.members[2] is worker
     go(roster, server)
-    assert roster.left("server")
+    assert roster.last("worker") is worker and roster.last("server") is server
 
 
 def test_the_lowest_free_rank_is_given_whoever_came_and_went() -> None:

@@ -271,6 +271,20 @@ def test_a_job_without_workers_goes_on_with_the_one_that_comes() -> None:
     assert desk.state.absence.idle is None
 
 
+@pytest.mark.parametrize("how", ["dies", "is told to end"])
+def test_a_job_whose_last_worker_was_not_done_is_kept_though_others_were(how: str) -> None:
+    desk = Desk(idle_timeout=60.0)
+    first, second = desk.fill()
+    desk.say(Leave(1, first, {}))
+    if how == "dies":
+        desk.wait(11, second)
+    else:
+        desk.say(Leave(1, second, {"terminated": True}))
+    assert desk.state.phase == "running" and not desk.state.count("worker")
+    desk.say(Leave(1, desk.join().member, {}))
+    assert desk.state.phase == "ended"
+
+
 def test_workers_that_were_told_to_end_before_they_were_done_leave_a_job_that_others_can_go_on_with() -> None:
     desk = Desk()
     for worker in desk.fill():

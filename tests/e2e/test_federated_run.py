@@ -21,8 +21,8 @@ ROUNDS = 20
 def test_a_run_goes_on_after_a_servers_and_a_clients_death_and_learns(
     command: Callable[..., Process], tmp_path: Path
 ) -> None:
-    options = ("-s", 2, "-w", 2, "--mode", "federated", "--rounds", ROUNDS, "--run-dir", tmp_path / "run")
-    run = command("run", *options, "--heartbeat-timeout", 2, DIGITS)
+    options = ("-s", 2, "-w", 2, "--mode", "federated", "--min-clients", 2, "--rounds", ROUNDS)
+    run = command("run", *options, "--run-dir", tmp_path / "run", "--heartbeat-timeout", 2, DIGITS)
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     wait_until(lambda: fetch_status(address).get("federated", {}).get("round", 0) >= 2)
     pid = next(server["pid"] for server in fetch_status(address)["servers"] if server["rank"] == 1)

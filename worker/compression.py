@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ps import xp
-from ps.compress import CODECS, Downlink, Key, Uplink
+from ps.compress import Downlink, Key, Uplink
 from ps.compress.key import DOWN
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
@@ -18,7 +18,7 @@ class Compression:
     """The job's codec and this worker's error feedback. ``state`` is what a checkpoint of the worker must hold."""
 
     def __init__(self, job: JobConfig, rank: int) -> None:
-        spec = CODECS.parse(job.compress)
+        spec = job.specs.compress
         self._uplink = Uplink(spec)
         self._downlink = Downlink(spec)
         self._seed = job.seed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
-from ps.optim import OPTIMIZERS, SCHEDULES, apply, clip_scale
+from ps.optim import apply, clip_scale
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Layout
 from ps.trace import OFF, Trace
@@ -45,8 +45,8 @@ class LocalStore:
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
         self._updates = 0
-        self._optimizer = OPTIMIZERS.parse(job.optimizer).build()
-        self._lr = LearningRate(self._optimizer.lr, SCHEDULES.parse(job.schedule).build())
+        self._optimizer = job.specs.optimizer.build()
+        self._lr = LearningRate(self._optimizer.lr, job.specs.schedule.build())
 
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         self._buffer, shown = twice(values.nbytes) if in_place else (values, values)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ps.config.setting import settings_of
 from ps.errors import ConfigError
 
 if TYPE_CHECKING:
     from ps.algorithms import Algorithm
     from ps.config.job import JobConfig
-
-
-def aggregator_text(job: JobConfig, algorithm: Algorithm) -> str:
-    """Return how contributions are combined: as the job has it, else as the algorithm does."""
-    return job.aggregator if job.aggregator != "auto" else algorithm.aggregator
 
 
 def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
@@ -24,9 +20,8 @@ def local_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
 
 def unused_optimizer(job: JobConfig, algorithm: Algorithm) -> str:
     """Return a line that says that the job's optimizer is used nowhere, where somebody has set one; "" where it is."""
-    from ps.config.job import JobConfig
-
-    if job.local_optimizer or not algorithm.local or job.optimizer == JobConfig().optimizer:
+    default = settings_of(type(job))["optimizer"].default
+    if job.local_optimizer or not algorithm.local or job.optimizer == default:
         return ""
     return (
         f"algorithm = {job.algorithm} has an optimizer of its own for clients, {algorithm.local}: optimizer = "
@@ -47,32 +42,15 @@ def most_stale(job: JobConfig, algorithm: Algorithm) -> int:
     return job.max_staleness or (1000 if algorithm.buffer else 10)
 
 
-def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[str, str]) -> None:
-    """Raise ConfigError when two settings contradict each other, or a text names nothing that there is.
+def check_federated(job: JobConfig, say: Callable[[str], str]) -> None:
+    """Raise ConfigError when two settings contradict each other.
 
     ``say`` returns a setting with its value and where that came from.
     """
-    from ps.aggregators import AGGREGATORS
-    from ps.algorithms import ALGORITHMS, SUMS, Algorithm, sums_gradients
-    from ps.optim import OPTIMIZERS
-    from ps.partition import PARTITIONERS
+    from ps.algorithms import SUMS, Algorithm, sums_gradients
 
-    def parse(name: str, read: Callable[[str], object]) -> None:
-        text = getattr(job, name)
-        try:
-            if text is not None:
-                read(text)
-        except ConfigError as error:
-            raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
-
-    parse("algorithm", ALGORITHMS.parse)
-    parse("local_optimizer", OPTIMIZERS.parse)
-    parse("server_optimizer", OPTIMIZERS.parse)
-    parse("partition", PARTITIONERS.parse)
-    if job.aggregator != "auto":
-        parse("aggregator", AGGREGATORS.parse)
-    algorithm = ALGORITHMS.parse(job.algorithm).build()
-    if algorithm.divides and not sums_gradients(OPTIMIZERS.parse(local_optimizer(job, algorithm)).build()):
+    algorithm = job.specs.algorithm.build()
+    if algorithm.divides and not sums_gradients(job.specs.local_optimizer.build()):
         given = say("local_optimizer") if job.local_optimizer else say("optimizer")
         raise ConfigError(
             f"{say('algorithm')} takes deltas for sums of gradients and needs local_optimizer = {SUMS}, but {given}"
@@ -87,7 +65,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str], sources: Mapping[
         raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
     if job.min_clients is not None and job.min_clients > job.goal:
         raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
-    aggregator = AGGREGATORS.parse(aggregator_text(job, algorithm)).build()
+    aggregator = job.specs.aggregator.build()
     least = max(job.quorum, algorithm.buffer)
     if least < aggregator.least:
         raise ConfigError(

@@ -6,11 +6,14 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ps.config.setting import check_ranges, setting, settings_of, suggest
+from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.values import SIZE
 from ps.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ps.config.specs import JobSpecs
 
 MODES = ("sync", "async", "ssp", "federated")
 AGGREGATORS = ("mean", "weighted")
@@ -104,6 +107,9 @@ class JobConfig:
         1 << 30, "federated: bytes of uploads that a server keeps waiting at once", kind=SIZE, low=1 << 20
     )
 
+    _specs: Any = dataclasses.field(init=False, default=None, repr=False, compare=False)
+    """Read once, when they are first asked for; a copy with other settings reads its own."""
+
     @property
     def chunk_bytes(self) -> int:
         """The bytes of a chunk, at most: 2 MiB where tensors travel, 4 MiB where memory may be shared.
@@ -131,9 +137,21 @@ class JobConfig:
         """Federated: the contributions without which a round is abandoned at its deadline."""
         return min(self.min_clients or max(1, self.goal // 2), self.goal)
 
+    @property
+    def specs(self) -> JobSpecs:
+        """What the texts of the settings name. ConfigError when one of them names nothing."""
+        if self._specs is None:
+            self._read_specs(_NO_SOURCES)
+        return cast("JobSpecs", self._specs)
+
+    def _read_specs(self, sources: Mapping[str, str]) -> None:
+        from ps.config.specs import JobSpecs  # here, so that psctl --help does not wait for NumPy
+
+        object.__setattr__(self, "_specs", JobSpecs.read(self, sources))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return dataclasses.asdict(self)
+        return {name: getattr(self, name) for name in settings_of(JobConfig)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobConfig:
@@ -158,10 +176,11 @@ class JobConfig:
             source = f" ({sources[name]})" if name in sources else ""
             return f"{name} = {row.show(getattr(self, name))}{source}"
 
+        self._read_specs(sources)
         if self.federated:
             from ps.config.federated import check_federated
 
-            check_federated(self, say, sources)
+            check_federated(self, say)
         elif self.aggregator not in ("auto", *AGGREGATORS):
             allowed = ", ".join(AGGREGATORS)
             raise ConfigError(f"{say('aggregator')}: must be one of {allowed}, or {say('mode')} must be federated")
@@ -178,34 +197,9 @@ class JobConfig:
             )
         if self.window < self.chunk_bytes:
             raise ConfigError(f"{say('window')} must be at least chunk_size = {SIZE.show(self.chunk_bytes)}")
-        check_spec("optimizer", self.optimizer, sources)
-        check_spec("schedule", self.schedule, sources)
-        check_spec("compress", self.compress, sources)
-        if self.compress.strip() != "none" and self.transport == "shm":
+        if self.specs.compress.name != "none" and self.transport == "shm":
             raise ConfigError(f"{say('compress')} is for what travels, but with {say('transport')} nothing does")
-        if _keeps_momentum(self.compress) and self.optimizer.partition(":")[0].strip() != "sgd":
+        if self.specs.compress.build().momentum and self.specs.optimizer.name != "sgd":
             raise ConfigError(
                 f"{say('compress')} keeps momentum at the workers and needs optimizer = sgd, but {say('optimizer')}"
             )
-
-
-def check_spec(name: str, text: str, sources: Mapping[str, str]) -> None:
-    from ps.compress import CODECS  # here, so that psctl --help does not wait for NumPy
-    from ps.optim import OPTIMIZERS, SCHEDULES
-
-    parse = {"compress": CODECS.parse, "optimizer": OPTIMIZERS.parse, "schedule": SCHEDULES.parse}[name]
-    try:
-        parse(text)
-    except ConfigError as error:
-        raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
-
-
-def _keeps_momentum(text: str) -> bool:
-    from ps.compress import CODECS
-
-    return CODECS.parse(text).build().momentum > 0
-
-
-def unknown_setting(key: str, known: Mapping[str, Any]) -> str:
-    """Return the words for a key that is no setting, with the closest one that is."""
-    return f"unknown setting {key!r}{suggest(key, known)}"

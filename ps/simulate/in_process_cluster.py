@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ps.algorithms import ALGORITHMS
 from ps.config.job import JobConfig
 from ps.errors import PeerLost, Refused
 from ps.protocol.layout import Chunk, Layout
@@ -50,7 +49,7 @@ class InProcessCluster:
         self._nonce = 0
         self._servers: dict[int, FederatedShard] = {}
         self.job = JobConfig.from_dict({**self._state.explicit})
-        self.layout = layout.with_controls() if ALGORITHMS.parse(self.job.algorithm).build().control else layout
+        self.layout = layout.with_controls() if self.job.specs.algorithm.build().control else layout
         self.chunks: tuple[Chunk, ...] = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
         self._shards = []
         for rank in range(self.job.servers):

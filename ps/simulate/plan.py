@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ps.algorithms import ALGORITHMS, LocalStep
-from ps.compress import CODECS, Uplink
+from ps.algorithms import LocalStep
+from ps.compress import Uplink
 from ps.config import JobConfig
-from ps.config.federated import local_optimizer
-from ps.optim import OPTIMIZERS
 from ps.protocol.layout import Layout
 from ps.simulate.local_work import LocalWork
 
@@ -29,14 +27,15 @@ class TrainingPlan:
     @property
     def local(self) -> LocalStep:
         """How a client's weights change with a step."""
-        algorithm = ALGORITHMS.parse(self.job.algorithm).build()
-        text = local_optimizer(self.job, algorithm)
-        return LocalStep(OPTIMIZERS.parse(text).build(), algorithm, self.job.clip_value, self.job.clip_norm)
+        specs = self.job.specs
+        return LocalStep(
+            specs.local_optimizer.build(), specs.algorithm.build(), self.job.clip_value, self.job.clip_norm
+        )
 
     @property
     def uplink(self) -> Uplink:
         """How deltas are made small on their way up."""
-        return Uplink(CODECS.parse(self.job.compress))
+        return Uplink(self.job.specs.compress)
 
     @property
     def remembers(self) -> bool:

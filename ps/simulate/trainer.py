@@ -10,7 +10,6 @@ import numpy as np
 
 from ps.algorithms import effective_steps
 from ps.data.shares import view
-from ps.optim import SCHEDULES
 from ps.partition import Features
 from ps.simulate import dense
 from ps.simulate.division import divide
@@ -34,7 +33,7 @@ class Trainer:
         job, x = plan.job, data["x_train"]
         self._plan = plan
         self._local = plan.local
-        self._schedule = SCHEDULES.parse(job.schedule).build()
+        self._schedule = job.specs.schedule.build()
         self._chunks = plan.layout.chunks(job.servers, job.chunk_bytes)
         self._trainable = plan.layout.of_kind("trainable")
         self._model = model_named(plan.model)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ps.compress import CODECS, Decoded, Downlink, Key
+from ps.compress import Decoded, Downlink, Key
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Weights, WeightsDelta
@@ -22,7 +22,7 @@ class ShardCompression:
     def __init__(self, job: JobConfig, *, lockstep: bool) -> None:
         self._seed = job.seed
         self._lockstep = lockstep
-        self._downlink = Downlink(CODECS.parse(job.compress))
+        self._downlink = Downlink(job.specs.compress)
 
     def read(self, payload: Any, chunk: Chunk, clock: int, rank: int) -> Decoded:
         """Return the gradient that a frame stands for. Raises BadMessage when it is none."""

@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ps.aggregators import AGGREGATORS
-from ps.algorithms import ALGORITHMS
-from ps.config.federated import aggregator_text
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Layout
@@ -66,8 +63,7 @@ class FederatedShard:
         self.member = member
         self.job = job
         self._trace = trace
-        algorithm = ALGORITHMS.parse(job.algorithm).build()
-        self._aggregator = AGGREGATORS.parse(aggregator_text(job, algorithm)).build()
+        self._aggregator = job.specs.aggregator.build()
         self._publisher = Publisher(job, threads)
         self._checkpoint = ShardCheckpoint(state_file or StateFile(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}

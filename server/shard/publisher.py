@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ps.algorithms import ALGORITHMS
 from ps.config.job import JobConfig
-from ps.optim import OPTIMIZERS, apply
+from ps.optim import apply
 from ps.server.shard.chunk import ChunkState
 from ps.threads import ThreadTeam, cores, threads_for
 from ps.xp import HostArray
@@ -22,7 +21,7 @@ class Publisher:
 
     def __init__(self, job: JobConfig, threads: int = 0) -> None:
         """``threads`` share out the work on a chunk; 0 takes a share of the host's cores."""
-        spec = OPTIMIZERS.parse(job.server_optimizer or ALGORITHMS.parse(job.algorithm).build().server)
+        spec = job.specs.server_optimizer
         self.name = str(spec)
         """The server optimizer with all its numbers."""
         self._optimizer = spec.build()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps.compress import Decoded
 from ps.config.job import JobConfig
-from ps.optim import OPTIMIZERS, SCHEDULES, Reader, Workspace, apply, square_sum
+from ps.optim import Reader, Workspace, apply, square_sum
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.aggregate import REGISTRY
 from ps.server.shard.chunk import ChunkState, Contribution
@@ -22,8 +22,8 @@ class Updater:
 
     def __init__(self, job: JobConfig, threads: int = 0) -> None:
         """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
-        self.optimizer = OPTIMIZERS.parse(job.optimizer).build()
-        self._schedule = SCHEDULES.parse(job.schedule).build()
+        self.optimizer = job.specs.optimizer.build()
+        self._schedule = job.specs.schedule.build()
         self._aggregator = REGISTRY["mean" if job.aggregator == "auto" else job.aggregator]
         self._clip_value = job.clip_value
         self._scale_by_staleness = job.staleness_scaling and job.mode == "async"

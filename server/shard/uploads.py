@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ps.compress import CODECS, Key
+from ps.compress import Key
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
@@ -38,7 +38,7 @@ class Uploads:
         self.floor = 0
         """The task below which all are over."""
         self._job = job
-        self._codec = CODECS.parse(job.compress).build()
+        self._codec = job.specs.compress.build()
         self._chunks = chunks
         self._share = sum(chunk.nbytes for chunk in chunks.values())
         self._staged: dict[int, Staged] = {}

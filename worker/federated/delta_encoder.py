@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ps import xp
-from ps.compress import CODECS, Key, Uplink
+from ps.compress import Key, Uplink
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
 from ps.worker.federated.training import beside
@@ -16,7 +16,7 @@ class DeltaEncoder:
     """The job's codec, and what this client remembers of each chunk. ``state`` is to outlive the process."""
 
     def __init__(self, job: JobConfig, rank: int) -> None:
-        self._uplink = Uplink(CODECS.parse(job.compress))
+        self._uplink = Uplink(job.specs.compress)
         self._plain = job.compress == "none"
         self._seed = job.seed
         self._rank = rank

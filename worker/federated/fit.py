@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ps import xp
-from ps.algorithms import ALGORITHMS
 from ps.config import JobConfig
 from ps.errors import ConfigError, UsageError
 from ps.worker.numbers import as_float, shown
@@ -46,7 +45,7 @@ fednova needs it). With 0 examples the client sits this round out, whatever the 
 
 def check(job: JobConfig) -> None:
     """Raise ConfigError for an algorithm that changes each local step: those are ``fit``'s own."""
-    algorithm = ALGORITHMS.parse(job.algorithm).build()
+    algorithm = job.specs.algorithm.build()
     if algorithm.correct is not None and not algorithm.proximal:
         raise ConfigError(
             f"algorithm = {job.algorithm!r} corrects each local step, and fit takes its steps itself: "
@@ -62,7 +61,7 @@ def train(
     Nothing and 0 examples when it sits the round out. UsageError when it returns what no client can.
     """
     seed = int(np.random.SeedSequence((job.seed, client, number)).generate_state(1)[0])
-    algorithm = ALGORITHMS.parse(job.algorithm).build()
+    algorithm = job.specs.algorithm.build()
     about = Round(number, client, job.workers, job.local_epochs, job.local_steps, seed, algorithm.proximal)
     result: Any = fit(copies(model), about)
     if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], Mapping):

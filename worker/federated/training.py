@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ps import xp
-from ps.algorithms import ALGORITHMS, LocalStep, StepArrays, effective_steps
-from ps.config.federated import local_optimizer
+from ps.algorithms import LocalStep, StepArrays, effective_steps
 from ps.config.job import JobConfig
-from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.optim.rate import LearningRate
 from ps.xp import Array
 
@@ -23,9 +21,9 @@ class Training:
     """
 
     def __init__(self, job: JobConfig) -> None:
-        self.algorithm = ALGORITHMS.parse(job.algorithm).build()
-        self._optimizer = OPTIMIZERS.parse(local_optimizer(job, self.algorithm)).build()
-        self._rate = LearningRate(self._optimizer.lr, SCHEDULES.parse(job.schedule).build())
+        self.algorithm = job.specs.algorithm.build()
+        self._optimizer = job.specs.local_optimizer.build()
+        self._rate = LearningRate(self._optimizer.lr, job.specs.schedule.build())
         self._local = LocalStep(self._optimizer, self.algorithm, job.clip_value, job.clip_norm)
         self.own: dict[str, Array] = {}
         self.slots: dict[str, dict[str, Array]] = {}

@@ -9,9 +9,8 @@ from typing import Any
 
 from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
-from ps.config.federated import local_optimizer, unused_optimizer
+from ps.config.federated import unused_optimizer
 from ps.config.job import JobConfig
-from ps.optim import OPTIMIZERS
 from ps.protocol.messages.federated import COMPARED
 from ps.server.scheduler.rounds.task import Task
 from ps.server.scheduler.rounds.typical import Typical
@@ -28,9 +27,7 @@ class Admission:
             log.warning("%s", unused)
         self.capped = 0
         """How many contributions weighed less than their clients claimed examples."""
-        self._policy = AdmissionPolicy(
-            job, algorithm, aggregator, OPTIMIZERS.parse(local_optimizer(job, algorithm)).build()
-        )
+        self._policy = AdmissionPolicy(job, algorithm, aggregator, job.specs.local_optimizer.build())
         self._typical = Typical()
 
     def possible(self, ready: Sequence[Task], version: int, more: bool) -> bool:

@@ -12,9 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ps.aggregators import AGGREGATORS
-from ps.algorithms import ALGORITHMS
-from ps.config.federated import aggregator_text, at_once, most_stale
+from ps.config.federated import at_once, most_stale
 from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
@@ -57,8 +55,8 @@ class Rounds:
         self.failure = ""
         """Why the job cannot go on, if it cannot."""
         self._clients, self._server = clients, server
-        self._algorithm = ALGORITHMS.parse(job.algorithm).build()
-        aggregator = AGGREGATORS.parse(aggregator_text(job, self._algorithm)).build()
+        self._algorithm = job.specs.algorithm.build()
+        aggregator = job.specs.aggregator.build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
         self._contributions = Contributions(job, self._algorithm, aggregator, owners)
         self._slots = Slots(at_once(job, self._algorithm))

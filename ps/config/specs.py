@@ -1,0 +1,66 @@
+"""JobSpecs: what the texts of a job's settings name, each read once, with what they leave open filled in.
+
+Imported where it is needed: it knows all that can be named, and so NumPy, for which ``psctl --help`` does not wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ps.aggregators import AGGREGATORS, Aggregator
+from ps.algorithms import ALGORITHMS, Algorithm
+from ps.compress import CODECS, Codec
+from ps.errors import ConfigError
+from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
+from ps.partition import PARTITIONERS, Partitioner
+from ps.spec import Registry, Spec
+
+if TYPE_CHECKING:
+    from ps.config.job import JobConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpecs:
+    """A job's optimizers, codec, aggregator and so on; ``build()`` of each returns it."""
+
+    optimizer: Spec[Optimizer]
+    schedule: Spec[Schedule]
+    compress: Spec[Codec]
+    aggregator: Spec[Aggregator]
+    """How contributions are combined: as the job has it, else as its algorithm does; without one, their mean."""
+    algorithm: Spec[Algorithm]
+    local_optimizer: Spec[Optimizer]
+    """The optimizer of a client's steps."""
+    server_optimizer: Spec[Optimizer]
+    """What the servers of a federated job do with the combination of a round."""
+    partition: Spec[Partitioner]
+
+    @classmethod
+    def read(cls, job: JobConfig, sources: Mapping[str, str]) -> JobSpecs:
+        """Return the specs; ConfigError with the setting and where its value came from when one is wrong."""
+
+        def read(registry: Registry[T], name: str, default: str = "") -> Spec[T]:
+            text = getattr(job, name)
+            is_open = text is None or (name == "aggregator" and text == "auto")
+            try:
+                return registry.parse(default if is_open else text)
+            except ConfigError as error:
+                raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
+
+        optimizer = read(OPTIMIZERS, "optimizer")
+        named = read(ALGORITHMS, "algorithm")
+        algorithm = named.build()
+        return cls(
+            optimizer=optimizer,
+            schedule=read(SCHEDULES, "schedule"),
+            compress=read(CODECS, "compress"),
+            aggregator=read(AGGREGATORS, "aggregator", algorithm.aggregator if job.federated else "mean"),
+            algorithm=named,
+            local_optimizer=read(OPTIMIZERS, "local_optimizer", algorithm.local or str(optimizer)),
+            server_optimizer=read(OPTIMIZERS, "server_optimizer", algorithm.server),
+            partition=read(PARTITIONERS, "partition"),
+        )

@@ -76,6 +76,10 @@ class BatchLoader:
         """Whether a step has no line of its own in the record: here it has."""
         return False
 
+    def goes_on_without(self, why: str) -> bool:
+        """Whether training goes on without what a gradient that cannot be applied is part of: here it cannot."""
+        return False
+
 
 def placed(batch: Any, device: Device) -> Any:
     """Return a batch, an array or a tuple of arrays, on a device."""

@@ -102,9 +102,10 @@ class Steps:
         self._partial = None
         if not bad:
             return gradients
-        if self._on_nan == "skip":
+        where = f"{bad}, at clock {self._store.clock}"
+        if self._on_nan == "skip" or self._loader.goes_on_without(where):
             return None
-        raise GradientError(f"{bad}, at clock {self._store.clock}; nothing was applied ({WAY_ON})")
+        raise GradientError(f"{where}; nothing was applied ({WAY_ON})")
 
     # The record
 

@@ -77,6 +77,10 @@ class Loader(Protocol):
         """Take a step's metrics; return whether the step has no line of its own in the record."""
         ...
 
+    def goes_on_without(self, why: str) -> bool:
+        """Whether training goes on although a gradient cannot be applied, without the round that it is part of."""
+        ...
+
 
 class Store(Protocol):
     """What ``KV`` needs of the place where the parameters live. Weights are on the host."""

@@ -43,7 +43,8 @@ class JobConfig:
     clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", low=1e-30, high=1e30)
     on_nan: str = setting(
         "fail",
-        "a gradient with NaN, Inf or too large a number: stop, skip the step, or do not look",
+        "a gradient with NaN, Inf or too large a number: stop (in a federated job: sit the round out), skip the step, "
+        "or do not look",
         ("fail", "skip", "ignore"),
     )
     compress: str = setting("none", "how gradients and weights are made small on the wire, such as int8 or topk:0.01")

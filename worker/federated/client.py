@@ -14,9 +14,6 @@ from ps.worker.kv import KV
 from ps.worker.startup import connect
 from ps.xp import HostArray
 
-MOST_SPOILED = 3
-"""Times in a row that what ``fit`` returns may have NaN or Inf before the client gives up."""
-
 Evaluate: TypeAlias = Callable[[Params], Metrics]
 """Takes parameters; returns numbers by name that say how good they are on this client's own data."""
 
@@ -59,7 +56,6 @@ class Client:
             return copies(kv.params)
 
     def _take_part(self, kv: KV, store: FederatedStore) -> None:
-        spoiled = 0
         while not store.finished:
             task = store.begin()
             if task is None:
@@ -67,11 +63,9 @@ class Client:
             report = self._measure(copies(kv.params), "") if task.evaluate else {}
             trained, examples, metrics = self._trained(kv, task.round)
             bad = not_finite(trained)
-            spoiled = spoiled + 1 if bad else 0
-            if spoiled == MOST_SPOILED:
-                raise GradientError(f"{bad}, {spoiled} times in a row; nothing was sent")
             if bad or not examples:
-                noted = {**metrics, "steps": 0, "verdict": store.decline(bad or "fit had no examples")}
+                verdict = store.spoil(bad) if bad else store.decline("fit had no examples")
+                noted = {**metrics, "steps": 0, "verdict": verdict}
                 kv._log.step(task.round, 0, noted, store.traffic, staleness=0)
                 continue
             if task.evaluate:

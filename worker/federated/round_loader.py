@@ -42,6 +42,8 @@ class RoundLoader:
         self._evaluation = evaluation
         self._metrics: dict[str, list[float]] = {}
         self._samples = 0.0
+        self._spoiled = ""
+        """What was wrong with a gradient of this round."""
         self._shown: set[int] = set()
         self._looked = -1
         """The version that was evaluated last, for the record."""
@@ -61,12 +63,20 @@ class RoundLoader:
                 self._metrics.setdefault(name, []).append(number)
         return True
 
+    def goes_on_without(self, why: str) -> bool:
+        """Give this round up for a gradient that cannot be applied; the next one may be better."""
+        if self._store.task is None:
+            return False
+        self._spoiled = self._spoiled or why
+        return True
+
     def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
         """Yield the batches of every round that this client takes part in, until all rounds are done.
 
         ``epochs`` is the script's plan for training at once; here ``local_epochs`` or ``local_steps`` of the job
-        count. A client whose share is empty gives back what it is assigned, and stays. Raises DataError, at the call,
-        when the data cannot be divided as the job wants it.
+        count. A client whose share is empty gives back what it is assigned, and stays; so does one of whose gradients
+        one has NaN or the like, with ``on_nan`` = fail. Raises DataError, at the call, when the data cannot be divided
+        as the job wants it; GradientError when gradients spoil several rounds in a row.
         """
         demand_whole("batch_size", batch_size)
         share = self._share(data)
@@ -112,12 +122,14 @@ class RoundLoader:
             self._looked = task.version
             self._evaluation.run(task.version)
         report = self._on_own(data, "") if task.evaluate else {}
-        self._metrics, self._samples = {}, 0.0
+        self._metrics, self._samples, self._spoiled = {}, 0.0, ""
         try:
             for batch in itertools.islice(order, steps):
                 self._demand_owner()
                 self.examples = num_examples(batch)
                 yield placed(batch, self._device)
+                if self._spoiled:
+                    break
         except GeneratorExit:  # the script has had enough
             try:
                 self._store.abandon("the script went on to something else")
@@ -125,6 +137,10 @@ class RoundLoader:
                 log.debug("a task is not given back: %s", error)
             raise
         means = {name: _mean(values) for name, values in self._metrics.items()}
+        if self._spoiled:
+            noted = {**means, "steps": 0, "verdict": self._store.spoil(self._spoiled)}
+            self._log.step(task.round, self._samples, noted, self._store.traffic, staleness=0)
+            return
         if task.evaluate:
             report |= self._on_own(data, TUNED)
         count = self._store.training.steps

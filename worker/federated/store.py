@@ -13,7 +13,7 @@ import numpy as np
 
 from ps import xp
 from ps.config.federated import local_optimizer
-from ps.errors import StateError
+from ps.errors import GradientError, StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
 from ps.state_file import StateFile
@@ -34,6 +34,8 @@ from ps.xp import Array, Device, HostArray
 log = logging.getLogger("ps.worker")
 
 ACCEPTED, DECLINED = "accepted", "declined"
+MOST_SPOILED = 3
+"""Rounds in a row that NaN, Inf or too large a number may spoil before the client gives up."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class FederatedStore:
         self._pending_upload: PendingUpload | None = None
         self._declined = ""
         """Why the last task was given back, which is said once."""
+        self._spoiled = 0
+        """How many rounds in a row were given back for what could not be sent."""
         self._connection: FederatedConnection | None = None
         self._flat: Mapping[str, Array] = {}
         self._refresh: Callable[[], None] = lambda: None
@@ -186,7 +190,7 @@ class FederatedStore:
         self.task = None
         if not training.steps:
             return self._decline(task, "no step was taken")
-        self._declined = ""
+        self._declined, self._spoiled = "", 0
         frames = self._encoder.pack(training.delta(), self.connection.chunks, task.round)
         numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
         upload = PendingUpload(task.number, task.round, task.version, examples, training.steps, numbers, frames)
@@ -227,6 +231,20 @@ class FederatedStore:
 
     def decline(self, why: str) -> str:
         """Give the task back for which there is nothing to send, and stay for those to come; return the verdict."""
+        self._spoiled = 0
+        return self._decline_task(why)
+
+    def spoil(self, why: str) -> str:
+        """Give the task back because of NaN or the like in what was trained, and stay; return the verdict.
+
+        Raises GradientError when this was so in several rounds in a row.
+        """
+        self._spoiled += 1
+        if self._spoiled >= MOST_SPOILED:
+            raise GradientError(f"{why}, {self._spoiled} times in a row; nothing was sent")
+        return self._decline_task(why)
+
+    def _decline_task(self, why: str) -> str:
         task, self.task = self.task, None
         assert task is not None
         return self._decline(task, why)

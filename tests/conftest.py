@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from ps import xp
+from ps import testing, xp
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-from standin import STRICT
 
 settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
 settings.load_profile("project")
@@ -22,6 +20,5 @@ settings.load_profile("project")
 @pytest.fixture
 def strict_device() -> Iterator[xp.Device]:
     """A device without hardware, whose arrays refuse every silent way to the host."""
-    xp.register(STRICT)
-    yield xp.Device(STRICT)
-    xp.unregister(STRICT)
+    with testing.strict_device() as device:
+        yield device

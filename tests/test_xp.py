@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import STRICT, StrictArray, strict
 
 from ps import xp
 from ps.errors import ConfigError, UsageError
+from ps.testing import STRICT, StrictArray
+from ps.testing.strict_device import strict
 
 
 class Foreign:

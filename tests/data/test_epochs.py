@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standin import StrictArray
 
 from ps import xp
 from ps.data import Dataset, batches, steps_per_epoch
 from ps.errors import DataError
+from ps.testing import StrictArray
 
 
 @st.composite

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import StrictArray
 
 from ps import xp
 from ps.data import Dataset, batches, counterpart, labels_of, partition, view
 from ps.errors import DataError
+from ps.testing import StrictArray
 
 X, Y = np.arange(120, dtype=np.float32).reshape(60, 2), np.arange(60) % 3
 DIVISION = partition("shards:2", Y, 6)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import StrictArray
 
 from ps import xp
 from ps.data import Dataset
 from ps.errors import UsageError
 from ps.models import cnn, mlp, softmax
+from ps.testing import StrictArray
 
 SMALL: list[tuple[ModuleType, Callable[[], dict[str, np.ndarray]]]] = [
     (softmax, lambda: softmax.init([64, 5], seed=3)),

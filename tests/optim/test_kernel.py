@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import STRICT, StrictArray
 
 from ps import xp
 from ps.optim import OPTIMIZERS, apply, driver, square_sum
+from ps.testing import STRICT, StrictArray
 
 CTYPES = {"float": ctypes.c_float, "double": ctypes.c_double}
 

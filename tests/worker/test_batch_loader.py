@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from standin import StrictArray
 
 from ps import xp
 from ps.errors import DataError
+from ps.testing import StrictArray
 from ps.worker.batch_loader import BatchLoader
 
 DATA = np.arange(24)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from loopback import BOUND, Loopback, model
-from standin import STRICT, StrictArray
 
 from ps import xp
 from ps.data import Dataset
 from ps.errors import GradientError, LayoutMismatch, Refused, StateError, UsageError
 from ps.models import mlp
+from ps.testing import STRICT, StrictArray
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 
@@ -56,7 +56,7 @@ JOBS = [
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: " ".join(map(str, job.values())) or "default")
 def test_one_worker_of_a_cluster_trains_as_one_process_alone(loopback: Start, local: Any, job: dict[str, Any]) -> None:
     job = {**job, "chunk_size": 1024}
-    (there,) = loopback(servers=2, **job).work(train)
+    (there,) = loopback(servers=2, **job).run(train)
     here = train(local(**job))
     for name, value in here.items():
         np.testing.assert_allclose(there[name], value, rtol=2e-6, atol=1e-7, err_msg=name)
@@ -78,7 +78,7 @@ def test_sync_with_workers_equals_one_process_with_all_their_examples(
         return np.append(params["w"], params["b"])
 
     job = {"optimizer": "adam:lr=0.05", "clip_norm": clip_norm}
-    several = loopback(servers=2, workers=3, **job).work(*(partial(fit, share=rank, of=3) for rank in range(3)))
+    several = loopback(servers=2, workers=3, **job).run(*(partial(fit, share=rank, of=3) for rank in range(3)))
     alone = fit(local(**job))
     for weights in several:
         np.testing.assert_array_equal(weights, several[0])
@@ -94,7 +94,7 @@ def test_the_weighted_mean_counts_examples(loopback: Start) -> None:
         return float(params["w"][0])
 
     job = loopback(workers=2, aggregator="weighted", optimizer="sgd:lr=1")
-    assert job.work(partial(script, grad=1.0, examples=10), partial(script, grad=4.0, examples=5)) == [-2.0, -2.0]
+    assert job.run(partial(script, grad=1.0, examples=10), partial(script, grad=4.0, examples=5)) == [-2.0, -2.0]
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
@@ -128,7 +128,7 @@ def test_host_and_device_are_never_mixed_and_give_the_same_numbers(
     numbers = [
         script(local(strict_device)),
         script(local()),
-        *loopback(servers=2, mode=mode).work(script, device=strict_device),
+        *loopback(servers=2, mode=mode).run(script, device=strict_device),
     ]
     for params in numbers[1:]:
         for name, value in params.items():
@@ -146,7 +146,7 @@ def test_pushes_on_a_device_do_not_overwrite_each_other_on_their_way(loopback: S
         return float(weights[0])
 
     job = loopback(servers=2, mode="async", optimizer="sgd:lr=1")
-    assert job.work(script, device=strict_device) == [-36.0]
+    assert job.run(script, device=strict_device) == [-36.0]
 
 
 def test_a_push_has_copied_its_gradients_when_it_returns(loopback: Start) -> None:
@@ -159,7 +159,7 @@ def test_a_push_has_copied_its_gradients_when_it_returns(loopback: Start) -> Non
         kv.wait(kv.pull())
         return float(params["w"].min())
 
-    assert loopback(optimizer="sgd:lr=1", window=1 << 30).work(script) == [-1.0]
+    assert loopback(optimizer="sgd:lr=1", window=1 << 30).run(script) == [-1.0]
 
 
 def test_weights_that_were_pulled_are_those_that_the_next_gradient_is_of(loopback: Start) -> None:
@@ -209,7 +209,7 @@ def test_the_first_model_wins_and_another_model_is_refused_by_its_first_differen
             kv.init({"w": np.zeros(4), "b": np.zeros(1)})
         return "refused"
 
-    assert loopback(workers=3).work(seeding, same, other) == [1.0, 1.0, "refused"]
+    assert loopback(workers=3).run(seeding, same, other) == [1.0, 1.0, "refused"]
 
 
 @pytest.mark.parametrize("on_nan", ["fail", "skip"])
@@ -226,7 +226,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_servers(loopback: Star
         kv.step({"w": np.ones(3), "v": np.ones((2, 2))})
         return [float(params["w"][0]), kv.clock]
 
-    (found,) = loopback(servers=2, on_nan=on_nan, optimizer="momentum:lr=1").work(script)
+    (found,) = loopback(servers=2, on_nan=on_nan, optimizer="momentum:lr=1").run(script)
     assert found == [-1.0, 1 if on_nan == "fail" else 4]
 
 
@@ -243,7 +243,7 @@ def test_a_barrier_leaves_all_with_one_clock_and_the_same_weights(loopback: Star
         return found
 
     job = loopback(servers=2, workers=2, mode=mode, staleness=20, optimizer="sgd:lr=1")
-    one, other = job.work(partial(script, steps=3), partial(script, steps=9))
+    one, other = job.run(partial(script, steps=3), partial(script, steps=9))
     assert one == other
     assert one[0] == 9
 
@@ -256,7 +256,7 @@ def test_a_barrier_before_init_is_one_too(loopback: Start) -> None:
         kv.barrier()
         order.append("after")
 
-    loopback(workers=2).work(script, script)
+    loopback(workers=2).run(script, script)
     assert order == ["before", "before", "after", "after"]
 
 
@@ -276,7 +276,7 @@ def test_a_push_is_waited_for_at_the_close(loopback: Start) -> None:
         kv.wait(kv.pull())
         return float(params["w"].max())
 
-    assert job.work(pushing, looking)[1] == -1.0
+    assert job.run(pushing, looking)[1] == -1.0
 
 
 def test_a_worker_that_comes_late_begins_with_the_jobs_clock_and_batches(loopback: Start) -> None:
@@ -335,7 +335,7 @@ def test_an_exception_in_the_script_is_noted_and_the_others_go_on(loopback: Star
         results.append(going(kv))
 
     with pytest.raises(RuntimeError, match="of the script"):
-        job.work(failing, other)
+        job.run(failing, other)
     assert results == [5]
 
 

@@ -46,7 +46,7 @@ def test_training_with_every_codec_reaches_what_it_reaches_without(loopback: Sta
     lr = 0.05 if codec.startswith("randomk") else 0.3  # what it keeps back for long comes at once
     job = loopback(servers=2, workers=2, mode=mode, chunk_size=1024, compress=codec, optimizer=f"sgd:lr={lr}")
     steps = 200 if codec.startswith("randomk") else 60
-    results = job.work(lambda kv: train(kv, steps), lambda kv: train(kv, steps))
+    results = job.run(lambda kv: train(kv, steps), lambda kv: train(kv, steps))
     assert min(accuracy for accuracy, _ in results) > 0.8
     if mode == "sync":
         first, second = (weights for _, weights in results)
@@ -57,7 +57,7 @@ def test_training_with_every_codec_reaches_what_it_reaches_without(loopback: Sta
 def test_two_runs_with_one_seed_give_the_same_bits_and_another_seed_others(loopback: Start, codec: str) -> None:
     def run(seed: int) -> dict[str, np.ndarray]:
         job = loopback(servers=2, workers=2, chunk_size=1024, compress=codec, seed=seed, optimizer="sgd:lr=0.3")
-        return job.work(lambda kv: fixed(kv), lambda kv: fixed(kv))[0]
+        return job.run(lambda kv: fixed(kv), lambda kv: fixed(kv))[0]
 
     first, again, other = run(1), run(1), run(2)
     assert np.array_equal(first["w"], again["w"])
@@ -76,7 +76,7 @@ def fixed(kv: Any, steps: int = 8) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("job", [{"clip_norm": 0.5}, {"overlap": True}, {"mode": "async", "clip_norm": 0.5}])
 def test_it_goes_with_clipping_and_overlap(loopback: Start, job: dict[str, Any]) -> None:
     started = loopback(servers=2, workers=2, chunk_size=1024, compress="int8", optimizer="sgd:lr=0.3", **job)
-    assert min(accuracy for accuracy, _ in started.work(train, train)) > 0.7
+    assert min(accuracy for accuracy, _ in started.run(train, train)) > 0.7
 
 
 def test_a_skipped_step_leaves_all_workers_with_the_same_weights(loopback: Start) -> None:
@@ -89,7 +89,7 @@ def test_a_skipped_step_leaves_all_workers_with_the_same_weights(loopback: Start
         return np.array(params["w"])
 
     job = loopback(workers=2, chunk_size=1024, compress="topk:0.1", on_nan="skip", optimizer="sgd:lr=0.1")
-    first, second = job.work(script, script)
+    first, second = job.run(script, script)
     assert np.array_equal(first, second) and first.any()
 
 
@@ -106,7 +106,7 @@ def test_few_bytes_travel_both_ways(loopback: Start, codec: str, least: float) -
         assert params["w"].any()
         return 6e6 / (traffic.bytes_up - up), 6e6 / (traffic.bytes_down - down)
 
-    (found,) = loopback(compress=codec, optimizer="sgd:lr=0.1").work(script)
+    (found,) = loopback(compress=codec, optimizer="sgd:lr=0.1").run(script)
     assert min(found) > least, found
 
 
@@ -120,7 +120,7 @@ def test_push_and_pull_apart_are_compressed_on_the_way_up(loopback: Start) -> No
         kv.barrier()
         return np.array(params["w"])
 
-    first, second = loopback(workers=2, compress="fp16", optimizer="sgd:lr=1", chunk_size=1024).work(script, script)
+    first, second = loopback(workers=2, compress="fp16", optimizer="sgd:lr=1", chunk_size=1024).run(script, script)
     assert np.array_equal(first, second)
     assert np.allclose(first, -(1.5 * 4 + 6 + 4), rtol=1e-3)
 
@@ -224,7 +224,7 @@ def test_what_backup_workers_bring_too_late_is_not_lost(loopback: Start) -> None
         return kv._store.rejoins, np.array(params["w"])
 
     job = loopback(workers=2, backup_workers=1, chunk_size=1024, compress="topk:0.25", optimizer="sgd:lr=1")
-    (_, first), (entries, second) = job.work(script, script)
+    (_, first), (entries, second) = job.run(script, script)
     assert entries > 1, "nothing came too late, so nothing was tested"
     total = sum(whole(rank, clock) for rank in (0, 1) for clock in range(20))
     assert np.array_equal(first, -total) and np.array_equal(second, -total)

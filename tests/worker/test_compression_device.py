@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from loopback import Loopback
-from standin import STRICT, StrictArray
 
 from ps import xp
 from ps.errors import GradientError
+from ps.testing import STRICT, StrictArray
 
 Start = Callable[..., Loopback]
 SHAPES = {"w": (60, 50), "none": (0, 2), "b": (7,), "s": ()}
@@ -112,7 +112,7 @@ def run(loopback: Start, device: xp.Device, do: Callable[[Any, int], None], **jo
         return weights(params)
 
     job = {"servers": 2, "workers": 2, "chunk_size": 1024, "optimizer": "sgd:lr=0.1", **job}
-    return loopback(**job).work(*[script] * job["workers"], device=device)
+    return loopback(**job).run(*[script] * job["workers"], device=device)
 
 
 def same(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) -> bool:
@@ -160,7 +160,7 @@ def test_what_is_not_finite_is_named_as_on_the_host(loopback: Start, bus: Bus, a
         assert kv.clock == 0
         return str(caught.value)
 
-    texts = [loopback(compress="int8", chunk_size=1024).work(script, device=d)[0] for d in (bus.device, xp.CPU)]
+    texts = [loopback(compress="int8", chunk_size=1024).run(script, device=d)[0] for d in (bus.device, xp.CPU)]
     assert texts[0] == texts[1]
     assert "'w' is inf at (31, 7)" in texts[0]
     assert not bus.down

@@ -39,13 +39,13 @@ def test_of_two_rates_for_one_step_the_lowest_ranks_counts_in_all_parts_of_the_m
     loopback: Start, job: dict[str, object]
 ) -> None:
     cluster = loopback(servers=2, workers=2, optimizer="sgd:lr=1", chunk_size=4096, **job)
-    assert cluster.work(partial(setting, lr=0.5), partial(setting, lr=0.25)) == [[-5.0], [-5.0]]
+    assert cluster.run(partial(setting, lr=0.5), partial(setting, lr=0.25)) == [[-5.0], [-5.0]]
 
 
 @pytest.mark.parametrize("mode", ["async", "ssp"])
 def test_where_gradients_are_applied_alone_each_worker_has_its_own_rate(loopback: Start, mode: str) -> None:
     cluster = loopback(servers=2, workers=2, optimizer="sgd:lr=1", chunk_size=4096, mode=mode)
-    assert cluster.work(partial(setting, lr=0.5), partial(setting, lr=0.25)) == [[-7.5], [-7.5]]
+    assert cluster.run(partial(setting, lr=0.5), partial(setting, lr=0.25)) == [[-7.5], [-7.5]]
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
@@ -65,7 +65,7 @@ def test_a_rate_that_one_worker_sets_holds_for_all_also_when_it_has_left(loopbac
         return float(before[0] - params["w"][0])
 
     job = loopback(servers=2, workers=2, mode=mode, optimizer="sgd:lr=1", chunk_size=4096)
-    assert job.work(script, script) == [1.5, 0.0]
+    assert job.run(script, script) == [1.5, 0.0]
 
 
 def test_a_rate_is_not_set_between_the_gradients_of_one_step(loopback: Start) -> None:
@@ -77,7 +77,7 @@ def test_a_rate_is_not_set_between_the_gradients_of_one_step(loopback: Start) ->
         kv.step({"v": np.ones(3)})
         kv.set_lr(0.5)
 
-    loopback(optimizer="sgd:lr=1").work(script)
+    loopback(optimizer="sgd:lr=1").run(script)
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
@@ -97,7 +97,7 @@ def test_the_nth_barrier_of_one_worker_is_the_nth_of_all_and_who_has_left_is_at_
         return kv.clock
 
     job = loopback(servers=2, workers=3, mode=mode, staleness=50, optimizer="sgd:lr=0.1")
-    clocks = job.work(*(partial(script, barriers=count) for count in (1, 2, 3)))
+    clocks = job.run(*(partial(script, barriers=count) for count in (1, 2, 3)))
     assert [number for number, _ in passed] == [0, 0, 0, 1, 1, 2]
     assert clocks == [3, 6, 9]
 
@@ -113,7 +113,7 @@ def test_a_worker_that_stops_is_not_waited_for_and_the_others_train_to_their_end
         return done, kv.clock
 
     job = loopback(servers=2, workers=3, mode=mode, staleness=2, optimizer="sgd:lr=0.1")
-    assert job.work(*(partial(script, steps=steps) for steps in (3, 7, 30))) == [(3, 3), (7, 7), (19, 20)]
+    assert job.run(*(partial(script, steps=steps) for steps in (3, 7, 30))) == [(3, 3), (7, 7), (19, 20)]
     job.close()  # the job ends with its last worker, not with rank 0
 
 

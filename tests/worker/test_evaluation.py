@@ -87,7 +87,7 @@ def test_in_a_cluster_the_first_worker_does_it(loopback: Start, tmp_path: Path, 
         for _ in range(3):
             kv.step({"w": np.full(2, -1.0)})
 
-    job.work(script, script)
+    job.run(script, script)
     found = lines(tmp_path)
     assert [line["clock"] for line in found] == [2, 3]
     assert {line["rank"] for line in found} == {0}

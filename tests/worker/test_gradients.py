@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standin import STRICT
 
 from ps import xp
 from ps.errors import GradientError
 from ps.optim.limit import limit_of
 from ps.protocol.layout import Chunk, Layout
+from ps.testing import STRICT
 from ps.worker.gradients import Gradients, Staging, match
 from ps.worker.partial_gradients import PartialGradients
 

@@ -44,7 +44,7 @@ def test_without_a_cluster_a_norm_that_is_nan_clips_nothing(local: Local) -> Non
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
 def test_in_every_mode_it_is_as_without_a_cluster(loopback: Start, mode: str) -> None:
     job: dict[str, Any] = {**JOB, "mode": mode, "servers": 2, "chunk_size": 1024}
-    check(loopback(**job).work(two_steps)[0])
+    check(loopback(**job).run(two_steps)[0])
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -60,7 +60,7 @@ def test_in_a_job_that_compresses_it_is_looked_for_since_no_codec_can_say_it(
                 kv.ready("w", bad)
             kv.step({"w": bad})
 
-    loopback(on_nan="ignore", compress=codec, servers=2, chunk_size=1024).work(script)
+    loopback(on_nan="ignore", compress=codec, servers=2, chunk_size=1024).run(script)
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
@@ -78,4 +78,4 @@ def test_weights_that_diverge_come_as_they_are_and_the_next_gradient_ends_it(
             kv.step({"w": np.array(params["w"])})
 
     job: dict[str, Any] = {"optimizer": "sgd:lr=1e6,weight_decay=1e12", "mode": mode, "compress": codec}
-    loopback(servers=2, chunk_size=2048, **job).work(script)
+    loopback(servers=2, chunk_size=2048, **job).run(script)

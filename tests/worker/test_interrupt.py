@@ -109,7 +109,7 @@ def test_a_step_interrupted_at_any_instant_counts_once(
 ) -> None:
     dice = random.Random(f"{job} {form}")
     settings = {"optimizer": "momentum:lr=0.25,momentum=0.5", "chunk_size": 1024, **JOBS[job]}
-    [(expected, _)] = loopback(**settings).work(lambda kv: trained(kv, lambda kv: quiet(kv, form)))
+    [(expected, _)] = loopback(**settings).run(lambda kv: trained(kv, lambda kv: quiet(kv, form)))
     with loopback(**settings).connect(0) as kv:
         weights, rang = trained(kv, lambda kv: disturbed(kv, form, dice, 0.003))
     assert weights == expected
@@ -125,7 +125,7 @@ def test_a_step_interrupted_while_it_waits_for_others_is_ended_by_the_next(
     monkeypatch.setattr(exchange, "SLICE", 1)
     dice = random.Random(f"{job} {form}")
     settings = {"workers": 2, "optimizer": "momentum:lr=0.25,momentum=0.5", "chunk_size": 1024, **JOBS[job]}
-    [(expected, _), _] = loopback(**settings).work(*[lambda kv: trained(kv, lambda kv: quiet(kv, form))] * 2)
+    [(expected, _), _] = loopback(**settings).run(*[lambda kv: trained(kv, lambda kv: quiet(kv, form))] * 2)
     made = loopback(**settings)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(made.work, lambda kv: trained(kv, lambda kv: quiet(kv, form, 0.004)))

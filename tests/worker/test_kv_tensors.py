@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from loopback import model
-from standin import STRICT, StrictArray
 
 from ps import xp
 from ps.errors import UsageError
+from ps.testing import STRICT, StrictArray
 from ps.worker import KV
 
 Local = Callable[..., KV]

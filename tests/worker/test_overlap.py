@@ -75,7 +75,7 @@ def test_two_workers_that_announce_give_what_two_that_do_not_give(loopback: Star
             kv.barrier()
             return {name: np.array(params[name]) for name in params}
 
-        return loopback(servers=2, workers=2, chunk_size=1024, **job).work(script, script)
+        return loopback(servers=2, workers=2, chunk_size=1024, **job).run(script, script)
 
     expected, *_ = run(plain, transport="tcp")
     for transport in ("tcp", "shm"):

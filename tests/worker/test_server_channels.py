@@ -282,7 +282,7 @@ def trained(kv: Any) -> bytes:
 def test_the_bits_are_the_same_over_every_transport(loopback: Start, workers: int, job: dict[str, Any]) -> None:
     common = {"servers": 2, "workers": workers, "chunk_size": 1024, **job}
     ways = [{"transport": "tcp"}, {"transport": "ipc"}, {"transport": "shm"}, {"transport": "shm", "params": "private"}]
-    found = [set(loopback(**common, **way).work(*[trained] * workers)) for way in ways]
+    found = [set(loopback(**common, **way).run(*[trained] * workers)) for way in ways]
     assert len(set.union(*found)) == 1, [len(digests) for digests in found]
 
 
@@ -291,7 +291,7 @@ def test_a_job_of_workers_that_share_memory_and_others_that_cannot_gives_the_bit
     loopback: Start, monkeypatch: pytest.MonkeyPatch, job: dict[str, Any]
 ) -> None:
     common = {"servers": 2, "workers": 3, "chunk_size": 1024, **job}
-    wanted = set(loopback(transport="tcp", **common).work(trained, trained, trained))
+    wanted = set(loopback(transport="tcp", **common).run(trained, trained, trained))
     assert len(wanted) == 1
 
     create, seats = ShmChannel.open, iter([True, False, False, True, True, False])
@@ -304,12 +304,12 @@ def test_a_job_of_workers_that_share_memory_and_others_that_cannot_gives_the_bit
         return create(*args)
 
     monkeypatch.setattr(ShmChannel, "open", choosy)
-    assert set(loopback(transport="auto", **common).work(trained, trained, trained)) == wanted
+    assert set(loopback(transport="auto", **common).run(trained, trained, trained)) == wanted
     assert len(used) == 6 and used.count(True) == 3
 
 
 def test_a_server_that_refuses_memory_is_still_used(loopback: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ps.server.shard.shm_listener.MOST", 0)
-    [found] = loopback(transport="auto", servers=2, chunk_size=1024).work(trained)
-    [wanted] = loopback(transport="tcp", servers=2, chunk_size=1024).work(trained)
+    [found] = loopback(transport="auto", servers=2, chunk_size=1024).run(trained)
+    [wanted] = loopback(transport="tcp", servers=2, chunk_size=1024).run(trained)
     assert found == wanted

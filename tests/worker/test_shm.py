@@ -210,7 +210,7 @@ def test_a_worker_whose_line_has_room_for_few_chunks_wakes_up_when_there_is_more
             time.sleep(0.01)
         rounds(kv, params, 1)
 
-    loopback(workers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").work(first, second)
+    loopback(workers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").run(first, second)
     assert any(stuck), "there was always room, so nothing was tested"
 
 
@@ -365,7 +365,7 @@ def test_a_worker_that_leaves_keeps_its_weights_while_the_others_go_on(loopback:
         rounds(kv, params, 20)
         assert set(params["a"]) == {-23}
 
-    loopback(workers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").work(early, late)
+    loopback(workers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").run(early, late)
 
 
 def test_nothing_moves_under_a_slow_worker_while_the_fast_one_waits_for_it(loopback: Start) -> None:
@@ -379,7 +379,7 @@ def test_nothing_moves_under_a_slow_worker_while_the_fast_one_waits_for_it(loopb
         params = kv.init({"a": np.zeros(3000, np.float32)})
         rounds(kv, params, 8)
 
-    loopback(workers=2, servers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").work(slow, fast)
+    loopback(workers=2, servers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").run(slow, fast)
 
 
 # Others at the door

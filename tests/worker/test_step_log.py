@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import STRICT
 
 from ps import xp
 from ps.config import ProcessConfig
 from ps.errors import UsageError
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Heartbeat
+from ps.testing import STRICT
 from ps.worker import step_log
 from ps.worker.step_log import StepLog
 from ps.worker.store import Traffic

@@ -95,7 +95,7 @@ def test_workers_that_announce_in_different_orders_all_come_to_the_end(
         return b"".join(params[name].tobytes() for name in names)
 
     setup = {"workers": 2, "chunk_size": KB, "window": KB, "optimizer": "sgd:lr=1.0", **job}
-    first, second = loopback(**setup).work(script, script)
+    first, second = loopback(**setup).run(script, script)
     assert first == second
     if not job.get("mode"):
         assert set(np.frombuffer(first, np.float32)) == {-6.0}

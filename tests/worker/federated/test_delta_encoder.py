@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from standin import STRICT
 
 from ps import xp
 from ps.compress import CODECS, Key
 from ps.config import job_from
 from ps.protocol.layout import Chunk, Layout
+from ps.testing import STRICT
 from ps.worker.federated.delta_encoder import DeltaEncoder
 
 SIZE, RANK = 500, 3

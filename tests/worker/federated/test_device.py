@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from loopback import Loopback
-from standin import STRICT, StrictArray
 
 from ps import xp
+from ps.testing import STRICT, StrictArray
 from ps.worker import KV
 from ps.worker.step_log import StepLog
 
@@ -96,7 +96,7 @@ def script(kv: KV, do: Callable[[KV, int], None] = lambda kv, step: kv.step(grad
 def run(loopback: Start, device: xp.Device, work: Callable[[KV], Any] = script, **job: Any) -> dict[str, Any]:
     settings = {"mode": "federated", "servers": 2, "chunk_size": 1024, "optimizer": "sgd:lr=0.1", "rounds": ROUNDS}
     settings |= {"partition": "own", "start_timeout": 5.0}
-    (found,) = loopback(**{**settings, **job}).work(work, device=device)
+    (found,) = loopback(**{**settings, **job}).run(work, device=device)
     return found
 
 

@@ -41,7 +41,7 @@ def test_in_a_job_that_exchanges_gradients_each_worker_keeps_its_own(loopback: S
         assert params["seen"] is kv.params["seen"]
         return params["seen"].tolist(), params["mean"].tolist(), float(params["w"][0])
 
-    found = loopback(workers=2, mode=mode, optimizer="sgd:lr=1").work(script, script)
+    found = loopback(workers=2, mode=mode, optimizer="sgd:lr=1").run(script, script)
     for rank, (seen, mean, w) in enumerate(found):
         assert seen == [BIG + 2, 0]
         assert mean == [2.0 * (rank + 1)] * 2
@@ -70,7 +70,7 @@ def test_in_a_federated_job_buffers_are_averaged_and_counters_added_up_exactly(l
         return {name: array.copy() for name, array in params.items()}
 
     job = {"mode": "federated", "workers": 3, "rounds": 2, "min_clients": 3, "optimizer": "sgd:lr=1"}
-    found = loopback(**job, servers=2, compress=compress).work(*[script] * 3)
+    found = loopback(**job, servers=2, compress=compress).run(*[script] * 3)
     for params in found:  # 3 clients take one step of 4 examples in each of two rounds
         assert params["seen"].tolist() == [BIG + 6, 24]
         np.testing.assert_allclose(params["mean"], 2.0, rtol=1e-6)
@@ -87,7 +87,7 @@ def test_a_pull_and_a_push_pull_fill_them_too_in_a_federated_job(loopback: Start
         kv.wait(kv.pull(out))
         assert out["seen"].tolist() == [BIG, 5]
 
-    loopback(mode="federated", rounds=1, partition="own", optimizer="sgd:lr=1").work(script)
+    loopback(mode="federated", rounds=1, partition="own", optimizer="sgd:lr=1").run(script)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,6 @@ def test_clients_that_disagree_about_a_kind_train_different_models(loopback: Sta
             return str(error)
         return ""
 
-    found = loopback(mode="federated", workers=2, start_timeout=3.0).work(script, script)
+    found = loopback(mode="federated", workers=2, start_timeout=3.0).run(script, script)
     assert sum(map(bool, found)) == 1
     assert "mean float64[2] (buffer)" in max(found)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import StrictArray
 
 from ps import xp
 from ps.config import job_from
 from ps.errors import DataError, PeerLost, UsageError
+from ps.testing import StrictArray
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.round_loader import RoundLoader
 from ps.worker.federated.store import Task

@@ -60,7 +60,7 @@ def alone(script: Callable[[KV], Any], **job: Any) -> Any:
 
 def test_one_client_with_all_the_data_trains_as_one_process_does_bit_for_bit(loopback: Start) -> None:
     data = whole_numbers()
-    (there,) = federated(loopback, workers=1, rounds=2).work(lambda kv: fit(kv, data))
+    (there,) = federated(loopback, workers=1, rounds=2).run(lambda kv: fit(kv, data))
     here = alone(lambda kv: fit(kv, data, epochs=2))
     assert there["w"].tobytes() == here["w"].tobytes()
     assert there["w"].all()
@@ -79,7 +79,7 @@ def test_one_local_step_of_equal_shares_is_one_synchronous_step_of_the_mean_grad
         return copied(params)
 
     job = federated(loopback, workers=3, rounds=4, local_steps=1, min_clients=3)
-    clients, workers = job.work(*[script] * 3), loopback(workers=3, optimizer="sgd:lr=0.125").work(*[script] * 3)
+    clients, workers = job.run(*[script] * 3), loopback(workers=3, optimizer="sgd:lr=0.125").run(*[script] * 3)
     for params in clients:
         for name, expected in workers[0].items():
             np.testing.assert_allclose(params[name], expected, rtol=1e-5, atol=1e-6)
@@ -88,7 +88,7 @@ def test_one_local_step_of_equal_shares_is_one_synchronous_step_of_the_mean_grad
 
 def test_all_clients_end_with_the_same_weights_whoever_took_part(loopback: Start) -> None:
     job = federated(loopback, workers=4, clients_per_round=2, over_select=1.0, rounds=5, compress="topk:0.5")
-    results = job.work(*[lambda kv: fit(kv, whole_numbers(32))] * 4)
+    results = job.run(*[lambda kv: fit(kv, whole_numbers(32))] * 4)
     assert len({params["w"].tobytes() for params in results}) == 1
 
 
@@ -102,7 +102,7 @@ def test_scaffolds_control_variates_reach_clients_and_come_back_renewed(loopback
     job = federated(
         loopback, workers=2, rounds=rounds, algorithm="scaffold", partition="own", local_epochs=3, min_clients=2
     )
-    results = job.work(script, script)
+    results = job.run(script, script)
     server, control, own = np.zeros(2), np.zeros(2), [np.zeros(2), np.zeros(2)]
     for _ in range(rounds):
         moved, learnt = [], []
@@ -132,7 +132,7 @@ def test_what_changes_gradients_does_not_change_the_scripts_arrays(loopback: Sta
             assert gradient.tolist() == [1.0, -2.0]
         assert params["w"].any()
 
-    federated(loopback, workers=1, rounds=2, algorithm=algorithm).work(script)
+    federated(loopback, workers=1, rounds=2, algorithm=algorithm).run(script)
 
 
 def test_a_step_outside_a_round_says_where_rounds_come_from(loopback: Start) -> None:
@@ -149,7 +149,7 @@ def test_a_step_outside_a_round_says_where_rounds_come_from(loopback: Start) -> 
         for x, y in kv.batches(whole_numbers(), 4):
             kv.step(line(kv.params, x, y))
 
-    federated(loopback, workers=1, rounds=1).work(script)
+    federated(loopback, workers=1, rounds=1).run(script)
 
 
 def test_within_a_round_the_parameters_are_the_clients_own_and_a_pull_elsewhere_brings_the_global_ones(
@@ -173,7 +173,7 @@ def test_within_a_round_the_parameters_are_the_clients_own_and_a_pull_elsewhere_
         assert out["w"].tolist() == params["w"].tolist() == [-1, -1]
         assert kv.clock == 1
 
-    federated(loopback, workers=1, rounds=1).work(script)
+    federated(loopback, workers=1, rounds=1).run(script)
 
 
 def test_set_lr_holds_from_the_next_round_on(loopback: Start) -> None:
@@ -186,7 +186,7 @@ def test_set_lr_holds_from_the_next_round_on(loopback: Start) -> None:
             seen.append(float(params["w"][0]))
         return seen
 
-    assert federated(loopback, workers=1, rounds=3, partition="own").work(script) == [[0.125, 1.125, 2.125]]
+    assert federated(loopback, workers=1, rounds=3, partition="own").run(script) == [[0.125, 1.125, 2.125]]
 
 
 def test_a_model_of_fewer_elements_than_servers_is_trained_too(loopback: Start) -> None:
@@ -196,7 +196,7 @@ def test_a_model_of_fewer_elements_than_servers_is_trained_too(loopback: Start) 
             kv.step({"w": np.array([-1.0])})
         return float(params["w"][0])
 
-    assert federated(loopback, workers=1, rounds=2, partition="own").work(script) == [0.25]
+    assert federated(loopback, workers=1, rounds=2, partition="own").run(script) == [0.25]
 
 
 def test_a_script_that_breaks_off_gives_its_task_back_and_has_the_rounds_weights_again(loopback: Start) -> None:
@@ -209,7 +209,7 @@ def test_a_script_that_breaks_off_gives_its_task_back_and_has_the_rounds_weights
         with pytest.raises(StateError):
             kv.step({"w": np.ones(2)})
 
-    federated(loopback, workers=1, rounds=1, **SOON).work(script)
+    federated(loopback, workers=1, rounds=1, **SOON).run(script)
 
 
 def test_a_client_that_breaks_off_is_not_waited_for(loopback: Start) -> None:
@@ -226,7 +226,7 @@ def test_a_client_that_breaks_off_is_not_waited_for(loopback: Start) -> None:
 
     done = threading.Event()
     job = federated(loopback, workers=2, rounds=2, min_clients=1, round_deadline=1)
-    assert job.work(quits, stays)[1]["w"].any()
+    assert job.run(quits, stays)[1]["w"].any()
 
 
 def test_a_script_that_fails_in_a_round_ends_with_its_own_error(loopback: Start) -> None:
@@ -236,7 +236,7 @@ def test_a_script_that_fails_in_a_round_ends_with_its_own_error(loopback: Start)
             raise ValueError("the script's own")
 
     with pytest.raises(ValueError, match="the script's own"):
-        federated(loopback, workers=1, rounds=1, **SOON).work(fails)
+        federated(loopback, workers=1, rounds=1, **SOON).run(fails)
 
 
 def test_batches_that_outlive_the_connection_are_no_trouble(loopback: Start) -> None:
@@ -247,7 +247,7 @@ def test_batches_that_outlive_the_connection_are_no_trouble(loopback: Start) -> 
         kept.append(kv.batches(whole_numbers(), 4))
         next(kept[0])
 
-    federated(loopback, workers=1, rounds=1, **SOON).work(script)
+    federated(loopback, workers=1, rounds=1, **SOON).run(script)
     began = time.monotonic()
     kept[0].close()
     assert time.monotonic() - began < 1
@@ -260,7 +260,7 @@ def test_the_round_goes_on_without_a_step_with_nan_if_told_so(loopback: Start) -
             kv.step({"w": np.array([-8.0, -8.0 if number else np.nan])})
         return copied(params)
 
-    (found,) = federated(loopback, workers=1, rounds=1, on_nan="skip").work(script)
+    (found,) = federated(loopback, workers=1, rounds=1, on_nan="skip").run(script)
     assert found["w"].tolist() == [1, 1]
 
 
@@ -283,7 +283,7 @@ def test_a_client_with_nan_in_a_gradient_gives_the_round_back_and_takes_part_in_
         return copied(params)
 
     cluster = federated(loopback, workers=1, rounds=2)
-    (found,) = cluster.work(script)
+    (found,) = cluster.run(script)
     assert found["w"].tolist() == [4, 4], "two rounds of two steps, and nothing of the one that was given back"
     assert steps == [0, 0, 0, 1, 1], "it ends with its step"
     assert refused == [{"declined": 1}]
@@ -296,7 +296,7 @@ def test_a_client_whose_gradients_spoil_three_rounds_in_a_row_gives_up_and_says_
             kv.step({"w": np.array([-8.0, np.nan])})
 
     with pytest.raises(GradientError, match=r"'w' is nan at \(1,\), at clock 0, 3 times in a row; nothing was sent"):
-        federated(loopback, workers=1, rounds=1).work(script)
+        federated(loopback, workers=1, rounds=1).run(script)
 
 
 def test_a_round_without_any_step_is_given_back_and_changes_nothing(loopback: Start) -> None:
@@ -311,7 +311,7 @@ def test_a_round_without_any_step_is_given_back_and_changes_nothing(loopback: St
                 kv.step({"w": np.full(2, -8.0)})
         assert store.clock == 2
 
-    federated(loopback, workers=1, rounds=2).work(script)
+    federated(loopback, workers=1, rounds=2).run(script)
     assert seen == [0, 1, 1]
 
 
@@ -337,7 +337,7 @@ def test_a_late_client_begins_with_the_version_that_is_out(loopback: Start) -> N
         return version
 
     job = federated(loopback, workers=2, rounds=4, min_clients=1, clients_per_round=1, over_select=1.0, partition="own")
-    assert job.work(first, second)[1] >= 1
+    assert job.run(first, second)[1] >= 1
 
 
 def test_servers_without_room_for_all_deltas_at_once_take_one_after_the_other(loopback: Start) -> None:
@@ -359,4 +359,4 @@ def test_servers_without_room_for_all_deltas_at_once_take_one_after_the_other(lo
         upload_room=1 << 20,
         chunk_size=1 << 20,
     )
-    assert job.work(*[script] * 5) == [1.0] * 5
+    assert job.run(*[script] * 5) == [1.0] * 5

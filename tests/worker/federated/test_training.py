@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import STRICT
 
 from ps import xp
 from ps.config import job_from
+from ps.testing import STRICT
 from ps.worker.federated.training import Training, beside
 
 MATRIX = np.array([[2.0, 0.5], [0.5, 1.0]])

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import StrictArray, strict
 
 from ps import xp
 from ps.errors import UsageError
+from ps.testing import StrictArray
+from ps.testing.strict_device import strict
 
 
 @pytest.fixture

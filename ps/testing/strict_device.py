@@ -6,6 +6,7 @@ conversion and NumPy's own functions raise TypeError, in some cases where CuPy w
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -151,3 +152,13 @@ def _from_dlpack(value: Any) -> StrictArray:
 
 
 STRICT = xp.Backend("strict", strict, StrictArray, _to_host, _to_device, _fill, _from_dlpack)
+
+
+@contextlib.contextmanager
+def strict_device() -> Iterator[xp.Device]:
+    """Register the stand-in as a device for as long as this is open; its arrays are ``StrictArray``s."""
+    xp.register(STRICT)
+    try:
+        yield xp.Device(STRICT)
+    finally:
+        xp.unregister(STRICT)

@@ -72,7 +72,7 @@ class ClusterStore:
         self._chunks = layout.chunks(job.servers, job.chunk_bytes)
         self._first = _chunks_of_first_tensor(layout, self._chunks)
         first = session.claim(layout)
-        viewing = in_place and job.mode == "sync" and not job.backup_workers and job.params == "auto"
+        viewing = in_place and job.reads_in_place
         channels = session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
         self._memory, self._view = channels.memory, channels.view
         self._buffer, shown = self._own_buffer(values, in_place)
@@ -109,7 +109,7 @@ class ClusterStore:
         for _ in range(MOST_JOINS):
             self._begin(self._session.attach())
             self._refresh()
-            if self.job.mode != "sync" or set(self._versions.values()) <= {self.clock}:
+            if not self.job.lockstep or set(self._versions.values()) <= {self.clock}:
                 break  # else the connection broke meanwhile, and clocks were closed without this worker
         self.rejoins += 1
 
@@ -331,11 +331,11 @@ class ClusterStore:
 
     @property
     def _two_phases(self) -> bool:
-        return self.job.clip_norm is not None and self.job.mode == "sync"
+        return self.job.clips_in_two_phases
 
     def _own_scale(self, gradients: Gradients) -> float:
         """Async and SSP apply each worker's gradient alone, so its norm is known here, without a second phase."""
-        if self.job.clip_norm is None or self.job.mode == "sync":
+        if self.job.clip_norm is None or self._two_phases:
             return 1.0
         return clip_scale(gradients.norm_squared(), self.job.clip_norm)
 

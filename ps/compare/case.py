@@ -12,37 +12,20 @@ import numpy as np
 
 from ps import blas
 from ps.config import AGGREGATORS, JobConfig, ProcessConfig, env_of, flags_of, settings_of
+from ps.config import DISTRIBUTED as DISTRIBUTED_MODES
 from ps.config.load import PLUMBING
 from ps.errors import UsageError
 from ps.launch.plan import PROGRAM
 from ps.script import Script
 
 CENTRALIZED, DISTRIBUTED, FEDERATED = "centralized", "distributed", "federated"
-NAMES = ("centralized", "sync", "async", "ssp", "federated-iid", "federated-non-iid")
+NAMES = ("centralized", *DISTRIBUTED_MODES, "federated-iid", "federated-non-iid")
 
 EVAL_EVERY = 20
 """Steps of one process after which the model is evaluated, if nobody says otherwise."""
 MOST_EVALUATIONS = 50
 """Evaluations of a federated run, about: each round, unless there are more."""
 
-_FEDERATED_ONLY = (
-    "algorithm",
-    "rounds",
-    "clients_per_round",
-    "min_clients",
-    "over_select",
-    "round_deadline",
-    "late",
-    "max_staleness",
-    "local_epochs",
-    "local_steps",
-    "local_optimizer",
-    "server_optimizer",
-    "max_client_weight",
-    "max_delta_norm",
-    "upload_room",
-)
-_ONE_MODE = {"staleness": "ssp", "backup_workers": "sync", "staleness_scaling": "async"}
 _KEPT = ("device", "threads", "data", "grace", "restarts")
 """Settings of a process that hold for every run alike: the others would make the runs join or overwrite each other."""
 
@@ -107,19 +90,19 @@ def cases(
     workers = explicit.get("workers", 4)
     every = explicit.get("eval_every", EVAL_EVERY)
     rounds = explicit.get("rounds", settings_of(JobConfig)["rounds"].default)
-    shared = {key: value for key, value in explicit.items() if key not in (*_FEDERATED_ONLY, *_ONE_MODE)}
+    table = settings_of(JobConfig)
+    shared = {key: value for key, value in explicit.items() if not table[key].modes}
     alone = {key: value for key, value in shared.items() if key not in ("servers", "workers", "aggregator")}
     found = [Case("centralized", "Centralized", CENTRALIZED, 1, {**alone, "eval_every": every})]
-    for mode in ("sync", "async", "ssp"):
-        job = {key: value for key, value in shared.items() if key != "aggregator"}
+    for mode in DISTRIBUTED_MODES:
+        job = {key: value for key, value in explicit.items() if heeded(key, mode) and key != "aggregator"}
         if mode == "sync" and explicit.get("aggregator") in AGGREGATORS:
             job["aggregator"] = explicit["aggregator"]
-        job |= {key: explicit[key] for key, its in _ONE_MODE.items() if its == mode and key in explicit}
         # As many examples between two evaluations as in one process: N workers take N batches in a step.
         job |= {"workers": workers, "mode": mode, "eval_every": max(1, every // workers) if every else 0}
         found.append(Case(mode, f"Distributed, {mode}", DISTRIBUTED, workers, job))
     for name, partition in (("federated-iid", "iid"), ("federated-non-iid", non_iid)):
-        job = {key: value for key, value in explicit.items() if key not in (*_ONE_MODE, "overlap", "params")}
+        job = {key: value for key, value in explicit.items() if heeded(key, FEDERATED)}
         job |= {"workers": clients, "mode": "federated", "partition": partition, "rounds": rounds}
         if job.get("transport") == "shm":  # the distributed runs may; a client's delta has to travel
             del job["transport"]
@@ -127,6 +110,12 @@ def cases(
         kind = "IID" if name == "federated-iid" else f"non-IID ({partition})"
         found.append(Case(name, f"Federated, {kind}", FEDERATED, clients, job))
     return [case for case in found if case.name in only or not only]
+
+
+def heeded(name: str, mode: str) -> bool:
+    """Whether a setting of the job means something in a mode."""
+    modes = settings_of(JobConfig)[name].modes
+    return not modes or mode in modes
 
 
 def with_victims(case: Case, drop: float, seed: int) -> Case:

@@ -11,6 +11,7 @@ from ps.compare.case import CENTRALIZED, DISTRIBUTED, FEDERATED
 from ps.compare.comparison import CaseResult, ComparisonPlan, survived
 from ps.compare.notes import notes
 from ps.compare.record import Record
+from ps.config import MODES
 
 FORMAT = 1
 
@@ -85,7 +86,7 @@ def _update(result: CaseResult) -> dict[str, Any]:
     if case.paradigm == FEDERATED:
         count = record.rounds or record.clock
     else:
-        count = record.clock if case.job.get("mode") in (None, "sync") else steps
+        count = record.clock if MODES[case.job.get("mode", "sync")].lockstep else steps
     return {
         "count": count,
         "contributions": round(steps / count, 1) if count else None,

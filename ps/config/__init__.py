@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ps.config.job import AGGREGATORS, MODES, TRANSPORTS, JobConfig
+from ps.config.job import AGGREGATORS, TRANSPORTS, JobConfig
 from ps.config.load import NOTHING, Loaded, check_keys, load, merge
+from ps.config.mode import DISTRIBUTED, MODES
 from ps.config.process import ProcessConfig
 from ps.config.setting import Setting, env_of, flags_of, settings_of
 from ps.config.toml import Toml, find_toml
@@ -14,6 +15,7 @@ from ps.config.values import SCHEDULER_PORT, format_size, parse_address, parse_s
 
 __all__ = [
     "AGGREGATORS",
+    "DISTRIBUTED",
     "MODES",
     "SCHEDULER_PORT",
     "TRANSPORTS",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.values import SIZE
 from ps.errors import ConfigError
@@ -15,7 +16,6 @@ from ps.errors import ConfigError
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
 
-MODES = ("sync", "async", "ssp", "federated")
 AGGREGATORS = ("mean", "weighted")
 LATE = ("drop", "discount", "carry")
 TRANSPORTS = ("auto", "tcp", "ipc", "shm")
@@ -30,10 +30,10 @@ class JobConfig:
 
     servers: int = setting(1, "number of server processes that share the model", low=1, short="-s")
     workers: int = setting(1, "number of workers the job starts with", low=1, short="-w")
-    mode: str = setting("sync", "when pushed gradients are applied", MODES)
-    staleness: int = setting(2, "ssp: how many clocks a worker may run ahead of the slowest", low=0)
-    backup_workers: int = setting(0, "sync: apply after all but this many workers have pushed", low=0)
-    staleness_scaling: bool = setting(False, "async: divide the learning rate by a push's staleness")
+    mode: str = setting("sync", "when pushed gradients are applied", tuple(MODES))
+    staleness: int = setting(2, "how many clocks a worker may run ahead of the slowest", low=0, modes=("ssp",))
+    backup_workers: int = setting(0, "apply after all but this many workers have pushed", low=0, modes=("sync",))
+    staleness_scaling: bool = setting(False, "divide the learning rate by a push's staleness", modes=("async",))
     aggregator: str = setting(
         "auto", "how contributions are combined: mean, weighted; federated: also median, trimmed:0.1, krum:f=1, ..."
     )
@@ -50,9 +50,14 @@ class JobConfig:
     compress: str = setting("none", "how gradients and weights are made small on the wire, such as int8 or topk:0.01")
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
     params: str = setting(
-        "auto", "shared memory, sync: read the weights where the servers keep them, or in a private copy", PARAMS
+        "auto",
+        "with shared memory, read the weights where the servers keep them, or in a private copy",
+        PARAMS,
+        modes=("sync",),
     )
-    overlap: bool = setting(False, "return from a step before all weights are here; reading a tensor waits for it")
+    overlap: bool = setting(
+        False, "return from a step before all weights are here; reading a tensor waits for it", modes=DISTRIBUTED
+    )
     chunk_size: int | None = setting(
         None, "bytes of a tensor chunk, at most; none: as suits the transport", kind=SIZE, low=1 << 10, high=32 << 20
     )
@@ -64,48 +69,54 @@ class JobConfig:
     )
     seed: int = setting(0, "seed of the data's order, of compression's chance and of selection", low=0)
     eval_every: int = setting(0, "evaluate after so many steps, federated: rounds; 0: only at the end", low=0)
-    algorithm: str = setting("fedavg", "federated: fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...")
-    rounds: int = setting(10, "federated: how many rounds", low=1)
+    algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)
+    rounds: int = setting(10, "how many rounds", low=1, modes=FEDERATED)
     clients_per_round: int | None = setting(
-        None, "federated: contributions that close a round; none: all clients'", low=1, high=10_000
+        None, "contributions that close a round; none: all clients'", low=1, high=10_000, modes=FEDERATED
     )
     min_clients: int | None = setting(
-        None, "federated: contributions without which a round is abandoned at its deadline; none: half", low=1
+        None, "contributions without which a round is abandoned at its deadline; none: half", low=1, modes=FEDERATED
     )
-    over_select: float = setting(1.3, "federated: select so many times more clients than are needed", low=1)
+    over_select: float = setting(1.3, "select so many times more clients than are needed", low=1, modes=FEDERATED)
     round_deadline: float | None = setting(
-        None, "federated: seconds a round may take; none: as the clients' times so far suggest", above=0
+        None, "seconds a round may take; none: as the clients' times so far suggest", above=0, modes=FEDERATED
     )
-    late: str = setting("drop", "federated: a delta after its round: dropped, weighed less, or counted in full", LATE)
+    late: str = setting(
+        "drop", "a delta after its round: dropped, weighed less, or counted in full", LATE, modes=FEDERATED
+    )
     max_staleness: int | None = setting(
-        None, "federated: rounds by which a delta may be late, unless it is dropped; none: 10, fedbuff: 1000", low=1
+        None,
+        "rounds by which a delta may be late, unless it is dropped; none: 10, fedbuff: 1000",
+        low=1,
+        modes=FEDERATED,
     )
-    local_epochs: int = setting(1, "federated: passes over a client's data in one round", low=1)
-    local_steps: int | None = setting(None, "federated: steps of a client in one round, instead of epochs", low=1)
-    local_optimizer: str | None = setting(None, "federated: the clients' optimizer; none: the job's optimizer")
+    local_epochs: int = setting(1, "passes over a client's data in one round", low=1, modes=FEDERATED)
+    local_steps: int | None = setting(None, "steps of a client in one round, instead of epochs", low=1, modes=FEDERATED)
+    local_optimizer: str | None = setting(None, "the clients' optimizer; none: the job's optimizer", modes=FEDERATED)
     server_optimizer: str | None = setting(
-        None, "federated: what the servers do with the mean delta; none: as the algorithm has it"
+        None, "what the servers do with the mean delta; none: as the algorithm has it", modes=FEDERATED
     )
     partition: str = setting(
-        "iid", "federated: how data that every client sees is divided: iid, shards:2, dirichlet:0.3, own, ..."
+        "iid", "how data that every client sees is divided: iid, shards:2, dirichlet:0.3, own, ...", modes=FEDERATED
     )
     max_client_time: float = setting(
         10.0,
-        "federated: clients are waited for that need at most so many times what the typical one does",
+        "clients are waited for that need at most so many times what the typical one does",
         low=1,
         high=1e6,
+        modes=FEDERATED,
     )
     max_client_weight: float = setting(
-        10.0, "federated: a client's examples count at most so many times the typical client's", above=0
+        10.0, "a client's examples count at most so many times the typical client's", above=0, modes=FEDERATED
     )
     max_delta_norm: float = setting(
-        100.0, "federated: a delta is refused if its norm exceeds so many times the typical one", above=1
+        100.0, "a delta is refused if its norm exceeds so many times the typical one", above=1, modes=FEDERATED
     )
     max_influence: float = setting(
-        3.0, "federated: a delta's weight times its norm is held to so many times what 3 of 4 have", low=1
+        3.0, "a delta's weight times its norm is held to so many times what 3 of 4 have", low=1, modes=FEDERATED
     )
     upload_room: int = setting(
-        1 << 30, "federated: bytes of uploads that a server keeps waiting at once", kind=SIZE, low=1 << 20
+        1 << 30, "bytes of uploads that a server keeps waiting at once", kind=SIZE, low=1 << 20, modes=FEDERATED
     )
 
     _specs: Any = dataclasses.field(init=False, default=None, repr=False, compare=False)
@@ -126,7 +137,27 @@ class JobConfig:
     @property
     def federated(self) -> bool:
         """Whether clients train on their own and ship deltas."""
-        return self.mode == "federated"
+        return MODES[self.mode].federated
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether all workers contribute to one clock at a time."""
+        return MODES[self.mode].lockstep
+
+    @property
+    def clips_in_two_phases(self) -> bool:
+        """Whether a clock's combined gradient waits for its norm over all chunks; else each worker clips its own."""
+        return self.clip_norm is not None and self.lockstep
+
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether workers of the servers' host may read the weights where these keep them: all are in one clock."""
+        return self.lockstep and not self.backup_workers and self.params == "auto"
+
+    def heeds(self, name: str) -> bool:
+        """Whether a setting means something in this mode."""
+        modes = settings_of(JobConfig)[name].modes
+        return not modes or self.mode in modes
 
     @property
     def goal(self) -> int:
@@ -185,8 +216,9 @@ class JobConfig:
         elif self.aggregator not in ("auto", *AGGREGATORS):
             allowed = ", ".join(AGGREGATORS)
             raise ConfigError(f"{say('aggregator')}: must be one of {allowed}, or {say('mode')} must be federated")
-        if self.backup_workers and self.mode != "sync":
-            raise ConfigError(f"{say('backup_workers')} needs mode = sync, but {say('mode')}")
+        if self.backup_workers and not self.heeds("backup_workers"):
+            needed = " or ".join(settings_of(JobConfig)["backup_workers"].modes)
+            raise ConfigError(f"{say('backup_workers')} needs mode = {needed}, but {say('mode')}")
         if self.backup_workers >= self.workers:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
         if self.clip_norm is not None and self.clip_value is not None:

@@ -32,6 +32,8 @@ class Setting:
     short: str = ""
     roles: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    """The modes in which it means something; empty for all."""
 
     @property
     def flag(self) -> str:
@@ -97,14 +99,18 @@ def setting(
     short: str = "",
     roles: tuple[str, ...] = (),
     fallbacks: tuple[str, ...] = (),
+    modes: tuple[str, ...] = (),
 ) -> Any:
     """Declare one setting: its default, a line of help and, where there are limits, its values.
 
     ``low`` and ``high`` are inclusive, ``above`` is not. ``roles`` are the commands that take it as a flag,
-    ``fallbacks`` the variables of other launchers that are read when its own is not set.
+    ``fallbacks`` the variables of other launchers that are read when its own is not set. ``modes`` are those in which
+    it means something, if that is not all; its help begins with them.
     """
-    row = {"help": help, "choices": choices, "kind": kind, "low": low, "high": high, "above": above}
-    return dataclasses.field(default=default, metadata={**row, "short": short, "roles": roles, "fallbacks": fallbacks})
+    words = f"{', '.join(modes)}: {help}" if modes else help
+    row = {"help": words, "choices": choices, "kind": kind, "low": low, "high": high, "above": above}
+    more = {"short": short, "roles": roles, "fallbacks": fallbacks, "modes": modes}
+    return dataclasses.field(default=default, metadata={**row, **more})
 
 
 _tables: dict[type, Mapping[str, Setting]] = {}

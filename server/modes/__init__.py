@@ -1,14 +1,14 @@
-"""Modes decide *when* contributions are applied and answers released. One small file each, and one line here."""
+"""Modes decide *when* contributions are applied and answers released. One small file each, with ``build(job)``,
+and one line in ``ps.config.mode``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+import importlib
+from collections.abc import Mapping
+from typing import Protocol, cast
 
 from ps.config.job import JobConfig
-from ps.server.modes.asynchronous import Async
-from ps.server.modes.ssp import Ssp
-from ps.server.modes.sync import Sync
+from ps.config.mode import MODES
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
 Participants = Mapping[int, Participant]
@@ -16,11 +16,6 @@ Participants = Mapping[int, Participant]
 
 class Mode(Protocol):
     """Pure decisions about one chunk; nothing here has side effects."""
-
-    @property
-    def lockstep(self) -> bool:
-        """Whether all workers contribute to one clock at a time, the one that a chunk's version names."""
-        ...
 
     def late(self, chunk: ChunkState, clock: int) -> bool:
         """Whether a push for ``clock`` comes after that clock was closed."""
@@ -53,11 +48,5 @@ class Mode(Protocol):
 
 def build(job: JobConfig) -> Mode:
     """Return the job's mode."""
-    return REGISTRY[job.mode](job)
-
-
-REGISTRY: dict[str, Callable[[JobConfig], Mode]] = {
-    "sync": lambda job: Sync(job.backup_workers),
-    "async": lambda job: Async(),
-    "ssp": lambda job: Ssp(job.staleness),
-}
+    found = importlib.import_module(f"ps.server.modes.{MODES[job.mode].module}")
+    return cast(Mode, found.build(job))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ps.config.job import JobConfig
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
 Participants = Mapping[int, Participant]
@@ -38,8 +39,6 @@ def newcomer_clock(chunk: ChunkState, participants: Participants) -> int:
 class Async:
     """The mode ``async``."""
 
-    lockstep: bool = False
-
     def late(self, chunk: ChunkState, clock: int) -> bool:
         return False
 
@@ -60,3 +59,8 @@ class Async:
 
     def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
         return max(0, chunk.version - contribution.version)
+
+
+def build(job: JobConfig) -> Async:
+    """Return the mode as a job has it."""
+    return Async()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ps.config.job import JobConfig
 from ps.server.modes.asynchronous import clocks_done, newcomer_clock
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
@@ -21,7 +22,6 @@ class Ssp:
     """The mode ``ssp``; the staleness reported is the number of clocks ahead of the slowest."""
 
     staleness_bound: int
-    lockstep: bool = False
 
     def late(self, chunk: ChunkState, clock: int) -> bool:
         return False
@@ -49,3 +49,8 @@ class Ssp:
     def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
         slowest = min(clocks_done(chunk, participants).values(), default=contribution.clock)
         return max(0, contribution.clock - slowest)
+
+
+def build(job: JobConfig) -> Ssp:
+    """Return the mode as a job has it."""
+    return Ssp(job.staleness)

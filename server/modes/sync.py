@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ps.config.job import JobConfig
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
 Participants = Mapping[int, Participant]
@@ -20,7 +21,6 @@ class Sync:
     """The mode ``sync``; a chunk's version is the clock being collected."""
 
     backup_workers: int = 0
-    lockstep: bool = True
 
     def late(self, chunk: ChunkState, clock: int) -> bool:
         return clock < chunk.version
@@ -75,3 +75,8 @@ class Sync:
             and participant.member not in chunk.pending
             for participant in participants.values()
         )
+
+
+def build(job: JobConfig) -> Sync:
+    """Return the mode as a job has it."""
+    return Sync(job.backup_workers)

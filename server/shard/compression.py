@@ -19,9 +19,9 @@ from ps.server.shard.shadow import Shadow
 class ShardCompression:
     """What a job's ``compress`` means on a server. In lockstep all workers have one shadow, else each its own."""
 
-    def __init__(self, job: JobConfig, *, lockstep: bool) -> None:
+    def __init__(self, job: JobConfig) -> None:
         self._seed = job.seed
-        self._lockstep = lockstep
+        self._lockstep = job.lockstep
         self._downlink = Downlink(job.specs.compress)
 
     def read(self, payload: Any, chunk: Chunk, clock: int, rank: int) -> Decoded:

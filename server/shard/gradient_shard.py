@@ -135,7 +135,7 @@ class GradientShard:
 
     def _clock(self, chunk: ChunkState) -> int:
         """Return how many clocks are closed, or, where clocks are not closed for all at once, the most that one did."""
-        return chunk.version if self._ready().mode.lockstep else chunk.reached
+        return chunk.version if self.job.lockstep else chunk.reached
 
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
@@ -265,7 +265,7 @@ class GradientShard:
             return
         else:
             contribution = self._contribution(chunk, participant, message, payload)
-            if mode.lockstep and message.clock != chunk.version:
+            if self.job.lockstep and message.clock != chunk.version:
                 raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
             if participant.member in chunk.pending:
                 raise BadMessage(f"a push for clock {message.clock} before the one before it was answered")
@@ -315,7 +315,7 @@ class GradientShard:
         combined = chunk.combined
         if combined is not None and combined.clock == message.clock and message.member in combined.scalers:
             progress.scale(chunk, message.scale)
-        elif not progress.mode.lockstep or message.clock >= chunk.version:
+        elif not self.job.lockstep or message.clock >= chunk.version:
             raise BadMessage(f"a Scale for clock {message.clock} of chunk {message.chunk}, where none is waited for")
         waiter = Waiter(origin, message.member, message.request, message.clock + 1, message.pull, now)
         waiter.version = message.version

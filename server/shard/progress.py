@@ -26,9 +26,10 @@ class Progress:
         self.updater = Updater(job, threads)
         self._participants = participants
         self._trace = trace
-        self.compression = ShardCompression(job, lockstep=self.mode.lockstep) if job.compress != "none" else None
-        self._backups = self.mode.lockstep and job.backup_workers > 0
-        self._clips = self.mode.lockstep and job.clip_norm is not None
+        self.compression = ShardCompression(job) if job.compress != "none" else None
+        self._backups = job.lockstep and job.backup_workers > 0
+        self._lockstep = job.lockstep
+        self._clips = job.clips_in_two_phases
 
     def advance(self, chunk: ChunkState) -> Iterator[Reply]:
         """Apply what is due and answer whoever may go on, until nothing more follows from it."""
@@ -94,7 +95,7 @@ class Progress:
         chunk.rate = latest([before, *(rate for contribution in due for rate in contribution.rates)])
         if self._backups:
             return latest([before, *(rate for contribution in due for rate in contribution.rates[:1])])
-        return chunk.rate if self.mode.lockstep else latest(due[0].rates)
+        return chunk.rate if self._lockstep else latest(due[0].rates)
 
     def _combine(self, chunk: ChunkState, due: list[Contribution], rate: Rate) -> Iterator[Reply]:
         since = self._trace.now()

@@ -26,7 +26,7 @@ class Updater:
         self._schedule = job.specs.schedule.build()
         self._aggregator = REGISTRY["mean" if job.aggregator == "auto" else job.aggregator]
         self._clip_value = job.clip_value
-        self._scale_by_staleness = job.staleness_scaling and job.mode == "async"
+        self._scale_by_staleness = job.staleness_scaling and job.heeds("staleness_scaling")
         self._team = ThreadTeam(threads_for(threads, cores(), job.servers))
         self._workspace = Workspace()
 

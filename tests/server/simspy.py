@@ -28,7 +28,7 @@ class Spy(Updater):
 
     def __init__(self, job: JobConfig) -> None:
         super().__init__(job)
-        self._lockstep = job.mode == "sync"
+        self._lockstep = job.lockstep
 
     def note(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> None:
         entry = tuple((c.member, c.rank, c.clock, c.gradient is None) for c in contributions)

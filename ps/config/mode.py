@@ -1,0 +1,32 @@
+"""ModeTraits: what everybody has to know of a mode. When it applies what is pushed is for servers only to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModeTraits:
+    """One mode, as the members of a job tell it from the others."""
+
+    module: str = ""
+    """The module of ``ps.server.modes`` that decides, where gradients are pushed: its ``build(job)`` is the mode."""
+
+    lockstep: bool = False
+    """Whether all workers contribute to one clock at a time, so that all have the same weights in it."""
+
+    federated: bool = False
+    """Whether clients train on their own and ship deltas."""
+
+
+MODES = {
+    "sync": ModeTraits("sync", lockstep=True),
+    "async": ModeTraits("asynchronous"),
+    "ssp": ModeTraits("ssp"),
+    "federated": ModeTraits(federated=True),
+}
+"""A mode is one line here and one file in ``ps/server/modes``."""
+
+DISTRIBUTED = tuple(name for name, traits in MODES.items() if not traits.federated)
+"""The modes in which workers push gradients."""
+FEDERATED = tuple(name for name, traits in MODES.items() if traits.federated)

@@ -33,7 +33,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Participant:
+class RankTotals:
     """One rank's sums. ``records`` counts its steps, in federated mode the rounds in which it took part."""
 
     rank: int
@@ -51,7 +51,7 @@ class Record:
 
     metric: str = ""
     points: tuple[Point, ...] = ()
-    participants: tuple[Participant, ...] = ()
+    participants: tuple[RankTotals, ...] = ()
     times: HostArray = field(default_factory=lambda: np.empty(0))
     """Unix time of every line, in order."""
     exits: Mapping[int, int] = field(default_factory=dict)
@@ -133,7 +133,7 @@ def _running(lines: Sequence[dict[str, Any]], keys: Sequence[str]) -> HostArray:
     return np.concatenate([[0], np.cumsum(np.array(values, np.float64))])
 
 
-def _participants(lines: Sequence[dict[str, Any]]) -> tuple[Participant, ...]:
+def _participants(lines: Sequence[dict[str, Any]]) -> tuple[RankTotals, ...]:
     ranks: dict[int, list[dict[str, Any]]] = {}
     for line in lines:
         ranks.setdefault(line["rank"], []).append(line)
@@ -142,7 +142,7 @@ def _participants(lines: Sequence[dict[str, Any]]) -> tuple[Participant, ...]:
         return sum(number(line, key) or 0 for line in own)
 
     return tuple(
-        Participant(
+        RankTotals(
             rank,
             len(own),
             max(int(number(line, "clock") or 0) for line in own),

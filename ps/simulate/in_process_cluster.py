@@ -28,7 +28,8 @@ from ps.protocol.messages import (
     Upload,
     Welcome,
 )
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.state import SchedulerState
+from ps.server.send import SCHEDULER, Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.xp import HostArray
 
@@ -106,9 +107,9 @@ class InProcessCluster:
     def upload(self, member: int, message: Upload, frame: HostArray, now: float) -> Message:
         """Give a chunk's frame to its server, which keeps it; return what the server answers."""
         shard = self._shards[self.chunks[message.chunk].server]
-        (reply,) = shard.receive(b"", message, frame, now)
-        self._drain(shard, now)
-        return reply.message
+        answer, *rest = shard.receive(b"", message, frame, now)
+        self._deliver(self._hear(rest, now), now)
+        return answer.message
 
     def answers(self) -> list[tuple[int, Message]]:
         """Return what the scheduler has said to clients since the last call: (member, message), in order."""
@@ -161,24 +162,20 @@ class InProcessCluster:
         queue = deque(sends)
         while queue:
             send = queue.popleft()
-            shard = self._servers.get(send.to)
+            to = send.to if isinstance(send.to, int) else 0
+            shard = self._servers.get(to)
             if shard is None:
-                if send.to and not isinstance(send.message, Heartbeat):
-                    self._heard.append((send.to, send.message))
+                if to and not isinstance(send.message, Heartbeat):
+                    self._heard.append((to, send.message))
             elif isinstance(send.message, RoundOrder):
-                shard.order(send.message)
-                queue.extend(self._tidings(shard, now))
+                queue.extend(self._hear(shard.order(send.message), now))
         if self._state.phase == "failed":
             raise PeerLost(self._state.reason)
 
-    def _drain(self, shard: FederatedShard, now: float) -> None:
-        if shard.outbox:
-            self._deliver(self._tidings(shard, now), now)
-
-    def _tidings(self, shard: FederatedShard, now: float) -> list[Send]:
-        """Let the scheduler hear what a server has to say; return what it says to that."""
-        outbox, shard.outbox = shard.outbox, []
+    def _hear(self, said: list[Send], now: float) -> list[Send]:
+        """Let the scheduler hear what a server says to it; return what it says to that."""
         sends: list[Send] = []
-        for message, payload in outbox:
-            sends += self._state.receive(message, now, payload)
+        for send in said:
+            if send.to == SCHEDULER:
+                sends += self._state.receive(send.message, now, send.payload)
         return sends

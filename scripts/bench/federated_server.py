@@ -67,7 +67,6 @@ def serve(deltas: list[np.ndarray], weights: list[float]) -> Callable[[], object
 
     def order(phase: str, first: int, entries: tuple[tuple[int, float, float, float], ...], count: int) -> None:
         shard.order(RoundOrder(shard.version, shard.version + 1, 0, phase, first, entries, count, (), 1.0, 1.0))
-        shard.outbox.clear()
 
     def case() -> None:
         before = shard.version

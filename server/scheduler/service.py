@@ -19,8 +19,8 @@ from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, Vie
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
-from ps.server.scheduler.state import Send
 from ps.server.scheduler.status import snapshot
+from ps.server.send import ASKER, Send
 
 log = logging.getLogger("ps.scheduler")
 
@@ -148,7 +148,7 @@ class Scheduler:
         for origin, send in sends:
             if isinstance(send.message, Welcome):
                 self._origins[send.message.member] = origin
-            to = self._origins.get(send.to) if send.to else origin
+            to = self._origins.get(send.to) if isinstance(send.to, int) else origin
             if to:
                 self._inbox.send(to, send.message)
 
@@ -164,11 +164,11 @@ def _unknown(record: MemberRecord) -> bool:
 
 def _latest(sends: list[tuple[bytes, Send]]) -> list[tuple[bytes, Send]]:
     """Leave out views that a later one replaces: of many that join in one turn, each has made one for all."""
-    last = {send.to: send for _, send in sends if send.to and isinstance(send.message, View)}
+    last = {send.to: send for _, send in sends if send.to != ASKER and isinstance(send.message, View)}
     return [
         (origin, send)
         for origin, send in sends
-        if not send.to or not isinstance(send.message, View) or last[send.to] is send
+        if send.to == ASKER or not isinstance(send.message, View) or last[send.to] is send
     ]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ps.config import JobConfig
@@ -47,17 +46,10 @@ from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds.contributions import Out
 from ps.server.scheduler.seeding import Grant, Seeding
+from ps.server.send import ASKER, Send
 
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A message for a member, or for whoever asked when ``to`` is 0."""
-
-    to: int
-    message: Message
 
 
 class SchedulerState:
@@ -152,11 +144,11 @@ class SchedulerState:
         request = getattr(message, "request", 0)
         if record is None:
             text = "this scheduler does not know you; was it restarted without its --state file?"
-            return [Send(0, Error(request, "unknown", text))]
+            return [Send(ASKER, Error(request, "unknown", text))]
         if record.state == DEAD:
-            return [Send(0, Error(request, "evicted", record.obituary))]
+            return [Send(ASKER, Error(request, "evicted", record.obituary))]
         if record.state == LEFT and not isinstance(message, Leave):
-            return [Send(0, Error(request, "evicted", f"{record} has left the job; start it anew to rejoin"))]
+            return [Send(ASKER, Error(request, "evicted", f"{record} has left the job; start it anew to rejoin"))]
         record.seen = now
         if isinstance(message, InitRequest | InitDone | BarrierEnter) and record.role != "worker":
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
@@ -164,18 +156,18 @@ class SchedulerState:
             case Heartbeat():
                 record.report = message.report
                 behind = message.epoch < self.epoch
-                return [Send(0, HeartbeatAck(self.epoch)), *([Send(0, self.view())] if behind else [])]
+                return [Send(ASKER, HeartbeatAck(self.epoch)), *([Send(ASKER, self.view())] if behind else [])]
             case Leave():
                 record.report = message.report or record.report
-                return [Send(0, Ok(request)), *self._gone(record, LEFT, "left", now)]
+                return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
             case InitRequest():
                 return self._init(record, message)
             case InitDone():
                 self.changed = True
                 if self._seeding.is_torn(record.member, request):
                     text = "a server was lost while the first values were sent; they are to be sent again"
-                    return [Send(0, Error(request, "server-lost", text))]
-                sends = [Send(0, Ok(request)), *self._granted(self._seeding.finish(record.member))]
+                    return [Send(ASKER, Error(request, "server-lost", text))]
+                sends = [Send(ASKER, Ok(request)), *self._granted(self._seeding.finish(record.member))]
                 self._begin_rounds(now)
                 return sends
             case BarrierEnter():
@@ -236,15 +228,15 @@ class SchedulerState:
         if known is not None:
             known.seen = now
             yield self._welcome(known, hello.request)
-            yield Send(0, self.view())
+            yield Send(ASKER, self.view())
             return
         joining.check(hello)
         if self.over:
-            yield Send(0, joining.over(hello, self.phase, self.reason))
+            yield Send(ASKER, joining.over(hello, self.phase, self.reason))
             return
         refusal = joining.refusal(hello, self._roster, self.setting("servers"), self.job, self._script_settings.job)
         if refusal is not None:
-            yield Send(0, refusal)
+            yield Send(ASKER, refusal)
             return
         rank = hello.rank if hello.rank >= 0 else self._roster.free_rank(hello.role)
         about = hello.host, hello.pid, hello.addresses
@@ -264,7 +256,7 @@ class SchedulerState:
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         job = self._settings
-        return Send(0, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
+        return Send(ASKER, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
 
     def _start_if_complete(self) -> None:
         if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
@@ -283,7 +275,7 @@ class SchedulerState:
             layout = Layout.unpack(message.layout)
             return self._granted(self._seeding.request(record.member, name, message.request, layout))
         except LayoutMismatch as error:
-            return [Send(0, Error(message.request, "layout", str(error)))]
+            return [Send(ASKER, Error(message.request, "layout", str(error)))]
 
     def _granted(self, grants: list[Grant]) -> list[Send]:
         for member, _, _ in grants:

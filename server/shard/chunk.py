@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ps.compress import Decoded
 from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
-from ps.server.shard.loan import Loan
+from ps.server.loan import Loan
 from ps.server.shard.shadow import Shadow
 from ps.xp import HostArray
 

@@ -10,9 +10,9 @@ from ps.compress import Decoded, Downlink, Key
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Weights, WeightsDelta
+from ps.server.loan import Loan
+from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Waiter
-from ps.server.shard.loan import Loan
-from ps.server.shard.reply import Reply
 from ps.server.shard.shadow import Shadow
 
 
@@ -30,7 +30,7 @@ class ShardCompression:
         key = Key(self._seed, clock, chunk.index, rank)
         return self._downlink.codec.open(frame, chunk.size, np.dtype(chunk.dtype), key)
 
-    def answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
+    def answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
         """Return the weights for a worker: what changed since those it has, or all of them."""
         who = 0 if self._lockstep else waiter.member
         shadow = chunk.shadows.get(who)
@@ -45,6 +45,6 @@ class ShardCompression:
         index = chunk.chunk.index
         if frame is None:
             made = Weights(waiter.request, index, shadow.version, waiter.staleness, chunk.rates)
-            return Reply(waiter.origin, made, Loan(chunk.chunk, shadow.weights.copy()))
+            return Send(waiter.origin, made, Loan(chunk.chunk, shadow.weights.copy()))
         delta = WeightsDelta(waiter.request, index, shadow.version, waiter.staleness, chunk.rates)
-        return Reply(waiter.origin, delta, Loan(chunk.chunk, frame))
+        return Send(waiter.origin, delta, Loan(chunk.chunk, frame))

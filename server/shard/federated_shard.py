@@ -1,7 +1,7 @@
-"""FederatedShard: one server's part of a federated model as a state machine. Messages in, replies out; no sockets.
+"""FederatedShard: one server's part of a federated model as a state machine. Messages in, messages out; no sockets.
 
 Clients pull the published weights and upload deltas. What counts, and when a round is published, is the scheduler's
-decision, which comes as RoundOrders; what the scheduler is to be told waits in ``outbox``.
+decision, which comes as RoundOrders; how far this server is goes to it as a RoundStatus whenever that has changed.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
+from ps.server.send import SCHEDULER, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter
 from ps.server.shard.combination import Combination, Counted
 from ps.server.shard.publisher import Publisher
-from ps.server.shard.reply import Reply
 from ps.server.shard.uploads import Uploads, read_raw
 from ps.state_file import StateFile
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
-
-Letter = tuple[Message, HostArray | None]
 
 
 class FederatedShard:
@@ -68,8 +66,6 @@ class FederatedShard:
         self._checkpoint = ShardCheckpoint(state_file or StateFile(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}
         self.version = 0
-        self.outbox: list[Letter] = []
-        """What is to be said to the scheduler."""
         self._attempt = 0
         self._phase = "collect"
         self._folded = 0
@@ -94,9 +90,15 @@ class FederatedShard:
     def weights_memory(self, offered: HostArray | None) -> None:
         """Return no memory: nothing is shared in a federated job."""
 
-    def view(self, view: View, now: float) -> list[Reply]:
-        """Take a new view of the members."""
+    def view(self, view: View, now: float) -> list[Send]:
+        """Take a new view of the members: nothing follows from it."""
         return []
+
+    def tick(self, now: float) -> list[Send]:
+        """Say where this server stands; keep what a full disk had no room for when it was made, once there is room."""
+        if self._layout is not None and self._whole and self._checkpoint.due:
+            self._checkpoint.keep_again(self._layout, self.version, self.chunks, self._prepared)
+        return [self._status()]
 
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
@@ -110,33 +112,33 @@ class FederatedShard:
             "staged_bytes": self._uploads.nbytes,
         }
 
-    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
+    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Send]:
         """Take a client's message and return what is to be said now.
 
         Raises BadMessage when the message cannot be meant; nothing has changed then.
         """
         match message:
             case Upload():
-                return [Reply(origin, self._upload(message, payload, now))]
+                return self._upload(origin, message, payload, now)
             case Pull():
                 return self._pull(origin, message, now)
             case Init():
-                return [Reply(origin, self._init(message))]
+                return self._init(origin, message)
             case InitChunk():
-                return [Reply(origin, self._fill(message, payload))]
+                return self._fill(origin, message, payload)
             case Resume():
-                return [Reply(origin, UploadState(message.request, message.task, self._uploads.held(message.task)))]
+                return [Send(origin, UploadState(message.request, message.task, self._uploads.held(message.task)))]
             case Suspend():
-                return [Reply(origin, Ok(message.request))]
+                return [Send(origin, Ok(message.request))]
             case Inquire():
-                return [Reply(origin, self._inquire(origin, message))]
+                return [Send(origin, self._inquire(origin, message))]
             case Push():
                 raise BadMessage("a gradient, but this job is federated: clients upload deltas")
             case _:
                 raise BadMessage(f"a federated server has no use for {type(message).__name__}")
 
-    def tell(self) -> None:
-        """Put where this server stands into the outbox."""
+    def _status(self) -> Send:
+        """Return where this server stands, for the scheduler."""
         status = RoundStatus(
             self.member,
             self.version,
@@ -146,12 +148,7 @@ class FederatedShard:
             self._checkpoint.durable and self._whole,
             self._uploads.notes(),
         )
-        self.outbox.append((status, None))
-
-    def tend(self) -> None:
-        """Keep what a full disk had no room for when it was made, once there is room."""
-        if self._layout is not None and self._whole and self._checkpoint.due:
-            self._checkpoint.keep_again(self._layout, self.version, self.chunks, self._prepared)
+        return Send(SCHEDULER, status)
 
     @property
     def _whole(self) -> bool:
@@ -160,11 +157,12 @@ class FederatedShard:
 
     # The first values
 
-    def _init(self, message: Init) -> Message:
+    def _init(self, origin: bytes, message: Init) -> list[Send]:
         layout = Layout.unpack(message.layout)
         if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
             ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
             raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+        first: list[Send] = []
         if self._layout is None or (layout != self._layout and not self._started):
             try:
                 self._lay_out(layout)
@@ -172,13 +170,14 @@ class FederatedShard:
                 self.chunks, self._layout = {}, None
                 self._make_room()
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
-                return Error(message.request, "memory", text)
+                return [Send(origin, Error(message.request, "memory", text))]
             if not self.chunks:  # there are fewer chunks than servers, and nothing will come
-                self._keep_first()
+                first = self._keep_first()
         elif layout != self._layout:
-            return Error(message.request, "layout", f"server {self.rank} holds another model, which is in training")
+            text = f"server {self.rank} holds another model, which is in training"
+            return [Send(origin, Error(message.request, "layout", text))]
         self._seeder = message.member
-        return Ok(message.request)
+        return [Send(origin, Ok(message.request)), *first]
 
     def _lay_out(self, layout: Layout) -> None:
         cut = (c for c in layout.chunks(self.job.servers, self.job.chunk_bytes) if c.server == self.rank)
@@ -190,25 +189,26 @@ class FederatedShard:
         self._uploads = Uploads(self.job, {index: state.chunk for index, state in self.chunks.items()})
         self._combination = self._fresh()
 
-    def _fill(self, message: InitChunk, payload: Any) -> Message:
+    def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Send]:
         chunk = self._chunk(message.chunk)
         values = read_raw(chunk.chunk, payload)
         if message.member != self._seeder:
             text = f"server {self.rank} takes the first values from another worker"
-            return Error(message.request, "evicted", text)
+            return [Send(origin, Error(message.request, "evicted", text))]
+        first: list[Send] = []
         if not self._started:
             chunk.own()
             np.copyto(chunk.weights, values)
             chunk.slots = self._publisher.slots(chunk)
             chunk.filled = True
             if self._whole:
-                self._keep_first()
-        return Ok(message.request)
+                first = self._keep_first()
+        return [Send(origin, Ok(message.request)), *first]
 
-    def _keep_first(self) -> None:
+    def _keep_first(self) -> list[Send]:
         assert self._layout is not None
         self._checkpoint.keep_model(self._layout, self.version, self.chunks)
-        self.tell()
+        return [self._status()]
 
     @property
     def _started(self) -> bool:
@@ -216,7 +216,7 @@ class FederatedShard:
 
     # Weights down
 
-    def _pull(self, origin: bytes, message: Pull, now: float) -> list[Reply]:
+    def _pull(self, origin: bytes, message: Pull, now: float) -> list[Send]:
         chunk = self._filled(message.chunk)
         if message.clock > self.version + 1:  # clients ask for what is published, and a server is one behind at most
             raise BadMessage(f"a Pull of version {message.clock}, but server {self.rank} is at {self.version}")
@@ -227,9 +227,9 @@ class FederatedShard:
         self._waiters.append((message.chunk, waiter))
         return []
 
-    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
+    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
         made = Weights(waiter.request, chunk.chunk.index, self.version, 0)
-        return Reply(waiter.origin, made, chunk.lend())
+        return Send(waiter.origin, made, chunk.lend())
 
     def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
         known = set()
@@ -242,26 +242,23 @@ class FederatedShard:
 
     # Deltas up
 
-    def _upload(self, message: Upload, payload: Any, now: float) -> Message:
+    def _upload(self, origin: bytes, message: Upload, payload: Any, now: float) -> list[Send]:
         self._filled(message.chunk)
         answer, complete = self._uploads.take(message, payload, self.version, now)
-        if complete:
-            self.tell()
-        return answer
+        return [Send(origin, answer), *([self._status()] if complete else [])]
 
     # What the scheduler orders
 
-    def order(self, order: RoundOrder) -> list[Reply]:
-        """Do what the scheduler wants, as far as it is possible; return the answers that waited for it."""
-        replies: list[Reply] = []
+    def order(self, order: RoundOrder) -> list[Send]:
+        """Do what the scheduler wants, as far as it is possible; say how far, after the answers that waited for it."""
+        sends: list[Send] = []
         if order.version == self.version and self._whole:
             if order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish"):
                 self._begin(order.attempt)
             self._uploads.forget_below(order.floor)
             self._count(order)
-            replies = self._go_on(order)
-        self.tell()
-        return replies
+            sends = self._go_on(order)
+        return [*sends, self._status()]
 
     def _begin(self, attempt: int) -> None:
         """Collect anew; what was counted in the attempt before is gone, what is staged is not."""
@@ -287,12 +284,13 @@ class FederatedShard:
                 self._combination.add(Counted(weight, scale, bound, parts or {}))
             self._folded += 1
 
-    def _go_on(self, order: RoundOrder) -> list[Reply]:
+    def _go_on(self, order: RoundOrder) -> list[Send]:
         complete = self._folded >= order.count and self._phase == "collect"
         if order.phase == "measure" and complete:
             if self._distances is None:  # the order may come again before all servers have measured
                 self._distances = self._combination.distances()
-            self.outbox.append((Distances(self.member, self._attempt, self._combination.count), self._distances))
+            measured = Distances(self.member, self._attempt, self._combination.count)
+            return [Send(SCHEDULER, measured, payload=self._distances)]
         if order.phase == "prepare" and complete:
             parts = {index: self._combination.result(index, order.weights) for index in self.chunks}
             self._prepared = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, parts)
@@ -302,7 +300,7 @@ class FederatedShard:
             return self._publish(self._prepared)
         return []
 
-    def _publish(self, prepared: Prepared) -> list[Reply]:
+    def _publish(self, prepared: Prepared) -> list[Send]:
         """Apply what is prepared, and answer those who wait for the new version."""
         assert self._layout is not None
         since = self._trace.now()

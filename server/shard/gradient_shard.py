@@ -1,8 +1,4 @@
-"""GradientShard: one server's part of the model as a state machine. Messages in, replies out; no sockets, no clock.
-
-The caller says what time it is and performs the replies. Weights in a reply are lent (``Reply.loan``): the shard
-does not touch them before the caller has sent them.
-"""
+"""GradientShard: a server's part of a model that gradients are pushed to (sync, async, ssp), as a state machine."""
 
 from __future__ import annotations
 
@@ -31,6 +27,7 @@ from ps.protocol.messages import (
     Ok,
     Pull,
     Push,
+    RoundOrder,
     Scale,
     Skip,
     Start,
@@ -40,10 +37,10 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.rate import Rate
 from ps.protocol.worker_memory import WorkerMemory
+from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.progress import Progress
-from ps.server.shard.reply import Reply
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
@@ -78,7 +75,7 @@ class GradientShard:
 
     # Events
 
-    def view(self, view: View, now: float) -> list[Reply]:
+    def view(self, view: View, now: float) -> list[Send]:
         """Take a new view of the members: admit newcomers, forget those that are gone. Raises ConfigError."""
         self._epoch = view.epoch
         workers = {peer.member: peer for peer in peers(view) if peer.role == "worker"}
@@ -96,23 +93,18 @@ class GradientShard:
         replies = [r for origin, attach in self._early.take() for r in self.receive(origin, attach, None, now)]
         return replies + list(self._advance_all())
 
-    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Reply]:
-        """Take a worker's message and return what is to be said now.
-
-        ``payload`` is the raw frame (bytes-like) of messages that have one, or the memory that the worker shares,
-        where its elements lie. Raises BadMessage when the message
-        cannot be meant; nothing has changed then.
-        """
+    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Send]:
+        """Take a worker's message and return what is to be said now, see ``Shard``."""
         member = getattr(message, "member", 0)
         if isinstance(message, Attach) and message.epoch > self._epoch:  # the view that shows it is under way
             self._early.keep(origin, message)
             return []
         if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter
-            return [Reply(origin, self._inquire(origin, message))]
+            return [Send(origin, self._inquire(origin, message))]
         participant = self.participants.get(member)
         if participant is None:
             text = f"server {self.rank} does not know you: you left, or the others declared you dead"
-            return [Reply(origin, Error(getattr(message, "request", 0), "evicted", text))]
+            return [Send(origin, Error(getattr(message, "request", 0), "evicted", text))]
         match message:
             case Push() | Skip():
                 return list(self._push(origin, participant, message, payload, now))
@@ -137,6 +129,14 @@ class GradientShard:
         """Return how many clocks are closed, or, where clocks are not closed for all at once, the most that one did."""
         return chunk.version if self.job.lockstep else chunk.reached
 
+    def order(self, order: RoundOrder) -> list[Send]:
+        """There are no rounds: nothing follows from it."""
+        return []
+
+    def tick(self, now: float) -> list[Send]:
+        """Nothing is due because time has passed: whatever is, follows from a message."""
+        return []
+
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
         waiting: dict[tuple[int, tuple[int, ...]], float] = {}
@@ -156,7 +156,7 @@ class GradientShard:
 
     # The beginning
 
-    def _init(self, origin: bytes, message: Init) -> list[Reply]:
+    def _init(self, origin: bytes, message: Init) -> list[Send]:
         layout = Layout.unpack(message.layout)
         if layout != layout.of_kind("trainable"):
             raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
@@ -172,20 +172,16 @@ class GradientShard:
             except MemoryError:
                 self.chunks, self._progress = {}, None
                 text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
-                return [Reply(origin, Error(message.request, "memory", text))]
+                return [Send(origin, Error(message.request, "memory", text))]
             self._progress, self._layout = Progress(self.job, self.participants, self._trace, self._threads), layout
         elif layout != self._layout:
             text = f"server {self.rank} holds another model, which is in training"
-            return [Reply(origin, Error(message.request, "layout", text))]
+            return [Send(origin, Error(message.request, "layout", text))]
         self._seeder = message.member
-        return [Reply(origin, Ok(message.request))]
+        return [Send(origin, Ok(message.request))]
 
     def weights_memory(self, offered: HostArray | None) -> HostArray | None:
-        """Return the memory in which the weights are kept for workers to read, if there is any.
-
-        ``offered`` is taken for it if nothing was initialised yet: uint8, as long as the model's flat buffer. Other
-        servers keep their chunks there too.
-        """
+        """Return the memory in which the weights are kept, see ``Shard``."""
         if offered is not None and self._progress is None:
             self._weights_memory = offered
         return self._weights_memory
@@ -196,25 +192,25 @@ class GradientShard:
         place = self._weights_memory[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
         return ChunkState(chunk, place, {}, shown=True)
 
-    def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Reply]:
+    def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Send]:
         progress, chunk = self._ready(), self._chunk(message.chunk)
         values = self._array(chunk, payload)
         if message.member != self._seeder:  # it was taken for dead, and another's values count now
             text = f"server {self.rank} takes the first values from another worker"
-            return [Reply(origin, Error(message.request, "evicted", text))]
+            return [Send(origin, Error(message.request, "evicted", text))]
         if not self._started():
             chunk.own()
             np.copyto(chunk.weights, values)
             chunk.slots = progress.updater.optimizer.init(chunk.weights)
             chunk.filled = True
-        return [Reply(origin, Ok(message.request))]
+        return [Send(origin, Ok(message.request))]
 
     def _started(self) -> bool:
         return any(chunk.version or chunk.done for chunk in self.chunks.values())
 
     # Coming and going
 
-    def _attach(self, origin: bytes, participant: Participant, message: Attach) -> Iterator[Reply]:
+    def _attach(self, origin: bytes, participant: Participant, message: Attach) -> Iterator[Send]:
         """Say where a worker can come in. One of the first begins at 0, until a clock was closed without it."""
         if not participant.fresh:
             participant.start = None
@@ -229,39 +225,39 @@ class GradientShard:
                 entry = mode.join_clock(chunk, self.participants) if held is None else held
                 chunk.holds[participant.member] = entry
                 clock = max(clock, entry)
-        yield Reply(origin, Attached(message.request, clock))
+        yield Send(origin, Attached(message.request, clock))
         yield from self._advance_all()
 
-    def _start(self, origin: bytes, participant: Participant, message: Start) -> Iterator[Reply]:
+    def _start(self, origin: bytes, participant: Participant, message: Start) -> Iterator[Send]:
         _check("Start.clock", message.clock)
         participant.start, participant.fresh = message.clock, False
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
                 chunk.holds[participant.member] = message.clock
             chunk.count(participant.member, message.clock)
-        yield Reply(origin, Ok(message.request))
+        yield Send(origin, Ok(message.request))
         yield from self._advance_all()
 
-    def _suspend(self, origin: bytes, participant: Participant, message: Suspend) -> Iterator[Reply]:
+    def _suspend(self, origin: bytes, participant: Participant, message: Suspend) -> Iterator[Send]:
         participant.start, participant.fresh = None, False
         for chunk in self.chunks.values():
             chunk.retire(participant.member)
-        yield Reply(origin, Ok(message.request))
+        yield Send(origin, Ok(message.request))
         yield from self._advance_all()
 
     # A gradient's way
 
     def _push(
         self, origin: bytes, participant: Participant, message: Push | Skip, payload: Any, now: float
-    ) -> Iterator[Reply]:
+    ) -> Iterator[Send]:
         mode, chunk = self._ready().mode, self._filled(message.chunk)
         _check("clock", message.clock)
         if message.clock < chunk.done.get(participant.member, 0):  # a retry: it counted already, only its answer is due
             if chunk.squares is not None and chunk.squares[0] == message.clock and not message.pull:
-                yield Reply(origin, NormPart(message.request, message.chunk, chunk.squares[1]))
+                yield Send(origin, NormPart(message.request, message.chunk, chunk.squares[1]))
                 return
         elif mode.late(chunk, message.clock):
-            yield Reply(origin, Late(message.request, message.chunk, chunk.version))
+            yield Send(origin, Late(message.request, message.chunk, chunk.version))
             return
         else:
             contribution = self._contribution(chunk, participant, message, payload)
@@ -304,12 +300,12 @@ class GradientShard:
             rates,
         )
 
-    def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Reply]:
+    def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Send]:
         chunk = self._filled(message.chunk)
         chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, message.aside))
         yield from self._ready().advance(chunk)
 
-    def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Reply]:
+    def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Send]:
         progress, chunk = self._ready(), self._filled(message.chunk)
         _check("Scale.scale", message.scale, 1.0)
         combined = chunk.combined
@@ -322,7 +318,7 @@ class GradientShard:
         chunk.park(waiter)
         yield from progress.advance(chunk)
 
-    def _advance_all(self) -> Iterator[Reply]:
+    def _advance_all(self) -> Iterator[Send]:
         for chunk in self.chunks.values():
             yield from self._ready().advance(chunk)
 

@@ -8,9 +8,9 @@ from ps.config.job import JobConfig
 from ps.protocol.messages import NormPart, Pushed, Weights
 from ps.protocol.messages.rate import Rate, latest
 from ps.server.modes import build
+from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Combined, Contribution, Participant, Waiter
 from ps.server.shard.compression import ShardCompression
-from ps.server.shard.reply import Reply
 from ps.server.shard.update import Updater
 from ps.trace import OFF, PASS, Trace
 
@@ -31,7 +31,7 @@ class Progress:
         self._lockstep = job.lockstep
         self._clips = job.clips_in_two_phases
 
-    def advance(self, chunk: ChunkState) -> Iterator[Reply]:
+    def advance(self, chunk: ChunkState) -> Iterator[Send]:
         """Apply what is due and answer whoever may go on, until nothing more follows from it."""
         while True:
             while (due := self.mode.ready(chunk, self._participants)) is not None:
@@ -67,7 +67,7 @@ class Progress:
         waiters = chunk.waiters
         return bool(waiters) and rank in self.blockers(chunk, max(waiters, key=lambda waiter: waiter.clock))
 
-    def _close(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Reply]:
+    def _close(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Send]:
         """Take contributions into the weights, or combine them for their norm to be known first."""
         for contribution in due:
             del chunk.pending[contribution.member]
@@ -97,7 +97,7 @@ class Progress:
             return latest([before, *(rate for contribution in due for rate in contribution.rates[:1])])
         return chunk.rate if self._lockstep else latest(due[0].rates)
 
-    def _combine(self, chunk: ChunkState, due: list[Contribution], rate: Rate) -> Iterator[Reply]:
+    def _combine(self, chunk: ChunkState, due: list[Contribution], rate: Rate) -> Iterator[Send]:
         since = self._trace.now()
         gradient, squares = self.updater.combine(chunk, due)
         self._show("combine", since, chunk, due)
@@ -109,7 +109,7 @@ class Progress:
         asked = [w for w in chunk.waiters if w.member in scalers and w.clock == chunk.version + 1 and not w.pull]
         chunk.waiters = [w for w in chunk.waiters if w not in asked]
         for waiter in asked:
-            yield Reply(waiter.origin, NormPart(waiter.request, chunk.chunk.index, squares))
+            yield Send(waiter.origin, NormPart(waiter.request, chunk.chunk.index, squares))
 
     def _show(self, what: str, since: int, chunk: ChunkState, due: list[Contribution]) -> None:
         """Show the work on a chunk in the trace, and whose gradients it was for."""
@@ -119,13 +119,13 @@ class Progress:
             for contribution in due:
                 self._trace.link(PASS, "apply", since, contribution.rank, contribution.clock, index)
 
-    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Reply:
+    def _answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
         index = chunk.chunk.index
         if not waiter.pull:
-            return Reply(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness, chunk.rates))
+            return Send(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness, chunk.rates))
         if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:
             del chunk.holds[waiter.member]
         if self.compression is not None:
             return self.compression.answer(chunk, waiter)
         made = Weights(waiter.request, index, chunk.version, waiter.staleness, chunk.rates)
-        return Reply(waiter.origin, made, chunk.lend(), waiter.aside)
+        return Send(waiter.origin, made, chunk.lend(), waiter.aside)

@@ -22,20 +22,21 @@ from ps.protocol.inbox import Inbox
 from ps.protocol.membership import ERRORS, Membership, scheduler_address
 from ps.protocol.messages import Inquire, Leave, RoundOrder, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.server.loan import SENT
+from ps.server.send import SCHEDULER, Send
 from ps.server.shard.checkpoint import kept_rank
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.gradient_shard import GradientShard
-from ps.server.shard.loan import SENT
-from ps.server.shard.reply import Reply
+from ps.server.shard.shard import Shard
 from ps.server.shard.shm_listener import ShmListener
 from ps.state_file import StateFile
 from ps.trace import start
 
 log = logging.getLogger("ps.server")
 
-TELL = 1.0
-"""Seconds after which a server says anew how far a federated round is."""
+TICK = 1.0
+"""Seconds between two calls of the shard because time has passed: it says anew how far a federated round is."""
 ALONE = 10
 """Start time-outs for which a server without workers waits for a silent scheduler; they may stand in a barrier."""
 BATCH = 64
@@ -54,14 +55,14 @@ class Server:
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._inbox = Inbox(self._router, "server", -1)
-        self._shard: GradientShard | FederatedShard | None = None
+        self._shard: Shard | None = None
         self._poller = zmq.Poller()
         self._shm: ShmListener | None = None
         self._trace = start(process.trace, "server", process.rank)
         self._early = Early()
         """Of workers that have heard of the job before this server."""
-        self._reported = 0.0
-        """When the scheduler was last told unasked how far a federated round is."""
+        self._ticked = 0.0
+        """When the shard was last told that time has passed."""
         self._visited = time.monotonic()
         """When a worker of the job was last heard."""
 
@@ -127,9 +128,9 @@ class Server:
         else:
             self._early.keep(origin, message)
         if isinstance(message, Inquire | Share):
-            self._perform([Reply(origin, not_yet(message.request))])
+            self._perform([Send(origin, not_yet(message.request))])
 
-    def _take(self, shard: GradientShard | FederatedShard, origin: bytes, message: Any, payload: Any) -> None:
+    def _take(self, shard: Shard, origin: bytes, message: Any, payload: Any) -> None:
         if isinstance(message, Share):
             self._share(shard, origin, message)
             return
@@ -138,28 +139,16 @@ class Server:
             self._visited = now
         since = self._trace.now()
         try:
-            replies = shard.receive(origin, message, payload, now)
+            sends = shard.receive(origin, message, payload, now)
         except BadMessage as error:
             log.warning("dropped %r: %s", message, error)
             self._reject(origin, message, error)
             return
         chunk = getattr(message, "chunk", -1)
         self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
-        self._perform(replies)
-        if isinstance(shard, FederatedShard):
-            self._pass_on(shard)
+        self._perform(sends)
 
-    def _pass_on(self, shard: FederatedShard) -> None:
-        """Tell the scheduler how far the round is. What does not get there is said again, when it is asked for."""
-        outbox, shard.outbox = shard.outbox, []
-        for message, payload in outbox:
-            header = encode(message)
-            with contextlib.suppress(zmq.Again):
-                self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if payload is not None else 0))
-                if payload is not None:
-                    self._dealer.send(payload.data, copy=True)
-
-    def _share(self, shard: GradientShard | FederatedShard, origin: bytes, message: Share) -> None:
+    def _share(self, shard: Shard, origin: bytes, message: Share) -> None:
         if self._shm is not None and origin in self._shm:
             self._shm.share(origin, message, shard.weights_memory)
         else:
@@ -169,27 +158,37 @@ class Server:
         listener = self._shm if self._shm is not None and origin in self._shm else self._inbox
         listener.reject(origin, getattr(message, "request", 0), error)
 
-    def _perform(self, replies: list[Reply]) -> None:
-        for reply in replies:
-            loan, since = reply.loan, self._trace.now()
-            if self._shm is not None and reply.origin in self._shm:
-                self._shm.perform(reply)
+    def _perform(self, sends: list[Send]) -> None:
+        for send in sends:
+            loan, since = send.loan, self._trace.now()
+            if not isinstance(send.to, bytes):
+                self._say(send)
+            elif self._shm is not None and send.to in self._shm:
+                self._shm.perform(send.to, send)
             elif loan is None:
-                self._inbox.send(reply.origin, reply.message)
+                self._inbox.send(send.to, send.message)
             else:
                 weights = loan.weights.copy() if loan.stay else loan.weights
-                tracker = self._inbox.lend(reply.origin, reply.message, weights)
+                tracker = self._inbox.lend(send.to, send.message, weights)
                 loan.tracker = SENT if loan.stay else tracker
-            self._trace.add("send", since, name=type(reply.message).__name__, chunk=getattr(reply.message, "chunk", -1))
+            self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
+
+    def _say(self, send: Send) -> None:
+        """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
+        if send.to != SCHEDULER:
+            raise ValueError(f"{send.message!r} for member {send.to!r}: a server has no connection to it")
+        header = encode(send.message)
+        with contextlib.suppress(zmq.Again):
+            self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if send.payload is not None else 0))
+            if send.payload is not None:
+                self._dealer.send(send.payload.data, copy=True)
 
     def _tell_scheduler(self, now: float) -> None:
         if self._shard is not None:
             self._membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
-            if isinstance(self._shard, FederatedShard) and now - self._reported >= TELL:
-                self._reported = now
-                self._shard.tend()
-                self._shard.tell()
-                self._pass_on(self._shard)
+            if now - self._ticked >= TICK:
+                self._ticked = now
+                self._perform(self._shard.tick(now))
         for message in self._membership.tick(now):
             with contextlib.suppress(zmq.Again):
                 self._dealer.send(encode(message), zmq.NOBLOCK)
@@ -236,7 +235,7 @@ class Server:
                 log.warning("dropped a message from %s: %s", self._scheduler, error)
                 continue
             if isinstance(message, RoundOrder):
-                self._obey(message)
+                self._perform(self._shard.order(message) if self._shard is not None else [])
                 continue
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
@@ -255,7 +254,7 @@ class Server:
                 for origin, early in self._early.take():
                     self._take(shard, origin, early, None)
 
-    def _hold(self, view: View) -> GradientShard | FederatedShard | None:
+    def _hold(self, view: View) -> Shard | None:
         """Make the shard once the job is known: the mode says which one. Raises ConfigError for a bad state file."""
         welcome, process = self._membership.welcome, self._process
         if welcome is None or not view.job:
@@ -270,11 +269,6 @@ class Server:
             self._shard = GradientShard(welcome.rank, self._trace, process.threads)
         self._trace.seat(welcome.rank)
         return self._shard
-
-    def _obey(self, order: RoundOrder) -> None:
-        if isinstance(self._shard, FederatedShard):
-            self._perform(self._shard.order(order))
-            self._pass_on(self._shard)
 
     def _close(self) -> None:
         membership: Any = getattr(self, "_membership", None)

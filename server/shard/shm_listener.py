@@ -21,8 +21,8 @@ from ps.protocol.segment import Segment
 from ps.protocol.transport import SHM
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
 from ps.protocol.worker_memory import WorkerMemory
-from ps.server.shard.loan import SENT
-from ps.server.shard.reply import Reply
+from ps.server.loan import SENT
+from ps.server.send import Send
 from ps.xp import HostArray
 
 MOST = 1000
@@ -190,22 +190,22 @@ class ShmListener:
         self._rejected["refused"] += 1
         self._send(origin, Error(request, error_code(error), str(error)))
 
-    def perform(self, reply: Reply) -> None:
+    def perform(self, origin: bytes, send: Send) -> None:
         """Answer a worker; weights are put into its memory first."""
-        connection = self._by_origin[reply.origin]
-        if reply.loan is not None:
-            reply.loan.tracker = SENT
+        connection = self._by_origin[origin]
+        if send.loan is not None:
+            send.loan.tracker = SENT
             try:
                 if connection.memory is None:
                     raise BadMessage("weights for memory that was not shared")
-                place = connection.memory.part("aside" if reply.aside else "weights", reply.loan.chunk)
+                place = connection.memory.part("aside" if send.aside else "weights", send.loan.chunk)
             except BadMessage as error:
-                self.reject(reply.origin, getattr(reply.message, "request", 0), error)
+                self.reject(origin, getattr(send.message, "request", 0), error)
                 return
-            np.copyto(place, reply.loan.weights)
-        if isinstance(reply.message, Error):
-            self._rejected[reply.message.code] += 1
-        self._send(reply.origin, reply.message)
+            np.copyto(place, send.loan.weights)
+        if isinstance(send.message, Error):
+            self._rejected[send.message.code] += 1
+        self._send(origin, send.message)
 
     def _send(self, origin: bytes, message: Message) -> None:
         """Answer with the next flush, or at once when answers have been held back for long enough."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Error, Heartbeat, Hello, Message, Welcome
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.state import SchedulerState
+from ps.server.send import Send
 
 MODEL = Layout.of({"w": np.zeros(4, np.float32)}).pack()
 OTHER = Layout.of({"w": np.zeros(5, np.float32)}).pack()

@@ -9,8 +9,8 @@ import numpy as np
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Attach, Init, InitChunk, Message, Pull, Push, Scale, Skip, Start, Suspend, View
+from ps.server.send import Send
 from ps.server.shard.gradient_shard import GradientShard
-from ps.server.shard.reply import Reply
 
 SIZE = 8
 LAYOUT = Layout.of({"w": np.zeros(SIZE, np.float32)})
@@ -37,7 +37,7 @@ class Lone:
         if seeded:
             self.seed()
 
-    def see(self, *, job: dict[str, Any] | None = None) -> list[Reply]:
+    def see(self, *, job: dict[str, Any] | None = None) -> list[Send]:
         """Give the shard the next view."""
         self.epoch += 1
         rows = tuple((m, "worker", m - 1, m not in self.late, "host", ()) for m in sorted(self.members))
@@ -56,14 +56,14 @@ class Lone:
             if member != 1:
                 self.pull(member, 0)
 
-    def ask(self, message: Message, payload: Any = None) -> list[Reply]:
+    def ask(self, message: Message, payload: Any = None) -> list[Send]:
         """Send a message as its member; the weights in the answers leave at once."""
         origin = str(getattr(message, "member", 0)).encode()
         data = payload.tobytes() if isinstance(payload, np.ndarray) else payload
         return self.ship(self.shard.receive(origin, message, data, self.now))
 
     @staticmethod
-    def ship(replies: list[Reply]) -> list[Reply]:
+    def ship(replies: list[Send]) -> list[Send]:
         """Let the weights leave."""
         for reply in replies:
             if reply.loan is not None:
@@ -75,22 +75,22 @@ class Lone:
         self.request += 1
         return self.request
 
-    def push(self, member: int, clock: int, value: float, *, request: int | None = None, **fields: Any) -> list[Reply]:
+    def push(self, member: int, clock: int, value: float, *, request: int | None = None, **fields: Any) -> list[Send]:
         """Push a gradient of equal elements; ``fields``: version, examples, scale, pull."""
         values = {"version": 0, "examples": 1.0, "scale": 1.0, "pull": True, **fields}
         message = Push(request or self.number(), member, 0, clock, **values)
         return self.ask(message, np.full(SIZE, value, np.float32))
 
-    def skip(self, member: int, clock: int, pull: bool = True) -> list[Reply]:
+    def skip(self, member: int, clock: int, pull: bool = True) -> list[Send]:
         return self.ask(Skip(self.number(), member, 0, clock, pull))
 
-    def pull(self, member: int, clock: int) -> list[Reply]:
+    def pull(self, member: int, clock: int) -> list[Send]:
         return self.ask(Pull(self.number(), member, 0, clock))
 
-    def scale(self, member: int, clock: int, scale: float) -> list[Reply]:
+    def scale(self, member: int, clock: int, scale: float) -> list[Send]:
         return self.ask(Scale(self.number(), member, 0, clock, scale))
 
-    def retire(self, member: int) -> list[Reply]:
+    def retire(self, member: int) -> list[Send]:
         return self.ask(Suspend(self.number(), member))
 
     def attach(self, member: int) -> int:
@@ -98,7 +98,7 @@ class Lone:
         [reply, *_] = self.ask(Attach(self.number(), member, self.epoch))
         return reply.message.clock  # type: ignore[attr-defined,no-any-return]
 
-    def start(self, member: int, clock: int) -> list[Reply]:
+    def start(self, member: int, clock: int) -> list[Send]:
         return self.ask(Start(self.number(), member, clock))
 
     def join(self, member: int) -> None:
@@ -107,7 +107,7 @@ class Lone:
         self.late.add(member)
         self.see()
 
-    def lose(self, member: int) -> list[Reply]:
+    def lose(self, member: int) -> list[Send]:
         """The scheduler says that a member is gone."""
         self.members.discard(member)
         return self.see()
@@ -123,6 +123,6 @@ class Lone:
         return float(self.chunk.weights[0])
 
 
-def told(replies: list[Reply]) -> list[str]:
+def told(replies: list[Send]) -> list[str]:
     """Return who was told what, such as ``1 Weights``."""
-    return [f"{r.origin.decode()} {type(r.message).__name__}" for r in replies]
+    return [f"{r.to.decode()} {type(r.message).__name__}" for r in replies]

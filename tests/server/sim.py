@@ -33,9 +33,9 @@ from ps.protocol.messages import (
     Weights,
     Welcome,
 )
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.state import SchedulerState
+from ps.server.send import Send
 from ps.server.shard.gradient_shard import GradientShard
-from ps.server.shard.reply import Reply
 
 MAX_EVENTS = 60_000
 
@@ -221,7 +221,7 @@ class Sim:
                 progress.updater.log, progress.updater.used = self.log, self.used
         self._perform(server, replies)
 
-    def _perform(self, server: int, replies: list[Reply]) -> None:
+    def _perform(self, server: int, replies: list[Send]) -> None:
         for reply in replies:
             letter = Letter(reply.message, reply=reply)
             if reply.loan is not None:
@@ -229,7 +229,7 @@ class Sim:
                 letter.copy = reply.loan.weights.tobytes()
                 assert reply.loan.stay == (self.home is not None)
                 letter.sent = reply.loan.stay  # it is in the worker's memory
-            self._send(server, int(reply.origin), letter)
+            self._send(server, int(reply.to), letter)
 
     def _schedule(self, source: int, message: Message) -> None:
         self._tell(self.scheduler.receive(message, self.now), source)

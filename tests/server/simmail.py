@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ps.protocol.messages import Message
-from ps.server.shard.reply import Reply
+from ps.server.send import Send
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Letter:
 
     message: Message
     payload: bytes | None = None
-    reply: Reply | None = None
+    reply: Send | None = None
     copy: bytes | None = None
     sent: bool = field(default=False)
 

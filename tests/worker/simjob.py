@@ -253,7 +253,7 @@ class SimJob:
 
     def _perform(self, server: int, replies: list[Any]) -> None:
         for reply in replies:
-            self.workers[int(reply.origin)].channels[server].say(reply)
+            self.workers[int(reply.to)].channels[server].say(reply)
 
     # What was seen
 

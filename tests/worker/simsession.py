@@ -12,8 +12,8 @@ import zmq
 from ps.errors import BadMessage
 from ps.protocol.codec import encode
 from ps.protocol.messages import BarrierEnter, BarrierLeave, InitDone, InitGrant, InitRequest, Message, Ok
-from ps.server.shard.loan import SENT
-from ps.server.shard.reply import Reply
+from ps.server.loan import SENT
+from ps.server.send import Send
 from ps.trace import OFF
 from ps.worker.batch import Request
 from ps.worker.exchange import Exchange
@@ -40,7 +40,7 @@ class SimChannel:
         self.pollable = self
         self.up: deque[tuple[bytes, HostArray | None]] = deque()
         """What is on its way to the server. Payloads are read on arrival: until then they must not change."""
-        self.down: deque[tuple[bytes, Reply]] = deque()
+        self.down: deque[tuple[bytes, Send]] = deque()
         """What is on its way to the worker. Weights are read on arrival: until then the server must not change them."""
         self.here: deque[tuple[bytes, bytes | None]] = deque()
         """What has arrived at the worker."""
@@ -49,7 +49,7 @@ class SimChannel:
 
     # The server's side
 
-    def say(self, reply: Reply) -> None:
+    def say(self, reply: Send) -> None:
         self.down.append((encode(reply.message), reply))
 
     def bring(self) -> tuple[bytes, bytes | None]:

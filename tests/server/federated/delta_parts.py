@@ -10,6 +10,7 @@ from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Init, InitChunk, Message, RoundOrder, RoundStatus, Upload
 from ps.server.scheduler.rounds.task import SUBMITTED, Task
+from ps.server.send import SCHEDULER, Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
 
@@ -52,6 +53,8 @@ class Hand:
         self.state_file = StateFile(path)
         self.shard = FederatedShard(0, self.job, self.state_file, member=1)
         self.now = 0.0
+        self.to_scheduler: list[Send] = []
+        """What was said to the scheduler and not looked at yet."""
 
     def begin(self) -> Hand:
         """Bring the model, all 0."""
@@ -62,8 +65,13 @@ class Hand:
 
     def say(self, message: Message, payload: bytes | None = None) -> Message:
         """Return the one answer."""
-        [reply] = self.shard.receive(b"c", message, payload, self.now)
-        return reply.message
+        [answer] = self._take(self.shard.receive(b"c", message, payload, self.now))
+        return answer.message
+
+    def _take(self, sends: list[Send]) -> list[Send]:
+        """Keep what goes to the scheduler; return the rest."""
+        self.to_scheduler += [send for send in sends if send.to == SCHEDULER]
+        return [send for send in sends if send.to != SCHEDULER]
 
     def upload(self, task: int, value: float, *only: int) -> list[Message]:
         """Upload a delta, or some chunks of it."""
@@ -77,13 +85,18 @@ class Hand:
         """Give an order with the whole ledger; return where the server stands then."""
         values = {"attempt": 1, "floor": 1, "first": 0, "count": len(entries), "weights": (), "factor": 1.0, **fields}
         version = values.pop("version", self.shard.version)
-        self.shard.order(RoundOrder(version, phase=phase, entries=tuple(entries), **{"share": 1.0, **values}))
+        order = RoundOrder(version, phase=phase, entries=tuple(entries), **{"share": 1.0, **values})
+        self._take(self.shard.order(order))
         return self.round_status()
 
     def round_status(self) -> RoundStatus:
         """Return what was told last."""
-        outbox, self.shard.outbox = self.shard.outbox, []
-        return [message for message, _ in outbox if isinstance(message, RoundStatus)][-1]
+        said, self.to_scheduler = self.to_scheduler, []
+        return [send.message for send in said if isinstance(send.message, RoundStatus)][-1]
+
+    def tick(self) -> None:
+        """Let time pass."""
+        self._take(self.shard.tick(self.now))
 
     def publish(self, entries: Any, **fields: Any) -> None:
         """Bring a round to its end."""

@@ -34,7 +34,8 @@ from ps.protocol.messages import (
     View,
     Welcome,
 )
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.state import SchedulerState
+from ps.server.send import Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
 
@@ -96,17 +97,18 @@ class RoundSim:
         seeder = next(client.member for client in self.clients.values() if client)
         packed = self.layout.pack()
         self._tell(self.scheduler.receive(InitRequest(1, seeder, packed), self.now), 0)
+        said: dict[int, list[Send]] = {}
         for rank, server in self.servers.items():
             assert server is not None
             _, shard, _ = server
-            shard.receive(b"", Init(1, seeder, self.job.servers, self.job.chunk_bytes, packed), None, 0.0)
+            said[rank] = shard.receive(b"", Init(1, seeder, self.job.servers, self.job.chunk_bytes, packed), None, 0.0)
             for chunk in self.chunks:
                 if chunk.server == rank:
                     values = self.expected.first(chunk)
-                    shard.receive(b"", InitChunk(1, seeder, chunk.index), values.tobytes(), 0.0)
+                    said[rank] += shard.receive(b"", InitChunk(1, seeder, chunk.index), values.tobytes(), 0.0)
         self._tell(self.scheduler.receive(InitDone(2, seeder), self.now), 0)
-        for rank in self.servers:
-            self._pass_on(rank)
+        for rank, sends in said.items():
+            self._perform(rank, [send for send in sends if not isinstance(send.to, bytes)])
 
     def _hello(self, role: str, rank: int) -> int:
         """Return the new member's id, 0 when it has to try again."""
@@ -125,8 +127,7 @@ class RoundSim:
             shard = FederatedShard(rank, self.job, fuse, member=member)  # type: ignore[arg-type]
             self.servers[rank] = member, shard, fuse
             self.expected.check(shard)
-            shard.tell()
-            self._pass_on(rank)
+            self._perform(rank, shard.tick(self.now))
 
     def _start_client(self, rank: int) -> None:
         member = self._hello("worker", rank)
@@ -198,27 +199,25 @@ class RoundSim:
         _, shard, _ = server
         try:
             if isinstance(message, RoundOrder):
-                replies = shard.order(message)
+                sends = shard.order(message)
                 self.expected.check(shard)
             elif isinstance(message, View | Error):
                 return
             else:
-                replies = shard.receive(json.dumps(source).encode(), message, payload, self.now)
+                sends = shard.receive(json.dumps(source).encode(), message, payload, self.now)
         except Killed:
             self._kill(rank, "in the middle of its writing")
             return
-        for reply in replies:
-            lent = None if reply.loan is None else reply.loan.weights.tobytes()
-            self._send(("server", rank), tuple(json.loads(reply.origin)), reply.message, lent)
-        self._pass_on(rank)
+        self._perform(rank, sends)
 
-    def _pass_on(self, rank: int) -> None:
-        server = self.servers[rank]
-        assert server is not None
-        _, shard, _ = server
-        outbox, shard.outbox = shard.outbox, []
-        for message, payload in outbox:
-            self._send(("server", rank), SCHEDULER, message, None if payload is None else payload.tobytes())
+    def _perform(self, rank: int, sends: list[Send]) -> None:
+        for send in sends:
+            if isinstance(send.to, bytes):
+                lent = None if send.loan is None else send.loan.weights.tobytes()
+                self._send(("server", rank), tuple(json.loads(send.to)), send.message, lent)
+            else:
+                payload = None if send.payload is None else send.payload.tobytes()
+                self._send(("server", rank), SCHEDULER, send.message, payload)
 
     def _kill(self, rank: int, why: str) -> None:
         server = self.servers[rank]
@@ -322,8 +321,7 @@ class RoundSim:
         assert self.scheduler.phase != "failed", (self.scheduler.reason, self.log)
         for rank, server in self.servers.items():
             if server and self.random.random() < 0.1:
-                server[1].tell()
-                self._pass_on(rank)
+                self._perform(rank, server[1].tick(self.now))
         for rank, client in self.clients.items():
             if client is None:
                 continue

@@ -33,7 +33,8 @@ from ps.protocol.messages import (
 )
 from ps.server.scheduler import service
 from ps.server.scheduler.persistence import Persistence
-from ps.server.scheduler.state import SchedulerState, Send
+from ps.server.scheduler.state import SchedulerState
+from ps.server.send import Send
 
 
 def round_status(member: int = 1, **fields: Any) -> RoundStatus:

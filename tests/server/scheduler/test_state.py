@@ -23,7 +23,7 @@ from ps.protocol.messages import (
     Push,
     View,
 )
-from ps.server.scheduler.state import Send
+from ps.server.send import ASKER, Send
 
 # Joining
 
@@ -337,8 +337,8 @@ def test_the_first_init_wins_and_the_others_wait_for_its_values() -> None:
     a, b = desk.fill()
     assert desk.say(InitRequest(5, a, MODEL)) == [Send(a, InitGrant(5, True))]
     assert desk.say(InitRequest(6, b, MODEL)) == []
-    assert desk.say(InitDone(7, a)) == [Send(0, Ok(7)), Send(b, InitGrant(6, False))]
-    assert desk.say(InitDone(7, a)) == [Send(0, Ok(7))]
+    assert desk.say(InitDone(7, a)) == [Send(ASKER, Ok(7)), Send(b, InitGrant(6, False))]
+    assert desk.say(InitDone(7, a)) == [Send(ASKER, Ok(7))]
 
 
 def test_when_the_seed_dies_the_next_one_seeds() -> None:

@@ -37,9 +37,9 @@ def test_what_a_full_disk_had_no_room_for_is_kept_once_there_is_room(
         hand.order("prepare", ONE)
         if phase == "publish":
             hand.order("publish", ONE)
-        hand.shard.tend()
+        hand.tick()
         assert not hand.state_file.durable
-    hand.shard.tend()
+    hand.tick()
     assert hand.state_file.durable
     back = FederatedShard(0, hand.job, StateFile(str(tmp_path / "s")), member=1)
     assert back.version == (phase == "publish")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ps.protocol.layout import Layout
+from ps.server.loan import SENT
 from ps.server.shard.chunk import MANY_LOANS, ChunkState
-from ps.server.shard.loan import SENT
 
 [CHUNK] = Layout.of({"w": np.zeros(8, np.float32)}).chunks(1, 1024)
 

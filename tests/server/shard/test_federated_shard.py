@@ -127,9 +127,8 @@ def test_distances_are_measured_once_and_said_as_often_as_asked() -> None:
     entries = [(1, 1.0, 1.0, 1.0), (2, 1.0, 1.0, 1.0)]
     found = []
     for _ in range(2):
-        hand.shard.order(RoundOrder(0, 1, 1, "measure", 0, tuple(entries), 2, (), 1.0, 1.0))
-        found += [(message, payload) for message, payload in hand.shard.outbox if isinstance(message, Distances)]
-        hand.shard.outbox.clear()
+        sends = hand.shard.order(RoundOrder(0, 1, 1, "measure", 0, tuple(entries), 2, (), 1.0, 1.0))
+        found += [(send.message, send.payload) for send in sends if isinstance(send.message, Distances)]
     (first, one), (second, two) = found
     assert first == second == Distances(1, 1, 2) and one is two and one is not None
     np.testing.assert_allclose(one, [[0.0, 32.0], [32.0, 0.0]])
@@ -139,7 +138,7 @@ def test_uploads_are_told_to_the_scheduler_when_they_are_complete() -> None:
     hand = Hand().begin()
     hand.round_status()
     hand.upload(1, 1.0, 0, 1)
-    assert not hand.shard.outbox
+    assert not hand.to_scheduler
     hand.upload(1, 1.0, 2)
     assert hand.round_status().staged == ((1, 8.0, ""),)
     assert hand.say(Resume(5, 9, 1)) == UploadState(5, 1, (0, 1, 2))
@@ -162,8 +161,8 @@ def test_weights_of_a_version_to_come_are_sent_when_it_is_published() -> None:
     assert hand.say(Inquire(6, 9, (4, 5))) == Waiting(6, (5,), 0, ())
     hand.upload(1, 1.0)
     hand.order("prepare", ONE)
-    [reply] = hand.shard.order(RoundOrder(0, 1, 1, "publish", 1, (), 1, (), 1.0, 1.0))
-    assert (reply.origin, reply.message) == (b"c", Weights(4, 0, 1, 0)) and reply.loan is not None
+    reply, _ = hand.shard.order(RoundOrder(0, 1, 1, "publish", 1, (), 1, (), 1.0, 1.0))
+    assert (reply.to, reply.message) == (b"c", Weights(4, 0, 1, 0)) and reply.loan is not None
     np.testing.assert_array_equal(reply.loan.weights, 1.0)
 
 
@@ -248,7 +247,7 @@ def test_one_that_was_killed_while_it_collected_comes_back_with_the_published_mo
     hand.upload(2, 1.0)
     hand.order("collect", [(2, 1.0, 1.0, 1.0)], attempt=2)
     back = again(hand, path)
-    back.shard.tell()
+    back.tick()
     status = back.round_status()
     assert (status.version, status.folded, status.durable, status.staged) == (1, 0, True, ())
     assert weights(back.shard) == weights(hand.shard)
@@ -265,7 +264,7 @@ def test_one_that_had_prepared_publishes_when_it_comes_back(tmp_path: Path) -> N
     entries = [(7, 2.0, 1.0, 1.0)]
     hand.order("prepare", entries, factor=3.0, attempt=4, floor=7)
     back = again(hand, path)
-    back.shard.tell()
+    back.tick()
     status = back.round_status()
     assert (status.version, status.attempt, status.phase) == (0, 4, "prepared")
     assert isinstance(back.say(Upload(1, 9, 6, 0, 0, 0), bytes(24)), Late)
@@ -343,8 +342,8 @@ def test_a_server_without_a_chunk_takes_part_and_comes_back(tmp_path: Path) -> N
     tiny = Layout.of({"w": np.zeros(1, np.float32)})
     job = job_of(servers=3)
     shard = FederatedShard(2, job, StateFile(str(tmp_path / "s")), member=3)
-    shard.receive(b"", Init(1, 9, 3, 1024, tiny.pack()), None, 0.0)
-    assert not shard.chunks and shard.outbox[-1][0].durable  # type: ignore[attr-defined]
+    [_, status] = shard.receive(b"", Init(1, 9, 3, 1024, tiny.pack()), None, 0.0)
+    assert not shard.chunks and status.message.durable  # type: ignore[attr-defined]
     back = FederatedShard(2, job, StateFile(str(tmp_path / "s")), member=3)
     for phase in ("prepare", "publish"):
         back.order(RoundOrder(0, 1, 1, phase, 0, (), 0, (), 1.0, 1.0))

@@ -115,7 +115,7 @@ def test_who_asks_after_an_attach_that_overtook_its_view_is_told_not_yet_and_the
     lone.members.add(2)
     lone.late.add(2)
     [reply] = lone.see()
-    assert (reply.origin, reply.message) == (b"new", Attached(7, 1))
+    assert (reply.to, reply.message) == (b"new", Attached(7, 1))
 
 
 def test_the_dead_stay_out_when_they_come_to_life_again() -> None:

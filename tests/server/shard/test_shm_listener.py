@@ -27,9 +27,9 @@ from ps.protocol.messages import Error, Inquire, Message, Ok, Pull, Push, Pushed
 from ps.protocol.segment import PAGE, Segment
 from ps.protocol.unix_channel import MAX_UNSENT
 from ps.protocol.worker_memory import WorkerMemory
+from ps.server.loan import Loan
+from ps.server.send import Send
 from ps.server.shard import shm_listener as module
-from ps.server.shard.loan import Loan
-from ps.server.shard.reply import Reply
 from ps.server.shard.shm_listener import ShmListener
 from ps.xp import HostArray
 
@@ -135,7 +135,7 @@ def test_a_worker_that_shares_memory_is_heard_with_it_and_gets_weights_into_it(d
         for aside, region, other in ((False, "weights", "aside"), (True, "aside", "weights")):
             memory.array(other)[:] = 99
             loan = Loan(CHUNK, weights)
-            desk.listener.perform(Reply(origin, Weights(7, 0, 1, 0), loan, aside))
+            desk.listener.perform(origin, Send(origin, Weights(7, 0, 1, 0), loan, aside))
             desk.listener.flush()
             assert told(sock) == Weights(7, 0, 1, 0) and loan.done
             assert np.array_equal(memory.part(region, CHUNK), weights)
@@ -254,7 +254,7 @@ def test_weights_for_a_peer_that_shared_no_memory_are_refused(desk: Desk) -> Non
         [(origin, _, memory)] = desk.look()
         assert memory is None
         loan = Loan(CHUNK, np.zeros(CHUNK.size, np.float32))
-        desk.listener.perform(Reply(origin, Weights(9, 0, 1, 0), loan))
+        desk.listener.perform(origin, Send(origin, Weights(9, 0, 1, 0), loan))
         desk.listener.flush()
         answer = told(sock)
         assert isinstance(answer, Error) and answer.request == 9 and "not shared" in answer.text
@@ -268,7 +268,7 @@ def test_weights_that_do_not_fit_the_shared_memory_are_refused(desk: Desk) -> No
         sock.sendall(framed(encode(Pull(9, 1, 0, 0, False))))
         [(origin, _, memory)] = desk.look()
         loan = Loan(CHUNK, np.zeros(CHUNK.size, np.float32))
-        desk.listener.perform(Reply(origin, Weights(9, 0, 1, 0), loan))
+        desk.listener.perform(origin, Send(origin, Weights(9, 0, 1, 0), loan))
         desk.listener.flush()
         answer = told(sock)
         assert isinstance(answer, Error) and answer.request == 9 and f"is for {NBYTES - 100}" in answer.text
@@ -446,7 +446,7 @@ def test_a_worker_that_gets_the_descriptor_of_one_that_never_read_is_served(desk
         origin = desk.listener._by_fd[fd].origin
         with desk.connect() as sock:
             while origin in desk.listener:
-                desk.listener.perform(Reply(origin, Error(9, "bad-message", "x" * 400)))
+                desk.listener.perform(origin, Send(origin, Error(9, "bad-message", "x" * 400)))
             events = [fd for fd, _ in desk.poller.sockets]
             assert list(desk.listener.receive(events)) == [] and list(desk.listener._by_fd) == [fd]
             desk.share(sock)
@@ -464,7 +464,7 @@ def test_a_peer_that_never_reads_is_dropped_before_it_costs_much(desk: Desk) -> 
         big = Error(9, "bad-message", "x" * 400)
         sent = 0
         while origin in desk.listener and sent < 3 * MAX_UNSENT:
-            desk.listener.perform(Reply(origin, big))
+            desk.listener.perform(origin, Send(origin, big))
             desk.listener.flush()
             sent += len(framed(encode(big)))
         assert origin not in desk.listener and MAX_UNSENT <= sent < 2 * MAX_UNSENT
@@ -483,7 +483,7 @@ def test_a_peer_that_reads_late_gets_everything_in_order(desk: Desk) -> None:
         sock.sendall(framed(encode(Pull(9, 1, 0, 0, False))))
         [(origin, _, _)] = desk.look()
         for number in range(5000):
-            desk.listener.perform(Reply(origin, Pushed(number, 0, 0, 0)))
+            desk.listener.perform(origin, Send(origin, Pushed(number, 0, 0, 0)))
             desk.listener.flush()
         got = bytearray()
         sock.setblocking(False)
@@ -552,7 +552,7 @@ def test_workers_that_come_and_go_leave_neither_descriptors_nor_mappings(desk: D
             sock.sendall(framed(PUSH))
             origin = desk.look()[0][0]
             if number % 2:
-                desk.listener.perform(Reply(origin, Ok(7)))
+                desk.listener.perform(origin, Send(origin, Ok(7)))
                 desk.listener.flush()
         desk.look()
         assert origin not in desk.listener

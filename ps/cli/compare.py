@@ -70,6 +70,8 @@ def compare(
 ) -> int:
     """Run SCRIPT centralized, distributed and federated, and write one report: a table, report.json, report.html.
 
+    report.html is one file with plots to zoom and to ask, drawn by Plotly: pip install 'paramserver[plots]'.
+
     Everything after SCRIPT is passed to the script, untouched. --workers counts the distributed runs' workers.
     """
     script.check()
@@ -105,6 +107,8 @@ def compare(
     received: list[int] = []
     with kept_going("stdout"), signals_into(received):
         screen = Screen()
+        if not page.has_library():
+            screen.say(page.ADVICE)
         callbacks = comparison.Callbacks(
             fetch_status, lambda: bool(received), lambda: len(received) > 1, screen.say, screen.progress
         )
@@ -114,8 +118,11 @@ def compare(
         for part in table.tables(told):
             screen.show(part)
         write_whole(plan.out / comparison.REPORT, json.dumps(told, indent=1, allow_nan=False) + "\n")
-        write_whole(plan.out / comparison.PAGE, page.page(told))
-        screen.say(f"the report is {os.path.relpath(plan.out / comparison.PAGE)}")
+        report_file = plan.out / comparison.REPORT
+        if page.has_library():
+            report_file = plan.out / comparison.PAGE
+            write_whole(report_file, page.page(told, page.library()))
+        screen.say(f"the report is {os.path.relpath(report_file)}")
     if received:
         return 128 + received[0]
     return 0 if all(result.outcome.ended == "finished" for result in results) else 1

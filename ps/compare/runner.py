@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from ps.errors import PSError
 from ps.launch.child import Child
 from ps.launch.output import Output
 from ps.launch.policy import describe, exit_status
+from ps.launch.rundir import scheduler_of
 from ps.sink import open_sink
 
 OUTPUT = "output.txt"
@@ -23,7 +23,6 @@ HURRY = 2.0
 """Seconds that a run has to kill its processes when somebody cannot wait."""
 
 _TICK = 0.02
-_ADDRESS = re.compile(r"scheduler at (tcp://\S+)$")
 
 Fetch = Callable[[str, float], Mapping[str, Any]]
 
@@ -57,7 +56,7 @@ class Run:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path, watchdog: Watchdog) -> None:
         """Start the command. Raises PSError when that cannot be."""
         self._watchdog = watchdog
-        self._address = ""
+        self._folder = folder
         try:
             self._log = open_sink(folder / OUTPUT)
         except OSError as error:
@@ -79,10 +78,11 @@ class Run:
 
     def pids(self, fetch: Fetch) -> dict[int, int]:
         """Return the process of each live worker, as the run's scheduler has it; none while there is no scheduler."""
-        if not self._address:
+        address = scheduler_of(self._folder)
+        if not address:
             return {}
         try:
-            workers = fetch(self._address, 1.0).get("workers", ())
+            workers = fetch(address, 1.0).get("workers", ())
         except PSError:
             return {}
         return {worker["rank"]: worker["pid"] for worker in workers if worker["state"] == "live"}
@@ -130,6 +130,4 @@ class Run:
         self._log.close()
 
     def _line(self, name: str, is_error: bool, text: str) -> None:
-        if not self._address and (found := _ADDRESS.search(text)):
-            self._address = found[1]
         self._log.write(text + "\n")

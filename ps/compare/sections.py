@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ps.compare.bars import Pair, pairs
-from ps.compare.look import swatch
+from ps.compare import figures
+from ps.compare.figures import Figure
+from ps.compare.look import ink
 from ps.compare.markup import Markup, Node, details, table, tag
-from ps.compare.picture import holdings, labels_of, sketch, spread_words
-from ps.compare.plot import Axis, Line, plot
-from ps.compare.scale import Scale, around, by_error
-from ps.compare.show import mark, show
-from ps.compare.table import ending
+from ps.compare.show import NOTHING, show
+from ps.compare.table import ending, verdict
 
 Report = Mapping[str, Any]
-
-HIGH = 0.9
-"""Accuracies beyond this are drawn on an axis by their error."""
+Figures = dict[str, Figure]
+"""What is drawn where: figures by the ids of their elements, filled by the sections."""
 
 
 def results(report: Report) -> Markup:
@@ -48,35 +44,36 @@ def numbers(report: Report) -> Markup:
     return tag("section", tag("h2", "All runs in numbers"), table(head, rows, caption, stacked=True))
 
 
-def curves(report: Report) -> Markup:
+def curves(report: Report, drawn: Figures) -> Markup:
     """Return the metric over clocks, examples and bytes, with the numbers under each plot."""
     metric, runs = report["metric"], [run for run in report["runs"] if run["curve"]]
     if not runs:
         return tag("section", tag("h2", f"How {metric} grows"), tag("p", "No run has evaluated anything."))
-    legend = tag("ul", *(tag("li", swatch(run["name"]), run["title"]) for run in runs), class_="legend")
     what = (
-        ("clock", "Over steps and rounds", "steps, or rounds of a federation", _count, ""),
-        ("examples", "Over examples", "examples seen by all participants", _count, ""),
-        ("bytes", "Over bytes", "bytes up and down, all participants", _bytes, _levels(runs)),
+        ("clock", "Over steps and rounds", "steps, or rounds of a federation", ""),
+        ("examples", "Over examples", "examples seen by all participants", ""),
+        ("bytes", "Over bytes", "bytes up and down, all participants", _levels(runs)),
     )
-    scale = _up(metric, [one["value"] for run in runs for one in run["curve"]])
-    figures = [_curve(report, runs, scale, *each) for each in what]
+    plots = []
+    for key, title, axis, note in what:
+        drawn[f"curve-{key}"] = figures.curve(runs, metric, key, axis)
+        caption = f"{metric} over {axis}.{note}"
+        plots.append(tag("figure", tag("h3", title), _place(f"curve-{key}", caption), tag("figcaption", caption)))
     stretched = "The vertical axis is logarithmic in the error, 100 % less accuracy: gains near the top can be seen."
     return tag(
         "section",
         tag("h2", f"How {metric} grows"),
-        tag("p", stretched, class_="soft") if scale.kind == "error" else None,
-        legend,
-        tag("div", *figures, class_="plots"),
+        tag("p", stretched, class_="soft") if figures.by_error(runs, metric) else None,
+        tag("p", "A click on a name hides or shows a run, a double click shows it alone.", class_="soft"),
+        tag("div", *plots, class_="plots"),
         details("Show every evaluation as numbers", *(_points(run, metric) for run in runs)),
     )
 
 
-def traffic(report: Report) -> Markup:
+def traffic(report: Report, drawn: Figures) -> Markup:
     """Return what each participant sent and received."""
     runs = [run for run in report["runs"] if run["per_participant"]]
-    each = pairs("traffic", "Bytes up and down per participant", [_pair(run) for run in runs], _bytes)
-    total = pairs("totals", "Bytes up and down of all participants", [_totals(run) for run in runs], _bytes)
+    drawn["traffic"], drawn["totals"] = figures.traffic(runs), figures.totals(runs)
     head = ("rank", "steps or rounds", "last clock", "examples", "bytes up", "bytes down", "waited")
     keys = ("rank", "records", "clock", "examples", "bytes_up", "bytes_down", "wait_s")
     tables = [
@@ -84,19 +81,20 @@ def traffic(report: Report) -> Markup:
         for run in runs
     ]
     caption = "Full bars go up, pale bars come down. A whisker reaches from the participant with the least to the most."
-    figures = (
-        tag("figure", tag("h3", "One participant, on average"), each, tag("figcaption", caption), class_="bars"),
-        tag("figure", tag("h3", "All together"), total, class_="bars"),
+    each, total = "One participant, on average", "All together"
+    plots = (
+        tag("figure", tag("h3", each), _place("traffic", f"Bytes up and down: {each}"), tag("figcaption", caption)),
+        tag("figure", tag("h3", total), _place("totals", f"Bytes up and down: {total}")),
     )
     return tag(
         "section",
         tag("h2", "Bytes up and down"),
-        tag("div", *figures, class_="plots"),
+        tag("div", *plots, class_="plots"),
         details("Show every participant as numbers", *tables),
     )
 
 
-def data(report: Report) -> Markup:
+def data(report: Report, drawn: Figures) -> Markup:
     """Return where the examples were, and which labels each client held."""
     cards, seen = [], set()
     for run in report["runs"]:
@@ -107,12 +105,45 @@ def data(report: Report) -> Markup:
     parts: list[Node] = [tag("h2", "Where the data was"), tag("div", *cards, class_="cards")]
     held = [run for run in report["runs"] if run["shares"]]
     if held:
-        parts.append(tag("div", *(_holdings(run) for run in held), class_="plots"))
+        parts.append(tag("div", *(_holdings(run, drawn) for run in held), class_="plots"))
     spread = [run for run in report["runs"] if run["spread"]]
     if spread:
         parts.append(_spread(spread, report["metric"]))
     parts += [_refused(run) for run in report["runs"] if run["refused"]]
     return tag("section", *parts)
+
+
+def dropouts(report: Report, drawn: Figures) -> Markup | None:
+    """Return what became of each run whose participants were killed half-way."""
+    runs, metric = report["dropouts"], report["metric"]
+    if not runs:
+        return None
+    drawn["dropouts"], drawn["times"] = figures.shifts(runs, metric), figures.times(runs)
+    plots = [
+        tag("figure", tag("h3", title[0].upper() + title[1:]), _place(key, f"{title} without and with drop-outs"))
+        for key, title in (("dropouts", metric), ("times", "wall time"))
+    ]
+    keys = ("final", "without", "wall_s", "wall_without_s", "pause_s")
+    head = ("run", "killed", "ranks", "clock", metric, "without", "wall time", "without", "stood still", "training")
+    cells = [
+        [
+            run["title"],
+            f"{len(run['killed'])} of {run['participants']}" if run["killed"] else NOTHING,
+            ", ".join(map(str, run["killed"])) or NOTHING,
+            f"{show('clock', run['killed_clock'])} of {show('clock', run['of_clock'])}" if run["killed"] else NOTHING,
+            *(show(key, run[key], metric) for key in keys),
+            tag("span", verdict(run), class_="good" if run["finished"] else "bad"),
+        ]
+        for run in runs
+    ]
+    return tag(
+        "section",
+        tag("h2", "When participants drop out"),
+        tag("p", "Each run again, with participants killed half-way (SIGKILL): nobody says goodbye."),
+        tag("div", *plots, class_="plots"),
+        tag("p", "Hollow: without drop-outs. Filled: with them.", class_="soft"),
+        table(head, cells, "“Stood still” is the longest time in which nobody did a step after the kill", stacked=True),
+    )
 
 
 def differences(report: Report) -> Markup:
@@ -141,12 +172,12 @@ def _tile(run: Mapping[str, Any], metric: str) -> Markup:
     moved = show("bytes", run["bytes_up"] + run["bytes_down"])
     return tag(
         "li",
-        swatch(run["name"]),
         tag("div", run["title"], class_="name"),
         tag("div", big, class_="big bad" if failed else "big"),
         tag("div", who, class_="soft"),
         tag("div", run["why"] if failed else f"{show('wall_s', run['wall_s'])}, {moved}", class_="soft"),
         class_="tile",
+        style=f"--run:{ink(run['name'])}",
     )
 
 
@@ -163,27 +194,9 @@ def _levels(runs: Sequence[Mapping[str, Any]]) -> str:
     return f" {', '.join(still)}: nothing moves, drawn as a level at its final value." if still else ""
 
 
-def _curve(
-    report: Report,
-    runs: Sequence[Mapping[str, Any]],
-    scale: Scale,
-    key: str,
-    title: str,
-    axis: str,
-    words: Callable[[float], str],
-    note: str,
-) -> Markup:
-    metric = report["metric"]
-    lines = [Line(run["name"], tuple((one[key], one["value"]) for one in run["curve"])) for run in runs]
-    drawn = plot(f"plot-{key}", title, lines, Axis(axis, words), Axis(metric, mark(metric)), scale)
-    return tag("figure", tag("h3", title), drawn, tag("figcaption", f"{metric} over {axis}.{note}"))
-
-
-def _up(metric: str, values: Sequence[float]) -> Scale:
-    """Return the scale of a metric: by its error for accuracies most of whose range would be taken by the beginning."""
-    if metric != "accuracy":
-        return around(values)
-    return by_error(values) if max(values) > HIGH and min(values) >= 0 else around(values, 1.0)
+def _place(key: str, words: str) -> Markup:
+    """Return where page.js draws the figure of this key, and what it is for those who do not see it."""
+    return tag("div", id=key, role="img", aria_label=words)
 
 
 def _points(run: Mapping[str, Any], metric: str) -> Markup:
@@ -192,26 +205,14 @@ def _points(run: Mapping[str, Any], metric: str) -> Markup:
     return table(("step or round", "time", "examples", "bytes", metric), rows, run["title"], numbers_from=1)
 
 
-def _pair(run: Mapping[str, Any]) -> Pair:
-    def spread(key: str) -> tuple[float, float, float]:
-        values = [one[key] for one in run["per_participant"]]
-        return fmean(values), min(values), max(values)
-
-    return Pair(run["name"], run["title"], spread("bytes_up"), spread("bytes_down"))
-
-
-def _totals(run: Mapping[str, Any]) -> Pair:
-    return Pair(run["name"], run["title"], (run["bytes_up"],) * 3, (run["bytes_down"],) * 3)
-
-
 def _card(run: Mapping[str, Any]) -> Markup:
     title = run["title"].split(",")[0] if run["paradigm"] == "distributed" else run["title"]
     return tag(
         "div",
         tag("h3", title),
-        sketch(run["paradigm"], run["name"], run["partition"]),
         tag("p", run["data"]),
         class_="card",
+        style=f"--run:{ink(run['name'])}",
     )
 
 
@@ -227,30 +228,47 @@ def _refused(run: Mapping[str, Any]) -> Markup:
     return tag("p", f"{run['title']}: contributions that did not count: {parts}.", class_="soft")
 
 
-def _holdings(run: Mapping[str, Any]) -> Markup:
+def _holdings(run: Mapping[str, Any], drawn: Figures) -> Markup:
     shares = [one["labels"] for one in run["shares"]]
-    ranks = [one["rank"] for one in run["shares"]]
     labels = labels_of(shares)
     title = f"{run['title']}: examples of each label"
+    key = f"holdings-{run['name']}"
+    drawn[key] = figures.holdings(run, labels)
     rows = [
-        [show("rank", rank), *(show("count", share.get(label, 0)) for label in labels)]
-        for rank, share in zip(ranks, shares, strict=True)
+        [show("rank", one["rank"]), *(show("count", one["labels"].get(label, 0)) for label in labels)]
+        for one in run["shares"]
     ]
+    words = spread_words(shares)
     return tag(
         "figure",
         tag("h3", title),
-        holdings(run["name"], title, shares, ranks),
-        tag("figcaption", spread_words(shares)),
+        _place(key, f"{title}. {words}"),
+        tag("figcaption", words),
         details("Show all clients as numbers", table(("client", *labels), rows, title)),
     )
 
 
-def _count(value: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+def spread_words(shares: Sequence[Mapping[str, int]]) -> str:
+    """Return in words how many examples and labels clients hold."""
+    sizes = [sum(share.values()) for share in shares]
+    kinds = [sum(1 for count in share.values() if count) for share in shares]
+    return f"A client holds {_range(sizes)} examples of {_range(kinds)} of the {len(labels_of(shares))} labels."
 
 
-def _bytes(value: float) -> str:
-    return show("bytes", value).replace(".0 ", " ")
+def labels_of(shares: Sequence[Mapping[str, int]]) -> list[str]:
+    """Return all labels, numbers in their order."""
+    found = {label for share in shares for label in share}
+    return sorted(found, key=lambda label: (0, float(label), label) if _is_number(label) else (1, 0.0, label))
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

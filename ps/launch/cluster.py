@@ -134,6 +134,8 @@ class _Cluster:
         address = self._address = self._start_scheduler()
         if address is None:
             return
+        if self._run_dir:
+            rundir.announce(self._run_dir, address)
         plan = self._plan
         self._policy.restart = plan.restart_command(address, self._state)
         self._policy.started = True

@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ps.errors import UsageError
+from ps.errors import PSError, UsageError
 from ps.lock import Lock
+from ps.whole import write_whole
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 ROUNDS = "rounds.jsonl"
+SCHEDULER = "scheduler"
+"""Holds the scheduler's address while the run goes on, for whoever wants to ask it."""
 
 
 @contextlib.contextmanager
@@ -43,7 +46,23 @@ def claimed(directory: str, *, goes_on: bool = False) -> Iterator[Path]:
             )
         yield path
     finally:
+        with contextlib.suppress(OSError):
+            (path / SCHEDULER).unlink()
         lock.release()
+
+
+def announce(directory: Path, address: str) -> None:
+    """Say where the scheduler of the run in this directory is. A disk that is full costs only that."""
+    with contextlib.suppress(PSError):
+        write_whole(directory / SCHEDULER, f"{address}\n")
+
+
+def scheduler_of(directory: Path) -> str:
+    """Return the address of the scheduler of the run in this directory; nothing where no run goes on."""
+    try:
+        return (directory / SCHEDULER).read_text().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _record_in(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ps.cli import main
+from ps.compare import page as page_module
 
 SCRIPT = """
 import json, os, sys, time
@@ -57,6 +58,27 @@ def test_what_cannot_be_meant_gets_one_line_and_exit_code_2(
     assert words in shown.err
     assert shown.err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["x.py"]
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that draws, whether Plotly is installed or not."""
+    monkeypatch.setattr(page_module, "has_library", lambda: True)
+    monkeypatch.setattr(page_module, "library", lambda: "/* what draws */")
+
+
+@pytest.mark.e2e
+def test_without_plotly_there_are_the_numbers_and_a_line_says_how_to_get_the_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "has_library", lambda: False)
+    Path("train.py").write_text(SCRIPT)
+    assert main(["compare", "--only", "centralized", "--no-dropout", "--out", "out", "train.py", "1", "0"]) == 0
+    assert [run["ended"] for run in json.loads(Path("out/report.json").read_text())["runs"]] == ["finished"]
+    assert not Path("out/report.html").exists()
+    told = capsys.readouterr()
+    assert "Centralized" in told.out and "the report is out/report.json" in told.err
+    assert "Try: pip install 'paramserver[plots]'" in told.err
 
 
 @pytest.mark.e2e

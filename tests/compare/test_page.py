@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 from made import report
 
-from ps.compare.look import BACKGROUND, LOOKS
+from ps.compare import page as page_module
+from ps.compare.look import COLOURS, LOOKS
 from ps.compare.page import page
 from ps.compare.show import show
 
-SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
+LIBRARY = "/* what draws */"
+SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 VOID = ("meta", "br", "link", "img")
 
 
@@ -26,7 +30,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def text(found: dict[str, Any]) -> str:
-    return page(found)
+    return page(found, LIBRARY)
+
+
+def figures_of(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    drawn: dict[str, Any] = json.loads(found[1])
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def drawn(text: str) -> dict[str, Any]:
+    return figures_of(text)
 
 
 class Reader(HTMLParser):
@@ -36,7 +52,6 @@ class Reader(HTMLParser):
         super().__init__()
         self.words: list[str] = []
         self.ids: list[str] = []
-        self.refers: list[str] = []
         self.sources: list[str] = []
         self._open: list[str] = []
         self.feed(text)
@@ -48,8 +63,6 @@ class Reader(HTMLParser):
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value or "")
-            if name == "aria-labelledby":
-                self.refers += (value or "").split()
             if name in ("src", "href", "action", "data", "poster", "srcset", "xlink:href"):
                 self.sources.append(value or "")
 
@@ -57,7 +70,7 @@ class Reader(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
+        if not {"style", "script"} & set(self._open):
             self.words.append(data)
 
 
@@ -91,65 +104,84 @@ def test_every_title_command_and_note_is_shown(found: dict[str, Any], text: str)
     assert all(note in whole for note in found["notes"])
 
 
-def test_it_needs_nothing_from_elsewhere(text: str) -> None:
+def test_it_needs_nothing_from_elsewhere_and_runs_no_other_script(text: str) -> None:
     assert Reader(text).sources == []
-    assert not re.search(r"https?:|//\w|@import|url\(|<script|<link|<img|<iframe", text)
-    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+    assert not re.search(r"https?:|//\w|@import|url\(|<link|<img|<iframe", text)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None and "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:" in policy[1]
+    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in SCRIPT.findall(text)]
+    assert len(digests) == 2
+    assert policy[1].endswith("script-src " + " ".join(f"'sha256-{digest}'" for digest in digests))
 
 
-def test_pictures_are_well_formed_and_say_what_they_show(text: str) -> None:
-    drawn = [ET.fromstring(svg) for svg in SVG.findall(text)]
-    shown = [svg for svg in drawn if svg.get("aria-hidden") is None]
-    assert len(shown) == 3 + 2 + 4 + 2 + 2  # curves, traffic, sketches, holdings, drop-outs
-    for svg in shown:
-        assert svg.get("role") == "img"
-        title = svg.find("title")
-        assert title is not None
-        assert title.text
-        assert title.get("id") in (svg.get("aria-labelledby") or "").split()
+def test_no_library_can_end_the_element_that_it_stands_in(found: dict[str, Any]) -> None:
+    text = page(found, "x = '</script><!-- <script>';")
+    assert text.count("</script") == 3 and "<!--" not in text
 
 
-def test_ids_are_unique_and_every_reference_leads_to_one(text: str) -> None:
-    read = Reader(text)
-    assert len(read.ids) == len(set(read.ids))
-    assert set(read.refers) <= set(read.ids)
+def test_each_figure_has_one_place_that_says_what_it_shows(text: str, drawn: dict[str, Any]) -> None:
+    places = re.findall(r'<div id="([\w-]+)" role="img" aria-label="[^"]{10,}"></div>', text)
+    assert places == list(drawn)
+    assert len(drawn) == 3 + 2 + 2 + 2  # curves, traffic, holdings, drop-outs
+    ids = Reader(text).ids
+    assert len(ids) == len(set(ids))
 
 
-def test_nothing_is_drawn_outside_its_picture(text: str) -> None:
-    for svg in map(ET.fromstring, SVG.findall(text)):
-        _, _, width, height = map(float, (svg.get("viewBox") or "").split())
-        for element in svg.iter():
-            for key, limit in (
-                ("x", width),
-                ("x1", width),
-                ("x2", width),
-                ("cx", width),
-                ("y", height),
-                ("cy", height),
-            ):
-                assert 0 <= float(element.get(key, 0)) <= limit, (element.tag, element.attrib)
-            for x, y in re.findall(r"([-\d.]+),([-\d.]+)", element.get("points", "")):
-                assert 0 <= float(x) <= width
-                assert 0 <= float(y) <= height
-
-
-def test_each_curve_has_a_line_with_a_dash_or_marker_of_its_own(found: dict[str, Any], text: str) -> None:
-    plot = next(svg for svg in SVG.findall(text) if "plot-examples-title" in svg)
-    assert len(ET.fromstring(plot).findall("polyline")) == len([run for run in found["runs"] if run["curve"]])
+def test_each_curve_has_a_line_with_a_dash_or_marker_of_its_own(found: dict[str, Any], drawn: dict[str, Any]) -> None:
+    runs = [run for run in found["runs"] if run["curve"]]
+    for key in ("clock", "examples", "bytes"):
+        lines = drawn[f"curve-{key}"]["data"]
+        assert [line["name"] for line in lines] == [run["title"] for run in runs]
+        for line, run in zip(lines, runs, strict=True):
+            if run["curve"][-1][key]:
+                assert line["x"] == [one[key] for one in run["curve"]]
+                assert line["y"] == pytest.approx([1 - one["value"] for one in run["curve"]])
+                assert f"<b>{show('value', run['curve'][-1]['value'])}</b>" in line["text"][-1]
+    assert drawn["curve-clock"]["layout"]["yaxis"]["ticktext"][:2] == ["0 %", "50 %"]
     assert len({look.marker for look in LOOKS.values()}) == len(LOOKS)
 
 
-def test_a_run_without_traffic_is_a_level_over_bytes(text: str) -> None:
-    plot = ET.fromstring(next(svg for svg in SVG.findall(text) if "plot-bytes-title" in svg))
-    levels = [line for line in plot.findall("line") if line.get("stroke") == "var(--centralized)"]
-    assert len(levels) == 1
-    assert levels[0].get("y1") == levels[0].get("y2")
+def test_a_metric_that_is_no_accuracy_is_drawn_as_it_is(found: dict[str, Any]) -> None:
+    lines = figures_of(page({**found, "metric": "loss"}, LIBRARY))["curve-examples"]["data"]
+    assert lines[0]["y"] == [one["value"] for one in found["runs"][0]["curve"]]
+
+
+def test_a_run_without_traffic_is_a_level_over_bytes(found: dict[str, Any], drawn: dict[str, Any]) -> None:
+    level, *others = drawn["curve-bytes"]["data"]
+    assert len(level["x"]) == 2 and level["y"] == [level["y"][0]] * 2
+    assert level["y"][0] == pytest.approx(1 - found["runs"][0]["final"])
+    assert level["x"][1] == max(line["x"][-1] for line in others)
+
+
+def test_bars_and_grids_have_the_reports_numbers(found: dict[str, Any], drawn: dict[str, Any]) -> None:
+    runs = [run for run in found["runs"] if run["per_participant"]]
+    up, down = drawn["totals"]["data"]
+    assert (up["x"], down["x"]) == ([run["bytes_up"] for run in runs], [run["bytes_down"] for run in runs])
+    mean = drawn["traffic"]["data"][0]
+    for i, run in enumerate(runs):
+        moved = [one["bytes_up"] for one in run["per_participant"]]
+        assert mean["x"][i] + mean["error_x"]["array"][i] == pytest.approx(max(moved))
+        assert mean["x"][i] - mean["error_x"]["arrayminus"][i] == pytest.approx(min(moved))
+    for run in (run for run in runs if run["shares"]):
+        (grid,) = drawn[f"holdings-{run['name']}"]["data"]
+        assert grid["zmin"] == 0
+        for row, rank, share in zip(grid["z"], grid["y"], run["shares"], strict=True):
+            assert rank == str(share["rank"])
+            assert {label: n for label, n in zip(grid["x"], row, strict=True) if n} == share["labels"]
+
+
+def test_drop_outs_show_both_ends_of_each_run(found: dict[str, Any], drawn: dict[str, Any]) -> None:
+    for run, row in zip(found["dropouts"], drawn["dropouts"]["data"], strict=True):
+        assert row["x"] == [run["without"], run["final"]]
+        assert row["marker"]["symbol"] == ["circle-open", "circle"]
+    for run, row in zip(found["dropouts"], drawn["times"]["data"], strict=True):
+        assert row["x"] == [run["wall_without_s"], run["wall_s"] if run["finished"] else None]
 
 
 def test_it_follows_the_readers_theme_and_width(text: str) -> None:
     style = text[text.index("<style>") : text.index("</style>")]
     assert "@media (prefers-color-scheme:dark)" in style
-    assert "@media (max-width:40rem)" in style
+    assert "@media (max-width: 40rem)" in style
     assert 'name="viewport" content="width=device-width,initial-scale=1"' in text
     used = set(re.findall(r"var\((--[\w-]+)\)", text)) - {"--run"}
     light, dark = style.split("@media (prefers-color-scheme:dark)")
@@ -163,26 +195,41 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_line_stands_out_from_the_page(theme: str) -> None:
-    page_light = luminance(BACKGROUND[theme])
+@pytest.mark.parametrize("theme", [0, 1])
+def test_every_line_stands_out_from_the_page(theme: int) -> None:
+    page_light = luminance(COLOURS["page"][theme])
     for look in LOOKS.values():
-        own = luminance(look.light if theme == "light" else look.dark)
+        own = luminance((look.light, look.dark)[theme])
         brighter, darker = max(own, page_light), min(own, page_light)
         assert (brighter + 0.05) / (darker + 0.05) >= 3  # WCAG 2, for graphics
 
 
 def test_what_a_script_prints_cannot_become_markup(found: dict[str, Any]) -> None:
-    bad = "<script>alert(1)</script>\"'&"
-    run = {**found["runs"][3], "tail": [bad], "why": bad, "title": bad, "command": bad}
-    text = page({**found, "script": bad, "runs": [*found["runs"][:3], run], "notes": [bad]})
-    assert "<script" not in text
+    bad = "<script>alert(1)</script>\"'&<b>"
+    shares = [{"rank": 0, "labels": {bad: 3}}]
+    run = {**found["runs"][4], "tail": [bad], "why": bad, "title": bad, "command": bad, "shares": shares}
+    text = page({**found, "script": bad, "runs": [*found["runs"][:4], run], "notes": [bad]}, LIBRARY)
+    assert text.count("<script") == 3
     assert "".join(Reader(text).words).count(bad) >= 5
+    drawn = figures_of(text)  # whose texts Plotly takes for markup
+    (grid,) = drawn[f"holdings-{run['name']}"]["data"]
+    assert grid["x"] == ["&lt;script&gt;alert(1)&lt;/script&gt;\"'&amp;&lt;b&gt;"]
+    assert bad not in json.dumps(drawn, ensure_ascii=False).replace('\\"', '"')
 
 
 def test_there_is_a_page_when_nothing_came_of_anything(found: dict[str, Any]) -> None:
     empty = {"final": None, "curve": [], "per_participant": [], "shares": [], "spread": {}, "refused": {}, "metric": ""}
     runs = [{**run, **empty, "ended": "failed", "status": 2} for run in found["runs"]]
-    text = page({**found, "runs": runs, "dropouts": []})
+    text = page({**found, "runs": runs, "dropouts": []}, LIBRARY)
     assert "No run has evaluated anything." in text
     Reader(text)
+
+
+def test_the_library_is_there_whole_and_loads_nothing(found: dict[str, Any]) -> None:
+    pytest.importorskip("plotly")
+    assert page_module.has_library()
+    text = page(found, page_module.library())
+    library = SCRIPT.findall(text)[0]
+    assert "plotly.js v" in library[:1000] and len(text) < 6_000_000
+    assert Reader(text).sources == []
+    assert "http" not in text.replace(library, "").replace("http-equiv", "")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ps.errors import ConfigError, UsageError
-from ps.launch.rundir import claimed
+from ps.launch.rundir import announce, claimed, scheduler_of
 
 
 def test_the_directory_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -53,3 +53,15 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         claimed(str(tmp_path / "file" / "run")).__enter__()
     with pytest.raises(UsageError, match="cannot write to the run directory"):
         claimed(str(tmp_path / "file")).__enter__()
+
+
+def test_the_scheduler_is_named_while_the_run_goes_on_and_not_after_it(tmp_path: Path) -> None:
+    with claimed(str(tmp_path / "run")) as path:
+        assert scheduler_of(path) == ""
+        announce(path, "tcp://127.0.0.1:7")
+        assert scheduler_of(path) == "tcp://127.0.0.1:7"
+    assert scheduler_of(path) == "" and list(path.iterdir()) == []
+
+
+def test_a_directory_that_takes_no_address_does_not_end_a_run(tmp_path: Path) -> None:
+    announce(tmp_path / "gone", "tcp://127.0.0.1:7")

@@ -1,6 +1,6 @@
 """Descriptors: how many files and connections this process may have open at once, which the system bounds.
 
-ZeroMQ ends the process where it runs out of them, and a server's part of the model with it.
+Where it runs out of them, ZeroMQ turns away who comes by tcp, and ends the process when somebody comes by ipc.
 """
 
 from __future__ import annotations
@@ -25,6 +25,16 @@ def claim(role: str) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def allowed() -> int:
+    """Return how many files this process may have open."""
+    try:
+        import resource
+    except ImportError:
+        return MOST
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft if 0 <= soft < MOST else MOST
 
 
 def _limits(role: str) -> tuple[int, int]:

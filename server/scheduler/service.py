@@ -10,10 +10,11 @@ from typing import Any
 
 import zmq
 
-from ps import sigterm
+from ps import descriptors, sigterm
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConfigError, PeerLost
 from ps.protocol import pid
+from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, View, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
@@ -67,6 +68,7 @@ class Scheduler:
         self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(timeout // 2, 60_000)))
         self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True)
+        self._guard: DescriptorGuard | None = None
         self._realm = pid.realm()
         self._address = ""
         self._over = 0.0
@@ -77,6 +79,7 @@ class Scheduler:
         try:
             host, port = self._process.host, self._process.port
             self._address = TRANSPORTS["tcp"].bind(self._router, host, port, Path())
+            self._guard = DescriptorGuard(self._router, descriptors.allowed())
             ready(self._address)
             while not (self._state.over and self._all_know()):
                 sigterm.check()
@@ -87,6 +90,8 @@ class Scheduler:
                 raise PeerLost(f"the job failed: {self._state.reason}")
             return 0
         finally:
+            if self._guard is not None:
+                self._guard.close()
             self._router.setsockopt(zmq.LINGER, 300)
             self._router.close()
             self._context.term()

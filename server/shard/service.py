@@ -11,12 +11,13 @@ from typing import Any
 
 import zmq
 
-from ps import sigterm
+from ps import descriptors, sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
+from ps.protocol.descriptor_guard import LEAST, DescriptorGuard
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import ERRORS, Membership, scheduler_address
@@ -58,6 +59,7 @@ class Server:
         self._shard: Shard | None = None
         self._poller = zmq.Poller()
         self._shm: ShmListener | None = None
+        self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
         self._early = Early()
         """Of workers that have heard of the job before this server."""
@@ -70,11 +72,10 @@ class Server:
         """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
         try:
             tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory.path)
-            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory.path)
-            addresses: tuple[str, ...] = (ipc, tcp)
+            addresses: tuple[str, ...] = (*self._listen_on_ipc(), tcp)
             if sys.platform.startswith("linux"):
                 self._shm = ShmListener(self._directory.path, self._poller, self._inbox.rejected)
-                addresses = (self._shm.address, ipc, tcp)
+                addresses = (self._shm.address, *addresses)
             self._dealer.connect(self._scheduler)
             self._membership = Membership(
                 "server",
@@ -89,6 +90,18 @@ class Server:
             return self._loop()
         finally:
             self._close()
+
+    def _listen_on_ipc(self) -> tuple[str, ...]:
+        """Offer ipc, where there are files enough for it to be safe."""
+        limit, ipc = descriptors.allowed(), ""
+        if limit < LEAST:
+            log.warning(
+                "this server may open %d files, too few to offer ipc; it does with %d (ulimit -n)", limit, LEAST
+            )
+        else:
+            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory.path)
+        self._guard = DescriptorGuard(self._router, limit, ipc)
+        return (ipc,) if ipc else ()
 
     def _loop(self) -> int:
         poller = self._poller
@@ -278,6 +291,8 @@ class Server:
                 self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
         if self._shm is not None:
             self._shm.close()
+        if self._guard is not None:
+            self._guard.close()
         self._directory.remove()
         self._router.close()
         self._dealer.close()

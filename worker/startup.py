@@ -26,9 +26,9 @@ from ps.worker.step_log import StepLog
 from ps.worker.store import Store
 from ps.worker.uncaught import report_in_one_line
 
-CLUSTER = ("servers", "workers", "backup_workers")
+CLUSTER = ("servers", "workers", "backup_workers", "aggregator")
 """Settings that mean nothing where there is one process."""
-FEDERATED = ("mode", "aggregator", "algorithm", "clients_per_round", "min_clients", "transport")
+FEDERATED = ("mode", "algorithm", "clients_per_round", "min_clients", "transport")
 """Settings that, in a federated job, mean nothing either: one client alone trains as any process does."""
 
 

@@ -1,4 +1,4 @@
-"""Aggregators: how the deltas of a round become one, as pure functions on host arrays that need no server."""
+"""Aggregators: how the gradients of a clock, or the deltas of a round, become one; pure functions on host arrays."""
 
 from ps.aggregators.aggregator import Aggregator, Combine, Fold, Weigh
 from ps.aggregators.distances import distances

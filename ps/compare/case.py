@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ps import blas
-from ps.config import AGGREGATORS, JobConfig, ProcessConfig, env_of, flags_of, settings_of
 from ps.config import DISTRIBUTED as DISTRIBUTED_MODES
+from ps.config import JobConfig, ProcessConfig, env_of, flags_of, settings_of
 from ps.config.load import PLUMBING
-from ps.errors import UsageError
+from ps.errors import ConfigError, UsageError
 from ps.launch.plan import PROGRAM
 from ps.script import Script
 
@@ -96,10 +96,10 @@ def cases(
     found = [Case("centralized", "Centralized", CENTRALIZED, 1, {**alone, "eval_every": every})]
     for mode in DISTRIBUTED_MODES:
         job = {key: value for key, value in explicit.items() if heeded(key, mode) and key != "aggregator"}
-        if mode == "sync" and explicit.get("aggregator") in AGGREGATORS:
-            job["aggregator"] = explicit["aggregator"]
         # As many examples between two evaluations as in one process: N workers take N batches in a step.
         job |= {"workers": workers, "mode": mode, "eval_every": max(1, every // workers) if every else 0}
+        if can_be({**job, "aggregator": explicit.get("aggregator", "auto")}):
+            job |= {key: explicit[key] for key in ("aggregator",) if key in explicit}
         found.append(Case(mode, f"Distributed, {mode}", DISTRIBUTED, workers, job))
     for name, partition in (("federated-iid", "iid"), ("federated-non-iid", non_iid)):
         job = {key: value for key, value in explicit.items() if heeded(key, FEDERATED)}
@@ -116,6 +116,15 @@ def heeded(name: str, mode: str) -> bool:
     """Whether a setting of the job means something in a mode."""
     modes = settings_of(JobConfig)[name].modes
     return not modes or mode in modes
+
+
+def can_be(job: Mapping[str, Any]) -> bool:
+    """Whether these settings go together: an aggregator for many clients may be none for one worker's gradient."""
+    try:
+        JobConfig(**job).check()
+    except ConfigError:
+        return False
+    return True
 
 
 def with_victims(case: Case, drop: float, seed: int) -> Case:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ps.config.job import AGGREGATORS, TRANSPORTS, JobConfig
+from ps.config.job import TRANSPORTS, JobConfig
 from ps.config.load import NOTHING, Loaded, check_keys, load, merge
 from ps.config.mode import DISTRIBUTED, MODES
 from ps.config.process import ProcessConfig
@@ -14,7 +14,6 @@ from ps.config.toml import Toml, find_toml
 from ps.config.values import SCHEDULER_PORT, format_size, parse_address, parse_size
 
 __all__ = [
-    "AGGREGATORS",
     "DISTRIBUTED",
     "MODES",
     "SCHEDULER_PORT",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,6 @@ from ps.errors import ConfigError
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
 
-AGGREGATORS = ("mean", "weighted")
 LATE = ("drop", "discount", "carry")
 TRANSPORTS = ("auto", "tcp", "ipc", "shm")
 PARAMS = ("auto", "private")
@@ -35,7 +34,8 @@ class JobConfig:
     backup_workers: int = setting(0, "apply after all but this many workers have pushed", low=0, modes=("sync",))
     staleness_scaling: bool = setting(False, "divide the learning rate by a push's staleness", modes=("async",))
     aggregator: str = setting(
-        "auto", "how contributions are combined: mean, weighted; federated: also median, trimmed:0.1, krum:f=1, ..."
+        "auto",
+        "how contributions are combined: mean, weighted, median, trimmed:0.1, krum:1, multikrum:1, geomedian, ...",
     )
     optimizer: str = setting("sgd:lr=0.1", "name and numbers, such as adam:lr=1e-3,weight_decay=1e-4")
     schedule: str = setting("constant", "learning-rate schedule, such as cosine:steps=1000,warmup=50")
@@ -213,14 +213,13 @@ class JobConfig:
             from ps.config.federated import check_federated
 
             check_federated(self, say)
-        elif self.aggregator not in ("auto", *AGGREGATORS):
-            allowed = ", ".join(AGGREGATORS)
-            raise ConfigError(f"{say('aggregator')}: must be one of {allowed}, or {say('mode')} must be federated")
         if self.backup_workers and not self.heeds("backup_workers"):
             needed = " or ".join(settings_of(JobConfig)["backup_workers"].modes)
             raise ConfigError(f"{say('backup_workers')} needs mode = {needed}, but {say('mode')}")
         if self.backup_workers >= self.workers:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
+        if not self.federated:
+            self._check_aggregator(say)
         if self.clip_norm is not None and self.clip_value is not None:
             raise ConfigError(f"{say('clip_norm')} and {say('clip_value')}: clip by the one or by the other")
         if self.clip_norm is not None and self.backup_workers:
@@ -236,3 +235,23 @@ class JobConfig:
             raise ConfigError(
                 f"{say('compress')} keeps momentum at the workers and needs optimizer = sgd, but {say('optimizer')}"
             )
+
+    def _check_aggregator(self, say: Callable[[str], str]) -> None:
+        """Raise ConfigError unless servers can combine workers' gradients so: all of a clock, chunk by chunk."""
+        aggregator = self.specs.aggregator.build()
+        if aggregator.kind == "fold" and aggregator.by_norm:
+            raise ConfigError(
+                f"{say('aggregator')} knows norms of whole models and needs mode = federated, but {say('mode')}. "
+                f"Try: --clip-norm"
+            )
+        if aggregator.kind != "fold" and not self.lockstep:
+            needed = " or ".join(name for name, traits in MODES.items() if traits.lockstep or traits.federated)
+            raise ConfigError(
+                f"{say('aggregator')} compares contributions and needs mode = {needed}, but with {say('mode')} each is "
+                f"applied alone"
+            )
+        together = self.workers - self.backup_workers
+        if aggregator.least > together and self.lockstep:
+            less = f" less {say('backup_workers')}" if self.backup_workers else ""
+            needed = f"at least {aggregator.least} workers"
+            raise ConfigError(f"{say('aggregator')} needs {needed}, but there are {say('workers')}{less}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from limits import in_place_update, interleave, machine
 
-from ps.config import AGGREGATORS, JobConfig, format_size, parse_size
+from ps.config import JobConfig, format_size, parse_size
 from ps.protocol.layout import Layout
 from ps.server.shard.chunk import ChunkState, Contribution
 from ps.server.shard.update import Updater
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--only", default="sgd,adam", help="optimizers, separated by commas")
     parser.add_argument("--workers", default="1,2,4,8", help="numbers of gradients, separated by commas")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas")
-    parser.add_argument("--aggregator", default="mean", choices=AGGREGATORS)
+    parser.add_argument("--aggregator", default="mean", help="such as median or krum:1 (mean)")
     parser.add_argument("--chunk-size", type=parse_size, default=JobConfig().chunk_bytes, help="as the job's (2MiB)")
     parser.add_argument("--size", type=int, default=10_000_000, help="float32 parameters (10 M)")
     parser.add_argument("--repeats", type=int, default=11, help="timed rounds (11)")

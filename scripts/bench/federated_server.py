@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from limits import interleave, machine
 
+from ps.aggregators.running_sum import RunningSum
 from ps.config import JobConfig
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Init, InitChunk, RoundOrder, Upload
-from ps.server.aggregate.running_sum import RunningSum
 from ps.server.shard.federated_shard import FederatedShard
 
 COLUMNS = ("limit", "sum", "mean", "weighted")

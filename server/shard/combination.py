@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ps.aggregators import Aggregator, distances
+from ps.aggregators.running_sum import RunningSum
 from ps.compress import Decoded
 from ps.protocol.layout import Chunk
-from ps.server.aggregate.running_sum import RunningSum
 from ps.server.shard.staged import Part
 from ps.xp import HostArray
 

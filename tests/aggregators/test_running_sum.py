@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ps.aggregators.running_sum import RunningSum
 from ps.compress import CODECS, DOWN, Decoded, Key
 from ps.errors import UsageError
-from ps.server.aggregate.running_sum import RunningSum
 from ps.threads import ThreadTeam
 
 BIG = 700_001

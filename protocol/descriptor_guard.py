@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import struct
 import threading
 from pathlib import Path
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from ps.protocol.transport import Socket
 
@@ -26,6 +26,8 @@ LEAST = 1024
 """Open files that a process must be allowed for ipc to be offered: with fewer there is no room for a reserve."""
 NEARLY, AGAIN = 0.75, 0.6
 """The parts of the allowed files at which the ipc socket's file is taken away, and is put back."""
+EVENT = struct.Struct("=Hi")
+"""What ZeroMQ tells of an event: its number and a value."""
 LOOK = 1.0
 """Seconds between looks at what others than the listener have opened."""
 
@@ -39,7 +41,7 @@ class DescriptorGuard:
         self._limit = limit
         self._path = Path(ipc.removeprefix("ipc://")) if ipc else None
         self._is_low = False
-        events = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED
+        events = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
         self._monitor = sock.get_monitor_socket(events)
         self._thread = threading.Thread(target=self._watch, name="descriptors", daemon=True)
         self._thread.start()
@@ -55,11 +57,11 @@ class DescriptorGuard:
                 if not self._monitor.poll(int(LOOK * 1000)):
                     self._look(self._lowest())
                     continue
-                event = recv_monitor_message(self._monitor)
-                if event["event"] == zmq.EVENT_MONITOR_STOPPED:
+                event, value = EVENT.unpack(self._monitor.recv_multipart()[0])
+                if event == zmq.EVENT_MONITOR_STOPPED:
                     return
-                is_new = event["event"] == zmq.EVENT_ACCEPTED
-                self._look(int(event["value"]) if is_new and not self._is_low else self._lowest())
+                is_new = event == zmq.EVENT_ACCEPTED  # its value is the number of what was opened for it
+                self._look(value if is_new and not self._is_low else self._lowest())
         finally:
             self._monitor.close(0)
 

@@ -164,7 +164,7 @@ def _dumbbells(
                 "marker": {"symbol": ["circle-open", "circle"], "size": 12, "opacity": 1, "line": {"width": 2}},
             }
         )
-    return {"data": data, "layout": _rows(len(runs))}
+    return {"data": data, "layout": _rows(len(runs), 58)}
 
 
 def _span(values: Sequence[float | None]) -> list[float]:
@@ -193,8 +193,8 @@ def _bars(runs: Sequence[Run], values: Sequence[float], way: str, opacity: float
     }
 
 
-def _rows(count: int, **more: Any) -> dict[str, Any]:
-    layout = _layout(70 + ROW * count, showlegend=False, **more)
+def _rows(count: int, row: int = ROW, **more: Any) -> dict[str, Any]:
+    layout = _layout(70 + row * count, showlegend=False, **more)
     layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False, "ticksuffix": "  "}
     layout["xaxis"] |= {"nticks": 6, "zeroline": True}
     if "barmode" in more:

@@ -6,7 +6,7 @@ FROM ${BASE} AS build
 ARG EXTRAS=examples
 ARG PACKAGES=
 WORKDIR /deps
-COPY pyproject.toml wheels* ./
+COPY pyproject.toml LICENSE wheels* ./
 # The dependencies first, with an empty package: an edit of the sources leaves this layer as it is.
 RUN python3 -m venv /opt/ps \
     && if ls ./*.whl >/dev/null 2>&1; then printf '[global]\nno-index = true\nfind-links = /deps\n' >/opt/ps/pip.conf; fi \
@@ -20,7 +20,7 @@ RUN /opt/ps/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps
 FROM ${BASE}
 RUN useradd --uid 10001 --create-home ps && install -d -o ps -g ps /state /runs
 COPY --from=build /opt/ps /opt/ps
-COPY scripts/examples /scripts
+COPY ps/examples /scripts
 ENV PATH=/opt/ps/bin:$PATH PYTHONUNBUFFERED=1
 USER ps
 WORKDIR /scripts

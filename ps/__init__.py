@@ -13,12 +13,21 @@ with ps.connect() as kv:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["KV", "Handle", "PSError", "__version__", "connect"]
 
+_LINKS = ("protocol", "server", "worker")
 _SUBPACKAGES = ("data", "errors", "federated", "models", "optim")
+
+_HERE = os.path.dirname(__file__)  # noqa: PTH120
+if os.path.isdir(_HERE) and not all(os.path.isdir(os.path.join(_HERE, each)) for each in _LINKS):  # noqa: PTH112, PTH118
+    raise ImportError(
+        f"{_HERE} is not whole: {', '.join(_LINKS)} in it are symbolic links, which were lost on the way here (a zip "
+        f"archive, or Windows). Try: pip install paramserver, or git clone -c core.symlinks=true"
+    )
 
 if TYPE_CHECKING:
     from ps import data as data

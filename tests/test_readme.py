@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(
     ROOT / path
     for path in (
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "README.md",
         "protocol/README.md",
         "ps/README.md",
@@ -64,7 +66,7 @@ def test_the_first_page_can_be_read_at_one_sitting() -> None:
 
 
 def test_every_document_is_looked_at() -> None:
-    found = {*ROOT.glob("[a-z]*/README.md"), *ROOT.glob("scripts/*/README.md"), ROOT / "README.md"}
+    found = {*ROOT.glob("[a-z]*/README.md"), *ROOT.glob("scripts/*/README.md"), *ROOT.glob("*.md")}
     assert found == set(FILES)
 
 

@@ -13,13 +13,14 @@ import click
 
 import ps
 from ps import sigterm
-from ps.cli import compare, config, partition, ping, roles, run, simulate, status, trace
+from ps.cli import compare, config, demo, partition, ping, roles, run, simulate, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import JobEnded, PSError
 from ps.sink import kept_going, open_closed_descriptors
 
 EXAMPLES = """\
+psctl demo    something to see at once
 psctl run -s 2 -w 4 train.py --epochs 3    a cluster on this machine
 psctl run -w 4 --mode ssp --staleness 3 train.py
 psctl scheduler -s 2 -w 4 --host 10.0.0.1    over several machines, one role each
@@ -41,6 +42,7 @@ def psctl() -> None:
 
 for command in (
     run.run,
+    demo.demo,
     compare.compare,
     roles.scheduler,
     roles.server,

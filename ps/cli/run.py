@@ -27,8 +27,8 @@ A worker that fails leaves the others running; a server that fails ends the run;
 scheduler training goes on. The run's exit code is that of the process that failed first; a
 scheduler without which all ended well is none. Workers that joined from elsewhere are waited for,
 those that were declared dead are not.
-With --mode federated a server that fails is started again, up to --restarts times (3), and goes on
-with the weights that it has on disk. So is a client that is killed, or whose script raises an
+With --mode federated a server that fails is started again, up to --restarts times (3), and goes
+on with the weights that it has on disk. So is a client that is killed, or whose script raises an
 exception after it has joined: it goes on with the round that it was at."""
 
 

@@ -42,7 +42,7 @@ def diloco(data: str, epochs: int) -> dict[str, Any]:
     for name, flags in {"sync": ["--transport", "ipc"], "diloco": federated}.items():
         with tempfile.TemporaryDirectory() as folder:
             script = [
-                str(ROOT / "scripts/examples/mnist.py"),
+                str(ROOT / "ps/examples/mnist.py"),
                 "--model",
                 "mlp",
                 "--epochs",

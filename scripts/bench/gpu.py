@@ -179,7 +179,7 @@ class Bench:
             return {"skipped": "no --data with MNIST"}
         figures = {}
         for side in ("cuda", "cpu"):
-            script = ["scripts/examples/mnist.py", "--data", self.data, "--batch-size", "64"]
+            script = ["ps/examples/mnist.py", "--data", self.data, "--batch-size", "64"]
             argv = [sys.executable, "-m", "ps.cli", "run", "-s", "1", "-w", "2", "--device", side, *script]
             begin = time.perf_counter()
             done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -19,6 +19,7 @@ from ps.cli.app import psctl
 
 COMMANDS = (
     "run",
+    "demo",
     "compare",
     "scheduler",
     "server",

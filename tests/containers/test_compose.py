@@ -67,7 +67,7 @@ def test_files_that_must_outlive_a_container_are_on_volumes() -> None:
 def test_the_default_script_is_one_of_the_examples() -> None:
     match = re.match(r"worker \$\{SCRIPT:-(\S+)\}", services()["worker"]["command"])
     assert match is not None
-    assert (ROOT / "scripts/examples" / match[1]).is_file()
+    assert (ROOT / "ps/examples" / match[1]).is_file()
 
 
 def test_the_gpu_overlay_changes_nothing_but_the_workers() -> None:
@@ -89,7 +89,7 @@ def test_the_image_gets_every_folder_of_the_package_and_nothing_private() -> Non
     allowed = {line[1:] for line in lines if line.startswith("!")}
     assert "*" in lines
     links = {path.readlink().name for path in (ROOT / "ps").iterdir() if path.is_symlink()}
-    assert {"pyproject.toml", "ps", "scripts/examples"} | links <= allowed
+    assert {"pyproject.toml", "ps", "ps/examples"} | links <= allowed
     assert not allowed & {".git", ".venv", "runs", "tests"}
 
 

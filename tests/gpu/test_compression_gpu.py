@@ -75,7 +75,7 @@ def test_what_is_not_finite_is_named_where_it_lies() -> None:
 def test_two_workers_on_cuda_learn_digits_compressed(codec: str) -> None:
     pytest.importorskip("sklearn", reason="digits come with scikit-learn")
     psctl = [sys.executable, "-c", "from ps.cli import main; main()"]
-    job = ["run", "-s", "1", "-w", "2", "--device", "cuda", "--compress", codec, "scripts/examples/digits.py"]
+    job = ["run", "-s", "1", "-w", "2", "--device", "cuda", "--compress", codec, "ps/examples/digits.py"]
     done = subprocess.run([*psctl, *job], cwd=ROOT, capture_output=True, text=True, timeout=180)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output

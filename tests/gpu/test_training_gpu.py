@@ -24,7 +24,7 @@ pytestmark = [
 def test_two_workers_on_cuda_learn_digits() -> None:
     pytest.importorskip("sklearn", reason="digits come with scikit-learn")
     psctl = [sys.executable, "-c", "from ps.cli import main; main()"]
-    job = ["run", "-s", "1", "-w", "2", "--device", "cuda", "scripts/examples/digits.py"]
+    job = ["run", "-s", "1", "-w", "2", "--device", "cuda", "ps/examples/digits.py"]
     done = subprocess.run([*psctl, *job], cwd=ROOT, capture_output=True, text=True, timeout=180)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output

@@ -61,7 +61,7 @@ def test_what_is_encoded_on_the_device_has_the_hosts_bits(codec: str) -> None:
 def test_every_mode_learns_digits_on_the_device(mode: str) -> None:
     pytest.importorskip("sklearn", reason="digits come with scikit-learn")
     flags = ["--mode", mode, *(["--rounds", "15"] if mode == "federated" else [])]
-    output = run("cuda", "scripts/examples/digits.py", *flags)
+    output = run("cuda", "ps/examples/digits.py", *flags)
     found = re.search(r"test accuracy (\d\.\d+)", output)
     assert found, output
     assert float(found[1]) >= (0.85 if mode == "federated" else 0.93)

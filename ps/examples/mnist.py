@@ -1,14 +1,15 @@
 """Train on MNIST: the FedAvg paper's CNN is over 98 % right after one epoch.
 
-    python scripts/examples/mnist.py --data DIR                           one process, no cluster
-    psctl run -s 2 -w 2 scripts/examples/mnist.py --data DIR              two servers, two workers
-    psctl run -s 2 -w 2 --mode async scripts/examples/mnist.py --data DIR nobody waits for anybody
-    psctl run -s 1 -w 2 scripts/examples/mnist.py --model mlp --limit 6000
+    python ps/examples/mnist.py --data DIR                           one process, no cluster
+    psctl run -s 2 -w 2 ps/examples/mnist.py --data DIR              two servers, two workers
+    psctl run -s 2 -w 2 --mode async ps/examples/mnist.py --data DIR nobody waits for anybody
+    psctl run -s 1 -w 2 ps/examples/mnist.py --model mlp --limit 6000
 
 DIR (or PS_DATA) holds mnist.npz or the four IDX files.
 """
 
 import argparse
+from types import ModuleType
 
 import ps
 from ps.data import mnist
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="train on the first N examples only")
     args = parser.parse_args()
 
+    model: ModuleType
     if args.model == "softmax":
         model, fresh = softmax, softmax.init([784, 10])
     elif args.model == "mlp":

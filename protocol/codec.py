@@ -14,7 +14,7 @@ import msgpack
 
 from ps.errors import BadMessage, VersionMismatch
 from ps.protocol import messages
-from ps.protocol.fields import MAX_NESTED, check_of, reader_of
+from ps.protocol.fields import MALFORMED, MAX_NESTED, check_of, reader_of
 from ps.protocol.messages import TYPES, Message
 
 VERSION = 4
@@ -84,26 +84,26 @@ def decode(header: bytes) -> Any:
     """
     size = len(header)
     if size < 5 or header[:2] != MAGIC:
-        raise BadMessage("not a message of this protocol: it does not begin with 'PS'")
+        raise BadMessage("not a message of this protocol: it does not begin with 'PS'", "not ps")
     version, number = header[2], header[3]
     if version != VERSION and number != 0:
         raise VersionMismatch(f"the peer speaks protocol version {version}, this process version {VERSION}")
     shape = _BY_NUMBER.get(number)
     if shape is None:
-        raise BadMessage(f"unknown message type {number}")
+        raise BadMessage(f"unknown message type {number}", "unknown type")
     if size > shape.limit:
         raise _too_long(shape, size)
     try:
         values = _read(header) if size <= SHORT else _read_long(shape, header[4:])
     except BadMessage as error:
-        raise BadMessage(f"{shape.name}: {error}") from None
+        raise BadMessage(f"{shape.name}: {error}", error.reason) from None
     except Exception as error:  # msgpack raises ValueError, its own types, and UnicodeDecodeError
-        raise BadMessage(f"{shape.name}: malformed msgpack ({type(error).__name__})") from None
+        raise BadMessage(f"{shape.name}: malformed msgpack ({type(error).__name__})", MALFORMED) from None
     if type(values) is not tuple or len(values) != len(shape.names):
-        raise BadMessage(f"{shape.name}: expected {len(shape.names)} fields")
+        raise BadMessage(f"{shape.name}: expected {len(shape.names)} fields", MALFORMED)
     for name, check, value in zip(shape.names, shape.checks, values, strict=True):
         if not check(value):
-            raise BadMessage(f"{shape.name}.{name}: {type(value).__name__} is not what it holds")
+            raise BadMessage(f"{shape.name}.{name}: {type(value).__name__} is not what it holds", MALFORMED)
     return shape.make(*values)
 
 
@@ -120,14 +120,9 @@ def _read_long(shape: _Shape, body: bytes) -> Any:
         return None
     values = tuple([read(unpacker, body) for read in shape.readers])
     if unpacker.tell() != len(body):
-        raise BadMessage("malformed header: more bytes than fields")
+        raise BadMessage("malformed header: more bytes than fields", MALFORMED)
     return values
 
 
 def _too_long(shape: _Shape, size: int) -> BadMessage:
-    return BadMessage(f"{shape.name}: a header of {size} bytes; the limit is {shape.limit}")
-
-
-def error_code(error: Exception) -> str:
-    """Return the word by which an Error message names a protocol error."""
-    return "version" if isinstance(error, VersionMismatch) else "bad-message"
+    return BadMessage(f"{shape.name}: a header of {size} bytes; the limit is {shape.limit}", "header size")

@@ -12,6 +12,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from ps.errors import BadMessage
 
+MALFORMED = "malformed header"
+"""The reason for which such headers are counted."""
 MAX_ITEMS = 20_000
 """Elements of an array in a field, at most: a model's tensors, a job's members."""
 MAX_NESTED = 64
@@ -84,12 +86,12 @@ def _is_plain(value: Any, depth: int) -> bool:
 def _read_items(unpacker: Any, each: Check) -> tuple[Any, ...]:
     count = unpacker.read_array_header()
     if count > MAX_ITEMS:
-        raise BadMessage(f"malformed header: an array of {count} elements; the limit is {MAX_ITEMS}")
+        raise BadMessage(f"malformed header: an array of {count} elements; the limit is {MAX_ITEMS}", MALFORMED)
     items = []
     for _ in range(count):
         item = unpacker.unpack()
         if not each(item):
-            raise BadMessage(f"malformed header: {type(item).__name__} in an array that holds something else")
+            raise BadMessage(f"malformed header: {type(item).__name__} in an array that holds another kind", MALFORMED)
         items.append(item)
     return tuple(items)
 
@@ -101,7 +103,7 @@ def _read_plain(unpacker: Any, body: bytes, depth: int) -> Any:
     if not (is_map or is_array):
         return unpacker.unpack()
     if depth == 0:
-        raise BadMessage(f"malformed header: more than {MAX_DEPTH} levels")
+        raise BadMessage(f"malformed header: more than {MAX_DEPTH} levels", MALFORMED)
     if is_array:
         return tuple([_read_plain(unpacker, body, depth - 1) for _ in range(unpacker.read_array_header())])
     pairs = range(unpacker.read_map_header())
@@ -111,5 +113,5 @@ def _read_plain(unpacker: Any, body: bytes, depth: int) -> Any:
 def _read_key(unpacker: Any) -> str:
     key = unpacker.unpack()
     if type(key) is not str:
-        raise BadMessage("malformed header: a key that is no text")
+        raise BadMessage("malformed header: a key that is no text", MALFORMED)
     return key

@@ -11,7 +11,8 @@ from typing import Any
 import zmq
 
 from ps.errors import BadMessage, ProtocolError
-from ps.protocol.codec import decode, encode, error_code
+from ps.protocol.codec import decode, encode
+from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.transport import Socket
 
@@ -59,7 +60,7 @@ class Inbox:
             try:
                 message = decode(header)
                 if message.payload != (payload is not None):
-                    raise BadMessage(f"{type(message).__name__} with a wrong number of frames")
+                    raise BadMessage(f"{type(message).__name__} with a wrong number of frames", "frames")
             except ProtocolError as error:
                 self.reject(origin, 0, error)
                 continue
@@ -95,14 +96,14 @@ class Inbox:
             self.socket.recv(zmq.NOBLOCK)
             if not self.socket.getsockopt(zmq.RCVMORE):
                 self._overlong = None
-                self.reject(origin, 0, BadMessage("a message with a wrong number of frames: it has 1 or 2"))
+                self.reject(origin, 0, BadMessage("a message with a wrong number of frames: it has 1 or 2", "frames"))
                 return True
         return False
 
     def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
         """Count a bad message and tell its sender why, if it still listens."""
-        self.rejected[_reason(error)] += 1
-        self._send(origin, Error(request, error_code(error), str(error)))
+        self.rejected[error.reason] += 1
+        self._send(origin, Error(request, code_of(error), str(error)))
 
     def send(self, origin: bytes, message: Message) -> None:
         """Send a message without payload; dropped when the peer is gone or does not read."""
@@ -137,22 +138,3 @@ class Inbox:
         self.socket.send(origin, zmq.SNDMORE)
         self.socket.send(header, zmq.SNDMORE)
         return self.socket.send(payload, copy=False, track=True)
-
-
-def _reason(error: ProtocolError) -> str:
-    """Return the kind of an error, without its particulars, so that the counters stay few."""
-    text = str(error)
-    for mark, reason in (
-        ("does not begin", "not ps"),
-        ("speaks protocol", "version"),
-        ("unknown message", "unknown type"),
-        ("malformed", "malformed header"),
-        ("the limit is", "header size"),
-        ("fields", "malformed header"),
-        ("is not what it holds", "malformed header"),
-        ("number of frames", "frames"),
-        ("bytes, the frame", "payload size"),
-    ):
-        if mark in text:
-            return reason
-    return "refused"

@@ -16,19 +16,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ps.config.process import ProcessConfig
-from ps.errors import (
-    ConfigError,
-    ConnectTimeout,
-    Evicted,
-    JobEnded,
-    LayoutMismatch,
-    PeerLost,
-    PSError,
-    Refused,
-    ServerLost,
-    VersionMismatch,
-)
+from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
+from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
 from ps.protocol.transport import check_address
 
@@ -53,6 +43,11 @@ class Peer:
     place: str
     addresses: tuple[str, ...]
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its host is called like ours. Only hints are made of that: two hosts may have one name."""
+        return self.place.partition(",")[0] == socket.gethostname()
+
     def __str__(self) -> str:
         return f"{self.role} {self.rank} ({self.place})"
 
@@ -60,19 +55,6 @@ class Peer:
 def peers(view: View) -> tuple[Peer, ...]:
     """Return the live members of a view."""
     return tuple(Peer(*row) for row in view.members)
-
-
-ERRORS: dict[str, type[PSError]] = {
-    "version": VersionMismatch,
-    "ended": JobEnded,
-    "evicted": Evicted,
-    "layout": LayoutMismatch,
-    "config": ConfigError,
-    "timeout": ConnectTimeout,
-    "server-lost": ServerLost,
-    "no-worker": PeerLost,
-}
-"""What the codes of Error and of a View of a failed job are raised as."""
 
 
 def heartbeat_interval(timeout: float) -> float:
@@ -219,6 +201,6 @@ class Membership:
             case Error(code="unknown"):
                 self.unknown = True
             case Error():
-                raise ERRORS.get(message.code, Refused)(message.text)
+                raise refusal(message)
             case _:
                 pass

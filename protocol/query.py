@@ -7,18 +7,13 @@ from typing import Any, TypeVar
 
 import zmq
 
-from ps.errors import BadMessage, ConfigError, ConnectTimeout, PSError, Refused, VersionMismatch
+from ps.errors import BadMessage, ConfigError, ConnectTimeout, VersionMismatch
 from ps.protocol.codec import VERSION, decode, encode
+from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
 from ps.protocol.transport import check_address, open_socket
 
 Answer = TypeVar("Answer", bound=Message)
-
-
-def raise_error(error: Error, peer: str) -> None:
-    """Raise an Error message as the exception it stands for."""
-    kind: type[PSError] = VersionMismatch if error.code == "version" else Refused
-    raise kind(f"{peer}: {error.text}")
 
 
 def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> Answer:
@@ -45,7 +40,7 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> 
             except BadMessage:
                 continue
             if isinstance(answer, Error):
-                raise_error(answer, address)
+                raise refusal(answer, address)
             if isinstance(answer, kind):
                 return answer
     raise ConnectTimeout(f"no reply from {address} after {timeout:g} s. Is it up, and is the address right?")

@@ -90,14 +90,22 @@ class ProtocolError(PSError):
     """Received bytes break the protocol; the peer is to blame."""
 
     exit_code = 6
+    reason = "refused"
+    """The kind of error without its particulars, by which what was dropped is counted."""
 
 
 class VersionMismatch(ProtocolError):
     """The peer speaks another version of the protocol."""
 
+    reason = "version"
+
 
 class BadMessage(ProtocolError):
     """A header or frame does not hold together."""
+
+    def __init__(self, text: str = "", reason: str = "refused") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class Refused(PSError):

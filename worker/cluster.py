@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -62,7 +61,7 @@ class ClusterStore:
 
     @property
     def neighbours(self) -> int:
-        return max(1, sum(p.place.startswith(f"{socket.gethostname()},") for p in self._session.peers("worker")))
+        return max(1, sum(peer.is_here for peer in self._session.peers("worker")))
 
     # The model
 

@@ -18,9 +18,9 @@ from typing import Any
 import zmq
 
 from ps import sigterm
-from ps.errors import BadMessage, PSError, Refused
+from ps.errors import BadMessage, PSError
 from ps.protocol.codec import decode
-from ps.protocol.membership import ERRORS
+from ps.protocol.error_codes import refusal
 from ps.protocol.messages import (
     Attach,
     Attached,
@@ -301,7 +301,7 @@ class Exchange:
                 request.batch.missing.discard(request.chunk)
                 self._moved = True
             elif isinstance(message, Error) and not message.request:  # it could not read what we sent
-                raise ERRORS.get(message.code, Refused)(message.text)
+                raise refusal(message)
             elif message.payload:  # the answer to a request that was sent twice
                 channel.land(None)
         self._leave_closed(channel)
@@ -314,7 +314,7 @@ class Exchange:
     def _answer(self, queue: RequestQueue, request: Request, message: Message) -> None:
         batch, asked, since = request.batch, request.message, self._trace.now()
         if isinstance(message, Error):
-            batch.error = batch.error or ERRORS.get(message.code, Refused)(f"{queue.name}: {message.text}")
+            batch.error = batch.error or refusal(message, queue.name)
             return
         if type(message) not in ANSWERS[type(asked)] or getattr(message, "chunk", None) not in (None, request.chunk):
             raise BadMessage(f"{message!r} is no answer to {asked!r}")

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 import zmq
 
-from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError, Refused
+from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError
 from ps.protocol.codec import decode, encode
-from ps.protocol.membership import ERRORS, Membership
+from ps.protocol.error_codes import failure, refusal
+from ps.protocol.membership import Membership
 from ps.protocol.messages import Error, Leave, Message, Ok, View
 from ps.protocol.transport import Socket, open_socket
 from ps.worker.interrupt import HOLD
@@ -156,7 +157,7 @@ class SchedulerClient:
                         log.warning("waiting %.0f s for %s", now - began, waiting)
                     continue
                 if isinstance(answer, Error):
-                    raise ERRORS.get(answer.code, Refused)(answer.text)
+                    raise refusal(answer)
                 if not isinstance(answer, kind):
                     raise BadMessage(f"the scheduler answered {answer!r}; expected {kind.__name__}")
                 return answer
@@ -263,7 +264,7 @@ class SchedulerClient:
         if view is not None and view.phase == "failed":
             self._out(encode(Leave(0, self.member, {**self._membership.report, "failure": "the job failed"})))
             self._dealer.setsockopt(zmq.LINGER, 500)
-            raise ERRORS.get(view.code, PeerLost)(view.reason)
+            raise failure(view)
         with self._changed:
             self._changed.notify_all()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 from dataclasses import dataclass, field
 
 import zmq
@@ -101,7 +100,7 @@ def _open(
         if reason:
             log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
         elif sharing and transport == "auto" and not isinstance(channel, ShmChannel):
-            level = logging.WARNING if peer.place.startswith(f"{socket.gethostname()},") else logging.INFO
+            level = logging.WARNING if peer.is_here else logging.INFO
             log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
         found.names.append(f"{peer} at {address}")
         found.channels.append(channel)

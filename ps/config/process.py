@@ -40,7 +40,7 @@ class ProcessConfig:
         "auto",
         "where to compute: auto, cpu, cuda, cuda:N",
         kind=DEVICE,
-        roles=("run", "server", "worker"),
+        roles=("run", "worker"),
     )
     threads: int = setting(
         0,

@@ -23,12 +23,13 @@ from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, de
 from ps.launch.progress import Fetch, Poller, Status
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
-from ps.launch.saved_run import SavedRun, saved, saved_run
+from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
+from ps.server.scheduler.saved_job import SavedJob
 from ps.threads import cores
 
 RESERVE = 0.1
@@ -100,7 +101,7 @@ class _Cluster:
         self._poller: Poller | None = None
         self._round_log = RoundLog()
         if saved_run and saved_run.goes_on:
-            self._round_log.recall(saved_run.saved, time.time())
+            self._round_log.recall(saved_run.job.history, time.time())
         self._account = account.Account(directory)
         self._address: str | None = None
         self._begun = time.monotonic()
@@ -340,7 +341,7 @@ class _Cluster:
         scheduler = self._child("scheduler", 0)
         if scheduler.exit is not None and scheduler.exit.code and policy.started:
             with contextlib.suppress(PSError):  # whoever brought it back tells us of no round
-                self._round_log.recall(saved(Path(self._state)), time.time())
+                self._round_log.recall(SavedJob.read(Path(self._state)).history, time.time())
         rounds = self._round_log.outcome() if self._round_log.status else None
         rows = without(status.get("workers") or (), self._former, self._host)
         guests = joined(rows, self._ours, self._host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ class RoundLog:
         for now, entry in told:
             self.add(entry, max(now, self._looked))
 
-    def recall(self, saved: Mapping[str, Any], now: float) -> None:
+    def recall(self, history: Sequence[Entry], now: float) -> None:
         """Take the rounds that a scheduler has saved, at Unix time ``now``."""
-        if history := saved.get("history"):
+        if history:
             before = self.status
             self.add({"federated": {"history": history}}, max(now, self._looked))
             self.status = {**before, "round": max(before.get("round") or 0, history[-1]["round"] + 1)}

@@ -6,15 +6,14 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ps.errors import ConfigError
 from ps.launch.lifeline import AFTER_WORKERS
 from ps.lock import Lock
-from ps.server.scheduler.database import Database
+from ps.server.scheduler.saved_job import SavedJob
 
 SPARE = 5.0
 """Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
@@ -28,41 +27,36 @@ class SavedRun:
     file: Path
     folder: Path
     fd: int
-    saved: Mapping[str, Any]
+    job: SavedJob
 
     def path(self, role: str, rank: int) -> str:
         """Return the file of a server or a client."""
         return str(self.folder / f"{role}-{rank}")
 
     @property
-    def history(self) -> list[dict[str, Any]]:
-        """The rounds that were published, in order."""
-        return list(self.saved.get("history", ()))
-
-    @property
     def goes_on(self) -> bool:
         """Whether there are rounds to go on with. Of any other job the servers keep nothing: a new one begins."""
-        return "rounds" in self.saved and not self.has_ended
+        return self.job.has_rounds and not self.has_ended
 
     @property
     def has_ended(self) -> bool:
         """Whether there is nothing left to do."""
-        return bool(self.saved.get("phase") == "ended")
+        return self.job.phase == "ended"
 
     def check(self, servers: int) -> None:
         """Raise ConfigError where it could not be gone on with."""
-        if not self.saved and any(self.folder.glob("server-*.model")):
+        if not self.job.phase and any(self.folder.glob("server-*.model")):
             raise ConfigError(
                 f"{self.file} is gone, but {self.folder} has what the servers of its job kept: bring the file back, or "
                 f"move the folder away to begin anew"
             )
-        had = (self.saved.get("job") or {}).get("servers", servers)
+        had = self.job.servers or servers
         if self.goes_on and had != servers:
             raise ConfigError(f"the model of the job in {self.file} is on {had} servers: give -s {had}")
 
     def describe(self) -> str:
         """Return in a line what becomes of the job, or nothing for a new one."""
-        of = f" after {len(self.history)} rounds" if self.history else ""
+        of = f" after {len(self.job.history)} rounds" if self.job.history else ""
         if self.has_ended:
             return f"the job in {self.file} has ended in good order{of}; for another one give another --state"
         if self.goes_on:
@@ -86,7 +80,7 @@ def saved_run(file: str, grace: float, say: Callable[[str], None], stop: Sequenc
         fd = os.open(living, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _wait_for_the_others(fd, folder, grace + AFTER_WORKERS + SPARE, say, stop)
-            yield SavedRun(path, folder, fd, saved(path))
+            yield SavedRun(path, folder, fd, SavedJob.read(path))
         finally:
             os.close(fd)
     finally:
@@ -120,14 +114,3 @@ def _wait_for_the_others(
             said = True
             say(f"waiting for the processes of an earlier run with this --state to end, {limit:.0f} s at most")
         time.sleep(NAP)
-
-
-def saved(path: Path) -> dict[str, Any]:
-    """Return what a scheduler has saved, or nothing where there is no file. Raises ConfigError."""
-    if not path.exists():
-        return {}
-    database = Database(str(path))
-    try:
-        return database.load() or {}
-    finally:
-        database.close()

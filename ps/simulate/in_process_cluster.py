@@ -126,7 +126,7 @@ class InProcessCluster:
     @property
     def history(self) -> list[dict[str, Any]]:
         """One entry for each published round."""
-        rounds = self._state.federation.rounds
+        rounds = self._state.rounds
         return rounds.history if rounds else []
 
     def weights(self) -> HostArray:
@@ -140,7 +140,7 @@ class InProcessCluster:
 
     def status(self) -> dict[str, Any]:
         """Return the rounds as ``psctl status`` shows them."""
-        rounds = self._state.federation.rounds
+        rounds = self._state.rounds
         return rounds.status() if rounds else {}
 
     # The time
@@ -153,7 +153,7 @@ class InProcessCluster:
 
     def wake(self, now: float) -> float | None:
         """Return the time at which ``tick`` has something to do although nothing comes in, if ever."""
-        rounds = self._state.federation.rounds
+        rounds = self._state.rounds
         return rounds.wake(now) if rounds else None
 
     # Inside

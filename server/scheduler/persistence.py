@@ -49,14 +49,14 @@ class Persistence:
         try:
             outage = self._wall() - float(saved["alive"]) if "alive" in saved else 0.0
             state = SchedulerState.load(saved, now, outage)
-            if state.federation.rounds is not None and "rounds" in saved:
-                state.federation.rounds.load(saved["rounds"], saved.get("history", []), now)
+            if state.rounds is not None and "rounds" in saved:
+                state.rounds.load(saved["rounds"], saved.get("history", []), now)
         except (KeyError, TypeError, ValueError, AttributeError, PSError) as error:
             raise ConfigError(f"{self._path} does not hold a scheduler's state: {error!r}; move it away") from None
         if state.phase == "ended":
             log.warning("the job in %s has ended in good order; for another one give another --state", self._path)
             return state
-        if is_first and state.phase != "failed" and state.federation.rounds is None:
+        if is_first and state.phase != "failed" and state.rounds is None:
             what = "their parts of the model" if state.phase == "running" else "nothing yet"
             log.warning(
                 "the job in %s was cut off, and its servers had %s in memory. A new one begins", self._path, what
@@ -65,7 +65,7 @@ class Persistence:
         if is_first:
             state.bury(now)
         if state.phase == "failed":
-            if state.federation.rounds is None:
+            if state.rounds is None:
                 log.warning("the job in %s has failed: %s. A new one begins", self._path, state.reason)
                 return SchedulerState(explicit, now)
             log.warning("the job in %s had failed: %s. It is tried again", self._path, state.reason)
@@ -94,7 +94,7 @@ class Persistence:
         """
         if now < self._again:
             return
-        rounds = state.federation.rounds
+        rounds = state.rounds
         parts: dict[str, Any] = {}
         if self._database.keeps and rounds is not None and rounds.changed:
             parts["rounds"] = rounds.dump()

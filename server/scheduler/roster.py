@@ -38,6 +38,11 @@ class Roster:
         """Return the live member of a role that has a rank."""
         return self._by_rank[role].get(rank)
 
+    def id_of(self, role: str, rank: int) -> int:
+        """Return the id of the live member of a role that has a rank, 0 if nobody has."""
+        record = self.at(role, rank)
+        return record.member if record else 0
+
     def known(self, nonce: int) -> MemberRecord | None:
         """Return the live member that came with a nonce."""
         return self._nonces.get(nonce)

@@ -142,7 +142,7 @@ class Scheduler:
         if self._state.changed:
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
         self._persistence.keep(self._state, time.monotonic())
-        rounds = self._state.federation.rounds
+        rounds = self._state.rounds
         if rounds is not None and self._announced != (rounds.version, self._state.over):
             new = [entry for entry in rounds.history if entry["round"] >= self._announced[0]]
             self._announced = rounds.version, self._state.over

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ps.config import JobConfig
@@ -41,10 +42,10 @@ from ps.server.scheduler import joining
 from ps.server.scheduler.absence import Absence, Count, Failure
 from ps.server.scheduler.barrier import Barrier, Passage
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
-from ps.server.scheduler.federation import Federation
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, MemberRecord
 from ps.server.scheduler.roster import Roster
-from ps.server.scheduler.rounds.contributions import Out
+from ps.server.scheduler.rounds import dispatch
+from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.scheduler.seeding import Grant, Seeding
 from ps.server.send import ASKER, Send
 
@@ -68,7 +69,8 @@ class SchedulerState:
         self.absence = Absence()
         self._seeding = Seeding()
         self._barrier = Barrier()
-        self.federation = Federation(lambda: self.count("worker"), self._server)
+        self.rounds: Rounds | None = None
+        """Those of a federated job, from its first model on."""
         self._sent: tuple[JobConfig, dict[str, Any]] | None = None
         self._script_settings = joining.ScriptSettings(self.explicit)
 
@@ -86,10 +88,6 @@ class SchedulerState:
     def count(self, role: str) -> int:
         """Return how many members of a role are live."""
         return self._roster.count(role)
-
-    def _server(self, rank: int) -> int:
-        record = self._roster.at("server", rank)
-        return record.member if record else 0
 
     @property
     def over(self) -> bool:
@@ -175,19 +173,19 @@ class SchedulerState:
                 live = [member.member for member in self.live("worker")]
                 return _passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
             case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
-                return [] if self.over else self._sends(self.federation.receive(record, message, payload, now))
+                return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self._seeding.done and self._seeding.layout:
-            self.federation.begin(self.job, self._seeding.layout, now)
+            clients, server = partial(self._roster.count, "worker"), partial(self._roster.id_of, "server")
+            self.rounds = self.rounds or Rounds(self.job, self._seeding.layout, now, clients=clients, server=server)
 
-    def _sends(self, outbox: Iterable[Out]) -> list[Send]:
+    def _say(self, sends: list[Send]) -> list[Send]:
         """Return what the rounds say, and the end of the job if they cannot go on."""
-        sends = [Send(member, message) for member, message in outbox]
-        if self.federation.failure and not self.over:
-            sends += self._finish("failed", "server-lost", self.federation.failure)
+        if self.rounds is not None and self.rounds.failure and not self.over:
+            return [*sends, *self._finish("failed", "server-lost", self.rounds.failure)]
         return sends
 
     def tick(self, now: float, reach: Reach = lambda member: False, gone: Gone = lambda record: False) -> list[Send]:
@@ -202,8 +200,8 @@ class SchedulerState:
             sends += self._gone(record, DEAD, f"no heartbeat for {silence:g} s", now)
         for record in self._failure_detector.gone(self._roster, timeout, now, reach, gone):
             sends += self._gone(record, DEAD, "its process is gone", now)
-        if self.phase == "running":
-            sends += self._sends(self.federation.tick(now))
+        if self.phase == "running" and self.rounds is not None:
+            sends += self._say(list(self.rounds.tick(now)))
         if not self.over and (verdict := self._lacking(now)):
             sends += self._finish("failed", *verdict)
         return sends
@@ -216,7 +214,8 @@ class SchedulerState:
         if self.phase == "waiting":
             return self.absence.at_start(servers, workers, limit, now)
         idle_limit, last = self.setting("idle_timeout"), self._roster.last("worker")
-        mute = [rank for rank in sorted(self.federation.unheard) if self._server(rank)]
+        unheard = self.rounds.durability.unheard if self.rounds is not None else set()
+        mute = [rank for rank in sorted(unheard) if self._roster.at("server", rank)]
         return self.absence.of_servers(servers, mute, limit, now) or self.absence.of_workers(
             workers.here, idle_limit, last, now
         )
@@ -298,7 +297,7 @@ class SchedulerState:
             del self.deaths[:-MAX_DEATHS]
         sends = self._granted(self._seeding.forget(record.member))
         if self.phase == "running" and self._federated:
-            return sends + self._gone_from_federation(record, now)
+            return sends + self._gone_from_rounds(record, now)
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
             return self._finish(
@@ -311,12 +310,13 @@ class SchedulerState:
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
         return [*sends, *self._new_view()]
 
-    def _gone_from_federation(self, record: MemberRecord, now: float) -> list[Send]:
+    def _gone_from_rounds(self, record: MemberRecord, now: float) -> list[Send]:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
         if record.role == "server":
             self._seeding.tear()
-        sends = self._sends(self.federation.gone(record, now))
-        if not self.over and self.federation.done and not self.count("worker"):
+        done = self.rounds is not None and self.rounds.phase == "done"
+        sends = self._say(dispatch.gone(self.rounds, record, now)) if self.rounds is not None else []
+        if not self.over and done and not self.count("worker"):
             sends += self._finish("ended")
         elif not self.over and record.role == "server":
             sends += self._new_view()

@@ -29,8 +29,8 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
         "deaths": state.deaths,
         "barrier": list(state.barrier),
     }
-    if state.federation.rounds is not None:
-        status["federated"] = state.federation.rounds.status()
+    if state.rounds is not None:
+        status["federated"] = state.rounds.status()
     return _finite(status)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from ps.compress import Decoded
+from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.loan import Loan
@@ -166,3 +170,10 @@ class ChunkState:
                 return
             for loan in held:
                 loan.weights = copy
+
+
+def read_raw(chunk: Chunk, payload: Any) -> HostArray:
+    """Return a frame as the values of a chunk. Raises BadMessage when it has another size."""
+    if (got := memoryview(payload).nbytes) != chunk.nbytes:
+        raise BadMessage(f"chunk {chunk.index} has {chunk.nbytes} bytes, the frame {got}", "payload size")
+    return np.frombuffer(payload, chunk.dtype)

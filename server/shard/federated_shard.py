@@ -35,10 +35,10 @@ from ps.protocol.messages import (
 )
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
-from ps.server.shard.chunk import ChunkState, Waiter
+from ps.server.shard.chunk import ChunkState, Waiter, read_raw
 from ps.server.shard.combination import Combination, Counted
 from ps.server.shard.publisher import Publisher
-from ps.server.shard.uploads import Uploads, read_raw
+from ps.server.shard.uploads import Uploads
 from ps.state_file import StateFile
 from ps.trace import OFF, Trace
 from ps.xp import HostArray

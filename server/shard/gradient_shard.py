@@ -38,7 +38,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.rate import Rate
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Send
-from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
+from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.progress import Progress
 from ps.trace import OFF, Trace
@@ -369,10 +369,7 @@ class GradientShard:
     def _array(chunk: ChunkState, payload: Any) -> HostArray:
         if isinstance(payload, WorkerMemory):
             return payload.part("gradients", chunk.chunk)
-        if memoryview(payload).nbytes != chunk.chunk.nbytes:
-            got = memoryview(payload).nbytes
-            raise BadMessage(f"chunk {chunk.chunk.index} has {chunk.chunk.nbytes} bytes, the frame {got}")
-        return np.frombuffer(payload, chunk.chunk.dtype)
+        return read_raw(chunk.chunk, payload)
 
 
 def _checked(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:

@@ -19,8 +19,9 @@ from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import LEAST, DescriptorGuard
 from ps.protocol.directory import PrivateDirectory
+from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
-from ps.protocol.membership import ERRORS, Membership, scheduler_address
+from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Inquire, Leave, RoundOrder, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, open_socket
 from ps.server.loan import SENT
@@ -260,7 +261,7 @@ class Server:
             if view.phase == "ended":
                 return True
             if view.phase == "failed":
-                raise ERRORS.get(view.code, PeerLost)(view.reason)
+                raise failure(view)
             shard = self._shard or self._hold(view)
             if shard is not None:
                 self._perform(shard.view(view, time.monotonic()))

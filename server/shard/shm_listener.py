@@ -15,7 +15,8 @@ import numpy as np
 import zmq
 
 from ps.errors import BadMessage, ProtocolError, Unshared
-from ps.protocol.codec import decode, encode, error_code
+from ps.protocol.codec import decode, encode
+from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Share, Shared
 from ps.protocol.segment import Segment
 from ps.protocol.transport import SHM
@@ -188,7 +189,7 @@ class ShmListener:
     def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
         """Count a message that makes no sense and tell its sender why."""
         self._rejected["refused"] += 1
-        self._send(origin, Error(request, error_code(error), str(error)))
+        self._send(origin, Error(request, code_of(error), str(error)))
 
     def perform(self, origin: bytes, send: Send) -> None:
         """Answer a worker; weights are put into its memory first."""

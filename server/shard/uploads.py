@@ -14,8 +14,8 @@ from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Busy, Late, Message, Stored, Upload
 from ps.protocol.messages.federated import COMPARED
+from ps.server.shard.chunk import read_raw
 from ps.server.shard.staged import Part, Staged
-from ps.xp import HostArray
 
 PATIENCE = 0.5
 """Seconds after which a client that found no room asks again."""
@@ -125,10 +125,3 @@ class Uploads:
             self.floor = floor
             self._staged = {task: staged for task, staged in self._staged.items() if task >= floor}
             self._settled = {task for task in self._settled if task >= floor}
-
-
-def read_raw(chunk: Chunk, payload: Any) -> HostArray:
-    """Return a frame as the values of a chunk. Raises BadMessage when it has another size."""
-    if memoryview(payload).nbytes != chunk.nbytes:
-        raise BadMessage(f"chunk {chunk.index} has {chunk.nbytes} bytes, the frame {memoryview(payload).nbytes}")
-    return np.frombuffer(payload, chunk.dtype)

@@ -84,10 +84,10 @@ def test_rounds_that_nobody_asked_for_are_on_record_as_the_scheduler_told_of_the
 
 def test_rounds_that_a_scheduler_has_saved_are_on_record_too() -> None:
     round_log = RoundLog()
-    round_log.recall({}, 1000.0)
+    round_log.recall([], 1000.0)
     assert round_log.status == {}
     round_log.add(status(0), 1001.0)
-    round_log.recall({"history": status(0, 1, 2)["federated"]["history"]}, 1004.0)
+    round_log.recall(status(0, 1, 2)["federated"]["history"], 1004.0)
     assert [entry["round"] for entry in round_log.rounds()] == [0, 1, 2]
     assert (round_log.outcome()["round"], round_log.outcome()["refused"]) == (3, {"nan": 1})
 

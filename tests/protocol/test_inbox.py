@@ -145,7 +145,7 @@ def test_every_error_sent_is_counted_by_its_code(listen: Listen, dial: Dial) -> 
     peer.send(PULL)
     ((origin, _, _),) = turn(inbox)
     inbox.send(origin, Error(9, "evicted", "you left"))
-    inbox.reject(origin, 9, BadMessage("chunk 3 has 12 bytes, the frame 4"))
+    inbox.reject(origin, 9, BadMessage("chunk 3 has 12 bytes, the frame 4", "payload size"))
     inbox.reject(origin, 9, BadMessage("a scheduler has no use for Pull"))
     assert dict(inbox.rejected) == {"evicted": 1, "payload size": 1, "refused": 1}
 

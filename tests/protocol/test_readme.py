@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import ps
+from ps.errors import BadMessage, VersionMismatch
 from ps.protocol import codec, fields, layout
-from ps.protocol.membership import ERRORS
+from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Packed, RoundStatus, View
 from ps.protocol.messages.rate import Rate
 
@@ -72,7 +73,7 @@ def test_every_error_code_is_explained() -> None:
     }
     explained = {row[0].strip("`") for row in table("### Error codes", "code")}
     assert said - {"bad-message", "version"} == explained - {"bad-message", "version"}
-    assert {codec.error_code(codec.BadMessage()), codec.error_code(codec.VersionMismatch())} <= explained
+    assert {code_of(BadMessage()), code_of(VersionMismatch())} <= explained
 
 
 def test_every_reason_for_which_a_job_fails_is_explained_and_raised_as_something() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,8 +85,7 @@ class FederatedStore:
 
     @property
     def neighbours(self) -> int:
-        here = f"{socket.gethostname()},"
-        return self.job.workers if any(p.place.startswith(here) for p in self._session.peers("server")) else 1
+        return self.job.workers if any(peer.is_here for peer in self._session.peers("server")) else 1
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> RoundLoader:
         return RoundLoader(self, device, log, evaluation)

@@ -8,13 +8,14 @@ from typing import Any
 from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm
 from ps.config.job import JobConfig
-from ps.protocol.messages import Message, RoundStatus, Submit, Submitted
+from ps.protocol.messages import RoundStatus, Submit, Submitted
 from ps.server.scheduler.rounds.admission import Admission
 from ps.server.scheduler.rounds.ledger import Ledger
 from ps.server.scheduler.rounds.resting import Resting
 from ps.server.scheduler.rounds.selection import Offer
-from ps.server.scheduler.rounds.task import ACCEPTED, DECLINED, OPEN, SUBMITTED, VANISHED, Task
+from ps.server.scheduler.rounds.task import ACCEPTED, DECLINED, OPEN, SPARE, STALE, SUBMITTED, VANISHED, Task
 from ps.server.scheduler.rounds.tasks import Tasks
+from ps.server.send import Send
 
 RESUME = "resume"
 """The verdict that is none: upload again what a server has lost, and submit again."""
@@ -26,9 +27,6 @@ VAIN = 3
 """Attempts in a row, and clients, with nothing but such refusals before a job is given up."""
 AHEAD = 1000
 """Numbers of tasks that do not exist yet for which something was uploaded, and which are then left out."""
-
-Out = tuple[int, Message]
-"""(member, message)."""
 
 
 class Contributions:
@@ -124,7 +122,7 @@ class Contributions:
                     tasks.next = number + 1
                 self.changed = True
 
-    def lose(self, server: int) -> Iterator[Out]:
+    def lose(self, server: int) -> Iterator[Send]:
         """A server is gone, and with it what was not published; the clients still have it."""
         for number in sorted(self.tasks.active):
             task = self.tasks[number]
@@ -132,23 +130,23 @@ class Contributions:
             if task.state == SUBMITTED:
                 yield from self._resume(task)
 
-    def remind(self, now: float) -> Iterator[Out]:
+    def remind(self, now: float) -> Iterator[Send]:
         """Have clients look for what servers do not show although it was submitted."""
         for task in self.tasks.short:
             if now - task.submitted >= OVERDUE:
                 yield from self._resume(task)
 
-    def _resume(self, task: Task) -> Iterator[Out]:
+    def _resume(self, task: Task) -> Iterator[Send]:
         self.tasks.reopen(task)
         self.changed = True
         if task.gone:
             self.refuse(task, VANISHED)
         else:
-            yield task.member, Submitted(task.request, task.number, RESUME)
+            yield Send(task.member, Submitted(task.request, task.number, RESUME))
 
     # Verdicts
 
-    def decide(self, goal: int, last: bool) -> Iterator[Out]:
+    def decide(self, goal: int, last: bool) -> Iterator[Send]:
         """Judge what is here, in the order of the tasks, until ``goal`` contributions count.
 
         The first wait for others to be compared with, unless these are the ``last``.
@@ -170,7 +168,7 @@ class Contributions:
                 self.changed = True
             else:
                 self.refuse(task, found.verdict)
-            yield task.member, Submitted(task.request, task.number, task.state)
+            yield Send(task.member, Submitted(task.request, task.number, task.state))
 
     def refuse(self, task: Task, why: str) -> None:
         """End a task that counts for nothing; what servers have of it they are to drop."""
@@ -205,12 +203,25 @@ class Contributions:
         job alone, sent nothing but NaN and the like."""
         return self._vain >= VAIN and self.tasks.fruitless.count(BAD) >= self._enough
 
-    def give_up(self, task: Task, why: str = "") -> Iterator[Out]:
+    def _give_up(self, task: Task, why: str = "") -> Iterator[Send]:
         """End a task whose contribution comes too late, or never, or is not needed any more; ``why`` if not that."""
         waits = task.state == SUBMITTED
         self.refuse(task, why or ("late" if waits else "unfinished"))
         if waits:
-            yield task.member, Submitted(task.request, task.number, task.state)
+            yield Send(task.member, Submitted(task.request, task.number, task.state))
+
+    def close(self, oldest: int, keep: bool, overdue: bool) -> tuple[list[Task], list[Send]]:
+        """End the tasks that do not count beyond this round; return them, and what their clients are told.
+
+        ``keep``: those that are under way may count later, if they began in round ``oldest`` or after it. ``overdue``:
+        it was the deadline that closed the round.
+        """
+        over = [task for task in self.tasks if not (keep and task.active and task.round >= oldest)]
+        sends: list[Send] = []
+        for task in over:
+            if task.active:
+                sends += self._give_up(task, STALE if task.round < oldest else "" if overdue else SPARE)
+        return over, sends
 
     def publish(self, over: Iterable[Task]) -> None:
         """The round is published; ``over`` are all tasks but those that may still count."""

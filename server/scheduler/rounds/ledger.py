@@ -117,6 +117,19 @@ class Ledger:
         went_back = status.phase != "prepared" and status.folded < self.folded(server)
         return here and (status.phase == "broken" or went_back)
 
+    def contradiction(self, server: int, status: RoundStatus) -> str:
+        """Return why rounds cannot go on if this is where a server stands, or nothing: it is where it can stand.
+
+        It may be one version ahead while that is published; what it had prepared it must not have lost then.
+        """
+        if status.version not in (self.version, self.version + 1) or status.phase == "empty":
+            return f"server {server} has come back without its part of the model; give servers a --state file"
+        if status.version > self.version and self.phase != "publish":
+            return f"server {server} has published a round of which this scheduler's --state file does not know"
+        if self.phase == "publish" and self.lacks(server, status):
+            return f"server {server} has lost what it had prepared for round {self.version}"
+        return ""
+
     def heard(self, server: int, status: RoundStatus) -> None:
         """Note how far a server is."""
         self.progress[server].status = status

@@ -17,15 +17,16 @@ from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Decline, Distances, Finished, Ok, Poll, RoundStatus, Submit, Submitted, Wait
-from ps.server.scheduler.rounds.contributions import Contributions, Out
+from ps.server.scheduler.rounds.contributions import Contributions
 from ps.server.scheduler.rounds.deadlines import CROWD, Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
 from ps.server.scheduler.rounds.history import entry
 from ps.server.scheduler.rounds.returning import Returning
 from ps.server.scheduler.rounds.selection import Offer, Selection
 from ps.server.scheduler.rounds.slots import Slots
-from ps.server.scheduler.rounds.task import ACCEPTED, OPEN, SPARE, STALE, Task
+from ps.server.scheduler.rounds.task import ACCEPTED, OPEN, Task
 from ps.server.scheduler.rounds.two_phase_commit import TwoPhaseCommit
+from ps.server.send import Send
 
 log = logging.getLogger("ps.scheduler")
 
@@ -141,10 +142,10 @@ class Rounds:
 
     # Clients
 
-    def poll(self, message: Poll, rank: int, now: float) -> Iterator[Out]:
+    def poll(self, message: Poll, rank: int, now: float) -> Iterator[Send]:
         """A client offers itself."""
         if self.phase == "done":
-            yield message.member, Finished(message.request, self.version)
+            yield Send(message.member, Finished(message.request, self.version))
             return
         task = self._contributions.tasks.active_of(rank)
         if task is None and self.phase == "collect":
@@ -152,37 +153,37 @@ class Rounds:
         if task is None:
             rest = self._contributions.resting.left(rank, now)
             if rest or self._is_tired(rank):
-                yield message.member, Wait(message.request, self.version, rest or self._wait(now))
+                yield Send(message.member, Wait(message.request, self.version, rest or self._wait(now)))
                 return
             self._selection.offer(Offer(message.member, message.request, rank))
             yield from self._go_on(now)
             return
         task.member, task.gone = message.member, False
         if task.state == OPEN:
-            yield message.member, self._assignment(task, message.request, now)
+            yield Send(message.member, self._assignment(task, message.request, now))
         else:  # its contribution is being judged; a client that was restarted has nobody who waits for that
-            yield message.member, Wait(message.request, self.version, self._wait(now))
+            yield Send(message.member, Wait(message.request, self.version, self._wait(now)))
 
-    def submit(self, message: Submit, rank: int, now: float) -> Iterator[Out]:
+    def submit(self, message: Submit, rank: int, now: float) -> Iterator[Send]:
         """A client has uploaded all of its delta."""
         over = self._contributions.over(message.task, rank)
         if over is not None:
-            yield message.member, Submitted(message.request, message.task, over)
+            yield Send(message.member, Submitted(message.request, message.task, over))
             return
         seconds = self._contributions.submit(message, now)
         if seconds is not None:
             self._deadlines.took(rank, seconds)
         yield from self._go_on(now)
 
-    def decline(self, message: Decline, rank: int, now: float) -> Iterator[Out]:
+    def decline(self, message: Decline, rank: int, now: float) -> Iterator[Send]:
         """A client gives its task back."""
         if self._contributions.decline(message.task, rank):
             self._contributions.resting.declined(rank, now)
             log.info("client %d gives its task back: %s", rank, message.why)
-        yield message.member, Ok(message.request)
+        yield Send(message.member, Ok(message.request))
         yield from self._go_on(now)
 
-    def client_lost(self, member: int, rank: int, now: float, *, left: bool = False) -> Iterator[Out]:
+    def client_lost(self, member: int, rank: int, now: float, *, left: bool = False) -> Iterator[Send]:
         """A client is gone; what it has submitted still counts. One that ``left`` in good order gives its task back."""
         self._selection.withdraw(member)
         if left:
@@ -193,34 +194,28 @@ class Rounds:
 
     # Servers
 
-    def server_status(self, message: RoundStatus, server: int, now: float) -> Iterator[Out]:
+    def server_status(self, message: RoundStatus, server: int, now: float) -> Iterator[Send]:
         """A server says how far it is."""
         ledger = self._contributions.ledger
         if message.phase == "empty" and not self.durability.has_lost(server):
             return  # said before it had the first values
-        if message.version not in (ledger.version, ledger.version + 1) or message.phase == "empty":
-            self.failure = f"server {server} has come back without its part of the model; give servers a --state file"
-            return
-        if message.version > ledger.version and self.phase != "publish":
-            self.failure = f"server {server} has published a round of which this scheduler's --state file does not know"
-            return
         lost = ledger.lacks(server, message)
+        if contradiction := ledger.contradiction(server, message):
+            self.failure = contradiction
+            return
         ledger.heard(server, message)
         self.changed |= self.durability.heard(server, message.durable)
-        if lost and self.phase == "publish":
-            self.failure = f"server {server} has lost what it had prepared for round {self.version}"
-            return
         if lost:
             self._abandon(now, f"server {server} has lost contributions")
         self._contributions.note(server, message)
         yield from self._go_on(now)
 
-    def distances(self, message: Distances, server: int, payload: Any, now: float) -> Iterator[Out]:
+    def distances(self, message: Distances, server: int, payload: Any, now: float) -> Iterator[Send]:
         """A server has measured how far its contributions are apart."""
         self._commit.measured(self._contributions.ledger, server, message, payload)
         yield from self._go_on(now)
 
-    def server_lost(self, server: int, now: float) -> Iterator[Out]:
+    def server_lost(self, server: int, now: float) -> Iterator[Send]:
         """A server is gone. It comes back with what it had on disk, or not at all."""
         if self.durability.lost(server):
             self.failure = f"server {server} is gone and kept nothing on disk"
@@ -234,7 +229,7 @@ class Rounds:
 
     # The time
 
-    def tick(self, now: float) -> Iterator[Out]:
+    def tick(self, now: float) -> Iterator[Send]:
         """Look at the deadlines, and say again what servers and clients have not done."""
         yield from self._contributions.remind(now)
         yield from self._go_on(now)
@@ -252,7 +247,7 @@ class Rounds:
         here, all_here = len(self._selection) + self._active, self._clients()
         return self.asynchronous or (here >= self.job.quorum and (here >= all_here or now - self._since >= WINDOW))
 
-    def _select(self, now: float) -> Iterator[Out]:
+    def _select(self, now: float) -> Iterator[Send]:
         """Begin to collect from clients that are drawn now, beside those that are still busy."""
         drawn = math.ceil(self.job.over_select * self.goal) - self._active
         wanted = len(self._selection) if self._algorithm.everyone else drawn
@@ -261,7 +256,7 @@ class Rounds:
         if not self.asynchronous:
             yield from self._draw(wanted, now)
 
-    def _fill_up(self, now: float) -> Iterator[Out]:
+    def _fill_up(self, now: float) -> Iterator[Send]:
         """Draw clients in the place of those that are done or gone, and have the others come back later."""
         if self.asynchronous and self.phase != "done":
             yield from self._draw(self._slots.free(self._contributions.tasks, now, self._deadlines.deadline()), now)
@@ -270,9 +265,9 @@ class Rounds:
         soon = self.asynchronous or self.phase != "collect" or self._deadlines.nearly_over(now - self._since)
         if self.phase != "select" and not (soon and len(self._selection) <= CROWD * self.job.goal):
             for offer in self._selection.dismiss():
-                yield offer.member, Wait(offer.request, self.version, self._wait(now))
+                yield Send(offer.member, Wait(offer.request, self.version, self._wait(now)))
 
-    def _draw(self, count: int, now: float) -> Iterator[Out]:
+    def _draw(self, count: int, now: float) -> Iterator[Send]:
         """Give tasks to so many clients; in a synchronous round none takes part twice."""
         tasks = self._contributions.tasks
         if count < 1 or not self._selection:
@@ -282,7 +277,7 @@ class Rounds:
         evaluate = every > 0 and (self.version % every == 0 or self.version == self.job.rounds - 1)
         for offer in self._selection.draw(count, busy, f"{self._contributions.ledger.attempt}/{tasks.next}"):
             task = self._contributions.open(offer, now, evaluate)
-            yield offer.member, self._assignment(task, offer.request, now)
+            yield Send(offer.member, self._assignment(task, offer.request, now))
 
     def _assignment(self, task: Task, request: int, now: float) -> Assign:
         left = self._deadline - now if self._deadline < math.inf else self._deadlines.deadline()
@@ -295,7 +290,7 @@ class Rounds:
 
     # Inside: from phase to phase
 
-    def _go_on(self, now: float) -> Iterator[Out]:
+    def _go_on(self, now: float) -> Iterator[Send]:
         """Take every step that is due, and tell the servers what they are to do."""
         ledger = self._contributions.ledger
         while True:
@@ -316,7 +311,7 @@ class Rounds:
             member = self._server(server)
             order = ledger.order(server, now) if member else None
             if order is not None:
-                yield member, order
+                yield Send(member, order)
 
     def _look_at_collection(self, now: float) -> None:
         accepted, late = self._contributions.ledger.counted, now >= self._deadline
@@ -342,17 +337,14 @@ class Rounds:
         if ledger.phase == "publish":
             self.phase = "publish"
 
-    def _published(self, now: float) -> Iterator[Out]:
+    def _published(self, now: float) -> Iterator[Send]:
         """Close the books of a round and go on with the next."""
         contributions = self._contributions
         keep = (self.asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
         oldest = self.version + 1 - most_stale(self.job, self._algorithm)
         self._deadlines.late(task.rank for task in contributions.tasks if task.state == OPEN and self._overdue)
-        over = [task for task in contributions.tasks if not (keep and task.active and task.round >= oldest)]
-        for task in over:
-            if task.active:
-                why = STALE if task.round < oldest else "" if self._overdue else SPARE
-                yield from contributions.give_up(task, why)
+        over, verdicts = contributions.close(oldest, keep, self._overdue)
+        yield from verdicts
         about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not self.asynchronous]
         attempt, at, seconds = self._failed + 1, now - self._origin, now - self._since
         self.history.append(entry(self.version, attempt, at, seconds, about, contributions.tasks.of_round))
@@ -366,7 +358,7 @@ class Rounds:
         if self.version >= self.job.rounds:
             self.phase = "done"
             for offer in self._selection.dismiss():
-                yield offer.member, Finished(offer.request, self.version)
+                yield Send(offer.member, Finished(offer.request, self.version))
 
     def _abandon(self, now: float, why: str) -> None:
         """Give an attempt up on all servers alike and begin the round anew."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def check_end(sim: RoundSim) -> None:
     """Every version is made of what the history says, every contribution counts once, and nothing piles up."""
-    rounds = sim.scheduler.federation.rounds
+    rounds = sim.scheduler.rounds
     assert rounds is not None and rounds.version == sim.job.rounds == len(sim.history)
     assert [row["round"] for row in sim.history] == list(range(sim.job.rounds))
     assert sorted(sim.expected.published) == list(range(1, sim.job.rounds + 1))
@@ -37,7 +37,7 @@ def check_end(sim: RoundSim) -> None:
 
 def where(sim: RoundSim) -> Any:
     """Who waits for what, for the message of a test that fails."""
-    rounds = sim.scheduler.federation.rounds
+    rounds = sim.scheduler.rounds
     assert rounds is not None
     waiting = {rank: [ask.make(n) for n, (ask, _) in list(flying.items())[:2]] for rank, flying in sim.flying.items()}
     return rounds.status() | {"history": len(rounds.history)}, waiting, sim.log

@@ -230,7 +230,7 @@ class RoundSim:
     # The scheduler
 
     def _tell(self, sends: Sequence[Send], source: Any) -> None:
-        rounds = self.scheduler.federation.rounds
+        rounds = self.scheduler.rounds
         if self.scheduler.changed or (rounds is not None and rounds.changed):
             state = {"state": self.scheduler.dump()}
             if rounds is not None:
@@ -255,7 +255,7 @@ class RoundSim:
     @property
     def phase(self) -> str:
         """The scheduler's phase, while closing what the servers are to do."""
-        rounds = self.scheduler.federation.rounds
+        rounds = self.scheduler.rounds
         assert rounds is not None
         return rounds.phase if rounds.phase != "close" else rounds._contributions.ledger.phase
 
@@ -264,7 +264,7 @@ class RoundSim:
         self._cut(SCHEDULER)
         saved = json.loads(self.saved)
         self.scheduler = SchedulerState.load(saved["state"], self.now)
-        rounds = self.scheduler.federation.rounds
+        rounds = self.scheduler.rounds
         assert rounds is not None
         rounds.load(saved["rounds"], saved["history"], self.now)
         self._note("scheduler restarted")
@@ -385,7 +385,7 @@ class RoundSim:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        rounds = self.scheduler.federation.rounds
+        rounds = self.scheduler.rounds
         assert rounds is not None
         return rounds.history
 

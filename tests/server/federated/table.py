@@ -24,6 +24,7 @@ from ps.protocol.messages import (
     Wait,
 )
 from ps.server.scheduler.rounds.rounds import Rounds
+from ps.server.send import Send
 
 LAYOUT = Layout.of({"w": np.zeros(64, np.float32)})
 
@@ -83,8 +84,9 @@ class Table:
         self.rounds = self._rounds()
         self.rounds.load(*saved, self.now)
 
-    def _tell(self, said: Iterable[tuple[int, Message]]) -> None:
-        for member, message in list(said):
+    def _tell(self, said: Iterable[Send]) -> None:
+        for member, message in [(send.to, send.message) for send in said]:
+            assert isinstance(member, int)
             if isinstance(message, RoundOrder):
                 rank = member - 1
                 self.orders.append((rank, message))

@@ -40,7 +40,7 @@ def simulate(kind: str, characters: list[str], seed: int, faults: Faults, folder
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_faults_every_round_is_what_its_contributions_make_it(kind: str, tmp_path: Path) -> None:
     sim = simulate(kind, honest(6), 1, Faults(), tmp_path)
-    assert sim.scheduler.federation.rounds is not None and sim.scheduler.federation.rounds.abandoned == 0
+    assert sim.scheduler.rounds is not None and sim.scheduler.rounds.abandoned == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,7 +56,7 @@ def test_liars_are_refused_or_bounded_and_every_round_closes(kind: str, tmp_path
     explicit = {**KINDS[kind], "clients_per_round": 13, "rounds": 6}
     sim = RoundSim(explicit, [*honest(7), *LIARS], 5, faults, tmp_path)
     sim.run()
-    rounds = sim.scheduler.federation.rounds
+    rounds = sim.scheduler.rounds
     assert rounds is not None
     refused = rounds.status()["refused"]
     assert all(refused.get(reason) for reason in ("nan", "malformed", "norm", "claim")), refused

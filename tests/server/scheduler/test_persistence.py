@@ -143,7 +143,7 @@ def test_rounds_whose_members_are_all_gone_go_on_with_others_in_their_places_at_
     desk.keep()
     state = desk.restart_with(outage=60.0, is_first=True)
     assert (state.phase, state.count("server"), state.count("worker")) == ("running", 0, 0)
-    assert state.federation.rounds is not None
+    assert state.rounds is not None
     assert (desk.join("server", 0).rank, desk.join(rank=0).rank) == (0, 0)
     assert desk.refused("server", 0).code == "rank-taken"
 
@@ -163,7 +163,7 @@ def test_a_federated_job_that_has_failed_goes_on_with_its_rounds(path: Path) -> 
     assert (desk.state.phase, desk.state.code) == ("failed", "no-worker")
     desk.keep()
     state = desk.restart_with()
-    assert (state.phase, state.reason) == ("running", "") and state.federation.rounds is not None
+    assert (state.phase, state.reason) == ("running", "") and state.rounds is not None
     desk.join()
     desk.wait(60)
     assert desk.state.phase == "running"

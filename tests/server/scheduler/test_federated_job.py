@@ -58,12 +58,12 @@ class Federation(Desk):
 
     def restart(self) -> None:
         """As the service does it: the state, the rounds and the history are parts of one file."""
-        rounds = self.state.federation.rounds
+        rounds = self.state.rounds
         saved = self.state.dump() | ({"rounds": rounds.dump(), "history": rounds.history} if rounds else {})
         saved = json.loads(json.dumps(saved))
         self.state = SchedulerState.load(saved, self.now)
-        if self.state.federation.rounds is not None:
-            self.state.federation.rounds.load(saved["rounds"], saved["history"], self.now)
+        if self.state.rounds is not None:
+            self.state.rounds.load(saved["rounds"], saved["history"], self.now)
 
 
 def said(sends: list[Send], kind: type[Any]) -> list[Any]:
@@ -153,9 +153,9 @@ def test_a_server_that_is_lost_while_the_first_values_are_sent_gets_them_again()
     for request in (2, 2):
         [answer] = desk.say(InitDone(request, client))
         assert isinstance(answer.message, Error) and answer.message.code == "server-lost"
-    assert desk.state.federation.rounds is None
+    assert desk.state.rounds is None
     assert Ok(3) in said(desk.say(InitDone(3, client)), Ok)
-    assert desk.state.federation.rounds is not None
+    assert desk.state.rounds is not None
 
 
 def test_rounds_wait_for_clients_for_the_idle_time_out() -> None:
@@ -205,7 +205,7 @@ def test_a_restart_between_any_two_steps_of_a_round_changes_no_answer() -> None:
         step(round_status(folded=2))
         step(round_status(phase="prepared", folded=2))
         step(round_status(version=1, folded=0))
-        rounds = desk.state.federation.rounds
+        rounds = desk.state.rounds
         assert rounds is not None and rounds.version == 1
         assert rounds.history[0]["metrics"]["loss"]["n"] == 1
         return sorted(set(told))
@@ -291,11 +291,11 @@ def test_a_killed_process_goes_on_with_the_same_round_and_its_history(tmp_path: 
     [task] = [
         m.task for m in process.say((b"1", Poll(3, 2, 1, {})), (b"2", Poll(3, 3, 1, {}))) if isinstance(m, Assign)
     ][:1]
-    before = process.state.federation.rounds
+    before = process.state.rounds
     assert before is not None and before.version == 1 and before.phase == "collect"
     process.kill()
     again = Process(tmp_path / "state.db", workers=2)
-    rounds = again.state.federation.rounds
+    rounds = again.state.rounds
     assert rounds is not None and rounds.dump() == before.dump() and rounds.history == before.history
     same = [message for message in again.say((b"1", Poll(4, 2, 1, {}))) if isinstance(message, Assign)]
     assert [message.task for message in same] == [task]

@@ -1,0 +1,47 @@
+"""Error codes: the words in an Error, or in the View of a job that has failed, and the exceptions they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ps.errors import (
+    ConfigError,
+    ConnectTimeout,
+    Evicted,
+    JobEnded,
+    LayoutMismatch,
+    PeerLost,
+    ProtocolError,
+    PSError,
+    Refused,
+    ServerLost,
+    VersionMismatch,
+)
+from ps.protocol.messages import Error, View
+
+ERRORS: Mapping[str, type[PSError]] = {
+    "version": VersionMismatch,
+    "ended": JobEnded,
+    "evicted": Evicted,
+    "layout": LayoutMismatch,
+    "config": ConfigError,
+    "timeout": ConnectTimeout,
+    "server-lost": ServerLost,
+    "no-worker": PeerLost,
+}
+"""What codes are raised as; any other is merely refused."""
+
+
+def refusal(error: Error, peer: str = "") -> PSError:
+    """Return what an Error is raised as; its text begins with ``peer``, if that is given."""
+    return ERRORS.get(error.code, Refused)(f"{peer}: {error.text}" if peer else error.text)
+
+
+def failure(view: View) -> PSError:
+    """Return what the view of a job that has failed is raised as."""
+    return ERRORS.get(view.code, PeerLost)(view.reason)
+
+
+def code_of(error: ProtocolError) -> str:
+    """Return the code by which the sender of what broke the protocol is told."""
+    return "version" if isinstance(error, VersionMismatch) else "bad-message"

@@ -1,0 +1,36 @@
+"""SavedJob: what a scheduler's file says of its job, for whoever starts one. The file's form is nobody else's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ps.server.scheduler.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class SavedJob:
+    """A job as it was saved last; ``phase`` is empty where nothing was.
+
+    ``servers``: how many it has, 0 while that is not known; ``history``: the rounds that were published, in order.
+    """
+
+    phase: str = ""
+    servers: int = 0
+    has_rounds: bool = False
+    """Whether there are rounds to go on with: of any other job the servers keep nothing."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @staticmethod
+    def read(path: Path) -> SavedJob:
+        """Return what is in a file, or nothing where there is none. Raises ConfigError for a file of another kind."""
+        if not path.exists():
+            return SavedJob()
+        database = Database(str(path))
+        try:
+            saved = database.load() or {}
+        finally:
+            database.close()
+        servers = (saved.get("job") or {}).get("servers", 0)
+        return SavedJob(saved.get("phase", ""), servers, "rounds" in saved, saved.get("history", []))

@@ -18,6 +18,7 @@ from ps.errors import (
     VersionMismatch,
 )
 from ps.protocol.messages import Error, View
+from ps.protocol.messages.words import ErrorCode
 
 ERRORS: Mapping[str, type[PSError]] = {
     "version": VersionMismatch,
@@ -42,6 +43,6 @@ def failure(view: View) -> PSError:
     return ERRORS.get(view.code, PeerLost)(view.reason)
 
 
-def code_of(error: ProtocolError) -> str:
+def code_of(error: ProtocolError) -> ErrorCode:
     """Return the code by which the sender of what broke the protocol is told."""
     return "version" if isinstance(error, VersionMismatch) else "bad-message"

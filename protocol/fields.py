@@ -7,8 +7,8 @@ inside. So headers that are long are read piece by piece, as their declared type
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from ps.errors import BadMessage
 
@@ -32,6 +32,10 @@ _LOW, _HIGH = -(1 << 63), (1 << 63) - 1
 def check_of(kind: Any) -> Check:
     """Return a test for one declared field type. Integers have 64 bits with a sign, and no float is NaN."""
     origin, args = get_origin(kind), get_args(kind)
+    if words := words_of(kind):
+        return lambda value: type(value) is str and value in words
+    if origin is Annotated and words_of(args[0]):  # those that this version knows, and any of others
+        return check_of(str)
     if origin is Annotated:  # a number that is not below 0
         plain = check_of(args[0])
         return lambda value: plain(value) and bool(value >= 0)
@@ -54,6 +58,15 @@ def check_of(kind: Any) -> Check:
             and all(check(item) for check, item in zip(checks, value, strict=True))
         )
     raise TypeError(f"messages cannot have fields of type {kind}")
+
+
+def words_of(kind: Any) -> frozenset[str]:
+    """Return the words of a type that is a choice of some; nothing for any other type."""
+    if get_origin(kind) is Literal:
+        return frozenset(get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        return frozenset[str]().union(*map(words_of, get_args(kind)))
+    return frozenset()
 
 
 def reader_of(kind: Any) -> Read:

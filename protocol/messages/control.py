@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ps.protocol.messages.base import Message, Packed, message
+from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase
 
 
 @message
@@ -45,8 +46,8 @@ class View(Message):
 
     large = True
     epoch: int
-    phase: str
-    code: str
+    phase: JobPhase
+    code: FailureCode
     reason: str
     job: dict[str, Any]
     members: tuple[tuple[int, str, int, bool, str, tuple[str, ...]], ...]
@@ -167,5 +168,5 @@ class Error(Message):
     """
 
     request: int
-    code: str
+    code: ErrorCode
     text: str

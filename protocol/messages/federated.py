@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ps.protocol.messages.base import Amount, Message, Natural, message
+from ps.protocol.messages.words import Defect, OrderPhase, Ruling, ShardPhase
 
 COMPARED = 3
 """Contributions that the scheduler must have seen before one can be told to be unusual: servers have room for so many.
@@ -14,7 +15,7 @@ COMPARED = 3
 Entries = tuple[tuple[int, float, float, float], ...]
 """A part of a round's ledger: (task, weight, scale, bound); a weight of 0 means that the contribution is dropped."""
 
-Notes = tuple[tuple[int, Amount, str], ...]
+Notes = tuple[tuple[int, Amount, Defect], ...]
 """What a server has of contributions: (task, squared L2 norm of its share, what is wrong with it or nothing)."""
 
 
@@ -78,7 +79,7 @@ class Submitted(Message):
 
     request: int
     task: int
-    verdict: str
+    verdict: Ruling
 
 
 @message
@@ -154,7 +155,7 @@ class RoundOrder(Message):
     version: int
     attempt: int
     floor: int
-    phase: str
+    phase: OrderPhase
     first: int
     entries: Entries
     count: int
@@ -174,7 +175,7 @@ class RoundStatus(Message):
     member: int
     version: int
     attempt: int
-    phase: str
+    phase: ShardPhase
     folded: int
     durable: bool
     staged: Notes

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ps.protocol.messages.words import FailureCode
 from ps.server.scheduler.member_record import MemberRecord
 
 log = logging.getLogger("ps.scheduler")
 
-Failure = tuple[str, str]
+Failure = tuple[FailureCode, str]
 """A code and a reason for which the job has failed."""
 
 

@@ -38,6 +38,7 @@ from ps.protocol.messages import (
     View,
     Welcome,
 )
+from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.scheduler import joining
 from ps.server.scheduler.absence import Absence, Count, Failure
 from ps.server.scheduler.barrier import Barrier, Passage
@@ -59,8 +60,9 @@ class SchedulerState:
     def __init__(self, explicit: Mapping[str, Any], now: float) -> None:
         self.explicit = dict(explicit)
         self.job: JobConfig | None = None
-        self.phase = "waiting"
-        self.code = self.reason = ""
+        self.phase: JobPhase = "waiting"
+        self.code: FailureCode = ""
+        self.reason = ""
         self.epoch = 0
         self.deaths: list[dict[str, Any]] = []
         self.changed = True
@@ -322,7 +324,7 @@ class SchedulerState:
             sends += self._new_view()
         return sends
 
-    def _finish(self, phase: str, code: str = "", reason: str = "") -> list[Send]:
+    def _finish(self, phase: JobPhase, code: FailureCode = "", reason: str = "") -> list[Send]:
         self.phase, self.code, self.reason = phase, code, reason
         return list(self._new_view())
 

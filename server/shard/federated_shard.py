@@ -33,6 +33,7 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
+from ps.protocol.messages.words import ShardPhase
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
@@ -67,7 +68,7 @@ class FederatedShard:
         self.chunks: dict[int, ChunkState] = {}
         self.version = 0
         self._attempt = 0
-        self._phase = "collect"
+        self._phase: ShardPhase = "collect"
         self._folded = 0
         self._layout: Layout | None = None
         self._seeder = 0

@@ -10,6 +10,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.compress.frame import blocks, scratch
 from ps.optim.limit import all_within, limit_of
+from ps.protocol.messages.words import Defect
 from ps.xp import HostArray
 
 Part = HostArray | Decoded
@@ -28,7 +29,7 @@ class Staged:
     squares: dict[int, float] = field(default_factory=dict)
     """Chunk -> squared L2 norm of its part; 0 for counters."""
     nbytes: int = 0
-    wrong: str = ""
+    wrong: Defect = ""
 
     def take(self, chunk: int, part: Part, kind: str, nbytes: int) -> None:
         """Keep the part of one chunk, unless there is NaN, Inf or what is beyond the limit of gradients in it."""
@@ -43,7 +44,7 @@ class Staged:
             if isinstance(part, Decoded) and part.sparse is not None:
                 self.nbytes += sum(array.nbytes for array in part.sparse)
 
-    def refuse(self, chunk: int, why: str) -> None:
+    def refuse(self, chunk: int, why: Defect) -> None:
         """Note that a part cannot be used, and with it the whole."""
         self.squares[chunk] = 0.0
         self.wrong = self.wrong or why

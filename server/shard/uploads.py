@@ -14,6 +14,7 @@ from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Busy, Late, Message, Stored, Upload
 from ps.protocol.messages.federated import COMPARED
+from ps.protocol.messages.words import Defect
 from ps.server.shard.chunk import read_raw
 from ps.server.shard.staged import Part, Staged
 
@@ -24,7 +25,7 @@ IDLE = 30.0
 MOST_NOTES = 10_000
 """Contributions in one RoundStatus, at most."""
 
-Note = tuple[int, float, str]
+Note = tuple[int, float, Defect]
 
 
 class Uploads:

@@ -17,7 +17,7 @@ from samples import LAYOUT, SAMPLES
 from ps.errors import BadMessage, ProtocolError, VersionMismatch
 from ps.protocol import messages as m
 from ps.protocol.codec import MAGIC, MAX_HEADER, MAX_SMALL_HEADER, SHORT, VERSION, decode, encode
-from ps.protocol.fields import MAX_DEPTH, MAX_ITEMS, MAX_NESTED, check_of
+from ps.protocol.fields import MAX_DEPTH, MAX_ITEMS, MAX_NESTED, check_of, words_of
 
 HEAD = MAGIC + bytes((VERSION,))
 
@@ -34,6 +34,10 @@ plain = st.recursive(
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Return everything a field of this type may hold, long enough at times for both ways of reading."""
     origin, args = get_origin(kind), get_args(kind)
+    if words := words_of(kind):
+        return st.sampled_from(sorted(words))
+    if origin is Annotated and words_of(args[0]):
+        return st.text(max_size=600)
     if origin is Annotated:
         return values(args[0]).map(lambda value: max(value, 0))
     if origin is dict:
@@ -129,6 +133,22 @@ def test_a_mutated_header_is_a_message_or_an_error(data: st.DataObject) -> None:
         decode(bytes(header))
     except ProtocolError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("staged", [0, 400], ids=["read at once", "read piece by piece"])
+@pytest.mark.parametrize(("field", "word"), [("phase", "party"), ("phase", ""), ("phase", "publish"), ("wrong", "odd")])
+def test_a_word_that_programs_act_on_and_do_not_know_is_refused(staged: int, field: str, word: str) -> None:
+    sound = m.RoundStatus(1, 0, 1, "collect", 0, True, ((7, 1.0, "nan"), *((n, 1.0, "") for n in range(staged))))
+    assert decode(encode(sound)) == sound
+    notes = ((7, 1.0, word),) if field == "wrong" else ()
+    odd = dataclasses.replace(sound, staged=notes + sound.staged, **({"phase": word} if field == "phase" else {}))
+    with pytest.raises(BadMessage, match="RoundStatus") as refused:
+        decode(encode(odd))
+    assert refused.value.reason == "malformed header"
+
+
+def test_the_code_of_an_error_may_be_one_of_another_version() -> None:
+    assert decode(encode(m.Error(1, "of-tomorrow", "why"))) == m.Error(1, "of-tomorrow", "why")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("message", [*SAMPLES, *LONG], ids=lambda message: type(message).__name__)

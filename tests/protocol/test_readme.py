@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import pytest
 
 import ps
 from ps.errors import BadMessage, VersionMismatch
@@ -12,6 +14,7 @@ from ps.protocol import codec, fields, layout
 from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Packed, RoundStatus, View
 from ps.protocol.messages.rate import Rate
+from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
 
 ROOT = Path(ps.__file__).parent.parent
 README = (ROOT / "protocol" / "README.md").read_text(encoding="utf-8")
@@ -32,6 +35,12 @@ WORDS: dict[Any, str] = {
 }
 
 
+def word_of(kind: Any) -> str:
+    """Return what the table calls a field's type; where words are meant that programs act on, it is some text."""
+    is_word = fields.words_of(get_args(kind)[0] if get_origin(kind) is Annotated else kind)
+    return "str" if is_word else WORDS[kind]
+
+
 def table(heading: str, first: str) -> list[list[str]]:
     """Return the rows of the table under a heading whose first column has this name."""
     lines = README.split(f"{heading}\n", 1)[1].splitlines()
@@ -50,7 +59,7 @@ def test_the_message_table_is_complete_and_right() -> None:
     coded = {
         number: (
             cls.__name__,
-            ", ".join(f"{name} {WORDS[hints[number][name]]}" for name in cls.__match_args__),  # type: ignore[attr-defined]
+            ", ".join(f"{name} {word_of(hints[number][name])}" for name in cls.__match_args__),  # type: ignore[attr-defined]
             "yes" if cls.payload else "no",
         )
         for number, cls in TYPES.items()
@@ -74,6 +83,12 @@ def test_every_error_code_is_explained() -> None:
     explained = {row[0].strip("`") for row in table("### Error codes", "code")}
     assert said - {"bad-message", "version"} == explained - {"bad-message", "version"}
     assert {code_of(BadMessage()), code_of(VersionMismatch())} <= explained
+
+
+@pytest.mark.parametrize("words", [JobPhase, FailureCode, OrderPhase, ShardPhase, Defect, Ruling])
+def test_every_word_that_programs_act_on_is_written_down(words: Any) -> None:
+    named = set(re.findall(r"[a-z]+(?:-[a-z]+)*", README))
+    assert fields.words_of(words) - {""} <= named
 
 
 def test_every_reason_for_which_a_job_fails_is_explained_and_raised_as_something() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm
 from ps.config.job import JobConfig
 from ps.protocol.messages import RoundStatus, Submit, Submitted
+from ps.protocol.messages.words import Refusal, Ruling
 from ps.server.scheduler.rounds.admission import Admission
 from ps.server.scheduler.rounds.ledger import Ledger
 from ps.server.scheduler.rounds.resting import Resting
@@ -17,11 +18,11 @@ from ps.server.scheduler.rounds.task import ACCEPTED, DECLINED, OPEN, SPARE, STA
 from ps.server.scheduler.rounds.tasks import Tasks
 from ps.server.send import Send
 
-RESUME = "resume"
+RESUME: Final = "resume"
 """The verdict that is none: upload again what a server has lost, and submit again."""
 OVERDUE = 5.0
 """Seconds after which a client hears that a server does not show its part of what was submitted."""
-BAD = ("claim", "malformed", "nan", "norm")
+BAD: Sequence[Refusal] = ("claim", "malformed", "nan", "norm")
 """Refusals of what is wrong in itself."""
 VAIN = 3
 """Attempts in a row, and clients, with nothing but such refusals before a job is given up."""
@@ -53,11 +54,11 @@ class Contributions:
         self.changed = True
         return self.tasks.open(offer.member, offer.rank, self.ledger.version, now, evaluate)
 
-    def over(self, number: int, rank: int) -> str | None:
+    def over(self, number: int, rank: int) -> Ruling | None:
         """Return what a client is told that submits to a task to which it cannot: not its own, or over."""
         task = self.tasks.get(number)
         if task is not None and task.rank == rank:
-            return None if task.active else task.state  # the answer was lost, or it was given up meanwhile
+            return None if task.active else task.ruling  # the answer was lost, or it was given up meanwhile
         known = self.tasks.verdict(number, rank)
         if known is None:
             self.tasks.refused["late" if number < self.tasks.next else "unknown"] += 1
@@ -168,9 +169,9 @@ class Contributions:
                 self.changed = True
             else:
                 self.refuse(task, found.verdict)
-            yield Send(task.member, Submitted(task.request, task.number, task.state))
+            yield Send(task.member, Submitted(task.request, task.number, task.ruling))
 
-    def refuse(self, task: Task, why: str) -> None:
+    def refuse(self, task: Task, why: Refusal) -> None:
         """End a task that counts for nothing; what servers have of it they are to drop."""
         self.tasks.refuse(task, why)
         if task.number not in self.ledger.settled:
@@ -203,12 +204,12 @@ class Contributions:
         job alone, sent nothing but NaN and the like."""
         return self._vain >= VAIN and self.tasks.fruitless.count(BAD) >= self._enough
 
-    def _give_up(self, task: Task, why: str = "") -> Iterator[Send]:
+    def _give_up(self, task: Task, why: Refusal | None = None) -> Iterator[Send]:
         """End a task whose contribution comes too late, or never, or is not needed any more; ``why`` if not that."""
         waits = task.state == SUBMITTED
         self.refuse(task, why or ("late" if waits else "unfinished"))
         if waits:
-            yield Send(task.member, Submitted(task.request, task.number, task.state))
+            yield Send(task.member, Submitted(task.request, task.number, task.ruling))
 
     def close(self, oldest: int, keep: bool, overdue: bool) -> tuple[list[Task], list[Send]]:
         """End the tasks that do not count beyond this round; return them, and what their clients are told.
@@ -220,7 +221,7 @@ class Contributions:
         sends: list[Send] = []
         for task in over:
             if task.active:
-                sends += self._give_up(task, STALE if task.round < oldest else "" if overdue else SPARE)
+                sends += self._give_up(task, STALE if task.round < oldest else None if overdue else SPARE)
         return over, sends
 
     def publish(self, over: Iterable[Task]) -> None:

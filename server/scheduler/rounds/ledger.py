@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ps.protocol.messages import RoundOrder, RoundStatus
+from ps.protocol.messages.words import OrderPhase, ShardPhase
 
 REPEAT = 1.0
 """Seconds after which an order is said again."""
@@ -39,7 +40,7 @@ class Ledger:
     version: int = 0
     attempt: int = 1
     floor: int = 1
-    phase: str = "collect"
+    phase: OrderPhase = "collect"
     entries: list[Entry] = field(default_factory=list)
     weights: tuple[float, ...] = ()
     factor: float = 1.0
@@ -138,7 +139,7 @@ class Ledger:
         """A server is gone: whoever takes its place is to be told everything."""
         self.progress[server] = ServerProgress()
 
-    def all_are(self, phase: str) -> bool:
+    def all_are(self, phase: ShardPhase) -> bool:
         """Whether every server is in this phase of the attempt."""
         statuses = [progress.status for progress in self.progress.values()]
         return all(

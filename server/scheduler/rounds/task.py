@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final, Literal
 
-OPEN, SUBMITTED, ACCEPTED = "open", "submitted", "accepted"
-VANISHED = "vanished"
-DECLINED = "declined"
+from ps.protocol.messages.words import Defect, Refusal, Ruling
+
+State = Literal["open", "submitted", "accepted"] | Refusal
+OPEN: Final = "open"
+SUBMITTED: Final = "submitted"
+ACCEPTED: Final = "accepted"
+VANISHED: Final = "vanished"
+DECLINED: Final = "declined"
 """Its client gave it back: it has nothing to contribute now."""
-SPARE = "spare"
+SPARE: Final = "spare"
 """The round was full without it: more clients are selected than are needed, so that nobody has to be waited for."""
-STALE = "stale"
+STALE: Final = "stale"
 """More updates were published since its client began than a delta may be behind."""
 
 
@@ -28,14 +33,14 @@ class Task:
     round: int
     began: float
     evaluate: bool = False
-    state: str = OPEN
+    state: State = OPEN
     version: int = 0
     examples: float = 0.0
     steps: int = 0
     report: dict[str, float] = field(default_factory=dict)
     request: int = 0
     shares: dict[int, float] = field(default_factory=dict)
-    wrong: str = ""
+    wrong: Defect = ""
     submitted: float = 0.0
     """When it was, the last time."""
     gone: bool = False
@@ -47,6 +52,13 @@ class Task:
     def active(self) -> bool:
         """Whether a contribution may still come of it."""
         return self.state in (OPEN, SUBMITTED)
+
+    @property
+    def ruling(self) -> Ruling:
+        """What its client is told of it, now that it is over."""
+        if self.state == OPEN or self.state == SUBMITTED:
+            raise ValueError(f"task {self.number} is not over")
+        return self.state
 
     @property
     def norm_squared(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from ps.protocol.messages import Submit
+from ps.protocol.messages.words import Defect, Refusal, Ruling
 from ps.server.scheduler.rounds.fruitless import Fruitless
 from ps.server.scheduler.rounds.history import numbers
 from ps.server.scheduler.rounds.task import ACCEPTED, DECLINED, OPEN, SPARE, SUBMITTED, VANISHED, Task
@@ -37,7 +38,7 @@ class Tasks:
         """Client -> the task it was given last."""
         self._held: Counter[int] = Counter()
         """Client -> how many tasks it has here, so that nobody has to count them again for every contribution."""
-        self._verdicts: dict[int, tuple[int, str]] = {}
+        self._verdicts: dict[int, tuple[int, Ruling]] = {}
         """Client -> (task, verdict) until its next task is over, for those to whom the answer was lost: one that was
         killed before it heard it is given another task in the same breath in which it asks."""
 
@@ -74,9 +75,9 @@ class Tasks:
             if not count[VANISHED]:
                 del count[VANISHED]
 
-    def verdict(self, number: int, rank: int) -> str | None:
+    def verdict(self, number: int, rank: int) -> Ruling | None:
         """Return what became of a client's task that is over, if it was its last."""
-        last, verdict = self._verdicts.get(rank, (0, ""))
+        last, verdict = self._verdicts.get(rank, (0, None))
         return verdict if last == number else None
 
     @property
@@ -117,7 +118,7 @@ class Tasks:
         task.examples, task.steps, task.report = message.examples, message.steps, numbers(message.report)
         self._consider(task)
 
-    def share(self, task: Task, server: int, squares: float, wrong: str) -> None:
+    def share(self, task: Task, server: int, squares: float, wrong: Defect) -> None:
         """Note that a server has its part of a contribution."""
         task.shares[server] = squares
         task.wrong = task.wrong or wrong
@@ -138,7 +139,7 @@ class Tasks:
         self.fruitless.counted(task.rank)
         self._end(task)
 
-    def refuse(self, task: Task, why: str) -> None:
+    def refuse(self, task: Task, why: Refusal) -> None:
         """The contribution does not count."""
         task.state = why
         if why == SPARE:
@@ -153,7 +154,7 @@ class Tasks:
         self.active.discard(task.number)
         self.ready.discard(task.number)
 
-    def forget(self, tasks: Iterable[Task], lost: str = "") -> None:
+    def forget(self, tasks: Iterable[Task], lost: Refusal | None = None) -> None:
         """Drop tasks that are over, but for their verdicts; ``lost`` is what those are told that had been accepted."""
         for task in tasks:
             del self._tasks[task.number]
@@ -163,7 +164,7 @@ class Tasks:
             if self._by_rank.get(task.rank) == task.number:
                 del self._by_rank[task.rank]
                 self._verdicts.pop(task.rank, None)  # who was here last is the last to be forgotten
-                self._verdicts[task.rank] = task.number, lost if lost and task.state == ACCEPTED else task.state
+                self._verdicts[task.rank] = task.number, lost if lost and task.state == ACCEPTED else task.ruling
         while len(self._verdicts) > MOST_VERDICTS:
             del self._verdicts[next(iter(self._verdicts))]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
 from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.optim import Optimizer
+from ps.protocol.messages.words import Refusal
 from ps.server.scheduler.rounds.task import ACCEPTED, STALE, Task
 from ps.server.scheduler.rounds.typical import Typical
 
@@ -71,7 +73,7 @@ class Verdict:
     weight is less than that because its delta is long.
     """
 
-    verdict: str
+    verdict: Literal["accepted"] | Refusal
     weight: float = 0.0
     scale: float = 0.0
     bound: float = 0.0

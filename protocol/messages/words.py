@@ -1,0 +1,33 @@
+"""Words: what the fields of messages may say that programs act on. No other word gets through decoding.
+
+Only those of an Error do: it is read in every version, and another may have words that this one does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+JobPhase = Literal["waiting", "running", "ended", "failed"]
+FailureCode = Literal["", "no-worker", "server-lost", "timeout"]
+"""Why a job has failed; nothing while it has not."""
+
+ErrorCode = Annotated[
+    Literal["bad-message", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken", "server-lost"]
+    | Literal["shm", "unknown", "version"],
+    "or another version's",
+]
+
+OrderPhase = Literal["collect", "measure", "prepare", "publish"]
+"""How far a round may go."""
+ShardPhase = Literal["empty", "collect", "prepared", "broken"]
+"""How far a server is with a round: it has no model yet, collects, has prepared, or has lost what it had counted."""
+
+Defect = Literal["", "malformed", "nan"]
+"""What is wrong with an upload in itself; nothing if it is sound."""
+Refusal = (
+    Literal["claim", "malformed", "nan", "norm"]
+    | Literal["abandoned", "declined", "late", "spare", "stale", "unfinished", "vanished"]
+)
+"""Why a contribution does not count: it is wrong in itself, or came of a task that came to nothing."""
+Ruling = Literal["accepted", "resume"] | Refusal
+"""What a client is told of its contribution; ``resume``: upload again what a server has lost, and submit again."""

@@ -81,6 +81,8 @@ def test_the_floor_is_the_lowest_that_is_left() -> None:
     tasks.refuse(first, "late")
     tasks.forget([first])
     assert tasks.floor == 2
+    for task in (second, third):
+        tasks.accept(task)
     tasks.forget([second, third])
     assert tasks.floor == tasks.next == 4
 

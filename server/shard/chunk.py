@@ -1,4 +1,21 @@
-"""ChunkState: everything a server knows about one chunk, and the small records that hang off it."""
+"""ChunkState: everything a server knows about one chunk, and the small records that hang off it.
+
+Three things keep a chunk from going on, and each ends by itself or by its owner's death.
+
+A *hold* is a promise to a worker that comes in: the clock it was told to begin with is not closed before it has the
+weights of that clock's beginning. Attach makes it, for each chunk; Start moves it to the clock that the worker chose,
+the latest of all servers'; the weights that answer its first pull, or its first push, redeem it; Suspend, death and a
+new Attach drop it. Without it the others would close the clock while the newcomer still fetches the weights, and it
+would compute a gradient for weights that are gone.
+
+A *waiter* is a request that is not answered yet: a push for the clock under way, or a pull of weights to come. It has
+no time-out, since whoever it waits for is live or declared dead, and every event ends in the question of whom it
+frees. It is found by (member, request), so that one sent twice is answered once, and by a new connection's Inquire.
+
+A *loan* is weights on their way out, which are sent from where they lie. Before weights change, loans that are not
+done are paid off by a copy: the weights go on with the copy and the reader keeps the old memory, or, where workers
+read the weights in place (``shown``), the other way round.
+"""
 
 from __future__ import annotations
 

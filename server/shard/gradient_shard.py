@@ -1,4 +1,14 @@
-"""GradientShard: a server's part of a model that gradients are pushed to (sync, async, ssp), as a state machine."""
+"""GradientShard: a server's part of a model that gradients are pushed to (sync, async, ssp), as a state machine.
+
+How a worker comes in. It is a participant as soon as a view shows it, and waited for only from the clock that it
+names. All servers must agree on that clock, and none may have closed it by then. So the worker asks each (Attach),
+each says the first clock that is open for it and holds that clock on every chunk (see ``chunk``), the worker takes
+the latest of all answers and tells it to all (Start). Between the two the clocks below go on: nobody waits for a
+newcomer. Those who are there from the beginning (``initial``) are waited for at clock 0 before they have said
+anything, lest the first to come closes it alone; once a clock was closed without one, it comes in like any other. A
+worker that suspends itself, before a barrier or at its end, is not waited for until it starts again, and one that
+attaches anew has dropped what it was at: no Scale will come for what it pushed before.
+"""
 
 from __future__ import annotations
 

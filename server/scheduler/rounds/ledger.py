@@ -1,7 +1,14 @@
 """Ledger: which contributions count in the round under way, and how far each server is with it. Pure.
 
-The scheduler says what it wants of every server and goes on saying it until the server's RoundStatus shows it, so that
-lost messages, and deaths on either side, need no cases of their own.
+This is two-phase commit (Gray 1978): the scheduler coordinates, servers are the participants, a round's version is
+the transaction. *Prepare*: every server combines the same entries and keeps the result on disk; until all are
+``prepared`` the attempt can be given up by beginning the next one. *Publish*: once the scheduler has saved that all
+were, there is no way back: whoever comes back from the dead is told to publish what it finds prepared, until all show
+the next version.
+
+There are no votes and no acknowledgements, only states. The scheduler says what it wants of every server and goes on
+saying it until the server's RoundStatus shows it, so that lost messages, and deaths on either side, need no cases of
+their own. ``measure`` comes before prepare where an aggregator makes weights of the distances between contributions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
 """Rounds: the scheduler's part of a federated job as a state machine. Messages and the time in, messages out.
 
-A round goes from ``select`` (who takes part) to ``collect`` (their contributions come), ``close`` (the servers combine
-them) and ``publish`` (all servers make the new version theirs). All of it outlives the process: what was decided is
-saved before it is said, and what servers and clients know they say again.
+A round goes from ``select`` (who takes part) to ``collect`` (their contributions come), ``close`` (the servers
+combine them) and ``publish`` (all servers make the new version theirs). All of it outlives the process: what was
+decided is saved before it is said, and what servers and clients know they say again.
+
+Every event ends in ``_go_on``, which looks only at what is: phase, ledger, time. It takes steps until none is due,
+and says to each server what it has not shown yet. So events that change nothing, or come twice, need no case.
 """
 
 from __future__ import annotations
@@ -109,7 +112,6 @@ class Rounds:
 
     def status(self) -> dict[str, Any]:
         """Return what ``psctl status`` shows of the rounds."""
-        ledger = self._contributions.ledger
         return {
             "algorithm": self.job.algorithm,
             "phase": self.phase,
@@ -117,7 +119,7 @@ class Rounds:
             "rounds": self.job.rounds,
             "attempt": self._failed + 1,
             "goal": self.goal,
-            "accepted": ledger.counted,
+            "accepted": self._contributions.ledger.counted,
             "active": self._active,
             "waiting": len(self._selection),
             "deadline_s": round(self._deadlines.deadline(), 3),

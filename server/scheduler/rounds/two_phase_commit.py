@@ -1,4 +1,4 @@
-"""TwoPhaseCommit: how the contributions of a round become a version, step by step, on all servers alike."""
+"""TwoPhaseCommit: when the next phase of the ledger is due, so that a round becomes a version on all servers alike."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""A process that stands still while megabytes flow to it, for longer than a dead host may be deaf: nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cluster import SCRIPTS, Cluster, wait_until
+
+from ps.protocol.transport import DEAF
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+Start = Callable[..., Cluster]
+LARGE = 64 << 10
+"""Bytes that wait to be sent where the other end takes none."""
+
+
+def held_up(port: int) -> bool:
+    """Whether much waits in a connection with this port, and none of it goes."""
+    before = _waiting(port)
+    time.sleep(0.2)
+    after = _waiting(port)
+    return any(size > LARGE and before.get(line) == size for line, size in after.items())
+
+
+def _waiting(port: int) -> dict[tuple[str, str], int]:
+    found = {}
+    rows = [row for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    for row in rows:
+        here, there, _, queues = row.split()[1:5]
+        if any(end.endswith(f":{port:04X}") for end in (here, there)):
+            found[here, there] = int(queues.split(":")[0], 16)
+    return found
+
+
+@pytest.mark.parametrize("who", ["worker", "server"])
+def test_a_process_that_stands_still_in_the_midst_of_a_transfer_costs_nothing_but_time(start: Start, who: str) -> None:
+    given = {
+        "transport": "tcp",
+        "heartbeat_timeout": 60,
+        "chunk_size": 1 << 20,
+        "window": 64 << 20,
+        "optimizer": "sgd:lr=1",
+    }
+    cluster = start(workers=2, **given)
+    script, gate = str(SCRIPTS / "counting.py"), cluster.path("gate")
+    workers = [cluster.worker(script, gate, "--size", 5_000_000, rank=rank) for rank in range(2)]
+    cluster.wait_clock(1)
+    port = int(cluster.servers[0].wait_for(r"server at \S+:(\d+)")[1])
+    if who == "worker":  # which has sent all that it has to, and is answered when it stands still
+        stopped = workers[1]
+        workers[0].stop()
+        cluster.wait_status(lambda status: any(row.get("waiting_for") == [0] for row in status["workers"]))
+        stopped.stop()
+        workers[0].resume()
+    else:
+        stopped = cluster.servers[0]
+        stopped.stop()
+    wait_until(lambda: held_up(port))
+    time.sleep(1.5 * DEAF)
+    stopped.resume()
+    clock = max(row["clock"] for row in cluster.status()["workers"])
+    cluster.wait_clock(clock + 3)
+    gate.touch()
+    assert [worker.wait() for worker in workers] == [0, 0], [worker.text for worker in workers]

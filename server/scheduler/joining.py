@@ -8,6 +8,7 @@ from typing import Any
 from ps.config import JobConfig, job_from
 from ps.errors import BadMessage, ConfigError
 from ps.protocol.messages import Error, Hello
+from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.roster import Roster
 
 MAX_TEXT = 300
@@ -41,7 +42,7 @@ def check(hello: Hello) -> None:
         raise BadMessage("a Hello with a host name, a mark or addresses that are too long")
 
 
-def over(hello: Hello, phase: str, reason: str) -> Error:
+def over(hello: Hello, phase: JobPhase, reason: str) -> Error:
     """Return what a process is told that comes when the job is over."""
     if phase == "ended":
         return Error(hello.request, "ended", "this job has ended in good order; there is nothing left to do")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final, Literal
 
-LIVE, LEFT, DEAD = "live", "left", "dead"
+LIVE: Final = "live"
+LEFT: Final = "left"
+DEAD: Final = "dead"
+Liveness = Literal["live", "left", "dead"]
 
 
 @dataclass(slots=True)
@@ -28,7 +31,7 @@ class MemberRecord:
     here: bool = False
     initial: bool = False
     has_model: bool = False
-    state: str = LIVE
+    state: Liveness = LIVE
     why: str = ""
     seen: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)

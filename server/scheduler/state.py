@@ -43,7 +43,7 @@ from ps.server.scheduler import joining
 from ps.server.scheduler.absence import Absence, Count, Failure
 from ps.server.scheduler.barrier import Barrier, Passage
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
-from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, MemberRecord
+from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds import dispatch
 from ps.server.scheduler.rounds.rounds import Rounds
@@ -285,7 +285,7 @@ class SchedulerState:
 
     # Going
 
-    def _gone(self, record: MemberRecord, state: str, why: str, now: float) -> list[Send]:
+    def _gone(self, record: MemberRecord, state: Liveness, why: str, now: float) -> list[Send]:
         if record.state != LIVE:
             return []
         record.state, record.why = state, why

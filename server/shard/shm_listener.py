@@ -188,7 +188,7 @@ class ShmListener:
 
     def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
         """Count a message that makes no sense and tell its sender why."""
-        self._rejected["refused"] += 1
+        self._rejected[error.reason] += 1
         self._send(origin, Error(request, code_of(error), str(error)))
 
     def perform(self, origin: bytes, send: Send) -> None:

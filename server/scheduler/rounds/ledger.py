@@ -33,7 +33,7 @@ class ServerProgress:
 
     status: RoundStatus | None = None
     entries: int = 0
-    phase: str = ""
+    phase: OrderPhase | None = None
     attempt: int = -1
     at: float = -1e9
     """When it was last told all that it had not shown."""

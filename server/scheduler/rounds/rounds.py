@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from ps.config.federated import at_once, most_stale
 from ps.config.job import JobConfig
@@ -53,7 +53,7 @@ class Rounds:
         self, job: JobConfig, layout: Layout, now: float, *, clients: Callable[[], int], server: Callable[[int], int]
     ) -> None:
         self.job = job
-        self.phase = "select"
+        self.phase: Literal["select", "collect", "close", "publish", "done"] = "select"
         self.history: list[dict[str, Any]] = []
         self.abandoned = 0
         self.failure = ""

@@ -43,6 +43,8 @@ class Backend:
     fill: Callable[[Array, HostArray], None]
     """Copy a host array into an existing device array of the same shape and dtype."""
     from_dlpack: Callable[[Any], Array]
+    address: Callable[[Array], int] = lambda array: int(array.data.ptr)
+    """Return where an array's first element lies."""
 
 
 @functools.cache
@@ -70,6 +72,7 @@ NUMPY = Backend(
     to_device=lambda a: a.copy(),
     fill=_numpy_fill,
     from_dlpack=np.from_dlpack,
+    address=lambda array: int(array.ctypes.data),
 )
 
 _extra: list[Backend] = []
@@ -150,6 +153,25 @@ def asarray(value: Any) -> Array:
     raise UsageError(
         f"{type(value).__name__} lives on DLPack device type {kind}, which needs cupy and a CUDA device here"
     )
+
+
+def extent(array: Array) -> tuple[int, int]:
+    """Return the addresses of an array's first byte and of the one after its last."""
+    low = high = backend_of(array).address(array)
+    for count, stride in zip(array.shape, array.strides, strict=True):
+        low, high = (low + (count - 1) * stride, high) if stride < 0 else (low, high + (count - 1) * stride)
+    return low, high + array.itemsize
+
+
+def share_memory(a: Array, b: Array) -> bool:
+    """Whether two arrays have elements in common. Of views with gaps on a device only the same one is found."""
+    if is_host(a) != is_host(b):
+        return False
+    if is_host(a):
+        return np.shares_memory(a, b)
+    (low, high), (start, stop) = extent(a), extent(b)
+    are_dense = high - low == a.nbytes and stop - start == b.nbytes
+    return max(low, start) < min(high, stop) if are_dense else (low, high, a.shape) == (start, stop, b.shape)
 
 
 def copy_to_host(array: Array, out: HostArray) -> None:

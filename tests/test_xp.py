@@ -171,3 +171,11 @@ def test_copy_goes_every_way_and_only_where_it_is_told(strict_device: xp.Device)
         on_host = np.empty_like(values)
         xp.copy(source, on_host)
         assert np.array_equal(xp.to_host(on_device), values) and np.array_equal(on_host, values)
+
+
+def test_memory_that_arrays_have_in_common_is_found_on_a_device_as_on_the_host(strict_device: xp.Device) -> None:
+    both = strict_device.array(np.zeros((4, 6), np.float32))
+    assert xp.share_memory(both, both[1:]) and xp.share_memory(both.T, both[:2])
+    assert not xp.share_memory(both[:2], both[2:]) and xp.extent(both[2:])[0] == xp.extent(both[:2])[1]
+    assert not xp.share_memory(both[:, ::2], both[:, 1::2]) and xp.share_memory(both[:, ::2], both[:, ::2])
+    assert not xp.share_memory(both, np.zeros((4, 6), np.float32))

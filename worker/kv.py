@@ -121,7 +121,7 @@ class KV:
     # The model
 
     def init(self, params: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -> Mapping[str, Array]:
-        """Set the model's first values and return the parameters to train.
+        """Set the model's first values, once, and return the parameters to train.
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
         ``params`` (float32 or float64; NumPy, CuPy or DLPack), lies on ``kv.device`` as views of one flat vector,
@@ -132,8 +132,7 @@ class KV:
         (int64). The script changes those in place. In a federated job buffers are averaged and counters added up over
         the clients; else each worker keeps its own.
 
-        Raises LayoutMismatch when another worker trains another model,
-        UsageError for tensors that cannot be trained, StateError the second time.
+        Raises LayoutMismatch when another worker trains another model, UsageError for tensors that cannot be trained.
         """
         self._open()
         if self._model is not None:
@@ -154,6 +153,7 @@ class KV:
         self._steps.begin(trained, chunks, buffers, self.device, self._team)
         self._model = Parameters(layout, weights, buffers.shown, self.device)
         self._store.place(self._model.flat, self._model.refresh)
+        self._frozen_module.begin(self._model.tensors)
         self._pending_parameters.begin(self._model)
         self._loader.begin(self.clock)
         self._log.begin(self._store.traffic)

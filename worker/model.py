@@ -44,7 +44,7 @@ def read(params: Any, kinds: Any) -> Model:
     if not isinstance(params, Mapping):
         raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
     arrays = {name: readable(name, value) for name, value in params.items()}
-    _warn_of_ties(params)
+    _warn_of_ties(arrays)
     layout = Layout.of(arrays, _checked(kinds, arrays))
     trained = layout.of_kind("trainable")
     if not any(tensor.size for tensor in trained.tensors):
@@ -67,18 +67,21 @@ def _check_values(tensor: Tensor, array: Array) -> None:
     )
 
 
-def _warn_of_ties(params: Mapping[Any, Any]) -> None:
-    """Say which tensors are one array in the script: here each is trained on its own."""
-    first: dict[int, Any] = {}
-    for name, value in params.items():
-        other = first.setdefault(id(value), name)
-        if other is not name:
-            log.warning(
-                "%r and %r are one array, but are trained as two, which differ after the first step; for tied weights "
-                "give it one name and add up its gradients",
-                other,
-                name,
-            )
+def _warn_of_ties(arrays: Mapping[str, Array]) -> None:
+    """Say which tensors share memory in the script, as one array or as views of it: here each is trained on its own."""
+    open_: list[tuple[int, str]] = []
+    for low, high, name in sorted((*xp.extent(array), name) for name, array in arrays.items() if array.size):
+        open_ = [(end, other) for end, other in open_ if end > low]
+        for _, other in open_:
+            if xp.share_memory(arrays[other], arrays[name]):
+                first, second = sorted((other, name), key=list(arrays).index)
+                log.warning(
+                    "%r and %r are one array, or share its memory, but are trained as two, which differ after the "
+                    "first step; for tied weights give it one name and add up its gradients",
+                    first,
+                    second,
+                )
+        open_.append((high, name))
 
 
 def _checked(kinds: Any, arrays: Mapping[str, Any]) -> Mapping[str, str]:

@@ -40,6 +40,7 @@ class StrictArray:
     ndim = property(lambda self: self._host.ndim)
     nbytes = property(lambda self: self._host.nbytes)
     itemsize = property(lambda self: self._host.itemsize)
+    strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
     T = property(lambda self: StrictArray(self._host.T))
 
@@ -151,7 +152,11 @@ def _from_dlpack(value: Any) -> StrictArray:
     raise TypeError("the stand-in device does not speak DLPack")
 
 
-STRICT = xp.Backend("strict", strict, StrictArray, _to_host, _to_device, _fill, _from_dlpack)
+def _address(array: StrictArray) -> int:
+    return int(array._host.ctypes.data)
+
+
+STRICT = xp.Backend("strict", strict, StrictArray, _to_host, _to_device, _fill, _from_dlpack, _address)
 
 
 @contextlib.contextmanager

@@ -55,3 +55,18 @@ def test_whoever_copies_them_gave_plain_arrays_or_does_not_train_hears_nothing(
     with caplog.at_level(logging.WARNING):
         train(local(), Foreign(own) if foreign else own, own, copies=copies, lr=lr)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("rebinds", ["all", "one"])
+def test_a_module_whose_storage_is_bound_to_the_weights_trains_and_hears_nothing(
+    local: Local, caplog: pytest.LogCaptureFixture, rebinds: str
+) -> None:
+    """As ``p.data = torch.from_numpy(params[name])``, which holds the array; a variable left over holds but one."""
+    own = {name: np.zeros(size, np.float32) for name, size in (("w", 3), ("b", 2))}
+    with caplog.at_level(logging.WARNING):
+        kv = local()
+        params = kv.init({name: Foreign(array) for name, array in own.items()})
+        bound = [params[name] for name in (own if rebinds == "all" else ["b"])]
+        for _ in range(STEPS + 5):
+            kv.step({name: np.ones_like(array) for name, array in own.items()})
+    assert len(caplog.records) == (rebinds == "one") and bound[0].any()

@@ -152,7 +152,30 @@ def test_gradients_begin_as_zeros(local: Local) -> None:
     assert not kv.grads["w"].any()
 
 
-def test_tied_arrays_are_trained_apart_with_a_word(local: Local, caplog: pytest.LogCaptureFixture) -> None:
-    tied = np.ones(3)
-    local().init({"in": tied, "other": np.ones(3), "out": tied})
-    assert [r.getMessage()[:22] for r in caplog.records if "one array" in r.getMessage()] == ["'in' and 'out' are one"]
+SQUARE = np.ones((3, 3))
+TIED = {
+    "the same array": (SQUARE, SQUARE),
+    "two views of it": (SQUARE[:], SQUARE[:]),
+    "transposed": (SQUARE, SQUARE.T),
+    "backwards": (SQUARE, SQUARE[::-1]),
+    "a part": (SQUARE, SQUARE[1:]),
+}
+
+
+@pytest.mark.parametrize("first", ["in", "out"])
+@pytest.mark.parametrize("tied", TIED.values(), ids=TIED)
+def test_tied_arrays_are_trained_apart_with_a_word(
+    local: Local, caplog: pytest.LogCaptureFixture, tied: tuple[np.ndarray, np.ndarray], first: str
+) -> None:
+    arrays = {"in": tied[0], "other": np.ones(3), "out": tied[1]}
+    local().init(dict(sorted(arrays.items(), reverse=first == "out")))
+    named = [r.getMessage()[:22] for r in caplog.records if "one array" in r.getMessage()]
+    assert named == [f"{first!r} and {('out' if first == 'in' else 'in')!r} are one"]
+
+
+def test_arrays_that_lie_between_each_others_elements_are_not_tied(
+    local: Local, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = np.ones((4, 6))
+    local().init({"even": both[:, ::2], "odd": both[:, 1::2], "none": both[:0]})
+    assert not [r for r in caplog.records if "one array" in r.getMessage()]

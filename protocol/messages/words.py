@@ -1,6 +1,7 @@
 """Words: what the fields of messages may say that programs act on. No other word gets through decoding.
 
-Only those of an Error do: it is read in every version, and another may have words that this one does not know.
+Only codes do: an Error is read in every version, and another may have more of them; and whoever hears that a job has
+failed is to end, whatever the word for it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 JobPhase = Literal["waiting", "running", "ended", "failed"]
-FailureCode = Literal["", "no-worker", "server-lost", "timeout"]
+FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout"], "or another version's"]
 """Why a job has failed; nothing while it has not."""
 
 ErrorCode = Annotated[

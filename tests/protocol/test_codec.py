@@ -147,7 +147,8 @@ def test_a_word_that_programs_act_on_and_do_not_know_is_refused(staged: int, fie
     assert refused.value.reason == "malformed header"
 
 
-def test_the_code_of_an_error_may_be_one_of_another_version() -> None:
+def test_the_code_of_an_error_or_of_a_failure_may_be_one_of_another_version() -> None:
+    assert decode(encode(m.View(1, "failed", "of-tomorrow", "why", {}, ()))).code == "of-tomorrow"  # type: ignore[arg-type]
     assert decode(encode(m.Error(1, "of-tomorrow", "why"))) == m.Error(1, "of-tomorrow", "why")  # type: ignore[arg-type]
 
 

@@ -21,6 +21,8 @@ PLUMBING = ("PS_CONFIG", "PS_READY_FD", "PS_LIFELINE_FD", "PS_ACCOUNT_FD", "PS_L
 
 # Kubernetes announces a Service named "ps-scheduler" to every container by variables of this shape.
 _SERVICE_LINK = re.compile(r"PS_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+# One named "ps" by PS_PORT too, and "ps-0" by PS_0_PORT, whose values are no ports.
+_SERVICE_PORT = re.compile(r"PS_(\w+_)?PORT=(tcp|udp|sctp)://\S+:\d+")
 
 
 class Config(Protocol):
@@ -92,7 +94,7 @@ def merge(
         if name in toml:
             put(row, toml[name], toml_name)
         _put_fallback(row, env, values, sources)
-        if env.get(row.env, "").strip():
+        if env.get(row.env, "").strip() and not _is_service_link(row.env, env[row.env]):
             put(row, env[row.env], f"env {row.env}")
         if name in flags:
             put(row, flags[name], f"flag {row.flag}")
@@ -108,8 +110,12 @@ def check_env(env: Mapping[str, str]) -> None:
     for name in env:
         if name.startswith("PS_") and name not in known and name not in PLUMBING:
             guess = suggest(name, [*known, *PLUMBING], cutoff=0.85)
-            if guess and not _SERVICE_LINK.fullmatch(name):
+            if guess and not _is_service_link(name, env[name]):
                 raise ConfigError(f"unknown environment variable {name}{guess}")
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(name) or _SERVICE_PORT.fullmatch(f"{name}={value}"))
 
 
 def _put_fallback(row: Setting, env: Mapping[str, str], values: dict[str, Any], sources: dict[str, str]) -> None:

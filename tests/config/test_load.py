@@ -226,3 +226,15 @@ def test_a_scripts_backup_workers_do_not_stop_it_from_running_in_another_mode() 
 def test_an_unknown_setting_from_the_scheduler_is_refused() -> None:
     with pytest.raises(ConfigError, match="does not know"):
         JobConfig.from_dict({"warp": 9})
+
+
+@pytest.mark.parametrize("service", ["PS", "PS_0"])
+def test_a_kubernetes_service_named_as_our_variables_begin_is_no_setting(service: str) -> None:
+    env = {f"{service}_PORT": "tcp://10.96.0.17:7070", f"{service}_SERVICE_HOST": "10.96.0.17"}
+    loaded = load(ProcessConfig, env={**env, f"{service}_PORT_7070_TCP": "tcp://10.96.0.17:7070"})
+    assert loaded.config.port == 0 and "port" not in loaded.given()
+
+
+def test_a_port_that_is_none_is_still_refused() -> None:
+    with pytest.raises(ConfigError, match="PS_PORT"):
+        load(ProcessConfig, env={"PS_PORT": "tcp://10.96.0.17"})

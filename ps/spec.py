@@ -63,15 +63,18 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
         definitions: Mapping[str, type[Any]],
         *,
         finish: Callable[[Any], T] = as_defined,
+        interface: type[Any] | None = None,
         pluggable: bool = True,
     ) -> None:
         """``kind``: the word for it in errors. ``finish`` makes what is used out of a definition with its numbers.
 
-        ``pluggable``: whether plug-ins may add to it, so that an unknown name may be one of theirs.
+        ``interface``: the protocol that definitions fulfil, where it is one for all of them. ``pluggable``: whether
+        plug-ins may add to it, so that an unknown name may be one of theirs.
         """
         self.kind = kind
         self._definitions = dict(definitions)
         self._finish = finish
+        self._members = [name for name in vars(interface) if not name.startswith("_")] if interface else []
         self._pluggable = pluggable
 
     def __getitem__(self, name: str) -> type[Any]:
@@ -95,6 +98,9 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
         for each in dataclasses.fields(definition):
             if "range" not in each.metadata:
                 raise ConfigError(f"{self.kind} {name!r}: declare {each.name} with ps.plugins.number(default, …)")
+        missing = {*self._members} - {*dir(definition), *(each.name for each in dataclasses.fields(definition))}
+        if missing:
+            raise ConfigError(f"{self.kind} {name!r} lacks {', '.join(sorted(missing))}")
         self._definitions[name] = definition
 
     def parse(self, text: str) -> Spec[T]:
@@ -104,11 +110,10 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
         """
         name, colon, rest = text.partition(":")
         name = name.strip()
-        known = self._definitions.get(name)
-        if colon and known is not None:
-            fields = dataclasses.fields(known)
-            if not fields:
-                raise ConfigError(f"{self.kind} {text!r}: {name} takes no numbers")
+        fields = dataclasses.fields(self._known(name))
+        if colon and not fields:
+            raise ConfigError(f"{self.kind} {text!r}: {name} takes no numbers")
+        if colon:
             with contextlib.suppress(ValueError):
                 float(rest.partition(",")[0])
                 rest = f"{fields[0].name}={rest}"
@@ -132,11 +137,14 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
         """
         return Spec(self.kind, name, self._complete(name, dict(given)), self._definitions[name], self._finish)
 
-    def _complete(self, name: str, given: Mapping[str, float]) -> Numbers:
+    def _known(self, name: str) -> type[Any]:
         if name not in self._definitions:
             plug_in = "; a plug-in's needs --plugin with its module, for every role" if self._pluggable else ""
             raise ConfigError(f"unknown {self.kind} {name!r}; {_hint(name, self)}there are {', '.join(self)}{plug_in}")
-        fields = {each.name: each for each in dataclasses.fields(self._definitions[name])}
+        return self._definitions[name]
+
+    def _complete(self, name: str, given: Mapping[str, float]) -> Numbers:
+        fields = {each.name: each for each in dataclasses.fields(self._known(name))}
         if given and not fields:
             raise ConfigError(f"{self.kind} {name} takes no numbers, not even {next(iter(given))}")
         for key in given:

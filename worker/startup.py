@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ps import blas, xp
+from ps import blas, plugins, xp
 from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.memory import keep_freed_memory
 from ps.state_file import StateFile
@@ -46,6 +46,7 @@ def connect(**defaults: Any) -> KV:
     _tell_of_crashes()
     toml = find_toml(os.environ)
     process = process_from_env(os.environ, toml)
+    plugins.load(process.plugins or ())
     wishes, _ = merge(JobConfig, script=defaults)
     xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
     log = StepLog(process.run_dir)

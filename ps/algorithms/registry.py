@@ -36,4 +36,5 @@ ALGORITHMS: Registry[Algorithm] = Registry(
         "scaffold": Scaffold,
     },
     finish=record,
+    interface=Definition,
 )

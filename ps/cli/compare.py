@@ -112,7 +112,7 @@ def compare(
         callbacks = comparison.Callbacks(
             fetch_status, lambda: bool(received), lambda: len(received) > 1, screen.say, screen.progress
         )
-        results, dropouts = comparison.run_all(plan, os.environ, callbacks)
+        results, dropouts = comparison.run_all(plan, {**os.environ, **settings.handed_on()}, callbacks)
         screen.close()
         told = report.build(plan, _machine(cores()), results, dropouts)
         for part in table.tables(told):

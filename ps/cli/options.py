@@ -17,9 +17,11 @@ from ps.config import (
     ProcessConfig,
     Setting,
     Toml,
+    env_of,
     explicit_job,
     find_toml,
     load,
+    merge,
     settings_of,
 )
 from ps.config.values import BOOL
@@ -53,6 +55,16 @@ class Settings:
         """Return this process's settings, checked, with their sources."""
         return self._load(ProcessConfig)
 
+    def plugins(self) -> tuple[str, ...]:
+        """Return the modules that this process loads."""
+        toml = self.toml
+        found = merge(ProcessConfig, flags=self._of(ProcessConfig), env=self.env, toml=toml.values, toml_name=toml.name)
+        return found[0].get("plugins") or ()
+
+    def handed_on(self) -> dict[str, str]:
+        """Return the variables by which processes that this one starts load the same plug-ins."""
+        return env_of(ProcessConfig, {"plugins": self.plugins() or None})
+
     def _of(self, cls: type) -> dict[str, Any]:
         return {name: value for name, value in self.flags.items() if name in settings_of(cls)}
 
@@ -62,9 +74,14 @@ class Settings:
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:
-    """Return the settings behind a command's parsed options."""
-    flags = {name: value for name, value in options.items() if value is not None and name != "config_file"}
-    return Settings(flags, os.environ, find_toml(os.environ, options.get("config_file")))
+    """Return the settings behind a command's parsed options; what plug-ins add may be named in them."""
+    flags = {name: value for name, value in options.items() if value not in (None, ()) and name != "config_file"}
+    settings = Settings(flags, os.environ, find_toml(os.environ, options.get("config_file")))
+    if modules := settings.plugins():
+        from ps import plugins
+
+        plugins.load(modules)
+    return settings
 
 
 def job_options(function: F) -> F:
@@ -111,5 +128,7 @@ def _option(row: Setting, section: str) -> Callable[[F], F]:
     if row.kind is BOOL:
         return click.option(f"{row.flag}/--no-{row.flag[2:]}", row.name, **common)
     metavar = f"[{'|'.join(row.choices)}]" if row.choices else row.kind.metavar
+    if row.repeats:
+        return click.option(row.flag, row.name, type=str, metavar=metavar, multiple=True, **{**common, "default": ()})
     names = [*([row.short] if row.short else []), row.flag, row.name]
     return click.option(*names, type=str, metavar=metavar, **common)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ps.cli.help import HelpfulCommand
+from ps.cli.options import process_options, read_settings
 from ps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ own            nothing is divided: each client brings its own data"""
 @click.option(
     "--clients-shown", type=click.IntRange(1), default=20, metavar="N", help="clients in the picture, at most (20)"
 )
+@process_options("partition")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: each client's count of each label")
 def partition(
     spec: str,
@@ -54,11 +56,13 @@ def partition(
     data: str | None,
     clients_shown: int,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Show how SPEC divides a data set among clients: who holds how much of which label.
 
     Every client of a job with this partition, seed and number of clients computes the same division.
     """
+    read_settings(options)
     holdings = _divide(spec, clients, seed, dataset, data)
     if as_json:
         click.echo(json.dumps(holdings.as_json()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,7 +101,9 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
     Every setting of a job counts as it would with --mode federated; each client holds its part of the examples as
     --partition divides them.
     """
-    scenario = _scenario(read_settings(_job_options(options)), options)
+    settings = read_settings(_job_options(options))
+    os.environ.update(settings.handed_on())
+    scenario = _scenario(settings, options)
     out = None if json_file in (None, "-") else check_writable(json_file, "the report")
 
     from ps.launch.screen import Screen
@@ -220,7 +223,8 @@ def _job_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that are settings: those of the simulation itself have other meanings."""
     from ps.config import JobConfig, settings_of
 
-    return {name: value for name, value in options.items() if name in settings_of(JobConfig) or name == "config_file"}
+    kept = (*settings_of(JobConfig), "config_file", "plugins")
+    return {name: value for name, value in options.items() if name in kept}
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -25,4 +25,5 @@ CODECS: Registry[Codec] = Registry(
         "randomk": RandomK,
         "topk": TopK,
     },
+    interface=Codec,
 )

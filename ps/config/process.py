@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps.config.setting import check_ranges, env_of, setting
-from ps.config.values import ADDRESS, DEVICE, PATH
+from ps.config.values import ADDRESS, DEVICE, MODULES, PATH
 
 ALL = ("run", "scheduler", "server", "worker")
 MEMBERS = ("server", "worker")
@@ -63,6 +63,12 @@ class ProcessConfig:
     )
     runtime_dir: str | None = setting(
         None, "directory for sockets and what a run keeps while it lasts", kind=PATH, roles=("run", *MEMBERS)
+    )
+    plugins: tuple[str, ...] | None = setting(
+        None,
+        "module that registers algorithms, aggregators, optimizers, codecs, partitions; each role needs it, repeatable",
+        kind=MODULES,
+        roles=(*ALL, "compare", "simulate", "partition"),
     )
     grace: float = setting(
         25.0, "seconds from SIGTERM or Ctrl-C until what still runs is killed", low=0, roles=("run", "compare")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ps.config.values import BOOL, FLOAT, INT, TEXT, Kind
+from ps.config.values import BOOL, FLOAT, INT, MODULES, TEXT, Kind
 from ps.errors import ConfigError
 
 _KINDS: dict[Any, Kind] = {int: INT, float: FLOAT, bool: BOOL, str: TEXT}
@@ -38,7 +38,13 @@ class Setting:
     @property
     def flag(self) -> str:
         """The command line's spelling."""
-        return "--" + self.name.replace("_", "-")
+        name = self.name.removesuffix("s") if self.repeats else self.name
+        return "--" + name.replace("_", "-")
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the flag names one of several and may be given again."""
+        return self.kind is MODULES
 
     @property
     def env(self) -> str:
@@ -67,7 +73,7 @@ class Setting:
             return None
         try:
             found = self.kind.read(value)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, TypeError, AttributeError):
             found = None
         if found is None or not self._allows(found):
             guess = suggest(str(value), self.choices)

@@ -118,6 +118,14 @@ def _device(value: Any) -> str:
     return text
 
 
+def _modules(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else [part for item in value for part in item.split(",")]
+    found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if not found or not all(part.isidentifier() for name in found for part in name.split(".")):
+        raise ValueError
+    return found
+
+
 INT = Kind("N", "a whole number", _int)
 FLOAT = Kind("X", "a finite number", _float, repr)
 BOOL = Kind("", "true or false", _bool, lambda value: "true" if value else "false")
@@ -126,3 +134,4 @@ PATH = Kind("PATH", "a path", _path)
 SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_size, format_size)
 ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070", parse_address)
 DEVICE = Kind("DEVICE", "one of auto, cpu, cuda, cuda:N", _device)
+MODULES = Kind("MODULE", "names of modules such as mine or package.mine, without .py", _modules, ",".join)

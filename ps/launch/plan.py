@@ -41,13 +41,13 @@ class Plan:
         """Return what to type to bring a dead scheduler back where the others look for it."""
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         where = ["--host", host.strip("[]"), "--port", port, "--state", state]
-        return shlex.join(["psctl", "scheduler", *where, *self._job_flags()])
+        return shlex.join(["psctl", "scheduler", *where, *self._plugin_flags(), *self._job_flags()])
 
     def join_command(self, address: str) -> str:
         """Return what to type to add a worker."""
         dashes = ["--"] if self.script.name.startswith("-") else []
         script = [*self.script.flags, *dashes, self.script.name, *self.args]
-        return shlex.join(["psctl", "worker", "--scheduler", address, *script])
+        return shlex.join(["psctl", "worker", "--scheduler", address, *self._plugin_flags(), *script])
 
     def environment(
         self,
@@ -81,6 +81,7 @@ class Plan:
             data=self.process.data,
             state=state,
             runtime_dir=runtime_dir,
+            plugins=self.process.plugins,
             grace=self.process.grace,
             connect_timeout=self.process.connect_timeout,
         )
@@ -88,6 +89,9 @@ class Plan:
         defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(blas.VARIABLES, threads)}
         toml = {"PS_CONFIG": self.toml} if self.toml else {}
         return {**defaults, **env, **process.to_env(), **toml}
+
+    def _plugin_flags(self) -> list[str]:
+        return [word for module in self.process.plugins or () for word in ("--plugin", module)]
 
     def _job_flags(self) -> list[str]:
         job = {**self.job, "servers": self.servers, "workers": self.workers}

@@ -14,7 +14,7 @@ from ps.optim.momentum import Momentum
 from ps.optim.nesterov import Nesterov
 from ps.optim.optimizer import Optimizer
 from ps.optim.rmsprop import RMSprop
-from ps.optim.schedule import Constant, Cosine, Linear, Schedule, Step, Warmup
+from ps.optim.schedule import Constant, Cosine, Linear, Schedule, Shape, Step, Warmup
 from ps.optim.sgd import SGD
 from ps.spec import Registry
 
@@ -34,6 +34,7 @@ OPTIMIZERS: Registry[Optimizer] = Registry(
         "rmsprop": RMSprop,
         "sgd": SGD,
     },
+    interface=Optimizer,
 )
 
 SCHEDULES: Registry[Schedule] = Registry(
@@ -46,4 +47,5 @@ SCHEDULES: Registry[Schedule] = Registry(
         "warmup": Warmup,
     },
     finish=Schedule,
+    interface=Shape,
 )

@@ -23,4 +23,5 @@ PARTITIONERS: Registry[Partitioner] = Registry(
         "quantity": Quantity,
         "shards": Shards,
     },
+    interface=Partitioner,
 )

@@ -6,12 +6,15 @@ python -m ps.simulate.process SOCKET DATA     (open descriptors; started by ps.s
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from multiprocessing.connection import Connection
 
 import numpy as np
 
+from ps import plugins
+from ps.config import process_from_env
 from ps.errors import PSError
 from ps.memory import keep_freed_memory
 from ps.simulate.arrays import read_arrays
@@ -51,6 +54,7 @@ def main() -> int:
     keep_freed_memory()
     link = Connection(int(sys.argv[1]))
     try:
+        plugins.load(process_from_env(os.environ).plugins or ())
         serve(link, int(sys.argv[2]))
     except (EOFError, ConnectionError):
         return 0

@@ -15,7 +15,15 @@ from ps.config import JobConfig, ProcessConfig, Setting, settings_of
 from ps.config.values import BOOL
 
 ROWS = [row for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()]
-TEXTS = {"N": "3", "X": "2.5", "SIZE": "4MiB", "DEVICE": "cuda:1", "ADDRESS": "tcp://a:1", "PATH": "p"}
+TEXTS = {
+    "N": "3",
+    "X": "2.5",
+    "SIZE": "4MiB",
+    "DEVICE": "cuda:1",
+    "ADDRESS": "tcp://a:1",
+    "PATH": "p",
+    "MODULE": "json",
+}
 SPECIAL = {
     "compress": "topk:0.05",
     "optimizer": "adam:lr=0.5",

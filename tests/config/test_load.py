@@ -50,7 +50,7 @@ def test_the_strongest_source_that_sets_a_value_wins_and_is_named(given_by: dict
 @pytest.mark.parametrize("cls", [JobConfig, ProcessConfig])
 def test_every_setting_has_all_spellings(cls: type) -> None:
     for name, row in settings_of(cls).items():
-        assert row.flag == "--" + name.replace("_", "-")
+        assert row.flag == "--" + (name.removesuffix("s") if row.repeats else name).replace("_", "-")
         assert row.env == "PS_" + name.upper()
         text = (
             row.choices[-1]

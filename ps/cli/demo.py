@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from importlib import resources
 from typing import Any
 
@@ -22,7 +23,7 @@ psctl demo --mode async    nobody waits for anybody
 psctl demo --mode federated --partition shards:2    every worker a client with its own data"""
 
 NEXT = """\
-That was: psctl run -s {servers} -w {workers} -m {module}
+That was: psctl run {flags} -m {module}
 The script is yours to copy and change: {path}
 
 Try next:
@@ -42,7 +43,7 @@ def demo(**options: Any) -> int:
     settings = read_settings(options)
     process = settings.process().config
 
-    from ps.config import job_from
+    from ps.config import JobConfig, flags_of, job_from
     from ps.launch.cluster import run as run_cluster
     from ps.launch.plan import Plan
     from ps.launch.screen import Screen
@@ -62,5 +63,6 @@ def demo(**options: Any) -> int:
         status = run_cluster(plan, os.environ, screen, fetch_status)
         if status == 0:
             path = resources.files("ps.examples").joinpath("demo.py")
-            click.echo(NEXT.format(servers=job.servers, workers=job.workers, module=MODULE, path=path))
+            flags = shlex.join(flags_of(JobConfig, explicit))
+            click.echo(NEXT.format(flags=flags, module=MODULE, path=path))
     return status

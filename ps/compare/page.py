@@ -98,7 +98,7 @@ def _digest(script: str) -> str:
 
 
 def _head(report: Mapping[str, Any]) -> Markup:
-    script = shlex.join([report["script"], *report["args"]])
+    script = " ".join((report["script"], shlex.join(report["args"]))).rstrip()  # which is quoted already
     count = len({run["paradigm"] for run in report["runs"]})
     how = {1: "one paradigm", 2: "two paradigms", 3: "three paradigms"}[count] if count else "nothing"
     return tag(

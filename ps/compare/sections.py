@@ -73,6 +73,8 @@ def curves(report: Report, drawn: Figures) -> Markup:
 def traffic(report: Report, drawn: Figures) -> Markup:
     """Return what each participant sent and received."""
     runs = [run for run in report["runs"] if run["per_participant"]]
+    if not runs:
+        return tag("section", tag("h2", "Bytes up and down"), tag("p", "No run has recorded a step."))
     drawn["traffic"], drawn["totals"] = figures.traffic(runs), figures.totals(runs)
     head = ("rank", "steps or rounds", "last clock", "examples", "bytes up", "bytes down", "waited")
     keys = ("rank", "records", "clock", "examples", "bytes_up", "bytes_down", "wait_s")

@@ -104,6 +104,11 @@ def test_every_title_command_and_note_is_shown(found: dict[str, Any], text: str)
     assert all(note in whole for note in found["notes"])
 
 
+def test_a_script_is_written_as_it_would_be_typed(found: dict[str, Any]) -> None:
+    words = Reader(page({**found, "script": "-m package.train", "args": ["--name", "a b"]}, LIBRARY)).words
+    assert "-m package.train --name 'a b'" in words
+
+
 def test_it_needs_nothing_from_elsewhere_and_runs_no_other_script(text: str) -> None:
     assert Reader(text).sources == []
     assert not re.search(r"https?:|//\w|@import|url\(|<link|<img|<iframe", text)
@@ -221,7 +226,8 @@ def test_there_is_a_page_when_nothing_came_of_anything(found: dict[str, Any]) ->
     empty = {"final": None, "curve": [], "per_participant": [], "shares": [], "spread": {}, "refused": {}, "metric": ""}
     runs = [{**run, **empty, "ended": "failed", "status": 2} for run in found["runs"]]
     text = page({**found, "runs": runs, "dropouts": []}, LIBRARY)
-    assert "No run has evaluated anything." in text
+    assert "No run has evaluated anything." in text and "No run has recorded a step." in text
+    assert figures_of(text) == {}
     Reader(text)
 
 

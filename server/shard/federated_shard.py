@@ -44,6 +44,9 @@ from ps.state_file import StateFile
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
+MOST_WAITING = 1 << 20
+"""Requests for a version that is not published yet that are remembered, at most."""
+
 
 class FederatedShard:
     """The chunks of one server, the deltas that come for them, and the round they are collected for."""
@@ -72,7 +75,8 @@ class FederatedShard:
         self._folded = 0
         self._layout: Layout | None = None
         self._seeder = 0
-        self._waiters: list[tuple[int, Waiter]] = []
+        self._waiters: dict[tuple[int, int], Waiter] = {}
+        """Who waits for the next version, by member and chunk: a client asks for a chunk once at a time."""
         self._uploads = Uploads(job, {})
         self._combination = self._fresh()
         self._distances: HostArray | None = None
@@ -224,8 +228,10 @@ class FederatedShard:
         waiter = Waiter(origin, message.member, message.request, message.clock, True, now)
         if message.clock <= self.version:
             return [self._answer(chunk, waiter)]
-        self._waiters = [(i, w) for i, w in self._waiters if (w.member, w.request) != (message.member, message.request)]
-        self._waiters.append((message.chunk, waiter))
+        self._waiters.pop((message.member, message.chunk), None)
+        self._waiters[message.member, message.chunk] = waiter
+        if len(self._waiters) > MOST_WAITING:  # the oldest asks again when it hears that it is unknown
+            del self._waiters[next(iter(self._waiters))]
         return []
 
     def _answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
@@ -234,8 +240,9 @@ class FederatedShard:
 
     def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
         known = set()
-        for _, waiter in self._waiters:
-            if waiter.member == message.member:
+        for index in self.chunks:
+            waiter = self._waiters.get((message.member, index))
+            if waiter is not None:
                 waiter.origin = origin
                 known.add(waiter.request)
         unknown = tuple(request for request in message.requests if request not in known)
@@ -314,14 +321,8 @@ class FederatedShard:
         self._prepared = None
         self._begin(self._attempt)
         self._checkpoint.keep_model(self._layout, self.version, self.chunks)
-        waiters, self._waiters = self._waiters, []
-        replies = []
-        for index, waiter in waiters:
-            if waiter.clock <= self.version:
-                replies.append(self._answer(self.chunks[index], waiter))
-            else:
-                self._waiters.append((index, waiter))
-        return replies
+        waiters, self._waiters = self._waiters, {}
+        return [self._answer(self.chunks[index], waiter) for (_, index), waiter in waiters.items()]
 
     def _restore(self) -> None:
         """Go on where the process before this one was killed."""

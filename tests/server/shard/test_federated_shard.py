@@ -31,6 +31,7 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
+from ps.server.shard import federated_shard
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
 
@@ -172,6 +173,20 @@ def test_a_version_that_is_far_from_being_published_is_not_waited_for() -> None:
         with pytest.raises(BadMessage, match="is at 0"):
             hand.shard.receive(b"c", Pull(1, 9, 0, clock), None, 0.0)
     assert not hand.shard._waiters
+
+
+def test_who_waits_for_a_version_is_remembered_once_a_chunk_and_asks_again_when_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(federated_shard, "MOST_WAITING", 3)
+    hand = Hand().begin()
+    for request in range(1, 1000):
+        assert hand.shard.receive(b"a", Pull(request, 9, 0, 1, False), None, 0.0) == []
+    assert hand.say(Inquire(1000, 9, (998, 999))) == Waiting(1000, (998,), 0, ())
+    for member in (10, 11, 12):
+        hand.shard.receive(b"a", Pull(1, member, 0, 1, False), None, 0.0)
+    assert hand.say(Inquire(1000, 9, (999,))) == Waiting(1000, (999,), 0, ())
+    assert hand.say(Inquire(1000, 10, (1,))) == Waiting(1000, (), 0, ())
 
 
 def test_the_first_values_are_those_of_the_seeder_until_something_has_begun() -> None:

@@ -15,7 +15,6 @@ from ps.errors import BadMessage
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     Distances,
-    Error,
     Init,
     InitChunk,
     Inquire,
@@ -38,6 +37,15 @@ from ps.server.send import SCHEDULER, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
 from ps.server.shard.combination import Combination, Counted
+from ps.server.shard.first_values import (
+    another_model,
+    another_seeder,
+    chunk_of,
+    cut_for,
+    filled_chunk,
+    layout_of,
+    no_memory,
+)
 from ps.server.shard.publisher import Publisher
 from ps.server.shard.uploads import Uploads
 from ps.state_file import StateFile
@@ -163,10 +171,7 @@ class FederatedShard:
     # The first values
 
     def _init(self, origin: bytes, message: Init) -> list[Send]:
-        layout = Layout.unpack(message.layout)
-        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
-            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
-            raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+        layout = layout_of(message, self.job)
         first: list[Send] = []
         if self._layout is None or (layout != self._layout and not self._started):
             try:
@@ -174,18 +179,16 @@ class FederatedShard:
             except MemoryError:
                 self.chunks, self._layout = {}, None
                 self._make_room()
-                text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
-                return [Send(origin, Error(message.request, "memory", text))]
+                return [Send(origin, no_memory(message.request, self.rank, layout))]
             if not self.chunks:  # there are fewer chunks than servers, and nothing will come
                 first = self._keep_first()
         elif layout != self._layout:
-            text = f"server {self.rank} holds another model, which is in training"
-            return [Send(origin, Error(message.request, "layout", text))]
+            return [Send(origin, another_model(message.request, self.rank))]
         self._seeder = message.member
         return [Send(origin, Ok(message.request)), *first]
 
     def _lay_out(self, layout: Layout) -> None:
-        cut = (c for c in layout.chunks(self.job.servers, self.job.chunk_bytes) if c.server == self.rank)
+        cut = cut_for(self.rank, layout, self.job)
         self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
         self._layout = layout
         self._make_room()
@@ -195,11 +198,10 @@ class FederatedShard:
         self._combination = self._fresh()
 
     def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Send]:
-        chunk = self._chunk(message.chunk)
+        chunk = chunk_of(self.chunks, message.chunk, self.rank)
         values = read_raw(chunk.chunk, payload)
         if message.member != self._seeder:
-            text = f"server {self.rank} takes the first values from another worker"
-            return [Send(origin, Error(message.request, "evicted", text))]
+            return [Send(origin, another_seeder(message.request, self.rank))]
         first: list[Send] = []
         if not self._started:
             chunk.own()
@@ -222,7 +224,7 @@ class FederatedShard:
     # Weights down
 
     def _pull(self, origin: bytes, message: Pull, now: float) -> list[Send]:
-        chunk = self._filled(message.chunk)
+        chunk = filled_chunk(self.chunks, message.chunk, self.rank)
         if message.clock > self.version + 1:  # clients ask for what is published, and a server is one behind at most
             raise BadMessage(f"a Pull of version {message.clock}, but server {self.rank} is at {self.version}")
         waiter = Waiter(origin, message.member, message.request, message.clock, True, now)
@@ -251,7 +253,7 @@ class FederatedShard:
     # Deltas up
 
     def _upload(self, origin: bytes, message: Upload, payload: Any, now: float) -> list[Send]:
-        self._filled(message.chunk)
+        filled_chunk(self.chunks, message.chunk, self.rank)
         answer, complete = self._uploads.take(message, payload, self.version, now)
         return [Send(origin, answer), *([self._status()] if complete else [])]
 
@@ -341,17 +343,3 @@ class FederatedShard:
         if self._prepared is not None:
             self._attempt, self._phase = self._prepared.attempt, "prepared"
             self._uploads.forget_below(self._prepared.floor)
-
-    # Checks
-
-    def _chunk(self, index: int) -> ChunkState:
-        chunk = self.chunks.get(index)
-        if chunk is None:
-            raise BadMessage(f"server {self.rank} does not hold chunk {index}")
-        return chunk
-
-    def _filled(self, index: int) -> ChunkState:
-        chunk = self._chunk(index)
-        if not chunk.filled:
-            raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
-        return chunk

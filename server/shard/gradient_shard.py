@@ -50,6 +50,15 @@ from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
 from ps.server.shard.early import Early, not_yet
+from ps.server.shard.first_values import (
+    another_model,
+    another_seeder,
+    chunk_of,
+    cut_for,
+    filled_chunk,
+    layout_of,
+    no_memory,
+)
 from ps.server.shard.progress import Progress
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
@@ -167,26 +176,21 @@ class GradientShard:
     # The beginning
 
     def _init(self, origin: bytes, message: Init) -> list[Send]:
-        layout = Layout.unpack(message.layout)
+        layout = layout_of(message, self.job)
         if layout != layout.of_kind("trainable"):
             raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
-        if (message.servers, message.chunk_size) != (self.job.servers, self.job.chunk_bytes):
-            ours = f"{self.job.servers} servers and chunks of {self.job.chunk_bytes} bytes"
-            raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
         if self._progress is None or (layout != self._layout and not self._started()):
-            cut = [c for c in layout.chunks(message.servers, message.chunk_size) if c.server == self.rank]
+            cut = cut_for(self.rank, layout, self.job)
             if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
                 self._weights_memory = None
             try:
                 self.chunks = {c.index: self._room(c) for c in cut}
             except MemoryError:
                 self.chunks, self._progress = {}, None
-                text = f"server {self.rank} has no memory for its share of a model of {layout.nbytes} bytes"
-                return [Send(origin, Error(message.request, "memory", text))]
+                return [Send(origin, no_memory(message.request, self.rank, layout))]
             self._progress, self._layout = Progress(self.job, self.participants, self._trace, self._threads), layout
         elif layout != self._layout:
-            text = f"server {self.rank} holds another model, which is in training"
-            return [Send(origin, Error(message.request, "layout", text))]
+            return [Send(origin, another_model(message.request, self.rank))]
         self._seeder = message.member
         return [Send(origin, Ok(message.request))]
 
@@ -203,11 +207,10 @@ class GradientShard:
         return ChunkState(chunk, place, {}, shown=True)
 
     def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Send]:
-        progress, chunk = self._ready(), self._chunk(message.chunk)
+        progress, chunk = self._ready(), chunk_of(self.chunks, message.chunk, self.rank)
         values = self._array(chunk, payload)
-        if message.member != self._seeder:  # it was taken for dead, and another's values count now
-            text = f"server {self.rank} takes the first values from another worker"
-            return [Send(origin, Error(message.request, "evicted", text))]
+        if message.member != self._seeder:
+            return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started():
             chunk.own()
             np.copyto(chunk.weights, values)
@@ -362,18 +365,9 @@ class GradientShard:
             raise BadMessage("nothing was initialised: kv.init comes first")
         return self._progress
 
-    def _chunk(self, index: int) -> ChunkState:
-        chunk = self.chunks.get(index)
-        if chunk is None:
-            raise BadMessage(f"server {self.rank} does not hold chunk {index}")
-        return chunk
-
     def _filled(self, index: int) -> ChunkState:
         self._ready()
-        chunk = self._chunk(index)
-        if not chunk.filled:
-            raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
-        return chunk
+        return filled_chunk(self.chunks, index, self.rank)
 
     @staticmethod
     def _array(chunk: ChunkState, payload: Any) -> HostArray:

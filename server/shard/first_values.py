@@ -1,0 +1,56 @@
+"""First values: what both kinds of shard demand of the model that a worker brings, and of the chunks it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ps.config.job import JobConfig
+from ps.errors import BadMessage
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.messages import Error, Init
+from ps.server.shard.chunk import ChunkState
+
+
+def layout_of(message: Init, job: JobConfig) -> Layout:
+    """Return the layout that a worker announces. Raises BadMessage unless it is cut as the job says."""
+    layout = Layout.unpack(message.layout)
+    if (message.servers, message.chunk_size) != (job.servers, job.chunk_bytes):
+        ours = f"{job.servers} servers and chunks of {job.chunk_bytes} bytes"
+        raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+    return layout
+
+
+def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:
+    """Return the chunks that are a server's."""
+    return [chunk for chunk in layout.chunks(job.servers, job.chunk_bytes) if chunk.server == rank]
+
+
+def no_memory(request: int, rank: int, layout: Layout) -> Error:
+    """Return the answer of a server that has no room."""
+    return Error(request, "memory", f"server {rank} has no memory for its share of a model of {layout.nbytes} bytes")
+
+
+def another_model(request: int, rank: int) -> Error:
+    """Return the answer to a layout that is not the one in training."""
+    return Error(request, "layout", f"server {rank} holds another model, which is in training")
+
+
+def another_seeder(request: int, rank: int) -> Error:
+    """Return the answer to a worker that was taken for dead, so that another's values count now."""
+    return Error(request, "evicted", f"server {rank} takes the first values from another worker")
+
+
+def chunk_of(chunks: Mapping[int, ChunkState], index: int, rank: int) -> ChunkState:
+    """Return a server's chunk. Raises BadMessage when it is not its own."""
+    chunk = chunks.get(index)
+    if chunk is None:
+        raise BadMessage(f"server {rank} does not hold chunk {index}")
+    return chunk
+
+
+def filled_chunk(chunks: Mapping[int, ChunkState], index: int, rank: int) -> ChunkState:
+    """Return a server's chunk that has values. Raises BadMessage when it has none."""
+    chunk = chunk_of(chunks, index, rank)
+    if not chunk.filled:
+        raise BadMessage(f"chunk {index} has no values yet: kv.init comes first")
+    return chunk

@@ -26,7 +26,7 @@ from ps.protocol.query import fetch_status
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).parent / "scripts"
 TRAIN = str(SCRIPTS / "train.py")
-DIGITS = str(ROOT / "scripts" / "examples" / "digits.py")
+DIGITS = str(ROOT / "ps" / "examples" / "digits.py")
 PSCTL = (sys.executable, "-m", "ps.cli")
 
 PATIENCE = 40.0

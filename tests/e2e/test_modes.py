@@ -15,7 +15,7 @@ from cluster import DIGITS, ROOT, TRAIN, Process
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 Command = Callable[..., Process]
-MNIST = str(ROOT / "scripts" / "examples" / "mnist.py")
+MNIST = str(ROOT / "ps" / "examples" / "mnist.py")
 MNIST_DATA = Path(os.environ.get("PS_TEST_DATA") or os.environ.get("PS_DATA") or ROOT.parent / "shared/data/mnist")
 needs_mnist = pytest.mark.skipif(
     not MNIST_DATA.is_dir(), reason=f"no MNIST in {MNIST_DATA}; PS_DATA=DIR says where it is"

@@ -22,26 +22,14 @@ from ps.errors import BadMessage, PSError
 from ps.protocol.codec import decode
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import (
-    Attach,
     Attached,
     Busy,
     Error,
-    Init,
-    InitChunk,
     Late,
     Message,
     NormPart,
-    Ok,
-    Pull,
     Push,
     Pushed,
-    Resume,
-    Scale,
-    Skip,
-    Start,
-    Stored,
-    Suspend,
-    Upload,
     UploadState,
     Waiting,
     Weights,
@@ -62,21 +50,6 @@ SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
 TELL = 10.0
 """Seconds between lines about a wait."""
-
-ANSWERS: dict[type[Message], tuple[type[Message], ...]] = {
-    Attach: (Attached,),
-    Init: (Ok,),
-    InitChunk: (Ok,),
-    Pull: (Weights,),
-    Push: (Weights, WeightsDelta, Pushed, NormPart, Late),
-    Resume: (UploadState,),
-    Suspend: (Ok,),
-    Scale: (Weights, WeightsDelta, Pushed),
-    Skip: (Weights, WeightsDelta, Pushed, NormPart, Late),
-    Start: (Ok,),
-    Upload: (Stored, Busy, Late),
-}
-"""What a server may answer, besides Error."""
 
 
 class Exchange:
@@ -316,7 +289,7 @@ class Exchange:
         if isinstance(message, Error):
             batch.error = batch.error or refusal(message, queue.name)
             return
-        if type(message) not in ANSWERS[type(asked)] or getattr(message, "chunk", None) not in (None, request.chunk):
+        if type(message).__name__ not in asked.answers or getattr(message, "chunk", None) not in (None, request.chunk):
             raise BadMessage(f"{message!r} is no answer to {asked!r}")
         match message:
             case Weights():

@@ -1,4 +1,4 @@
-"""The messages, as frozen dataclasses, and the one table that gives each its number on the wire.
+"""The messages, as frozen dataclasses, each declared with its number on the wire and what may answer it.
 
 What a message means is told where it is declared; its bytes are made and read in ``codec``. Fields are sent in the
 order they are declared. ``request`` numbers a question so that its answer can be told apart and a retry be recognised.
@@ -6,7 +6,7 @@ order they are declared. ``request`` numbers a question so that its answer can b
 
 from __future__ import annotations
 
-from ps.protocol.messages.base import Message, Packed
+from ps.protocol.messages.base import NUMBERED, Message, Packed
 from ps.protocol.messages.control import (
     BarrierEnter,
     BarrierLeave,
@@ -67,60 +67,8 @@ from ps.protocol.messages.federated import (
     Wait,
 )
 
-TYPES: dict[int, type[Message]] = {
-    0: Error,
-    1: Hello,
-    2: Welcome,
-    3: View,
-    4: Heartbeat,
-    5: HeartbeatAck,
-    6: Leave,
-    7: InitRequest,
-    8: InitGrant,
-    9: InitDone,
-    10: BarrierEnter,
-    11: BarrierLeave,
-    12: StatusRequest,
-    13: Status,
-    14: Ping,
-    15: Pong,
-    16: Ok,
-    17: Poll,
-    18: Wait,
-    19: Assign,
-    20: Finished,
-    21: Submit,
-    22: Submitted,
-    23: Decline,
-    24: RoundOrder,
-    25: RoundStatus,
-    26: Distances,
-    32: Attach,
-    33: Attached,
-    34: Start,
-    35: Suspend,
-    36: Init,
-    37: InitChunk,
-    38: Push,
-    39: Skip,
-    40: Pull,
-    41: NormPart,
-    42: Scale,
-    44: Weights,
-    45: Pushed,
-    46: Late,
-    47: Inquire,
-    48: Waiting,
-    49: Share,
-    50: Shared,
-    51: WeightsDelta,
-    52: Upload,
-    53: Stored,
-    54: Busy,
-    55: Resume,
-    56: UploadState,
-}
-"""Number on the wire -> message. A number is never given to another message; 43 was once one."""
+TYPES: dict[int, type[Message]] = dict(sorted(NUMBERED.items()))
+"""Number on the wire -> message."""
 
 __all__ = [
     "TYPES",

@@ -8,7 +8,7 @@ from ps.protocol.messages.base import Message, Packed, message
 from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase
 
 
-@message
+@message(1)
 class Hello(Message):
     """A process asks to become a member. ``nonce`` makes a retry recognisable; ``rank`` is -1 for any.
 
@@ -26,7 +26,7 @@ class Hello(Message):
     script: dict[str, Any]
 
 
-@message
+@message(2)
 class Welcome(Message):
     """The scheduler's answer: who you are, and the job's configuration as far as it is known."""
 
@@ -37,7 +37,7 @@ class Welcome(Message):
     job: dict[str, Any]
 
 
-@message
+@message(3)
 class View(Message):
     """Who is in the job from ``epoch`` on. ``members``: (id, role, rank, initial, place, addresses).
 
@@ -53,7 +53,7 @@ class View(Message):
     members: tuple[tuple[int, str, int, bool, str, tuple[str, ...]], ...]
 
 
-@message
+@message(4)
 class Heartbeat(Message):
     """A member lives; ``report`` is what ``psctl status`` shows of it, ``epoch`` the view it knows."""
 
@@ -62,14 +62,14 @@ class Heartbeat(Message):
     report: dict[str, Any]
 
 
-@message
+@message(5)
 class HeartbeatAck(Message):
     """The scheduler lives."""
 
     epoch: int
 
 
-@message
+@message(6)
 class Leave(Message):
     """A member ends in good order."""
 
@@ -78,7 +78,7 @@ class Leave(Message):
     report: dict[str, Any]
 
 
-@message
+@message(7)
 class InitRequest(Message):
     """A worker has a model of this layout and asks whether its values or another's count."""
 
@@ -88,7 +88,7 @@ class InitRequest(Message):
     layout: Packed
 
 
-@message
+@message(8)
 class InitGrant(Message):
     """``seed``: send your values to the servers, then InitDone. Otherwise the servers have them: pull."""
 
@@ -96,7 +96,7 @@ class InitGrant(Message):
     seed: bool
 
 
-@message
+@message(9)
 class InitDone(Message):
     """The seeding worker has sent all values and every server has them."""
 
@@ -104,7 +104,7 @@ class InitDone(Message):
     member: int
 
 
-@message
+@message(10)
 class BarrierEnter(Message):
     """A worker waits for all others; ``clock`` is the number of steps it has done."""
 
@@ -113,7 +113,7 @@ class BarrierEnter(Message):
     clock: int
 
 
-@message
+@message(11)
 class BarrierLeave(Message):
     """All live workers are here; the highest clock among them is where they go on."""
 
@@ -121,14 +121,14 @@ class BarrierLeave(Message):
     clock: int
 
 
-@message
+@message(12)
 class StatusRequest(Message):
     """Anybody asks how the job is."""
 
     request: int
 
 
-@message
+@message(13)
 class Status(Message):
     """The job as a dict; its keys are in the README under ``psctl status --json``."""
 
@@ -137,14 +137,14 @@ class Status(Message):
     status: dict[str, Any]
 
 
-@message
+@message(14)
 class Ping(Message):
     """Anybody asks any process whether it answers."""
 
     request: int
 
 
-@message
+@message(15)
 class Pong(Message):
     """A process answers with what it is."""
 
@@ -153,14 +153,14 @@ class Pong(Message):
     rank: int
 
 
-@message
+@message(16)
 class Ok(Message):
     """Done; nothing more to say."""
 
     request: int
 
 
-@message
+@message(0)
 class Error(Message):
     """What went wrong and who is to blame. ``code`` is a word a program may act on, ``text`` is for people.
 

@@ -9,7 +9,7 @@ NOT_YET = -1
 """The clock of a Waiting from a server whose own news of the job, or of the worker, are still under way."""
 
 
-@message
+@message(32, answers=("Attached",))
 class Attach(Message):
     """A worker, member since ``epoch``, presents itself and asks with which clock it may begin."""
 
@@ -18,7 +18,7 @@ class Attach(Message):
     epoch: int
 
 
-@message
+@message(33)
 class Attached(Message):
     """The first clock in which the worker can take part on this server; held open until Start says which."""
 
@@ -26,7 +26,7 @@ class Attached(Message):
     clock: int
 
 
-@message
+@message(34, answers=("Ok",))
 class Start(Message):
     """The worker takes part from ``clock`` on: its contribution is waited for."""
 
@@ -35,7 +35,7 @@ class Start(Message):
     clock: int
 
 
-@message
+@message(35, answers=("Ok",))
 class Suspend(Message):
     """The worker contributes nothing for now: do not wait for it. It stays a member and may Start again."""
 
@@ -43,7 +43,7 @@ class Suspend(Message):
     member: int
 
 
-@message
+@message(36, answers=("Ok",))
 class Init(Message):
     """The seeding worker announces the layout and how it is cut; its values follow as InitChunks."""
 
@@ -55,7 +55,7 @@ class Init(Message):
     layout: Packed
 
 
-@message
+@message(37, answers=("Ok",))
 class InitChunk(Message):
     """The initial values of one chunk."""
 
@@ -65,7 +65,7 @@ class InitChunk(Message):
     chunk: int
 
 
-@message
+@message(38, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
 class Push(Message):
     """A gradient for one chunk at ``clock``, computed from the chunk's ``version``.
 
@@ -85,7 +85,7 @@ class Push(Message):
     rates: tuple[Rate, ...] = ()
 
 
-@message
+@message(39, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
 class Skip(Message):
     """The worker, whose weights are of ``version``, has no gradient for this chunk at ``clock``; go on without it."""
 
@@ -98,7 +98,7 @@ class Skip(Message):
     rates: tuple[Rate, ...] = ()
 
 
-@message
+@message(40, answers=("Weights",))
 class Pull(Message):
     """Ask for a chunk's weights once ``clock`` steps are in them (by the mode's meaning of that).
 
@@ -112,7 +112,7 @@ class Pull(Message):
     aside: bool = False
 
 
-@message
+@message(41)
 class NormPart(Message):
     """The squared L2 norm of a chunk's aggregated gradient: add up all chunks, then send Scale."""
 
@@ -121,7 +121,7 @@ class NormPart(Message):
     value: float
 
 
-@message
+@message(42, answers=("Weights", "WeightsDelta", "Pushed"))
 class Scale(Message):
     """Second phase of clipping by global norm: apply the aggregated gradient times ``scale``."""
 
@@ -134,7 +134,7 @@ class Scale(Message):
     version: int = -1
 
 
-@message
+@message(44)
 class Weights(Message):
     """The weights of a chunk at ``version``; ``staleness`` is what the mode counts for this worker.
 
@@ -149,7 +149,7 @@ class Weights(Message):
     rates: tuple[Rate, ...] = ()
 
 
-@message
+@message(51)
 class WeightsDelta(Message):
     """How the worker's weights of a chunk, at the version it named, become those at ``version``; compressed."""
 
@@ -161,7 +161,7 @@ class WeightsDelta(Message):
     rates: tuple[Rate, ...] = ()
 
 
-@message
+@message(45)
 class Pushed(Message):
     """A push without pull has been taken into the weights, which are now at ``version``."""
 
@@ -172,7 +172,7 @@ class Pushed(Message):
     rates: tuple[Rate, ...] = ()
 
 
-@message
+@message(46)
 class Late(Message):
     """The push came after its clock was closed and does not count; Attach again to catch up."""
 
@@ -181,7 +181,7 @@ class Late(Message):
     version: int
 
 
-@message
+@message(49)
 class Share(Message):
     """A worker hands over its shared memory, for a model of ``nbytes``; with ``weights``, also some for the weights."""
 
@@ -190,7 +190,7 @@ class Share(Message):
     weights: bool
 
 
-@message
+@message(50)
 class Shared(Message):
     """The memory is mapped. With ``weights``, that in which this server keeps its weights comes along."""
 
@@ -198,7 +198,7 @@ class Shared(Message):
     weights: bool
 
 
-@message
+@message(47)
 class Inquire(Message):
     """A worker that waits long, or has no room in its window, asks whether these unanswered requests are known."""
 
@@ -207,7 +207,7 @@ class Inquire(Message):
     requests: tuple[int, ...]
 
 
-@message
+@message(48)
 class Waiting(Message):
     """``unknown`` requests never arrived: send them again. The others wait for these worker ranks to reach ``clock``.
 

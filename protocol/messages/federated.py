@@ -19,7 +19,7 @@ Notes = tuple[tuple[int, Amount, Defect], ...]
 """What a server has of contributions: (task, squared L2 norm of its share, what is wrong with it or nothing)."""
 
 
-@message
+@message(17)
 class Poll(Message):
     """A client offers itself; its weights are of ``version``, -1 for none. ``report`` is shown in the status."""
 
@@ -29,7 +29,7 @@ class Poll(Message):
     report: dict[str, Any]
 
 
-@message
+@message(18)
 class Wait(Message):
     """There is nothing to do: come back in ``seconds``. ``version`` rounds are published."""
 
@@ -38,7 +38,7 @@ class Wait(Message):
     seconds: float
 
 
-@message
+@message(19)
 class Assign(Message):
     """Take part in a round: pull the weights of version ``round``, train, upload, submit, all in ``seconds``.
 
@@ -52,7 +52,7 @@ class Assign(Message):
     evaluate: bool
 
 
-@message
+@message(20)
 class Finished(Message):
     """All rounds are done; ``version`` is the final one."""
 
@@ -60,7 +60,7 @@ class Finished(Message):
     version: int
 
 
-@message
+@message(21)
 class Submit(Message):
     """A client has uploaded the delta of a task, trained from ``version`` on so many examples in so many steps."""
 
@@ -73,7 +73,7 @@ class Submit(Message):
     report: dict[str, Any]
 
 
-@message
+@message(22)
 class Submitted(Message):
     """Whether a contribution counts: ``accepted``, or the reason why it does not."""
 
@@ -82,7 +82,7 @@ class Submitted(Message):
     verdict: Ruling
 
 
-@message
+@message(23)
 class Decline(Message):
     """A client gives a task back."""
 
@@ -92,7 +92,7 @@ class Decline(Message):
     why: str
 
 
-@message
+@message(52, answers=("Stored", "Busy", "Late"))
 class Upload(Message):
     """A client's delta for one chunk, as the job's codec has it. ``rank`` is the client's number."""
 
@@ -105,7 +105,7 @@ class Upload(Message):
     chunk: int
 
 
-@message
+@message(53)
 class Stored(Message):
     """A server holds this chunk of the contribution."""
 
@@ -114,7 +114,7 @@ class Stored(Message):
     chunk: int
 
 
-@message
+@message(54)
 class Busy(Message):
     """A server has no room for one more contribution now: upload the chunk again in ``seconds``."""
 
@@ -123,7 +123,7 @@ class Busy(Message):
     seconds: float
 
 
-@message
+@message(55, answers=("UploadState",))
 class Resume(Message):
     """A client that was cut off asks which of its chunks a server has."""
 
@@ -132,7 +132,7 @@ class Resume(Message):
     task: int
 
 
-@message
+@message(56)
 class UploadState(Message):
     """The chunks of a task that a server has."""
 
@@ -141,7 +141,7 @@ class UploadState(Message):
     chunks: tuple[int, ...]
 
 
-@message
+@message(24)
 class RoundOrder(Message):
     """What the scheduler wants a server to have done; said again until the server's RoundStatus shows it.
 
@@ -164,7 +164,7 @@ class RoundOrder(Message):
     share: float
 
 
-@message
+@message(25)
 class RoundStatus(Message):
     """Where a server stands: its published version, its attempt, how far that is, and the entries it has counted.
 
@@ -181,7 +181,7 @@ class RoundStatus(Message):
     staged: Notes
 
 
-@message
+@message(26)
 class Distances(Message):
     """The pairwise squared distances of a server's shares of the first ``count`` contributions: float64, row by row."""
 

@@ -69,7 +69,7 @@ def any_message() -> st.SearchStrategy[m.Message]:
     )
 
 
-CLASS_VARS = {"payload", "large"}
+CLASS_VARS = {"payload", "large", "answers"}
 
 
 def raw(cls: type[m.Message], body: bytes) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from samples import SAMPLES
 
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import TYPES, Message
+from ps.protocol.messages import TYPES, Message, base
 
 GOLDEN = dict(line.split() for line in (Path(__file__).parent / "golden.txt").read_text().splitlines())
 
@@ -39,3 +39,18 @@ def test_messages_are_frozen_and_hold_nothing_but_their_fields() -> None:
         assert not hasattr(message, "__dict__")
         with pytest.raises(AttributeError):
             setattr(message, dataclasses.fields(message)[0].name, 1)  # type: ignore[arg-type]
+
+
+def test_what_may_answer_a_message_is_a_message() -> None:
+    names = {cls.__name__ for cls in TYPES.values()}
+    assert {answer for cls in TYPES.values() for answer in cls.answers} <= names
+
+
+def test_no_number_is_given_twice() -> None:
+    with pytest.raises(TypeError, match="Twice and Error have the number 0"):
+
+        @base.message(0)
+        class Twice(Message):
+            request: int
+
+    assert TYPES[0].__name__ == "Error"

@@ -67,6 +67,15 @@ def test_the_message_table_is_complete_and_right() -> None:
     assert written == coded
 
 
+def test_what_may_answer_is_written_as_it_is_coded() -> None:
+    written = {
+        row[1]: {*re.findall(r"\b[A-Z][A-Za-z]+\b", row[6])} - {"Error"} for row in table("## Messages", "number")
+    }
+    coded = {cls.__name__: {*cls.answers} for cls in TYPES.values() if cls.answers}
+    assert written["Skip"] == {"Push"}, "it is like Push"
+    assert {**written, "Skip": written["Push"]} | coded == {**written, "Skip": written["Push"]}
+
+
 def test_every_answer_named_is_a_message() -> None:
     names = {cls.__name__ for cls in TYPES.values()}
     for row in table("## Messages", "number"):

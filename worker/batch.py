@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ps.errors import PSError
-from ps.protocol.messages.rate import Rate
+from ps.protocol.messages import Late, Message
+from ps.worker.landing import Landing
 from ps.xp import HostArray
-
-Follow = Callable[[Any, int, int], int]
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """What is asked of the servers at once, and what their answers said."""
+    """What is asked of the servers at once, and what they answered."""
 
     label: str = ""
     """What it is about, for messages: ``clock 417``."""
-    into: HostArray | None = None
-    """The flat buffer that weights land in; without one they are dropped."""
-    versions: dict[int, int] | None = None
-    """Takes each landed chunk's version."""
+    landing: Landing | None = None
+    """Takes in the weights that answers bring; without one they are dropped."""
     remaining: int = 0
     missing: set[int] = field(default_factory=set)
     """The chunks that are not answered yet."""
-    chunks: set[int] = field(default_factory=set)
-    """The chunks whose gradients it pushes."""
-    rates: tuple[Rate, ...] = ()
-    """What it says of the learning rate."""
-    hear: Callable[[Sequence[Rate]], None] | None = None
-    """Takes what answers say of it."""
-    staleness: int = 0
-    late: set[int] = field(default_factory=set)
-    """The chunks for which it came too late."""
-    collected: int = 0
-    """The latest clock that is collected where it came too late."""
-    follow: Follow | None = None
-    """Takes in weights that come compressed: payload, chunk, version; returns the payload's bytes."""
-    later: dict[int, float] = field(default_factory=dict)
-    """The chunks of a delta for which a server had no room, and the seconds after which it may have some."""
-    held: set[int] = field(default_factory=set)
-    """The chunks of a delta that servers said they have."""
-    squares: dict[int, float] = field(default_factory=dict)
-    join_clock: int = 0
-    """The highest clock an Attached named."""
+    answers: list[Message] = field(default_factory=list)
+    """In the order in which they came."""
     error: PSError | None = None
     """The first error that a server answered."""
 
@@ -53,6 +31,16 @@ class Batch:
     def done(self) -> bool:
         """Whether everything was answered."""
         return self.remaining == 0
+
+    @property
+    def staleness(self) -> int:
+        """The greatest staleness among the answers so far."""
+        return max((getattr(answer, "staleness", 0) for answer in self.answers), default=0)
+
+    @property
+    def late(self) -> bool:
+        """Whether it came too late for a chunk."""
+        return any(type(answer) is Late for answer in self.answers)
 
 
 @dataclass(slots=True, eq=False)

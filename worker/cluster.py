@@ -3,57 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ps.errors import PSError, StateError
-from ps.optim import clip_scale
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Message, Pull, Push, Scale, Skip
+from ps.protocol.messages import Pull
 from ps.protocol.segment import MappedView
 from ps.protocol.worker_memory import WorkerMemory
 from ps.worker.batch import Batch
 from ps.worker.batch_loader import BatchLoader
-from ps.worker.compression import Compression
+from ps.worker.conversation import Calls
 from ps.worker.evaluation import Evaluation
-from ps.worker.exchange import Exchange
 from ps.worker.gradients import Gradients
-from ps.worker.rates import Rates
-from ps.worker.seeding import seed
+from ps.worker.landing import Landing
+from ps.worker.participation import Participation, meet
+from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Pending, Traffic
+from ps.worker.store import Buffers, Pending
+from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Array, Device, HostArray
-
-MOST_JOINS = 10
-"""Times to come in anew, at most, before weights of several clocks are put up with."""
 
 
 class ClusterStore:
     """The model of a job that runs on servers, as one of its workers deals with it."""
 
     def __init__(self, session: Session) -> None:
-        self.clock = 0
-        self.rejoins = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
-        self._pushed = Batch()
-        self._aside = Batch()
         self._early: Batch | None = None
-        self._left: Callable[[], Any] | None = None
-        """What an interrupt left to be done before anything else; done anew if it is interrupted itself."""
-        self._versions: dict[int, int] = {}
+        """What is sent of the next step."""
+        self._aside = Batch()
+        """The last pull."""
         self._memory: WorkerMemory | None = None
         self._view: MappedView | None = None
         self._session = session
-        session.report = lambda: {**self.report(), "clock": self.clock}
-        self.job = self._session.job
-        self.rank = self._session.rank
-        self._rates = Rates(self.rank)
-        self.compression = Compression(self.job, self.rank) if self.job.compress != "none" else None
+        self.job = session.job
+        self.rank = session.rank
+        self._part = Participation(self.job, session.member, self.rank, lambda: session.epoch)
+        self._runner = Runner(session, self._landing)
+        session.report = lambda: {**self.report(), "clock": self.clock}  # last: another thread may call it at once
+
+    @property
+    def clock(self) -> int:
+        return self._part.clock
+
+    @property
+    def rejoins(self) -> int:
+        return self._part.rejoins
 
     @property
     def num_workers(self) -> int:
@@ -66,25 +66,18 @@ class ClusterStore:
     # The model
 
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
-        job, session = self.job, self._session
-        self._layout = layout
-        self._chunks = layout.chunks(job.servers, job.chunk_bytes)
-        self._first = _chunks_of_first_tensor(layout, self._chunks)
-        first = session.claim(layout)
+        job, run = self.job, self._runner.run
+        first = run(self._part.claim(layout))
+        self._first = _chunks_of_first_tensor(layout, self._part.chunks)
         viewing = in_place and job.reads_in_place
-        channels = session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
+        channels = self._session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
         self._memory, self._view = channels.memory, channels.view
+        self._part.in_place = self._view is not None
         self._buffer, shown = self._own_buffer(values, in_place)
-        if first:
-            session.attach()
-            seed(session.exchange, session.member, job, layout, self._chunks, values)
-            self._versions = {chunk.index: 0 for chunk in self._chunks}
-            session.seeded()
-            session.start(0)
-        else:
-            self._join()
+        self._landings()
+        run(self._part.seed(layout, values) if first else self._part.join())
         gradients = self._memory.array("gradients") if self._memory else None
-        return Buffers(self._buffer, shown, gradients, encodes=self.compression is not None)
+        return Buffers(self._buffer, shown, gradients, encodes=self._part.compression is not None)
 
     def _own_buffer(self, values: HostArray, in_place: bool) -> tuple[HostArray, HostArray]:
         """Return this worker's own buffer, shared with the servers where there are such, and what a script sees."""
@@ -99,37 +92,25 @@ class ClusterStore:
     def _detach(self) -> None:
         """From now on have the weights in memory of this worker's own, at the same place, as they are now."""
         if self._view is not None and self._memory is not None:
-            view, self._view = self._view, None
+            view, self._view, self._part.in_place = self._view, None, False
             np.copyto(self._buffer, view.array)
             view.turn(self._memory.segment, self._memory.offset("weights"))
+            self._landings()
 
-    def _join(self) -> None:
-        """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
-        for _ in range(MOST_JOINS):
-            self._begin(self._session.attach())
-            self._refresh()
-            if not self.job.lockstep or set(self._versions.values()) <= {self.clock}:
-                break  # else the connection broke meanwhile, and clocks were closed without this worker
-        self.rejoins += 1
+    def _landings(self) -> None:
+        """Settle where answers' weights go: into this worker's own, if they are not read in place, or nowhere."""
+        part, traffic = self._part, self.traffic
+        follow = self._follow if part.compression is not None else None
+        into = self._buffer if self._view is None else None
+        self._own = Landing(into, traffic, part.versions, part.rates.hear, follow)
+        self._none = Landing(None, traffic, hear=part.rates.hear)
 
-    def _catch_up(self, clock: int) -> None:
-        """Go on with the clock that is collected by now. The servers count on this worker all the while."""
-        for _ in range(MOST_JOINS):
-            self._begin(clock)
-            self._refresh()
-            clock = max(self._versions.values())
-            if clock == self.clock:
-                break  # else clocks were closed meanwhile; those that are closed everywhere are passed over
-        self.rejoins += 1
+    def _landing(self, asked: Calls) -> Landing:
+        return self._own if asked.refreshes else self._none
 
-    def _begin(self, clock: int) -> None:
-        self._session.start(clock)
-        self.clock = clock
-
-    def _refresh(self) -> None:
-        """Bring the weights up to date, and wait for that."""
-        self._land()
-        self.wait(self._submit_all(self._own_batch(f"clock {self.clock}"), Pull, clock=self.clock))
+    def _follow(self, payload: Any, chunk: int, version: int) -> int:
+        assert self._part.compression is not None
+        return self._part.compression.follow(payload, self._buffer, self._part.chunks[chunk], version)
 
     # Gradients up, weights down
 
@@ -140,52 +121,37 @@ class ClusterStore:
         pass
 
     def set_lr(self, lr: float) -> None:
-        self._rates.set(lr)
+        self._part.rates.set(lr)
 
     def settle(self) -> None:
-        self._finish()
-        self.wait(self._pushed)
-
-    def _finish(self) -> None:
-        """Do what is left to do."""
-        if self._left is not None:
-            self._left()
-            self._left = None
-
-    def _do(self, work: Callable[[], Any]) -> None:
-        """Do something that has to be done to its end, now or before anything else."""
-        self._left = work
-        self._finish()
+        self._runner.finish()
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
-        exchange = self._session.exchange
         self.settle()
         self._detach()  # until they are pulled the weights are to stay as they are
         if gradients is not None:
             gradients.keep()
+        part, runner, after = self._part, self._runner, self.clock + 1
         try:
-            if self._two_phases:
-                self._push_in_two(exchange, gradients, examples, pull=False)
-                exchange.wait(self._pushed)
-            else:
-                self._pushed = self._submit_push(exchange, gradients, examples, pull=False)
-                exchange.flush(self._pushed)
+            runner.begin(part.step(gradients, examples, pull=False), wait=part.two_phases)
+            self._session.exchange.flush(runner.under_way)
         finally:
-            self.clock += 1  # also when it was interrupted: all of it is on its way, or will be sent next
-        return self._pushed
+            part.clock = max(part.clock, after)  # also when it was interrupted: all of it is on its way, or will be
+        return runner.under_way
 
     def pull(self, into: HostArray) -> Pending:
-        self._finish()
+        if self._runner.interrupted:
+            self._runner.finish()
         self.wait(self._aside)
-        batch = Batch(f"clock {self.clock}", into, hear=self._rates.hear)
-        if into is self._buffer:
-            batch = self._own_batch(batch.label)
-        self._aside = self._submit_all(batch, Pull, clock=self.clock, aside=True)
-        return batch
+        own = into is self._buffer
+        landing = self._own if own else Landing(into, self.traffic, hear=self._part.rates.hear)
+        self._aside = Batch(f"clock {self.clock}", landing)
+        calls = self._part.each(Pull, clock=self.clock, aside=True)
+        return self._runner.submit(Calls(self._aside.label, calls), self._aside)
 
-    def _land(self) -> None:
+    def _await_pull(self) -> None:
         """Wait for a pull into the weights' buffer, so that what it brings does not replace newer weights there."""
-        if self._aside.into is self._buffer:
+        if self._aside.landing is not None and self._aside.landing.into is self._buffer:
             self.wait(self._aside)
 
     @property
@@ -193,67 +159,47 @@ class ClusterStore:
         return self.job.clip_norm is None  # else the factor that all chunks share is not known yet
 
     def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
-        exchange = self._session.exchange
-        self._land()
-        if self._early is None:
-            self._early = self._step_batch(own=True)
+        self._await_pull()
         if self.job.overlap:
             gradients.keep(chunks)
-        self._submit_gradients(exchange, self._early, gradients, chunks, examples, pull=True)
-        exchange.poll()
+        asked = Calls(f"clock {self.clock}", self._part.pushes(gradients, chunks, examples, pull=True), refreshes=True)
+        self._early = self._runner.submit(asked, self._early)
+        self._session.exchange.poll()
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
-        exchange = self._session.exchange
-        self._land()
-        if self._early is None:
+        self._await_pull()
+        early, self._early = self._early, None
+        if early is None:
             self.settle()
-        if self.job.overlap and gradients is not None:
+        overlap, part, after = self.job.overlap, self._part, self.clock + 1
+        if overlap and gradients is not None:
             gradients.keep()
         try:
-            if self._two_phases:
-                self._push_in_two(exchange, gradients, examples, pull=True)
-            else:
-                self._pushed = self._submit_push(exchange, gradients, examples, pull=True)
-            if not self.job.overlap:
-                exchange.wait(self._pushed)
+            self._runner.begin(part.step(gradients, examples, pull=True), early, wait=not overlap)
         except BaseException:
             self._keep(gradients)
             raise
         finally:
-            self.clock += 1  # also when it was interrupted: all of it is on its way, or will be sent next
-        if self.job.overlap:
+            part.clock = max(part.clock, after)  # also when it was interrupted: all of it is on its way, or will be
+        if overlap:
             self.arrive(self._first)
-        else:
-            self._come_back(self._pushed)
-        return self._pushed
+        return self._runner.under_way
 
     def _keep(self, gradients: Gradients | None) -> None:
         """Have a step that was interrupted sent from memory that the script does not change."""
-        if gradients is not None and self.compression is None:
+        if gradients is not None and self._part.compression is None:
             gradients.keep()
-            self._session.exchange.send_from(self._pushed, lambda index: gradients.chunk(self._chunks[index]))
+            place = lambda index: gradients.chunk(self._part.chunks[index])  # noqa: E731
+            self._session.exchange.send_from(self._runner.under_way, place)
 
     def arrive(self, chunks: Iterable[int]) -> None:
-        if not self._pushed.done:
-            self._session.exchange.wait_for(self._pushed, chunks)
-            self._come_back(self._pushed)
-
-    def _own_batch(self, label: str) -> Batch:
-        """Return a batch that brings this worker's weights up to date; where they are the servers' nothing lands."""
-        batch = Batch(label, None if self._view else self._buffer, self._versions, hear=self._rates.hear)
-        if self.compression is not None:
-            batch.follow = self._follow
-        return batch
-
-    def _step_batch(self, *, own: bool) -> Batch:
-        """Return the batch of this step's gradients; ``own``: its answers bring this worker's weights up to date."""
-        batch = self._own_batch(f"clock {self.clock}") if own else Batch(f"clock {self.clock}", hear=self._rates.hear)
-        batch.rates = self._rates.step()
-        return batch
-
-    def _follow(self, payload: Any, chunk: int, version: int) -> int:
-        assert self.compression is not None
-        return self.compression.follow(payload, self._buffer, self._chunks[chunk], version)
+        runner = self._runner
+        if not runner.busy:
+            return
+        if not runner.interrupted:
+            self._session.exchange.wait_for(runner.under_way, chunks)
+        if runner.interrupted or runner.under_way.done or runner.under_way.late:
+            runner.finish()
 
     def poll(self) -> None:
         if self._session.connected:
@@ -264,115 +210,17 @@ class ClusterStore:
             raise StateError(f"{pending!r} is not an exchange of this store")
         if not pending.done or pending.error is not None:
             self._session.exchange.wait(pending)
-        self._come_back(pending)
-
-    def _come_back(self, batch: Batch) -> None:
-        """After a push that came too late: take part again from the next clock."""
-        if batch.late:
-            late, batch.late = batch.late, set()
-            if self.compression is not None:
-                self.compression.give_back(late)
-            self._do(partial(self._catch_up, batch.collected) if self.job.backup_workers else self._join)
-
-    def _submit_push(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> Batch:
-        """Queue a push of every chunk that is not under way; with ``pull`` the answers bring the weights up to date."""
-        early, self._early = self._early, None
-        batch = early or self._step_batch(own=pull)
-        if gradients is not None:
-            rest = [chunk.index for chunk in self._chunks if chunk.index not in batch.chunks]
-            self._submit_gradients(exchange, batch, gradients, rest, examples, pull=pull)
-            return batch
-        pull = pull and self._view is None
-        return self._submit_all(batch, Skip, clock=self.clock, pull=pull, rates=batch.rates, versions=True)
-
-    def _submit_gradients(
-        self,
-        exchange: Exchange,
-        batch: Batch,
-        gradients: Gradients,
-        chunks: Iterable[int],
-        examples: float,
-        *,
-        pull: bool,
-    ) -> None:
-        pull = pull and self._view is None  # else it is enough to know that the weights are up to date
-        member, clock, scale = self._session.member, self.clock, self._own_scale(gradients)
-        for index in chunks:
-            chunk = self._chunks[index]
-            make = partial(
-                Push,
-                member=member,
-                chunk=index,
-                clock=clock,
-                version=self._versions.get(index, 0),
-                examples=examples,
-                scale=scale,
-                pull=pull,
-                rates=batch.rates,
-            )
-            payload = gradients.chunk(chunk)
-            if self.compression is not None:
-                payload = self.compression.encode(payload, index, clock)
-            exchange.submit(batch, chunk.server, make, payload, chunk.region)
-            batch.chunks.add(index)
-
-    def _submit_all(
-        self, batch: Batch, kind: Callable[..., Message], *, versions: bool = False, **fields: Any
-    ) -> Batch:
-        """Queue a request without payload for every chunk; ``versions``: it names that of this worker's weights."""
-        for chunk in self._chunks:
-            known = {"version": self._versions.get(chunk.index, 0)} if versions else {}
-            make = partial(kind, member=self._session.member, chunk=chunk.index, **fields, **known)
-            self._session.exchange.submit(batch, chunk.server, make, None, chunk.region)
-        return batch
-
-    # Clipping by global norm
-
-    @property
-    def _two_phases(self) -> bool:
-        return self.job.clips_in_two_phases
-
-    def _own_scale(self, gradients: Gradients) -> float:
-        """Async and SSP apply each worker's gradient alone, so its norm is known here, without a second phase."""
-        if self.job.clip_norm is None or self._two_phases:
-            return 1.0
-        return clip_scale(gradients.norm_squared(), self.job.clip_norm)
-
-    def _push_in_two(self, exchange: Exchange, gradients: Gradients | None, examples: float, *, pull: bool) -> None:
-        """Clip the aggregated gradient by its global norm: push, add up all chunks' squares, then scale."""
-        self._pushed = self._submit_push(exchange, gradients, examples, pull=False)
-        self._do(partial(self._scale, exchange, self._pushed, self.clock, pull))
-
-    def _scale(self, exchange: Exchange, first: Batch, clock: int, pull: bool) -> None:
-        assert self.job.clip_norm is not None
-        exchange.wait(first)
-        if first.late:
-            return
-        scale = clip_scale(sum(first.squares[index] for index in sorted(first.squares)), self.job.clip_norm)
-        batch = self._own_batch(first.label) if pull else Batch(first.label, hear=self._rates.hear)
-        batch.staleness = first.staleness
-        pull = pull and self._view is None
-        self._pushed = self._submit_all(batch, Scale, clock=clock, scale=scale, pull=pull, versions=True)
+        if pending is self._runner.under_way:
+            self._runner.finish()
 
     # Together
 
     def barrier(self) -> None:
-        """Meet all live workers.
-
-        While a worker waits here the others may still have steps to do: the servers are told not to count on it.
-        Then all take part again from the highest clock among them and get its weights; and they only go on when
-        all have them, and every server knows of every worker.
-        """
         if not self._session.connected:
-            self._session.meet(self.clock)
+            self._runner.run(meet(self.clock))
             return
         self.settle()
-        self._left = self._join  # whoever is interrupted in here takes part again from the next clock on
-        self._session.retire()
-        self._begin(self._session.meet(self.clock))
-        self._refresh()
-        self._session.meet(self.clock)
-        self._left = None
+        self._runner.begin(self._part.barrier(), wait=True)
 
     # The end
 
@@ -380,8 +228,7 @@ class ClusterStore:
         unsettled: PSError | None = None
         try:
             if not failure and self._session.connected:
-                self._finish()
-                self._session.exchange.wait(self._pushed)
+                self._runner.settle()
         except PSError as error:
             unsettled = error
             failure = f"{type(error).__name__}: {error}"

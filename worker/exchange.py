@@ -22,18 +22,10 @@ from ps.errors import BadMessage, PSError
 from ps.protocol.codec import decode
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import (
-    Attached,
-    Busy,
     Error,
-    Late,
     Message,
-    NormPart,
     Push,
-    Pushed,
-    UploadState,
     Waiting,
-    Weights,
-    WeightsDelta,
 )
 from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
@@ -41,7 +33,7 @@ from ps.worker.interrupt import HOLD
 from ps.worker.request_queue import INQUIRE, RequestQueue
 from ps.worker.server_channel import ServerChannel
 from ps.worker.server_channels import ServerChannels
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
@@ -122,14 +114,6 @@ class Exchange:
             batch.missing.add(request.chunk)
         self._queues[server].add(request)
 
-    def ask_all(self, make: Callable[[int], Message], label: str) -> Batch:
-        """Send every server a request without payload and wait for the answers."""
-        batch = Batch(label)
-        for server in self.servers:
-            self.submit(batch, server, make)
-        self.wait(batch)
-        return batch
-
     def flush(self, batch: Batch | None = None) -> None:
         """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
         self._until(lambda: not any(queue.unsent for queue in self._queues), batch or Batch("what was asked"))
@@ -159,16 +143,40 @@ class Exchange:
         """Take what is here and send what may be sent, without waiting."""
         with HOLD, self._breaking():
             self._turn(self._queues)
-            for queue in self._queues:
-                if queue.patience < math.inf:
-                    queue.ask_for_room(self._member)
+            self.ask_for_room()
+
+    def send(self) -> None:
+        """Send what the windows allow, without waiting."""
+        for queue in self._queues:
+            queue.send_queued()
+
+    def receive(self, server: int) -> None:
+        """Take what is here from one server, and send what there is room for then."""
+        with self._breaking():
+            self._turn([self._queues[server]])
+
+    def ask_for_room(self, patience: float = math.inf) -> None:
+        """Ask the servers whose windows have been full for so long whether others wait for what they hold back."""
+        for queue in self._queues:
+            if queue.patience < math.inf and queue.patience <= patience:
+                queue.ask_for_room(self._member)
+
+    def inquire(self) -> None:
+        """Ask the servers what they know of what is not answered. Raises ServerLost for one that never says."""
+        for queue in self._queues:
+            queue.inquire(self._member, self._silence_limit, alive=self._alive())
 
     def _until(self, done: Callable[[], bool], batch: Batch) -> None:
-        with HOLD, self._breaking():
-            for queue in self._queues:
-                queue.send_queued()
-            if batch.error is None and not done():
-                self._wait(done, batch)
+        if self._broken is not None:
+            raise self._broken
+        with HOLD:
+            try:
+                self.send()
+                if batch.error is None and not done():
+                    self._wait(done, batch)
+            except PSError as error:
+                self._broken = error
+                raise
         if batch.error is not None:
             raise batch.error
 
@@ -198,9 +206,7 @@ class Exchange:
                     if batch.error is not None or done():
                         return
                 elif patience < math.inf:
-                    for queue in self._queues:
-                        if queue.patience <= patience:
-                            queue.ask_for_room(self._member)
+                    self.ask_for_room(patience)
                 now = self._now()
                 if self._moved:
                     self.since, self._moved = now, False
@@ -208,16 +214,14 @@ class Exchange:
                     continue
                 if done():
                     return
-                for queue in self._queues:  # there may have been no room before
-                    queue.send_queued()
+                self.send()  # there may have been no room before
                 self._trace.tick()
                 sigterm.check()
                 HOLD.check()
                 self._check()
                 if now - asked >= INQUIRE:
                     asked = now
-                    for queue in self._queues:
-                        queue.inquire(self._member, self._silence_limit, alive=self._alive())
+                    self.inquire()
                 if now - told >= TELL:
                     told = now
                     log.warning("waiting %.0f s for %s, %s", now - began, self._names(), batch.label)
@@ -254,8 +258,7 @@ class Exchange:
                 self._receive(queue)
             except PSError as error:
                 raise type(error)(f"{queue.name}: {error}") from None
-        for queue in self._queues:
-            queue.send_queued()
+        self.send()
 
     def _receive(self, queue: RequestQueue) -> None:
         """Take everything that is here from one server."""
@@ -276,7 +279,7 @@ class Exchange:
             elif isinstance(message, Error) and not message.request:  # it could not read what we sent
                 raise refusal(message)
             elif message.payload:  # the answer to a request that was sent twice
-                channel.land(None)
+                channel.land(None, (0, 0), False)
         self._leave_closed(channel)
 
     def _leave_closed(self, channel: ServerChannel) -> None:
@@ -291,57 +294,17 @@ class Exchange:
             return
         if type(message).__name__ not in asked.answers or getattr(message, "chunk", None) not in (None, request.chunk):
             raise BadMessage(f"{message!r} is no answer to {asked!r}")
-        match message:
-            case Weights():
-                self._land(queue, request, message)
-                batch.staleness = max(batch.staleness, message.staleness)
-            case Pushed():
-                self._note(request, message, request.region[1] - request.region[0])
-                batch.staleness = max(batch.staleness, message.staleness)
-            case NormPart():
-                batch.squares[message.chunk] = message.value
-            case WeightsDelta():
-                self._follow(queue, request, message)
-                batch.staleness = max(batch.staleness, message.staleness)
-            case Late():
-                batch.late.add(message.chunk)
-                batch.collected = max(batch.collected, message.version)
-            case Busy():
-                batch.later[message.chunk] = message.seconds
-            case UploadState():
-                batch.held.update(message.chunks)
-            case Attached():
-                batch.join_clock = max(batch.join_clock, message.clock)
-            case _:
-                pass
+        batch.answers.append(message)
+        if batch.landing is not None:
+            batch.landing.take(queue.channel, message, request.region, request.aside)
+        elif message.payload:
+            queue.channel.land(None, request.region, request.aside)
         if self._trace.on and request.chunk is not None:
             lo, hi = request.region
             clock = getattr(asked, "clock", -1)
             self._trace.add("land", since, clock=clock, chunk=request.chunk, peer=queue.server, size=hi - lo)
             if isinstance(asked, Push):
                 self._trace.link(END, "land", since, self._rank, clock, request.chunk)
-
-    def _land(self, queue: RequestQueue, request: Request, message: Weights) -> None:
-        lo, hi = request.region
-        size = queue.channel.land(request)
-        if size != hi - lo:
-            raise BadMessage(f"{size} bytes for chunk {message.chunk}, which has {hi - lo}")
-        self._note(request, message, size)
-
-    def _follow(self, queue: RequestQueue, request: Request, message: WeightsDelta) -> None:
-        if request.batch.follow is None:
-            raise BadMessage(f"{message!r}, though nothing in this job is compressed")
-        self._note(request, message, request.batch.follow(queue.channel.take(), message.chunk, message.version))
-
-    def _note(self, request: Request, message: Weights | WeightsDelta | Pushed, size: int) -> None:
-        """Note which version of a chunk this worker has now, if its own copy is what the batch brings up to date."""
-        if message.rates and request.batch.hear is not None:
-            request.batch.hear(message.rates)
-        versions = request.batch.versions
-        if versions is not None:
-            versions[message.chunk] = message.version
-        if versions is not None or isinstance(message, Weights):
-            self.traffic.bytes_down += size
 
     def close(self) -> None:
         """Close the channels; what was not sent is dropped."""

@@ -8,6 +8,7 @@ wait until that is done; or, where it takes long, until it stands at a place fro
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # ``signal`` tries to make an enum of each handler: 25 µs a step
+import os
 import signal
 import threading
 import time
@@ -81,8 +82,22 @@ class Hold:
             self._theirs[number](number, frame)
 
 
+class _Main:
+    """The thread that has this process's signals, as a number: looked at several times in each step."""
+
+    ident = threading.main_thread().ident
+
+    @classmethod
+    def renew(cls) -> None:
+        """In a forked child it is another one."""
+        cls.ident = threading.main_thread().ident
+
+
+os.register_at_fork(after_in_child=_Main.renew)
+
+
 def _is_main() -> bool:
-    return threading.get_ident() == threading.main_thread().ident
+    return threading.get_ident() == _Main.ident
 
 
 HOLD = Hold()

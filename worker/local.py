@@ -17,7 +17,8 @@ from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Pending, Traffic
+from ps.worker.store import Buffers, Pending
+from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
 

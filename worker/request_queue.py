@@ -13,7 +13,7 @@ from ps.protocol.messages.data import NOT_YET
 from ps.trace import BEGIN, OFF, Trace
 from ps.worker.batch import Request
 from ps.worker.server_channel import ServerChannel
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 INQUIRE = 2.0
 """Seconds without progress after which a server is asked what it knows, and between such questions."""

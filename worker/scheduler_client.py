@@ -121,6 +121,10 @@ class SchedulerClient:
                     told = now
                     log.warning("%s", notice(view, now - began))
 
+    def number(self) -> int:
+        """Return a new number for a request."""
+        return next(self._numbers)
+
     def request(
         self,
         make: Callable[[int, int], Message],
@@ -128,13 +132,14 @@ class SchedulerClient:
         waiting: str,
         limit: float,
         at_most: float = math.inf,
+        number: int | None = None,
     ) -> Answer:
         """Send a request, again and again, until it is answered; ``make`` takes its number and this member's id.
 
         Raises what the scheduler answers instead, what ends this worker meanwhile, or PeerLost when the scheduler
         is silent for ``limit`` seconds, or does not answer this for ``at_most``.
         """
-        number = next(self._numbers)
+        number = self.number() if number is None else number
         answers = self._answers[number] = queue.SimpleQueue()
         sent, began, told, spoken = -math.inf, time.monotonic(), 0, 0
         try:

@@ -7,21 +7,22 @@ from functools import partial
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Init, InitChunk
-from ps.worker.batch import Batch
-from ps.worker.exchange import Exchange
+from ps.protocol.messages import Init, InitChunk, InitDone, Ok
+from ps.worker.conversation import Call, Calls, Conversation, Question
 from ps.xp import HostArray
 
 
-def seed(
-    exchange: Exchange, member: int, job: JobConfig, layout: Layout, chunks: Iterable[Chunk], values: HostArray
-) -> None:
-    """Send a flat buffer's values to the servers of its chunks, and wait until all have them."""
+def seed(member: int, job: JobConfig, layout: Layout, chunks: Iterable[Chunk], values: HostArray) -> Conversation[None]:
+    """Send a flat buffer's values to the servers of its chunks, and tell the scheduler that all have them.
+
+    It refuses that when a server was lost that had some of the values.
+    """
     announce = partial(Init, member=member, servers=job.servers, chunk_size=job.chunk_bytes, layout=layout.pack())
-    exchange.ask_all(announce, "room for the model")
-    batch = Batch("the first values to be stored")
+    yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
+    calls = []
     for chunk in chunks:
         lo, hi = chunk.region
         make = partial(InitChunk, member=member, chunk=chunk.index)
-        exchange.submit(batch, chunk.server, make, values[lo:hi], chunk.region)
-    exchange.wait(batch)
+        calls.append(Call(chunk.server, make, values[lo:hi], chunk.region))
+    yield Calls("the first values to be stored", calls)
+    yield Question(InitDone, Ok, "the scheduler to note the first values")

@@ -10,7 +10,6 @@ import zmq
 from ps.errors import BadMessage
 from ps.protocol.messages import Message
 from ps.protocol.transport import Socket, connect, open_socket
-from ps.worker.batch import Request
 from ps.xp import HostArray
 
 
@@ -51,8 +50,11 @@ class ServerChannel(Protocol):
         """Raise BadMessage unless the message just received came with what belongs to it."""
         ...
 
-    def land(self, request: Request | None) -> int:
-        """Put the payload of the answer just received where its request wants it; return its bytes."""
+    def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
+        """Put the payload of the answer just received into this region of a flat buffer, if given; return its bytes.
+
+        ``aside``: in shared memory the server has put it aside, to be copied from there.
+        """
         ...
 
     def take(self) -> Any:
@@ -104,11 +106,11 @@ class ZmqChannel:
         if message.payload != bool(self.pollable.getsockopt(zmq.RCVMORE)):
             raise BadMessage(f"{message!r} with a wrong number of frames")
 
-    def land(self, request: Request | None) -> int:
-        if request is None or request.batch.into is None:
+    def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
+        if into is None:
             return len(self.pollable.recv(copy=False))
-        lo, hi = request.region
-        return int(self.pollable.recv_into(request.batch.into[lo:hi].data))
+        lo, hi = region
+        return int(self.pollable.recv_into(into[lo:hi].data))
 
     def take(self) -> Any:
         return self.pollable.recv(copy=False).buffer

@@ -14,18 +14,9 @@ from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import PeerLost, PSError, ServersMoved, StateError
-from ps.protocol.layout import Layout
 from ps.protocol.membership import Membership, Peer, peers, scheduler_address
 from ps.protocol.messages import (
-    Attach,
-    BarrierEnter,
-    BarrierLeave,
-    InitDone,
-    InitGrant,
-    InitRequest,
     Message,
-    Ok,
-    Start,
     Suspend,
     View,
 )
@@ -36,7 +27,7 @@ from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
 from ps.worker.server_channels import ServerChannels, open_channels
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
 
@@ -90,6 +81,12 @@ class Session:
         return self._scheduler.member
 
     @property
+    def epoch(self) -> int:
+        """The epoch of the latest view of the members; 0 before there is one."""
+        view = self._scheduler.view
+        return view.epoch if view else 0
+
+    @property
     def exchange(self) -> Exchange:
         """The exchange with the servers. Raises StateError before ``connect`` and after ``leave``."""
         if self._closed:
@@ -133,13 +130,6 @@ class Session:
         return self._as != self.member or self._servers != [peer.member for peer in self.peers("server")]
 
     # Coming
-
-    def claim(self, layout: Layout) -> bool:
-        """Return whether this worker's first values count. Raises LayoutMismatch when the job trains another model."""
-        packed = layout.pack()
-        return self.ask(
-            lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
-        ).seed
 
     def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> ServerChannels:
         """Connect to all servers, for a model of ``nbytes``; see ``open_channels``.
@@ -205,38 +195,21 @@ class Session:
             HOLD.check()
             time.sleep(min(left, NAP))
 
-    def seeded(self) -> None:
-        """Tell the scheduler that all servers have the first values."""
-        self.ask(InitDone, Ok, "the scheduler to note the first values")
+    def number(self) -> int:
+        """Return a new number for a request to the scheduler."""
+        return self._scheduler.number()
 
-    def attach(self) -> int:
-        """Present this worker to all servers; return the first clock in which all can take it in."""
-        view = self._scheduler.view
-        attach = partial(Attach, member=self.member, epoch=view.epoch if view else 0)
-        return self.exchange.ask_all(attach, "leave to begin").join_clock
-
-    def start(self, clock: int) -> None:
-        """From this clock on the servers wait for this worker."""
-        self.exchange.ask_all(partial(Start, member=self.member, clock=clock), f"leave to begin at clock {clock}")
-
-    def retire(self) -> None:
-        """Until the next ``start`` no server waits for this worker."""
-        self.exchange.ask_all(partial(Suspend, member=self.member), "leave to pause")
-
-    def meet(self, clock: int) -> int:
-        """Wait for all live workers; return the highest clock among them."""
-        return self.ask(
-            lambda request, member: BarrierEnter(request, member, clock), BarrierLeave, "all workers at the barrier"
-        ).clock
-
-    def ask(self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str) -> Answer:
+    def ask(
+        self, make: Callable[[int, int], Message], kind: type[Answer], waiting: str, number: int | None = None
+    ) -> Answer:
         """Ask the scheduler; ``make`` takes the request's number and this member's id.
 
+        With the ``number`` of a request that was interrupted it is that request, whether it was answered or not.
         Raises as the scheduler client does, and StateError after ``leave``.
         """
         if self._closed:
             raise StateError("this connection is closed")
-        return self._scheduler.request(make, kind, waiting, self.job.start_timeout)
+        return self._scheduler.request(make, kind, waiting, self.job.start_timeout, number=number)
 
     # Going
 

@@ -17,7 +17,6 @@ from ps.protocol.messages import Error, Message, Share, Shared, Waiting
 from ps.protocol.segment import Segment
 from ps.protocol.unix_channel import UnixChannel
 from ps.protocol.worker_memory import WorkerMemory
-from ps.worker.batch import Request
 from ps.xp import HostArray
 
 HANDSHAKE = 5.0
@@ -89,12 +88,10 @@ class ShmChannel:
     def check(self, message: Message) -> None:
         pass
 
-    def land(self, request: Request | None) -> int:
-        if request is None:
-            return 0
-        lo, hi = request.region
-        if request.aside and request.batch.into is not None:
-            np.copyto(request.batch.into[lo:hi], self._memory.array("aside")[lo:hi])
+    def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
+        lo, hi = region
+        if aside and into is not None:
+            np.copyto(into[lo:hi], self._memory.array("aside")[lo:hi])
         return hi - lo
 
     def take(self) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ps.errors import UsageError
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
 

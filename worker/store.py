@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
+from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
+from ps.worker.step_log import StepLog
+from ps.worker.traffic import Traffic
 from ps.xp import Array, Device, HostArray
-
-if TYPE_CHECKING:
-    from ps.worker.evaluation import Evaluation
-    from ps.worker.step_log import StepLog
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What a store has sent, received and waited for since it was made; bytes and seconds."""
-
-    bytes_up: int = 0
-    bytes_down: int = 0
-    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +77,19 @@ class Store(Protocol):
 
     job: JobConfig
     rank: int
-    clock: int
-    """Steps this worker has done, or was given when it came late."""
     traffic: Traffic
     report: Callable[[], dict[str, Any]]
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
-    rejoins: int
-    """How often the weights' buffer was brought up to date unasked, because this worker came (back) late."""
+
+    @property
+    def clock(self) -> int:
+        """Steps this worker has done, or was given when it came late."""
+        ...
+
+    @property
+    def rejoins(self) -> int:
+        """How often the weights' buffer was brought up to date unasked, because this worker came (back) late."""
+        ...
 
     @property
     def num_workers(self) -> int: ...

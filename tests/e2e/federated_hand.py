@@ -15,9 +15,10 @@ from ps.config import ProcessConfig
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished, Upload
 from ps.worker.batch import Batch
-from ps.worker.federated.connection import RESUME, FederatedConnection
+from ps.worker.federated.connection import FederatedConnection
+from ps.worker.federated.participation import RESUME, PendingUpload
 from ps.worker.session import Session
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 LAYOUT = Layout.of({"w": np.zeros(704, np.float32), "b": np.zeros(320, np.float32)})
 """Two chunks of 1 KiB for each of two servers, and nothing between the tensors."""
@@ -41,9 +42,8 @@ class Hand:
     def init(self) -> Hand:
         """Give the first values if this client is the one to do so."""
         layout = self.connection._layout
-        if self.session.claim(layout):
+        if self.connection.claim():
             self.connection.seed(np.zeros(layout.nbytes, np.uint8))
-            self.session.seeded()
         return self
 
     def take(self) -> Assign | None:
@@ -64,15 +64,15 @@ class Hand:
         frames = {c.index: delta[c.offset : c.offset + c.nbytes] for c in self.connection.chunks}
         if chunks is not None:
             wanted = set(chunks)
-            whole, self.connection.chunks = (
+            whole, self.connection._part.chunks = (
                 self.connection.chunks,
                 tuple(c for c in self.connection.chunks if c.index in wanted),
             )
             try:
-                return self.connection.deliver(task.task, task.round, frames)
+                return self.connection.upload(task.task, task.round, frames)
             finally:
-                self.connection.chunks = whole
-        return self.connection.deliver(task.task, task.round, frames)
+                self.connection._part.chunks = whole
+        return self.connection.upload(task.task, task.round, frames)
 
     def send(self, task: Assign, delta: np.ndarray[Any, Any], length: int | None = None) -> None:
         """Send frames without asking what is there already, each cut to so many bytes if that is given."""
@@ -86,7 +86,8 @@ class Hand:
 
     def submit(self, task: Assign, examples: float = 10.0, steps: int = 1) -> str:
         """Say that all is uploaded; return the verdict."""
-        return self.connection.submit(task.task, task.round, examples, steps, {"loss": 1.0 / (1 + task.round)})
+        report = {"loss": 1.0 / (1 + task.round)}
+        return self.connection.submit(PendingUpload(task.task, task.round, task.round, examples, steps, report, {}))
 
     def contribute(self, task: Assign, value: float = 1.0, examples: float = 10.0) -> str:
         """Upload and submit, again when a server has lost it; return the verdict."""

@@ -1,8 +1,10 @@
-"""Sim: a whole job in one thread. Real SchedulerState and Shards, SimWorkers, and a network that a seed decides.
+"""Sim: a whole job in one thread. Real SchedulerState and Shards, real conversations and exchanges of workers whose
+scripts are planned, and a network that a seed decides.
 
 A channel between two processes keeps its order, as ZeroMQ does; between channels anything may overtake. Requests
-may be sent twice, messages between workers and servers may be lost with their connection, workers die or come late,
-the scheduler restarts from what it saved. Invariants are checked as it goes; ``run`` fails when nobody can move.
+may be sent twice, messages between workers and servers may be lost with their connection, workers die, come late or
+are interrupted, the scheduler restarts from what it saved. Invariants are checked as it goes; ``run`` fails when nobody
+can move.
 """
 
 from __future__ import annotations
@@ -15,22 +17,17 @@ from typing import Any
 
 import numpy as np
 from simmail import Faults, Letter
+from simprocess import SimProcess
 from simspy import Log, Spy, Used
-from simworker import LAYOUT, SCHEDULER, Plan, SimWorker, describe
+from simworker import LAYOUT, Plan, SimWorker, describe
 
 from ps.errors import BadMessage
 from ps.protocol.messages import (
-    Error,
     Heartbeat,
     Hello,
     Init,
-    Inquire,
-    Late,
     Message,
-    Pushed,
     View,
-    Waiting,
-    Weights,
     Welcome,
 )
 from ps.server.scheduler.state import SchedulerState
@@ -54,13 +51,17 @@ class Sim:
     ):
         """``in_place``: all share memory, in which the servers keep the weights and the workers read them."""
         self.random = random.Random(seed)
-        self.explicit = {"chunk_size": 1024, "window": 1024, "workers": len(plans), **explicit}
+        self.explicit = {
+            "chunk_size": 1024,
+            "window": 1024 * window,
+            "workers": len(plans),
+            **explicit,
+        }
         self.scheduler = SchedulerState(self.explicit, 0.0)
         self.faults = faults
-        self.window = window
         self.home = np.zeros(LAYOUT.nbytes, np.uint8) if in_place else None
-        self.reading: dict[int, tuple[list[Any], dict[int, bytes]]] = {}
-        """Workers whose scripts look at the weights in place: what they were answered, and what they saw then."""
+        self.reading: dict[int, dict[int, bytes]] = {}
+        """What workers saw whose scripts look at the weights in place."""
         self.now = 1.0
         self.saved = ""
         self.cut = LAYOUT.chunks(self.explicit.get("servers", 1), self.explicit["chunk_size"])
@@ -69,18 +70,12 @@ class Sim:
         self.epochs: dict[int, int] = {}
         self.workers: dict[int, SimWorker] = {}
         self.dead: set[int] = set()
-        self.lives: dict[int, Any] = {}
-        self.queue: dict[int, dict[int, deque[tuple[int, Message, bytes | None]]]] = {}
-        self.flying: dict[int, dict[int, tuple[int, Message, bytes | None]]] = {}
-        self.answers: dict[int, dict[int, tuple[Message, bytes | None]]] = {}
-        self.order: dict[int, list[int]] = {}
-        self.numbers: Counter[int] = Counter()
+        self.processes: dict[int, SimProcess] = {}
         self.log: Log = []
         self.used: Used = {}
         self.values: dict[tuple[int, int], bytes] = {}
         self.joins: list[Plan] = []
         self.plans = list(plans)
-        self.answered = 0
         for rank in range(self.explicit.get("servers", 1)):
             self._hello("server", rank)
             self.shards[rank + 1] = GradientShard(rank)
@@ -111,36 +106,20 @@ class Sim:
             job,
             self.plans[len(self.workers)],
             lambda: self.epochs[member],
-            in_place=self.home is not None,
+            self.home,
         )
         self.workers[member] = worker
-        self.queue[member] = {to: deque() for to in range(-1, job.servers)}
-        self.flying[member], self.answers[member] = {}, {}
-        self.lives[member] = worker.life()
-        self._ask(member, next(self.lives[member]))
+        self.processes[member] = SimProcess(
+            worker, lambda to, letter: self._send(member, to, letter), lambda: self._check_bound(worker)
+        )
+        self.processes[member].begin()
 
     # The workers' side
-
-    def _ask(self, member: int, asks: list[Any]) -> None:
-        self.order[member] = []
-        for ask in asks:
-            self.numbers[member] += 1
-            number = self.numbers[member]
-            self.order[member].append(number)
-            self.queue[member][ask.to].append((number, ask.make(number), ask.payload))
-        self._flow(member)
-
-    def _flow(self, member: int) -> None:
-        for to, waiting in self.queue[member].items():
-            while waiting and sum(t == to for t, _, _ in self.flying[member].values()) < self.window:
-                number, message, payload = waiting.popleft()
-                self.flying[member][number] = (to, message, payload)
-                self._send(member, 0 if to == SCHEDULER else to + 1, Letter(message, payload))
 
     def _send(self, source: int, target: int, letter: Letter) -> None:
         self.channels.setdefault((source, target), deque()).append(letter)
 
-    def _hear(self, member: int, letter: Letter) -> None:
+    def _hear(self, member: int, source: int, letter: Letter) -> None:
         message = letter.message
         if isinstance(message, View):
             if message.epoch > self.epochs.get(member, -1):
@@ -148,55 +127,42 @@ class Sim:
                 if message.phase == "running" and member not in self.workers:
                     self._begin(member, message)
             return
-        if isinstance(message, Waiting):
-            for number in message.unknown:
-                if number in self.flying[member]:
-                    to, again, payload = self.flying[member][number]
-                    self._send(member, to + 1, Letter(again, payload))
+        process = self.processes.get(member)
+        if process is None:
             return
-        number = getattr(message, "request", 0)
-        if number not in self.flying.get(member, {}):
-            return
-        assert not isinstance(message, Error), f"worker {member}: {message!r} to {self.flying[member][number]}"
-        del self.flying[member][number]
-        self.answered += 1
-        self.answers[member][number] = (message, letter.copy)
         if letter.copy is not None:
             self._check_values(message, letter.copy)
-        if isinstance(message, Pushed | Weights):
-            self.workers[member].rates.hear(message.rates)
-        self._flow(member)
-        if not self.flying[member] and not any(self.queue[member].values()):
-            answers = [self.answers[member].pop(number) for number in self.order[member]]
-            late = any(isinstance(message, Late) for message, _ in answers)
-            if self.home is not None and self.workers[member].last and not late:
-                self.reading[member] = answers, self._seen(answers)
-            else:
-                self._go_on(member, answers)
+        if source == 0:
+            process.answer(message)
+        else:
+            process.hear(source - 1, message, letter.copy if message.payload else None)
+        self._look(member)
 
-    def _go_on(self, member: int, answers: list[Any]) -> None:
-        try:
-            asks = self.lives[member].send(answers)
-        except StopIteration:
+    def _look(self, member: int) -> None:
+        """A script has its weights: they are those of the versions that its worker knows."""
+        process = self.processes[member]
+        if not process.looking or member in self.reading:
             return
-        self._check_bound(self.workers[member])
-        self._ask(member, asks)
+        seen = self._seen(process)
+        for chunk, version in process.worker.part.versions.items():
+            known = self.values.setdefault((chunk, version), seen[chunk])
+            assert known == seen[chunk], f"chunk {chunk} is not of version {version}"
+        if self.home is not None:
+            self.reading[member] = seen
+        else:
+            process.looked()
+            self._look(member)
 
-    def _seen(self, answers: list[Any]) -> dict[int, bytes]:
-        """Return the weights in place as a worker sees them, which must be those of the versions it was told."""
-        assert self.home is not None
-        seen = {c.index: self.home[c.offset : c.offset + c.nbytes].tobytes() for c in self.cut}
-        for message, _ in answers:
-            if isinstance(message, Pushed | Weights):
-                self._check_values(message, seen[message.chunk])
-        return seen
+    def _seen(self, process: SimProcess) -> dict[int, bytes]:
+        return {c.index: process.worker.weights[c.offset : c.offset + c.nbytes].tobytes() for c in self.cut}
 
     def _read_again(self, member: int) -> None:
         """A script has looked at the weights for a while: nothing has moved under it."""
-        answers, seen = self.reading.pop(member)
+        seen, process = self.reading.pop(member), self.processes[member]
         if member not in self.dead:
-            assert self._seen([]) == seen, f"weights changed under {describe(self.workers[member])}"
-            self._go_on(member, answers)
+            assert self._seen(process) == seen, f"weights changed under {describe(process.worker)}"
+            process.looked()
+            self._look(member)
 
     # The servers' and the scheduler's side
 
@@ -211,7 +177,8 @@ class Sim:
             return
         origin = str(source).encode()
         try:
-            replies = shard.receive(origin, letter.message, letter.payload, self.now)
+            payload = None if letter.payload is None else letter.payload.tobytes()
+            replies = shard.receive(origin, letter.message, payload, self.now)
         except BadMessage as error:
             raise AssertionError(f"server {server} refused {letter.message!r}: {error}") from error
         if isinstance(letter.message, Init):
@@ -260,7 +227,8 @@ class Sim:
             if full:
                 self._deliver(self.random.choice(full))
                 continue
-            idle, answered = (0 if self.answered > answered else idle + 1), self.answered
+            known, answered = answered, sum(process.answered for process in self.processes.values())
+            idle = 0 if answered > known else idle + 1
             assert idle < 6, f"nobody can move: {self._who_hangs()}"
             self._look_after()
         else:
@@ -294,7 +262,7 @@ class Sim:
         elif target in self.shards:
             self._serve(target, source, letter)
         else:
-            self._hear(target, letter)
+            self._hear(target, source, letter)
 
     def _trouble(self, full: list[tuple[int, int]]) -> bool:
         """Let one thing go wrong, if any may; return whether one did."""
@@ -306,10 +274,12 @@ class Sim:
         kind = dice.choice(kinds)
         member = dice.choice(alive)
         if kind == "repeats":
-            if not self.flying[member]:
+            if not self.processes[member].repeat(dice):
                 return False
-            to, message, payload = self.flying[member][dice.choice(sorted(self.flying[member]))]
-            self._send(member, to + 1, Letter(message, payload))
+        elif kind == "interrupts":
+            if member in self.reading or not self.processes[member].interrupt():
+                return False
+            self._look(member)
         elif kind == "losses":
             lossy = [key for key in full if 0 not in key]
             if not lossy:
@@ -348,21 +318,13 @@ class Sim:
                 if member not in self.dead:
                     self._schedule(member, Heartbeat(member, self.epochs.get(member, 0), {}))
             self._tell(self.scheduler.tick(self.now), 0)
-        for member, flying in self.flying.items():
-            if member in self.dead:
-                continue
-            for to in {to for to, _, _ in flying.values()}:
-                lost = tuple(number for number, (t, _, _) in flying.items() if t == to)
-                if to == SCHEDULER:
-                    self._send(member, 0, Letter(flying[lost[0]][1]))
-                else:
-                    self._send(member, to + 1, Letter(Inquire(0, member, lost)))
+        for member, process in self.processes.items():
+            if member not in self.dead:
+                process.look_after()
 
     def _who_hangs(self) -> Any:
         hanging = {m: describe(w) for m, w in self.workers.items() if not w.finished and m not in self.dead}
-        return hanging, {
-            m: [message for _, message, _ in f.values()][:3] for m, f in self.flying.items() if m in hanging
-        }
+        return hanging, {member: self.processes[member].waits_for() for member in hanging}
 
     # Invariants
 
@@ -376,7 +338,7 @@ class Sim:
             return
         for member, other in self.workers.items():
             if member not in self.dead and other.taking_part:
-                ahead = worker.steps[-1] - max(other.clock, self._done(member))
+                ahead = worker.steps[-1] - max(other.clock, other.begins, self._done(member))
                 assert ahead <= worker.job.staleness, f"{describe(worker)} is {ahead} ahead of {describe(other)}"
 
     def _done(self, member: int) -> int:
@@ -408,7 +370,9 @@ class Sim:
                 assert not any(gone & table.keys() for table in tables), "remembers the gone"
                 assert not chunk.waiters and not chunk.pending and chunk.combined is None, "somebody was forgotten"
                 assert len(chunk.loans) < 100
-        assert self.scheduler.phase == "ended", (self.scheduler.phase, self.scheduler.reason)
+        last = self.scheduler._roster.last("worker")  # one that was killed may come back: the model is kept for a while
+        kept = last is not None and last.member in self.dead and self.scheduler.phase == "running"
+        assert self.scheduler.phase == "ended" or kept, (self.scheduler.phase, self.scheduler.reason)
 
     def _lost_with_all(self, member: int) -> bool:
         return member in self.dead

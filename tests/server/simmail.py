@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ps.protocol.messages import Message
 from ps.server.send import Send
+from ps.xp import HostArray
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Faults:
     deaths: int = 0
     joins: int = 0
     restarts: int = 0
+    interrupts: int = 0
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Letter:
     """A message under way; ``loan`` and ``copy`` are the weights as lent, and as they were then."""
 
     message: Message
-    payload: bytes | None = None
+    payload: HostArray | None = None
     reply: Send | None = None
     copy: bytes | None = None
     sent: bool = field(default=False)

@@ -1,54 +1,23 @@
-"""SimWorker: a worker's protocol, as worker/cluster.py speaks it, as a generator without sockets.
-
-It yields the requests it waits for and is sent their answers. What it saw is kept for the invariants.
-"""
+"""SimWorker: a worker's script, and the witness of what its real conversations ask and are answered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ps.config.job import JobConfig
-from ps.optim import clip_scale
+from ps.optim import square_sum
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import (
-    Attach,
-    Attached,
-    BarrierEnter,
-    Init,
-    InitChunk,
-    InitDone,
-    InitRequest,
-    Late,
-    Leave,
-    Message,
-    NormPart,
-    Pull,
-    Push,
-    Pushed,
-    Scale,
-    Skip,
-    Start,
-    Suspend,
-    Weights,
-)
-from ps.protocol.messages.rate import Rate
-from ps.worker.rates import Rates
+from ps.protocol.messages import Attach, Late, Leave, Message, Ok, Pull, Push, Pushed, Skip, Start, Suspend, Weights
+from ps.worker.conversation import Calls, Conversation, Interrupted, Question
+from ps.worker.participation import Participation
+from ps.xp import HostArray
 
-SCHEDULER = -1
 LAYOUT = Layout.of({"w": np.zeros((3, 250), np.float32), "b": np.zeros(330, np.float32)})
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One request: to a server's rank or the SCHEDULER."""
-
-    to: int
-    make: Callable[[int], Message]
-    payload: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -62,37 +31,59 @@ class Plan:
     lr_at: int | None = None
 
 
-Life = Generator[list[Ask], list[tuple[Message, bytes | None]], None]
+class Look:
+    """The script has the weights that its last verb brought, and looks at them for a while."""
 
 
+Life = Generator[Calls | Question | Look, Any, None]
+
+
+@lru_cache(4096)
 def gradient(rank: int, clock: int, chunk: Chunk) -> np.ndarray:
     """The gradient of a worker: exact in float32 and different for every rank, clock and chunk."""
     base = np.arange(chunk.size, dtype=np.float32) % 7 - 3
     return base + np.float32(rank + 1) / 8 + np.float32(clock % 16) / 4 + np.float32(chunk.index) / 2
 
 
+@dataclass(frozen=True)
+class StepGradients:
+    """The gradients of one worker's step."""
+
+    rank: int
+    clock: int
+    chunks: tuple[Chunk, ...]
+
+    def chunk(self, chunk: Chunk) -> np.ndarray:
+        return gradient(self.rank, self.clock, chunk)
+
+    def norm_squared(self) -> float:
+        return sum(square_sum(self.chunk(chunk)) for chunk in self.chunks)
+
+
 class SimWorker:
     """One worker's life and what it saw."""
 
     def __init__(
-        self, member: int, rank: int, job: JobConfig, plan: Plan, epoch: Callable[[], int], in_place: bool = False
+        self,
+        member: int,
+        rank: int,
+        job: JobConfig,
+        plan: Plan,
+        epoch: Callable[[], int],
+        home: HostArray | None = None,
     ) -> None:
+        """``home``: the memory in which the servers keep the weights, where this worker reads them."""
         self.member = member
         self.rank = rank
         self.job = job
         self.plan = plan
-        self.epoch = epoch
-        self.in_place = in_place
-        """Whether it reads the weights where the servers keep them, and so needs none sent."""
-        self.last = False
-        """Whether the script goes on, and may read the weights, when what is asked now is answered."""
-        self.clock = 0
-        self.rates = Rates(rank)
-        self.says: tuple[Rate, ...] = ()
+        self.part = Participation(job, member, rank, epoch)
+        self.part.in_place = home is not None
+        self.weights = np.zeros(LAYOUT.nbytes, np.uint8) if home is None else home
         self.chunks = LAYOUT.chunks(job.servers, job.chunk_bytes)
-        self.seen: dict[int, int] = {}
-        """Chunk -> version of the weights it has."""
         self.taking_part = False
+        self.begins = 0
+        """The clock from which it takes part."""
         self.undisturbed = True
         """Whether no answer was lost. Backups go on without a worker whose first weights of a clock got lost."""
         self.acknowledged: list[tuple[int, int, bool]] = []
@@ -101,157 +92,133 @@ class SimWorker:
         self.steps: list[int] = []
         self.lates = 0
         self.seeded = False
+        self.interruptible = False
+        """Whether the script could go on if it was interrupted now."""
         self.may_be_late = job.mode == "sync" and (job.backup_workers > 0 or plan.barrier_at is not None)
 
-    # Conversations
+    @property
+    def clock(self) -> int:
+        return self.part.clock
+
+    # The script
 
     def life(self) -> Life:
-        [(grant, _)] = yield [Ask(SCHEDULER, lambda r: InitRequest(r, self.member, LAYOUT.pack()))]
-        self.seeded = grant.seed  # type: ignore[attr-defined]
+        self.seeded = yield from self._watch(self.part.claim(LAYOUT))
         if self.seeded:
-            yield from self._seed()
+            values = first_buffer(self.chunks, self.rank)
+            yield from self._watch(self.part.seed(LAYOUT, values))
+            if not self.part.in_place:
+                self.weights[:] = values
         else:
-            yield from self._enter()
+            yield from self._watch(self.part.join(), exact=True)
+        yield Look()
+        self.interruptible = True
         while self.clock < self.plan.steps:
             if self.plan.barrier_at is not None and self.clock >= self.plan.barrier_at:
-                self.plan = Plan(self.plan.steps, None, self.plan.skips, self.plan.push_then_pull, self.plan.lr_at)
-                yield from self._barrier()
-                continue
-            yield from self._step()
-        self.taking_part = self.last = False
-        yield self._all(lambda r: Suspend(r, self.member))
-        yield [Ask(SCHEDULER, lambda r: Leave(r, self.member, {}))]
+                self.plan = replace(self.plan, barrier_at=None)
+                yield from self._watch(self.part.barrier(), meets=True)
+            else:
+                yield from self._step()
+            yield Look()
+        self.interruptible = False
+        yield from self._watch(self._leave())
         self.finished = True
 
-    def _all(self, make: Callable[[int], Message]) -> list[Ask]:
-        return [Ask(server, make) for server in range(self.job.servers)]
+    def _step(self) -> Life:
+        clock, lates = self.clock, self.lates
+        if self.plan.lr_at == clock:
+            self.part.rates.set((self.rank + 1) / 64)  # the others may set another one
+        self.steps.append(clock)
+        apart = self.plan.push_then_pull and not self.part.in_place  # who reads in place goes on with a copy then
+        gradients = None if clock in self.plan.skips else StepGradients(self.rank, clock, self.chunks)
+        yield from self._watch(self.part.step(gradients, 1.0, pull=not apart))
+        if apart and self.lates == lates:
+            yield from self._watch(self._pull())
 
-    def _seed(self) -> Life:
-        yield from self._attach()
-        settings = (self.job.servers, self.job.chunk_bytes, LAYOUT.pack())
-        yield self._all(lambda r: Init(r, self.member, *settings))
-        yield [
-            Ask(c.server, lambda r, c=c: InitChunk(r, self.member, c.index), first_values(c, self.rank).tobytes())  # type: ignore[misc]
-            for c in self.chunks
-        ]
-        yield [Ask(SCHEDULER, lambda r: InitDone(r, self.member))]
-        self.seen = {c.index: 0 for c in self.chunks}
-        yield from self._start(0)
+    def _pull(self) -> Conversation[None]:
+        yield Calls("a pull", self.part.each(Pull, clock=self.clock), refreshes=True, resumable=True)
 
-    def _attach(self) -> Generator[list[Ask], list[tuple[Message, bytes | None]], int]:
-        epoch = self.epoch()
-        answers = yield self._all(lambda r: Attach(r, self.member, epoch))
-        return max(a.clock for a, _ in answers if isinstance(a, Attached))
+    def _leave(self) -> Conversation[None]:
+        yield self.part.retire()
+        yield Question(lambda request, member: Leave(request, member, {}), Ok, "the scheduler to hear a goodbye")
 
-    def _start(self, clock: int) -> Life:
-        self.clock = clock
-        self.taking_part = True
-        self.last = self.seeded and not self.steps and clock == 0
-        yield self._all(lambda r: Start(r, self.member, clock))
+    # The witness
 
-    def _enter(self) -> Life:
-        self.taking_part = self.last = False
-        clock = yield from self._attach()
-        yield from self._start(clock)
-        yield from self._pull(exact=True)
+    def _watch(
+        self, conversation: Conversation[Any], *, exact: bool = False, meets: bool = False
+    ) -> Generator[Calls | Question, Any, Any]:
+        """Have a conversation, and check what is said in it.
 
-    def _catch_up(self, clock: int) -> Life:
-        for _ in range(10):
-            yield from self._start(clock)
-            yield from self._pull()
-            clock = max(self.seen.values())
-            if clock == self.clock:
-                break
+        ``exact``: what it pulls is of its clock; else only where no backup closes clocks without this worker. When it
+        ``meets`` others, whoever was furthest may have died since.
+        """
+        answers: Any = None
+        interrupted = False
+        while True:
+            try:
+                asked = conversation.throw(Interrupted()) if interrupted else conversation.send(answers)
+            except StopIteration as end:
+                return end.value
+            if isinstance(asked, Calls):
+                self._note(asked)
+            try:
+                answers, interrupted = (yield asked), False
+            except Interrupted:
+                interrupted = True
+                continue
+            if isinstance(asked, Calls):
+                self._check(asked, answers, exact=exact, meets=meets)
 
-    def _pull(self, exact: bool = False) -> Life:
-        self.last = True
-        answers = yield [Ask(c.server, lambda r, c=c: Pull(r, self.member, c.index, self.clock)) for c in self.chunks]  # type: ignore[misc]
-        self._land(answers, self.clock if (exact and self.undisturbed) or not self.job.backup_workers else None)
+    def _note(self, asked: Calls) -> None:
+        message = asked.calls[0].make(0)
+        if isinstance(message, Start):
+            self.taking_part, self.begins = True, message.clock
+        elif isinstance(message, Attach | Suspend):
+            self.taking_part = False
 
-    def _land(self, answers: list[tuple[Message, bytes | None]], expected: int | None) -> None:
-        for message, _ in answers:
+    def _check(self, asked: Calls, answers: list[Message], *, exact: bool, meets: bool) -> None:
+        kind = kind_of(asked)
+        if kind in (Push, Skip):
+            clock = self.steps[-1]
+            late = [answer for answer in answers if isinstance(answer, Late)]
+            lost = {answer.chunk for answer in late}
+            self.acknowledged += [(c.index, clock, kind is Skip) for c in self.chunks if c.index not in lost]
+            self.lates += bool(late)
+            assert not late or self.may_be_late, f"worker {self.rank} was late at clock {clock}"
+            if late:
+                return
+        if not asked.refreshes:
+            return
+        in_time = self.undisturbed or not self.job.backup_workers
+        if kind is Pull:
+            in_time = not meets and (not self.job.backup_workers or (exact and self.undisturbed))
+        expected = self.clock if kind is Pull else self.steps[-1] + 1
+        for message in answers:
             assert isinstance(message, Weights | Pushed), f"{message!r} instead of weights"
-            assert isinstance(message, Weights) or self.in_place
-            self.seen[message.chunk] = message.version
-            if self.job.mode == "sync" and expected is not None:
+            assert isinstance(message, Weights) or self.part.in_place
+            if self.job.mode == "sync" and in_time:
                 assert message.version == expected, f"worker {self.rank} at {expected} got {message!r}"
             assert message.staleness >= 0
             if self.job.mode == "ssp":
                 assert message.staleness <= self.job.staleness
 
-    def _pushes(self, pull: bool) -> list[Ask]:
-        clock, skip, says = self.clock, self.clock in self.plan.skips, self.says
-        made = []
-        for c in self.chunks:
-            if skip:
-                made.append(Ask(c.server, lambda r, c=c: Skip(r, self.member, c.index, clock, pull, -1, says)))  # type: ignore[misc]
-                continue
-            version = self.seen[c.index]
-            made.append(
-                Ask(
-                    c.server,
-                    lambda r, c=c, v=version: Push(r, self.member, c.index, clock, v, 1.0, 1.0, pull, says),  # type: ignore[misc]
-                    gradient(self.rank, clock, c).tobytes(),
-                )
-            )
-        return made
 
-    def _step(self) -> Life:
-        clock, self.last = self.clock, False
-        if self.plan.lr_at == clock:
-            self.rates.set((self.rank + 1) / 64)  # the others may set another one
-        self.says = self.rates.step()
-        self.steps.append(clock)
-        two_phase = self.job.mode == "sync" and self.job.clip_norm is not None
-        apart = self.plan.push_then_pull and not self.in_place  # who reads in place goes on with a copy then
-        pull = not two_phase and not apart
-        self.last = pull
-        answers = yield self._pushes(pull and not self.in_place)
-        late = [message for message, _ in answers if isinstance(message, Late)]
-        skipped = clock in self.plan.skips
-        counted = [c.index for c, (a, _) in zip(self.chunks, answers, strict=True) if not isinstance(a, Late)]
-        self.acknowledged += [(index, clock, skipped) for index in counted]
-        if late:
-            self.lates += 1
-            assert self.may_be_late, f"worker {self.rank} was late at clock {clock}"
-            if self.job.backup_workers:
-                yield from self._catch_up(max(message.version for message in late))
-            else:
-                yield from self._enter()
-            return
-        if two_phase:
-            squares = [a for a, _ in answers if isinstance(a, NormPart)]
-            assert len(squares) == len(self.chunks), answers
-            scale = clip_scale(sum(s.value for s in sorted(squares, key=lambda s: s.chunk)), self.job.clip_norm or 0)
-            self.last = pull = not apart
-            brings = pull and not self.in_place
-            answers = yield [
-                Ask(c.server, lambda r, c=c: Scale(r, self.member, c.index, clock, scale, brings))  # type: ignore[misc]
-                for c in self.chunks
-            ]
-        self.clock += 1
-        if pull:
-            self._land(answers, self.clock if self.undisturbed or not self.job.backup_workers else None)
-        else:
-            yield from self._pull()
-
-    def _barrier(self) -> Life:
-        self.taking_part = self.last = False
-        yield self._all(lambda r: Suspend(r, self.member))
-        [(first, _)] = yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
-        yield from self._start(first.clock)  # type: ignore[attr-defined]
-        answers = yield [
-            Ask(c.server, lambda r, c=c: Pull(r, self.member, c.index, self.clock))  # type: ignore[misc]
-            for c in self.chunks
-        ]
-        self._land(answers, None)  # the one that was furthest may have died since
-        self.last = True
-        yield [Ask(SCHEDULER, lambda r: BarrierEnter(r, self.member, self.clock))]
+def kind_of(asked: Calls) -> Any:
+    """What messages these are."""
+    return type(asked.calls[0].make(0))
 
 
 def first_values(chunk: Chunk, rank: int) -> np.ndarray:
     """The seeding worker's values."""
     return np.linspace(-1, 1, chunk.size, dtype=np.float32) + np.float32(rank)
+
+
+def first_buffer(chunks: tuple[Chunk, ...], rank: int) -> HostArray:
+    """The seeding worker's values as one flat buffer."""
+    buffer = np.zeros(LAYOUT.nbytes, np.uint8)
+    for chunk in chunks:
+        buffer[chunk.offset : chunk.offset + chunk.nbytes] = first_values(chunk, rank).view(np.uint8)
+    return buffer
 
 
 def describe(worker: SimWorker) -> dict[str, Any]:

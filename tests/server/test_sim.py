@@ -21,6 +21,7 @@ MODES: dict[str, dict[str, Any]] = {
     "sync, clipped": {"clip_norm": 3.0},
     "sync, backup": {"backup_workers": 1},
     "async": {"mode": "async"},
+    "async, clipped": {"mode": "async", "clip_norm": 3.0},
     "ssp 0": {"mode": "ssp", "staleness": 0},
     "ssp 2": {"mode": "ssp", "staleness": 2},
 }
@@ -55,6 +56,7 @@ def test_every_job_comes_to_its_end_whatever_goes_wrong(
         deaths=data.draw(st.integers(0, workers - 1)),
         joins=data.draw(count),
         restarts=data.draw(count),
+        interrupts=data.draw(count),
     )
     late = data.draw(plans(faults.joins))
     sim = Sim({"servers": servers, **MODES[mode]}, drawn, seed, faults, window)

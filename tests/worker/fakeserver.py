@@ -26,7 +26,7 @@ from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.server_channel import ZmqChannel
 from ps.worker.server_channels import ServerChannels
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 KB = 1024
 MEMBER = 7

@@ -15,11 +15,10 @@ from ps.protocol.messages import BarrierEnter, BarrierLeave, InitDone, InitGrant
 from ps.server.loan import SENT
 from ps.server.send import Send
 from ps.trace import OFF
-from ps.worker.batch import Request
 from ps.worker.exchange import Exchange
 from ps.worker.server_channels import ServerChannels
 from ps.worker.session import Session
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 from ps.xp import HostArray
 
 if TYPE_CHECKING:
@@ -87,11 +86,11 @@ class SimChannel:
         if message.payload != (self._payload is not None):
             raise BadMessage(f"{message!r} with a wrong number of frames")
 
-    def land(self, request: Request | None) -> int:
+    def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
         payload = np.frombuffer(self.take(), np.uint8)
-        if request is not None and request.batch.into is not None:
-            lo, hi = request.region
-            np.copyto(request.batch.into[lo:hi], payload)
+        if into is not None:
+            lo, hi = region
+            np.copyto(into[lo:hi], payload)
         return payload.nbytes
 
     def take(self) -> Any:
@@ -141,7 +140,12 @@ class SimScheduler:
     def check(self) -> None:
         pass
 
-    def request(self, make: Callable[[int, int], Message], kind: type[Any], waiting: str, timeout: float) -> Any:
+    def number(self) -> int:
+        return 1
+
+    def request(
+        self, make: Callable[[int, int], Message], kind: type[Any], waiting: str, limit: float, *, number: int | None
+    ) -> Any:
         message, job = make(1, self.member), self._worker.job
         match message:
             case InitRequest():

@@ -13,6 +13,7 @@ import pytest
 from loopback import BOUND, Loopback, model
 
 from ps import xp
+from ps.config import job_from
 from ps.data import Dataset
 from ps.errors import GradientError, LayoutMismatch, Refused, StateError, UsageError
 from ps.models import mlp
@@ -184,7 +185,7 @@ def test_a_push_that_failed_unseen_is_raised_by_close_which_leaves_nevertheless(
     kv.wait(kv.push({"w": np.ones(3)}))
     store = kv._store
     assert isinstance(store, ClusterStore)
-    store._pushed.error = Refused("server 0: no")
+    store._runner.under_way.error = Refused("server 0: no")
     with pytest.raises(Refused, match="server 0: no"):
         kv.close()
     kv.close()
@@ -258,6 +259,19 @@ def test_a_barrier_before_init_is_one_too(loopback: Start) -> None:
 
     loopback(workers=2).run(script, script)
     assert order == ["before", "before", "after", "after"]
+
+
+def test_the_status_may_be_asked_for_as_soon_as_there_is_somebody_to_ask() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Session:
+        job, rank, member = job_from({}), 0, 7
+
+        def __setattr__(self, name: str, report: Callable[[], dict[str, Any]]) -> None:
+            asked.append(report())  # as another thread does, the moment that it is there
+
+    ClusterStore(Session())  # type: ignore[arg-type]
+    assert asked == [{"clock": 0}]
 
 
 def test_a_push_is_waited_for_at_the_close(loopback: Start) -> None:

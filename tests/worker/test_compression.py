@@ -130,7 +130,7 @@ def test_what_comes_too_late_is_sent_with_a_later_gradient(loopback: Start) -> N
     kv = job.connect()
     kv.init({"w": np.zeros(1000, np.float32)})
     kv.step({"w": np.arange(1000, dtype=np.float32)})
-    compression = kv._store.compression
+    compression = kv._store._part.compression
     assert compression is not None
     kept = compression.state[0]["residual"].copy()
     assert kept.max() < 999
@@ -216,7 +216,7 @@ def test_what_backup_workers_bring_too_late_is_not_lost(loopback: Start) -> None
             assert kv.rank == 0 or stepped.wait(BOUND)  # so that the other's first gradient is too late
             kv.step({"w": whole(kv.rank, clock)})
             stepped.set()
-        while any(state["residual"].any() for state in kv._store.compression.state.values()):
+        while any(state["residual"].any() for state in kv._store._part.compression.state.values()):
             drain(kv)
         kv.barrier()
         drain(kv)
@@ -241,8 +241,8 @@ def test_a_malformed_frame_is_refused_and_training_beside_it_goes_on(loopback: S
         [server] = kv._store._session.peers("server")
         peer.connect(next(address for address in server.addresses if address.startswith("tcp:")))
         kv.init({"w": np.zeros(1000, np.float32)})
-        encoded = kv._store.compression.encode(whole(kv.rank, 0), 0, 0).tobytes()
-        kv._store.compression.state.clear()
+        encoded = kv._store._part.compression.encode(whole(kv.rank, 0), 0, 0).tobytes()
+        kv._store._part.compression.state.clear()
         bad = [b"", b"x", encoded[:-1], encoded + b"\0", b"\xff" * len(encoded), b"\0" * (1 << 20)]
         for request, frame in enumerate(bad, 1):
             push = Push(request, kv._store._session.member, 0, 0, 0, 1.0, 1.0, True)

@@ -181,7 +181,7 @@ def test_what_a_codec_remembers_is_on_the_device_and_so_is_what_is_given_back(lo
     with loopback(compress="topk:0.05", chunk_size=1024).connect(device=bus.device) as kv:
         kv.init(first())
         kv.step(gradients(kv, 0))
-        compression = kv._store.compression
+        compression = kv._store._part.compression
         assert compression is not None
         compression.give_back({0})
         assert all(isinstance(array, StrictArray) for state in compression.state.values() for array in state.values())

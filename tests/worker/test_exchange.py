@@ -29,19 +29,20 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.worker.batch import Batch
+from ps.worker.landing import Landing
 
 
 def test_answers_land_in_their_places_with_version_and_staleness(setup: Callable[..., Setup]) -> None:
     job = setup(servers=2)
     for server in job.servers:
         server.script = lambda message: weights(message, fill=message.chunk + 1)
-    batch = Batch(into=np.zeros(4 * KB, np.uint8), versions={})
+    into, versions = np.zeros(4 * KB, np.uint8), dict[int, int]()
+    batch = Batch(landing=Landing(into, job.traffic, versions))
     for chunk in range(4):
         job.push(batch, chunk, server=chunk % 2, pull=True)
     job.exchange.wait(batch)
-    assert batch.into is not None
-    assert batch.into[::KB].tolist() == [1, 2, 3, 4]
-    assert (batch.versions, batch.staleness, batch.done) == ({0: 5, 1: 5, 2: 5, 3: 5}, 2, True)
+    assert into[::KB].tolist() == [1, 2, 3, 4]
+    assert (versions, batch.staleness, batch.done) == ({0: 5, 1: 5, 2: 5, 3: 5}, 2, True)
     assert (job.traffic.bytes_up, job.traffic.bytes_down) == (4 * KB, 4 * KB)
     assert job.traffic.wait_s > 0
     assert job.exchange.since is None
@@ -144,7 +145,7 @@ def test_a_wrong_answer_names_the_server_and_ends_the_wait_for_good(
 ) -> None:
     job = setup()
     job.servers[0].script = lambda message: reply(message) if isinstance(message, Pull) else []
-    batch = Batch(into=np.zeros(KB, np.uint8))
+    batch = Batch(landing=Landing(np.zeros(KB, np.uint8), job.traffic))
     job.pull(batch)
     for _ in range(2):
         with pytest.raises(kind, match=rf"server 0 \(host, pid 0\) at \S+: .*{text}") as raised:
@@ -182,12 +183,15 @@ def test_a_bounded_wait_is_bounded_and_says_nothing(setup: Callable[..., Setup])
     assert not batch.done
 
 
-def test_all_servers_are_asked_and_the_highest_clock_counts(setup: Callable[..., Setup]) -> None:
+def test_the_answers_of_all_servers_are_there_when_they_were_asked(setup: Callable[..., Setup]) -> None:
     job = setup(servers=3)
     for clock, server in zip((4, 9, 2), job.servers, strict=True):
         server.script = lambda message, clock=clock: [Attached(message.request, clock)]
-    batch = job.exchange.ask_all(partial(Attach, member=MEMBER, epoch=1), "leave to begin")
-    assert batch.join_clock == 9
+    batch = Batch("leave to begin")
+    for server in job.exchange.servers:
+        job.exchange.submit(batch, server, partial(Attach, member=MEMBER, epoch=1))
+    job.exchange.wait(batch)
+    assert sorted(answer.clock for answer in batch.answers) == [2, 4, 9]  # type: ignore[attr-defined]
 
 
 def test_polling_takes_what_is_here_and_never_waits(setup: Callable[..., Setup]) -> None:

@@ -128,12 +128,39 @@ def test_a_step_interrupted_while_it_waits_for_others_is_ended_by_the_next(
     [(expected, _), _] = loopback(**settings).run(*[lambda kv: trained(kv, lambda kv: quiet(kv, form))] * 2)
     made = loopback(**settings)
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(made.work, lambda kv: trained(kv, lambda kv: quiet(kv, form, 0.004)))
+        other = pool.submit(made.run, lambda kv: trained(kv, lambda kv: quiet(kv, form, 0.004)))
         with made.connect(1) as kv:
             weights, rang = trained(kv, lambda kv: disturbed(kv, form, dice, 0.004))
         assert other.result(BOUND)[0][0] == weights
     assert weights == expected
     assert rang > 10
+
+
+def test_a_barrier_that_was_interrupted_is_gone_through_before_anything_else_for_others_wait_in_it(
+    loopback: Callable[..., Any], alarms: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "GRACE", 0.0)
+    made = loopback(workers=2, transport="tcp", optimizer="sgd:lr=1")
+    entering = threading.Event()
+
+    def meet(kv: KV) -> int:
+        kv.init({"w": np.zeros(3)})
+        entering.wait(BOUND)
+        kv.barrier()
+        kv.step({"w": np.ones(3)})
+        return kv.clock
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(made.run, meet)
+        with made.connect(1) as kv:
+            kv.init({"w": np.zeros(3)})
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(Alarm):
+                kv.barrier()
+            entering.set()
+            kv.step({"w": np.ones(3)})
+            assert kv.clock == 1
+        assert other.result(BOUND) == [1]
 
 
 def test_a_signal_is_held_until_the_end_and_handlers_are_put_back(alarms: None) -> None:

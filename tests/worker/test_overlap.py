@@ -91,11 +91,11 @@ def test_a_step_returns_before_all_has_arrived_and_reading_waits_for_the_rest(lo
     unfinished = 0
     for step in range(1, 6):
         kv.step({"first": np.ones(4, np.float32), "large": np.ones_like(large)})
-        unfinished += not kv._store._pushed.done  # one request at a time: 800 of them cannot be answered by now
+        unfinished += not kv._store._runner.under_way.done  # 800 requests, one at a time
         assert np.all(params["first"] == -step)
-        unfinished += not kv._store._pushed.done
+        unfinished += not kv._store._runner.under_way.done
         assert np.all(params["large"] == -step)
-        assert kv._store._pushed.done
+        assert kv._store._runner.under_way.done
     assert unfinished == 10
     kv.close()
 

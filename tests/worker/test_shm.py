@@ -298,8 +298,8 @@ def test_two_workers_see_one_piece_of_memory(loopback: Start) -> None:
         second = other.init(model((5000,), (77, 3), seed=9))
         for name in first:
             assert first[name].ctypes.data != second[name].ctypes.data
-        windows = [kv._store._window for kv in (one, other)]
-        assert all(window is not None for window in windows), "the weights are not read in place"
+        views = [kv._store._view for kv in (one, other)]
+        assert all(view is not None for view in views), "the weights are not read in place"
         assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
@@ -309,7 +309,7 @@ def test_with_params_private_or_another_mode_each_worker_has_weights_of_its_own(
         with made.together(made.job["workers"]) as connections:
             for kv in connections:
                 kv.init(model((50,)))
-                assert kv._store._window is None and kv._store._memory is not None
+                assert kv._store._view is None and kv._store._memory is not None
 
 
 def held_still(params: Any, act: Callable[[], object], moments: int = 3) -> None:

@@ -20,6 +20,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.data import NOT_YET
 from ps.worker import exchange as exchange_module
 from ps.worker.batch import Batch
+from ps.worker.landing import Landing
 
 
 def test_a_lost_request_is_asked_about_and_sent_again_with_its_payload(setup: Callable[..., Setup]) -> None:
@@ -51,7 +52,7 @@ def test_an_answer_that_comes_twice_counts_once_and_its_payload_is_dropped(setup
     job = setup()
     job.servers[0].script = lambda message: weights(message, fill=1) + weights(message, fill=2)
     into = np.zeros(2 * KB, np.uint8)
-    first, second = Batch(into=into), Batch(into=into)
+    first, second = Batch(landing=Landing(into, job.traffic)), Batch(landing=Landing(into, job.traffic))
     job.pull(first)
     job.exchange.wait(first)
     job.pull(second, chunk=1)

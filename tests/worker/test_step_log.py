@@ -19,7 +19,7 @@ from ps.protocol.messages import Heartbeat
 from ps.testing import STRICT
 from ps.worker import step_log
 from ps.worker.step_log import StepLog
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Memory: what a client knows that nobody else does, on disk if it is given a file.
+"""ClientCheckpoint: what a client knows that nobody else does, on disk if it is given a file.
 
 That is error feedback, control variates, the local optimizer's state, and a delta that is trained and not delivered.
 """
@@ -6,13 +6,13 @@ That is error feedback, control variates, the local optimizer's state, and a del
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ps import xp
 from ps.errors import ConfigError
 from ps.state_file import StateFile
 from ps.worker.federated.delta_encoder import DeltaEncoder
+from ps.worker.federated.participation import PendingUpload
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
 
@@ -26,20 +26,7 @@ def kept_rank(state_file: StateFile) -> int | None:
     return rank if isinstance(rank, int) and rank >= 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class PendingUpload:
-    """A delta on its way."""
-
-    task: int
-    round: int
-    version: int
-    examples: float
-    steps: int
-    report: dict[str, Any]
-    frames: Mapping[int, HostArray]
-
-
-class Memory:
+class ClientCheckpoint:
     """Keeps it after each round and before each upload."""
 
     def __init__(self, state_file: StateFile, owner: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""FederatedConnection: a client's talk with the scheduler about tasks, and with the servers about weights and deltas.
+"""FederatedConnection: has a client's conversations over its session's connections.
 
 Whatever is lost on the way is said again, an upload goes on where it broke off, and a server that comes back as another
 process is connected to anew.
@@ -6,42 +6,22 @@ process is connected to anew.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ps.errors import BadMessage, PeerLost, ServerLost, ServersMoved
+from ps.errors import PSError, ServerLost, ServersMoved
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import (
-    Assign,
-    Decline,
-    Finished,
-    Message,
-    Ok,
-    Poll,
-    Pull,
-    Resume,
-    Submit,
-    Submitted,
-    Upload,
-    Wait,
-)
+from ps.protocol.messages import Assign, Finished, Message, Wait
 from ps.worker.batch import Batch
-from ps.worker.exchange import Exchange
-from ps.worker.seeding import seed
+from ps.worker.conversation import Connect, FederatedAsked, FederatedConversation, Pause, Question
+from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
+from ps.worker.landing import Landing
+from ps.worker.participation import claim
 from ps.worker.session import Session
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 from ps.xp import HostArray
 
-log = logging.getLogger("ps.worker")
-
-Done = TypeVar("Done")
-
-PULLS = 20
-"""Times that all chunks are asked for until they are of one version, at most: new ones come out meanwhile."""
-LATE, RESUME, SPARE = "late", "resume", "spare"
-"""Verdicts: after its round; a server lost its part; the round was full without it, as is planned for."""
+Answered = TypeVar("Answered")
 
 
 class FederatedConnection:
@@ -51,99 +31,81 @@ class FederatedConnection:
         self._session = session
         self._layout = layout
         self.traffic = traffic
-        self.chunks: tuple[Chunk, ...] = layout.chunks(session.job.servers, session.job.chunk_bytes)
+        self._part = FederatedParticipation(session.job, layout, session.rank, lambda: session.member)
 
-    # The scheduler
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """How the model is cut."""
+        return self._part.chunks
+
+    def claim(self) -> bool:
+        """Return whether this client's first values count. Raises LayoutMismatch if the job trains another model."""
+        return self._run(claim(self._layout))
 
     def poll(self, version: int, report: Mapping[str, Any]) -> Assign | Wait | Finished:
         """Offer this client for a round; return what it is to do."""
-        answer = self._session.ask(
-            lambda request, member: Poll(request, member, version, dict(report)), Message, "a round to take part in"
-        )
-        if not isinstance(answer, Assign | Wait | Finished):
-            raise BadMessage(f"the scheduler answered {answer!r} to a Poll")
-        return answer
-
-    def submit(self, task: int, version: int, examples: float, steps: int, report: Mapping[str, Any]) -> str:
-        """Say that a delta is uploaded; return the verdict, or ``resume`` when a server has lost its part of it."""
-        return self._session.ask(
-            lambda request, member: Submit(request, member, task, version, examples, steps, dict(report)),
-            Submitted,
-            "the verdict on this client's contribution",
-        ).verdict
+        return self._run(self._part.poll(version, report))
 
     def decline(self, task: int, why: str) -> None:
         """Give a task back."""
-        self._session.ask(
-            lambda request, member: Decline(request, member, task, why[:200]), Ok, "leave to give a task back"
-        )
-
-    # The servers
+        self._run(self._part.decline(task, why))
 
     def seed(self, values: HostArray) -> None:
         """Send the first values, one flat buffer, to the servers, until the scheduler notes that all have them."""
-        session = self._session
-
-        def work(exchange: Exchange) -> None:
-            seed(exchange, session.member, session.job, self._layout, self.chunks, values)
-            session.seeded()  # refused when a server was lost that had some of the values
-
-        self._with_servers(work)
+        self._run(self._part.seed(values))
 
     def pull(self, version: int, into: HostArray) -> int:
         """Bring a flat buffer to the weights of ``version``, or a later one; return which. All chunks are of one."""
-        return self._with_servers(lambda exchange: self._pull(exchange, version, into))
+        return self._run(self._part.pull(version), into)
 
-    def _pull(self, exchange: Exchange, version: int, into: HostArray) -> int:
-        versions: dict[int, int] = {}
-        wanted = list(self.chunks)
-        for _ in range(PULLS):
-            batch = Batch(f"version {version} of the model", into, versions)
-            for chunk in wanted:
-                make = partial(Pull, member=self._session.member, chunk=chunk.index, clock=version, aside=False)
-                exchange.submit(batch, chunk.server, make, None, chunk.region)
-            exchange.wait(batch)
-            version = max(versions.values())
-            wanted = [chunk for chunk in self.chunks if versions[chunk.index] < version]
-            if not wanted:
-                return version
-        raise PeerLost(f"the model changed {PULLS} times while it was pulled; is the network that slow?")
-
-    def deliver(self, task: int, round: int, frames: Mapping[int, HostArray]) -> bool:
+    def upload(self, task: int, round: int, frames: Mapping[int, HostArray]) -> bool:
         """Upload what the servers do not have yet; return whether it may still count."""
-        return self._with_servers(lambda exchange: self._deliver(exchange, task, round, frames))
+        return self._run(self._part.upload(task, round, frames))
 
-    def _deliver(self, exchange: Exchange, task: int, round: int, frames: Mapping[int, HostArray]) -> bool:
-        member, rank = self._session.member, self._session.rank
-        known = exchange.ask_all(partial(Resume, member=member, task=task), "what servers have of a delta").held
-        missing = [chunk for chunk in self.chunks if chunk.index not in known]
-        while missing:
-            batch = Batch(f"task {task}")
-            for chunk in missing:
-                make = partial(Upload, member=member, task=task, round=round, rank=rank, chunk=chunk.index)
-                exchange.submit(batch, chunk.server, make, frames[chunk.index], chunk.region)
-            exchange.wait(batch)
-            if batch.late:
-                return False
-            missing = [chunk for chunk in missing if chunk.index in batch.later]
-            if missing:
-                self._session.pause(max(batch.later.values()))
-        return True
+    def submit(self, upload: PendingUpload) -> str:
+        """Say that a delta is uploaded; return the verdict, or ``resume`` when a server has lost its part of it."""
+        return self._run(self._part.submit(upload))
 
-    def connect(self) -> None:
+    def contribute(self, upload: PendingUpload, verdict: str = RESUME) -> str:
+        """Upload what servers lack until there is a verdict other than ``resume``, which this begins with."""
+        return self._run(self._part.contribute(upload, verdict))
+
+    def connect(self, *, anew: bool = False) -> None:
         """Connect to the servers, anew if one was replaced."""
-        if self._session.moved:
+        if anew or self._session.moved:
             self._session.disconnect()
         if not self._session.connected:
             self._session.connect(self.traffic, self._layout.nbytes, seeding=False, viewing=False)
 
-    def _with_servers(self, work: Callable[[Exchange], Done]) -> Done:
-        """Do some work with the servers, from the beginning if one of them is replaced meanwhile."""
-        while True:
-            self.connect()
-            try:
-                return work(self._session.exchange)
-            except (ServersMoved, ServerLost) as error:
-                log.warning("%s; connecting anew", error)
-                self._session.disconnect()
-                self._session.pause(1.0)
+    def _run(self, conversation: FederatedConversation[Answered], into: HostArray | None = None) -> Answered:
+        """Have a conversation; weights that it asks for land in the flat buffer ``into``."""
+        answer: Any = None
+        lost: PSError | None = None
+        try:
+            while True:
+                asked = conversation.send(answer) if lost is None else conversation.throw(lost)
+                answer, lost = None, None
+                try:
+                    answer = self._do(asked, into)
+                except (ServersMoved, ServerLost) as error:
+                    lost = error
+        except StopIteration as end:
+            answered: Answered = end.value
+            return answered
+
+    def _do(self, asked: FederatedAsked, into: HostArray | None) -> Message | list[Message] | None:
+        match asked:
+            case Question():
+                return self._session.ask(asked.make, asked.kind, asked.waiting)
+            case Pause():
+                self._session.pause(asked.seconds)
+                return None
+            case Connect():
+                self.connect(anew=asked.anew)
+                return None
+        exchange = self._session.exchange
+        batch = Batch(asked.label, Landing(into, self.traffic) if asked.refreshes else None)
+        for call in asked.calls:
+            exchange.submit(batch, call.server, call.make, call.payload, call.region)
+        exchange.wait(batch)
+        return batch.answers

@@ -7,21 +7,22 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from ps import xp
+from ps.config.job import JobConfig
 from ps.data import batches, counterpart, demand_arrays, demand_whole, labels_of, num_examples, partition, view
 from ps.errors import PSError, StateError
 from ps.worker.batch_loader import placed
 from ps.worker.evaluation import Evaluation
+from ps.worker.federated.training import Training
 from ps.worker.shares import write_share
 from ps.worker.step_log import StepLog
+from ps.worker.traffic import Traffic
 from ps.xp import Device
-
-if TYPE_CHECKING:
-    from ps.worker.federated.store import FederatedStore, Task
 
 log = logging.getLogger("ps.worker")
 
@@ -29,10 +30,44 @@ TUNED = "_tuned"
 """What is put behind a metric's name when it was measured after the client's own training (personalisation)."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoundTask:
+    """What this client is to do now; ``version`` is that of the weights it began with."""
+
+    number: int
+    round: int
+    version: int
+    evaluate: bool
+
+
+class RoundStore(Protocol):
+    """A client's tasks, as its store has them."""
+
+    job: JobConfig
+    rank: int
+    traffic: Traffic
+    training: Training
+    task: RoundTask | None
+    finished: bool
+    seen: int
+
+    def begin(self) -> RoundTask | None: ...
+
+    def look(self, version: int) -> int: ...
+
+    def end(self, examples: float, report: Mapping[str, float]) -> str: ...
+
+    def decline(self, why: str) -> str: ...
+
+    def spoil(self, why: str) -> str: ...
+
+    def abandon(self, why: str) -> None: ...
+
+
 class RoundLoader:
     """Waits for tasks, yields a round's batches, and ships what the script's steps made of the weights."""
 
-    def __init__(self, store: FederatedStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
+    def __init__(self, store: RoundStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
         self.examples = 0
         """How many examples the last batch had; 0 before the first."""
         self._store = store
@@ -107,7 +142,7 @@ class RoundLoader:
         due = self._evaluation and every > 0 and self._store.rank == 0 and seen // every > looked // every
         return seen if due and not self._store.finished else looked
 
-    def _round(self, task: Task, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
+    def _round(self, task: RoundTask, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
         job, n = self._store.job, num_examples(share)
         if not n:
             verdict = self._store.decline("there are no examples in its share")

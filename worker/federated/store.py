@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,35 +16,28 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
 from ps.state_file import StateFile
 from ps.worker.evaluation import Evaluation
-from ps.worker.federated.client_checkpoint import Memory, PendingUpload
-from ps.worker.federated.connection import LATE, RESUME, SPARE, FederatedConnection
+from ps.worker.federated.client_checkpoint import ClientCheckpoint
+from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.delta_encoder import DeltaEncoder
-from ps.worker.federated.round_loader import RoundLoader
+from ps.worker.federated.participation import ACCEPTED, LATE, RESUME, PendingUpload
+from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
 from ps.worker.local import Done
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Pending, Traffic
+from ps.worker.store import Buffers, Pending
+from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
 
-ACCEPTED, DECLINED = "accepted", "declined"
+DECLINED = "declined"
+SPARE = "spare"
+"""The verdict when the round was full without it, as is planned for."""
 MOST_SPOILED = 3
 """Rounds in a row that NaN, Inf or too large a number may spoil before the client gives up."""
-
-
-@dataclass(slots=True)
-class Task:
-    """What this client is to do now; ``version`` is that of the weights it began with."""
-
-    number: int
-    round: int
-    version: int
-    evaluate: bool
-    report: dict[str, Any] = field(default_factory=dict)
 
 
 class FederatedStore:
@@ -59,7 +51,7 @@ class FederatedStore:
         self.clock = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
-        self.task: Task | None = None
+        self.task: RoundTask | None = None
         """What is being trained for; None between rounds."""
         self.finished = False
         """Whether all rounds are done."""
@@ -99,12 +91,12 @@ class FederatedStore:
         self._buffer[: values.size] = values
         self._whole = whole
         connection = self._connection = FederatedConnection(self._session, whole, self.traffic)
-        if self._session.claim(whole):
+        if connection.claim():
             connection.seed(self._buffer)
         else:
             self.clock = connection.pull(0, self._buffer)
-        self._memory = Memory(self._state_file, self._owner(whole))
-        self._pending_upload = self._memory.restore(self.training, self._encoder)
+        self._checkpoint = ClientCheckpoint(self._state_file, self._owner(whole))
+        self._pending_upload = self._checkpoint.restore(self.training, self._encoder)
         return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
     def _owner(self, layout: Layout) -> dict[str, Any]:
@@ -125,13 +117,13 @@ class FederatedStore:
 
     # Rounds
 
-    def begin(self) -> Task | None:
+    def begin(self) -> RoundTask | None:
         """Wait for a task and get its weights; None when all rounds are done, or when nothing is to do yet.
 
         In the latter case ``finished`` is false, and this is to be called again.
         """
         connection = self.connection
-        self._memory.keep_again(self.training, self._encoder, self._pending_upload)
+        self._checkpoint.keep_again(self.training, self._encoder, self._pending_upload)
         answer = connection.poll(self.clock, {})
         upload, self._pending_upload = self._pending_upload, None
         if upload is not None and isinstance(answer, Assign) and answer.task == upload.task:
@@ -141,7 +133,7 @@ class FederatedStore:
                 return None
             self._deliver(upload, LATE)  # the numbers have begun anew, with another job
         elif upload is not None:
-            self._deliver(upload, self._submit(upload))  # it was decided on meanwhile, or is about to be
+            self._deliver(upload, connection.submit(upload))  # it was decided on meanwhile, or is about to be
         if isinstance(answer, Finished):
             self._bring(answer.version)
             self.finished = True
@@ -152,7 +144,7 @@ class FederatedStore:
             return None
         version = self._bring(answer.round)
         self.training.begin(self._vectors(), version)
-        self.task = Task(answer.task, answer.round, version, answer.evaluate)
+        self.task = RoundTask(answer.task, answer.round, version, answer.evaluate)
         return self.task
 
     seen = 0
@@ -192,27 +184,20 @@ class FederatedStore:
         frames = self._encoder.pack(training.delta(), self.connection.chunks, task.round)
         numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
         upload = PendingUpload(task.number, task.round, task.version, examples, training.steps, numbers, frames)
-        self._memory.keep(training, self._encoder, upload)
+        self._checkpoint.keep(training, self._encoder, upload)
         return self._deliver(upload)
-
-    def _submit(self, upload: PendingUpload) -> str:
-        return self.connection.submit(upload.task, upload.version, upload.examples, upload.steps, upload.report)
 
     def _deliver(self, upload: PendingUpload, verdict: str = RESUME) -> str:
         """Upload what servers lack until there is a verdict, and learn from that."""
         connection = self.connection
-        while verdict == RESUME:
-            here = connection.deliver(upload.task, upload.round, upload.frames)
-            verdict = self._submit(upload)  # also where servers take no more of it: it may be decided on already
-            if not here and verdict == RESUME:
-                verdict = LATE
+        verdict = connection.contribute(upload, verdict)
         accepted = verdict == ACCEPTED
         if not accepted:
             level = logging.INFO if verdict in (LATE, SPARE) else logging.WARNING
             log.log(level, "this client's contribution to round %d does not count: %s", upload.round, verdict)
             self._encoder.give_back(upload.frames, connection.chunks, upload.round)
         self.training.settle(accepted)
-        self._memory.keep(self.training, self._encoder, None)
+        self._checkpoint.keep(self.training, self._encoder, None)
         return verdict
 
     def replace(self, params: Mapping[str, HostArray], steps: int) -> None:
@@ -247,14 +232,14 @@ class FederatedStore:
         assert task is not None
         return self._decline(task, why)
 
-    def _decline(self, task: Task, why: str) -> str:
+    def _decline(self, task: RoundTask, why: str) -> str:
         level = logging.DEBUG if why == self._declined else logging.WARNING
         log.log(level, "this client gives its task in round %d back: %s", task.round, why)
         self._declined = why
         self._give_back(task, why)
         return DECLINED
 
-    def _give_back(self, task: Task, why: str) -> None:
+    def _give_back(self, task: RoundTask, why: str) -> None:
         self.training.undo()
         self.connection.decline(task.number, why)
 

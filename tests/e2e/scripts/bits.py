@@ -18,7 +18,7 @@ SHAPES = {"a": ((1237, 3), "f4"), "b": ((1,), "f8"), "c": ((), "f4"), "d": ((0, 
 with ps.connect() as kv:
     start = np.random.default_rng(5)
     params = kv.init({name: start.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()})
-    placed = kv._store._window is not None
+    placed = kv._store._view is not None
     digest = hashlib.sha256()
     for step in range(int(sys.argv[1])):
         random = np.random.default_rng(1000 * step + kv.rank)

@@ -39,5 +39,6 @@ def where(sim: RoundSim) -> Any:
     """Who waits for what, for the message of a test that fails."""
     rounds = sim.scheduler.rounds
     assert rounds is not None
-    waiting = {rank: [ask.make(n) for n, (ask, _) in list(flying.items())[:2]] for rank, flying in sim.flying.items()}
+    talks = {rank: talk for rank, talk in sim.talks.items() if talk}
+    waiting = {rank: [ask.make(n) for n, (ask, _) in list(t.flying.items())[:2]] for rank, t in talks.items()}
     return rounds.status() | {"history": len(rounds.history)}, waiting, sim.log

@@ -1,4 +1,4 @@
-"""RoundSim: a federated job in one thread: the real scheduler and shards, SimClients, and a network full of faults.
+"""RoundSim: a federated job in one thread: the real scheduler, shards and conversations of clients, and many faults.
 
 A channel between two processes keeps its order, as ZeroMQ does; between channels anything may overtake. Messages get
 lost or come twice, the scheduler restarts from what it saved, a server is killed, also in the middle of its writing,
@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from expected import Expected
 from faults import Faults, Fuse, Killed
 from promises import check_end, where
-from simclient import MODEL, SCHEDULER, Ask, Pause, SimClient, Vanished, Work
+from simclient import MODEL, SimClient, Vanished, Work
+from simtalk import SCHEDULER, Talk
 
 from ps.algorithms import ALGORITHMS
 from ps.config.job import JobConfig
@@ -77,13 +79,7 @@ class RoundSim:
         self.channels: dict[tuple[Any, Any], deque[tuple[Message, Any]]] = {}
         self.servers: dict[int, tuple[int, FederatedShard, Fuse] | None] = {}
         self.back_at: dict[int, float] = {}
-        self.clients: dict[int, SimClient | None] = {}
-        self.lives: dict[int, Any] = {}
-        self.flying: dict[int, dict[int, tuple[Ask, float]]] = {}
-        self.answers: dict[int, dict[int, Any]] = {}
-        self.order: dict[int, list[int]] = {}
-        self.waking: dict[int, float] = {}
-        self.numbers = 0
+        self.talks: dict[int, Talk | None] = {}
         self.nonces = 0
         self.log: list[str] = []
         self._begin()
@@ -131,64 +127,40 @@ class RoundSim:
 
     def _start_client(self, rank: int) -> None:
         member = self._hello("worker", rank)
-        self.clients[rank] = None
+        self.talks[rank] = None
         if member:
-            client = SimClient(member, rank, self.characters[rank], self.chunks, self.seed, self.works)
-            self.clients[rank], self.lives[rank] = client, client.life()
-            self.flying[rank], self.answers[rank], self.order[rank] = {}, {}, []
-            self.waking[rank] = self.now + self.random.random()
+            client = SimClient(member, rank, self.characters[rank], self.job, self.layout, self.seed, self.works)
+            post = lambda to, message, payload: self._send(("client", rank), to, message, payload)  # noqa: E731
+            talk = self.talks[rank] = Talk(client, post, lambda: self.now)
+            talk.wakes = self.now + self.random.random()
 
     # Clients
 
-    def _go_on(self, rank: int, answers: Any) -> None:
-        client = self.clients[rank]
-        assert client is not None
-        try:
-            asks = self.lives[rank].send(answers)
-        except StopIteration:
-            self._tell(self.scheduler.receive(Leave(0, client.member, {}), self.now), 0)
-            return
-        except Vanished:
-            self._vanish(rank)
-            return
-        if isinstance(asks, Pause):
-            self.waking[rank] = self.now + asks.seconds
-            return
-        for ask in asks:
-            self.numbers += 1
-            self.order[rank].append(self.numbers)
-            self.flying[rank][self.numbers] = ask, self.now
-            self._ask(rank, self.numbers, ask)
-        is_submit = len(asks) == 1 and type(asks[0].make(0)).__name__ == "Submit"
-        client.verdict_since = self.now if is_submit else None
+    @property
+    def clients(self) -> dict[int, SimClient | None]:
+        """The processes of the clients, by rank; None where there is none."""
+        return {rank: talk.client if talk else None for rank, talk in self.talks.items()}
 
-    def _ask(self, rank: int, number: int, ask: Ask) -> None:
-        client = self.clients[rank]
-        assert client is not None
-        self._send(
-            ("client", rank), SCHEDULER if ask.to == SCHEDULER else ("server", ask.to), ask.make(number), ask.payload
-        )
+    def _move(self, talk: Talk, move: Callable[[], None]) -> None:
+        """Let a client move, which may be the last that it does."""
+        try:
+            move()
+        except Vanished:
+            self._vanish(talk.client.rank)
+        if talk.ended:
+            self._tell(self.scheduler.receive(Leave(0, talk.client.member, {}), self.now), 0)
+
+    def _lose_servers(self) -> None:
+        """Some clients notice that a server is another process now, before it would answer them."""
+        for talk in self.talks.values():
+            if talk and talk.with_servers and self.random.random() < 0.5:
+                self._move(talk, talk.lose_servers)
 
     def _vanish(self, rank: int) -> None:
         """A client's process is gone; its successor comes when the scheduler has noticed."""
-        self.clients[rank] = None
-        self.flying[rank] = {}
-        self.waking.pop(rank, None)
+        self.talks[rank] = None
         self.back_at[1000 + rank] = self.now + 15 + self.random.random()
         self._cut(("client", rank))
-
-    def _hear(self, rank: int, message: Message, payload: Any) -> None:
-        client, number = self.clients.get(rank), getattr(message, "request", 0)
-        if client is None or number not in self.flying[rank]:
-            return
-        assert not isinstance(message, Error), f"client {rank}: {message!r} to {self.flying[rank][number][0].make(0)}"
-        del self.flying[rank][number]
-        self.answers[rank][number] = message, payload
-        if not self.flying[rank]:
-            answers = [self.answers[rank].pop(number) for number in self.order[rank]]
-            self.order[rank] = []
-            client.verdict_since = None
-            self._go_on(rank, answers)
 
     # Servers
 
@@ -290,7 +262,9 @@ class RoundSim:
         elif target[0] == "server":
             self._serve(target[1], source, message, payload)
         else:
-            self._hear(target[1], message, payload)
+            talk = self.talks.get(target[1])
+            if talk and not talk.ended:
+                self._move(talk, partial(talk.hear, message))
 
     def run(self) -> None:
         """Let everything happen until all rounds are done. Raises AssertionError when a promise is broken."""
@@ -322,17 +296,12 @@ class RoundSim:
         for rank, server in self.servers.items():
             if server and self.random.random() < 0.1:
                 self._perform(rank, server[1].tick(self.now))
-        for rank, client in self.clients.items():
-            if client is None:
+        for talk in list(self.talks.values()):
+            if talk is None or talk.ended:
                 continue
-            assert client.verdict_since is None or self.now - client.verdict_since < MAX_VERDICT, where(self)
-            for number, (ask, since) in list(self.flying[rank].items()):
-                if self.now - since > 1.0:
-                    self.flying[rank][number] = ask, self.now
-                    self._ask(rank, number, ask)
-            if self.waking.get(rank, self.now + 1) <= self.now:
-                del self.waking[rank]
-                self._go_on(rank, None)
+            since = talk.client.verdict_since
+            assert since is None or self.now - since < MAX_VERDICT, where(self)
+            self._move(talk, talk.look_after)
         for place, at in list(self.back_at.items()):
             if at <= self.now and not self.scheduler.over:
                 self._come_back(place)
@@ -341,9 +310,11 @@ class RoundSim:
         if place < 1000:
             self._start_server(place)
             back = self.servers[place] is not None
+            if back:
+                self._lose_servers()
         else:
             self._start_client(place - 1000)
-            back = self.clients[place - 1000] is not None
+            back = self.talks[place - 1000] is not None
         if back:
             del self.back_at[place]
         else:
@@ -361,10 +332,11 @@ class RoundSim:
             for _ in range(self.random.randint(1, len(letters))):
                 letters.popleft()
         elif kind == "repeats":
-            asked = [(rank, n, ask) for rank, flying in self.flying.items() for n, (ask, _) in flying.items()]
+            asked = [(talk, number) for talk in self.talks.values() if talk for number in talk.flying]
             if not asked:
                 return
-            self._ask(*self.random.choice(asked))
+            talk, number = self.random.choice(asked)
+            talk.ask(number)
         elif kind == "restarts":
             if self.random.random() < 0.5:
                 self._restart()

@@ -1,4 +1,4 @@
-"""Memory: what a client knows outlives its process, and is nobody else's."""
+"""ClientCheckpoint: what a client knows outlives its process, and is nobody else's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ps.config import job_from
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
 from ps.state_file import StateFile
-from ps.worker.federated.client_checkpoint import Memory, PendingUpload
+from ps.worker.federated.client_checkpoint import ClientCheckpoint
 from ps.worker.federated.delta_encoder import DeltaEncoder
+from ps.worker.federated.participation import PendingUpload
 from ps.worker.federated.training import Training
 
 OWNER = {"rank": 1, "model": "abc"}
@@ -26,7 +27,7 @@ class Client:
     def __init__(self, path: Path | None, owner: dict[str, Any] = OWNER, **job: Any) -> None:
         made = job_from({"mode": "federated", "workers": 2, "optimizer": "sgd:lr=0.5", "compress": "topk:0.1", **job})
         self.training, self.encoder = Training(made), DeltaEncoder(made, 1)
-        self.memory = Memory(StateFile(None if path is None else str(path)), owner)
+        self.memory = ClientCheckpoint(StateFile(None if path is None else str(path)), owner)
         self.found: PendingUpload | None = None
 
     def restored(self) -> Client:

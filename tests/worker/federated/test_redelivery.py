@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from ps.config import job_from
+from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Assign, Finished, Wait
+from ps.protocol.messages import Assign, Finished, Late, Resume, Stored, Submitted, UploadState, Wait
 from ps.state_file import StateFile
+from ps.worker.conversation import Connect, Question
+from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
 from ps.worker.federated.store import FederatedStore
 
 SIZE = 800
@@ -26,8 +29,9 @@ class Killed(BaseException):
 class Desk:
     """A connection whose answers are the test's; ``late`` is what the servers say to uploads."""
 
-    def __init__(self, chunks: tuple[Chunk, ...]) -> None:
-        self.chunks = chunks
+    def __init__(self, job: JobConfig) -> None:
+        self.job = job
+        self.chunks: tuple[Chunk, ...] = LAYOUT.chunks(job.servers, job.chunk_bytes)
         self.polls: list[Any] = []
         self.verdicts: list[str | type[BaseException]] = []
         self.late = False
@@ -42,12 +46,35 @@ class Desk:
     def poll(self, version: int, report: Mapping[str, Any]) -> Any:
         return self.polls.pop(0)
 
-    def deliver(self, task: int, round: int, frames: Mapping[int, np.ndarray]) -> bool:
-        self.said.append(("upload", task, round, {index: frame.tobytes() for index, frame in frames.items()}))
-        return not self.late
+    def claim(self) -> bool:
+        return True
 
-    def submit(self, task: int, version: int, examples: float, steps: int, report: Mapping[str, Any]) -> str:
-        self.said.append(("submit", task, version, examples, steps, dict(report)))
+    def contribute(self, upload: PendingUpload, verdict: str = RESUME) -> str:
+        """Have the real conversation; servers have nothing of the delta yet."""
+        part = FederatedParticipation(self.job, LAYOUT, 0, lambda: 7)
+        conversation, answers = part.contribute(upload, verdict), None
+        while True:
+            try:
+                asked = conversation.send(answers)
+            except StopIteration as end:
+                return str(end.value)
+            answers = self._answer(upload, asked)
+
+    def _answer(self, upload: PendingUpload, asked: Any) -> Any:
+        if isinstance(asked, Connect):
+            return None
+        if isinstance(asked, Question):
+            return Submitted(1, upload.task, self.submit(upload))
+        first = asked.calls[0].make(1)
+        if isinstance(first, Resume):
+            return [UploadState(1, first.task, ())]
+        made = [call.make(1) for call in asked.calls]
+        frames = {m.chunk: call.payload.tobytes() for m, call in zip(made, asked.calls, strict=True)}
+        self.said.append(("upload", first.task, first.round, frames))
+        return [Late(1, m.chunk, 9) if self.late else Stored(1, m.task, m.chunk) for m in made]
+
+    def submit(self, upload: PendingUpload) -> str:
+        self.said.append(("submit", upload.task, upload.version, upload.examples, upload.steps, dict(upload.report)))
         verdict = self.verdicts.pop(0)
         if not isinstance(verdict, str):
             raise verdict
@@ -68,12 +95,6 @@ class Session:
         self.report: Any = None
         self.paused: list[float] = []
 
-    def claim(self, layout: Layout) -> bool:
-        return True
-
-    def seeded(self) -> None:
-        pass
-
     def pause(self, seconds: float) -> None:
         self.paused.append(seconds)
 
@@ -90,7 +111,7 @@ def life(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Life:
         desks: list[Desk] = []
 
         def connection(session: Any, layout: Layout, traffic: Any) -> Desk:
-            desks.append(Desk(layout.chunks(session.job.servers, session.job.chunk_bytes)))
+            desks.append(Desk(session.job))
             return desks[-1]
 
         monkeypatch.setattr("ps.worker.federated.store.FederatedConnection", connection)

@@ -15,7 +15,7 @@ from ps.errors import ConfigError
 from ps.protocol.messages import Upload
 from ps.worker import KV
 from ps.worker.exchange import Exchange
-from ps.worker.federated.connection import FederatedConnection
+from ps.worker.federated.participation import FederatedParticipation
 from ps.worker.federated.store import FederatedStore
 from ps.worker.step_log import StepLog
 
@@ -36,17 +36,17 @@ def killed_while_uploading(store: FederatedStore, chunks: int) -> list[int]:
     """Train a round and die when so many chunks are uploaded; return which."""
     connection = store.connection
     sent: list[int] = []
-    deliver = FederatedConnection._deliver
+    upload = FederatedParticipation._upload
 
-    def some(self: FederatedConnection, exchange: Any, task: int, round: int, frames: Any) -> bool:
+    def some(self: FederatedParticipation, task: int, round: int, frames: Any) -> Any:
         sent.extend(sorted(frames)[:chunks])
         self.chunks, kept = tuple(chunk for chunk in self.chunks if chunk.index in sent), self.chunks
-        deliver(self, exchange, task, round, frames)
+        yield from upload(self, task, round, frames)
         self.chunks = kept
         raise Killed
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(FederatedConnection, "_deliver", some)
+    patch.setattr(FederatedParticipation, "_upload", some)
     with patch.context(), pytest.raises(Killed):
         task = store.begin()
         assert task is not None

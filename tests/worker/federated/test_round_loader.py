@@ -17,10 +17,9 @@ from ps.config import job_from
 from ps.errors import DataError, PeerLost, UsageError
 from ps.testing import StrictArray
 from ps.worker.evaluation import Evaluation
-from ps.worker.federated.round_loader import RoundLoader
-from ps.worker.federated.store import Task
+from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.step_log import StepLog
-from ps.worker.store import Traffic
+from ps.worker.traffic import Traffic
 
 LABELS = np.arange(120) % 4
 DATA = np.arange(120), LABELS
@@ -44,7 +43,7 @@ class Store:
         self._rounds = iter(rounds)
         self._evaluate = evaluate
 
-    def begin(self) -> Task | None:
+    def begin(self) -> RoundTask | None:
         if self.waits:
             self.waits -= 1
             return None
@@ -53,7 +52,7 @@ class Store:
             self.finished = True
             return None
         self.training.steps, self.seen = 0, round
-        return Task(round + 1, round, round, self._evaluate)
+        return RoundTask(round + 1, round, round, self._evaluate)
 
     def look(self, version: int) -> int:
         return version

@@ -1,0 +1,294 @@
+"""Participation: a worker's part in the clocks of a job: its first weights, its steps, barriers, being late.
+
+**Joining.** Each server opens a clock for itself, so a newcomer first presents itself to all (Attach). Each answers
+with the first clock in which it can still take the worker in, and holds that clock open. The highest of them is the one
+with which the worker can begin everywhere (Start): from then on all wait for it, and the weights it pulls are those
+of that clock. Where connections broke meanwhile a server may have closed clocks without it; then versions differ, and
+it joins again.
+
+**Being late.** A push that is answered with Late did not count. Without backup workers that happens only to those whom
+servers do not wait for any more, so the worker joins anew. With them every clock may be collected without the
+slowest, and servers go on counting on it: it only catches up, from the clock that is collected by now, as often as
+clocks were closed while it pulled their weights.
+
+**Barriers.** Others may have steps to do while a worker waits in one, so the servers are told first not to wait for it
+(Suspend). All begin again with the highest clock among them, and go on only when every one of them has its weights
+and is known to every server: that is the second meeting.
+
+**Being interrupted.** A step's gradients are on their way and count once, so the step is ended later, from where it
+was; and so is a barrier, since the others wait in it: one that came in and did not go on would keep them there, while
+it waits for their next gradients itself. Who was interrupted while joining has no clock to rely on, and joins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+from ps.config.job import JobConfig
+from ps.optim import clip_scale
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.messages import (
+    Attach,
+    Attached,
+    BarrierEnter,
+    BarrierLeave,
+    InitGrant,
+    InitRequest,
+    Late,
+    Message,
+    NormPart,
+    Pull,
+    Push,
+    Scale,
+    Skip,
+    Start,
+    Suspend,
+)
+from ps.protocol.messages.rate import Rate
+from ps.worker.compression import Compression
+from ps.worker.conversation import Call, Calls, Conversation, Interrupted, Question
+from ps.worker.rates import Rates
+from ps.worker.seeding import seed
+from ps.xp import Array, HostArray
+
+MOST_JOINS = 10
+"""Times to join anew, at most, before weights of several clocks are put up with."""
+
+
+class ChunkedGradients(Protocol):
+    """One step's gradients, chunk by chunk."""
+
+    def chunk(self, chunk: Chunk) -> Array: ...
+
+    def norm_squared(self) -> float: ...
+
+
+class Participation:
+    """What one worker has said and heard of a job's clocks."""
+
+    def __init__(self, job: JobConfig, member: int, rank: int, epoch: Callable[[], int]) -> None:
+        """``epoch`` returns that of the latest view this worker has of the members."""
+        self.job = job
+        self.member = member
+        self.clock = 0
+        """Steps this worker has done, or was given when it came late."""
+        self.rejoins = 0
+        """How often it has joined, or caught up."""
+        self.versions: dict[int, int] = {}
+        """Chunk -> version of the weights that it has."""
+        self.in_place = False
+        """Whether it reads the weights where the servers keep them: then none need to be sent."""
+        self.rates = Rates(rank)
+        self.compression = Compression(job, rank) if job.compress != "none" else None
+        self.chunks: tuple[Chunk, ...] = ()
+        self._epoch = epoch
+        self._sent: set[int] = set()
+        """The chunks whose gradients of the next step are sent already."""
+        self._said: tuple[Rate, ...] | None = None
+        """What the next step says of the learning rate, once a part of it is sent."""
+
+    # Joining
+
+    def claim(self, layout: Layout) -> Conversation[bool]:
+        """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another."""
+        self.chunks = layout.chunks(self.job.servers, self.job.chunk_bytes)
+        return (yield from claim(layout))
+
+    def seed(self, layout: Layout, values: HostArray) -> Conversation[None]:
+        """Give the servers the first values, and take part from clock 0 on."""
+        yield from self._attach()
+        yield from seed(self.member, self.job, layout, self.chunks, values)
+        self.versions.update({chunk.index: 0 for chunk in self.chunks})
+        yield from self._start(0)
+
+    def join(self) -> Conversation[None]:
+        """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
+        yield from _anew(self._join)
+
+    def _join(self) -> Conversation[None]:
+        for _ in range(MOST_JOINS):
+            yield from self._start((yield from self._attach()))
+            yield self._refresh()
+            if not self.job.lockstep or set(self.versions.values()) <= {self.clock}:
+                break  # else the connection broke meanwhile, and clocks were closed without this worker
+        self.rejoins += 1
+
+    def _catch_up(self, clock: int) -> Conversation[None]:
+        """Go on with the clock that is collected by now. The servers count on this worker all the while."""
+        for _ in range(MOST_JOINS):
+            yield from self._start(clock)
+            yield self._refresh()
+            clock = max(self.versions.values())
+            if clock == self.clock:
+                break  # else clocks were closed meanwhile; those that are closed everywhere are passed over
+        self.rejoins += 1
+
+    def _attach(self) -> Conversation[int]:
+        """Present this worker to all servers; return the first clock in which all can take it in."""
+        attach = partial(Attach, member=self.member, epoch=self._epoch())
+        answers: list[Message] = yield self._all(attach, "leave to begin")
+        return max(answer.clock for answer in answers if isinstance(answer, Attached))
+
+    def _start(self, clock: int) -> Conversation[None]:
+        """From this clock on the servers wait for this worker."""
+        yield self._all(partial(Start, member=self.member, clock=clock), f"leave to begin at clock {clock}")
+        self.clock = clock
+
+    def retire(self) -> Calls:
+        """Until the next Start no server waits for this worker."""
+        return self._all(partial(Suspend, member=self.member), "leave to pause")
+
+    def _all(self, make: Callable[[int], Message], label: str) -> Calls:
+        return Calls(label, [Call(server, make) for server in range(self.job.servers)])
+
+    def _refresh(self) -> Calls:
+        """Bring the weights up to date."""
+        return Calls(f"clock {self.clock}", self.each(Pull, clock=self.clock), refreshes=True)
+
+    def each(self, kind: Callable[..., Message], **fields: Any) -> list[Call]:
+        """Return a request without payload for every chunk."""
+        return [
+            Call(c.server, partial(kind, member=self.member, chunk=c.index, **fields), None, c.region)
+            for c in self.chunks
+        ]
+
+    # Steps
+
+    @property
+    def two_phases(self) -> bool:
+        """Whether the norm by which gradients are clipped is known only once all workers' are added up."""
+        return self.job.clips_in_two_phases
+
+    def pushes(self, gradients: ChunkedGradients, chunks: Iterable[int], examples: float, *, pull: bool) -> list[Call]:
+        """Return what sends these chunks of this clock's step; to be called once for each chunk of a step."""
+        if self._said is None:
+            self._said = self.rates.step()
+        scale = self._own_scale(gradients)
+        found = []
+        for index in chunks:
+            chunk, payload = self.chunks[index], gradients.chunk(self.chunks[index])
+            if self.compression is not None:
+                payload = self.compression.encode(payload, index, self.clock)
+            make = partial(
+                Push,
+                member=self.member,
+                chunk=index,
+                clock=self.clock,
+                version=self.versions.get(index, 0),
+                examples=examples,
+                scale=scale,
+                pull=pull and not self.in_place,
+                rates=self._said,
+            )
+            found.append(Call(chunk.server, make, payload, chunk.region))
+            self._sent.add(index)
+        return found
+
+    def _own_scale(self, gradients: ChunkedGradients) -> float:
+        """Async and SSP apply each worker's gradient alone, so its norm is known here, without a second phase."""
+        if self.job.clip_norm is None or self.two_phases:
+            return 1.0
+        return clip_scale(gradients.norm_squared(), self.job.clip_norm)
+
+    def step(self, gradients: ChunkedGradients | None, examples: float, *, pull: bool) -> Conversation[None]:
+        """Send what is not sent of a step's gradients (None: skip this clock), and do what follows from the answers.
+
+        With ``pull`` they bring the weights up to date. To clip the aggregated gradient by its global norm all chunks'
+        squares are added up first, and then the servers are told by which factor to scale.
+        """
+        clock, both = self.clock, self.two_phases
+        refreshes = pull and not both
+        if gradients is None:
+            calls = self._skips(pull=refreshes)
+        else:
+            rest = [chunk.index for chunk in self.chunks if chunk.index not in self._sent]
+            calls = self.pushes(gradients, rest, examples, pull=refreshes)
+        self._sent, self._said = set(), None
+        label = f"clock {clock}"
+        answers: list[Message] = yield Calls(label, calls, refreshes, contributes=True, resumable=True, last=not both)
+        self.clock = clock + 1
+        late = [answer for answer in answers if isinstance(answer, Late)]
+        if late:
+            yield from self._come_back(late)
+        elif both:
+            scales = self._scales(clock, answers, pull=pull)
+            yield Calls(label, scales, refreshes=pull, contributes=True, resumable=True, last=True)
+
+    def _skips(self, *, pull: bool) -> list[Call]:
+        rates = self.rates.step() if self._said is None else self._said
+        return self._with_versions(Skip, clock=self.clock, pull=pull and not self.in_place, rates=rates)
+
+    def _scales(self, clock: int, answers: list[Message], *, pull: bool) -> list[Call]:
+        assert self.job.clip_norm is not None
+        squares = {answer.chunk: answer.value for answer in answers if isinstance(answer, NormPart)}
+        scale = clip_scale(sum(squares[index] for index in sorted(squares)), self.job.clip_norm)
+        return self._with_versions(Scale, clock=clock, scale=scale, pull=pull and not self.in_place)
+
+    def _with_versions(self, kind: Callable[..., Message], **fields: Any) -> list[Call]:
+        """Return a request for every chunk that names the version of this worker's weights."""
+        make = partial(kind, member=self.member, **fields)
+        return [
+            Call(c.server, partial(make, chunk=c.index, version=self.versions.get(c.index, 0)), None, c.region)
+            for c in self.chunks
+        ]
+
+    def _come_back(self, late: list[Late]) -> Conversation[None]:
+        """After a push that came too late: take part again from the next clock."""
+        if self.compression is not None:
+            self.compression.give_back({answer.chunk for answer in late})
+        if self.job.backup_workers:
+            yield from _anew(partial(self._catch_up, max(answer.version for answer in late)))
+        else:
+            yield from self.join()
+
+    # Together
+
+    def barrier(self) -> Conversation[None]:
+        """Meet all live workers; all go on with the highest clock among them, and its weights."""
+        yield from _resumable(self._barrier())
+
+    def _barrier(self) -> Conversation[None]:
+        yield self.retire()
+        yield from self._start((yield from meet(self.clock)))
+        yield self._refresh()
+        yield from meet(self.clock)
+
+
+def claim(layout: Layout) -> Conversation[bool]:
+    """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another."""
+    packed = layout.pack()
+    grant: InitGrant = yield Question(
+        lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
+    )
+    return grant.seed
+
+
+def meet(clock: int) -> Conversation[int]:
+    """Wait for all live workers; return the highest clock among them."""
+    leave: BarrierLeave = yield Question(
+        lambda request, member: BarrierEnter(request, member, clock), BarrierLeave, "all workers at the barrier"
+    )
+    return leave.clock
+
+
+def _resumable(conversation: Conversation[None]) -> Conversation[None]:
+    """Have a conversation that is always gone on with."""
+    answers: Any = None
+    while True:
+        try:
+            asked = conversation.send(answers)
+        except StopIteration:
+            return
+        answers = yield replace(asked, resumable=True)
+
+
+def _anew(begin: Callable[[], Conversation[None]]) -> Generator[Calls | Question, Any, None]:
+    """Have a conversation, and again from its beginning whenever it is interrupted."""
+    while True:
+        try:
+            return (yield from begin())
+        except Interrupted:
+            continue

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rounds import combined, honest
 
 from ps.aggregators.median import Median
-from ps.aggregators.middle import middle_mean
+from ps.aggregators.middle import FEW, middle_mean
 from ps.aggregators.trimmed import Trimmed
 
 
-@given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 10**6), st.sampled_from(["float32", "float64"]))
+@given(st.integers(1, 20), st.integers(0, 40), st.integers(0, 10**6), st.sampled_from(["float32", "float64"]))
 @settings(max_examples=80)
 def test_they_are_the_means_of_the_middle_of_a_sort(n: int, size: int, seed: int, dtype: str) -> None:
     vectors = honest(n, size, seed, dtype)
@@ -95,3 +95,13 @@ def test_scratch_memory_is_a_block_however_long_the_parts_are() -> None:
     finally:
         tracemalloc.stop()
     assert peak < vectors[0].nbytes / 2
+
+
+@pytest.mark.parametrize("n", [5, FEW, FEW + 1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_left_out_like_what_is_too_large(n: int, bad: float) -> None:
+    vectors = honest(n, 30, dtype="float32")
+    wanted, out = np.empty(30, np.float32), np.empty(30, np.float32)
+    middle_mean([*vectors[1:], np.full(30, -1e30 if bad < 0 else 1e30, np.float32)], 1, wanted)
+    middle_mean([*vectors[1:], np.full(30, bad, np.float32)], 1, out)
+    assert out.tobytes() == wanted.tobytes()

@@ -130,6 +130,7 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
         nonlocal told
         closed = tuple(entry for entry in cluster.history[-(version - told or 1) :] if entry["round"] >= told)
         told = version
+        outcome.history += closed  # the scheduler forgets old ones
         watch(Moment(version, now, engine.counters.trained, accuracy, closed))
         return outcome.reached(scenario.target)
 
@@ -139,7 +140,7 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
         engine = Engine(cluster, pool, scenario.traces, work, sizes, published, scenario.heartbeat)
         engine.run()
     outcome.wall_s = time.monotonic() - began
-    outcome.counters, outcome.history = engine.counters, list(cluster.history)
+    outcome.counters = engine.counters
     outcome.capped = cluster.status().get("capped", 0)
     outcome.of_clients = np.array(list(evaluator.of_clients(views(outcome.weights))))
     return outcome

@@ -11,6 +11,7 @@ from federation import examples
 
 from ps.cli import main
 from ps.errors import UsageError
+from ps.server.scheduler.rounds import rounds
 from ps.simulate.round_file import RoundFile
 from ps.simulate.simulation import Moment, Scenario, simulate
 
@@ -41,6 +42,12 @@ def test_each_round_is_in_the_file_as_soon_as_it_has_closed(tmp_path: Path) -> N
     assert [(i, line["virtual_s"], line["accuracy"]) for i, line in enumerate(seen) if "accuracy" in line] == (
         outcome.evaluations
     )
+
+
+def test_no_round_is_lost_that_the_scheduler_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MOST_HISTORY", 2)
+    outcome = simulate(Scenario(JOB, examples(), processes=1))
+    assert [entry["round"] for entry in outcome.history] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("error", "ended"), [(KeyboardInterrupt(), "interrupted"), (OSError("gone"), "gone")])

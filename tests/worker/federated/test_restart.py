@@ -13,10 +13,12 @@ from loopback import Loopback
 from ps import xp
 from ps.errors import ConfigError
 from ps.protocol.messages import Upload
+from ps.state_file import StateFile
 from ps.worker import KV
 from ps.worker.exchange import Exchange
 from ps.worker.federated.participation import FederatedParticipation
 from ps.worker.federated.store import FederatedStore
+from ps.worker.startup import connect
 from ps.worker.step_log import StepLog
 
 Start = Callable[..., Loopback]
@@ -124,3 +126,14 @@ def test_a_state_file_of_another_model_is_refused(loopback: Start, tmp_path: Pat
         pytest.raises(ConfigError, match="model = "),
     ):
         kv.init({"w": np.zeros(7)})
+
+
+def test_a_client_is_who_its_state_file_says_whatever_rank_is_free(
+    loopback: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = federated(loopback, workers=2, clients_per_round=1, **SOON)
+    StateFile(str(tmp_path / "client")).keep("client", {"owner": {"rank": 1}}, {})
+    monkeypatch.setenv("PS_SCHEDULER", cluster.address)
+    monkeypatch.setenv("PS_STATE", str(tmp_path / "client"))
+    with connect() as kv:
+        assert kv.rank == 1

@@ -83,8 +83,8 @@ def _divide(spec: str, clients: int, seed: int, dataset: str | None, data: str |
     from ps.data import partition as divide
 
     parsed = PARTITIONERS.parse(spec)
-    if parsed.name == "own":
-        raise UsageError("own divides nothing: each client brings its own data. Try: psctl partition iid")
+    if not parsed.build().divides:
+        raise UsageError(f"{parsed.name} divides nothing: each client brings its own data. Try: psctl partition iid")
     name = dataset or ("mnist" if data or os.environ.get("PS_DATA") else "digits")
     if name == "digits" and data:
         raise UsageError("--data says where MNIST is, and --dataset digits needs no folder: leave one of them out")

@@ -32,7 +32,7 @@ def view(data: Any, partition: Partition, client: int, indices: HostArray | None
     share = partition.share(client)
     if indices is None and num_examples(data) != partition.examples:
         raise DataError(f"{num_examples(data)} examples, but the partition divides {partition.examples}")
-    if indices is None and partition.spec.name == "own":
+    if indices is None and not partition.spec.build().divides:
         return data
     single = not isinstance(data, Dataset | tuple | list)
     picks = np.asarray(share if indices is None else indices)

@@ -141,6 +141,7 @@ class Stripes:
     """Every so-manieth example in its order; nothing is left to chance."""
 
     by_label: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
 
     def divide(self, classes: Any, clients: int, rng: Any) -> tuple[Any, ...]:
         """Return each client's examples."""

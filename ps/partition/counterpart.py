@@ -28,7 +28,7 @@ def counterpart(partition: Partition, labels_train: Array, labels_test: Array, c
     if len(labels_train) != partition.examples:
         raise DataError(f"{len(labels_train)} training labels, but {partition.examples} examples are divided")
     share, n = partition.share(client), len(labels_test)
-    if partition.spec.name == "own":
+    if not partition.spec.build().divides:
         return np.arange(n)
     rng = generator(seed, COUNTERPART, client)
     least, wanted = min(LEAST, n), max(min(LEAST, n), round(n / partition.clients))

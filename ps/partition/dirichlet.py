@@ -32,6 +32,7 @@ class Dirichlet:
     """
 
     by_label: ClassVar[bool] = True
+    divides: ClassVar[bool] = True
 
     alpha: float = number(0.5, above=0, at_most=1e9)
     least: int = number(1, at_least=1, whole=True)

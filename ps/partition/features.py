@@ -25,6 +25,7 @@ class Features:
     """
 
     by_label: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
 
     sigma: float = number(0.1, at_least=0, at_most=1e6)
 

@@ -16,6 +16,7 @@ class IID:
     """Shuffle, and give each client an equal part, to within one example."""
 
     by_label: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
 
     def divide(self, classes: HostArray, clients: int, rng: np.random.Generator) -> tuple[HostArray, ...]:
         """Return the shares; DataError when clients are more than examples."""

@@ -26,6 +26,7 @@ class Labels:
     """
 
     by_label: ClassVar[bool] = True
+    divides: ClassVar[bool] = True
 
     k: int = number(2, at_least=1, whole=True)
 

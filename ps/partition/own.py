@@ -15,6 +15,7 @@ class Own:
     """Each client trains on all that its process has."""
 
     by_label: ClassVar[bool] = False
+    divides: ClassVar[bool] = False
 
     def divide(self, classes: HostArray, clients: int, rng: np.random.Generator) -> tuple[HostArray, ...]:
         """Return everything for everybody, even if it is nothing."""

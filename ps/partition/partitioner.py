@@ -16,6 +16,10 @@ class Partitioner(Protocol):
     def by_label(self) -> bool:
         """Whether the division depends on labels, and cannot be had without them."""
 
+    @property
+    def divides(self) -> bool:
+        """Whether clients share out what all of them have; else each has data of its own, and trains on all of it."""
+
     def divide(self, classes: HostArray, clients: int, rng: np.random.Generator) -> tuple[HostArray, ...]:
         """Return for each client its examples' indices, int64, increasing, read-only.
 

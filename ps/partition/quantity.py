@@ -21,6 +21,7 @@ class Quantity:
     """
 
     by_label: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
 
     alpha: float = number(0.5, above=0, at_most=1e9)
     least: int = number(1, at_least=1, whole=True)

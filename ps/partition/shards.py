@@ -22,6 +22,7 @@ class Shards:
     """
 
     by_label: ClassVar[bool] = True
+    divides: ClassVar[bool] = True
 
     count: int = number(2, at_least=1, whole=True)
 

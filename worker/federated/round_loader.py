@@ -195,7 +195,7 @@ class RoundLoader:
     def _share(self, data: Any) -> Any:
         """Return this client's part of data that every client sees, or all of what is its own."""
         job = self._store.job
-        if job.partition == "own":
+        if not job.specs.partition.build().divides:
             return data
         found = self.division(data)
         client = self._store.rank % found.clients
@@ -209,11 +209,11 @@ class RoundLoader:
     def division(self, data: Any) -> Any:
         """Return how the job divides data among its clients: the same for all of them."""
         job = self._store.job
-        return partition(job.partition, xp.to_host(labels_of(data)), job.workers, job.seed)
+        return partition(job.specs.partition, xp.to_host(labels_of(data)), job.workers, job.seed)
 
     def counterpart(self, train: Any, test: Any) -> Any:
         """Return the test data by which this client is judged: mixed as its own training data are."""
-        if self._store.job.partition == "own":
+        if not self._store.job.specs.partition.build().divides:
             return test
         found = self.division(train)
         client = self._store.rank % found.clients

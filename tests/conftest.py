@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from ps import testing, xp
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
 settings.load_profile("project")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +17,7 @@ import ps
 import ps.federated
 from ps.errors import ConfigError, GradientError, UsageError
 from ps.models import softmax
-
-sys.path.insert(0, str(Path(__file__).parent / "worker"))
-
-from loopback import Loopback
+from support.loopback import Loopback
 
 Params = dict[str, np.ndarray]
 X = np.random.default_rng(0).integers(-1, 3, (16, 2)).astype(np.float64)

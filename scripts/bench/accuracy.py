@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compress import cases
 from limits import interleave, machine
 from local_cluster import cluster, join
 
+from compress import cases
 from ps.data import mnist
 from ps.errors import DataError
 from ps.memory import keep_freed_memory

@@ -20,13 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import interrupt, positive, size
 from limits import machine
 from peers import paramserver
 from race.case import Setup
 from race.crew import Crew
 from race.process import Failed
 
+from compare import interrupt, positive, size
 from ps.config import JobConfig, settings_of
 
 LIMIT = 1.05

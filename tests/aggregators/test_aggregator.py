@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds import combined, honest
 
 from ps.aggregators import AGGREGATORS
+from support.rounds import combined, honest
 
 ROBUST = ["median", "trimmed:0.3", "krum:f=3", "multikrum:f=3", "geomedian"]
 ORDERED = [*ROBUST, "mean", "weighted", "clip", "clip:1"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds import cut, honest
 
 from ps.aggregators import distances
 from ps.errors import UsageError
+from support.rounds import cut, honest
 
 BIG = 2 * (1 << 21) // (8 * 4) + 77
 """Elements that take three blocks of four vectors, the last of them short."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds import combined, cut, honest
 
 from ps.aggregators import distances
 from ps.aggregators.geomedian import GeoMedian
+from support.rounds import combined, cut, honest
 
 
 def objective(z: np.ndarray, vectors: list[np.ndarray]) -> float:

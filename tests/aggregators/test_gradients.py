@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds import honest
 
 from ps.aggregators import AGGREGATORS
 from ps.aggregators.gradients import combination
+from support.rounds import honest
 
 ROBUST = ["median", "trimmed:0.3", "krum:f=1", "multikrum:f=1", "geomedian"]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds import cut, honest
 
 from ps.aggregators import distances
 from ps.aggregators.krum import Krum
 from ps.aggregators.multikrum import MultiKrum
 from ps.errors import UsageError
+from support.rounds import cut, honest
 
 
 def paper(vectors: list[np.ndarray], f: int) -> list[float]:

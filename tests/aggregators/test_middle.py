@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rounds import combined, honest
 
 from ps.aggregators.median import Median
 from ps.aggregators.middle import FEW, middle_mean
 from ps.aggregators.trimmed import Trimmed
+from support.rounds import combined, honest
 
 
 @given(st.integers(1, 20), st.integers(0, 40), st.integers(0, 10**6), st.sampled_from(["float32", "float64"]))

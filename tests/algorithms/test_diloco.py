@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regression import Federation, check, clients, start
+
+from support.regression import Federation, check, clients, start
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from regression import Federation, check, clients, descend, optimum, start, train
+
+from support.regression import Federation, check, clients, descend, optimum, start, train
 
 
 def test_the_weights_are_the_mean_of_the_clients_by_examples() -> None:

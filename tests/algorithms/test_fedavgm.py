@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regression import check, clients, mean_delta, start, train
+
+from support.regression import check, clients, mean_delta, start, train
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regression import LR, Federation, check, clients, start
 
 from ps.algorithms.fedbuff import scale
+from support.regression import LR, Federation, check, clients, start
 
 ARRIVALS = [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 0), (2, 2), (0, 1), (3, 1), (1, 3), (2, 0), (0, 5)]
 """Clients in the order in which their deltas arrive, and the version each was trained from."""

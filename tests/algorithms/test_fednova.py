@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regression import LR, Federation, check, clients, optimum, start, train
 
 from ps.algorithms import effective_steps
 from ps.algorithms.fednova import factor, scale
 from ps.errors import UsageError
 from ps.optim import OPTIMIZERS
+from support.regression import LR, Federation, check, clients, optimum, start, train
 
 
 def test_rounds_are_those_of_the_paper() -> None:

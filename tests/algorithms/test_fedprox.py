@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regression import LR, Client, Federation, check, clients, start, train
 
 from ps import xp
 from ps.algorithms import ALGORITHMS
+from support.regression import LR, Client, Federation, check, clients, start, train
 
 
 @pytest.mark.parametrize(("text", "mu"), [("fedprox", 0.01), ("fedprox:2", 2.0)])

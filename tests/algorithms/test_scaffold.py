@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from regression import LR, SIZE, Federation, check, clients, optimum, start
 
 from ps import xp
 from ps.algorithms import ALGORITHMS
 from ps.algorithms.scaffold import renew
+from support.regression import LR, SIZE, Federation, check, clients, optimum, start
 
 ROUNDS = [(0, 1), (3, 2), (1, 2), (0, 3), (0, 1, 2, 3), (2,), (1, 3), (0, 2)]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chrome import read_trace
 
 import ps.server
 import ps.worker
 from ps.cli import main
 from ps.trace import BEGIN, END, PASS, events, start
+from support.chrome import read_trace
 
 
 def recorded(name: str, role: str = "worker", rank: int = 0, chunks: int = 2) -> str:

@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from made import report
 
 from ps.compare import page as page_module
 from ps.compare.look import COLOURS, LOOKS
 from ps.compare.page import page
 from ps.compare.show import show
+from support.made import report
 
 LIBRARY = "/* what draws */"
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)

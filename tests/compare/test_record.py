@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from made import write_lines, write_run, write_summary
 
 from ps.compare.record import EVALUATIONS, MOST_POINTS, ROUNDS, read
 from ps.launch.rundir import METRICS
 from ps.worker.shares import SHARES
+from support.made import write_lines, write_run, write_summary
 
 
 def step(t: float, rank: int, clock: int, samples: int = 10, up: int = 5, down: int = 7) -> dict[str, object]:

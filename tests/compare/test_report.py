@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import report, results
 
 from ps.compare.comparison import survived
 from ps.compare.show import show
+from support.made import report, results
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
-from made import report
 from rich.console import Console
 
 from ps.compare.table import tables, verdict
+from support.made import report
 
 
 def test_runs_dropouts_failures_and_notes_are_told(tmp_path: Path) -> None:

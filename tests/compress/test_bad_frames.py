@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import ALL, KEY, codec, encode
 
 from ps.errors import BadMessage
+from support.vectors import ALL, KEY, codec, encode
 
 SIZE = 70_000
 texts = st.sampled_from(ALL)

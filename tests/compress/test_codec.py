@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import ALL, KEY, codec, decode, encode, vectors
 
 from ps.compress import CODECS, Key, Uplink
 from ps.compress.frame import BLOCK
 from ps.errors import UsageError
 from ps.optim.limit import limit_of
+from support.vectors import ALL, KEY, codec, decode, encode, vectors
 
 texts = st.sampled_from([*ALL, "topk:1", "randomk:1", "powersgd:1,columns=17", "powersgd:100"])
 

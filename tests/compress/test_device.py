@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from vectors import ALL, KEY, REMEMBERING
 
 from ps import xp
 from ps.compress import CODECS, Uplink
 from ps.errors import UsageError
+from support.vectors import ALL, KEY, REMEMBERING
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vectors import ALL
 
 from ps.compress import CODECS, DOWN, Downlink, Key
 from ps.errors import BadMessage, UsageError
+from support.vectors import ALL
 
 
 def key(version: int) -> Key:

@@ -6,10 +6,10 @@ import struct
 
 import numpy as np
 import pytest
-from vectors import KEY, codec, decode, encode
 
 from ps.compress.int8 import ROW as SCALED
 from ps.compress.onebit import ROW as LEVELLED
+from support.vectors import KEY, codec, decode, encode
 
 
 def f32(*values: float) -> np.ndarray:

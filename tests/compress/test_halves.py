@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vectors import decode, encode
+
+from support.vectors import decode, encode
 
 HALVES = np.arange(1 << 16, dtype=np.uint32)
 

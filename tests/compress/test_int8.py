@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import codec, decode, encode
 
 from ps.compress import Key
+from support.vectors import codec, decode, encode
 
 
 def test_the_mean_of_many_encodings_is_the_vector() -> None:

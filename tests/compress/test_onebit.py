@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
-from vectors import decode, encode, vectors
 
 from ps.compress.onebit import ROW
+from support.vectors import decode, encode, vectors
 
 
 def seide(x: np.ndarray) -> np.ndarray:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vectors import KEY, codec, decode
 
 from ps.compress import Key
 from ps.compress.powersgd import PowerSGD
+from support.vectors import KEY, codec, decode
 
 
 def low_rank(rows: int, columns: int, rank: int, dtype: str = "float32") -> np.ndarray:

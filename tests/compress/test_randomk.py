@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import KEY, encode
 
 from ps.compress import Key
 from ps.compress.randomk import RandomK
+from support.vectors import KEY, encode
 
 
 @given(st.integers(1, 5000), st.floats(0.001, 1), st.integers(0, 2**32))

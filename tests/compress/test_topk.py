@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import codec, decode, vectors
 
 from ps.compress import CODECS, Key, Uplink
 from ps.compress.topk import TopK, largest
+from support.vectors import codec, decode, vectors
 
 
 def reference(values: np.ndarray, count: int) -> np.ndarray:

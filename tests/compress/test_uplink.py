@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import ALL, KEY, REMEMBERING, decode, vectors
 
 from ps.compress import CODECS, Key, Uplink
 from ps.errors import StateError, UsageError
+from support.vectors import ALL, KEY, REMEMBERING, decode, vectors
 
 
 def uplink(text: str) -> Uplink:

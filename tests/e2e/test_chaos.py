@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, Process, is_running, wait_until
+
+from support.cluster import ROOT, Process, is_running, wait_until
 
 CHAOS = str(ROOT / "scripts" / "chaos")
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from chaos_series import attacks, series
+from support.chaos_series import attacks, series
 
 FAKE = """
 import sys, time

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster import TRAIN, Cluster, result
+
+from support.cluster import TRAIN, Cluster, result
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import zmq
-from cluster import TRAIN, Cluster, Process
 
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.messages import Error, Hello, Ping, Welcome
+from support.cluster import TRAIN, Cluster, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cluster import Cluster, Process
-from federated_hand import Hand, Hands, ones
 
 from ps.errors import LayoutMismatch
 from ps.protocol.layout import Layout
+from support.cluster import Cluster, Process
+from support.federated_hand import Hand, Hands, ones
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
@@ -25,8 +25,8 @@ DEADLINE = 4.0
 
 VANISH = """
 import sys, time
-sys.path.insert(0, "tests/e2e")
-from federated_hand import Hand
+sys.path.insert(0, "tests")
+from support.federated_hand import Hand
 hand = Hand(sys.argv[1], 6).init()
 print("joined", flush=True)
 hand.upload(hand.take(), chunks=[0])

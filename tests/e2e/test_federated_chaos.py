@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from cluster import ROOT, Process
+
+from support.cluster import ROOT, Process
 
 CHAOS = str(ROOT / "scripts" / "chaos")
 

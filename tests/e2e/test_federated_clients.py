@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from cluster import SCRIPTS, Cluster
+
+from support.cluster import SCRIPTS, Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

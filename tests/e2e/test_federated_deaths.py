@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster import SCRIPTS, Cluster, Process
-from federated_hand import Hand, Hands
+
+from support.cluster import SCRIPTS, Cluster, Process
+from support.federated_hand import Hand, Hands
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import zmq
-from cluster import Process
 
 from ps.config import JobConfig
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Message, Ping, Pong, Resume, UploadState, View, Welcome
 from ps.protocol.transport import open_socket
+from support.cluster import Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import SCRIPTS, Cluster, Process
+
+from support.cluster import SCRIPTS, Cluster, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

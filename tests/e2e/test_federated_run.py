@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import DIGITS, Process, wait_until
 
 from ps.protocol.query import fetch_status
+from support.cluster import DIGITS, Process, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

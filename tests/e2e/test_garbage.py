@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import zmq
-import zmtp
-from cluster import Cluster, Process, result
 
 from ps.errors import ProtocolError
 from ps.protocol import messages as m
 from ps.protocol.codec import MAGIC, MAX_FRAME, VERSION, decode, encode
 from ps.protocol.transport import open_socket
+from support import zmtp
+from support.cluster import Cluster, Process, result
 
 HEAD = MAGIC + bytes((VERSION,))
 

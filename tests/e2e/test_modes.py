@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import DIGITS, ROOT, TRAIN, Process
+
+from support.cluster import DIGITS, ROOT, TRAIN, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from cluster import TRAIN, Process
 
 from ps.errors import ConfigError
+from support.cluster import TRAIN, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from cluster import TRAIN, Cluster, Process, live_workers, result
 
 from ps.protocol.query import fetch_status
+from support.cluster import TRAIN, Cluster, Process, live_workers, result
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

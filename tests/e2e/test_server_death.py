@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from cluster import TRAIN, Cluster, Process
 
 from ps.protocol.query import fetch_status
+from support.cluster import TRAIN, Cluster, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import PSCTL, SCRIPTS, Cluster, Process, is_running, live_workers, result, wait_until
-from held import descriptors, mappings
 
 from ps.protocol.directory import YOUNG, PrivateDirectory
+from support.cluster import PSCTL, SCRIPTS, Cluster, Process, is_running, live_workers, result, wait_until
+from support.held import descriptors, mappings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import TRAIN, Process, is_running, wait_until
 
 from ps.protocol.query import fetch_status
+from support.cluster import TRAIN, Process, is_running, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

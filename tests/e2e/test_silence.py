@@ -6,7 +6,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from cluster import SCRIPTS, Cluster
+
+from support.cluster import SCRIPTS, Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

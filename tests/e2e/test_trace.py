@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chrome import Event, read_trace
-from cluster import TRAIN, Process
+
+from support.chrome import Event, read_trace
+from support.cluster import TRAIN, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster import TRAIN, Cluster, Process, live_workers, result
 
 from ps.protocol.pid import realm
+from support.cluster import TRAIN, Cluster, Process, live_workers, result
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import SCRIPTS, Cluster, wait_until
 
 from ps.protocol.transport import DEAF
+from support.cluster import SCRIPTS, Cluster, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chrome import process_names, read_trace
+
+from support.chrome import process_names, read_trace
 
 Start = Callable[..., Any]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from chrome import process_names, read_trace
 
 from ps.errors import UsageError
 from ps.launch.timeline import Timeline
 from ps.trace import start
+from support.chrome import process_names, read_trace
 
 
 def filled(timeline: Timeline, role: str, rank: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import zmq
 
 from ps.protocol.inbox import Inbox
 from ps.protocol.transport import TRANSPORTS, open_socket
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from samples import SAMPLES
-
 from ps.protocol.codec import encode
+from support.samples import SAMPLES
 
 lines = [f"{type(message).__name__} {encode(message).hex()}\n" for message in SAMPLES]
 (Path(__file__).parent / "golden.txt").write_text("".join(lines))

@@ -12,12 +12,12 @@ import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from samples import LAYOUT, SAMPLES
 
 from ps.errors import BadMessage, ProtocolError, VersionMismatch
 from ps.protocol import messages as m
 from ps.protocol.codec import MAGIC, MAX_HEADER, MAX_SMALL_HEADER, SHORT, VERSION, decode, encode
 from ps.protocol.fields import MAX_DEPTH, MAX_ITEMS, MAX_NESTED, check_of, words_of
+from support.samples import LAYOUT, SAMPLES
 
 HEAD = MAGIC + bytes((VERSION,))
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import zmq
-import zmtp
 
 from ps.errors import BadMessage
 from ps.protocol.codec import MAGIC, MAX_FRAME, VERSION, decode, encode
@@ -29,6 +28,7 @@ from ps.protocol.messages import (
     Status,
     Weights,
 )
+from support import zmtp
 
 HEAD = MAGIC + bytes((VERSION,))
 

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from samples import SAMPLES
 
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import TYPES, Message, base
+from support.samples import SAMPLES
 
 GOLDEN = dict(line.split() for line in (Path(__file__).parent / "golden.txt").read_text().splitlines())
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from held import descriptors, mappings
 
 from ps.errors import BadMessage, Unshared
 from ps.protocol import segment as module
 from ps.protocol.segment import PAGE, MappedView, Segment, pages
+from support.held import descriptors, mappings
 
 SIZE = 3 * PAGE
 

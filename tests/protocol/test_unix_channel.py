@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from held import descriptors
 
 from ps.errors import BadMessage, Unshared
 from ps.protocol import unix_channel as module
 from ps.protocol.codec import MAX_HEADER
 from ps.protocol.transport import SHM
 from ps.protocol.unix_channel import MAX_FDS, MAX_UNSENT, UnixChannel, demand_same_user
+from support.held import descriptors
 
 Pair = tuple[UnixChannel, socket.socket]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import zmq
-from zmtp import greet
 
 from ps.protocol.transport import DEAF
+from support.zmtp import greet
 
 Open = Callable[[int], zmq.Socket[Any]]
 BOUND = 20.0

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import compare
 import numpy as np
 import pytest
 from race import report
@@ -26,6 +25,8 @@ from race.plot import plot
 from race.process import Failed, Process, hear
 from race.targets import targets
 from race.turns import Result, Table, in_groups, take_turns
+
+import compare
 
 BENCH = Path(compare.__file__).parent
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim import Sim
-from simmail import Faults
-from simworker import LAYOUT, Plan, first_values, gradient
+
+from support.sim import Sim
+from support.simmail import Faults
+from support.simworker import LAYOUT, Plan, first_values, gradient
 
 SEEDS = st.integers(0, 2**32)
 RUNS = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))

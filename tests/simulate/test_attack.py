@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federation import examples, first_weights, plan_of
 
 from ps.models import softmax
 from ps.simulate.engine import Engine
@@ -18,6 +17,7 @@ from ps.simulate.task import TrainingResult, TrainingTask
 from ps.simulate.traces import Drawn
 from ps.simulate.trainer import Trainer
 from ps.xp import HostArray
+from support.federation import examples, first_weights, plan_of
 
 CLIENTS, ATTACKER = 10, 3
 DATA = examples(1200)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from federation import plan_of
 
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
@@ -30,6 +29,7 @@ from ps.simulate.local_work import LocalWork
 from ps.simulate.task import TrainingResult, TrainingTask
 from ps.simulate.traces import ClientRates
 from ps.xp import HostArray
+from support.federation import plan_of
 
 NBYTES = 256
 """Of the model of ``plan_of``: 12 x 4 weights and 4 biases, in whole units of 64 bytes."""

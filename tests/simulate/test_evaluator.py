@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from federation import CLASSES, FEATURES, examples
 
 from ps.models import softmax
 from ps.partition import counterpart, partition
 from ps.simulate.evaluator import Evaluator
+from support.federation import CLASSES, FEATURES, examples
 
 
 @pytest.mark.parametrize("spec", ["shards:1", "features:2.0", "iid"])

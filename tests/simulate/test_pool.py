@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import examples, first_weights, plan_of
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.simulate.pool import Pool
 from ps.simulate.task import TrainingResult, TrainingTask
+from support.federation import examples, first_weights, plan_of
 
 
 def bits(result: TrainingResult) -> tuple[object, ...]:
@@ -130,7 +130,7 @@ def test_no_processes_are_refused() -> None:
 ORPHAN = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from federation import examples, plan_of
+from support.federation import examples, plan_of
 from ps.simulate.pool import Pool
 pool = Pool(plan_of(), examples(), 2)
 print(*pool.pids, flush=True)
@@ -140,7 +140,7 @@ time.sleep(60)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="waits for other processes' children by pidfd")
 def test_processes_end_when_their_parent_is_killed() -> None:
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     with subprocess.Popen([sys.executable, "-c", ORPHAN, here], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = [int(word) for word in parent.stdout.readline().split()]

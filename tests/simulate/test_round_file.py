@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from federation import examples
 
 from ps.cli import main
 from ps.errors import UsageError
 from ps.server.scheduler.rounds import rounds
 from ps.simulate.round_file import RoundFile
 from ps.simulate.simulation import Moment, Scenario, simulate
+from support.federation import examples
 
 JOB = {"mode": "federated", "workers": 6, "clients_per_round": 3, "rounds": 4}
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federation import examples
 
 from ps.errors import DataError
 from ps.models import softmax
@@ -18,6 +17,7 @@ from ps.simulate.report import report
 from ps.simulate.simulation import Moment, Outcome, Scenario, simulate
 from ps.simulate.speed import parse_bandwidth, parse_speed
 from ps.simulate.traces import Drawn
+from support.federation import examples
 
 ROUGH = Drawn(
     5,

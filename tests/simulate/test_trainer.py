@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federation import CLASSES, FEATURES, examples, first_weights, plan_of
 
 from ps import xp
 from ps.data.shares import view
@@ -21,6 +20,7 @@ from ps.simulate.trainer import Trainer
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
+from support.federation import CLASSES, FEATURES, examples, first_weights, plan_of
 
 CLIENTS = 8
 MODELS: dict[str, Any] = {"softmax": softmax, "mlp": mlp}

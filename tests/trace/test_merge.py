@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chrome import metadata, process_names, read_trace, spans
 
 from ps.trace import BEGIN, PASS, events, start
 from ps.trace.merge import Merged, merge
+from support.chrome import metadata, process_names, read_trace, spans
 
 
 def part(directory: Path, role: str, rank: int, count: int = 3) -> Path:

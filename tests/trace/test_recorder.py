@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from chrome import check_events, metadata, process_names, read_trace, row_names, spans
 
 from ps.errors import UsageError
 from ps.trace import BEGIN, END, OFF, PASS, Trace, start
@@ -18,6 +17,7 @@ from ps.trace.events import way
 from ps.trace.part import read_events
 from ps.trace.recorder import BATCH, Recorder
 from ps.trace.trace import Off
+from support.chrome import check_events, metadata, process_names, read_trace, row_names, spans
 
 
 def exchange(trace: Trace, clock: int, chunk: int) -> None:

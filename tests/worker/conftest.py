@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,9 @@ from ps.worker import KV, request_queue
 from ps.worker import exchange as exchange_module
 from ps.worker.local import LocalStore
 from ps.worker.step_log import StepLog
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fakeserver import KB, Setup
-from lineserver import Fake, line_servers
-from loopback import Loopback
+from support.fakeserver import KB, Setup
+from support.lineserver import Fake, line_servers
+from support.loopback import Loopback
 
 
 @pytest.fixture

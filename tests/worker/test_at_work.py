@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakeserver import Setup
-from loopback import Loopback
 
 from ps.errors import ServerLost
 from ps.server.shard.gradient_shard import GradientShard
 from ps.worker.batch import Batch
+from support.fakeserver import Setup
+from support.loopback import Loopback
 
 
 def test_a_server_that_makes_room_for_a_large_model_is_not_declared_dead(

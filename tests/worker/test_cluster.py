@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import BOUND, Loopback, model
 
 from ps import xp
 from ps.config import job_from
@@ -20,6 +19,7 @@ from ps.models import mlp
 from ps.testing import STRICT, StrictArray
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
+from support.loopback import BOUND, Loopback, model
 
 Start = Callable[..., Loopback]
 SHAPES = ((70, 30), (), (0, 4), (501,), (3, 3, 3))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from loopback import BOUND, Loopback
 
 from ps.data import digits
 from ps.models import softmax
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Error, Push
 from ps.protocol.transport import open_socket
+from support.loopback import BOUND, Loopback
 
 Start = Callable[..., Loopback]
 CODECS = ("fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.1", "powersgd:2", "topk:0.05,momentum=0.5")

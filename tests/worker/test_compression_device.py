@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps import xp
 from ps.errors import GradientError
 from ps.testing import STRICT, StrictArray
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 SHAPES = {"w": (60, 50), "none": (0, 2), "b": (7,), "s": ()}

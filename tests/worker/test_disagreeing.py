@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback import BOUND, Loopback
 
 from ps import xp
 from ps.errors import StateError
 from ps.worker import KV
 from ps.worker.step_log import StepLog
+from support.loopback import BOUND, Loopback
 
 Start = Callable[..., Loopback]
 SIZE = 4096

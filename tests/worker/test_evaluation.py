@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps import xp
 from ps.errors import UsageError
 from ps.worker import KV
 from ps.worker.evaluation import Evaluation
 from ps.worker.step_log import StepLog
+from support.loopback import Loopback
 
 Local = Callable[..., KV]
 Start = Callable[..., Loopback]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakeserver import KB, MEMBER, Setup, pushed, weights
 
 from ps.errors import BadMessage, Evicted, PeerLost, PSError, Refused, ServerLost, VersionMismatch
 from ps.protocol.codec import encode
@@ -30,6 +29,7 @@ from ps.protocol.messages import (
 )
 from ps.worker.batch import Batch
 from ps.worker.landing import Landing
+from support.fakeserver import KB, MEMBER, Setup, pushed, weights
 
 
 def test_answers_land_in_their_places_with_version_and_staleness(setup: Callable[..., Setup]) -> None:

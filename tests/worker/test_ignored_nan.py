@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps.errors import GradientError
 from ps.worker import KV
+from support.loopback import Loopback
 
 Local = Callable[..., KV]
 Start = Callable[..., Loopback]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import BOUND, Loopback
 
 from ps.worker import KV, exchange, interrupt
 from ps.worker.interrupt import Hold
+from support.loopback import BOUND, Loopback
 
 STEPS, SHAPES = 60, {"a": (700,), "b": (3, 5), "c": (2000,)}
 

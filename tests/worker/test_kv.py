@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import model
-from recording import Recording, ones, recording
 
 from ps import xp
 from ps.errors import PSError, StateError, UsageError
 from ps.worker import KV, Handle
 from ps.worker.step_log import StepLog
+from support.loopback import model
+from support.recording import Recording, ones, recording
 
 Local = Callable[..., KV]
 

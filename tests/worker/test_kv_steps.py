@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import model
-from recording import ones, recording
 
 from ps.errors import GradientError, UsageError
 from ps.optim import OPTIMIZERS
 from ps.worker import KV
 from ps.worker.step_log import StepLog
+from support.loopback import model
+from support.recording import ones, recording
 
 Local = Callable[..., KV]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import model
 
 from ps import xp
 from ps.errors import UsageError
 from ps.testing import STRICT, StrictArray
 from ps.worker import KV
+from support.loopback import model
 
 Local = Callable[..., KV]
 

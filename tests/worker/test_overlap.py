@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps.errors import GradientError, StateError
 from ps.worker.lazy_parameters import LazyParameters
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 SHAPES = {"a": (700,), "b": (40, 30), "c": (3,), "d": (2000,)}

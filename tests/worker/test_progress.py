@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from simjob import SimJob, SimWorker
 
 from ps.worker import KV
+from support.simjob import SimJob, SimWorker
 
 SIZES = {"a": 256, "b": 300, "c": 700, "d": 10, "e": 40, "f": 512, "g": 206}
 """Elements of each tensor: chunks of 256 hold one tensor, a part of one, or several."""

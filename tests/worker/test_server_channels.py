@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from held import descriptors, mappings
-from lineserver import Fake, LineServer, framed, say
-from loopback import Loopback
 
 from ps.errors import PSError, Refused, Unshared
 from ps.protocol import segment as segment_module
@@ -28,6 +25,9 @@ from ps.protocol.segment import PAGE, Segment
 from ps.worker import shm_channel as shm_module
 from ps.worker.server_channels import ServerChannels, open_channels
 from ps.worker.shm_channel import ShmChannel
+from support.held import descriptors, mappings
+from support.lineserver import Fake, LineServer, framed, say
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from held import descriptors, mappings
-from lineserver import framed
-from loopback import Loopback, model
 
 from ps.protocol.codec import encode
 from ps.protocol.messages import Pull, Share
 from ps.protocol.segment import PAGE, Segment
 from ps.protocol.worker_memory import WorkerMemory
+from support.held import descriptors, mappings
+from support.lineserver import framed
+from support.loopback import Loopback, model
 
 Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from held import descriptors
-from lineserver import Fake, framed, null, say
-from loopback import Loopback
 
 from ps.errors import Unshared
 from ps.protocol.codec import encode
@@ -24,6 +21,9 @@ from ps.protocol.segment import PAGE, Segment
 from ps.protocol.worker_memory import WorkerMemory
 from ps.worker import shm_channel as module
 from ps.worker.shm_channel import ShmChannel
+from support.held import descriptors
+from support.lineserver import Fake, framed, null, say
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE

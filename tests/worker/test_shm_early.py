@@ -6,7 +6,6 @@ import socket
 import time
 
 import pytest
-from lineserver import Fake, framed
 
 from ps.errors import Unshared
 from ps.protocol.codec import encode
@@ -16,6 +15,7 @@ from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
 from ps.worker import shm_channel as module
 from ps.worker.shm_channel import ShmChannel
+from support.lineserver import Fake, framed
 
 
 def test_not_yet_is_waited_for_longer_than_silence(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakeserver import KB, MEMBER, Setup, pushed, weights
 
 from ps.errors import ServerLost
 from ps.protocol.messages import (
@@ -21,6 +20,7 @@ from ps.protocol.messages.data import NOT_YET
 from ps.worker import exchange as exchange_module
 from ps.worker.batch import Batch
 from ps.worker.landing import Landing
+from support.fakeserver import KB, MEMBER, Setup, pushed, weights
 
 
 def test_a_lost_request_is_asked_about_and_sent_again_with_its_payload(setup: Callable[..., Setup]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps.worker import KV
 from ps.worker.weights import twice
+from support.loopback import Loopback
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory is Linux's")
 

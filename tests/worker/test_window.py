@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fakeserver import KB, MEMBER, Setup, pushed
-from loopback import Loopback
 
 from ps.protocol.messages import Inquire, Push, Waiting
 from ps.worker import KV
 from ps.worker.batch import Batch
+from support.fakeserver import KB, MEMBER, Setup, pushed
+from support.loopback import Loopback
 
 
 def test_a_full_window_opens_when_other_workers_wait_for_this_one(setup: Callable[..., Setup]) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faults import Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roundsim import RoundSim
-from simclient import FADER, HONEST, LIARS, SHIRKER, honest
+
+from support.faults import Faults
+from support.roundsim import RoundSim
+from support.simclient import FADER, HONEST, LIARS, SHIRKER, honest
 
 KINDS: dict[str, dict[str, Any]] = {
     "fedavg": {},

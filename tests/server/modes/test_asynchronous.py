@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lone import Lone, told
 
 from ps.protocol.messages import Weights
+from support.lone import Lone, told
 
 
 def test_every_push_is_applied_and_answered_at_once() -> None:

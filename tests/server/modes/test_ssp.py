@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lone import Lone, told
-
 from ps.protocol.messages import Weights
+from support.lone import Lone, told
 
 
 def test_a_worker_gets_leave_to_go_on_only_within_the_bound() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from lone import Lone, told
 
 from ps.errors import BadMessage
 from ps.protocol.messages import Weights
+from support.lone import Lone, told
 
 
 def test_a_clock_is_closed_by_the_last_push_and_everybody_is_answered_then() -> None:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from desk import Desk
-from wire import Peer, Service
 
 from ps.config import ProcessConfig
 from ps.protocol import pid
 from ps.protocol.messages import Heartbeat, HeartbeatAck, Hello, Leave, View, Welcome
 from ps.server.scheduler import serve
+from support.desk import Desk
+from support.wire import Peer, Service
 
 
 def test_a_member_whose_process_and_connection_are_gone_is_dead_as_soon_as_its_heartbeat_is_overdue() -> None:

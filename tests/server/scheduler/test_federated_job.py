@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import MODEL, Desk
 
 from ps.config import ProcessConfig
 from ps.errors import BadMessage
@@ -35,6 +34,7 @@ from ps.server.scheduler import service
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
+from support.desk import MODEL, Desk
 
 
 def round_status(member: int = 1, **fields: Any) -> RoundStatus:

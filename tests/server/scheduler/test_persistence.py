@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import MODEL, Desk
 
 from ps.protocol.messages import InitDone, InitRequest, Leave
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import SchedulerState
+from support.desk import MODEL, Desk
 
 
 class Kept(Desk):

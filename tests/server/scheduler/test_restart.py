@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from desk import MODEL, Desk
 
 from ps.protocol.messages import BarrierEnter, InitDone, InitRequest, Leave
+from support.desk import MODEL, Desk
 
 
 def test_a_restart_between_any_two_steps_changes_no_answer() -> None:

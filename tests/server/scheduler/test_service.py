@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import BOUND, Peer, Service
 
 from ps.config import ProcessConfig
 from ps.errors import AddressInUse, ConfigError, PeerLost
@@ -21,6 +20,7 @@ from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Leave, O
 from ps.protocol.query import fetch_status
 from ps.server.scheduler import serve, service
 from ps.server.scheduler.database import Database
+from support.wire import BOUND, Peer, Service
 
 
 def hello(role: str, nonce: int) -> Hello:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from desk import MODEL, OTHER, Desk, messages
 
 from ps.errors import BadMessage
 from ps.protocol.messages import (
@@ -24,6 +23,7 @@ from ps.protocol.messages import (
     View,
 )
 from ps.server.send import ASKER, Send
+from support.desk import MODEL, OTHER, Desk, messages
 
 # Joining
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shm_desk import Desk
+
+from support.shm_desk import Desk
 
 
 @pytest.fixture

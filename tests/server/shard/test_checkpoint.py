@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from delta_parts import Hand, job_of
 
 from ps.errors import ConfigError
 from ps.server.shard.checkpoint import MODEL, PREPARED, kept_rank
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
+from support.delta_parts import Hand, job_of
 
 ONE = [(1, 1.0, 1.0, 1.0)]
 

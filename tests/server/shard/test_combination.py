@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from delta_parts import chunks_of
 
 from ps.aggregators import AGGREGATORS
 from ps.protocol.layout import Layout
 from ps.server.shard.combination import BLOCK, Combination, Counted
+from support.delta_parts import chunks_of
 
 LAYOUT = Layout.of(
     {"w": np.zeros(BLOCK + 100), "seen": np.zeros(5), "control": np.zeros(4), "count": np.zeros(2, np.int64)},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lone import SIZE, Lone
 
 from ps.compress import CODECS, Key, Uplink
 from ps.protocol.messages import Push
+from support.lone import SIZE, Lone
 
 
 def push(lone: Lone, member: int, clock: int) -> None:

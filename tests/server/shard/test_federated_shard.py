@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from delta_parts import MODEL, Hand, job_of
 
 from ps.errors import BadMessage, ConfigError
 from ps.protocol.layout import Layout
@@ -34,6 +33,7 @@ from ps.protocol.messages import (
 from ps.server.shard import federated_shard
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
+from support.delta_parts import MODEL, Hand, job_of
 
 ONE = [(1, 1.0, 1.0, 1.0)]
 

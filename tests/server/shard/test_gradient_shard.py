@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lone import LAYOUT, SIZE, Lone, told
 
 from ps.errors import BadMessage, ConfigError
 from ps.protocol.layout import Layout
@@ -29,6 +28,7 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.protocol.messages.data import NOT_YET
+from support.lone import LAYOUT, SIZE, Lone, told
 
 ONES = np.ones(SIZE, np.float32)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from delta_parts import job_of
 
 from ps.protocol.layout import Layout
 from ps.server.shard.chunk import ChunkState
 from ps.server.shard.publisher import Publisher
+from support.delta_parts import job_of
 
 
 def state_of(kind: str, publisher: Publisher) -> ChunkState:

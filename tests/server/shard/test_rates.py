@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from lone import Lone
 
 from ps.protocol.messages import Pushed, Skip, Weights
 from ps.protocol.messages.rate import UNSAID, Rate
+from support.lone import Lone
 
 
 def said(number: int, rank: int, lr: float) -> tuple[Rate, ...]:

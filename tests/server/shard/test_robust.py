@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lone import Lone, told
 
 from ps.config import JobConfig
 from ps.errors import ConfigError
 from ps.testing import LocalCluster
+from support.lone import Lone, told
 
 ROBUST = ["median", "trimmed:0.2", "krum:1", "multikrum:1", "geomedian"]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import zmq
-from wire import BOUND, Peer, Service
 
 from ps.config import JobConfig, ProcessConfig
 from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, ServerLost, VersionMismatch
@@ -43,6 +42,7 @@ from ps.server import serve
 from ps.server.scheduler import serve as serve_scheduler
 from ps.server.shard import service as module
 from ps.server.shard.gradient_shard import GradientShard
+from support.wire import BOUND, Peer, Service
 
 HEAD = MAGIC + bytes((VERSION,))
 

@@ -8,8 +8,6 @@ import struct
 
 import numpy as np
 import pytest
-from held import descriptors
-from shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
 from ps.errors import BadMessage
 from ps.protocol.codec import MAX_HEADER, encode
@@ -17,6 +15,8 @@ from ps.protocol.messages import Error, Pull, Push, Shared, Weights
 from ps.protocol.segment import Segment
 from ps.server.loan import Loan
 from ps.server.send import Send
+from support.held import descriptors
+from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
 # Good manners
 

@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from held import descriptors, mappings
-from shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
 from ps.errors import Unshared
 from ps.protocol.codec import encode
@@ -21,6 +19,8 @@ from ps.protocol.segment import Segment
 from ps.protocol.unix_channel import MAX_UNSENT
 from ps.server.send import Send
 from ps.server.shard import shm_listener as module
+from support.held import descriptors, mappings
+from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
 
 @pytest.mark.parametrize("how", ["it went", "it sent no frame"])

@@ -9,13 +9,13 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from held import descriptors, mappings
-from shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, told
 
 from ps.protocol.codec import encode
 from ps.protocol.messages import Error, Inquire, Share, Shared
 from ps.protocol.segment import Segment
 from ps.protocol.worker_memory import WorkerMemory
+from support.held import descriptors, mappings
+from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, told
 
 # Memory that is none
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from lone import SIZE, Lone, told
 
 from ps.aggregators import AGGREGATORS
 from ps.aggregators.gradients import combination
@@ -20,6 +19,7 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import NormPart
 from ps.server.shard.chunk import ChunkState, Contribution
 from ps.server.shard.update import Updater
+from support.lone import SIZE, Lone, told
 
 MEANS = ["mean", "weighted"]
 ROBUST = ["median", "trimmed:0.3", "krum:f=0", "multikrum:f=1", "geomedian"]

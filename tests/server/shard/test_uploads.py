@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from delta_parts import chunks_of, job_of, parts_of
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Busy, Late, Stored, Upload
 from ps.protocol.messages.federated import COMPARED
 from ps.server.shard.uploads import IDLE, Uploads
+from support.delta_parts import chunks_of, job_of, parts_of
 
 ROOM = 1 << 20
 BIG = Layout.of({"w": np.zeros(ROOM // 16, np.float32)})

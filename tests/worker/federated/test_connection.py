@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakeserver import Setup
 
 from ps.config import job_from
 from ps.errors import BadMessage, PeerLost, ServerLost, ServersMoved
@@ -33,6 +32,7 @@ from ps.worker.exchange import Exchange
 from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.participation import PULLS, PendingUpload
 from ps.worker.traffic import Traffic
+from support.fakeserver import Setup
 
 LAYOUT = Layout.of({"w": np.zeros(1024, np.float32)})
 FRAMES = {index: np.full(1024, index, np.uint8) for index in range(4)}

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps import xp
 from ps.testing import STRICT, StrictArray
 from ps.worker import KV
 from ps.worker.step_log import StepLog
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 SHAPES = {"w": (30, 50), "none": (0, 2), "b": (7,), "s": ()}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps.errors import LayoutMismatch, UsageError
 from ps.worker import KV
+from support.loopback import Loopback
 
 Local = Callable[..., KV]
 Start = Callable[..., Loopback]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps import xp
 from ps.errors import ConfigError
@@ -20,6 +19,7 @@ from ps.worker.federated.participation import FederatedParticipation
 from ps.worker.federated.store import FederatedStore
 from ps.worker.startup import connect
 from ps.worker.step_log import StepLog
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 SOON: Any = {"start_timeout": 3.0}

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Loopback
 
 from ps import xp
 from ps.errors import GradientError, StateError
@@ -18,6 +17,7 @@ from ps.protocol.query import fetch_status
 from ps.worker import KV
 from ps.worker.local import LocalStore
 from ps.worker.step_log import StepLog
+from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 SOON: Any = {"start_timeout": 3.0}

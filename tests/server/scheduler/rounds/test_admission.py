@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from delta_parts import job_of, task_of
 
 from ps.aggregators import AGGREGATORS
 from ps.algorithms import ALGORITHMS
 from ps.server.scheduler.rounds.admission import Admission
+from support.delta_parts import job_of, task_of
 
 
 def admission_of(**settings: Any) -> Admission:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from table import Table
 
 from ps.server.scheduler.rounds.fruitless import MOST_CLIENTS, MOST_NAMED, Fruitless
+from support.table import Table
 
 
 def test_a_client_with_nothing_but_refusals_is_named_once_with_their_reasons(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,9 +7,9 @@ import math
 from collections import Counter
 
 import pytest
-from delta_parts import task_of
 
 from ps.server.scheduler.rounds.history import MOST_METRICS, distribution, entry, numbers
+from support.delta_parts import task_of
 
 
 def test_a_row_counts_those_accepted_and_shows_the_spread_of_what_they_reported() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from table import Table, kinds
 
 from ps.protocol.messages import Wait
 from ps.server.scheduler.rounds.resting import LONGEST, Resting
+from support.table import Table, kinds
 
 
 def test_a_client_rests_longer_each_time_within_a_bound_until_the_round_is_over() -> None:

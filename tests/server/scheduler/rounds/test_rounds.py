@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from table import Table, kinds
 
 from ps.errors import BadMessage
 from ps.protocol.messages import Assign, Distances, Finished, Wait
+from support.table import Table, kinds
 
 
 def test_a_round_closes_when_all_have_contributed_and_the_next_begins() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from table import Table
 
 from ps.protocol.messages import RoundStatus
+from support.table import Table
 
 
 def test_a_submission_of_which_a_server_shows_nothing_is_to_be_uploaded_again() -> None:

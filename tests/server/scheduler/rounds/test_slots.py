@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from table import Table
 
 from ps.protocol.messages import Assign
+from support.table import Table
 
 
 def warm(table: Table) -> int:

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-from delta_parts import job_of, task_of
 
 from ps.aggregators import AGGREGATORS
 from ps.algorithms import ALGORITHMS
@@ -15,6 +14,7 @@ from ps.optim import OPTIMIZERS
 from ps.server.scheduler.rounds.task import Task
 from ps.server.scheduler.rounds.typical import Typical
 from ps.server.scheduler.rounds.verdict import AdmissionPolicy, Verdict, judge
+from support.delta_parts import job_of, task_of
 
 
 def typical_of(norm: float = 5.0, examples: float = 10.0, steps: int = 4) -> Typical:

@@ -15,12 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from expected import Expected
-from faults import Faults, Fuse, Killed
-from promises import check_end, where
-from simclient import MODEL, SimClient, Vanished, Work
-from simtalk import SCHEDULER, Talk
-
 from ps.algorithms import ALGORITHMS
 from ps.config.job import JobConfig
 from ps.protocol.messages import (
@@ -40,6 +34,11 @@ from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
+from support.expected import Expected
+from support.faults import Faults, Fuse, Killed
+from support.promises import check_end, where
+from support.simclient import MODEL, SimClient, Vanished, Work
+from support.simtalk import SCHEDULER, Talk
 
 MAX_TIME = 3000.0
 """Virtual seconds in which a job has to be done."""

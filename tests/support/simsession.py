@@ -22,7 +22,7 @@ from ps.worker.traffic import Traffic
 from ps.xp import HostArray
 
 if TYPE_CHECKING:
-    from simjob import SimWorker
+    from support.simjob import SimWorker
 
 IN, OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 SILENCE_LIMIT = 1000.0

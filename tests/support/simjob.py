@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from simsession import SimChannel, SimSession
 
 from ps import xp
 from ps.config import job_from
@@ -29,6 +28,7 @@ from ps.worker import KV
 from ps.worker.cluster import ClusterStore
 from ps.worker.exchange import Exchange
 from ps.worker.step_log import StepLog
+from support.simsession import SimChannel, SimSession
 
 FIRST_WORKER = 100
 """The id of the worker with rank 0."""

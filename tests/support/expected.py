@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from simclient import Work
 
 from ps.aggregators import AGGREGATORS
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.shard.federated_shard import FederatedShard
+from support.simclient import Work
 
 
 class Expected:

@@ -24,7 +24,7 @@ from ps.errors import PSError
 from ps.protocol.query import fetch_status
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = ROOT / "tests" / "e2e" / "scripts"
 TRAIN = str(SCRIPTS / "train.py")
 DIGITS = str(ROOT / "ps" / "examples" / "digits.py")
 PSCTL = (sys.executable, "-m", "ps.cli")

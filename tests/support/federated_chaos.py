@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from cluster import SCRIPTS, Cluster, Process
+from support.cluster import SCRIPTS, Cluster, Process
 
 PATIENCE = 60.0
 """Seconds without a client's step that count as a hang: several deaths in a row cost a time-out each."""

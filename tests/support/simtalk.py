@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from simclient import SimClient
-
 from ps.errors import PSError, ServersMoved
 from ps.protocol.messages import Error, Message, Submitted
 from ps.worker.conversation import Calls, Connect, FederatedAsked, Pause, Question
+from support.simclient import SimClient
 
 SCHEDULER = "scheduler"
 

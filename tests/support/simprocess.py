@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from simmail import Letter
-from simworker import Look, SimWorker
 
 from ps.errors import BadMessage
 from ps.protocol.codec import decode, encode
@@ -20,6 +18,8 @@ from ps.worker.landing import Landing
 from ps.worker.server_channels import ServerChannels
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray
+from support.simmail import Letter
+from support.simworker import Look, SimWorker
 
 ENDLESS = 1e9
 """Seconds for which a server may be silent: who dies here is told by the scheduler, or lives."""

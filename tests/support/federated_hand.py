@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from cluster import PATIENCE, Cluster
 
 from ps.config import ProcessConfig
 from ps.protocol.layout import Layout
@@ -19,6 +18,7 @@ from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.participation import RESUME, PendingUpload
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
+from support.cluster import PATIENCE, Cluster
 
 LAYOUT = Layout.of({"w": np.zeros(704, np.float32), "b": np.zeros(320, np.float32)})
 """Two chunks of 1 KiB for each of two servers, and nothing between the tensors."""

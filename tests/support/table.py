@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from delta_parts import job_of
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
@@ -25,6 +24,7 @@ from ps.protocol.messages import (
 )
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.send import Send
+from support.delta_parts import job_of
 
 LAYOUT = Layout.of({"w": np.zeros(64, np.float32)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roundsim import RoundSim
+    from support.roundsim import RoundSim
 
 
 def check_end(sim: RoundSim) -> None:

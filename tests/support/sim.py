@@ -16,10 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from simmail import Faults, Letter
-from simprocess import SimProcess
-from simspy import Log, Spy, Used
-from simworker import LAYOUT, Plan, SimWorker, describe
 
 from ps.errors import BadMessage
 from ps.protocol.messages import (
@@ -33,6 +29,10 @@ from ps.protocol.messages import (
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 from ps.server.shard.gradient_shard import GradientShard
+from support.simmail import Faults, Letter
+from support.simprocess import SimProcess
+from support.simspy import Log, Spy, Used
+from support.simworker import LAYOUT, Plan, SimWorker, describe
 
 MAX_EVENTS = 60_000
 

@@ -8,7 +8,14 @@ from typing import Any
 project = "paramserver"
 author = "the paramserver developers"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-include_patterns = ["README.md", "*/README.md", "scripts/*/README.md", "scripts/site/*.md"]
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "*/README.md",
+    "scripts/*/README.md",
+    "scripts/site/*.md",
+]
 exclude_patterns = [".*", "build", "ps/server", "ps/worker", "ps/protocol"]
 root_doc = "README"
 html_theme = "furo"
@@ -21,7 +28,11 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 
 PAGES = ("worker", "server", "ps", "protocol", "scripts/containers", "scripts/bench", "tests")
-TREE = "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(f"{page}/README" for page in PAGES) + "\nscripts/site/api\n```\n"
+TREE = (
+    "\n\n```{toctree}\n:hidden:\n\n"
+    + "\n".join(f"{page}/README" for page in PAGES)
+    + "\nscripts/site/api\nCONTRIBUTING\nCHANGELOG\n```\n"
+)
 
 
 def only_pages(app: Any, page: str, source: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ import pytest
 from ps.cli import main
 from ps.errors import ConfigError
 from ps.simulate.model import model_named
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what lies beside a model's file be importable for its own test only."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
 
 MODEL = """
 import numpy as np

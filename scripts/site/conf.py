@@ -37,7 +37,7 @@ TREE = (
 
 def only_pages(app: Any, page: str, source: list[str]) -> None:
     """Leave links to code and folders out of a page: the site has none. Give the first page the list of all others."""
-    source[0] = re.sub(r"\[([^\]]+)\]\((?!https?:|#)(?![^)]*\.md)[^)]+\)", r"\1", source[0])
+    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)(?![^)]*\.md)[^)]+\)", r"\1", source[0])
     if page == root_doc:
         source[0] += TREE
 

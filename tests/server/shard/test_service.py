@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import zmq
 
 from ps.config import JobConfig, ProcessConfig
 from ps.errors import AddressInUse, ConfigError, ConnectTimeout, PeerLost, ServerLost, VersionMismatch
-from ps.protocol.codec import MAGIC, VERSION, encode
+from ps.protocol.codec import MAGIC, VERSION, decode, encode
 from ps.protocol.messages import (
     Attach,
     Attached,
@@ -30,6 +31,8 @@ from ps.protocol.messages import (
     Pong,
     Pull,
     Resume,
+    Share,
+    Shared,
     Upload,
     UploadState,
     View,
@@ -38,10 +41,13 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.data import NOT_YET
 from ps.protocol.query import fetch_status
+from ps.protocol.segment import PAGE
+from ps.protocol.worker_memory import WorkerMemory
 from ps.server import serve
 from ps.server.scheduler import serve as serve_scheduler
 from ps.server.shard import service as module
 from ps.server.shard.gradient_shard import GradientShard
+from support.shm_desk import framed, told
 from support.wire import BOUND, Peer, Service
 
 HEAD = MAGIC + bytes((VERSION,))
@@ -67,8 +73,13 @@ class FakeScheduler:
         self.address = f"tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
 
     def origin(self) -> bytes:
+        return self.hello()[0]
+
+    def hello(self) -> tuple[bytes, Any]:
+        """Return where a process is, and what it has said first."""
         assert self.socket.poll(BOUND * 1000)
-        return bytes(self.socket.recv_multipart()[0])
+        origin, header = self.socket.recv_multipart()
+        return bytes(origin), decode(header)
 
     def say(self, origin: bytes, *frames: bytes) -> None:
         self.socket.send_multipart([origin, *frames])
@@ -193,6 +204,28 @@ def test_nothing_that_comes_before_the_welcome_is_refused_and_what_was_not_kept_
             assert client.hear(Message) == UploadState(4, 1, ())
             client.say(Inquire(0, 7, (3,)))
             assert client.hear(Message) == Waiting(0, (3,), 0, ())
+        scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
+        assert server.result() == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is shared through Unix sockets of Linux")
+def test_memory_that_is_shared_before_the_welcome_is_answered_with_not_yet_and_taken_afterwards(tmp_path: Path) -> None:
+    job, share = JobConfig().to_dict(), framed(encode(Share(4, PAGE, False)))
+    memory = WorkerMemory.create(PAGE)
+    with FakeScheduler() as scheduler, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as worker:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin, hello = scheduler.hello()
+        worker.settimeout(BOUND)
+        worker.connect(next(a for a in hello.addresses if a.startswith("shm://")).removeprefix("shm://"))
+        socket.send_fds(worker, [share], [memory.segment.fd])
+        assert told(worker) == Waiting(4, (), NOT_YET, ())
+        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(View(1, "running", "", "", job, ())))
+        said: Message = Waiting(4, (), NOT_YET, ())
+        while isinstance(said, Waiting):  # the news may still be on their way
+            socket.send_fds(worker, [share], [memory.segment.fd])
+            said = told(worker)
+        assert said == Shared(4, False)
         scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
         assert server.result() == 0
 

@@ -60,8 +60,12 @@ def test_who_counts_does_not_depend_on_the_rank_where_all_are_equally_fast(over_
     assert found.accepted.min() > 0
 
 
-def test_with_fedbuffs_defaults_clients_that_are_ten_times_slower_count_too() -> None:
-    found = federation(60, parse_speed("classes:slow=0.5,factor=10"), algorithm="fedbuff:3", rounds=400)
+@pytest.mark.parametrize(
+    "given", [{}, {"max_staleness": 10}, {"clients_per_round": 60}], ids=["both", "at once", "stale"]
+)
+def test_with_either_of_fedbuffs_defaults_clients_that_are_ten_times_slower_count_too(given: dict[str, int]) -> None:
+    """Each default is enough by itself: how many train at once, and how stale a delta may be."""
+    found = federation(60, parse_speed("classes:slow=0.5,factor=10"), algorithm="fedbuff:3", rounds=400, **given)
     assert found.refused.sum() == 0
     slow = [client for client in range(60) if parse_speed("classes:slow=0.5,factor=10").seconds(0, client) > 0.05]
     assert found.accepted[slow].sum() > 0.1 * found.accepted.sum()

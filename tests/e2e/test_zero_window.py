@@ -36,6 +36,14 @@ def _waiting(port: int) -> dict[tuple[str, str], int]:
     return found
 
 
+def soon(holds: Callable[[], bool]) -> bool:
+    """Return whether something holds within two seconds."""
+    end = time.monotonic() + 2.0
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
+
+
 @pytest.mark.parametrize("who", ["worker", "server"])
 def test_a_process_that_stands_still_in_the_midst_of_a_transfer_costs_nothing_but_time(start: Start, who: str) -> None:
     given = {
@@ -58,6 +66,10 @@ def test_a_process_that_stands_still_in_the_midst_of_a_transfer_costs_nothing_bu
         workers[0].resume()
     else:
         stopped = cluster.servers[0]
+        stopped.stop()
+    while who == "server" and not soon(lambda: held_up(port)):  # it was stopped when all had been read
+        stopped.resume()
+        time.sleep(0.05)
         stopped.stop()
     wait_until(lambda: held_up(port))
     time.sleep(1.5 * DEAF)

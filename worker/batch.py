@@ -26,6 +26,13 @@ class Batch:
     """In the order in which they came."""
     error: PSError | None = None
     """The first error that a server answered."""
+    late: bool = False
+    """Whether it came too late for a chunk."""
+
+    def answered(self, message: Message) -> None:
+        """Take an answer."""
+        self.answers.append(message)
+        self.late |= type(message) is Late
 
     @property
     def done(self) -> bool:
@@ -36,11 +43,6 @@ class Batch:
     def staleness(self) -> int:
         """The greatest staleness among the answers so far."""
         return max((getattr(answer, "staleness", 0) for answer in self.answers), default=0)
-
-    @property
-    def late(self) -> bool:
-        """Whether it came too late for a chunk."""
-        return any(type(answer) is Late for answer in self.answers)
 
 
 @dataclass(slots=True, eq=False)

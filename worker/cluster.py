@@ -189,8 +189,8 @@ class ClusterStore:
         """Have a step that was interrupted sent from memory that the script does not change."""
         if gradients is not None and self._part.compression is None:
             gradients.keep()
-            place = lambda index: gradients.chunk(self._part.chunks[index])  # noqa: E731
-            self._session.exchange.send_from(self._runner.under_way, place)
+            chunks, under_way = self._part.chunks, self._runner.under_way
+            self._session.exchange.send_from(under_way, lambda index: gradients.chunk(chunks[index]))
 
     def arrive(self, chunks: Iterable[int]) -> None:
         runner = self._runner

@@ -1,8 +1,8 @@
 """What a worker says to whom, and what it makes of the answers: generators without sockets, threads and clocks.
 
 A conversation yields what it asks and is sent what was answered: for ``Calls`` the servers' answers, in any order; for
-a ``Question`` the scheduler's. So the same code runs over real connections (``runner``), in the simulators of the
-tests, which lose, repeat and delay its messages and interrupt it, and in ``psctl simulate``, in virtual time.
+a ``Question`` the scheduler's. So the same code runs over real connections (``runner``), and in the simulators of the
+tests, which lose, repeat and delay its messages and interrupt it.
 
 Whoever runs it may lose patience, as when the script is interrupted. What was asked is on its way then, and may be
 answered or not. What is ``resumable`` is waited for later, before anything else is asked: a contribution, which counts

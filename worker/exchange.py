@@ -29,6 +29,7 @@ from ps.protocol.messages import (
 )
 from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
+from ps.worker.conversation import Call
 from ps.worker.interrupt import HOLD
 from ps.worker.request_queue import INQUIRE, RequestQueue
 from ps.worker.server_channel import ServerChannel
@@ -113,6 +114,11 @@ class Exchange:
         if request.chunk is not None:
             batch.missing.add(request.chunk)
         self._queues[server].add(request)
+
+    def submit_all(self, batch: Batch, calls: Iterable[Call]) -> None:
+        """Queue what a conversation asks."""
+        for call in calls:
+            self.submit(batch, call.server, call.make, call.payload, call.region)
 
     def flush(self, batch: Batch | None = None) -> None:
         """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
@@ -294,7 +300,7 @@ class Exchange:
             return
         if type(message).__name__ not in asked.answers or getattr(message, "chunk", None) not in (None, request.chunk):
             raise BadMessage(f"{message!r} is no answer to {asked!r}")
-        batch.answers.append(message)
+        batch.answered(message)
         if batch.landing is not None:
             batch.landing.take(queue.channel, message, request.region, request.aside)
         elif message.payload:

@@ -148,12 +148,14 @@ class Participation:
         """Bring the weights up to date."""
         return Calls(f"clock {self.clock}", self.each(Pull, clock=self.clock), refreshes=True)
 
-    def each(self, kind: Callable[..., Message], **fields: Any) -> list[Call]:
-        """Return a request without payload for every chunk."""
-        return [
-            Call(c.server, partial(kind, member=self.member, chunk=c.index, **fields), None, c.region)
-            for c in self.chunks
-        ]
+    def each(self, kind: Callable[..., Message], *, versions: bool = False, **fields: Any) -> list[Call]:
+        """Return a request without payload for every chunk; ``versions``: it names that of this worker's weights."""
+        calls = []
+        for c in self.chunks:
+            known = {"version": self.versions.get(c.index, 0)} if versions else {}
+            make = partial(kind, member=self.member, chunk=c.index, **fields, **known)
+            calls.append(Call(c.server, make, None, c.region))
+        return calls
 
     # Steps
 
@@ -219,21 +221,13 @@ class Participation:
 
     def _skips(self, *, pull: bool) -> list[Call]:
         rates = self.rates.step() if self._said is None else self._said
-        return self._with_versions(Skip, clock=self.clock, pull=pull and not self.in_place, rates=rates)
+        return self.each(Skip, versions=True, clock=self.clock, pull=pull and not self.in_place, rates=rates)
 
     def _scales(self, clock: int, answers: list[Message], *, pull: bool) -> list[Call]:
         assert self.job.clip_norm is not None
         squares = {answer.chunk: answer.value for answer in answers if isinstance(answer, NormPart)}
         scale = clip_scale(sum(squares[index] for index in sorted(squares)), self.job.clip_norm)
-        return self._with_versions(Scale, clock=clock, scale=scale, pull=pull and not self.in_place)
-
-    def _with_versions(self, kind: Callable[..., Message], **fields: Any) -> list[Call]:
-        """Return a request for every chunk that names the version of this worker's weights."""
-        make = partial(kind, member=self.member, **fields)
-        return [
-            Call(c.server, partial(make, chunk=c.index, version=self.versions.get(c.index, 0)), None, c.region)
-            for c in self.chunks
-        ]
+        return self.each(Scale, versions=True, clock=clock, scale=scale, pull=pull and not self.in_place)
 
     def _come_back(self, late: list[Late]) -> Conversation[None]:
         """After a push that came too late: take part again from the next clock."""

@@ -48,9 +48,7 @@ class Runner:
     def submit(self, asked: Calls, into: Batch | None = None) -> Batch:
         """Queue requests, in a batch that has some of them already if there is one."""
         batch = Batch(asked.label, self._landing(asked)) if into is None else into
-        submit = self._session.exchange.submit
-        for call in asked.calls:
-            submit(batch, call.server, call.make, call.payload, call.region)
+        self._session.exchange.submit_all(batch, asked.calls)
         return batch
 
     @property

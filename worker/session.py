@@ -160,9 +160,8 @@ class Session:
             traffic=traffic,
             rank=self.rank,
             trace=self._trace,
-            alive=lambda: (
-                self._scheduler.silence < self.job.heartbeat_timeout
-            ),  # else it would have told of their death
+            # else it would have told of their death
+            alive=lambda: self._scheduler.silence < self.job.heartbeat_timeout,
         )
         return channels
 

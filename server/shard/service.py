@@ -219,9 +219,8 @@ class Server:
         shard, membership = self._shard, self._membership
         job = shard.job if shard is not None else JobConfig()
         limit = ALONE * job.start_timeout
-        if (
-            shard is None or shard.deserted
-        ):  # who stands in a barrier has given up by then, and who was killed is replaced
+        if shard is None or shard.deserted:
+            # who stands in a barrier has given up by then, and who was killed is replaced
             limit = max(2 * job.start_timeout, job.idle_timeout)
         if membership.welcome is None or not (shard is None or shard.deserted or now - self._visited > limit):
             return

@@ -105,7 +105,6 @@ class FederatedConnection:
                 return None
         exchange = self._session.exchange
         batch = Batch(asked.label, Landing(into, self.traffic) if asked.refreshes else None)
-        for call in asked.calls:
-            exchange.submit(batch, call.server, call.make, call.payload, call.region)
+        exchange.submit_all(batch, asked.calls)
         exchange.wait(batch)
         return batch.answers

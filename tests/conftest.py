@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,8 @@ from ps import testing, xp
 
 settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
 settings.load_profile("project")
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all it imports
 
 
 @pytest.fixture

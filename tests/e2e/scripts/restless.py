@@ -1,4 +1,4 @@
-"""Trains until a file exists, with a barrier now and then: restless.py STOP BARRIER_EVERY. Ends with one for all."""
+"""Trains until a file exists, with a barrier now and then, and ends with one: restless.py STOP BARRIER_EVERY TIME."""
 
 import hashlib
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 
 import ps
 
-stop, every = Path(sys.argv[1]), int(sys.argv[2])
+stop, every, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 random = np.random.default_rng(1)
 features = random.standard_normal((512, 400))
 target = features @ random.standard_normal(400)
@@ -26,7 +26,7 @@ with ps.connect() as kv:
         error = features[part] @ params["weight"] + params["bias"] - target[part]
         loss = float(error @ error) / len(part)
         kv.step({"weight": features[part].T @ error / len(part), "bias": error.mean(keepdims=True)}, loss=loss)
-        time.sleep(0.002)
+        time.sleep(seconds)
         if time.monotonic() - told > 0.2:
             told = time.monotonic()
             print(f"clock {kv.clock}", flush=True)

@@ -17,7 +17,7 @@ from ps.protocol import messages
 from ps.protocol.fields import MALFORMED, MAX_NESTED, check_of, reader_of
 from ps.protocol.messages import TYPES, Message
 
-VERSION = 4
+VERSION = 5
 MAGIC = b"PS"
 MAX_HEADER = 4 << 20
 """Bytes of the header of a ``large`` message, at most: a layout of 20,000 tensors fits."""

@@ -78,6 +78,7 @@ class Membership:
         scheduler: str,
         *,
         rank: int | None,
+        suggested: int | None = None,
         addresses: tuple[str, ...],
         script: Mapping[str, Any],
         connect_timeout: float,
@@ -98,6 +99,7 @@ class Membership:
             mark=pid.mark(),
             addresses=addresses,
             script=dict(script),
+            suggested=-1 if suggested is None else suggested,
         )
         self._deadline = now + connect_timeout
         self._connect_timeout = connect_timeout
@@ -140,6 +142,10 @@ class Membership:
             f"the scheduler at {self.scheduler} has been silent for {self.silence(now):.0f} s; training goes on. "
             f"Restart it at that address with the same --state file"
         )
+
+    def waits_for_scheduler(self, trouble: str) -> str:
+        """Return a line to log when the scheduler cannot be reached yet."""
+        return f"waiting for the scheduler: {trouble}; it is tried for {self._connect_timeout:g} s"
 
     def tick(self, now: float) -> list[Message]:
         """Return what is to be sent now. Raises ConnectTimeout when nobody welcomed us in time."""

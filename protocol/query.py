@@ -9,9 +9,13 @@ import zmq
 
 from ps.errors import BadMessage, ConfigError, ConnectTimeout, VersionMismatch
 from ps.protocol.codec import VERSION, decode, encode
+from ps.protocol.dial import look
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
-from ps.protocol.transport import check_address, open_socket
+from ps.protocol.transport import check_address, connect, open_socket
+
+PROMPT = 0.25
+"""Seconds without an answer after which it is looked whether anybody can be there at all."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -19,18 +23,22 @@ Answer = TypeVar("Answer", bound=Message)
 def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> Answer:
     """Send a question to an address and return its answer of the given kind.
 
-    Raises ConnectTimeout after ``timeout`` seconds, VersionMismatch or Refused as the peer says.
+    Raises ConnectTimeout after ``timeout`` seconds, or at once where nobody listens; VersionMismatch or Refused as the
+    peer says.
     """
     address = check_address(address)
     with zmq.Context() as context, open_socket(context, zmq.DEALER) as sock:
         try:
-            sock.connect(address)
+            connect(sock, address)
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
         sock.send(encode(question))
-        deadline = time.monotonic() + timeout
+        deadline, looked = time.monotonic() + timeout, False
         while (left := deadline - time.monotonic()) > 0:
-            if not sock.poll(int(left * 1000) + 1):
+            if not sock.poll(int((left if looked else min(left, PROMPT)) * 1000) + 1):
+                if not looked and (trouble := look(address, probing=True, timeout=left).trouble):
+                    raise ConnectTimeout(f"{trouble}. Is it up, and is the address right?")
+                looked = True
                 continue
             header, *_ = sock.recv_multipart()
             try:

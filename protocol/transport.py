@@ -20,6 +20,7 @@ import zmq
 
 from ps.errors import AddressInUse, ConfigError, Refused
 from ps.protocol.codec import MAX_FRAME
+from ps.protocol.dial import look
 
 _MAX_UNIX_PATH = 107
 
@@ -78,6 +79,7 @@ class Tcp:
 
     def connect(self, sock: Socket, address: str) -> None:
         _set_buffers(sock, _SYSTEM)
+        sock.setsockopt(zmq.IPV6, int(look(address).ipv6))
         sock.connect(address)
 
     def reaches(self, address: str) -> bool:
@@ -179,6 +181,13 @@ def reachable_host(host: str) -> str:
     if host in ("0.0.0.0", "*", "::"):
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
+
+
+def advertised(bound: str, wanted: str | None) -> str:
+    """Return the address to give to others: the one that is wanted, with the port that is bound if it has none."""
+    if wanted is None:
+        return bound
+    return wanted if urlsplit(wanted).port else f"{wanted}:{bound.rpartition(':')[2]}"
 
 
 def choose(addresses: tuple[str, ...], wanted: str, peer: str) -> list[str]:

@@ -20,6 +20,7 @@ import zmq
 
 from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError
 from ps.protocol.codec import decode, encode
+from ps.protocol.dial import Dial
 from ps.protocol.error_codes import failure, refusal
 from ps.protocol.membership import Membership
 from ps.protocol.messages import Error, Leave, Message, Ok, View
@@ -58,7 +59,7 @@ class SchedulerClient:
         self._changed = threading.Condition()
         self._dealer = open_socket(context, zmq.DEALER)
         self._dealer.setsockopt(zmq.SNDHWM, MOST_QUEUED)
-        self._dealer.connect(membership.scheduler)
+        self._dial = Dial(self._dealer, membership.scheduler, time.monotonic())
         self._bell = open_socket(context, zmq.PAIR)
         self._bell.bind(f"inproc://scheduler-client-{id(self)}")
         self._ring = open_socket(context, zmq.PAIR)
@@ -226,6 +227,8 @@ class SchedulerClient:
         now = time.monotonic()
         membership = self._membership
         membership.report = self._report()
+        if membership.welcome is None and not self._leaving and (trouble := self._dial.again(now)):
+            log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in () if self._leaving else membership.tick(now):
             self._out(encode(message))
         if notice := membership.silence_notice(now):

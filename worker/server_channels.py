@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import zmq
 
 from ps.errors import Unshared
+from ps.protocol.dial import look
 from ps.protocol.membership import Peer
 from ps.protocol.segment import MappedView, Segment
 from ps.protocol.transport import Socket, choose
@@ -102,6 +103,10 @@ def _open(
         elif sharing and transport == "auto" and not isinstance(channel, ShmChannel):
             level = logging.WARNING if peer.is_here else logging.INFO
             log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
+        if trouble := look(address, probing=True).trouble:
+            log.warning(
+                "%s cannot be reached from here: %s. Start it with another --host or --advertise", peer, trouble
+            )
         found.names.append(f"{peer} at {address}")
         found.channels.append(channel)
     if not any(isinstance(channel, ShmChannel) for channel in found.channels):

@@ -61,6 +61,7 @@ class Session:
             "worker",
             scheduler_address(process),
             rank=process.rank,
+            suggested=process.suggested_rank,
             addresses=(),
             script=script,
             connect_timeout=process.connect_timeout,

@@ -12,6 +12,7 @@ from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase
 class Hello(Message):
     """A process asks to become a member. ``nonce`` makes a retry recognisable; ``rank`` is -1 for any.
 
+    ``suggested`` is a rank that would do well, or -1: it is given where it is free and one of the job's first ones.
     ``mark`` tells the process from all others that have its id, see ``pid``.
     """
 
@@ -24,6 +25,7 @@ class Hello(Message):
     mark: str
     addresses: tuple[str, ...]
     script: dict[str, Any]
+    suggested: int = -1
 
 
 @message(2)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps.config.setting import check_ranges, env_of, setting
-from ps.config.values import ADDRESS, DEVICE, MODULES, PATH
+from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, MODULES, PATH
 
 ALL = ("run", "scheduler", "server", "worker")
 MEMBERS = ("server", "worker")
@@ -26,12 +26,21 @@ class ProcessConfig:
     scheduler: str | None = setting(
         None, "address of the scheduler to join, tcp://host:port", kind=ADDRESS, roles=(*MEMBERS, "status")
     )
-    host: str = setting("127.0.0.1", "address to listen on and be reached at", roles=ALL)
+    host: str = setting(
+        "127.0.0.1", "address to listen on and, without --advertise, be reached at", kind=HOST, roles=ALL
+    )
+    advertise: str | None = setting(
+        None,
+        "HOST or HOST:PORT at which others reach this process, where it is not the one it listens on",
+        kind=ADVERTISED,
+        roles=("scheduler", "server"),
+    )
     port: int = setting(
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")
     )
-    rank: int | None = setting(
-        None, "rank to ask for; the scheduler assigns one otherwise", low=0, roles=MEMBERS, fallbacks=RANKS
+    rank: int | None = setting(None, "rank to demand; the scheduler assigns one otherwise", low=0, roles=MEMBERS)
+    suggested_rank: int | None = setting(
+        None, "rank that Slurm, Kubernetes or torchrun suggests; given where it is free", low=0, fallbacks=RANKS
     )
     local_rank: int | None = setting(
         None, "number among the workers of this host", low=0, roles=("worker",), fallbacks=LOCAL_RANKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import numbers
 import os
@@ -16,6 +17,8 @@ SCHEDULER_PORT = 7070
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DECIMAL_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?b)?", re.IGNORECASE)
+_HOST = re.compile(r"\*|[\w.-]{1,253}")
+_PLACE = re.compile(r"(?:tcp://)?(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[\w.-]{1,253})(?::([0-9]{1,5}))?")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -102,13 +105,29 @@ def parse_address(value: Any) -> str:
         if len(text) == len("ipc://"):
             raise ValueError
         return text
-    match = re.fullmatch(r"(?:tcp://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+)(?::(\d+))?", text)
-    if match is None:
+    host, port = _place(text)
+    return f"tcp://{host}:{port or SCHEDULER_PORT}"
+
+
+def _place(text: str) -> tuple[str, int | None]:
+    match = _PLACE.fullmatch(text)
+    if match is None or not (match[2] is None or 0 < int(match[2]) < 1 << 16):
         raise ValueError
-    port = int(match[2] or SCHEDULER_PORT)
-    if not 0 < port < 1 << 16:
+    return match[1], int(match[2]) if match[2] else None
+
+
+def _advertised(value: Any) -> str:
+    host, port = _place(_text(value))
+    return f"tcp://{host}:{port}" if port else f"tcp://{host}"
+
+
+def _host(value: Any) -> str:
+    host = _text(value).removeprefix("[").removesuffix("]")
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    elif not _HOST.fullmatch(host):
         raise ValueError
-    return f"tcp://{match[1]}:{port}"
+    return host
 
 
 def _device(value: Any) -> str:
@@ -133,5 +152,7 @@ TEXT = Kind("TEXT", "a text that is not empty", _text)
 PATH = Kind("PATH", "a path", _path)
 SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_size, format_size)
 ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070", parse_address)
+ADVERTISED = Kind("ADDRESS", "a host that others can name, or host:port", _advertised)
+HOST = Kind("HOST", "the name or address of this host, 0.0.0.0 for all of its addresses", _host)
 DEVICE = Kind("DEVICE", "one of auto, cpu, cuda, cuda:N", _device)
 MODULES = Kind("MODULE", "names of modules such as mine or package.mine, without .py", _modules, ",".join)

@@ -17,7 +17,7 @@ from ps.protocol import pid
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, View, Welcome
-from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.status import snapshot
@@ -78,7 +78,8 @@ class Scheduler:
         """Listen and answer until the job is over. Raises PeerLost with the reason when it failed."""
         try:
             host, port = self._process.host, self._process.port
-            self._address = TRANSPORTS["tcp"].bind(self._router, host, port, Path())
+            bound = TRANSPORTS["tcp"].bind(self._router, host, port, Path())
+            self._address = advertised(bound, self._process.advertise)
             self._guard = DescriptorGuard(self._router, descriptors.allowed())
             ready(self._address)
             while not (self._state.over and self._all_know()):

@@ -239,7 +239,7 @@ class SchedulerState:
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
-        rank = hello.rank if hello.rank >= 0 else self._roster.free_rank(hello.role)
+        rank = self._rank_for(hello)
         about = hello.host, hello.pid, hello.addresses
         record = MemberRecord(self._roster.next, hello.nonce, hello.role, rank, *about, hello.mark, here, seen=now)
         self._roster.add(record)
@@ -254,6 +254,18 @@ class SchedulerState:
             yield Send(record.member, self.view())
             return
         yield from self._new_view()
+
+    def _rank_for(self, hello: Hello) -> int:
+        """Return the rank of a process that may join: the one that it demands, the one that suits it, or the lowest.
+
+        What is suggested may be counted over all roles together, so one beyond the job's seats is nobody's.
+        """
+        if hello.rank >= 0:
+            return hello.rank
+        seats = self.setting("servers") if hello.role == "server" else self._script_settings.job(hello).workers
+        if 0 <= hello.suggested < seats and self._roster.at(hello.role, hello.suggested) is None:
+            return hello.suggested
+        return self._roster.free_rank(hello.role)
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         job = self._settings

@@ -18,12 +18,13 @@ from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import LEAST, DescriptorGuard
+from ps.protocol.dial import Dial, doubts
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Inquire, Leave, RoundOrder, Share, View
-from ps.protocol.transport import TRANSPORTS, Socket, open_socket
+from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
 from ps.server.loan import SENT
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.checkpoint import kept_rank
@@ -73,24 +74,31 @@ class Server:
         """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
         try:
             tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory.path)
+            tcp = advertised(tcp, self._process.advertise)
             addresses: tuple[str, ...] = (*self._listen_on_ipc(), tcp)
             if sys.platform.startswith("linux"):
                 self._shm = ShmListener(self._directory.path, self._poller, self._inbox.rejected)
                 addresses = (self._shm.address, *addresses)
-            self._dealer.connect(self._scheduler)
+            self._dial = Dial(self._dealer, self._scheduler, time.monotonic())
             self._membership = Membership(
                 "server",
                 self._scheduler,
                 rank=kept_rank(self._state_file) if self._process.rank is None else self._process.rank,
+                suggested=self._process.suggested_rank,
                 addresses=addresses,
                 script={},
                 connect_timeout=self._process.connect_timeout,
                 now=time.monotonic(),
             )
             ready(tcp)
+            self._warn_of_address(tcp)
             return self._loop()
         finally:
             self._close()
+
+    def _warn_of_address(self, tcp: str) -> None:
+        if self._process.advertise is None and (doubt := doubts(tcp, self._scheduler)):
+            log.warning("workers are told to reach this server at %s, but %s", tcp, doubt)
 
     def _listen_on_ipc(self) -> tuple[str, ...]:
         """Offer ipc, where there are files enough for it to be safe."""
@@ -203,6 +211,8 @@ class Server:
             if now - self._ticked >= TICK:
                 self._ticked = now
                 self._perform(self._shard.tick(now))
+        if self._membership.welcome is None and (trouble := self._dial.again(now)):
+            log.warning("%s", self._membership.waits_for_scheduler(trouble))
         for message in self._membership.tick(now):
             with contextlib.suppress(zmq.Again):
                 self._dealer.send(encode(message), zmq.NOBLOCK)

@@ -193,11 +193,13 @@ def test_an_empty_variable_is_not_set() -> None:
     assert merge(JobConfig, env={"PS_MODE": "", "PS_WORKERS": " "}) == ({}, {})
 
 
-def test_ranks_fall_back_to_what_other_launchers_set() -> None:
-    assert process_from_env({"SLURM_PROCID": "5"}).rank == 5
-    assert process_from_env({"JOB_COMPLETION_INDEX": "7", "RANK": "2"}).rank == 2
-    assert process_from_env({"RANK": "2", "PS_RANK": "1"}).rank == 1
-    assert process_from_env({"RANK": "first"}).rank is None
+def test_what_other_launchers_set_suggests_a_rank() -> None:
+    assert process_from_env({"SLURM_PROCID": "5"}).suggested_rank == 5
+    assert process_from_env({"JOB_COMPLETION_INDEX": "7", "RANK": "2"}).suggested_rank == 2
+    assert process_from_env({"RANK": "first"}).suggested_rank is None
+    process = process_from_env({"RANK": "2", "PS_RANK": "1"})
+    assert (process.rank, process.suggested_rank) == (1, 2)
+    assert process_from_env({"RANK": "2"}).rank is None  # nobody demands it
     assert process_from_env({"LOCAL_RANK": "1"}).local_rank == 1
 
 
@@ -238,3 +240,36 @@ def test_a_kubernetes_service_named_as_our_variables_begin_is_no_setting(service
 def test_a_port_that_is_none_is_still_refused() -> None:
     with pytest.raises(ConfigError, match="PS_PORT"):
         load(ProcessConfig, env={"PS_PORT": "tcp://10.96.0.17"})
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "0.0.0.0", "*", "::", "::1", "fe80::1%eth0", "node-3.cluster.local", "bücher"]
+)
+def test_hosts_may_be_names_and_addresses(host: str) -> None:
+    assert process_from_env({"PS_HOST": host}).host == host
+    assert process_from_env({"PS_HOST": f"[{host}]"}).host == host
+
+
+@pytest.mark.parametrize("host", ["a\nb", "a b", "tcp://a", "a:7070", "a/b", "h" * 300, "a;b", "-\x00"])
+def test_what_is_the_name_of_no_host_is_refused_by_name(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"host = .*must be the name or address of this host"):
+        load(ProcessConfig, flags={"host": host})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("gate", "tcp://gate"),
+        ("gate:31000", "tcp://gate:31000"),
+        ("tcp://10.0.0.1:1", "tcp://10.0.0.1:1"),
+        ("[fd00::2]:5", "tcp://[fd00::2]:5"),
+    ],
+)
+def test_what_is_advertised_may_name_a_port(text: str, address: str) -> None:
+    assert load(ProcessConfig, flags={"advertise": text}).config.advertise == address
+
+
+@pytest.mark.parametrize("text", ["", "gate:0", "gate:70000", "http://gate", "a\nb", "gate:1/x"])
+def test_what_nobody_can_be_reached_at_is_not_advertised(text: str) -> None:
+    with pytest.raises(ConfigError, match="advertise"):
+        load(ProcessConfig, flags={"advertise": text})

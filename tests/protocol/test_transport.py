@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from ps.errors import AddressInUse, ConfigError, Refused
-from ps.protocol.transport import SHM, TRANSPORTS, check_address, choose, reachable_host
+from ps.protocol.transport import SHM, TRANSPORTS, advertised, check_address, choose, reachable_host
 
 Open = Callable[[int], zmq.Socket[Any]]
 TCP = "tcp://otherhost:7071"
@@ -78,6 +78,13 @@ def test_a_listener_everywhere_is_reached_by_the_hosts_name() -> None:
     assert reachable_host("0.0.0.0") == reachable_host("::") == reachable_host("*") == socket.gethostname()
     assert reachable_host("10.0.0.7") == "10.0.0.7"
     assert reachable_host("fe80::1") == "[fe80::1]"
+
+
+def test_what_is_advertised_replaces_what_is_bound_and_has_its_port_unless_it_names_one() -> None:
+    assert advertised("tcp://10.0.0.7:4711", None) == "tcp://10.0.0.7:4711"
+    assert advertised("tcp://0.0.0.0:4711", "tcp://gate") == "tcp://gate:4711"
+    assert advertised("tcp://[::1]:4711", "tcp://[fd00::2]") == "tcp://[fd00::2]:4711"
+    assert advertised("tcp://10.0.0.7:4711", "tcp://gate:31000") == "tcp://gate:31000"
 
 
 def test_a_port_in_use_is_one_line_that_says_what_to_do(open_one: Open, tmp_path: Path) -> None:

@@ -28,13 +28,15 @@ class Desk:
     def say(self, message: Message) -> list[Send]:
         return self.state.receive(message, self.now)
 
-    def hello(self, role: str = "worker", rank: int = -1, nonce: int = 0, **script: Any) -> list[Send]:
+    def hello(
+        self, role: str = "worker", rank: int = -1, nonce: int = 0, suggested: int = -1, **script: Any
+    ) -> list[Send]:
         self.nonce += 1
-        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, "", (), script)
+        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, "", (), script, suggested)
         return self.say(hello)
 
-    def join(self, role: str = "worker", rank: int = -1, **script: Any) -> Welcome:
-        answer = self.hello(role, rank, **script)[0].message
+    def join(self, role: str = "worker", rank: int = -1, suggested: int = -1, **script: Any) -> Welcome:
+        answer = self.hello(role, rank, suggested=suggested, **script)[0].message
         assert isinstance(answer, Welcome), answer
         return answer
 

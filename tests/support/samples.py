@@ -8,7 +8,7 @@ LAYOUT = (("layer.w", "float32", (3, 5)), ("scale", "float64", ()))
 
 SAMPLES: tuple[m.Message, ...] = (
     m.Error(7, "layout", "worker 1 has w float32[2] where worker 0 has w float32[3]"),
-    m.Hello(0, 1 << 61, "worker", -1, "höst", 4242, "boot 77", ("ipc:///tmp/a.sock", "tcp://h:7071"), {"staleness": 2}),
+    m.Hello(0, 1 << 61, "worker", -1, "höst", 4242, "boot 77", ("ipc:///a.sock", "tcp://h:7071"), {"staleness": 2}, 3),
     m.Welcome(0, 3, 1, 10.0, {"servers": 2, "clip_norm": None}),
     m.View(5, "running", "", "", {"mode": "sync"}, ((1, "server", 0, False, "h, pid 1", ("tcp://h:7071",)),)),
     m.Heartbeat(3, 5, {"clock": 12, "waiting_for": (1, 2)}),

@@ -33,6 +33,21 @@ def test_ranks_are_the_lowest_free_and_one_that_is_asked_for_is_given() -> None:
     assert [desk.join(rank=rank).rank for rank in (-1, 2, -1, -1)] == [0, 2, 1, 3]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_of_processes_numbered_over_all_roles_each_gets_a_seat_and_a_worker_has_rank_0(order: tuple[int, ...]) -> None:
+    desk = Desk(servers=2, workers=2)
+    roles = {0: "server", 1: "server", 2: "worker", 3: "worker"}
+    seats = [(roles[number], desk.join(roles[number], suggested=number).rank) for number in order]
+    assert sorted(seats) == [("server", 0), ("server", 1), ("worker", 0), ("worker", 1)]
+    assert desk.state.phase == "running"
+
+
+def test_a_rank_that_is_suggested_is_given_while_it_is_free_and_taken_from_nobody() -> None:
+    desk = Desk(workers=3)
+    assert [desk.join(suggested=rank).rank for rank in (1, 1, 2, 7)] == [1, 0, 2, 3]
+    desk.refused(rank=1, suggested=9)  # a demand is one
+
+
 def test_the_rank_of_one_that_is_gone_is_given_to_the_next() -> None:
     desk = Desk(workers=3)
     workers = desk.fill()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ps.data import batches, digits, idx, mnist
+from ps.data import batches, digits, digits_set, idx, mnist
 from ps.errors import DataError
 from ps.models import mlp
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-BESIDE = Path(__file__).parents[3] / "shared" / "data"
+ROOT = Path(__file__).parents[2]
+BESIDE = ROOT.parent / "shared" / "data"
 
 
 def parts() -> list[np.ndarray]:
@@ -62,9 +64,22 @@ def test_digits_are_scaled_divided_and_repeatable() -> None:
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError, match=r"pip install paramserver\[examples\]"):
         digits()
+
+
+def test_digits_are_scikit_learns_and_come_without_loading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; from ps.data import digits; digits(); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    read = digits()
+    monkeypatch.setattr(digits_set, "FILE", "gone")  # as in a version that has it elsewhere
+    loaded = digits()
+    for a, b in zip(read, loaded, strict=True):
+        assert (a.x.dtype, a.y.dtype) == (b.x.dtype, b.y.dtype)
+        np.testing.assert_array_equal(a.x, b.x)
+        np.testing.assert_array_equal(a.y, b.y)
 
 
 def test_the_examples_perceptron_learns_digits() -> None:

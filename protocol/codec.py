@@ -45,16 +45,33 @@ class _Shape:
         self.readers = tuple(reader_of(hints[name]) for name in self.names)
 
 
-_BY_NUMBER = {number: _Shape(number, cls) for number, cls in TYPES.items()}
-_BY_TYPE = {shape.make: shape for shape in _BY_NUMBER.values()}
+class _ByNumber(dict[int, _Shape]):
+    """Shapes by their messages' numbers, each made when it is first asked for: few processes need all of them."""
+
+    def __missing__(self, number: int) -> _Shape:
+        shape = self[number] = _Shape(number, TYPES[number])
+        return shape
+
+
+class _ByType(dict[type[Message], _Shape]):
+    """The same shapes by their messages' types."""
+
+    def __missing__(self, cls: type[Message]) -> _Shape:
+        shape = self[cls] = _BY_NUMBER[_NUMBERS[cls]]
+        return shape
+
+
+_BY_NUMBER = _ByNumber()
+_BY_TYPE = _ByType()
+_NUMBERS = {cls: number for number, cls in TYPES.items()}
 
 _declared = {
     value
     for value in vars(messages).values()
     if isinstance(value, type) and issubclass(value, Message) and value is not Message
 }
-if _declared != set(_BY_TYPE) or len(_BY_TYPE) != len(TYPES):
-    raise TypeError(f"messages without a number, or with two: {_declared ^ set(_BY_TYPE)}")
+if _declared != set(_NUMBERS) or len(_NUMBERS) != len(TYPES):
+    raise TypeError(f"messages without a number, or with two: {_declared ^ set(_NUMBERS)}")
 
 
 class _Packers(threading.local):
@@ -88,9 +105,10 @@ def decode(header: bytes) -> Any:
     version, number = header[2], header[3]
     if version != VERSION and number != 0:
         raise VersionMismatch(f"the peer speaks protocol version {version}, this process version {VERSION}")
-    shape = _BY_NUMBER.get(number)
-    if shape is None:
-        raise BadMessage(f"unknown message type {number}", "unknown type")
+    try:
+        shape = _BY_NUMBER[number]
+    except KeyError:
+        raise BadMessage(f"unknown message type {number}", "unknown type") from None
     if size > shape.limit:
         raise _too_long(shape, size)
     try:

@@ -2,7 +2,3 @@
 
 if __name__ != "ps.server":
     raise ImportError(f"import this package as ps.server, not as {__name__!r}")
-
-from ps.server.shard.service import serve
-
-__all__ = ["serve"]

@@ -97,7 +97,7 @@ def test_every_test_it_names_exists(name: str) -> None:
 def test_every_flag_is_a_flag(name: str) -> None:
     settings = {**settings_of(JobConfig), **settings_of(ProcessConfig)}
     known = {row.flag for row in settings.values()} | OTHERS
-    known |= {flag for command in psctl.commands.values() for param in command.params for flag in param.opts}
+    known |= {flag for command in psctl.load().values() for param in command.params for flag in param.opts}
     known |= {"--help"}
     known |= set(re.findall(r'"(--[\w-]+)"', "".join(p.read_text() for p in (ROOT / "scripts").rglob("*.py"))))
     known |= set(re.findall(r'"(--[\w-]+)"', (ROOT / "scripts" / "chaos").read_text()))
@@ -111,7 +111,7 @@ def test_every_command_can_be_typed(name: str) -> None:
         if "…" in line or "FILE" in line or "HOST" in line or "SPEC" in line or "COMMAND" in line:
             continue  # a pattern, not a call
         _, word, *arguments = shlex.split(line)
-        command = psctl.commands[word]
+        command = psctl.load()[word]
         context = click.Context(command, info_name=word)
         command.make_parser(context).parse_args(list(arguments))  # raises where an option is none of this command's
 
@@ -135,7 +135,7 @@ def test_every_algorithm_aggregator_and_partition_is_named() -> None:
 
 
 def test_every_command_is_named() -> None:
-    for name in psctl.commands:
+    for name in psctl.load():
         assert f"psctl {name}" in TEXTS["ps/README.md"], name
 
 

@@ -13,7 +13,6 @@ import click
 
 import ps
 from ps import sigterm
-from ps.cli import compare, config, demo, partition, ping, roles, run, simulate, status, trace
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import JobEnded, PSError
@@ -28,33 +27,33 @@ psctl server --scheduler 10.0.0.1
 psctl worker --scheduler 10.0.0.1 train.py
 psctl status --scheduler 10.0.0.1"""
 
+MODULES = {
+    "run": "ps.cli.run",
+    "demo": "ps.cli.demo",
+    "compare": "ps.cli.compare",
+    "scheduler": "ps.cli.roles",
+    "server": "ps.cli.roles",
+    "worker": "ps.cli.roles",
+    "status": "ps.cli.status",
+    "ping": "ps.cli.ping",
+    "trace": "ps.cli.trace",
+    "partition": "ps.cli.partition",
+    "simulate": "ps.cli.simulate",
+    "config": "ps.cli.config",
+}
+"""Commands in the order of the help page, and where each is."""
+
 
 @click.group(
     cls=HelpfulGroup,
     examples=EXAMPLES,
     notes={"Exit codes": EXIT_CODES},
+    modules=MODULES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(ps.__version__, prog_name="psctl")
 def psctl() -> None:
     """Train a model with a parameter server: start clusters and processes, and look at them."""
-
-
-for command in (
-    run.run,
-    demo.demo,
-    compare.compare,
-    roles.scheduler,
-    roles.server,
-    roles.worker,
-    status.status,
-    ping.ping,
-    trace.trace,
-    partition.partition,
-    simulate.simulate,
-    config.config,
-):
-    psctl.add_command(command)
 
 
 def run_command(argv: Sequence[str] | None = None, *, has_launcher: bool = False) -> int:

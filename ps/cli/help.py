@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -41,15 +42,40 @@ class Sections:
 
 
 class HelpfulGroup(click.Group):
-    """A group whose page ends with examples and notes."""
+    """A group whose page ends with examples and notes.
 
-    def __init__(self, *args: Any, examples: str = "", notes: Mapping[str, str] | None = None, **kwargs: Any):
+    ``modules``: commands by name, and the modules that have them: one is loaded when its command is asked for, since a
+    process that starts hundreds of times needs one of them.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: str = "",
+        notes: Mapping[str, str] | None = None,
+        modules: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ):
         self._sections = Sections(examples, notes)
+        self._modules = dict(modules or {})
         super().__init__(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which they were added."""
-        return list(self.commands)
+        """Return the commands in the order in which they were declared or added."""
+        return [*self._modules, *(name for name in self.commands if name not in self._modules)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loaded when it is first asked for."""
+        if cmd_name in self._modules and cmd_name not in self.commands:
+            self.add_command(getattr(importlib.import_module(self._modules[cmd_name]), cmd_name))
+        elif cmd_name not in self.commands:
+            self.load()  # so that it can be said which name is near
+        return super().get_command(ctx, cmd_name)
+
+    def load(self) -> dict[str, click.Command]:
+        """Return all commands by name."""
+        context = click.Context(self)
+        return {name: command for name in self.list_commands(context) if (command := self.get_command(context, name))}
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write examples and notes."""

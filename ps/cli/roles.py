@@ -63,7 +63,7 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
 @click.pass_obj
 def server(has_launcher: bool, /, **options: Any) -> int:
     """Run one server: it holds a share of the model and applies what workers push."""
-    from ps.server import serve
+    from ps.server.shard.service import serve
 
     descriptors.claim("a server")
     process = _member(options)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import ps
-import ps.server
 from ps import errors
 from ps.cli import main
 from ps.cli.app import psctl
+from ps.server.shard import service
 
 COMMANDS = (
     "run",
@@ -34,11 +34,28 @@ COMMANDS = (
 
 
 def test_the_commands_are_those_of_the_readme_in_this_order(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tuple(sorted(psctl.commands)) == tuple(sorted(COMMANDS))
+    assert tuple(sorted(psctl.load())) == tuple(sorted(COMMANDS))
     assert main(["--help"]) == 0
     page = capsys.readouterr().out
     positions = [page.index(f"\n  {name} ") for name in COMMANDS if name in page]
     assert len(positions) == len(COMMANDS)
+
+
+def test_a_role_loads_neither_the_other_commands_nor_the_other_roles() -> None:
+    code = """import sys
+from ps.cli.app import psctl
+import ps.server.scheduler
+psctl.main(["scheduler", "--help"], standalone_mode=False)
+print(*(name for name in sys.modules if name.startswith("ps.") or name == "rich"))"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = out.splitlines()[-1].split()
+    assert "ps.cli.roles" in loaded
+    assert not {"ps.cli.run", "ps.cli.compare", "ps.cli.simulate", "ps.server.shard", "ps.worker", "rich"} & {*loaded}
+
+
+def test_a_wrong_name_is_told_from_one_that_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulat"]) == 2
+    assert "simulate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -113,7 +130,7 @@ def test_what_a_role_raises_becomes_its_exit_code(
     def serve(*args: object, **kwargs: object) -> int:
         raise raised
 
-    monkeypatch.setattr(ps.server, "serve", serve, raising=False)
+    monkeypatch.setattr(service, "serve", serve)
     assert main(["server"]) == code
     assert capsys.readouterr().err.removeprefix("\n") == shown
 
@@ -124,13 +141,13 @@ def test_what_nobody_expected_keeps_its_traceback(
     def serve(*args: object, **kwargs: object) -> int:
         raise ZeroDivisionError("what")
 
-    monkeypatch.setattr(ps.server, "serve", serve, raising=False)
+    monkeypatch.setattr(service, "serve", serve)
     assert main(["server"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_sigterm_is_143_and_the_previous_handler_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ps.server, "serve", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM), raising=False)
+    monkeypatch.setattr(service, "serve", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     assert main(["server"]) == 143
     assert signal.getsignal(signal.SIGTERM) == before

@@ -32,7 +32,7 @@ def test_what_it_says_to_try_next_are_commands_with_flags_that_they_have() -> No
     tried = re.findall(r"^ +psctl (\w+)(.*?)(?:   |$)", NEXT, re.MULTILINE)
     assert {name for name, _ in tried} == {"demo", "compare", "simulate", "run"}
     for name, words in tried:
-        known = {flag for param in psctl.commands[name].params for flag in param.opts} | {"--help", "-m"}
+        known = {flag for param in psctl.load()[name].params for flag in param.opts} | {"--help", "-m"}
         assert set(re.findall(r"(?<= )-+[a-z-]+", words)) <= known
 
 

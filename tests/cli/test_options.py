@@ -67,7 +67,7 @@ def test_flag_variable_and_toml_key_are_twins(
 
 def test_every_setting_is_a_flag_of_the_commands_that_use_it() -> None:
     def flags(command: str) -> set[str]:
-        return {opt for param in psctl.commands[command].params for opt in param.opts if opt[:2] == "--"}
+        return {opt for param in psctl.load()[command].params for opt in param.opts if opt[:2] == "--"}
 
     job = {row.flag for row in settings_of(JobConfig).values()}
     assert job <= flags("run")
@@ -81,7 +81,7 @@ def test_every_setting_is_a_flag_of_the_commands_that_use_it() -> None:
 
 
 def test_short_flags_are_not_used_twice() -> None:
-    for command in psctl.commands.values():
+    for command in psctl.load().values():
         options = [param for param in command.params if isinstance(param, click.Option)]
         names = [name for param in options for name in (*param.opts, *param.secondary_opts)]
         assert len(names) == len(set(names))

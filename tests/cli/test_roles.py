@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import ps.launch.cluster
-import ps.server
 import ps.worker
 from ps.cli import main
 from ps.config import ProcessConfig
 from ps.launch.plan import Plan
 from ps.script import Script
+from ps.server.shard import service
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return 6
 
     monkeypatch.setitem(sys.modules, "ps.server.scheduler", SimpleNamespace(serve=serve_job))  # type: ignore[arg-type]
-    monkeypatch.setattr(ps.server, "serve", serve, raising=False)
+    monkeypatch.setattr(service, "serve", serve)
     monkeypatch.setattr(ps.worker, "run_script", run_script, raising=False)
     monkeypatch.setattr(ps.launch.cluster, "run", run)
     return found

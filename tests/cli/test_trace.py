@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-import ps.server
-import ps.worker
 from ps.cli import main
+from ps.server.shard import service
 from ps.trace import BEGIN, END, PASS, events, start
 from support.chrome import read_trace
 
@@ -46,7 +45,7 @@ def test_a_trace_that_cannot_be_written_is_said_at_once(
 
 def test_a_member_is_given_the_file_wherever_its_script_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
-    monkeypatch.setattr(ps.server, "serve", lambda process, ready: found.append(process.trace) or 0)
+    monkeypatch.setattr(service, "serve", lambda process, ready: found.append(process.trace) or 0)
     monkeypatch.setenv("PS_TRACE", "t.json")
     assert main(["server"]) == 0
     assert found == [str(Path("t.json").absolute())]

@@ -43,10 +43,10 @@ from ps.protocol.messages.data import NOT_YET
 from ps.protocol.query import fetch_status
 from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
-from ps.server import serve
 from ps.server.scheduler import serve as serve_scheduler
 from ps.server.shard import service as module
 from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.service import serve
 from support.shm_desk import framed, told
 from support.wire import BOUND, Peer, Service
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +45,11 @@ def _read() -> NDArray[np.float64]:
     return _load()
 
 
-def _load() -> Any:
+def _load() -> NDArray[np.float64]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError("digits come with scikit-learn. Try: pip install paramserver[examples]") from error
     x, y = load_digits(return_X_y=True)
-    return np.column_stack((x, y))
+    table: NDArray[np.float64] = np.column_stack((x, y))
+    return table

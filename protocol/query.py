@@ -16,6 +16,8 @@ from ps.protocol.transport import check_address, connect, open_socket
 
 PROMPT = 0.25
 """Seconds without an answer after which it is looked whether anybody can be there at all."""
+LOOK = 3600.0
+"""Seconds of one look for an answer: ZeroMQ knows no number of milliseconds beyond 31 bits."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -35,7 +37,7 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> 
         sock.send(encode(question))
         deadline, looked = time.monotonic() + timeout, False
         while (left := deadline - time.monotonic()) > 0:
-            if not sock.poll(int((left if looked else min(left, PROMPT)) * 1000) + 1):
+            if not sock.poll(int(min(left, LOOK if looked else PROMPT) * 1000) + 1):
                 if not looked and (trouble := look(address, probing=True, timeout=left).trouble):
                     raise ConnectTimeout(f"{trouble}. Is it up, and is the address right?")
                 looked = True

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 
-from ps.errors import ConfigError
+from ps.errors import ConfigError, PSError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_THRESHOLD = 32 << 20
@@ -44,11 +44,11 @@ def collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def check_fits(nbytes: int, what: str) -> None:
-    """Raise ConfigError where so many bytes are more than this machine has: asked for, they would end others."""
+def check_fits(nbytes: int, what: str, error: type[PSError] = ConfigError) -> None:
+    """Raise ``error`` where so many bytes are more than this machine has: asked for, they would end others."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return
     if nbytes > memory:
-        raise ConfigError(f"{what} need {nbytes / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB of memory")
+        raise error(f"{what} need {nbytes / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB of memory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,38 @@ MOST = 1e12
 MOST_RATE = 1e6
 """The largest learning rate: what it is multiplied with, and by some optimizers divided by, stays within float32."""
 
+MOST_STEPS = 1e9
+"""The largest whole number, unless another is declared: steps are counted with it, and float64 counts on from there."""
+
+MOST_CLIENTS = 1e6
+"""The largest number of clients, or of their contributions."""
+
 LEAST = 1e-30
 """The smallest number above 0: float32 holds it, and some of what it is multiplied with."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_DECIMAL = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE | re.ASCII)
+
+
+def parse_whole(text: str) -> int:
+    """Return a whole number written in the digits 0 to 9; ValueError for every other text that Python takes for one."""
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(text)
+
+
+def parse_decimal(text: str) -> float:
+    """Return a number such as ``0.5`` or ``-1e-4``, Inf for one that is too large; ValueError for odder texts."""
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no number")
+    return float(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
     """The values a number may take. Below ``LEAST`` in magnitude there is only 0."""
 
-    at_least: float = -math.inf
+    at_least: float = -MOST
     above: float = -math.inf
     at_most: float = MOST
     below: float = math.inf
@@ -43,7 +67,7 @@ class Range:
         bounds = [
             f"{word} {bound:g}"
             for word, bound in (
-                ("at least", self.at_least),
+                ("at least", self.at_least if self.at_least > self.above else -math.inf),
                 ("above", self.above),
                 ("at most", self.at_most if self.at_most < self.below else math.inf),
                 ("below", self.below),
@@ -66,14 +90,18 @@ RATE = Range(at_least=0, at_most=MOST_RATE)
 def number(
     default: float | None = None,
     *,
-    at_least: float = -math.inf,
+    at_least: float = -MOST,
     above: float = -math.inf,
-    at_most: float = MOST,
+    at_most: float | None = None,
     below: float = math.inf,
     whole: bool = False,
 ) -> Any:
-    """Declare one number as a field of a dataclass: its default (None: must be given) and its range."""
-    metadata = {"range": Range(at_least, above, at_most, below, whole)}
+    """Declare one number as a field of a dataclass: its default (None: must be given) and its range.
+
+    Without others it lies between -``MOST`` and ``MOST``, and is at most ``MOST_STEPS`` if it is whole.
+    """
+    most = (MOST_STEPS if whole else MOST) if at_most is None else at_most
+    metadata = {"range": Range(at_least, above, most, below, whole)}
     if default is None:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

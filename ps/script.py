@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import stat
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from ps.errors import UsageError
+from ps.regular_file import blaming, open_regular, shown
+
+_DUNDER_MAIN = {"__main__.py", "__main__.pyc"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +43,26 @@ class Script:
 
 def _check_path(name: str) -> None:
     path = Path(name)
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise UsageError(f"there is no script {name}; the directory is {Path.cwd()}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the script {name[:200]}: {getattr(error, 'strerror', error)}") from None
-    if path.is_dir() and not _has_main(path):
-        raise UsageError(f"the script {name} is a directory without a __main__.py")
-    if path.suffix != ".py" and path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            if not {"__main__.py", "__main__.pyc"} & set(file.namelist()):
-                raise UsageError(f"the script {name} is a zip without a __main__.py")
+    if not name:
+        raise UsageError("the script's name is empty")
+    with blaming(path, "script"):
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+            names = _DUNDER_MAIN if is_folder else _names_in_zip(path)
+        except FileNotFoundError:
+            raise UsageError(f"there is no script {shown(name)}; the directory is {Path.cwd()}") from None
+        if is_folder and not _has_main(path):
+            raise UsageError(f"the script {name} is a directory without a __main__.py")
+        if not names & _DUNDER_MAIN:
+            raise UsageError(f"the script {name} is a zip without a __main__.py")
+
+
+def _names_in_zip(path: Path) -> set[str]:
+    """Return what a zip holds; for a file of Python, as if it were one to be run."""
+    with open_regular(path) as file:
+        if path.suffix == ".py" or not zipfile.is_zipfile(file):
+            return _DUNDER_MAIN
+        return {*zipfile.ZipFile(file).namelist()}
 
 
 def _has_main(folder: Path) -> bool:

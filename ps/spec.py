@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from ps.errors import ConfigError
+from ps.number import parse_decimal
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
             raise ConfigError(f"{self.kind} {text!r}: {name} takes no numbers")
         if colon:
             with contextlib.suppress(ValueError):
-                float(rest.partition(",")[0])
+                parse_decimal(rest.partition(",")[0].strip())
                 rest = f"{fields[0].name}={rest}"
         given: dict[str, float] = {}
         for item in rest.split(",") if colon else ():
@@ -125,7 +126,7 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
             if key in given:
                 raise ConfigError(f"{self.kind} {text!r}: {key} is given twice")
             try:
-                given[key] = float(value)
+                given[key] = parse_decimal(value)
             except ValueError:
                 raise ConfigError(f"{self.kind} {text!r}: {key}={value!r} is not a number") from None
         return self.spec(name, given)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ps.errors import ConfigError
 from ps.lock import Lock
+from ps.regular_file import open_regular, reason
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.state_file")
@@ -123,7 +124,7 @@ class StateFile:
             if self._path is not None:
                 self._stamps[name] = self._stamp(name)
                 with contextlib.suppress(FileNotFoundError):
-                    file = stack.enter_context(self._file(name).open("rb"))
+                    file = stack.enter_context(open_regular(self._file(name)))
                     found = stack.enter_context(np.load(file, allow_pickle=False))
             yield found
 
@@ -135,7 +136,7 @@ class StateFile:
         except ConfigError:
             raise
         except Exception as error:  # damaged archives have many ways to fail
-            text = error.strerror if isinstance(error, OSError) and error.strerror else error
+            text = reason(error)
             raise ConfigError(f"{self._file(name)} does not hold a state of ours: {text}; move it away") from None
 
     def drop(self, name: str) -> None:

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import IO
 
 from ps.errors import PSError, UsageError
+from ps.regular_file import reason, shown
 
 
 def check_writable(name: str | Path, what: str) -> Path:
     """Return the path of a file that is to be written later. Raises UsageError, naming ``what`` it is to hold, when
     there can be none. What is there already is not touched."""
-    path = Path(os.path.realpath(name))
     try:
+        path = Path(os.path.realpath(name))
         if path.exists() and not path.is_file():
             raise UsageError(f"cannot write {what} to {name}: it is there, and is no file")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-    except OSError as error:
-        raise UsageError(f"cannot write {what} to {name}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {what} to {shown(name)}: {reason(error)}") from None
     return path
 
 

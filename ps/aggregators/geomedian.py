@@ -35,7 +35,7 @@ class GeoMedian:
     kind: ClassVar[Literal["weigh"]] = "weigh"
     least: ClassVar[int] = 1
 
-    iterations: int = number(200, at_least=1, whole=True)
+    iterations: int = number(200, at_least=1, at_most=1e6, whole=True)
     eps: float = number(1e-6, at_least=1e-7, below=1)
 
     def models(self, contributions: int) -> int:

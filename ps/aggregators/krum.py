@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ps.aggregators.least import demand
-from ps.number import number
+from ps.number import MOST_CLIENTS, number
 from ps.xp import HostArray
 
 
@@ -22,7 +22,7 @@ class Krum:
 
     kind: ClassVar[Literal["weigh"]] = "weigh"
 
-    f: int = number(1, at_least=0, whole=True)
+    f: int = number(1, at_least=0, at_most=MOST_CLIENTS, whole=True)
 
     @property
     def least(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps.aggregators.krum import scores
 from ps.aggregators.least import demand
-from ps.number import number
+from ps.number import MOST_CLIENTS, number
 from ps.xp import HostArray
 
 
@@ -23,8 +23,8 @@ class MultiKrum:
 
     kind: ClassVar[Literal["weigh"]] = "weigh"
 
-    f: int = number(1, at_least=0, whole=True)
-    m: int = number(0, at_least=0, whole=True)
+    f: int = number(1, at_least=0, at_most=MOST_CLIENTS, whole=True)
+    m: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
 
     @property
     def least(self) -> int:

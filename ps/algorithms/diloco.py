@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
-from ps.number import number
+from ps.number import MOST_RATE, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class DiLoCo:
     The inner AdamW has the paper's weight decay, and, for models smaller than its transformers, 1e-3 instead of 4e-4.
     """
 
-    lr: float = number(0.7, at_least=0)
+    lr: float = number(0.7, at_least=0, at_most=MOST_RATE)
     momentum: float = number(0.9, at_least=0, below=1)
 
     def build(self) -> Algorithm:

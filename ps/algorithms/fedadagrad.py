@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
-from ps.number import MAX_BETA, number
+from ps.number import MAX_BETA, MOST_RATE, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class FedAdagrad:
     optimization, ICLR 2021, algorithm 2. The server optimizer does all of it: ``ps.optim.fedadagrad``.
     """
 
-    lr: float = number(0.1, at_least=0)
+    lr: float = number(0.1, at_least=0, at_most=MOST_RATE)
     beta1: float = number(0.0, at_least=0, at_most=MAX_BETA)
     tau: float = number(1e-3, at_least=1e-30)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
-from ps.number import number
+from ps.number import MOST_RATE, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class FedAvgM:
     """
 
     momentum: float = number(0.9, at_least=0, below=1)
-    lr: float = number(1.0, at_least=0)
+    lr: float = number(1.0, at_least=0, at_most=MOST_RATE)
 
     def build(self) -> Algorithm:
         """Return the record."""

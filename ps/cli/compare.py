@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import sys
@@ -14,9 +13,10 @@ from typing import Any, TypeVar
 import click
 
 from ps.cli.help import HelpfulCommand, SectionOption
+from ps.cli.number import real, whole
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
-from ps.errors import UsageError
+from ps.config.values import LONGEST_WAIT, MOST_PROCESSES
 from ps.script import Script
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,11 +47,23 @@ def _own(*names: str, **given: Any) -> Callable[[F], F]:
     notes={"Runs": RUNS, "Settings": TWINS},
 )
 @_own("--only", metavar="RUNS", default="", help="names of the runs that are wanted, with commas (all)")
-@_own("--clients", metavar="N", type=click.IntRange(1, 10_000), default=10, help="clients of the federated runs (10)")
+@_own("--clients", metavar="N", type=whole(1, MOST_PROCESSES), default=10, help="clients of the federated runs (10)")
 @_own("--non-iid", metavar="TEXT", default="shards:2", help="the non-IID division, such as dirichlet:0.3 (shards:2)")
 @_own("--dropout/--no-dropout", default=True, help="run everything again with participants killed (true)")
-@_own("--drop", metavar="X", type=float, default=0.3, help="the share of clients that are killed (0.3)")
-@_own("--timeout", metavar="X", type=float, default=600.0, help="seconds that a run may take (600)")
+@_own(
+    "--drop",
+    metavar="X",
+    type=real(above=0, high=0.999),
+    default=0.3,
+    help="the share of clients that are killed (0.3)",
+)
+@_own(
+    "--timeout",
+    metavar="X",
+    type=real(above=0, high=LONGEST_WAIT),
+    default=600.0,
+    help="seconds that a run may take (600)",
+)
 @_own("--out", metavar="DIR", default="runs/compare", help="an empty folder for the report (runs/compare)")
 @job_options
 @process_options("compare")
@@ -75,10 +87,6 @@ def compare(
     Everything after SCRIPT is passed to the script, untouched. --workers counts the distributed runs' workers.
     """
     script.check()
-    for name, value, ok in (("--drop", drop, 0 < drop < 1), ("--timeout", timeout, 0 < timeout < math.inf)):
-        if not ok:
-            limits = "between 0 and 1" if name == "--drop" else "greater than 0"
-            raise UsageError(f"{name} {value:g}: must be a number {limits}")
 
     from ps.compare import case, comparison, page, report, table
     from ps.launch.scope import signals_into

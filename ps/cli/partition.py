@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ps.cli.help import HelpfulCommand
+from ps.cli.number import whole
 from ps.cli.options import process_options, read_settings
+from ps.config.values import MOST_WORKERS
 from ps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ own            nothing is divided: each client brings its own data"""
 
 @click.command(cls=HelpfulCommand, examples=EXAMPLES, notes={"Ways to divide (SPEC)": WAYS})
 @click.argument("spec", metavar="SPEC")
-@click.option("--clients", type=click.IntRange(1), default=10, metavar="N", help="number of clients (10)")
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="the job's seed (0)")
+@click.option("--clients", type=whole(1, MOST_WORKERS), default=10, metavar="N", help="number of clients (10)")
+@click.option("--seed", type=whole(0, (1 << 63) - 1), default=0, metavar="N", help="the job's seed (0)")
 @click.option(
     "--dataset",
     type=click.Choice(["mnist", "digits"]),
@@ -44,7 +46,7 @@ own            nothing is divided: each client brings its own data"""
 )
 @click.option("--data", metavar="PATH", help="folder with MNIST's files, or a set in their format (PS_DATA)")
 @click.option(
-    "--clients-shown", type=click.IntRange(1), default=20, metavar="N", help="clients in the picture, at most (20)"
+    "--clients-shown", type=whole(1, 1000), default=20, metavar="N", help="clients in the picture, at most (20)"
 )
 @process_options("partition")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: each client's count of each label")

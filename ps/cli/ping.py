@@ -7,7 +7,7 @@ import json
 import click
 
 from ps.cli.help import HelpfulCommand
-from ps.cli.target import find_scheduler, read_address, read_timeout
+from ps.cli.target import find_scheduler, read_address, timeout_option
 
 
 @click.command(
@@ -15,14 +15,14 @@ from ps.cli.target import find_scheduler, read_address, read_timeout
     examples="psctl ping tcp://10.0.0.1:7070\npsctl ping    the scheduler of --scheduler, PS_SCHEDULER or here",
 )
 @click.argument("address", required=False)
-@click.option("--timeout", default="5", metavar="X", help="seconds to wait for the answer (5)")
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def ping(address: str | None, timeout: str, as_json: bool) -> int:
+def ping(address: str | None, timeout: float, as_json: bool) -> int:
     """Ask the process at ADDRESS whether it is alive, and what it is."""
     from ps.protocol.query import ping as ask
 
     target = read_address(address) if address else find_scheduler({})
-    answer = ask(target, read_timeout(timeout))
+    answer = ask(target, timeout)
     if as_json:
         click.echo(json.dumps({"address": target, **answer}))
     else:

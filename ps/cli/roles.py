@@ -18,6 +18,7 @@ from ps.cli.ready import announcer, take_descriptor
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
 from ps.launch import account, parent
+from ps.regular_file import reason, shown
 from ps.script import Script
 from ps.sink import kept_going
 from ps.trace.part import refuse_pipe
@@ -121,11 +122,11 @@ def _trace_file(name: str | None) -> str | None:
     try:
         refuse_pipe(path)
         path.open("ab").close()
-    except OSError as error:
-        raise UsageError(f"cannot write the trace to {name}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write the trace to {shown(name)}: {reason(error)}") from None
     return str(path)
 
 
 def _port_of(address: str | None) -> int:
     port = (address or "").rpartition(":")[2]
-    return int(port) if port.isdecimal() else SCHEDULER_PORT
+    return int(port) if port.isascii() and port.isdecimal() else SCHEDULER_PORT

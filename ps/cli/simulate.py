@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
+from ps.cli.number import real, whole
 from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
+from ps.config.setting import shorten
+from ps.config.values import MOST_WORKERS
 from ps.errors import ConfigError, UsageError
+from ps.number import parse_whole
 from ps.whole import check_writable, write_whole
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ processes. Time is virtual: it passes as the traces have it, and not as this mac
 
 DEFAULT_CLIENTS = 100
 DEFAULT_PROCESSES = 2
+MOST_LAYERS, MOST_WIDTH = 100, 10**12
 
 
 def _option(*names: str, **more: Any) -> Callable[[F], F]:
@@ -65,7 +70,7 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
     notes={"Models": MODELS, "Traces": TRACES, "Repeatable": REPEATABLE, "Settings": TWINS, "Exit codes": EXIT_CODES},
 )
 @_option(
-    "--clients", type=click.IntRange(1), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
+    "--clients", type=whole(1, MOST_WORKERS), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
 )
 @_option(
     "--model", default="softmax", metavar="[softmax|mlp|cnn|FILE.py]", help="what is trained (softmax); see Models"
@@ -75,22 +80,24 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
     "--dataset", metavar="[synthetic|digits|mnist]", help="examples (those of FILE.py, mnist with --data, synthetic)"
 )
 @_option("--data", metavar="PATH", help="folder with MNIST's files (PS_DATA)")
-@_option("--examples", type=click.IntRange(2), default=20_000, metavar="N", help="synthetic: how many (20000)")
-@_option("--features", type=click.IntRange(1), default=60, metavar="N", help="synthetic: of each example (60)")
-@_option("--batch-size", type=click.IntRange(0), default=10, metavar="N", help="examples of a step; 0: all (10)")
+@_option("--examples", type=whole(2, 1 << 40), default=20_000, metavar="N", help="synthetic: how many (20000)")
+@_option("--features", type=whole(1, 1 << 40), default=60, metavar="N", help="synthetic: of each example (60)")
+@_option("--batch-size", type=whole(0, 1 << 40), default=10, metavar="N", help="examples of a step; 0: all (10)")
 @_option("--speed", default="constant", metavar="TEXT", help="seconds of a local step, see below (constant)")
 @_option("--bandwidth", default="unlimited", metavar="TEXT", help="clients' lines, see below (unlimited)")
 @_option("--availability", default="always", metavar="TEXT", help="when clients are there, see below (always)")
-@_option("--dropout", type=float, default=0.0, metavar="X", help="probability that a task is broken off (0)")
+@_option(
+    "--dropout", type=real(low=0, high=1), default=0.0, metavar="X", help="probability that a task is broken off (0)"
+)
 @_option("--traces", metavar="FILE", help="what each client is like, instead of the four above")
 @_option(
     "--processes",
-    type=click.IntRange(1),
+    type=whole(1, MOST_WORKERS),
     default=DEFAULT_PROCESSES,
     metavar="N",
     help="that compute clients; at most a core each (2)",
 )
-@_option("--target", type=float, metavar="X", help="end when the test accuracy is at least this")
+@_option("--target", type=real(above=0, high=1), metavar="X", help="end when the test accuracy is at least this")
 @_option("--record", metavar="FILE", help="write a line of JSON for each round as it closes")
 @_option("--json", "json_file", metavar="FILE", help="write the report as JSON; - prints it instead of tables")
 @job_options
@@ -155,9 +162,6 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
         explicit["partition"] = "own"
     job = job_from(explicit)
     explicit.pop("heartbeat_timeout", None)  # clients of a simulation say when they are gone
-    target = options["target"]
-    if target is not None and not 0 < target <= 1:
-        raise ConfigError(f"--target {target:g}: an accuracy is above 0 and at most 1")
     return Scenario(
         explicit,
         load(name, options["data"], job.seed, options["examples"], options["features"], clients=job.workers),
@@ -167,7 +171,7 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
         _traces(options, job.seed),
         _processes(options["processes"]),
         job.eval_every or max(1, job.rounds // 20),
-        target,
+        options["target"],
         job.heartbeat_timeout,
     )
 
@@ -229,11 +233,13 @@ def _job_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _widths(text: str) -> tuple[int, ...]:
     try:
-        widths = tuple(int(part) for part in text.split(","))
+        widths = tuple(parse_whole(part.strip()) for part in text.split(",")[: MOST_LAYERS + 1])
     except ValueError:
         widths = ()
-    if not widths or min(widths) < 1:
-        raise ConfigError(f"--hidden {text!r}: expected widths such as 200 or 200,200")
+    if not 1 <= len(widths) <= MOST_LAYERS or min(widths) < 1 or max(widths) > MOST_WIDTH:
+        raise ConfigError(
+            f"--hidden {shorten(text)}: expected widths such as 200 or 200,200, up to {MOST_LAYERS} of {MOST_WIDTH:,}"
+        )
     return widths
 
 

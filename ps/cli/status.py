@@ -10,7 +10,7 @@ import click
 
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import process_options
-from ps.cli.target import find_scheduler, read_timeout
+from ps.cli.target import find_scheduler, timeout_option
 from ps.errors import ConnectTimeout
 
 WATCH_INTERVAL = 1.0
@@ -21,14 +21,14 @@ WATCH_INTERVAL = 1.0
     examples="psctl status --scheduler 10.0.0.1:7070\npsctl status --watch\npsctl status --json | jq .workers",
 )
 @process_options("status")
-@click.option("--timeout", default="5", metavar="X", help="seconds to wait for the answer (5)")
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="print JSON; with --watch, a line each second")
 @click.option("--watch", is_flag=True, help="ask again every second, until Ctrl-C")
-def status(timeout: str, as_json: bool, watch: bool, **options: Any) -> int:
+def status(timeout: float, as_json: bool, watch: bool, **options: Any) -> int:
     """Show the members of a job, their clocks and lag, and who waits for whom."""
     from ps.protocol.query import fetch_status
 
-    address, seconds = find_scheduler(options), read_timeout(timeout)
+    address, seconds = find_scheduler(options), timeout
     if as_json:
         while True:
             click.echo(json.dumps(fetch_status(address, seconds), indent=None if watch else 2))

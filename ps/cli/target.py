@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+import click
+
+from ps.cli.number import real
 from ps.cli.options import read_settings
 from ps.config import SCHEDULER_PORT, parse_address
-from ps.config.values import FLOAT
+from ps.config.setting import shorten
+from ps.config.values import LONGEST_WAIT
 from ps.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def read_address(text: str) -> str:
@@ -16,18 +22,16 @@ def read_address(text: str) -> str:
     try:
         return parse_address(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no address; it looks like tcp://host:7070") from None
+        raise UsageError(f"{shorten(text)} is no address; it looks like tcp://host:7070") from None
 
 
-def read_timeout(text: str) -> float:
-    """Return a number of seconds; UsageError unless it is above 0."""
-    try:
-        seconds = float(FLOAT.read(text))
-    except ValueError:
-        seconds = 0.0
-    if seconds <= 0:
-        raise UsageError(f"--timeout {text}: must be a number of seconds greater than 0")
-    return seconds
+def timeout_option(function: F) -> F:
+    """Add the flag that says how long an answer is waited for."""
+    seconds = real(above=0, high=LONGEST_WAIT)
+    option = click.option(
+        "--timeout", type=seconds, default=5.0, metavar="X", help="seconds to wait for the answer (5)"
+    )
+    return option(function)
 
 
 def find_scheduler(options: Mapping[str, Any]) -> str:

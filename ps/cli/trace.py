@@ -11,6 +11,7 @@ import click
 
 from ps.cli.help import HelpfulCommand, HelpfulGroup
 from ps.errors import PSError, UsageError
+from ps.regular_file import blaming, open_regular
 
 
 @click.group(
@@ -58,10 +59,8 @@ def show(file: str) -> int:
             found += len(some)
             yield from some
 
-    try:
+    with blaming(file, "trace of psctl's"):
         processes, chunks = summarize(events())
-    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise UsageError(f"{file} cannot be read as a trace of psctl's: {error}") from None
     if not found:
         raise UsageError(f"{file} cannot be read as a trace of psctl's: it has no events")
 
@@ -82,10 +81,9 @@ def show(file: str) -> int:
 
 
 def _existing(name: str) -> Path:
-    path = Path(name)
-    if not path.is_file():
-        raise UsageError(f"there is no file {name}")
-    return path
+    with blaming(name):
+        open_regular(name).close()
+    return Path(name)
 
 
 def _warn(text: str) -> None:

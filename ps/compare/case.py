@@ -15,7 +15,7 @@ from ps.config import DISTRIBUTED as DISTRIBUTED_MODES
 from ps.config import JobConfig, ProcessConfig, env_of, flags_of, settings_of
 from ps.config.load import PLUMBING
 from ps.errors import ConfigError, UsageError
-from ps.launch.plan import PROGRAM
+from ps.launch.plan import PROGRAM, check_count
 from ps.script import Script
 
 CENTRALIZED, DISTRIBUTED, FEDERATED = "centralized", "distributed", "federated"
@@ -79,7 +79,7 @@ def cases(
 
     ``explicit`` are the job's settings that somebody set; each run gets those that mean something in it. ``only``
     names the runs that are wanted (all when empty). UsageError for a name that there is not, or settings that the
-    comparison makes itself.
+    comparison makes itself; ConfigError for settings that a run would refuse.
     """
     for name, instead in (("mode", "--only"), ("partition", "--non-iid")):
         if name in explicit:
@@ -109,7 +109,26 @@ def cases(
         job["eval_every"] = max(1, rounds // MOST_EVALUATIONS) if every else 0
         kind = "IID" if name == "federated-iid" else f"non-IID ({partition})"
         found.append(Case(name, f"Federated, {kind}", FEDERATED, clients, job))
+    _check(explicit, found, only)
     return [case for case in found if case.name in only or not only]
+
+
+def _check(explicit: Mapping[str, Any], found: Sequence[Case], only: Sequence[str]) -> None:
+    """Raise ConfigError for what would stop a run, now and not an hour later.
+
+    Looked at are the wanted runs and those others that heed a setting which no wanted one does.
+    """
+    _ = JobConfig(**explicit).specs  # reads all texts, also those that no run is given
+    wanted = [case for case in found if case.name in only or not only]
+    unused = {name for name in explicit if not any(name in case.job for case in wanted)}
+    for case in found:
+        if case in wanted or unused & {*case.job}:
+            try:
+                JobConfig(**case.job).check()
+                if case.paradigm != CENTRALIZED:
+                    check_count(case.job.get("servers", 1), case.participants)
+            except ConfigError as error:
+                raise ConfigError(f"the run {case.name}: {error}") from None
 
 
 def heeded(name: str, mode: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from ps.compare.runner import Bounds, Fetch, Run, RunOutcome
 from ps.compare.watchdog import Watchdog
 from ps.config import ProcessConfig, env_of
 from ps.errors import PSError, UsageError
+from ps.regular_file import reason, shown
 from ps.script import Script
 
 REPORT, PAGE = "report.json", "report.html"
@@ -71,15 +73,19 @@ def survived(result: CaseResult) -> bool:
 
 def prepare(out: str) -> Path:
     """Make the folder of a comparison. UsageError when it cannot be, or when it holds anything already."""
-    path = Path(out).absolute()
     try:
+        path = Path(out).absolute()
         path.mkdir(parents=True, exist_ok=True)
         taken = any(path.iterdir())
-    except OSError as error:
-        raise UsageError(f"cannot write the comparison to {out}: {error.strerror}") from None
+        if not taken:
+            with tempfile.TemporaryFile(dir=path):
+                pass
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write the comparison to {shown(out)}: {reason(error)}") from None
     if taken:
         number = 2
-        while (free := path.with_name(f"{path.name}-{number}")).exists():
+        name = path.name or "compare"  # of the root, too
+        while (free := path.parent / f"{name}-{number}").exists():
             number += 1
         raise UsageError(f"{out} is not empty; remove it, or try: --out {os.path.relpath(free)}")
     return path

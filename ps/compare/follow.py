@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ps.regular_file import open_regular, read_regular
+
+LARGEST = 64 << 20
+"""Bytes of a file that holds one object, at most."""
 
 
 class Follow:
@@ -19,10 +25,10 @@ class Follow:
     def news(self) -> list[dict[str, Any]]:
         """Return the lines that are complete since the last call; none while there is no file."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(self._offset)
                 data = file.read()
-        except OSError:
+        except (OSError, ValueError):
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
@@ -32,17 +38,17 @@ class Follow:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return what a file of lines holds, in its order; nothing when there is no file."""
     try:
-        with path.open(errors="replace") as file:
+        with io.TextIOWrapper(open_regular(path), errors="replace") as file:
             return list(_parse(file))
-    except OSError:
+    except (OSError, ValueError):
         return []
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object that a file holds; an empty one when it holds none."""
     try:
-        value = json.loads(path.read_text(errors="replace"))
-    except (OSError, ValueError):
+        value = json.loads(read_regular(path, LARGEST).decode(errors="replace"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -52,14 +58,17 @@ def number(line: dict[str, Any], key: str) -> float | None:
     value = line.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float holds
+        return None
 
 
 def _parse(lines: Iterator[str] | list[str]) -> Iterator[dict[str, Any]]:
     for text in lines:
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             yield value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
-from ps.config.values import SIZE
+from ps.config.values import LONGEST_WAIT, MOST_WORKERS, SIZE
 from ps.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ LATE = ("drop", "discount", "carry")
 TRANSPORTS = ("auto", "tcp", "ipc", "shm")
 PARAMS = ("auto", "private")
 
+MOST_SERVERS = 1000
+MOST_STEPS = 1_000_000_000
+"""Steps, or rounds, that anything may be counted in: years of them, and far from where a float counts no more."""
+
 _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
 
@@ -27,11 +31,15 @@ _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 class JobConfig:
     """The settings of a job, every one with a default."""
 
-    servers: int = setting(1, "number of server processes that share the model", low=1, short="-s")
-    workers: int = setting(1, "number of workers the job starts with", low=1, short="-w")
+    servers: int = setting(1, "number of server processes that share the model", low=1, high=MOST_SERVERS, short="-s")
+    workers: int = setting(1, "number of workers the job starts with", low=1, high=MOST_WORKERS, short="-w")
     mode: str = setting("sync", "when pushed gradients are applied", tuple(MODES))
-    staleness: int = setting(2, "how many clocks a worker may run ahead of the slowest", low=0, modes=("ssp",))
-    backup_workers: int = setting(0, "apply after all but this many workers have pushed", low=0, modes=("sync",))
+    staleness: int = setting(
+        2, "how many clocks a worker may run ahead of the slowest", low=0, high=MOST_STEPS, modes=("ssp",)
+    )
+    backup_workers: int = setting(
+        0, "apply after all but this many workers have pushed", low=0, high=MOST_WORKERS, modes=("sync",)
+    )
     staleness_scaling: bool = setting(False, "divide the learning rate by a push's staleness", modes=("async",))
     aggregator: str = setting(
         "auto",
@@ -61,25 +69,48 @@ class JobConfig:
     chunk_size: int | None = setting(
         None, "bytes of a tensor chunk, at most; none: as suits the transport", kind=SIZE, low=1 << 10, high=32 << 20
     )
-    window: int = setting(8 << 20, "bytes a worker may have on their way to each server", kind=SIZE, low=1 << 10)
-    heartbeat_timeout: float = setting(10.0, "seconds of silence after which a member is dead", above=0)
-    start_timeout: float = setting(120.0, "seconds to wait for all servers and workers to join", above=0)
-    idle_timeout: float = setting(
-        600.0, "seconds for which the model is kept when no worker is left, for others to join", above=0
+    window: int = setting(
+        8 << 20, "bytes a worker may have on their way to each server", kind=SIZE, low=1 << 10, high=1 << 40
     )
-    seed: int = setting(0, "seed of the data's order, of compression's chance and of selection", low=0)
-    eval_every: int = setting(0, "evaluate after so many steps, federated: rounds; 0: only at the end", low=0)
+    heartbeat_timeout: float = setting(
+        10.0, "seconds of silence after which a member is dead", low=0.1, high=LONGEST_WAIT
+    )
+    start_timeout: float = setting(
+        120.0, "seconds to wait for all servers and workers to join", low=0.1, high=LONGEST_WAIT
+    )
+    idle_timeout: float = setting(
+        600.0,
+        "seconds for which the model is kept when no worker is left, for others to join",
+        low=0.1,
+        high=LONGEST_WAIT,
+    )
+    seed: int = setting(
+        0, "seed of the data's order, of compression's chance and of selection", low=0, high=(1 << 63) - 1
+    )
+    eval_every: int = setting(
+        0, "evaluate after so many steps, federated: rounds; 0: only at the end", low=0, high=MOST_STEPS
+    )
     algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)
-    rounds: int = setting(10, "how many rounds", low=1, modes=FEDERATED)
+    rounds: int = setting(10, "how many rounds", low=1, high=MOST_STEPS, modes=FEDERATED)
     clients_per_round: int | None = setting(
         None, "contributions that close a round; none: all clients'", low=1, high=10_000, modes=FEDERATED
     )
     min_clients: int | None = setting(
-        None, "contributions without which a round is abandoned at its deadline; none: half", low=1, modes=FEDERATED
+        None,
+        "contributions without which a round is abandoned at its deadline; none: half",
+        low=1,
+        high=MOST_WORKERS,
+        modes=FEDERATED,
     )
-    over_select: float = setting(1.3, "select so many times more clients than are needed", low=1, modes=FEDERATED)
+    over_select: float = setting(
+        1.3, "select so many times more clients than are needed", low=1, high=1000, modes=FEDERATED
+    )
     round_deadline: float | None = setting(
-        None, "seconds a round may take; none: as the clients' times so far suggest", above=0, modes=FEDERATED
+        None,
+        "seconds a round may take; none: as the clients' times so far suggest",
+        low=1e-3,
+        high=LONGEST_WAIT,
+        modes=FEDERATED,
     )
     late: str = setting(
         "drop", "a delta after its round: dropped, weighed less, or counted in full", LATE, modes=FEDERATED
@@ -88,10 +119,13 @@ class JobConfig:
         None,
         "rounds by which a delta may be late, unless it is dropped; none: 10, fedbuff: 1000",
         low=1,
+        high=MOST_STEPS,
         modes=FEDERATED,
     )
-    local_epochs: int = setting(1, "passes over a client's data in one round", low=1, modes=FEDERATED)
-    local_steps: int | None = setting(None, "steps of a client in one round, instead of epochs", low=1, modes=FEDERATED)
+    local_epochs: int = setting(1, "passes over a client's data in one round", low=1, high=1_000_000, modes=FEDERATED)
+    local_steps: int | None = setting(
+        None, "steps of a client in one round, instead of epochs", low=1, high=MOST_STEPS, modes=FEDERATED
+    )
     local_optimizer: str | None = setting(None, "the clients' optimizer; none: the job's optimizer", modes=FEDERATED)
     server_optimizer: str | None = setting(
         None, "what the servers do with the mean delta; none: as the algorithm has it", modes=FEDERATED
@@ -107,16 +141,33 @@ class JobConfig:
         modes=FEDERATED,
     )
     max_client_weight: float = setting(
-        10.0, "a client's examples count at most so many times the typical client's", above=0, modes=FEDERATED
+        10.0,
+        "a client's examples count at most so many times the typical client's",
+        low=1e-3,
+        high=1e9,
+        modes=FEDERATED,
     )
     max_delta_norm: float = setting(
-        100.0, "a delta is refused if its norm exceeds so many times the typical one", above=1, modes=FEDERATED
+        100.0,
+        "a delta is refused if its norm exceeds so many times the typical one",
+        above=1,
+        high=1e9,
+        modes=FEDERATED,
     )
     max_influence: float = setting(
-        3.0, "a delta's weight times its norm is held to so many times what 3 of 4 have", low=1, modes=FEDERATED
+        3.0,
+        "a delta's weight times its norm is held to so many times what 3 of 4 have",
+        low=1,
+        high=1e9,
+        modes=FEDERATED,
     )
     upload_room: int = setting(
-        1 << 30, "bytes of uploads that a server keeps waiting at once", kind=SIZE, low=1 << 20, modes=FEDERATED
+        1 << 30,
+        "bytes of uploads that a server keeps waiting at once",
+        kind=SIZE,
+        low=1 << 20,
+        high=1 << 40,
+        modes=FEDERATED,
     )
 
     _specs: Any = dataclasses.field(init=False, default=None, repr=False, compare=False)

@@ -121,7 +121,8 @@ def _is_service_link(name: str, value: str) -> bool:
 def _put_fallback(row: Setting, env: Mapping[str, str], values: dict[str, Any], sources: dict[str, str]) -> None:
     for name in row.fallbacks:
         # These belong to other programs: what we cannot read was not meant for us.
-        if re.fullmatch(r"\d{1,9}", env.get(name, "")):
+        text = env.get(name, "")
+        if re.fullmatch(r"[0-9]{1,9}", text) and row.allows(int(text)):
             values[row.name], sources[row.name] = int(env[name]), f"env {name}"
             return
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps.config.setting import check_ranges, env_of, setting
-from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, MODULES, PATH
+from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, MOST_WORKERS, PATH
 
 ALL = ("run", "scheduler", "server", "worker")
 MEMBERS = ("server", "worker")
@@ -38,12 +38,23 @@ class ProcessConfig:
     port: int = setting(
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")
     )
-    rank: int | None = setting(None, "rank to demand; the scheduler assigns one otherwise", low=0, roles=MEMBERS)
+    rank: int | None = setting(
+        None, "rank to demand; the scheduler assigns one otherwise", low=0, high=MOST_WORKERS - 1, roles=MEMBERS
+    )
     suggested_rank: int | None = setting(
-        None, "rank that Slurm, Kubernetes or torchrun suggests; given where it is free", low=0, fallbacks=RANKS
+        None,
+        "rank that Slurm, Kubernetes or torchrun suggests; given where it is free",
+        low=0,
+        high=MOST_WORKERS - 1,
+        fallbacks=RANKS,
     )
     local_rank: int | None = setting(
-        None, "number among the workers of this host", low=0, roles=("worker",), fallbacks=LOCAL_RANKS
+        None,
+        "number among the workers of this host",
+        low=0,
+        high=MOST_WORKERS - 1,
+        roles=("worker",),
+        fallbacks=LOCAL_RANKS,
     )
     device: str = setting(
         "auto",
@@ -80,7 +91,11 @@ class ProcessConfig:
         roles=(*ALL, "compare", "simulate", "partition"),
     )
     grace: float = setting(
-        25.0, "seconds from SIGTERM or Ctrl-C until what still runs is killed", low=0, roles=("run", "compare")
+        25.0,
+        "seconds from SIGTERM or Ctrl-C until what still runs is killed",
+        low=0,
+        high=LONGEST_WAIT,
+        roles=("run", "compare"),
     )
     restarts: int = setting(
         3,
@@ -89,7 +104,9 @@ class ProcessConfig:
         high=1000,
         roles=("run",),
     )
-    connect_timeout: float = setting(30.0, "seconds to wait for the scheduler to answer", above=0, roles=ALL)
+    connect_timeout: float = setting(
+        30.0, "seconds to wait for the scheduler to answer", low=0.1, high=LONGEST_WAIT, roles=ALL
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""

@@ -15,6 +15,9 @@ from ps.errors import ConfigError
 
 _KINDS: dict[Any, Kind] = {int: INT, float: FLOAT, bool: BOOL, str: TEXT}
 
+_LONGEST_SHOWN = 60
+"""Characters of a value in a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -75,16 +78,17 @@ class Setting:
             found = self.kind.read(value)
         except (ValueError, OverflowError, TypeError, AttributeError):
             found = None
-        if found is None or not self._allows(found):
-            guess = suggest(str(value), self.choices)
-            raise ConfigError(f"{self.name} = {value!r} ({source}): must be {self.wanted}{guess}")
+        if found is None or not self.allows(found):
+            guess = suggest(value, self.choices) if isinstance(value, str) and self.choices else ""
+            raise ConfigError(f"{self.name} = {shorten(value)} ({source}): must be {self.wanted}{guess}")
         return found
 
     def show(self, value: Any) -> str:
         """Return a value as the text that ``read`` takes."""
         return "none" if value is None else self.kind.show(value)
 
-    def _allows(self, value: Any) -> bool:
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the right kind is one of the choices and within the bounds."""
         return (
             (not self.choices or value in self.choices)
             and (self.low is None or value >= self.low)
@@ -109,9 +113,9 @@ def setting(
 ) -> Any:
     """Declare one setting: its default, a line of help and, where there are limits, its values.
 
-    ``low`` and ``high`` are inclusive, ``above`` is not. ``roles`` are the commands that take it as a flag,
-    ``fallbacks`` the variables of other launchers that are read when its own is not set. ``modes`` are those in which
-    it means something, if that is not all; its help begins with them.
+    ``low`` and ``high`` are inclusive, ``above`` is not; a number needs both ends, and each value between them works.
+    ``roles`` are the commands that take it as a flag, ``fallbacks`` the variables of other launchers that are read when
+    its own is not set. ``modes`` are those in which it means something, if that is not all; its help begins with them.
     """
     words = f"{', '.join(modes)}: {help}" if modes else help
     row = {"help": words, "choices": choices, "kind": kind, "low": low, "high": high, "above": above}
@@ -135,7 +139,19 @@ def _row(field: dataclasses.Field[Any], hint: Any) -> Setting:
     options = typing.get_args(hint) or (hint,)
     base = next(option for option in options if option is not types.NoneType)
     row = {**field.metadata, "kind": field.metadata["kind"] or _KINDS[base]}
-    return Setting(field.name, field.default, optional=types.NoneType in options, **row)
+    found = Setting(field.name, field.default, optional=types.NoneType in options, **row)
+    if found.kind.is_number and (found.high is None or (found.low is None and found.above is None)):
+        raise TypeError(f"the setting {found.name} is a number without a least and a greatest value")
+    return found
+
+
+def shorten(value: Any) -> str:
+    """Return a value as it is written in Python, cut where it is long; its type where it cannot be written."""
+    try:
+        text = repr(value)
+    except Exception:  # a whole number of thousands of digits, or whatever a foreign class does
+        return f"something of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 from ps.config.load import TOML_NAME
 from ps.errors import ConfigError
+from ps.regular_file import blaming, read_regular, reason
 
 LARGEST = 1 << 20
 """Bytes of a file of settings, at most."""
@@ -37,36 +37,18 @@ def find_toml(env: Mapping[str, str], flag: str | None = None, directory: str = 
     path = Path(asked) if asked else Path(directory) / TOML_NAME
     source = ("--config" if flag else "PS_CONFIG") if asked else "the working directory"
     try:
-        data = _read(path)
-    except FileNotFoundError:
-        if not asked:
+        with blaming(path, source=source, error=ConfigError):
+            data = read_regular(path, LARGEST)
+    except ConfigError:
+        if not asked and not os.path.lexists(path):
             return Toml()
-        raise ConfigError(f"{source}: there is no file {path}") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path} (from {source}): {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"cannot read {path!s:.200} (from {source}): {error}") from None
+        raise
     try:
         return Toml(str(path), tomllib.loads(data.decode("utf-8-sig")), str(path.resolve()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        why = str(error)
+        why = reason(error)
     except ValueError:  # Python's limit
         why = "a number in it has too many digits"
     except RecursionError:
         why = "it is nested too deeply"
     raise ConfigError(f"{path} (from {source}) is no valid TOML: {why}")
-
-
-def _read(path: Path) -> bytes:
-    """Return what a file holds. Raises OSError; ValueError where it is no file, or too large a one."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of a FIFO that nobody writes to, the opening would not return
-    with os.fdopen(fd, "rb") as file:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(21, "Is a directory")
-        if not stat.S_ISREG(mode):
-            raise ValueError("it is a device, a pipe or a socket, not a file")
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST} bytes, and no file of settings")
-    return data

@@ -11,14 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ps.number import parse_decimal, parse_whole
+
 SCHEDULER_PORT = 7070
 """The port a scheduler listens on, and is looked for, unless told otherwise."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DECIMAL_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([kmg]?)(i?b)?", re.IGNORECASE | re.ASCII)
 _HOST = re.compile(r"\*|[\w.-]{1,253}")
 _PLACE = re.compile(r"(?:tcp://)?(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[\w.-]{1,253})(?::([0-9]{1,5}))?")
+LONGEST_TEXT = 1000
+"""Characters of a text, at most: a dozen numbers with all their digits."""
+LONGEST_PATH = 4096
+"""Bytes of a path that any system opens, at most."""
+
+LONGEST_WAIT = 1e9
+"""Seconds that anything may be waited for, at most: thirty years."""
+MOST_WORKERS = 1_000_000
+"""Workers, or clients, of a job, at most."""
+MOST_PROCESSES = 1000
+"""Servers and workers that are started on one machine, at most: each is a process of some 50 MB."""
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -31,11 +45,13 @@ class Kind:
     wanted: str
     read: Callable[[Any], Any]
     show: Callable[[Any], str] = str
+    is_number: bool = False
+    """Whether its settings must say between which bounds a value lies."""
 
 
 def _int(value: Any) -> int:
     if isinstance(value, str):
-        return int(value.strip(), 10)
+        return parse_whole(value.strip())
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError
     return int(value)
@@ -44,7 +60,7 @@ def _int(value: Any) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
         raise ValueError
-    number = float(value)
+    number = parse_decimal(value.strip()) if isinstance(value, str) else float(value)
     if not math.isfinite(number):
         raise ValueError
     return number
@@ -59,7 +75,7 @@ def _bool(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TEXT:
         raise ValueError
     return value.strip()
 
@@ -68,7 +84,7 @@ def _path(value: Any) -> str:
     if not isinstance(value, str | os.PathLike):
         raise ValueError
     path = os.fspath(value)
-    if not isinstance(path, str) or not path or "\0" in path:
+    if not isinstance(path, str) or not path or "\0" in path or len(os.fsencode(path)) > LONGEST_PATH:
         raise ValueError
     return path
 
@@ -77,7 +93,7 @@ def parse_size(value: Any) -> int:
     """Return bytes for 1048576, "1MiB", "1M" (the same) or "1MB" (a million); ValueError for anything else."""
     if not isinstance(value, str):
         return _int(value)
-    match = _SIZE.fullmatch(value.strip().replace("_", ""))
+    match = _SIZE.fullmatch(value.strip())
     if match is None:
         raise ValueError
     number, unit, suffix = match[1], match[2].lower(), (match[3] or "").lower()
@@ -132,25 +148,27 @@ def _host(value: Any) -> str:
 
 def _device(value: Any) -> str:
     text = _text(value)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", text):
         raise ValueError
     return text
 
 
 def _modules(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else [part for item in value for part in item.split(",")]
+    if sum(map(len, names)) > LONGEST_TEXT:
+        raise ValueError
     found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not found or not all(part.isidentifier() for name in found for part in name.split(".")):
         raise ValueError
     return found
 
 
-INT = Kind("N", "a whole number", _int)
-FLOAT = Kind("X", "a finite number", _float, repr)
+INT = Kind("N", "a whole number", _int, is_number=True)
+FLOAT = Kind("X", "a finite number", _float, repr, is_number=True)
 BOOL = Kind("", "true or false", _bool, lambda value: "true" if value else "false")
-TEXT = Kind("TEXT", "a text that is not empty", _text)
-PATH = Kind("PATH", "a path", _path)
-SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_size, format_size)
+TEXT = Kind("TEXT", f"a text that is not empty, of {LONGEST_TEXT} characters at most", _text)
+PATH = Kind("PATH", f"a path, of {LONGEST_PATH} bytes at most", _path)
+SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_size, format_size, is_number=True)
 ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070", parse_address)
 ADVERTISED = Kind("ADDRESS", "a host that others can name, or host:port", _advertised)
 HOST = Kind("HOST", "the name or address of this host, 0.0.0.0 for all of its addresses", _host)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ps.errors import DataError
+from ps.memory import check_fits
+from ps.regular_file import blaming, open_regular
 
 _UBYTE = 0x08
 
@@ -22,16 +23,14 @@ def read(path: Path, ndim: int) -> NDArray[np.uint8]:
 
     DataError naming the file when it cannot be read, is no such file, or is shorter or longer than it says.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return _parse(file, ndim)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}. Is it complete?") from error
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
+    with blaming(path, "IDX file", error=DataError), open_regular(path) as file:
+        if path.suffix != ".gz":
+            return _parse(file, ndim, path)
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            return _parse(unpacked, ndim, path)
 
 
-def _parse(file: BinaryIO | gzip.GzipFile, ndim: int) -> NDArray[np.uint8]:
+def _parse(file: BinaryIO | gzip.GzipFile, ndim: int, path: Path) -> NDArray[np.uint8]:
     magic = file.read(4)
     expected = bytes([0, 0, _UBYTE, ndim])
     if magic != expected:
@@ -41,7 +40,10 @@ def _parse(file: BinaryIO | gzip.GzipFile, ndim: int) -> NDArray[np.uint8]:
     if len(sizes) < 4 * ndim:
         raise ValueError("ends within its header")
     shape = struct.unpack(f">{ndim}I", sizes)
-    content = file.read()
-    if len(content) != math.prod(shape):
-        raise ValueError(f"holds {len(content)} bytes, but its header says {math.prod(shape)} for shape {shape}")
+    size = math.prod(shape)
+    check_fits(size, f"{path}: its header says {size} bytes, which", DataError)
+    content = file.read(size)
+    if len(content) < size or file.read(1):  # no more is unpacked than it says
+        holds = len(content) if len(content) < size else "more"
+        raise ValueError(f"holds {holds} bytes, but its header says {size} for shape {shape}. Is it complete?")
     return np.frombuffer(content, np.uint8).reshape(shape)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.data import idx
+from ps.data import idx, npz
 from ps.data.dataset import Dataset
 from ps.errors import DataError
+from ps.regular_file import blaming, shown
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -31,14 +30,23 @@ def mnist(data_dir: str | Path | None = None, flat: bool = True) -> tuple[Datase
     if not chosen:
         raise DataError(f"no folder to look for MNIST in. {_HOW}")
     parts = _find(Path(chosen))
+    for part, what in zip(parts, ("training images", "training labels", "test images", "test labels"), strict=True):
+        if not part.size:
+            raise DataError(f"{shown(chosen)}: there are no {what}, but an array of shape {part.shape}")
+    if parts[0].shape[1:] != parts[2].shape[1:]:
+        raise DataError(
+            f"{shown(chosen)}: training images are {parts[0].shape[1:]}, and test images {parts[2].shape[1:]}"
+        )
     return _dataset(*parts[:2], flat=flat), _dataset(*parts[2:], flat=flat)
 
 
 def _find(place: Path) -> list[NDArray[np.uint8]]:
-    if place.is_file():
+    if not _is_there(place):
+        raise DataError(f"there is nothing at {shown(place)}. {_HOW}")
+    if not place.is_dir():
         return _read_npz(place)
     for folder in (place / name for name in _FOLDERS):
-        if (folder / "mnist.npz").is_file():
+        if _is_there(folder / "mnist.npz"):
             return _read_npz(folder / "mnist.npz")
         files = [_existing(folder, name) for name in _IDX]
         if any(files):
@@ -53,7 +61,12 @@ def _find(place: Path) -> list[NDArray[np.uint8]]:
 def _existing(folder: Path, name: str) -> Path | None:
     dotted = name.replace("-idx", ".idx")
     names = (name, f"{name}.gz", dotted, f"{dotted}.gz")
-    return next((folder / each for each in names if (folder / each).is_file()), None)
+    return next((folder / each for each in names if _is_there(folder / each)), None)
+
+
+def _is_there(path: Path) -> bool:
+    with blaming(path, error=DataError):
+        return path.exists()
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
@@ -61,21 +74,14 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_npz(path: Path) -> list[NDArray[np.uint8]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in _KEYS if key not in archive]
-            if missing:
-                raise DataError(f"{path}: lacks {', '.join(missing)}; it holds {', '.join(archive) or 'nothing'}")
-            parts = [archive[key] for key in _KEYS]
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: no readable .npz file: {error}") from error
-    for key, part in zip(_KEYS, parts, strict=True):
+    parts = npz.read(path, _KEYS)
+    for key, part in parts.items():
         ndim = 3 if key.startswith("x") else 1
         if part.ndim != ndim or not np.issubdtype(part.dtype, np.integer):
             raise DataError(f"{path}: {key} is {part.dtype}{part.shape}; expected whole numbers, {ndim} dimension(s)")
         if part.size and (part.min() < 0 or part.max() > 255):
             raise DataError(f"{path}: {key} has values from {part.min()} to {part.max()}; expected 0 to 255")
-    return parts
+    return list(parts.values())
 
 
 def _dataset(x: NDArray[np.uint8], y: NDArray[np.uint8], *, flat: bool) -> Dataset:

@@ -10,9 +10,21 @@ from typing import Any
 from ps import blas, interpreter
 from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
 from ps.config.load import PLUMBING
+from ps.config.values import MOST_PROCESSES
+from ps.errors import ConfigError
 from ps.script import Script
 
 PROGRAM = interpreter.command("ps.cli")
+
+
+def check_count(servers: int, workers: int) -> None:
+    """Raise ConfigError for more processes than are started on one machine."""
+    if servers + workers > MOST_PROCESSES:
+        raise ConfigError(
+            f"servers = {servers} and workers = {workers} are {servers + workers} processes, and at most "
+            f"{MOST_PROCESSES} are started on one machine. Try: psctl scheduler, server and worker on several, or, for "
+            f"thousands of clients, psctl simulate"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,9 @@ class Plan:
     process: ProcessConfig
     toml: str = ""
     program: tuple[str, ...] = PROGRAM
+
+    def __post_init__(self) -> None:
+        check_count(self.servers, self.workers)
 
     def command(self, role: str) -> list[str]:
         """Return the command line of a process of this role."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ps.errors import DataError
-from ps.number import number
+from ps.number import MOST_CLIENTS, number
 from ps.partition.owners import demand, levelled, shares
 from ps.xp import HostArray
 
@@ -28,7 +28,7 @@ class Labels:
     by_label: ClassVar[bool] = True
     divides: ClassVar[bool] = True
 
-    k: int = number(2, at_least=1, whole=True)
+    k: int = number(2, at_least=1, at_most=MOST_CLIENTS, whole=True)
 
     def divide(self, classes: HostArray, clients: int, rng: np.random.Generator) -> tuple[HostArray, ...]:
         """Return the shares; DataError when that cannot be: too few labels, clients or examples."""

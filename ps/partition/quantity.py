@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ps.number import number
+from ps.number import MOST_CLIENTS, number
 from ps.partition.owners import demand, shares, skewed, topped_up
 from ps.xp import HostArray
 
@@ -24,7 +24,7 @@ class Quantity:
     divides: ClassVar[bool] = True
 
     alpha: float = number(0.5, above=0, at_most=1e9)
-    least: int = number(1, at_least=1, whole=True)
+    least: int = number(1, at_least=1, at_most=MOST_CLIENTS, whole=True)
 
     def divide(self, classes: HostArray, clients: int, rng: np.random.Generator) -> tuple[HostArray, ...]:
         """Return the shares; DataError when there are not ``least`` examples for each client."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ps.number import number
+from ps.number import MOST_CLIENTS, number
 from ps.partition.owners import demand, shares
 from ps.xp import HostArray
 
@@ -24,7 +24,7 @@ class Shards:
     by_label: ClassVar[bool] = True
     divides: ClassVar[bool] = True
 
-    count: int = number(2, at_least=1, whole=True)
+    count: int = number(2, at_least=1, at_most=MOST_CLIENTS, whole=True)
 
     def divide(self, classes: HostArray, clients: int, rng: np.random.Generator) -> tuple[HostArray, ...]:
         """Return the shares, equal to within ``count`` examples; DataError when shards are more than examples."""

@@ -63,8 +63,8 @@ class Diurnal:
     """
 
     day: float = number(86400.0, at_least=LEAST, at_most=MOST)
-    share: float = number(0.5, above=0, below=1)
-    spread: float = number(0.1, at_least=0)
+    share: float = number(0.5, at_least=1e-3, at_most=0.999)
+    spread: float = number(0.1, at_least=0, at_most=1000)
 
     def span(self, seed: int, client: int, now: float) -> Span:
         """Return the part of the day that ``now`` lies in."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from ps.config.values import LONGEST_WAIT
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
@@ -119,6 +120,11 @@ class Engine:
         """Let it be that time; StateError where time does not pass, or no time follows."""
         if not math.isfinite(time):
             raise StateError(f"round {self._version} never ends: no client is there any more. See --availability")
+        if time > LONGEST_WAIT:
+            raise StateError(
+                f"virtual time has come to {LONGEST_WAIT:g} s, thirty years, in round {self._version}: no simulation "
+                f"goes further. See --speed, --bandwidth, --availability and --rounds"
+            )
         self._events += 1
         if time >= self._moved + 1:
             self._moved, self._events = time, 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.config.values import LONGEST_WAIT
 from ps.errors import PeerLost, Refused
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
@@ -33,7 +34,7 @@ from ps.server.send import SCHEDULER, Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.xp import HostArray
 
-FOR_EVER = 1e12
+FOR_EVER = LONGEST_WAIT
 """Seconds: nobody is declared dead because virtual time has passed."""
 
 

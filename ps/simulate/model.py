@@ -17,6 +17,7 @@ import numpy as np
 from ps.errors import ConfigError
 from ps.memory import check_fits
 from ps.models import cnn, mlp, softmax
+from ps.regular_file import SOURCE, blaming, read_regular
 from ps.xp import HostArray
 
 MODELS: dict[str, ModuleType] = {"cnn": cnn, "mlp": mlp, "softmax": softmax}
@@ -59,8 +60,10 @@ def has_fit(name: str) -> bool:
 
 @functools.cache
 def _module(path: str) -> ModuleType:
+    with blaming(path, "model", error=ConfigError):
+        compile(read_regular(path, SOURCE), path, "exec")
     spec = importlib.util.spec_from_file_location(f"ps_model_{Path(path).stem}", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
+    if spec is None or spec.loader is None:
         raise ConfigError(f"there is no model {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(spec.name, module)  # where dataclasses with postponed annotations look for their names

@@ -5,6 +5,7 @@ What a simulation that was killed had done is there; a full disk costs lines and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from ps.errors import UsageError
+from ps.regular_file import reason, shown
 from ps.simulate.simulation import Moment, Scenario
 from ps.sink import Sink
+from ps.trace.part import refuse_pipe
 
 FORMAT = 1
 
@@ -27,19 +30,26 @@ class RoundFile:
     """
 
     def __init__(self, path: str | Path, scenario: Scenario, say: Callable[[str], None]) -> None:
-        """Begin the file; what was there goes. ``say`` hears, in the end, of what could not be written.
+        """Open the file; what was there goes with the first line. UsageError when there can be no file.
 
-        UsageError when there can be no file.
+        ``say`` hears, in the end, of what could not be written.
         """
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UsageError(f"cannot write the rounds to {path}: {error.strerror}") from None
-        self._sink, self._say = Sink(fd, str(path), owns=True), say
-        self._write({"format": FORMAT, "job": dict(scenario.job), "model": scenario.model})
+            refuse_pipe(path)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot write the rounds to {shown(path)}: {reason(error)}") from None
+        self._fd, self._sink, self._say = fd, Sink(fd, str(path), owns=True), say
+        self._head: dict[str, Any] = {"format": FORMAT, "job": dict(scenario.job), "model": scenario.model}
+        self._begun = False
 
     def add(self, moment: Moment) -> None:
-        """Write a line for each round that was published."""
+        """Write a line for each round that was published; before the first goes what was there."""
+        if not self._begun:
+            self._begun = True
+            with contextlib.suppress(OSError):  # a device has no length
+                os.ftruncate(self._fd, 0)
+            self._write(self._head)
         about: dict[str, Any] = {"virtual_s": moment.seconds, "updates": moment.trained}
         found = {} if moment.accuracy is None else {"accuracy": moment.accuracy}
         *before, last = moment.closed or ({},)
@@ -54,7 +64,8 @@ class RoundFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         why = "" if isinstance(error, KeyboardInterrupt | SystemExit) else str(error)
-        self._write({"ended": "finished"} if error is None else {"ended": why or "interrupted"})
+        if self._begun:  # else there is nothing to put in the place of what was there
+            self._write({"ended": "finished"} if error is None else {"ended": why or "interrupted"})
         self._sink.close()
         if self._sink.lost:
             self._say(f"{self._sink.lost:,} bytes of {self._sink.name} were lost: {self._sink.why}")

@@ -13,6 +13,12 @@ from ps.spec import Registry
 MOST = 1e6
 """Seconds of a local step, at most: a round would not end in any time that is simulated."""
 
+MOST_SIGMA = 10
+"""Deviation of a logarithm, at most: one client in a thousand is then e^31 times as slow as the typical one."""
+
+LEAST_RATE = 1e-3
+"""Bytes a second, at least."""
+
 _SPEED, _CLASS, _UP, _DOWN = 21, 22, 23, 24
 
 
@@ -39,7 +45,7 @@ class LognormalSpeed:
     """The logarithm of the seconds is normal: half the clients are faster than ``median``."""
 
     median: float = number(0.01, above=0, at_most=MOST)
-    sigma: float = number(0.5, at_least=0)
+    sigma: float = number(0.5, at_least=0, at_most=MOST_SIGMA)
 
     def seconds(self, seed: int, client: int) -> float:
         """Return a number that the seed draws for this client."""
@@ -96,8 +102,8 @@ class Unlimited:
 class Fixed:
     """All clients have ``up`` and ``down`` bytes a second."""
 
-    up: float = number(1e6, above=0)
-    down: float = number(5e6, above=0)
+    up: float = number(1e6, at_least=LEAST_RATE)
+    down: float = number(5e6, at_least=LEAST_RATE)
 
     def rates(self, seed: int, client: int) -> LinkRates:
         """Return the two numbers."""
@@ -108,9 +114,9 @@ class Fixed:
 class Spread:
     """The logarithms of ``up`` and ``down`` are normal around these medians with deviation ``sigma``."""
 
-    up: float = number(1e6, above=0)
-    down: float = number(5e6, above=0)
-    sigma: float = number(0.5, at_least=0)
+    up: float = number(1e6, at_least=LEAST_RATE)
+    down: float = number(5e6, at_least=LEAST_RATE)
+    sigma: float = number(0.5, at_least=0, at_most=MOST_SIGMA)
 
     def rates(self, seed: int, client: int) -> LinkRates:
         """Return the line that the seed draws for this client."""

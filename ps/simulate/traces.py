@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ps.errors import ConfigError, DataError
+from ps.regular_file import blaming, read_regular
 from ps.simulate.availability import LEAST, MOST, Always, Availability, OnOff, Span
 from ps.simulate.rng import uniform
+from ps.simulate.speed import LEAST_RATE, Bandwidth, ConstantSpeed, Speed, Unlimited
 from ps.simulate.speed import MOST as MOST_STEP
-from ps.simulate.speed import Bandwidth, ConstantSpeed, Speed, Unlimited
 
 _DROP, _WHEN = 31, 32
 _CONSTANT, _UNLIMITED, _ALWAYS = ConstantSpeed(), Unlimited(), Always()
+LARGEST = 256 << 20
+"""Bytes of a file of traces, at most: a row for each of a million clients."""
 COLUMNS = ("seconds_per_step", "up", "down", "dropout", "on", "off")
 """What a row of a file may say of a client; what is missing is taken to be no hindrance."""
 _SPAN = LEAST, MOST
-_RANGES = {"seconds_per_step": (0.0, MOST_STEP), "up": (1e-3, math.inf), "down": (1e-3, math.inf)}
+_RANGES = {"seconds_per_step": (0.0, MOST_STEP), "up": (LEAST_RATE, math.inf), "down": (LEAST_RATE, math.inf)}
 _RANGES |= {"dropout": (0.0, 1.0), "on": _SPAN, "off": _SPAN}
 
 
@@ -92,11 +95,9 @@ class Recorded:
         be read, has no rows, an unknown column, or a number out of range.
         """
         place = Path(path)
-        try:
-            text = place.read_text(encoding="utf-8-sig")
+        with blaming(place, "traces", error=DataError):
+            text = read_regular(place, LARGEST).decode("utf-8-sig")
             rows = json.loads(text) if place.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-        except (OSError, ValueError, RecursionError, csv.Error) as error:
-            raise DataError(f"{place}: no readable traces: {error}. Expected .json or .csv") from None
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise DataError(f"{place}: expected a row for each client with any of {', '.join(COLUMNS)}")
         return cls(tuple(_row(f"{place}, client {client}", row) for client, row in enumerate(rows)), seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from ps.regular_file import reason, shown
 from ps.trace.events import FORMAT, HEADER
 from ps.trace.part import is_whole, read_events
 from ps.whole import draft
@@ -74,8 +75,8 @@ def _sorted(parts: Sequence[Path], warn: Callable[[str], None]) -> list[Path]:
     for path in parts:
         try:
             _, events, _ = next(iter(read_events(path)))
-        except OSError as error:
-            warn(f"{path} is left out: {error.strerror}")
+        except (OSError, ValueError) as error:
+            warn(f"{shown(path)} is left out: {reason(error)}")
             continue
         if not any(map(_is_header, events)):
             warn(f"{path} is left out: it is no trace of psctl's")

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ps.regular_file import open_regular
+
 OPENING = b"[\n"
 CLOSING = b"\n]\n"
 LONGEST = 1 << 16
@@ -87,9 +89,10 @@ class Part:
 def read_events(path: Path, size: int = 1000) -> Iterator[tuple[list[bytes], list[dict[str, Any]], int]]:
     """Yield a file's events in bunches: their lines, the same parsed, and how many lines in between held no event.
 
-    A last line that is torn, as a killed process leaves it, does not count. Raises OSError.
+    A last line that is torn, as a killed process leaves it, does not count. Raises OSError, and ValueError
+    for what is no file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         lines: list[bytes] = []
         while line := file.readline(LONGEST):
             text = line.strip().rstrip(b",").strip()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ps.errors import ConfigError
+from ps.regular_file import demand_regular, reason, shown
 
 log = logging.getLogger("ps.scheduler")
 
@@ -36,6 +37,8 @@ class Database:
             return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                demand_regular(Path(path).stat())  # SQLite would wait for a pipe
             self._db = sqlite3.connect(path, isolation_level=None, timeout=1)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # two schedulers must not share a file
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -44,9 +47,11 @@ class Database:
             self._db.execute("CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, state TEXT)")
             self._db.execute("BEGIN IMMEDIATE")  # takes the lock now, and finds out whether it may write
             self._db.execute("COMMIT")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, ValueError, sqlite3.Error) as error:
             self.close()
-            raise ConfigError(f"cannot keep the scheduler's state in {path}: {error}; give another --state") from None
+            raise ConfigError(
+                f"cannot keep the scheduler's state in {shown(path)}: {reason(error)}; give another --state"
+            ) from None
 
     @property
     def keeps(self) -> bool:
@@ -72,8 +77,9 @@ class Database:
                 if rounds:
                     state["history"] = [rounds[number] for number in sorted(rounds)]
             return state
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise ConfigError(f"{self._path} does not hold a scheduler's state: {error}; move it away") from None
+        except (sqlite3.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            why = reason(error)
+            raise ConfigError(f"{self._path} does not hold a scheduler's state: {why}; move it away") from None
 
     def save(self, state: dict[str, Any] | None, parts: Mapping[str, Any] = NOTHING) -> bool:
         """Replace the saved state, or with None leave it, and the parts of it that are given: all of it or nothing.

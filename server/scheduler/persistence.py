@@ -51,7 +51,7 @@ class Persistence:
             state = SchedulerState.load(saved, now, outage)
             if state.rounds is not None and "rounds" in saved:
                 state.rounds.load(saved["rounds"], saved.get("history", []), now)
-        except (KeyError, TypeError, ValueError, AttributeError, PSError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, PSError) as error:
             raise ConfigError(f"{self._path} does not hold a scheduler's state: {error!r}; move it away") from None
         if state.phase == "ended":
             log.warning("the job in %s has ended in good order; for another one give another --state", self._path)

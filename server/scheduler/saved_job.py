@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ps.errors import ConfigError
 from ps.server.scheduler.database import Database
 
 
@@ -25,12 +27,15 @@ class SavedJob:
     @staticmethod
     def read(path: Path) -> SavedJob:
         """Return what is in a file, or nothing where there is none. Raises ConfigError for a file of another kind."""
-        if not path.exists():
+        if not os.path.lexists(path):
             return SavedJob()
         database = Database(str(path))
         try:
             saved = database.load() or {}
         finally:
             database.close()
-        servers = (saved.get("job") or {}).get("servers", 0)
-        return SavedJob(saved.get("phase", ""), servers, "rounds" in saved, saved.get("history", []))
+        job, phase, history = saved.get("job") or {}, saved.get("phase", ""), saved.get("history", [])
+        servers = job.get("servers", 0) if isinstance(job, dict) else None
+        if not isinstance(servers, int) or not isinstance(phase, str) or not isinstance(history, list):
+            raise ConfigError(f"{path} does not hold a scheduler's state; move it away")
+        return SavedJob(phase, servers, "rounds" in saved, history)

@@ -93,7 +93,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--config", "gone.toml", "x.py"], "--config: there is no file gone.toml"),
         (["worker", "--mode", "ssp", "x.py"], "--mode is a setting of the job: give it to psctl scheduler"),
         (["worker", "gone.py"], "there is no script gone.py"),
-        (["status", "--timeout", "0"], "--timeout 0: must be a number of seconds greater than 0"),
+        (
+            ["status", "--timeout", "0"],
+            "timeout = '0' (flag --timeout): must be a finite number, greater than 0 and at most 1000000000",
+        ),
         (["ping", "http://x"], "'http://x' is no address; it looks like tcp://host:7070"),
     ],
 )

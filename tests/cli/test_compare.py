@@ -39,13 +39,28 @@ with ps.connect(optimizer="sgd:lr=0.1") as kv:
     ("argv", "words"),
     [
         (["compare", "gone.py"], "there is no script gone.py"),
-        (["compare", "--drop", "1", "x.py"], "--drop 1: must be a number between 0 and 1"),
-        (["compare", "--timeout", "nan", "x.py"], "--timeout nan: must be a number greater than 0"),
+        (
+            ["compare", "--drop", "1", "x.py"],
+            "drop = '1' (flag --drop): must be a finite number, greater than 0 and at most 0.999",
+        ),
+        (
+            ["compare", "--timeout", "nan", "x.py"],
+            "timeout = 'nan' (flag --timeout): must be a finite number, greater than 0",
+        ),
+        (["compare", "--non-iid", "shard:2", "x.py"], "partition 'shard'; did you mean 'shards'?"),
+        (["compare", "--only", "centralized", "--backup-workers", "99", "x.py"], "the run sync: backup_workers = 99 "),
+        (["compare", "--only", "sync", "--rounds", "0", "x.py"], "rounds = '0' (flag --rounds): must be"),
+        (["compare", "--only", "sync", "--aggregator", "mien", "x.py"], "aggregator = 'mien'"),
+        (["compare", "-w", "1000", "-s", "2", "x.py"], "at most 1000 are started on one machine"),
+        (["compare", "--out", "/", "x.py"], "/ is not empty"),
         (["compare", "--only", "sync,ring", "x.py"], "--only ring: there is no such run"),
         (["compare", "--mode", "ssp", "x.py"], "the comparison goes through several; choose with --only"),
         (["compare", "--partition", "iid", "x.py"], "choose with --non-iid"),
         (["compare", "--out", ".", "x.py"], ". is not empty; remove it, or try: --out "),
-        (["compare", "--clients", "0", "x.py"], "Invalid value for '--clients'"),
+        (
+            ["compare", "--clients", "0", "x.py"],
+            "clients = '0' (flag --clients): must be a whole number, at least 1 and at most 1000",
+        ),
     ],
 )
 def test_what_cannot_be_meant_gets_one_line_and_exit_code_2(

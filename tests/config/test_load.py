@@ -134,7 +134,7 @@ def test_addresses_that_are_none_are_refused(text: str) -> None:
         ({"script": {"scheduler": "a:1"}}, "set by --scheduler or PS_SCHEDULER"),
         ({"flags": {"workers": "0"}}, r"workers = '0' \(flag --workers\): must be a whole number, at least 1"),
         ({"flags": {"clip_norm": "0"}}, r"at least 1e-30 and at most 1e\+30"),
-        ({"flags": {"heartbeat_timeout": "nan"}}, "must be a finite number, greater than 0"),
+        ({"flags": {"heartbeat_timeout": "nan"}}, "must be a finite number, at least 0.1 and at most 1000000000"),
         ({"flags": {"heartbeat_timeout": "inf"}}, "must be a finite number"),
         ({"flags": {"staleness_scaling": "maybe"}}, "must be true or false"),
     ],

@@ -143,7 +143,7 @@ def test_labels_for_other_images_are_refused(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         (lambda content: content[:-1], "holds 17 bytes, but its header says 18"),
-        (lambda content: content + b"\0", "holds 19 bytes, but its header says 18"),
+        (lambda content: content + b"\0", "holds more bytes, but its header says 18"),
         (lambda content: content[:10], "ends within its header"),
         (lambda content: b"", "starts with nothing"),
         (lambda content: b"\0\0\x0d\x03" + content[4:], "starts with 00000d03, not 00000803"),
@@ -198,10 +198,10 @@ def test_npz_of_another_shape_or_range_is_refused(tmp_path: Path) -> None:
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     path = tmp_path / "mnist.npz"
     np.savez(path, **dict.fromkeys(KEYS, np.array([os.getcwd, {}], dtype=object)))
-    with pytest.raises(DataError, match=r"mnist\.npz: no readable \.npz"):
+    with pytest.raises(DataError, match=r"cannot read the \.npz file .*mnist\.npz: "):
         mnist(tmp_path)
     np.array([os.getcwd], dtype=object).dump(path)
-    with pytest.raises(DataError, match=r"mnist\.npz: no readable \.npz"):
+    with pytest.raises(DataError, match=r"cannot read the \.npz file .*mnist\.npz: "):
         mnist(tmp_path)
 
 
@@ -213,7 +213,7 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         np.save(file, parts()[0])
     for content in (b"", b"PK", whole[: len(whole) // 2], path.with_suffix(".npy").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"mnist\.npz: no readable \.npz"):
+        with pytest.raises(DataError, match=r"cannot read the \.npz file .*mnist\.npz: "):
             mnist(tmp_path)
 
 

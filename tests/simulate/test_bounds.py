@@ -110,7 +110,7 @@ class OddButThere(Odd):
 )
 def test_a_simulation_ends_by_name_where_time_stands_still_or_is_infinite(traces: Odd, words: str) -> None:
     layout = Layout.of({"w": np.zeros(4, np.float32)})
-    settings = {"mode": "federated", "workers": 3, "rounds": 1, "start_timeout": 1e12, "idle_timeout": 1e12}
+    settings = {"mode": "federated", "workers": 3, "rounds": 1, "start_timeout": 1e9, "idle_timeout": 1e9}
     cluster = InProcessCluster(settings, layout, np.zeros(layout.nbytes, np.uint8))
     with pytest.raises(StateError, match=words):
         Engine(cluster, Nobody(), traces, LocalWork(10), [10] * 3).run()

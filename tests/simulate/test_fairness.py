@@ -44,7 +44,7 @@ class Instant:
 
 def federation(clients: int, speed: Speed, **job: Any) -> Instant:
     """Return what became of every client's contributions."""
-    explicit = {"mode": "federated", "workers": clients, "start_timeout": 1e12, **job}
+    explicit = {"mode": "federated", "workers": clients, "start_timeout": 1e9, **job}
     cluster = InProcessCluster(explicit, LAYOUT, np.zeros(LAYOUT.nbytes, np.uint8))
     trainer = Instant(clients)
     Engine(cluster, trainer, Drawn(0, speed), LocalWork(10), [10] * clients).run()

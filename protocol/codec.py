@@ -14,7 +14,8 @@ import msgpack
 
 from ps.errors import BadMessage, VersionMismatch
 from ps.protocol import messages
-from ps.protocol.fields import MALFORMED, MAX_NESTED, check_of, reader_of
+from ps.protocol.fields import MALFORMED, MAX_NESTED, check_of, fault, reader_of, room_of
+from ps.protocol.fitting import fit_of
 from ps.protocol.messages import TYPES, Message
 
 VERSION = 5
@@ -22,7 +23,7 @@ MAGIC = b"PS"
 MAX_HEADER = 4 << 20
 """Bytes of the header of a ``large`` message, at most: a layout of 20,000 tensors fits."""
 MAX_SMALL_HEADER = 256 << 10
-"""Bytes of any other header, at most."""
+"""Bytes of any other header, at most; of most much less, as their fields have it."""
 MAX_FRAME = 64 << 20
 """Bytes of a tensor frame, at most."""
 SHORT = 512
@@ -30,19 +31,23 @@ SHORT = 512
 
 
 class _Shape:
-    """How one message type is written: its prefix, its fields' names, their checks and readers."""
+    """How one message type is written: its prefix, its fields' names and kinds, their checks and readers."""
 
-    __slots__ = ("checks", "limit", "make", "name", "names", "prefix", "readers")
+    __slots__ = ("checks", "fits", "kinds", "limit", "make", "name", "names", "prefix", "readers")
 
     def __init__(self, number: int, cls: type[Message]) -> None:
         hints = get_type_hints(cls, include_extras=True)
         self.make = cls
         self.name = cls.__name__
-        self.limit = MAX_HEADER if cls.large else MAX_SMALL_HEADER
         self.prefix = MAGIC + bytes((VERSION, number))
         self.names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]
-        self.checks = tuple(check_of(hints[name]) for name in self.names)
-        self.readers = tuple(reader_of(hints[name]) for name in self.names)
+        self.kinds = tuple(hints[name] for name in self.names)
+        self.checks = tuple(map(check_of, self.kinds))
+        self.readers = tuple(map(reader_of, self.kinds))
+        self.fits = tuple((index, fit) for index, kind in enumerate(self.kinds) if (fit := fit_of(kind)) is not None)
+        """Of the fields that are cut to fit when they are sent."""
+        most = MAX_HEADER if cls.large else MAX_SMALL_HEADER
+        self.limit = min(most, len(self.prefix) + 5 + sum(map(room_of, self.kinds)))
 
 
 class _ByNumber(dict[int, _Shape]):
@@ -78,16 +83,35 @@ class _Packers(threading.local):
     """One packer for each thread: a packer keeps its buffer between calls."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with an empty buffer: one that failed in the middle may have kept the beginning."""
         self.pack = msgpack.Packer(use_bin_type=True).pack
 
 
 _packers = _Packers()
 
 
+def limit_of(cls: type[Message]) -> int:
+    """Return how long a message's header may be, in bytes: as long as its fields can make it."""
+    return _BY_TYPE[cls].limit
+
+
 def encode(message: Message) -> bytes:
-    """Return the header bytes of a message. Raises BadMessage when nobody would read so long a header."""
+    """Return the header bytes of a message. What is for people is cut to the length that is read.
+
+    Raises BadMessage when nobody would read what else is too long, or cannot be written, and nothing else.
+    """
     shape = _BY_TYPE[type(message)]
-    header: bytes = shape.prefix + _packers.pack([getattr(message, name) for name in shape.names])
+    values = [getattr(message, name) for name in shape.names]
+    for index, fit in shape.fits:
+        values[index] = fit(values[index])
+    try:
+        header: bytes = shape.prefix + _packers.pack(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        _packers.renew()
+        raise BadMessage(f"{shape.name} cannot be written: {error}", "unwritable") from None
     if len(header) > shape.limit:
         raise _too_long(shape, len(header))
     return header
@@ -119,9 +143,9 @@ def decode(header: bytes) -> Any:
         raise BadMessage(f"{shape.name}: malformed msgpack ({type(error).__name__})", MALFORMED) from None
     if type(values) is not tuple or len(values) != len(shape.names):
         raise BadMessage(f"{shape.name}: expected {len(shape.names)} fields", MALFORMED)
-    for name, check, value in zip(shape.names, shape.checks, values, strict=True):
+    for name, kind, check, value in zip(shape.names, shape.kinds, shape.checks, values, strict=True):
         if not check(value):
-            raise BadMessage(f"{shape.name}.{name}: {type(value).__name__} is not what it holds", MALFORMED)
+            raise fault(kind, value, f"{shape.name}.{name}")
     return shape.make(*values)
 
 
@@ -136,10 +160,19 @@ def _read_long(shape: _Shape, body: bytes) -> Any:
     unpacker.feed(body)
     if unpacker.read_array_header() != len(shape.names):
         return None
-    values = tuple([read(unpacker, body) for read in shape.readers])
+    values = tuple([_field(shape, index, unpacker, body) for index in range(len(shape.readers))])
     if unpacker.tell() != len(body):
         raise BadMessage("malformed header: more bytes than fields", MALFORMED)
     return values
+
+
+def _field(shape: _Shape, index: int, unpacker: Any, body: bytes) -> Any:
+    try:
+        return shape.readers[index](unpacker, body)
+    except BadMessage as error:
+        text = str(error)
+        between = "" if text.startswith("[") else ": "
+        raise BadMessage(f"{shape.names[index]}{between}{text}", error.reason) from None
 
 
 def _too_long(shape: _Shape, size: int) -> BadMessage:

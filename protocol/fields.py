@@ -6,16 +6,18 @@ inside. So headers that are long are read piece by piece, as their declared type
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from ps.errors import BadMessage
+from ps.protocol.ranges import AtMost, Within
 
 MALFORMED = "malformed header"
 """The reason for which such headers are counted."""
-MAX_ITEMS = 20_000
-"""Elements of an array in a field, at most: a model's tensors, a job's members."""
+BEYOND = "out of range"
+"""The reason for which values are counted that are of the right type and not in their range."""
 MAX_NESTED = 64
 """Elements of an array that is itself an element, at most: a tensor's dimensions, a member's addresses."""
 MAX_DEPTH = 16
@@ -27,37 +29,59 @@ Read = Callable[[Any, bytes], Any]
 
 _SCALARS = frozenset((NoneType, bool, int, float, str))
 _LOW, _HIGH = -(1 << 63), (1 << 63) - 1
+_BYTES_A_CHARACTER = 4
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 40
+_repr.maxtuple = _repr.maxdict = 4
+_repr.maxlevel = 3
+
+
+def bare(kind: Any) -> tuple[Any, Within | AtMost | None]:
+    """Return a declared type without its range, and the range."""
+    if get_origin(kind) is not Annotated:
+        return kind, None
+    plain, *notes = get_args(kind)
+    found = [note for note in notes if isinstance(note, Within | AtMost)]
+    if len(found) != 1:
+        raise TypeError(f"{kind} needs one range")
+    return plain, found[0]
 
 
 def check_of(kind: Any) -> Check:
-    """Return a test for one declared field type. Integers have 64 bits with a sign, and no float is NaN."""
-    origin, args = get_origin(kind), get_args(kind)
-    if words := words_of(kind):
+    """Return a test for one declared field type: whether a value is of it, and in its range. TypeError without one."""
+    plain, bound = bare(kind)
+    origin, args = get_origin(plain), get_args(plain)
+    words = words_of(plain)
+    if words and bound is None:
         return lambda value: type(value) is str and value in words
-    if origin is Annotated and words_of(args[0]):  # those that this version knows, and any of others
-        return check_of(str)
-    if origin is Annotated:  # a number that is not below 0
-        plain = check_of(args[0])
-        return lambda value: plain(value) and bool(value >= 0)
-    if kind is int:
-        return _is_int
-    if kind is float:
-        return lambda value: (type(value) is float and value == value) or _is_int(value)
-    if kind in (str, bool):
-        return lambda value: type(value) is kind
-    if origin is dict:
-        return lambda value: type(value) is dict and _is_plain(value, MAX_DEPTH)
-    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        each = check_of(args[0])
-        return lambda value: type(value) is tuple and len(value) <= MAX_ITEMS and all(map(each, value))
-    if origin is tuple:
+    if plain is bool:
+        return lambda value: type(value) is bool
+    if origin is tuple and args[1:] != (Ellipsis,):
         checks = tuple(map(check_of, args))
         return lambda value: (
             type(value) is tuple
             and len(value) == len(checks)
             and all(check(item) for check, item in zip(checks, value, strict=True))
         )
-    raise TypeError(f"messages cannot have fields of type {kind}")
+    if isinstance(bound, Within) and plain in (int, float):
+        return _number(plain, bound)
+    if isinstance(bound, AtMost) and (plain is str or words):  # words: those that this version knows, and any of others
+        most = bound.count
+        return lambda value: type(value) is str and len(value) <= most
+    if isinstance(bound, AtMost) and origin is dict:
+        return lambda value: type(value) is dict and _is_plain(value, MAX_DEPTH)
+    if isinstance(bound, AtMost) and origin is tuple:
+        most, each = bound.count, check_of(args[0])
+        return lambda value: type(value) is tuple and len(value) <= most and all(map(each, value))
+    raise TypeError(f"messages cannot have fields of type {kind}, or not without a range")
+
+
+def _number(plain: type, bound: Within) -> Check:
+    low, high = bound.low, bound.high
+    if plain is int:
+        return lambda value: type(value) is int and low <= value <= high
+    return lambda value: (type(value) is float or type(value) is int) and low <= value <= high
 
 
 def words_of(kind: Any) -> frozenset[str]:
@@ -69,24 +93,87 @@ def words_of(kind: Any) -> frozenset[str]:
     return frozenset()
 
 
+def room_of(kind: Any) -> int:
+    """Return how many bytes of a header a field takes, at most."""
+    plain, bound = bare(kind)
+    origin, args = get_origin(plain), get_args(plain)
+    if isinstance(bound, Within):
+        return 9  # a peer may write small numbers in any format
+    if plain is bool:
+        return 1
+    if isinstance(bound, AtMost) and origin is tuple:
+        return 5 + bound.count * room_of(args[0])
+    if isinstance(bound, AtMost) and origin is dict:
+        return bound.count
+    if isinstance(bound, AtMost):
+        return 5 + _BYTES_A_CHARACTER * bound.count
+    if words := words_of(plain):
+        return 5 + max(map(len, words))
+    return 5 + sum(map(room_of, args))
+
+
+def fault(kind: Any, value: Any, where: str) -> BadMessage:
+    """Return what is wrong with a value that is not what a field holds; ``where`` names the field."""
+    plain, bound = bare(kind)
+    origin, args = get_origin(plain), get_args(plain)
+    if origin is tuple and type(value) is tuple:
+        each = args[:1] * len(value) if args[1:] == (Ellipsis,) else args
+        few = len(value) == len(each) and (bound is None or len(value) <= _count(bound))
+        for index, (inner, item) in enumerate(zip(each, value, strict=True)) if few else ():
+            if not check_of(inner)(item):
+                return fault(inner, item, f"{where}[{index}]")
+    right = {int: (int,), float: (int, float), dict: (dict,)}.get(origin or plain, (tuple if origin is tuple else str,))
+    reason = BEYOND if bound is not None and type(value) in right else MALFORMED
+    return BadMessage(f"{where}: {shown(value)} is not {words_for(kind)}", reason)
+
+
+def shown(value: Any) -> str:
+    """Return a value that came from a peer as it is quoted: not longer than some words, whatever it is."""
+    return _repr.repr(value)
+
+
+def _count(bound: Within | AtMost) -> int:
+    return bound.count if isinstance(bound, AtMost) else 0
+
+
+def words_for(kind: Any) -> str:
+    """Return what a field holds, in words."""
+    plain, bound = bare(kind)
+    origin, args = get_origin(plain), get_args(plain)
+    if isinstance(bound, Within):
+        if plain is int:
+            return f"a whole number from {bound.low} to {bound.high}"
+        return f"a number from {bound.low:g} to {bound.high:g}"
+    if plain is bool:
+        return "true or false"
+    if origin is dict:
+        return f"a map of at most {_count(bound) if bound else 0} bytes and {MAX_DEPTH} levels, of plain values"
+    if isinstance(bound, AtMost) and origin is tuple:
+        return f"a list of at most {bound.count} elements"
+    if isinstance(bound, AtMost):
+        return f"a text of at most {bound.count} characters"
+    if words := words_of(plain):
+        return f"one of {', '.join(sorted(words)) or 'none'}"
+    return f"a list of {len(args)} elements"
+
+
 def reader_of(kind: Any) -> Read:
     """Return how to read one field of a long header: room is made only for what is really there."""
-    if get_origin(kind) is dict:
+    plain, bound = bare(kind)
+    if get_origin(plain) is dict:
         return lambda unpacker, body: _read_plain(unpacker, body, MAX_DEPTH)
-    args = get_args(kind)
-    if len(args) == 2 and args[1] is Ellipsis:
-        each = check_of(args[0])
-        return lambda unpacker, body: _read_items(unpacker, each)
+    args = get_args(plain)
+    if isinstance(bound, AtMost) and args[1:] == (Ellipsis,):
+        each, inner, most = check_of(args[0]), args[0], bound.count
+        return lambda unpacker, body: _read_items(unpacker, each, inner, most)
     return lambda unpacker, body: unpacker.unpack()
-
-
-def _is_int(value: Any) -> bool:
-    return type(value) is int and _LOW <= value <= _HIGH
 
 
 def _is_plain(value: Any, depth: int) -> bool:
     """Whether a value can be shown, stored as JSON and compared: no bytes, no extension types, not too deep."""
     kind = type(value)
+    if kind is int:
+        return bool(_LOW <= value <= _HIGH)
     if kind in _SCALARS:
         return True
     if depth == 0:
@@ -96,15 +183,15 @@ def _is_plain(value: Any, depth: int) -> bool:
     return kind is dict and all(type(key) is str and _is_plain(item, depth - 1) for key, item in value.items())
 
 
-def _read_items(unpacker: Any, each: Check) -> tuple[Any, ...]:
+def _read_items(unpacker: Any, each: Check, inner: Any, most: int) -> tuple[Any, ...]:
     count = unpacker.read_array_header()
-    if count > MAX_ITEMS:
-        raise BadMessage(f"malformed header: an array of {count} elements; the limit is {MAX_ITEMS}", MALFORMED)
+    if count > most:
+        raise BadMessage(f"malformed header: an array of {count} elements; the limit is {most}", MALFORMED)
     items = []
-    for _ in range(count):
+    for index in range(count):
         item = unpacker.unpack()
         if not each(item):
-            raise BadMessage(f"malformed header: {type(item).__name__} in an array that holds another kind", MALFORMED)
+            raise fault(inner, item, f"[{index}]")
         items.append(item)
     return tuple(items)
 

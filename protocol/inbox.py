@@ -14,6 +14,7 @@ from ps.errors import BadMessage, ProtocolError
 from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Ping, Pong
+from ps.protocol.messages.words import ProcessRole
 from ps.protocol.transport import Socket
 
 SKIP = 1000
@@ -27,7 +28,7 @@ class Inbox:
     here. An Error is never answered, so that two listeners cannot keep each other busy.
     """
 
-    def __init__(self, sock: Socket, role: str, rank: int, *, tells_address: bool = False) -> None:
+    def __init__(self, sock: Socket, role: ProcessRole, rank: int, *, tells_address: bool = False) -> None:
         """``tells_address``: ``address`` is to be known, which costs some microseconds a message."""
         self.socket = sock
         self._tells_address = tells_address

@@ -19,6 +19,7 @@ import numpy as np
 
 from ps.errors import BadMessage, LayoutMismatch, UsageError
 from ps.protocol.messages import Packed
+from ps.protocol.ranges import MOST_CHUNKS, MOST_NAME, MOST_TENSORS
 from ps.xp import Array
 
 DTYPES = ("float32", "float64")
@@ -36,10 +37,10 @@ SECTIONS = tuple(
 """The sections a buffer may have, in their order. A trainable one is called like its dtype."""
 ALIGN = 64
 MAX_BYTES = 1 << 40
-MAX_TENSORS = 20_000
-MAX_NAME = 200
+MAX_TENSORS = MOST_TENSORS
+MAX_NAME = MOST_NAME
 MAX_DIMENSIONS = 32
-MAX_CHUNKS = 1 << 20
+MAX_CHUNKS = MOST_CHUNKS
 FINE = 200
 """A server's share of a section is cut at multiples of ``ALIGN`` when it has at least this many of them."""
 

@@ -20,6 +20,7 @@ from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
+from ps.protocol.messages.words import MemberRole
 from ps.protocol.transport import check_address
 
 log = logging.getLogger("ps.membership")
@@ -74,7 +75,7 @@ class Membership:
 
     def __init__(
         self,
-        role: str,
+        role: MemberRole,
         scheduler: str,
         *,
         rank: int | None,

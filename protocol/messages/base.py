@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, TypeVar, dataclass_transform
 
-Packed = tuple[tuple[str, str, tuple[int, ...]], ...]
-"""A layout on the wire: (name, dtype, shape) of each tensor, in order."""
+from ps.protocol.ranges import MOST_DIMENSIONS, MOST_TENSORS, AtMost, Dtype, Name, Size
 
-Natural = Annotated[int, "0 or more"]
-Amount = Annotated[float, "0 or more"]
-"""Numbers of which none below 0 gets through decoding."""
+Shape = Annotated[tuple[Size, ...], AtMost(MOST_DIMENSIONS)]
+Packed = Annotated[tuple[tuple[Name, Dtype, Shape], ...], AtMost(MOST_TENSORS)]
+"""A layout on the wire: (name, dtype, shape) of each tensor, in order."""
 
 
 class Message:

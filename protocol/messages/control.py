@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 from ps.protocol.messages.base import Message, Packed, message
-from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase
+from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase, MemberRole, ProcessRole
+from ps.protocol.ranges import (
+    MOST_ADDRESSES,
+    MOST_MEMBERS,
+    Address,
+    AtMost,
+    Count,
+    Host,
+    Later,
+    Mark,
+    Member,
+    Number,
+    Picture,
+    Pid,
+    Place,
+    Prose,
+    Random,
+    Rank,
+    RankOrAny,
+    Report,
+    Seconds,
+    Settings,
+)
+
+Addresses = Annotated[tuple[Address, ...], AtMost(MOST_ADDRESSES)]
+Members = Annotated[tuple[tuple[Member, MemberRole, Rank, bool, Place, Addresses], ...], AtMost(MOST_MEMBERS)]
+"""Live members: (id, role, rank, initial, place, addresses)."""
 
 
 @message(1)
@@ -16,27 +42,27 @@ class Hello(Message):
     ``mark`` tells the process from all others that have its id, see ``pid``.
     """
 
-    request: int
-    nonce: int
-    role: str
-    rank: int
-    host: str
-    pid: int
-    mark: str
-    addresses: tuple[str, ...]
-    script: dict[str, Any]
-    suggested: int = -1
+    request: Number
+    nonce: Random
+    role: MemberRole
+    rank: RankOrAny
+    host: Host
+    pid: Pid
+    mark: Mark
+    addresses: Addresses
+    script: Settings
+    suggested: RankOrAny = -1
 
 
 @message(2)
 class Welcome(Message):
     """The scheduler's answer: who you are, and the job's configuration as far as it is known."""
 
-    request: int
-    member: int
-    rank: int
-    heartbeat_timeout: float
-    job: dict[str, Any]
+    request: Number
+    member: Member
+    rank: Rank
+    heartbeat_timeout: Seconds
+    job: Settings
 
 
 @message(3)
@@ -47,37 +73,37 @@ class View(Message):
     """
 
     large = True
-    epoch: int
+    epoch: Count
     phase: JobPhase
     code: FailureCode
-    reason: str
-    job: dict[str, Any]
-    members: tuple[tuple[int, str, int, bool, str, tuple[str, ...]], ...]
+    reason: Prose
+    job: Settings
+    members: Members
 
 
 @message(4)
 class Heartbeat(Message):
     """A member lives; ``report`` is what ``psctl status`` shows of it, ``epoch`` the view it knows."""
 
-    member: int
-    epoch: int
-    report: dict[str, Any]
+    member: Member
+    epoch: Count
+    report: Report
 
 
 @message(5)
 class HeartbeatAck(Message):
     """The scheduler lives."""
 
-    epoch: int
+    epoch: Count
 
 
 @message(6)
 class Leave(Message):
     """A member ends in good order."""
 
-    request: int
-    member: int
-    report: dict[str, Any]
+    request: Number
+    member: Member
+    report: Report
 
 
 @message(7)
@@ -85,8 +111,8 @@ class InitRequest(Message):
     """A worker has a model of this layout and asks whether its values or another's count."""
 
     large = True
-    request: int
-    member: int
+    request: Number
+    member: Member
     layout: Packed
 
 
@@ -94,7 +120,7 @@ class InitRequest(Message):
 class InitGrant(Message):
     """``seed``: send your values to the servers, then InitDone. Otherwise the servers have them: pull."""
 
-    request: int
+    request: Number
     seed: bool
 
 
@@ -102,32 +128,32 @@ class InitGrant(Message):
 class InitDone(Message):
     """The seeding worker has sent all values and every server has them."""
 
-    request: int
-    member: int
+    request: Number
+    member: Member
 
 
 @message(10)
 class BarrierEnter(Message):
     """A worker waits for all others; ``clock`` is the number of steps it has done."""
 
-    request: int
-    member: int
-    clock: int
+    request: Number
+    member: Member
+    clock: Count
 
 
 @message(11)
 class BarrierLeave(Message):
     """All live workers are here; the highest clock among them is where they go on."""
 
-    request: int
-    clock: int
+    request: Number
+    clock: Later
 
 
 @message(12)
 class StatusRequest(Message):
     """Anybody asks how the job is."""
 
-    request: int
+    request: Number
 
 
 @message(13)
@@ -135,31 +161,31 @@ class Status(Message):
     """The job as a dict; its keys are in the README under ``psctl status --json``."""
 
     large = True
-    request: int
-    status: dict[str, Any]
+    request: Number
+    status: Picture
 
 
 @message(14)
 class Ping(Message):
     """Anybody asks any process whether it answers."""
 
-    request: int
+    request: Number
 
 
 @message(15)
 class Pong(Message):
     """A process answers with what it is."""
 
-    request: int
-    role: str
-    rank: int
+    request: Number
+    role: ProcessRole
+    rank: RankOrAny
 
 
 @message(16)
 class Ok(Message):
     """Done; nothing more to say."""
 
-    request: int
+    request: Number
 
 
 @message(0)
@@ -169,6 +195,6 @@ class Error(Message):
     This message keeps its number and its fields in every version, so that a mismatch can be explained.
     """
 
-    request: int
+    request: Number
     code: ErrorCode
-    text: str
+    text: Prose

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
-from ps.protocol.messages.base import Message, Natural, Packed, message
+from typing import Annotated
+
+from ps.protocol.messages.base import Message, Packed, message
 from ps.protocol.messages.rate import Rate
+from ps.protocol.ranges import (
+    MOST_ASKED,
+    MOST_MEMBERS,
+    AtMost,
+    Chunk,
+    Count,
+    CountOrNone,
+    Fraction,
+    Later,
+    LaterOrNone,
+    Member,
+    Number,
+    Rank,
+    ServerCount,
+    Size,
+    Squares,
+    Weight,
+)
+
+Rates = Annotated[tuple[Rate, ...], AtMost(2)]
+"""Words about the learning rate: the latest, then a new one."""
+Asked = Annotated[tuple[Number, ...], AtMost(MOST_ASKED)]
+Ranks = Annotated[tuple[Rank, ...], AtMost(MOST_MEMBERS)]
 
 NOT_YET = -1
 """The clock of a Waiting from a server whose own news of the job, or of the worker, are still under way."""
@@ -13,34 +38,34 @@ NOT_YET = -1
 class Attach(Message):
     """A worker, member since ``epoch``, presents itself and asks with which clock it may begin."""
 
-    request: int
-    member: int
-    epoch: int
+    request: Number
+    member: Member
+    epoch: Count
 
 
 @message(33)
 class Attached(Message):
     """The first clock in which the worker can take part on this server; held open until Start says which."""
 
-    request: int
-    clock: int
+    request: Number
+    clock: Later
 
 
 @message(34, answers=("Ok",))
 class Start(Message):
     """The worker takes part from ``clock`` on: its contribution is waited for."""
 
-    request: int
-    member: int
-    clock: int
+    request: Number
+    member: Member
+    clock: Count
 
 
 @message(35, answers=("Ok",))
 class Suspend(Message):
     """The worker contributes nothing for now: do not wait for it. It stays a member and may Start again."""
 
-    request: int
-    member: int
+    request: Number
+    member: Member
 
 
 @message(36, answers=("Ok",))
@@ -48,10 +73,10 @@ class Init(Message):
     """The seeding worker announces the layout and how it is cut; its values follow as InitChunks."""
 
     large = True
-    request: int
-    member: int
-    servers: int
-    chunk_size: int
+    request: Number
+    member: Member
+    servers: ServerCount
+    chunk_size: Size
     layout: Packed
 
 
@@ -60,9 +85,9 @@ class InitChunk(Message):
     """The initial values of one chunk."""
 
     payload = True
-    request: int
-    member: int
-    chunk: int
+    request: Number
+    member: Member
+    chunk: Chunk
 
 
 @message(38, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
@@ -74,28 +99,28 @@ class Push(Message):
     """
 
     payload = True
-    request: int
-    member: int
-    chunk: int
-    clock: Natural
-    version: int
-    examples: float
-    scale: float
+    request: Number
+    member: Member
+    chunk: Chunk
+    clock: Count
+    version: CountOrNone
+    examples: Weight
+    scale: Fraction
     pull: bool
-    rates: tuple[Rate, ...] = ()
+    rates: Rates = ()
 
 
 @message(39, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
 class Skip(Message):
     """The worker, whose weights are of ``version``, has no gradient for this chunk at ``clock``; go on without it."""
 
-    request: int
-    member: int
-    chunk: int
-    clock: int
+    request: Number
+    member: Member
+    chunk: Chunk
+    clock: Count
     pull: bool
-    version: int = -1
-    rates: tuple[Rate, ...] = ()
+    version: CountOrNone = -1
+    rates: Rates = ()
 
 
 @message(40, answers=("Weights",))
@@ -105,10 +130,10 @@ class Pull(Message):
     In shared memory they are put where the worker's parameters are, or ``aside``.
     """
 
-    request: int
-    member: int
-    chunk: int
-    clock: int
+    request: Number
+    member: Member
+    chunk: Chunk
+    clock: Count
     aside: bool = False
 
 
@@ -116,22 +141,22 @@ class Pull(Message):
 class NormPart(Message):
     """The squared L2 norm of a chunk's aggregated gradient: add up all chunks, then send Scale."""
 
-    request: int
-    chunk: int
-    value: float
+    request: Number
+    chunk: Chunk
+    value: Squares
 
 
 @message(42, answers=("Weights", "WeightsDelta", "Pushed"))
 class Scale(Message):
     """Second phase of clipping by global norm: apply the aggregated gradient times ``scale``."""
 
-    request: int
-    member: int
-    chunk: int
-    clock: int
-    scale: float
+    request: Number
+    member: Member
+    chunk: Chunk
+    clock: Count
+    scale: Fraction
     pull: bool = True
-    version: int = -1
+    version: CountOrNone = -1
 
 
 @message(44)
@@ -142,11 +167,11 @@ class Weights(Message):
     """
 
     payload = True
-    request: int
-    chunk: int
-    version: int
-    staleness: int
-    rates: tuple[Rate, ...] = ()
+    request: Number
+    chunk: Chunk
+    version: Later
+    staleness: Later
+    rates: Rates = ()
 
 
 @message(51)
@@ -154,39 +179,39 @@ class WeightsDelta(Message):
     """How the worker's weights of a chunk, at the version it named, become those at ``version``; compressed."""
 
     payload = True
-    request: int
-    chunk: int
-    version: int
-    staleness: int
-    rates: tuple[Rate, ...] = ()
+    request: Number
+    chunk: Chunk
+    version: Later
+    staleness: Later
+    rates: Rates = ()
 
 
 @message(45)
 class Pushed(Message):
     """A push without pull has been taken into the weights, which are now at ``version``."""
 
-    request: int
-    chunk: int
-    version: int
-    staleness: int
-    rates: tuple[Rate, ...] = ()
+    request: Number
+    chunk: Chunk
+    version: Later
+    staleness: Later
+    rates: Rates = ()
 
 
 @message(46)
 class Late(Message):
     """The push came after its clock was closed and does not count; Attach again to catch up."""
 
-    request: int
-    chunk: int
-    version: int
+    request: Number
+    chunk: Chunk
+    version: Later
 
 
 @message(49)
 class Share(Message):
     """A worker hands over its shared memory, for a model of ``nbytes``; with ``weights``, also some for the weights."""
 
-    request: int
-    nbytes: int
+    request: Number
+    nbytes: Number
     weights: bool
 
 
@@ -194,7 +219,7 @@ class Share(Message):
 class Shared(Message):
     """The memory is mapped. With ``weights``, that in which this server keeps its weights comes along."""
 
-    request: int
+    request: Number
     weights: bool
 
 
@@ -202,9 +227,9 @@ class Shared(Message):
 class Inquire(Message):
     """A worker that waits long, or has no room in its window, asks whether these unanswered requests are known."""
 
-    request: int
-    member: int
-    requests: tuple[int, ...]
+    request: Number
+    member: Member
+    requests: Asked
 
 
 @message(48)
@@ -215,8 +240,8 @@ class Waiting(Message):
     ``wanted``: other workers wait for the one that asked, so it is to send what its window held back.
     """
 
-    request: int
-    unknown: tuple[int, ...]
-    clock: int
-    ranks: tuple[int, ...]
+    request: Number
+    unknown: Asked
+    clock: LaterOrNone
+    ranks: Ranks
     wanted: bool = False

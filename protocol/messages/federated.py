@@ -3,39 +3,61 @@ scheduler and servers about rounds."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from ps.protocol.messages.base import Amount, Message, Natural, message
+from ps.protocol.messages.base import Message, message
 from ps.protocol.messages.words import Defect, OrderPhase, Ruling, ShardPhase
+from ps.protocol.ranges import (
+    MOST_COMBINED,
+    MOST_ENTRIES,
+    MOST_HELD,
+    MOST_NOTES,
+    AtMost,
+    Chunk,
+    Count,
+    CountOrNone,
+    Finite,
+    Member,
+    Number,
+    Prose,
+    Rank,
+    Report,
+    Seconds,
+    Squares,
+    Weight,
+)
 
 COMPARED = 3
 """Contributions that the scheduler must have seen before one can be told to be unusual: servers have room for so many.
 """
 
-Entries = tuple[tuple[int, float, float, float], ...]
+Entries = Annotated[tuple[tuple[Number, Weight, Weight, Weight], ...], AtMost(MOST_ENTRIES)]
 """A part of a round's ledger: (task, weight, scale, bound); a weight of 0 means that the contribution is dropped."""
 
-Notes = tuple[tuple[int, Amount, Defect], ...]
+Notes = Annotated[tuple[tuple[Number, Squares, Defect], ...], AtMost(MOST_NOTES)]
 """What a server has of contributions: (task, squared L2 norm of its share, what is wrong with it or nothing)."""
+
+Chunks = Annotated[tuple[Chunk, ...], AtMost(MOST_HELD)]
+Factors = Annotated[tuple[Finite, ...], AtMost(MOST_COMBINED)]
 
 
 @message(17)
 class Poll(Message):
     """A client offers itself; its weights are of ``version``, -1 for none. ``report`` is shown in the status."""
 
-    request: int
-    member: int
-    version: int
-    report: dict[str, Any]
+    request: Number
+    member: Member
+    version: CountOrNone
+    report: Report
 
 
 @message(18)
 class Wait(Message):
     """There is nothing to do: come back in ``seconds``. ``version`` rounds are published."""
 
-    request: int
-    version: int
-    seconds: float
+    request: Number
+    version: Count
+    seconds: Seconds
 
 
 @message(19)
@@ -45,10 +67,10 @@ class Assign(Message):
     ``evaluate`` asks for the client's own evaluation, before and after its training.
     """
 
-    request: int
-    task: int
-    round: int
-    seconds: float
+    request: Number
+    task: Number
+    round: Count
+    seconds: Seconds
     evaluate: bool
 
 
@@ -56,29 +78,29 @@ class Assign(Message):
 class Finished(Message):
     """All rounds are done; ``version`` is the final one."""
 
-    request: int
-    version: int
+    request: Number
+    version: Count
 
 
 @message(21)
 class Submit(Message):
     """A client has uploaded the delta of a task, trained from ``version`` on so many examples in so many steps."""
 
-    request: int
-    member: int
-    task: int
-    version: int
-    examples: float
-    steps: int
-    report: dict[str, Any]
+    request: Number
+    member: Member
+    task: Number
+    version: Count
+    examples: Weight
+    steps: Number
+    report: Report
 
 
 @message(22)
 class Submitted(Message):
     """Whether a contribution counts: ``accepted``, or the reason why it does not."""
 
-    request: int
-    task: int
+    request: Number
+    task: Number
     verdict: Ruling
 
 
@@ -86,10 +108,10 @@ class Submitted(Message):
 class Decline(Message):
     """A client gives a task back."""
 
-    request: int
-    member: int
-    task: int
-    why: str
+    request: Number
+    member: Member
+    task: Number
+    why: Prose
 
 
 @message(52, answers=("Stored", "Busy", "Late"))
@@ -97,48 +119,48 @@ class Upload(Message):
     """A client's delta for one chunk, as the job's codec has it. ``rank`` is the client's number."""
 
     payload = True
-    request: int
-    member: int
-    task: int
-    round: Natural
-    rank: Natural
-    chunk: int
+    request: Number
+    member: Member
+    task: Number
+    round: Count
+    rank: Rank
+    chunk: Chunk
 
 
 @message(53)
 class Stored(Message):
     """A server holds this chunk of the contribution."""
 
-    request: int
-    task: int
-    chunk: int
+    request: Number
+    task: Number
+    chunk: Chunk
 
 
 @message(54)
 class Busy(Message):
     """A server has no room for one more contribution now: upload the chunk again in ``seconds``."""
 
-    request: int
-    chunk: int
-    seconds: float
+    request: Number
+    chunk: Chunk
+    seconds: Seconds
 
 
 @message(55, answers=("UploadState",))
 class Resume(Message):
     """A client that was cut off asks which of its chunks a server has."""
 
-    request: int
-    member: int
-    task: int
+    request: Number
+    member: Member
+    task: Number
 
 
 @message(56)
 class UploadState(Message):
-    """The chunks of a task that a server has."""
+    """The chunks of a task that a server has, or the first of them: others that are uploaded again count once."""
 
-    request: int
-    task: int
-    chunks: tuple[int, ...]
+    request: Number
+    task: Number
+    chunks: Chunks
 
 
 @message(24)
@@ -152,16 +174,16 @@ class RoundOrder(Message):
     """
 
     large = True
-    version: int
-    attempt: int
-    floor: int
+    version: Count
+    attempt: Count
+    floor: Number
     phase: OrderPhase
-    first: int
+    first: Count
     entries: Entries
-    count: int
-    weights: tuple[float, ...]
-    factor: float
-    share: float
+    count: Count
+    weights: Factors
+    factor: Finite
+    share: Weight
 
 
 @message(25)
@@ -172,11 +194,11 @@ class RoundStatus(Message):
     """
 
     large = True
-    member: int
-    version: int
-    attempt: int
+    member: Member
+    version: Count
+    attempt: Count
     phase: ShardPhase
-    folded: int
+    folded: Count
     durable: bool
     staged: Notes
 
@@ -186,6 +208,6 @@ class Distances(Message):
     """The pairwise squared distances of a server's shares of the first ``count`` contributions: float64, row by row."""
 
     payload = True
-    member: int
-    attempt: int
-    count: int
+    member: Member
+    attempt: Count
+    count: Count

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-Rate: TypeAlias = tuple[int, int, float]
+from ps.protocol.ranges import Count, LearningRate, Rank
+
+Rate: TypeAlias = tuple[Count, Rank, LearningRate]
 """(number, rank of the worker that said it, base learning rate); numbers begin at 1."""
 
 UNSAID: Rate = (0, 0, 0.0)

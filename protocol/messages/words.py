@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from ps.protocol.ranges import AtMost
+
+MOST_CODE = 40
+"""Characters of a code."""
+
+MemberRole = Literal["server", "worker"]
+ProcessRole = Literal["scheduler", "server", "worker"]
 JobPhase = Literal["waiting", "running", "ended", "failed"]
-FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout"], "or another version's"]
-"""Why a job has failed; nothing while it has not."""
+FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout"], AtMost(MOST_CODE)]
+"""Why a job has failed, by this version's words or another's; nothing while it has not."""
 
 ErrorCode = Annotated[
     Literal["bad-message", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken", "server-lost"]
     | Literal["shm", "unknown", "version"],
-    "or another version's",
+    AtMost(MOST_CODE),
 ]
+"""What went wrong, by this version's words or another's."""
 
 OrderPhase = Literal["collect", "measure", "prepare", "publish"]
 """How far a round may go."""

@@ -29,6 +29,7 @@ from ps.protocol.messages import (
     Upload,
     Welcome,
 )
+from ps.protocol.messages.words import MemberRole
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.federated_shard import FederatedShard
@@ -70,7 +71,7 @@ class InProcessCluster:
             self._seed(member, values, now)
         return member
 
-    def _join(self, role: str, rank: int, now: float) -> int:
+    def _join(self, role: MemberRole, rank: int, now: float) -> int:
         self._nonce += 1
         hello = Hello(0, self._nonce, role, rank, "here", 0, "", (), {})
         found = 0

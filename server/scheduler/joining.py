@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ps.config import JobConfig, job_from
-from ps.errors import BadMessage, ConfigError
+from ps.errors import ConfigError
 from ps.protocol.messages import Error, Hello
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.roster import Roster
-
-MAX_TEXT = 300
-"""Characters of a host name, a mark or an address that a process joins with, at most."""
 
 
 class ScriptSettings:
@@ -27,19 +24,6 @@ class ScriptSettings:
         if self._last is None or self._last[0] != hello.script:
             self._last = dict(hello.script), job_from(self._explicit, hello.script)
         return self._last[1]
-
-
-def check(hello: Hello) -> None:
-    """Raise BadMessage for a Hello that no process of ours says."""
-    if hello.role not in ("server", "worker"):
-        raise BadMessage(f"nobody joins as {hello.role[:20]!r}")
-    if (
-        len(hello.host) > MAX_TEXT
-        or len(hello.mark) > MAX_TEXT
-        or len(hello.addresses) > 8
-        or any(len(a) > MAX_TEXT for a in hello.addresses)
-    ):
-        raise BadMessage("a Hello with a host name, a mark or addresses that are too long")
 
 
 def over(hello: Hello, phase: JobPhase, reason: str) -> Error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
+from ps.protocol.messages.words import MemberRole
+
 LIVE: Final = "live"
 LEFT: Final = "left"
 DEAD: Final = "dead"
@@ -22,7 +24,7 @@ class MemberRecord:
 
     member: int
     nonce: int
-    role: str
+    role: MemberRole
     rank: int
     host: str
     pid: int

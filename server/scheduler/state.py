@@ -231,7 +231,6 @@ class SchedulerState:
             yield self._welcome(known, hello.request)
             yield Send(ASKER, self.view())
             return
-        joining.check(hello)
         if self.over:
             yield Send(ASKER, joining.over(hello, self.phase, self.reason))
             return

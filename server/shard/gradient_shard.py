@@ -12,7 +12,6 @@ attaches anew has dropped what it was at: no Scale will come for what it pushed 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,6 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
-from ps.number import MOST_RATE
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
 from ps.protocol.messages import (
@@ -45,7 +43,6 @@ from ps.protocol.messages import (
     View,
     Waiting,
 )
-from ps.protocol.messages.rate import Rate
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
@@ -242,7 +239,6 @@ class GradientShard:
         yield from self._advance_all()
 
     def _start(self, origin: bytes, participant: Participant, message: Start) -> Iterator[Send]:
-        _check("Start.clock", message.clock)
         participant.start, participant.fresh = message.clock, False
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
@@ -264,7 +260,6 @@ class GradientShard:
         self, origin: bytes, participant: Participant, message: Push | Skip, payload: Any, now: float
     ) -> Iterator[Send]:
         mode, chunk = self._ready().mode, self._filled(message.chunk)
-        _check("clock", message.clock)
         if message.clock < chunk.done.get(participant.member, 0):  # a retry: it counted already, only its answer is due
             if chunk.squares is not None and chunk.squares[0] == message.clock and not message.pull:
                 yield Send(origin, NormPart(message.request, message.chunk, chunk.squares[1]))
@@ -289,29 +284,17 @@ class GradientShard:
     def _contribution(
         self, chunk: ChunkState, participant: Participant, message: Push | Skip, payload: Any
     ) -> Contribution:
-        rates = _checked(message.rates)
+        member, rank, rates = participant.member, participant.rank, message.rates
         if isinstance(message, Skip):
-            return Contribution(
-                participant.member, participant.rank, message.clock, chunk.version, 0.0, 1.0, None, rates
-            )
-        _check("Push.examples", message.examples)
-        _check("Push.scale", message.scale, 1.0)
+            return Contribution(member, rank, message.clock, chunk.version, 0.0, 1.0, None, rates)
         compression = self._ready().compression
         gradient: HostArray | Decoded
         if compression is None or isinstance(payload, WorkerMemory):
             gradient = self._array(chunk, payload)
         else:
-            gradient = compression.read(payload, chunk.chunk, message.clock, participant.rank)
-        return Contribution(
-            participant.member,
-            participant.rank,
-            message.clock,
-            message.version,
-            message.examples,
-            message.scale,
-            gradient,
-            rates,
-        )
+            gradient = compression.read(payload, chunk.chunk, message.clock, rank)
+        about = message.clock, message.version, message.examples, message.scale
+        return Contribution(member, rank, *about, gradient, rates)
 
     def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Send]:
         chunk = self._filled(message.chunk)
@@ -320,7 +303,6 @@ class GradientShard:
 
     def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Send]:
         progress, chunk = self._ready(), self._filled(message.chunk)
-        _check("Scale.scale", message.scale, 1.0)
         combined = chunk.combined
         if combined is not None and combined.clock == message.clock and message.member in combined.scalers:
             progress.scale(chunk, message.scale)
@@ -374,17 +356,3 @@ class GradientShard:
         if isinstance(payload, WorkerMemory):
             return payload.part("gradients", chunk.chunk)
         return read_raw(chunk.chunk, payload)
-
-
-def _checked(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
-    if len(rates) > 2:
-        raise BadMessage(f"{len(rates)} words about the learning rate, where one is known and one new at most")
-    for number, _, lr in rates:
-        _check("number of a learning rate", number)
-        _check("learning rate", lr, MOST_RATE)
-    return rates
-
-
-def _check(name: str, value: float, most: float = math.inf) -> None:
-    if not (math.isfinite(value) and 0 <= value <= most):
-        raise BadMessage(f"{name} = {value:g}, which is not between 0 and {most:g}")

@@ -15,6 +15,7 @@ from ps.protocol.layout import Chunk
 from ps.protocol.messages import Busy, Late, Message, Stored, Upload
 from ps.protocol.messages.federated import COMPARED
 from ps.protocol.messages.words import Defect
+from ps.protocol.ranges import MOST_HELD, MOST_NOTES
 from ps.server.shard.chunk import read_raw
 from ps.server.shard.staged import Part, Staged
 
@@ -22,8 +23,6 @@ PATIENCE = 0.5
 """Seconds after which a client that found no room asks again."""
 IDLE = 30.0
 """Seconds without a chunk after which an upload that is not complete makes room for another, if that needs it."""
-MOST_NOTES = 10_000
-"""Contributions in one RoundStatus, at most."""
 
 Note = tuple[int, float, Defect]
 
@@ -54,8 +53,8 @@ class Uploads:
         return sum(staged.nbytes for staged in self._staged.values())
 
     def held(self, task: int) -> tuple[int, ...]:
-        """Return the chunks of a contribution that are here."""
-        return tuple(sorted(self._staged[task].squares)) if task in self._staged else ()
+        """Return the chunks of a contribution that are here, or as many as can be told."""
+        return tuple(sorted(self._staged[task].squares)[:MOST_HELD]) if task in self._staged else ()
 
     def notes(self) -> tuple[Note, ...]:
         """Return what the scheduler is to know of the contributions that are complete."""

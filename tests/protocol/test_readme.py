@@ -12,33 +12,50 @@ import ps
 from ps.errors import BadMessage, VersionMismatch
 from ps.protocol import codec, fields, layout
 from ps.protocol.error_codes import ERRORS, code_of
-from ps.protocol.messages import TYPES, Entries, Packed, RoundStatus, View
-from ps.protocol.messages.rate import Rate
+from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
+from ps.protocol.messages.data import Rates
 from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
 
 ROOT = Path(ps.__file__).parent.parent
 README = (ROOT / "protocol" / "README.md").read_text(encoding="utf-8")
 WORDS: dict[Any, str] = {
-    int: "int",
-    float: "float",
-    bool: "bool",
-    str: "str",
-    dict[str, Any]: "map",
-    tuple[str, ...]: "[str]",
-    tuple[int, ...]: "[int]",
+    get_type_hints(View, include_extras=True)["members"]: "members",
     Packed: "layout",
-    tuple[float, ...]: "[float]",
-    get_type_hints(View)["members"]: "members",
     Entries: "entries",
-    tuple[Rate, ...]: "rates",
-    get_type_hints(RoundStatus)["staged"]: "notes",
+    Rates: "rates",
+    Notes: "notes",
 }
 
 
 def word_of(kind: Any) -> str:
     """Return what the table calls a field's type; where words are meant that programs act on, it is some text."""
-    is_word = fields.words_of(get_args(kind)[0] if get_origin(kind) is Annotated else kind)
-    return "str" if is_word else WORDS[kind]
+    if kind in WORDS:
+        return WORDS[kind]
+    plain, _ = fields.bare(kind)
+    if fields.words_of(plain):
+        return "str"
+    if get_origin(plain) is dict:
+        return "map"
+    if get_origin(plain) is tuple:
+        return f"[{word_of(get_args(plain)[0])}]"
+    return str(plain.__name__)
+
+
+def ranges() -> dict[str, str]:
+    """Return what each range is called for, in the order of their first fields: those that have it."""
+    kinds: dict[str, dict[str, str]] = {}
+    for cls in TYPES.values():
+        for name, kind in get_type_hints(cls, include_extras=True).items():
+            if name in cls.__match_args__ and fields.bare(kind)[1] is not None:  # type: ignore[attr-defined]
+                kinds.setdefault(name, {})[cls.__name__] = fields.words_for(kind)
+    found: dict[str, list[str]] = {}
+    for name, by_message in kinds.items():
+        usual = max(by_message.values(), key=list(by_message.values()).count)
+        found.setdefault(usual, []).append(name)
+        for message, words in by_message.items():
+            if words != usual:
+                found.setdefault(words, []).append(f"{message}.{name}")
+    return {words: ", ".join(names) for words, names in found.items()}
 
 
 def table(heading: str, first: str) -> list[list[str]]:
@@ -55,7 +72,7 @@ def table(heading: str, first: str) -> list[list[str]]:
 
 def test_the_message_table_is_complete_and_right() -> None:
     written = {int(row[0]): (row[1], row[2], row[4]) for row in table("## Messages", "number")}
-    hints = {number: get_type_hints(cls) for number, cls in TYPES.items()}
+    hints = {number: get_type_hints(cls, include_extras=True) for number, cls in TYPES.items()}
     coded = {
         number: (
             cls.__name__,
@@ -65,6 +82,10 @@ def test_the_message_table_is_complete_and_right() -> None:
         for number, cls in TYPES.items()
     }
     assert written == coded
+
+
+def test_every_range_is_written_as_it_is_declared() -> None:
+    assert {row[1]: row[0] for row in table("### Ranges", "fields")} == ranges()
 
 
 def test_what_may_answer_is_written_as_it_is_coded() -> None:
@@ -121,7 +142,6 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"{layout.MAX_TENSORS:,} tensors" in rows["a model"]
     assert layout.MAX_CHUNKS == 1 << 20
     assert layout.MAX_BYTES == 1 << 40
-    assert f"at most {fields.MAX_ITEMS:,} elements" in README
     assert f"at most {fields.MAX_NESTED} elements" in README
     assert f"at most {fields.MAX_DEPTH} levels" in README
     assert layout.FINE * layout.ALIGN == 12800

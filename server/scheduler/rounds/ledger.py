@@ -18,11 +18,10 @@ from typing import Any
 
 from ps.protocol.messages import RoundOrder, RoundStatus
 from ps.protocol.messages.words import OrderPhase, ShardPhase
+from ps.protocol.ranges import MOST_ENTRIES
 
 REPEAT = 1.0
 """Seconds after which an order is said again."""
-MOST_ENTRIES = 5000
-"""Entries in one order, at most."""
 
 Entry = tuple[int, float, float, float]
 

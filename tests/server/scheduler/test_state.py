@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ps.errors import BadMessage
+from ps.protocol.codec import decode, encode
 from ps.protocol.messages import (
     BarrierEnter,
     BarrierLeave,
@@ -118,14 +119,13 @@ def test_when_the_wrong_script_has_gone_again_another_may_come() -> None:
 def test_nobody_joins_with_names_of_any_length_or_as_something_else() -> None:
     desk = Desk()
     for hello in (
-        Hello(0, 1, "worker", -1, "h" * 1000, 1, "", (), {}),
         Hello(0, 1, "server", -1, "h", 1, "", ("tcp://" + "a" * 1000,), {}),
         Hello(0, 1, "server", -1, "h", 1, "", ("tcp://a:1",) * 100, {}),
         Hello(0, 1, "worker", -1, "h", 1, "m" * 1000, (), {}),
-        Hello(0, 1, "king", -1, "h", 1, "", (), {}),
+        Hello(0, 1, "king", -1, "h", 1, "", (), {}),  # type: ignore[arg-type]
     ):
         with pytest.raises(BadMessage):
-            desk.say(hello)
+            desk.say(decode(encode(hello)))
     assert not desk.state.members
 
 

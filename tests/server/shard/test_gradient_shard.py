@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ps.errors import BadMessage, ConfigError
+from ps.protocol.codec import decode, encode
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     Attach,
@@ -44,19 +45,23 @@ def push(**fields: Any) -> Push:
         (push(), np.ones(SIZE + 1, np.float32), "chunk 0 has 32 bytes, the frame 36"),
         (push(), np.ones(0, np.float32), "chunk 0 has 32 bytes, the frame 0"),
         (push(chunk=7), ONES, "server 0 does not hold chunk 7"),
-        (push(clock=-1), ONES, "clock = -1"),
-        (push(examples=float("inf")), ONES, "examples = inf"),
-        (push(examples=-1.0), ONES, "examples = -1"),
-        (push(scale=2.0), ONES, "scale = 2, which is not between 0 and 1"),
+        (push(clock=-1), ONES, "Push.clock: -1 is not"),
+        (push(examples=float("inf")), ONES, "Push.examples: inf is not"),
+        (push(examples=-1.0), ONES, "Push.examples: -1.0 is not"),
+        (push(scale=2.0), ONES, "Push.scale: 2.0 is not a number from 0 to 1"),
         (Skip(9, 1, 8, 0, True), None, "does not hold chunk 8"),
-        (Pull(9, 1, -1, 0), None, "does not hold chunk -1"),
+        (Pull(9, 1, -1, 0), None, "Pull.chunk: -1 is not"),
         (Scale(9, 1, 0, 0, 1.0), None, "a Scale for clock 0 of chunk 0, where none is waited for"),
-        (Skip(9, 1, 0, 0, True, 0, ((1, 0, float("inf")),)), None, "learning rate = inf"),
-        (Skip(9, 1, 0, 0, True, 0, ((1, 0, -1.0),)), None, "learning rate = -1"),
-        (Skip(9, 1, 0, 0, True, 0, ((-1, 0, 0.1),)), None, "number of a learning rate = -1"),
-        (push(rates=((0, 0, 0.0), (1, 0, 0.1), (2, 0, 0.2))), ONES, "3 words about the learning rate"),
-        (Start(9, 1, -3), None, "clock = -3"),
-        (Init(9, 1, 0, 1024, LAYOUT.pack()), None, "Init for 0 servers .* not 1 servers"),
+        (Skip(9, 1, 0, 0, True, 0, ((1, 0, float("inf")),)), None, r"Skip.rates\[0\]\[2\]: inf is not"),
+        (Skip(9, 1, 0, 0, True, 0, ((1, 0, -1.0),)), None, r"Skip.rates\[0\]\[2\]: -1.0 is not"),
+        (Skip(9, 1, 0, 0, True, 0, ((-1, 0, 0.1),)), None, r"Skip.rates\[0\]\[0\]: -1 is not"),
+        (
+            push(rates=((0, 0, 0.0), (1, 0, 0.1), (2, 0, 0.2))),
+            ONES,
+            "Push.rates: .* not a list of at most 2",
+        ),
+        (Start(9, 1, -3), None, "Start.clock: -3 is not"),
+        (Init(9, 1, 0, 1024, LAYOUT.pack()), None, "Init.servers: 0 is not"),
         (Init(9, 1, 1, 64, LAYOUT.pack()), None, "chunks of 64 bytes, not 1 servers and chunks of"),
         (InitChunk(9, 1, 0), np.ones(3, np.float32), "chunk 0 has 32 bytes"),
         (Leave(9, 1, {}), None, "no use for Leave"),
@@ -68,7 +73,7 @@ def test_a_message_that_cannot_be_meant_is_refused_in_words_and_changes_nothing(
     lone = Lone(2)
     before = repr(lone.chunk), repr(lone.shard.participants)
     with pytest.raises(BadMessage, match=words):
-        lone.ask(message, payload)
+        lone.ask(decode(encode(message)), payload)
     assert (repr(lone.chunk), repr(lone.shard.participants)) == before
     lone.push(1, 0, 1.0)
     assert told(lone.push(2, 0, 1.0)) == ["1 Weights", "2 Weights"]

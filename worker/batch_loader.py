@@ -22,6 +22,9 @@ class BatchLoader:
         self._share = {"rank": rank % num_workers, "num_workers": num_workers, "seed": seed}
         self._skip = 0
         self._epochs = 0
+        self.planned = 0
+        """The clock at which the one call of ``batches`` ends; 0 before it, and where there are several."""
+        self._calls = 0
 
     @property
     def examples(self) -> int:
@@ -58,6 +61,8 @@ class BatchLoader:
             first, self._epochs = self._epochs, self._epochs + epochs
             skipped = min(self._skip, epochs * steps)
             self._skip -= skipped
+            self._calls += 1
+            self.planned = (first + epochs) * steps if self._calls == 1 else 0
             order = batches(
                 data,
                 batch_size,

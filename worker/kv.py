@@ -57,9 +57,9 @@ class KV:
         self._free = trace.now()
         self._log = log
         log.rank = store.rank
-        store.report = partial(log.report, store.traffic)
         self._evaluation = Evaluation(lambda: self.params, log)
         self._loader = store.loader(device, log, self._evaluation)
+        store.report = lambda: {**log.report(store.traffic), "planned_steps": self._loader.planned}
         self._beside: dict[str, Array] = {}
         """Tensors that are not trained, where they stay with the worker."""
         self._model: Parameters | None = None

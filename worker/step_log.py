@@ -9,6 +9,7 @@ import math
 import operator
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ log = logging.getLogger("ps.worker")
 
 FLUSH = 0.5
 """Seconds after which lines are written; each write appends whole lines, so that workers can share the file."""
+RECENT = 10.0
+"""Seconds by which the speed of the status is judged."""
 LONGEST = 200
 """Characters of a metric that is text, at most."""
 MOST = (1 << 63) - 1
@@ -39,6 +42,10 @@ class StepLog:
         self.samples = 0
         self.max_staleness = 0
         self._metrics: dict[str, Any] = {}
+        self._measured: tuple[int, dict[str, Any]] | None = None
+        """The clock of the last evaluation, and its results."""
+        self._pace: deque[tuple[float, int]] = deque()
+        """When there were how many samples, since not too long."""
         self._lines: list[str] = []
         self._began = self._last = self._flushed = time.monotonic()
         self._counted = (0, 0, 0.0)
@@ -65,23 +72,27 @@ class StepLog:
         *,
         staleness: int,
         skipped: bool = False,
+        steps: int | None = None,
     ) -> None:
         """Note one step: its clock (0-based), its number of examples, the script's metrics and what was counted.
 
+        A federated round is noted as a whole, with its number as clock and how many ``steps`` it had.
         Bytes and the time waited are those since the line before. A metric named like one of ours is left out.
         """
         now = time.monotonic()
         took, self._last = now - self._last, now
         up, down, waited = self._counted
         self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
-        self.steps += 1
+        self.steps += 1 if steps is None else steps
         self.samples = min(self.samples + int(samples), MOST)
         self.max_staleness = max(self.max_staleness, staleness)
         self._metrics = _noted(metrics)
+        self._keep_pace(now)
         if self._path is None:
             return
         line = {
             **self._metrics,
+            **({} if steps is None else {"steps": steps}),
             "t": round(time.time(), 3),
             "rank": self.rank,
             "clock": clock,
@@ -100,7 +111,7 @@ class StepLog:
     def evaluation(self, clock: int, metrics: Mapping[str, float]) -> None:
         """Write what the parameters of a clock were measured to be; at once, since others watch it."""
         noted = _noted(metrics)
-        self._metrics = {**self._metrics, **noted}  # anew: the thread that reports may be reading the old ones
+        self._measured = clock, noted  # anew: the thread that reports may be reading the old ones
         if self.run_dir is None:
             return
         line = {**noted, "t": round(time.time(), 3)}
@@ -112,18 +123,40 @@ class StepLog:
 
     def report(self, traffic: Traffic) -> dict[str, Any]:
         """Return the sums and the latest metrics for the status."""
-        elapsed = self._last - self._began
         shown = itertools.islice(self._metrics.items(), MOST_SHOWN)
+        found: dict[str, Any] = {}
+        if (last := self._measured) is not None:
+            found = {"measured": dict(itertools.islice(last[1].items(), MOST_SHOWN)), "measured_clock": last[0]}
         return {
+            **found,
             "metrics": dict(shown),
             "steps": self.steps,
             "samples": self.samples,
-            "samples_per_s": round(self.samples / elapsed, 1) if elapsed > 0 else 0.0,
+            "samples_per_s": self._speed(),
             "max_staleness": self.max_staleness,
             "bytes_up": traffic.bytes_up,
             "bytes_down": traffic.bytes_down,
             "wait_s": round(traffic.wait_s, 3),
         }
+
+    def _keep_pace(self, now: float) -> None:
+        marks = self._pace
+        if not marks:
+            marks.append((self._began, 0))
+        if len(marks) < 2 or now - marks[-2][0] > RECENT / 10:
+            marks.append((now, self.samples))
+        else:
+            marks[-1] = now, self.samples
+        while len(marks) > 2 and now - marks[1][0] > RECENT:
+            marks.popleft()
+
+    def _speed(self) -> float:
+        """Return the samples a second of late."""
+        try:
+            (began, first), (last, samples) = self._pace[0], self._pace[-1]
+        except IndexError:
+            return 0.0
+        return round((samples - first) / (last - began), 1) if last > began else 0.0
 
     def flush(self) -> None:
         """Write what is noted. A full disk costs the record, not the training."""

@@ -46,6 +46,9 @@ class Pending(Protocol):
 class Loader(Protocol):
     """Where a worker's batches come from."""
 
+    planned: int
+    """The clock at which the batches end; 0 where that is not known."""
+
     @property
     def examples(self) -> int:
         """How many examples the batch has that the next step is of; 0 before the first."""

@@ -60,6 +60,13 @@ class HelpfulGroup(click.Group):
         self._modules = dict(modules or {})
         super().__init__(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the page where nothing is asked for."""
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they were declared or added."""
         return [*self._modules, *(name for name in self.commands if name not in self._modules)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,12 +114,15 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
     scenario = _scenario(settings, options)
     out = None if json_file in (None, "-") else check_writable(json_file, "the report")
 
+    from ps.config import job_from
+    from ps.launch.pace import Pace, format_left
     from ps.launch.screen import Screen
     from ps.simulate.report import report
     from ps.simulate.round_file import RoundFile
     from ps.simulate.simulation import simulate as run
 
-    screen = Screen()
+    screen, pace, begun, planned = Screen(), Pace(), time.monotonic(), job_from(scenario.job).rounds
+    pace.note(0.0, 0)
     with contextlib.ExitStack() as held:
         held.callback(screen.close)
         rounds = held.enter_context(RoundFile(record, scenario, screen.say)) if record else None
@@ -126,7 +130,10 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
         def watch(moment: Moment) -> None:
             if rounds is not None:
                 rounds.add(moment)
-            screen.progress(_progress(moment))
+            pace.note(time.monotonic() - begun, moment.version)
+            left = pace.left(planned)
+            words = _progress(moment) if left is None else f"{_progress(moment)} · {format_left(left)}"
+            screen.progress(words, fraction=moment.version / planned)
 
         found = report(scenario, run(scenario, watch))
     if json_file == "-":

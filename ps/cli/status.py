@@ -44,7 +44,7 @@ def status(timeout: float, as_json: bool, watch: bool, **options: Any) -> int:
     if not console.is_terminal:
         console.width = max(console.width, 200)
     if not watch:
-        console.print(view(fetch_status(address, seconds)))
+        console.print(view(fetch_status(address, seconds), console.width))
         return 0
 
     from rich.live import Live
@@ -52,7 +52,7 @@ def status(timeout: float, as_json: bool, watch: bool, **options: Any) -> int:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             try:
-                live.update(view(fetch_status(address, seconds)), refresh=True)
+                live.update(view(fetch_status(address, seconds), console.width), refresh=True)
             except ConnectTimeout as error:
                 live.update(str(error), refresh=True)
             time.sleep(WATCH_INTERVAL)

@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ps.launch import rounds
-from ps.launch.progress import loss_of, waiting_lines
-from ps.launch.table import format_bytes
+from ps.launch.progress import loss_of, measured, progress_of, waiting_lines
+from ps.launch.table import in_unit, plain_table, seconds, short, unit_of
 
 Status = Mapping[str, Any]
+WIDE = 120
+"""Columns of a window in which there is room for where members are, and whom they wait for, beside them."""
 MOST_NAMED = 10
 """Clients that are named in a line, at most."""
 
 
-def view(status: Status) -> RenderableType:
-    """Return a status as a headline, a table of members, the rounds, and a line for each wait and each death."""
-    lines: list[RenderableType] = [Text(headline(status), style="bold"), members(status)]
+def view(status: Status, width: int = WIDE) -> RenderableType:
+    """Return a status as a headline, a table of members, the rounds, and a line for each wait and each death.
+
+    ``width``: the columns of the window.
+    """
+    lines: list[RenderableType] = [Text(headline(status), style="bold")]
+    if status.get("phase") == "waiting":
+        lines.append(Text(progress_of(status).where, style="yellow"))
+    lines.append(members(status, wide=width >= WIDE))
+    if found := measured(status):
+        lines.append(Text(f"measured last: {', '.join(found)}"))
+    lines += [Text(text, style="yellow") for text in _all_rejected(status)]
     if status.get("federated"):
         lines += federation(status["federated"])
     lines += [Text(text, style="yellow") for text in (*_idle(status), *waiting_lines(status, longer_than=0.0))]
@@ -43,27 +53,33 @@ def headline(status: Status) -> str:
     return " · ".join(parts)
 
 
-def members(status: Status) -> Table:
-    """Return the members as a table."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("member", "state", "where"):
-        table.add_column(column)
-    for column in ("seen", "clock", "lag", "samples/s", "loss", "up", "down", "waited"):
-        table.add_column(column, justify="right")
-    table.add_column("waits for")
-    for server in status.get("servers", []):
-        table.add_row(*_common("server", server), "", "", "", "", "", "", _waits_of_server(server))
-    for worker in status.get("workers", []):
+def members(status: Status, *, wide: bool = True) -> Table:
+    """Return the members as a table; ``wide``: also where they are and whom they wait for."""
+    servers, workers = status.get("servers", []), status.get("workers", [])
+    unit, size = unit_of(worker.get(key) or 0 for worker in workers for key in ("bytes_up", "bytes_down"))
+    clients = bool(status.get("federated"))
+    table = plain_table()
+    table.add_column("member", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    where = ("seen s", "round", "steps") if clients else ("seen s", "clock", "lag")
+    for column in (*where, "samples/s", "loss", f"up {unit}", f"down {unit}", "wait s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("where", "waits for") if wide else ():
+        table.add_column(column, overflow="fold")
+    for server in servers:
+        more = (Text(_where(server)), _waits_of_server(server)) if wide else ()
+        table.add_row(*_common("server", server), "", "", "", "", "", "", *more)
+    for worker in workers:
         loss = loss_of(worker)
         table.add_row(
-            *_common("worker", worker),
-            str(worker.get("lag", "")),
-            f"{worker.get('samples_per_s') or 0:,.0f}",
-            "" if loss is None else f"{loss:.4g}",
-            format_bytes(worker.get("bytes_up") or 0),
-            format_bytes(worker.get("bytes_down") or 0),
-            f"{worker.get('wait_s') or 0:.1f} s",
-            _waits_of_worker(worker),
+            *_common("client" if clients else "worker", worker),
+            short(worker.get("steps") or 0) if clients else str(worker.get("lag", "")),
+            short(worker.get("samples_per_s") or 0),
+            "" if loss is None else f"{loss:.3g}",
+            in_unit(worker.get("bytes_up") or 0, size),
+            in_unit(worker.get("bytes_down") or 0, size),
+            seconds(worker.get("wait_s") or 0),
+            *((Text(_where(worker)), _waits_of_worker(worker)) if wide else ()),
         )
     return table
 
@@ -71,7 +87,8 @@ def members(status: Status) -> Table:
 def federation(federated: Status) -> list[RenderableType]:
     """Return the rounds of a federated job: a line for the one under way, a line and a table for the last one."""
     parts = [f"{federated.get('algorithm')}: {federated.get('phase')}", rounds.which(federated)]
-    parts += [f"attempt {federated.get('attempt')}", rounds.accepted(federated), f"{federated.get('active')} active"]
+    parts += [f"attempt {federated['attempt']}"] if (federated.get("attempt") or 1) > 1 else []
+    parts += [rounds.accepted(federated), f"{federated.get('active')} training"]
     lines: list[RenderableType] = [Text(" · ".join(parts), style="bold")]
     if counts := rounds.counts(federated):
         lines.append(Text(" · ".join(counts), style="yellow"))
@@ -90,8 +107,8 @@ def federation(federated: Status) -> list[RenderableType]:
 
 def metrics(found: Status) -> Table:
     """Return how what clients measured is distributed among them, as a table."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("of the clients")
+    table = plain_table()
+    table.add_column("of the clients", overflow="fold")
     columns = ("mean", "min", "p10", "p50", "p90", "max", "n")
     for column in columns:
         table.add_column(column, justify="right")
@@ -102,20 +119,23 @@ def metrics(found: Status) -> Table:
 
 
 def _common(role: str, member: Status) -> list[RenderableType]:
-    styles = {"live": "green", "dead": "red"}
-    state = str(member.get("state", "?"))
-    where = " ".join(str(member[key]) for key in ("host", "pid") if member.get(key) is not None)
-    if member.get("rejected"):
-        state += f", rejected {_rejected(member)}"
-    seen = member.get("last_seen_s")
-    style = styles.get(state.split(",")[0], "dim")
+    state, seen = str(member.get("state", "?")), member.get("last_seen_s")
+    style = {"live": "green", "dead": "red"}.get(state, "dim")
     return [
         f"{role} {member.get('rank')}",
         Text(state, style),
-        Text(where),
-        "" if seen is None else f"{seen:.1f} s",
+        "" if seen is None else seconds(seen),
         str(member.get("clock", "")),
     ]
+
+
+def _where(member: Status) -> str:
+    return " ".join(str(member[key]) for key in ("host", "pid") if member.get(key) is not None)
+
+
+def _all_rejected(status: Status) -> list[str]:
+    rows = [(role, member) for role in ("server", "worker") for member in status.get(f"{role}s", [])]
+    return [f"{role} {m.get('rank')} has rejected {_rejected(m)}" for role, m in rows if m.get("rejected")]
 
 
 def _waits_of_worker(worker: Status) -> str:

@@ -18,15 +18,16 @@ from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members, without
 from ps.launch.output import SHOWN, Output
+from ps.launch.pace import format_left
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
-from ps.launch.progress import Fetch, Poller, Status
+from ps.launch.progress import Fetch, Poller, Progress, Status
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
 from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
-from ps.launch.summary import Ends, fold, summarize, write_summary
+from ps.launch.summary import Ends, fold, last_measured, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
 from ps.server.scheduler.saved_job import SavedJob
@@ -147,12 +148,16 @@ class _Cluster:
                 self._spawn(role, rank, address)
         self._screen.say(f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}")
         self._screen.say(f"another worker can join with: {plan.join_command(address)}")
-        self._poller = Poller(self._fetch, address, self._screen.progress, note=self._note)
+        self._poller = Poller(self._fetch, address, self._show_progress, note=self._note)
         while not self._tick():
             time.sleep(_TICK)
         self._wait_for_the_culprit()
         if not self._policy.signal:
             self._poller.ask()
+
+    def _show_progress(self, progress: Progress, left: float | None) -> None:
+        where = progress.where if left is None else f"{progress.where} · {format_left(left)}"
+        self._screen.progress(where, progress.what, progress.fraction)
 
     def _note(self, status: Status) -> None:
         self._round_log.add(status, time.time())
@@ -345,7 +350,8 @@ class _Cluster:
         rounds = self._round_log.outcome() if self._round_log.status else None
         rows = without(status.get("workers") or (), self._former, self._host)
         guests = joined(rows, self._ours, self._host)
-        summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests)
+        measured = self._last_measured()
+        summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests, measured)
         if records or policy.started:
             self._screen.show(summary_table(summary))
             if rounds is not None:
@@ -356,6 +362,13 @@ class _Cluster:
             self._screen.say(f"failed first: {policy.first.name} ({describe(policy.first.code)})")
             self._say_tail(self._child(policy.first.role, policy.first.rank))
         return policy.status or self._unwritten
+
+    def _last_measured(self) -> dict[str, Any] | None:
+        try:
+            with (self._metrics_dir / rundir.EVALUATIONS).open(errors="replace") as lines:
+                return last_measured(lines)
+        except OSError:
+            return None
 
     def _merge_timeline(self) -> None:
         if self._timeline is not None:

@@ -1,35 +1,89 @@
-"""Progress: asks the scheduler how the job is doing while it runs, and puts that into one line."""
+"""Progress: asks the scheduler how the job is doing while it runs, and puts that into a few words."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ps.launch import rounds
+from ps.launch.pace import Pace
 
 Status = Mapping[str, Any]
 Fetch = Callable[[str, float], Status]
 
 
-def describe_status(status: Status) -> str:
-    """Return a status in one line: phase, clock or round, members, speed, loss and who waits for whom."""
-    workers = [worker for worker in status.get("workers", []) if worker.get("state") == "live"]
-    parts = [str(status.get("phase", "?"))]
-    federated = status.get("federated")
-    if federated:
-        parts.append(rounds.progress(federated))
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is. ``done`` of ``total`` steps or rounds; ``total`` is 0 where nobody knows it."""
+
+    done: float
+    total: int
+    where: str
+    what: tuple[str, ...]
+    """What else there is to say, each in a line of its own."""
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of it is done, from 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+
+def progress_of(status: Status) -> Progress:
+    """Return how far a job is: its step or round, then speed, loss and what was measured, then who waits for whom."""
+    workers = _live(status, "workers")
+    federated: Status = status.get("federated") or {}
+    waits = tuple(waiting_lines(status)[:1])
+    if status.get("phase") == "waiting":
+        return Progress(0, 0, _lacking(status, workers), waits)
+    what = []
     if workers:
-        if not federated:
-            parts.append(f"clock {max(worker.get('clock') or 0 for worker in workers)}")
-        parts.append(f"{len(workers)} {'client' if federated else 'worker'}{'s' if len(workers) > 1 else ''}")
-        parts.append(f"{sum(worker.get('samples_per_s') or 0 for worker in workers):,.0f} samples/s")
-        losses = [loss for worker in workers if (loss := loss_of(worker)) is not None]
-        if losses:
+        parts = [_count(len(workers), "client" if federated else "worker")]
+        if speed := sum(worker.get("samples_per_s") or 0 for worker in workers):
+            parts.append(f"{speed:,.0f} samples/s")
+        if losses := [loss for worker in workers if (loss := loss_of(worker)) is not None]:
             parts.append(f"loss {sum(loss / len(losses) for loss in losses):.4g}")
-    parts += waiting_lines(status)[:1]
-    return " · ".join(parts)
+        what.append(" · ".join([*parts, *measured(status)]))
+    if federated:
+        done, total = federated.get("round") or 0, federated.get("rounds") or 0
+        share = (federated.get("accepted") or 0) / (federated.get("goal") or 1)
+        return Progress(done + min(share, 1.0) * (done < total), total, rounds.progress(federated), (*what, *waits))
+    clocks = [worker.get("clock") or 0 for worker in workers]
+    done, plans = min(clocks, default=0), [worker.get("planned_steps") or 0 for worker in workers]
+    total = max(plans) if plans and min(plans) > 0 else 0
+    where = f"step {done:,} of {total:,}" if total else f"step {max(clocks, default=0):,}"
+    return Progress(done, total, where if workers else str(status.get("phase", "?")), (*what, *waits))
+
+
+def measured(status: Status) -> list[str]:
+    """Return what ``kv.evaluate`` has measured last, by whom has done so last."""
+    rows = [row for row in status.get("workers", []) if row.get("measured")]
+    if not rows:
+        return []
+    last = max(rows, key=lambda row: row.get("measured_clock") or 0)
+    return [f"{name} {value:.4g}" for name, value in last["measured"].items() if isinstance(value, int | float)][:3]
+
+
+def _lacking(status: Status, workers: list[Status]) -> str:
+    """Return for whom a job waits that has not begun."""
+    job = status.get("job") or {}
+    servers, all_servers = len(_live(status, "servers")), job.get("servers") or 1
+    members = [f"{servers} of {_count(all_servers, 'server')}"]
+    if job.get("mode") == "federated":
+        members.append(f"{_count(len(workers), 'client')}")
+    else:
+        members.append(f"{len(workers)} of {_count(job.get('workers') or 1, 'worker')}")
+    return f"waiting for members: {', '.join(members)} here"
+
+
+def _live(status: Status, role: str) -> list[Status]:
+    return [member for member in status.get(role, []) if member.get("state") == "live"]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def loss_of(worker: Status) -> float | None:
@@ -60,14 +114,14 @@ def waiting_lines(status: Status, longer_than: float = 1.0) -> list[str]:
 class Poller:
     """A thread that fetches the status every ``interval`` seconds; a failure to do so is nobody's problem.
 
-    ``show`` is given every status in a line, ``note`` every status itself.
+    ``show`` is given what every status comes to, and the seconds left if they can be told; ``note`` every status.
     """
 
     def __init__(
         self,
         fetch: Fetch,
         address: str,
-        show: Callable[[str], None],
+        show: Callable[[Progress, float | None], None],
         interval: float = 0.5,
         note: Callable[[Status], None] = lambda status: None,
     ) -> None:
@@ -78,6 +132,7 @@ class Poller:
         self._address = address
         self._show = show
         self._note = note
+        self._pace = Pace()
         self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -99,11 +154,14 @@ class Poller:
             self.latest = self._fetch(self._address, 1.0)
             self.told = time.monotonic()
             self._note(self.latest)
-            text = describe_status(self.latest)
+            progress = progress_of(self.latest)
+            if progress.total:  # what goes before the first step says nothing of the others
+                self._pace.note(self.told, progress.done)
+            left = self._pace.left(progress.total) if progress.total else None
         except Exception:
             return
         if not self._stop.is_set():
-            self._show(text)
+            self._show(progress, left)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -25,12 +25,12 @@ def accepted(federated: Status) -> str:
 
 
 def counts(federated: Status) -> list[str]:
-    """Return what was refused by reason, and what was capped, abandoned and spare, as far as anything was."""
+    """Return what was refused by reason, and what was capped and abandoned, as far as anything was."""
     reasons: Status = federated.get("refused") or {}
     found = []
     if reasons:
         found.append("refused " + ", ".join(f"{count} × {why}" for why, count in sorted(reasons.items())))
-    for key in ("capped", "abandoned", "spare"):
+    for key in ("capped", "abandoned"):
         if federated.get(key):
             found.append(f"{federated[key]} {key}")
     return found
@@ -40,4 +40,6 @@ def ending(outcome: Status) -> str:
     """Return what a run's rounds came to, from the outcome that a RoundLog has."""
     done, planned = outcome.get("round") or 0, outcome.get("rounds")
     of = f" of {planned}" if planned is not None else ""
-    return " · ".join([f"{done}{of} rounds", f"{outcome.get('total_accepted', 0)} accepted", *counts(outcome)])
+    spare = [f"{outcome['spare']} spare"] if outcome.get("spare") else []
+    accepted = f"{outcome.get('total_accepted', 0)} contributions accepted"
+    return " · ".join([f"{done}{of} rounds", accepted, *spare, *counts(outcome)])

@@ -15,6 +15,7 @@ from ps.whole import write_whole
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 ROUNDS = "rounds.jsonl"
+EVALUATIONS = "evaluations.jsonl"
 SCHEDULER = "scheduler"
 """Holds the scheduler's address while the run goes on, for whoever wants to ask it."""
 

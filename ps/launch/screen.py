@@ -1,17 +1,27 @@
-"""Screen: where the launcher and its children print: prefixed lines, and a progress line on a terminal."""
+"""Screen: where the launcher and its children print: prefixed lines, and a progress bar on a terminal.
+
+Without a terminal there is a line about the progress every so often, less often as a run grows long.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
+
+BAR = 24
+"""Characters of the progress bar."""
+FIRST, SELDOM = 10.0, 60.0
+"""Seconds between lines about the progress where there is no terminal: at first, and in the end."""
 
 _COLOURS = {"scheduler": 35, "server": 33, "worker": 36, "psctl": 1}
 
@@ -22,13 +32,17 @@ class Screen:
     The streams are those of ``ps.sink`` in a process that nothing it prints may end.
     """
 
-    def __init__(self, out: IO[str] | None = None, err: IO[str] | None = None) -> None:
+    def __init__(
+        self, out: IO[str] | None = None, err: IO[str] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._lock = threading.Lock()
         self._said: deque[str] = deque()
         self._live: Live | None = None
-        self._text = ""
+        self._lines: list[str] = []
+        self._clock = clock
+        self._told, self._interval = clock(), FIRST
         self._unfinished: dict[str, str] = {}
         self.has_progress = self._err.isatty() and os.environ.get("TERM") != "dumb"
 
@@ -55,19 +69,30 @@ class Screen:
         self._flush()
 
     def show(self, table: RenderableType) -> None:
-        """Print a table, as wide as it needs to be when nobody's window limits it."""
-        width = None if self._out.isatty() else 160
+        """Print a table: as wide as the window, 80 columns where there is none."""
+        width = None if self._out.isatty() else 80
         console = Console(file=self._out, width=width, highlight=False)
         with console.capture() as capture:
             console.print(table)
         with self._lock:
             _write(self._out, capture.get())
 
-    def progress(self, text: str) -> None:
-        """Show ``text`` in the progress line, if there is one."""
+    def progress(self, where: str, more: Sequence[str] = (), fraction: float | None = None) -> None:
+        """Show how far something is, with a bar if that is a known part of it; ``more`` are further lines."""
+        if not self.has_progress:
+            self._tell(where, more, fraction)
+            return
         with self._lock:
-            self._text = text
+            bar = "" if fraction is None else f"{_bar(fraction)} "
+            self._lines = [f"{bar}{where}", *more]
             self._refresh()
+
+    def _tell(self, where: str, more: Sequence[str], fraction: float | None) -> None:
+        now = self._clock()
+        if now - self._told >= self._interval:
+            self._told, self._interval = now, min(1.5 * self._interval, SELDOM)
+            percent = [] if fraction is None else [f"{fraction:.0%}"]
+            self.say(" · ".join([*percent, where, *more]))
 
     def close(self) -> None:
         """Take the progress line away."""
@@ -85,8 +110,12 @@ class Screen:
             self._live = Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
         bars = [f"{name} | {text}" for name, text in sorted(self._unfinished.items())]
-        lines = [Text(text, no_wrap=True, overflow="ellipsis") for text in (self._text, *bars)]
-        self._live.update(Group(Spinner("dots", lines[0]), *lines[1:]))
+        first, *more = [Text(text, no_wrap=True, overflow="ellipsis") for text in (self._lines or [""])]
+        below = [Text("  ").append_text(text) for text in more]
+        for text in below:
+            text.no_wrap, text.overflow = True, "ellipsis"
+        bars_below = [Text(text, no_wrap=True, overflow="ellipsis") for text in bars]
+        self._live.update(Group(Spinner("dots", first), *below, *bars_below))
 
     def _flush(self) -> None:
         """Print what the launcher has said, unless another thread is printing: that one does it then."""
@@ -106,6 +135,11 @@ class Screen:
             self._live.console.print(Text.from_ansi(f"{prefix} {text}"), soft_wrap=True)
         else:
             _write(stream, f"{prefix} {text}\n")
+
+
+def _bar(fraction: float) -> str:
+    filled = round(fraction * BAR)
+    return f"{'━' * filled}{'╌' * (BAR - filled)} {fraction:4.0%}"
 
 
 def _write(stream: IO[str], text: str) -> None:

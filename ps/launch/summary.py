@@ -21,6 +21,8 @@ class WorkerRecord:
 
     rank: int
     steps: int = 0
+    rounds: int = 0
+    """Of a client: how many it took part in."""
     clock: int = 0
     samples: int = 0
     bytes_up: int = 0
@@ -35,7 +37,9 @@ class WorkerRecord:
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Fold one step in; what is missing or no number counts as nothing."""
-        self.steps += 1
+        is_round = "verdict" in line
+        self.rounds += is_round
+        self.steps += int(_number(line, "steps")) if is_round else 1
         self.clock = max(self.clock, int(_number(line, "clock")))
         self.samples += int(_number(line, "samples"))
         self.bytes_up += int(_number(line, "bytes_up"))
@@ -53,6 +57,7 @@ class WorkerRecord:
         return {
             "rank": self.rank,
             "steps": self.steps,
+            **({"rounds": self.rounds} if self.rounds else {}),
             "clock": self.clock,
             "samples": self.samples,
             "samples_per_s": _speed(self.samples, self.end - self.begin) if self.speed is None else self.speed,
@@ -92,6 +97,20 @@ def fold(lines: Iterable[str]) -> list[WorkerRecord]:
     return [records[rank] for rank in sorted(records)]
 
 
+def last_measured(lines: Iterable[str]) -> dict[str, Any] | None:
+    """Return what was measured last, as ``{"clock", "rank", "metrics"}``, of the lines of ``evaluations.jsonl``."""
+    last: dict[str, Any] | None = None
+    for text in lines:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and (last is None or _number(line, "clock") >= last["clock"]):
+            metrics = {k: v for k, v in line.items() if k not in ("t", "rank", "clock") and _finite(v) is not None}
+            last = {"clock": int(_number(line, "clock")), "rank": int(_number(line, "rank")), "metrics": metrics}
+    return last
+
+
 def summarize(
     records: Sequence[WorkerRecord],
     ends: Ends,
@@ -99,11 +118,13 @@ def summarize(
     deaths: Sequence[Mapping[str, Any]] = (),
     rounds: Mapping[str, Any] | None = None,
     guests: Sequence[Mapping[str, Any]] = (),
+    measured: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a run.
 
     ``job`` holds the job's settings as far as they are known, ``deaths`` those that the scheduler saw, ``rounds`` what
-    the rounds of a federated job came to, ``guests`` what the scheduler knew of workers that somebody else has started.
+    the rounds of a federated job came to, ``guests`` what the scheduler knew of workers that somebody else has started,
+    ``measured`` what ``kv.evaluate`` measured last.
     ``steps`` is the most steps that one worker took, ``total_steps`` the sum over workers.
     """
     known = {record.rank for record in records} | {exit.rank for exit in ends.exits if exit.role == "worker"}
@@ -131,7 +152,8 @@ def summarize(
         "bytes_down": sum(record.bytes_down for record in records),
         "wait_s": round(sum(record.wait_s for record in records), 6),
         "max_staleness": max((record.max_staleness for record in records), default=0),
-        **({} if rounds is None else {"federated": dict(rounds)}),
+        **({} if rounds is None else {"federated": dict(rounds), "rounds": sum(record.rounds for record in records)}),
+        **({} if measured is None else {"measured": dict(measured)}),
         "deaths": _deaths(records, ends, deaths),
         "restarts": [{"process": exit.name, "why": describe(exit.code)} for exit in ends.restarted],
         "exit_status": ends.status,

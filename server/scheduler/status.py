@@ -91,7 +91,7 @@ def _are_metrics(value: Any) -> bool:
 
 _NUMBERS = (
     *("clock", "steps", "samples", "samples_per_s", "max_staleness", "bytes_up", "bytes_down", "wait_s", "waiting_s"),
-    *("bytes", "attempt", "counted", "staged", "staged_bytes"),
+    *("planned_steps", "measured_clock", "bytes", "attempt", "counted", "staged", "staged_bytes"),
 )
 _COLUMNS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_NUMBERS, _is_number),
@@ -99,6 +99,7 @@ _COLUMNS: Mapping[str, Callable[[Any], bool]] = {
     "waiting": _are_waits,
     "rejected": _are_counts,
     "metrics": _are_metrics,
+    "measured": _are_metrics,
     "failure": lambda value: isinstance(value, str),
 }
 

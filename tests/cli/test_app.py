@@ -33,6 +33,14 @@ COMMANDS = (
 )
 
 
+@pytest.mark.parametrize("words", [[], ["trace"]])
+def test_a_command_that_is_given_nothing_shows_its_page(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert not shown.err and "Usage:" in shown.out and "Commands:" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 100
+
+
 def test_the_commands_are_those_of_the_readme_in_this_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(sorted(psctl.load())) == tuple(sorted(COMMANDS))
     assert main(["--help"]) == 0

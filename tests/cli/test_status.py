@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ps.cli import main
+from ps.cli.view import view
 from ps.errors import ConnectTimeout
 from ps.protocol import query
 
@@ -84,8 +87,8 @@ def test_the_page_shows_members_clocks_lag_and_who_waits_for_whom(
     assert "rejected 3 × bad header" in page
     assert "worker 0 has waited 12 s for worker 3, clock 417" in page
     assert "worker 3 died: no heartbeat for 10 s, at clock 417" in page
-    [row] = [line for line in page.splitlines() if line.strip().startswith("worker 0  ")]
-    for word in ("live", "[bold]b 18", "417", " 5 ", "1,234", "0.25", "1.0 kB", "2.0 MB", "worker 3 (12.1 s)"):
+    [row] = [line for line in page.splitlines() if line.strip().startswith("worker 0 ") and "has waited" not in line]
+    for word in ("live", "[bold]b 18", "417", " 5 ", "1,234", "0.25", " 0.0 ", " 2.0 ", "worker 3 (12.1 s)"):
         assert word in row
 
 
@@ -123,7 +126,7 @@ def test_the_page_of_a_federated_job_shows_its_rounds_what_was_refused_and_how_m
     monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {**STATUS, "federated": FEDERATED})
     assert main(["status"]) == 0
     page = capsys.readouterr().out
-    assert "scaffold: collect · round 4 of 10 · attempt 5 · 2 of 4 accepted · 3 active" in page
+    assert "scaffold: collect · round 4 of 10 · attempt 5 · 2 of 4 accepted · 3 training" in page
     assert "refused 1 × late, 2 × nan · 1 capped · 1 abandoned" in page
     assert "late by habit, or too slow to be waited for: client 4\n" in page
     assert "nothing counts: clients 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more" in page
@@ -194,3 +197,30 @@ def test_nobody_there_is_exit_code_3_and_one_line(
     monkeypatch.setattr(query, "ping", ping)
     assert main(["ping", "a:1", "--timeout", "0.1"]) == 3
     assert capsys.readouterr().err == "psctl: error: no reply from tcp://a:1 after 0.1 s\n"
+
+
+@pytest.mark.parametrize("federated", [False, True])
+def test_the_page_fits_80_columns_with_all_its_figures(federated: bool) -> None:
+    big = {"clock": 9_876_543, "lag": 98_765, "samples_per_s": 1.2e8, "metrics": {"loss": -0.00012345}, "steps": 4_321}
+    more = {"bytes_up": 12_345_678_901_234, "bytes_down": 12_345, "wait_s": 12_345.6, "last_seen_s": 123.4}
+    row = {"rank": 1234, "state": "live", "host": "a-host-with-a-name.example.org", "pid": 4_194_304, **big, **more}
+    status = {**STATUS, "workers": [row], "servers": [{**row, "rejected": {"bad header": 3}}], "deaths": []}
+    out = StringIO()
+    console = Console(file=out, width=80)
+    console.print(view({**status, **({"federated": FEDERATED} if federated else {})}, 80))
+    lines = out.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80 and "…" not in out.getvalue()
+    [shown] = [line for line in lines if line.startswith(("worker 1234 ", "client 1234 "))]
+    for figure in ("live", "123.4", "9876543", "120.0M", "-0.000123", "12.3", "12,346"):
+        assert figure in shown
+    assert "server 1234 has rejected 3 × bad header" in out.getvalue()
+
+
+def test_the_page_says_for_whom_a_job_waits_and_what_was_measured() -> None:
+    out = StringIO()
+    waiting = {"phase": "waiting", "job": {"servers": 2, "workers": 2}, "servers": [{"rank": 0, "state": "live"}]}
+    Console(file=out, width=80).print(view(waiting, 80))
+    assert "waiting for members: 1 of 2 servers, 0 of 2 workers here" in out.getvalue()
+    worker = {**STATUS["workers"][0], "measured": {"accuracy": 0.75}, "measured_clock": 400}
+    Console(file=out, width=80).print(view({**STATUS, "workers": [worker]}, 80))
+    assert "measured last: accuracy 0.75" in out.getvalue()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
-from ps.launch.progress import Poller, describe_status, waiting_lines
+from ps.launch.progress import Poller, progress_of, waiting_lines
 from ps.launch.screen import Screen
 
 STATUS: dict[str, Any] = {
@@ -29,18 +29,47 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_a_status_in_one_line() -> None:
-    assert describe_status(STATUS) == (
-        "running · clock 417 · 2 workers · 1,300 samples/s · loss 0.4"
-        " · worker 1 has waited 12 s for worker 3, clock 417"
+def test_a_status_says_how_far_the_job_is_how_fast_and_who_waits() -> None:
+    progress = progress_of(STATUS)
+    assert (progress.where, progress.fraction) == ("step 417", None)
+    assert progress.what == (
+        "2 workers · 1,300 samples/s · loss 0.4",
+        "worker 1 has waited 12 s for worker 3, clock 417",
     )
-    assert describe_status({}) == "?"
+    assert progress_of({}).where == "?"
 
 
-def test_a_federated_job_shows_its_round_instead_of_a_clock() -> None:
-    rounds = {"round": 3, "rounds": 10, "accepted": 2, "goal": 4, "refused": {"nan": 2}}
-    text = describe_status({**STATUS, "federated": rounds})
-    assert text.startswith("running · round 4 of 10 · 2 of 4 accepted · refused 2 × nan · 2 clients · 1,300 samples/s")
+def test_where_all_workers_plan_their_steps_it_is_known_how_much_of_the_job_the_slowest_has_done() -> None:
+    workers = [
+        {"rank": 0, "state": "live", "clock": 70, "planned_steps": 200},
+        {"rank": 1, "state": "live", "clock": 50, "planned_steps": 200},
+    ]
+    progress = progress_of({"phase": "running", "workers": workers})
+    assert (progress.where, progress.fraction, progress.done) == ("step 50 of 200", 0.25, 50)
+    progress = progress_of({"phase": "running", "workers": [*workers, {"rank": 2, "state": "live", "clock": 9}]})
+    assert (progress.where, progress.fraction) == ("step 70", None)  # one of them does as it likes
+
+
+def test_what_was_measured_last_is_shown_with_the_step() -> None:
+    worker = {"state": "live", "clock": 9}
+    rows = [
+        {**worker, "rank": 0, "measured": {"accuracy": 0.5}, "measured_clock": 4},
+        {**worker, "rank": 1, "measured": {"accuracy": 0.75}, "measured_clock": 8},
+    ]
+    assert progress_of({"phase": "running", "workers": rows}).what == ("2 workers · accuracy 0.75",)
+
+
+def test_a_job_that_has_not_begun_says_for_how_many_it_waits() -> None:
+    status = {"phase": "waiting", "job": {"servers": 2, "workers": 3}, "servers": [{"state": "live"}], "workers": []}
+    assert progress_of(status).where == "waiting for members: 1 of 2 servers, 0 of 3 workers here"
+
+
+def test_a_federated_job_shows_its_round_instead_of_a_step() -> None:
+    rounds = {"round": 3, "rounds": 10, "accepted": 2, "goal": 4, "refused": {"nan": 2}, "spare": 3}
+    progress = progress_of({**STATUS, "federated": rounds})
+    assert progress.where == "round 4 of 10 · 2 of 4 accepted · refused 2 × nan"
+    assert progress.fraction == 0.35
+    assert progress.what[0] == "2 clients · 1,300 samples/s · loss 0.4"
 
 
 def test_every_status_is_noted() -> None:
@@ -51,7 +80,9 @@ def test_every_status_is_noted() -> None:
         noted.append(status)
         seen.set()
 
-    poller = Poller(lambda address, timeout: STATUS, "tcp://a:1", lambda text: None, interval=0.001, note=note)
+    poller = Poller(
+        lambda address, timeout: STATUS, "tcp://a:1", lambda progress, left: None, interval=0.001, note=note
+    )
     assert seen.wait(5.0)
     poller.stop(5.0)
     assert noted[0] is STATUS
@@ -72,7 +103,7 @@ def test_a_scheduler_that_does_not_answer_is_asked_again() -> None:
             raise OSError("gone")
         return answer
 
-    poller = Poller(fetch, "tcp://a:1", lambda text: shown.set(), interval=0.001)
+    poller = Poller(fetch, "tcp://a:1", lambda progress, left: shown.set(), interval=0.001)
     assert shown.wait(5.0)
     assert poller.stop(5.0)["workers"]
 

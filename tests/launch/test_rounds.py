@@ -21,4 +21,4 @@ def test_when_all_rounds_are_done_none_is_under_way() -> None:
 
 def test_the_end_counts_all_that_was_accepted() -> None:
     outcome = {"round": 9, "rounds": 10, "total_accepted": 36, "refused": {"late": 1}, "abandoned": 2, "spare": 9}
-    assert ending(outcome) == "9 of 10 rounds · 36 accepted · refused 1 × late · 2 abandoned · 9 spare"
+    assert ending(outcome) == "9 of 10 rounds · 36 contributions accepted · 9 spare · refused 1 × late · 2 abandoned"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from io import StringIO
+
+import pytest
 
 from ps.launch.screen import Screen
 
@@ -51,6 +54,35 @@ def test_a_bar_stands_below_the_progress_line_of_a_terminal_until_its_line_ends(
     screen._live.refresh()
     assert "40%" not in err.getvalue()
     screen.close()
+
+
+def test_a_part_that_is_known_is_a_bar_and_more_lines_stand_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    err = Terminal()
+    screen = Screen(StringIO(), err)
+    screen.progress("step 50 of 200 · 42 s left", ["4 workers · loss 0.3"], 0.25)
+    assert screen._live is not None
+    screen._live.refresh()
+    shown = err.getvalue()
+    assert "━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  25% step 50 of 200 · 42 s left" in shown
+    assert "  4 workers · loss 0.3" in shown
+    screen.close()
+
+
+def test_without_a_terminal_there_is_a_line_every_so_often_less_often_with_time() -> None:
+    now, err = [0.0], StringIO()
+    screen = Screen(StringIO(), err, lambda: now[0])
+    told = []
+    for second in range(600):
+        now[0] = float(second)
+        screen.progress(f"step {second}", ["loss 0.3"], second / 600)
+        if err.getvalue():
+            told.append(second)
+            assert err.getvalue() == f"psctl | {second / 600:.0%} · step {second} · loss 0.3\n"
+            err.truncate(0)
+            err.seek(0)
+    assert told[:3] == [10, 25, 48]
+    assert 8 <= len(told) <= 14 and max(b - a for a, b in itertools.pairwise(told)) <= 60
 
 
 def test_without_a_terminal_a_bar_is_a_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ps.launch.policy import Exit
-from ps.launch.summary import Ends, fold, summarize, write_summary
+from ps.launch.summary import Ends, fold, last_measured, summarize, write_summary
 from ps.launch.table import format_bytes, summary_table
 
 
@@ -114,3 +115,56 @@ def test_bytes_are_shown_for_people() -> None:
         "3.4 MB",
         "5.0 TB",
     ]
+
+
+def lines_of(summary: dict[str, Any], width: int = 80) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=width).print(summary_table(summary))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "ssp", "federated"])
+def test_the_table_fits_80_columns_with_all_its_figures_whatever_their_size(mode: str) -> None:
+    step = {"clock": 9_876_543, "samples": 123_456_789, "samples_per_s": 123_456.7, "bytes_up": 12_345_678_901_234}
+    more = {"bytes_down": 12_345, "wait_s": 12_345.6, "staleness": 12_345, "loss": -0.00012345, "t": 100.0}
+    round = {"verdict": "accepted", "steps": 4_321} if mode == "federated" else {}
+    records = fold([json.dumps({"rank": rank, **step, **more, **round}) for rank in (0, 1, 1234)])
+    rounds = {"round": 3, "rounds": 9} if mode == "federated" else None
+    exits = [Exit("worker", rank, -9) for rank in (0, 1, 1234)]
+    lines = lines_of(summarize(records, Ends(1, 12345.6, exits[0], exits), {"mode": mode}, rounds=rounds))
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert "…" not in "".join(lines)
+    [row] = [line for line in lines if line.strip().startswith("1234")]
+    assert "123.5M" in row and "12.3" in row and "-0.000123" in row
+    assert ("stale" in "".join(lines)) == (mode in ("async", "ssp"))
+
+
+def test_the_steps_of_a_client_are_those_that_it_took_and_its_rounds_are_counted_beside_them() -> None:
+    lines = [
+        json.dumps({"rank": 0, "clock": 0, "t": 1.0, "steps": 12, "samples": 96, "verdict": "accepted"}),
+        json.dumps({"rank": 0, "clock": 2, "t": 2.0, "steps": 0, "verdict": "declined"}),
+        json.dumps({"rank": 0, "clock": 3, "t": 3.0, "steps": 12, "samples": 96, "verdict": "late"}),
+    ]
+    summary = summarize(fold(lines), Ends(0, 3.0), {"mode": "federated"}, rounds={"round": 4, "rounds": 4})
+    assert (summary["per_worker"][0]["steps"], summary["per_worker"][0]["rounds"]) == (24, 3)
+    assert (summary["steps"], summary["total_steps"], summary["rounds"]) == (24, 24, 3)
+    assert "wait s" not in "".join(lines_of(summary))
+
+
+def test_what_was_measured_last_stands_below_the_table() -> None:
+    lines = [
+        json.dumps({"accuracy": 0.5, "t": 1.0, "rank": 0, "clock": 5}),
+        json.dumps({"accuracy": 0.9749, "f1": 0.9, "t": 2.0, "rank": 0, "clock": 138}),
+        "torn",
+    ]
+    measured = last_measured(lines)
+    assert measured == {"clock": 138, "rank": 0, "metrics": {"accuracy": 0.9749, "f1": 0.9}}
+    summary = summarize(fold([line(0, 1, 1.0)]), Ends(0, 1.0), {"mode": "sync"}, measured=measured)
+    assert "measured at step 138: accuracy 0.9749, f1 0.9" in "\n".join(lines_of(summary))
+    assert last_measured([]) is None
+
+
+def test_samples_that_nobody_counts_are_no_zeros_and_it_is_said_how_they_are_counted() -> None:
+    steps = [json.dumps({"rank": 0, "clock": 1, "t": 1.0, "samples": 0, "bytes_up": 5})]
+    text = "\n".join(lines_of(summarize(fold(steps), Ends(0, 1.0), {"mode": "sync"})))
+    assert "–" in text and "kv.step(…, examples=N)" in text

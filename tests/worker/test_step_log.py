@@ -180,6 +180,35 @@ def test_no_metric_whatever_it_is_ends_a_training(tmp_path: Path, value: object)
 def test_a_report_may_be_read_while_the_model_is_evaluated() -> None:
     log = StepLog(None)
     log.evaluation(0, {"a": 1.0})
-    reading = iter(log._metrics.items())  # as on the thread that reports
+    reading = iter(log.report(Traffic())["measured"].items())  # as on the thread that reports
     log.evaluation(1, {"b": 1.0})
     assert list(reading) == [("a", 1.0)]
+
+
+def test_what_was_measured_stays_in_the_report_while_training_goes_on() -> None:
+    log = StepLog(None)
+    log.evaluation(7, {"accuracy": 0.5})
+    note(log, 8, loss=0.1)
+    report = log.report(Traffic())
+    assert (report["measured"], report["measured_clock"], report["metrics"]) == ({"accuracy": 0.5}, 7, {"loss": 0.1})
+
+
+def test_the_speed_in_the_report_is_that_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(step_log.time, "monotonic", lambda: now[0])
+    log = StepLog(None)
+    log.begin(Traffic())
+    for second in range(1, 101):  # slow at first
+        now[0] = float(second)
+        log.step(second, 10 if second <= 50 else 40, {}, Traffic(), staleness=0)
+    assert log.report(Traffic())["samples_per_s"] == 40.0
+    assert len(log._pace) < 50
+
+
+def test_a_round_counts_the_steps_that_it_had(tmp_path: Path) -> None:
+    log = StepLog(str(tmp_path))
+    log.step(0, 96, {"verdict": "accepted"}, Traffic(), staleness=0, steps=12)
+    log.step(1, 0, {"verdict": "declined"}, Traffic(), staleness=0, steps=0)
+    log.flush()
+    assert log.report(Traffic())["steps"] == 12
+    assert [line["steps"] for line in lines(tmp_path)] == [12, 0]

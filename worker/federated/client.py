@@ -26,7 +26,8 @@ class Client:
     >>> final = client.run({"w": np.zeros((784, 10), np.float32)}, rounds=20)  # doctest: +SKIP
 
     ``fit`` may change the arrays it is given. Metrics of ``evaluate`` are reported for the global parameters and, with
-    ``_tuned`` behind their names, for what ``fit`` has made of them.
+    ``_tuned`` behind their names, for what ``fit`` has made of them: in the last round, and every ``--eval-every``
+    rounds. The final parameters are always measured.
     """
 
     def __init__(self, fit: Fit, evaluate: Evaluate | None = None) -> None:
@@ -65,16 +66,17 @@ class Client:
             bad = not_finite(trained)
             if bad or not examples:
                 verdict = store.spoil(bad) if bad else store.decline("fit had no examples")
-                noted = {**metrics, "steps": 0, "verdict": verdict}
-                kv._log.step(task.round, 0, noted, store.traffic, staleness=0)
+                noted = {**metrics, "verdict": verdict}
+                kv._log.step(task.round, 0, noted, store.traffic, staleness=0, steps=0)
                 continue
             if task.evaluate:
                 report |= self._measure({name: array.copy() for name, array in trained.items()}, TUNED)
             steps = int(metrics.pop("steps", 1))
             store.replace(trained, steps)
             report = {**metrics, **report}
-            noted = {**report, "steps": steps, "verdict": store.end(examples, report)}
-            kv._log.step(task.round, examples, noted, store.traffic, staleness=0)
+            noted = {**report, "verdict": store.end(examples, report)}
+            kv._log.step(task.round, examples, noted, store.traffic, staleness=0, steps=steps)
+        self._measure_last(kv)
 
     def _train_alone(self, kv: KV) -> None:
         for number in range(kv.job.rounds):
@@ -86,9 +88,15 @@ class Client:
                     xp.copy(array, kv._beside[name])
                 else:
                     kv._ready().write(name, array)
+        self._measure_last(kv)
 
     def _trained(self, kv: KV, number: int) -> tuple[dict[str, HostArray], float, dict[str, float]]:
         return train(self._fit, kv.params, kv.job, kv.rank, number)
+
+    def _measure_last(self, kv: KV) -> None:
+        """Have the final model measured on this client's own data, for the record and the status."""
+        if found := self._measure(copies(kv.params), ""):
+            kv._log.evaluation(kv.clock, found)
 
     def _measure(self, params: Params, suffix: str) -> dict[str, float]:
         if self._evaluate is None:

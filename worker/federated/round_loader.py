@@ -67,6 +67,9 @@ class RoundStore(Protocol):
 class RoundLoader:
     """Waits for tasks, yields a round's batches, and ships what the script's steps made of the weights."""
 
+    planned = 0
+    """How many steps there will be is the rounds' concern."""
+
     def __init__(self, store: RoundStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
         self.examples = 0
         """How many examples the last batch had; 0 before the first."""
@@ -146,7 +149,7 @@ class RoundLoader:
         job, n = self._store.job, num_examples(share)
         if not n:
             verdict = self._store.decline("there are no examples in its share")
-            self._log.step(task.round, 0, {"steps": 0, "verdict": verdict}, self._store.traffic, staleness=0)
+            self._log.step(task.round, 0, {"verdict": verdict}, self._store.traffic, staleness=0, steps=0)
             return
         seed = int(np.random.SeedSequence((job.seed, self._store.rank, task.round)).generate_state(1)[0])
         size = min(batch_size, n)
@@ -173,15 +176,15 @@ class RoundLoader:
             raise
         means = {name: _mean(values) for name, values in self._metrics.items()}
         if self._spoiled:
-            noted = {**means, "steps": 0, "verdict": self._store.spoil(self._spoiled)}
-            self._log.step(task.round, self._samples, noted, self._store.traffic, staleness=0)
+            noted = {**means, "verdict": self._store.spoil(self._spoiled)}
+            self._log.step(task.round, self._samples, noted, self._store.traffic, staleness=0, steps=0)
             return
         if task.evaluate:
             report |= self._on_own(data, TUNED)
         count = self._store.training.steps
         verdict = self._store.end(n, {**means, **report})
-        metrics = {**means, **report, "steps": count, "verdict": verdict}
-        self._log.step(task.round, self._samples, metrics, self._store.traffic, staleness=0)
+        metrics = {**means, **report, "verdict": verdict}
+        self._log.step(task.round, self._samples, metrics, self._store.traffic, staleness=0, steps=count)
 
     def _on_own(self, train: Any, suffix: str) -> dict[str, float]:
         """Return what is measured on this client's own test data."""

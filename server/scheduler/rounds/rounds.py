@@ -276,7 +276,7 @@ class Rounds:
             return
         busy = set() if self.asynchronous else tasks.ranks
         every = self.job.eval_every
-        evaluate = every > 0 and (self.version % every == 0 or self.version == self.job.rounds - 1)
+        evaluate = self.version == self.job.rounds - 1 or (every > 0 and self.version % every == 0)
         for offer in self._selection.draw(count, busy, f"{self._contributions.ledger.attempt}/{tasks.next}"):
             task = self._contributions.open(offer, now, evaluate)
             yield Send(offer.member, self._assignment(task, offer.request, now))

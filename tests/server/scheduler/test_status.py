@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ps.cli.view import view
-from ps.launch.progress import describe_status
+from ps.launch.progress import progress_of
 from ps.protocol.messages import BarrierEnter, Heartbeat, Hello, Welcome
 from ps.server.scheduler.state import SchedulerState
 from ps.server.scheduler.status import snapshot
@@ -58,4 +58,4 @@ def test_no_report_overwrites_what_the_scheduler_knows_or_spoils_the_page(column
     for key in ("id", "rank", "state", "why", "host", "pid", "addresses", "last_seen_s"):
         assert after[key] == before[key]
     view(status)
-    describe_status(status)
+    progress_of(status)

@@ -376,7 +376,7 @@ class KV:
             self._store.close(failure)
             self._steps.settled()
         finally:
-            self._log.flush()
+            self._log.end()
             self._trace.close()
 
     def _at_exit(self) -> None:

@@ -75,6 +75,7 @@ class Session:
             raise
         self.job = JobConfig.from_dict(view.job)
         self.rank = self._scheduler.rank
+        log.info("joined the job as worker %d: mode %s", self.rank, self.job.mode)
 
     @property
     def member(self) -> int:

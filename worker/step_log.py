@@ -158,6 +158,15 @@ class StepLog:
             return 0.0
         return round((samples - first) / (last - began), 1) if last > began else 0.0
 
+    def end(self) -> None:
+        """Write what is noted, and say what it came to."""
+        self.flush()
+        if self.steps:
+            measured = self._measured[1].items() if self._measured is not None else ()
+            more = "".join(f", {name} {value:.4g}" for name, value in measured if isinstance(value, int | float))
+            took = self._last - self._began
+            log.info("done after %.1f s: %s steps, %s samples%s", took, f"{self.steps:,}", f"{self.samples:,}", more)
+
     def flush(self) -> None:
         """Write what is noted. A full disk costs the record, not the training."""
         self._flushed = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import runpy
 import traceback
@@ -13,11 +14,13 @@ import click
 
 from ps import descriptors
 from ps.cli.help import HelpfulCommand
+from ps.cli.logs import log_by_hand, say
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.ready import announcer, take_descriptor
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
-from ps.launch import account, parent
+from ps.launch import account, parent, rundir
+from ps.launch.scheduler_record import SchedulerRecord
 from ps.regular_file import reason, shown
 from ps.script import Script
 from ps.sink import kept_going
@@ -52,7 +55,15 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
     parent.untie()
     fd = take_descriptor(account.VARIABLE)  # of psctl run, which starts the others once this one is ready
     announce = announcer(has_launcher, describe)
-    return serve(explicit, process, ready=announce, tell=account.teller(fd), is_first=fd is not None)
+    with contextlib.ExitStack() as held:
+        tell = account.teller(fd)
+        if process.run_dir is not None and not has_launcher:
+            goes_on = process.state is not None and Path(process.state).exists()
+            tell = SchedulerRecord(held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on))).tell
+        if not has_launcher:
+            log_by_hand()
+        told = None if has_launcher else say
+        return serve(explicit, process, ready=announce, tell=tell, is_first=fd is not None, say=told)
 
 
 @click.command(
@@ -69,6 +80,8 @@ def server(has_launcher: bool, /, **options: Any) -> int:
     descriptors.claim("a server")
     process = _member(options)
     parent.untie()
+    if not has_launcher:
+        log_by_hand()
     return serve(process, ready=announcer(has_launcher, lambda address: f"server at {address}"))
 
 
@@ -80,7 +93,8 @@ def server(has_launcher: bool, /, **options: Any) -> int:
 )
 @process_options("worker")
 @script_arguments
-def worker(script: Script, args: tuple[str, ...], **options: Any) -> int:
+@click.pass_obj
+def worker(has_launcher: bool, /, script: Script, args: tuple[str, ...], **options: Any) -> int:
     """Run SCRIPT as one worker of a cluster. Everything after SCRIPT is the script's."""
     from ps.worker import run_script
 
@@ -89,6 +103,8 @@ def worker(script: Script, args: tuple[str, ...], **options: Any) -> int:
     try:
         process = _member(options)
         parent.untie()
+        if not has_launcher:
+            log_by_hand()
         with kept_going("stdout"):
             return run_script(script, list(args), process)
     except PSError:

@@ -70,7 +70,7 @@ class ProcessConfig:
         roles=("run", *MEMBERS),
     )
     run_dir: str | None = setting(
-        None, "directory for metrics.jsonl and summary.json", kind=PATH, roles=("run", "worker")
+        None, "directory for the record: metrics.jsonl, summary.json", kind=PATH, roles=("run", "scheduler", "worker")
     )
     trace: str | None = setting(None, "file for a timeline in Chrome-trace format", kind=PATH, roles=("run", *MEMBERS))
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))

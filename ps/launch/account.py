@@ -18,7 +18,7 @@ from typing import Any
 VARIABLE = "PS_ACCOUNT_FD"
 
 Entry = Mapping[str, Any]
-"""What is told, called as in a status: ``federated`` with the ``history`` of new rounds, and in the end ``workers``."""
+"""What is told, called as in a status: ``federated`` with the ``history`` of new rounds, and in the end all of it."""
 
 
 class Account:

@@ -18,6 +18,7 @@ from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, View, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
+from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.status import snapshot
@@ -34,7 +35,7 @@ SIGNS = 5
 BATCH = 256
 
 Tell = Callable[[dict[str, Any]], None]
-"""Called with ``federated``, a status of the rounds whose history has the new ones, and in the end with ``workers``."""
+"""Called with ``federated``, a status of the rounds whose history has the new ones, and in the end with the status."""
 
 
 class Scheduler:
@@ -47,11 +48,17 @@ class Scheduler:
         tell: Tell = lambda entry: None,
         *,
         is_first: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> None:
-        """``is_first``: no process of the job lives yet; those that a state file knows are gone."""
+        """``say``: called with a line for whatever matters to who watches.
+
+        ``is_first``: no process of the job lives yet; those that a state file knows are gone.
+        """
         self._process = process
         self._persistence = Persistence(process.state)
         self._tell = tell
+        self._say = say
+        self._journal = Journal()
         self._announced = -1, False
         """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
@@ -85,8 +92,7 @@ class Scheduler:
             while not (self._state.over and self._all_know()):
                 sigterm.check()
                 self._turn()
-            members = self._state.members.values()
-            self._tell({"workers": [member.dump() for member in members if member.role == "worker"]})
+            self._tell(self._snapshot())
             if self._state.phase == "failed":
                 raise PeerLost(f"the job failed: {self._state.reason}")
             return 0
@@ -140,6 +146,9 @@ class Scheduler:
         return record.here and pid.is_gone(record.pid, record.mark, self._realm)
 
     def _keep(self) -> None:
+        if self._say is not None:
+            for line in self._journal.look(self._state, time.monotonic()):
+                self._say(line)
         if self._state.changed:
             self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
         self._persistence.keep(self._state, time.monotonic())
@@ -185,11 +194,12 @@ def serve(
     ready: Callable[[str], None] = lambda address: None,
     tell: Tell = lambda entry: None,
     is_first: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Run a scheduler until its job is over; return 0. ``ready`` is called with its address once it listens.
 
     ``explicit`` holds the job's settings that flags, environment or TOML set; the first worker's script completes
-    them. ``is_first``: no other process of the job lives yet. Raises AddressInUse, ConfigError, or PeerLost when the
-    job failed.
+    them. ``say`` is called with a line for whatever matters to who watches. ``is_first``: no other process of the job
+    lives yet. Raises AddressInUse, ConfigError, or PeerLost when the job failed.
     """
-    return Scheduler(explicit, process, tell, is_first=is_first).run(ready)
+    return Scheduler(explicit, process, tell, is_first=is_first, say=say).run(ready)

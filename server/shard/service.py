@@ -267,7 +267,12 @@ class Server:
             view = self._membership.view
             if view is None or view is before:
                 continue
+            if before is None and self._membership.welcome is not None:
+                log.info("joined the job as server %d", self._membership.welcome.rank)
+            if view.phase == "running" and (before is None or before.phase != "running"):
+                log.info("the job begins: mode %s", view.job.get("mode"))
             if view.phase == "ended":
+                log.info("the job has ended in good order")
                 return True
             if view.phase == "failed":
                 raise failure(view)

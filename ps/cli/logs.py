@@ -1,0 +1,30 @@
+"""What a role that was started by hand says of itself while it works: a line with the time for what matters."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+
+class ByHand(logging.StreamHandler):  # type: ignore[type-arg]
+    """Prints what is logged, as long as the script has not said how it wants that done."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line, unless the script's own handlers do."""
+        if not logging.getLogger().handlers:
+            super().emit(record)
+
+
+def log_by_hand() -> None:
+    """Print on standard error what a role logs. A launcher does without: it shows a bar and a table."""
+    handler = ByHand(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("ps")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def say(text: str) -> None:
+    """Print a line with the time on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,47 @@
+"""SchedulerRecord: what a scheduler that was started by itself leaves of its job: its rounds, and a summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ps.launch import rundir
+from ps.launch.round_log import RoundLog
+from ps.launch.summary import Ends, summarize, write_summary
+
+OFTEN = 10.0
+"""Seconds between two writings of the rounds, at least."""
+
+
+class SchedulerRecord:
+    """Takes what a scheduler tells, and writes it into a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._rounds = RoundLog()
+        self._begun = self._written = time.monotonic()
+
+    def tell(self, entry: Mapping[str, Any]) -> None:
+        """Take rounds that are done, or the status at the end. Raises PSError when nothing can be written."""
+        now = time.monotonic()
+        self._rounds.add(entry, time.time())
+        is_last = "workers" in entry
+        if self._rounds.status and (is_last or now - self._written > OFTEN):
+            self._written = now
+            self._rounds.write(self._directory / rundir.ROUNDS)
+        if is_last:
+            outcome = self._rounds.outcome() if self._rounds.status else None
+            rows, deaths = entry["workers"], entry.get("deaths") or ()
+            ends = Ends(0 if entry.get("phase") == "ended" else 4, now - self._begun)
+            summary = summarize([], ends, entry.get("job") or {}, deaths, outcome, rows, _measured(rows))
+            write_summary({**summary, "reason": entry.get("reason", "")}, self._directory / rundir.SUMMARY)
+
+
+def _measured(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    found = [row for row in rows if row.get("measured")]
+    if not found:
+        return None
+    last = max(found, key=lambda row: row.get("measured_clock") or 0)
+    return {"clock": last.get("measured_clock") or 0, "rank": last["rank"], "metrics": last["measured"]}

@@ -39,6 +39,15 @@ def cut(text: str, most: int) -> str:
     return short if short.isascii() else short.encode("utf-8", "replace").decode("utf-8")
 
 
+def printable(text: str) -> str:
+    """Return a text without what moves a terminal's cursor, changes its colours or begins a new line."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    )
+
+
 def fitted(report: dict[str, Any], most: int) -> dict[str, Any]:
     """Return a report that takes at most ``most`` bytes: entries that would make it longer are left out."""
     kept: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.messages.words import ProcessRole
 from ps.protocol.transport import Socket
+
+log = logging.getLogger("ps.protocol")
 
 SKIP = 1000
 """Frames of an overlong message that are dropped before the caller gets to look at its other sockets."""
@@ -126,16 +129,33 @@ class Inbox:
         return True
 
     def _send(self, origin: bytes, message: Message) -> None:
-        if self._encoded is None or self._encoded[0] is not message:
-            self._encoded = message, encode(message)
+        try:
+            if self._encoded is None or self._encoded[0] is not message:
+                self._encoded = message, encode(message)
+        except BadMessage as error:  # nobody could read it; whoever waits for it asks again, and is seen to
+            self.unsent(error)
+            return
         header = self._encoded[1]  # made first: a socket must not be left between two frames
         with contextlib.suppress(zmq.ZMQError):
             self.socket.send(origin, zmq.SNDMORE | zmq.NOBLOCK)
             self.socket.send(header, zmq.NOBLOCK)
 
+    def unsent(self, error: BadMessage) -> None:
+        """Count a message that could not be written; the first is told."""
+        self.rejected["unsent"] += 1
+        if self.rejected["unsent"] == 1:
+            log.warning("a message is not sent: %s", error)
+
     def lend(self, origin: bytes, message: Message, payload: Any) -> Any:
-        """Send a message with a payload that is not copied; return a tracker that knows when it is free."""
-        header = encode(message)
+        """Send a message with a payload that is not copied; return a tracker that knows when it is free.
+
+        None when the message cannot be written.
+        """
+        try:
+            header = encode(message)
+        except BadMessage as error:
+            self.unsent(error)
+            return None
         self.socket.send(origin, zmq.SNDMORE)
         self.socket.send(header, zmq.SNDMORE)
         return self.socket.send(payload, copy=False, track=True)

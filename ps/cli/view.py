@@ -32,6 +32,7 @@ def view(status: Status, width: int = WIDE) -> RenderableType:
     if found := measured(status):
         lines.append(Text(f"measured last: {', '.join(found)}"))
     lines += [Text(text, style="yellow") for text in _all_rejected(status)]
+    lines += [Text(text, style="yellow") for text in _not_shown(status)]
     if status.get("federated"):
         lines += federation(status["federated"])
     lines += [Text(text, style="yellow") for text in (*_idle(status), *waiting_lines(status, longer_than=0.0))]
@@ -157,6 +158,17 @@ def _idle(status: Status) -> list[str]:
         return []
     limit = (status.get("job") or {}).get("idle_timeout") or 0
     return [f"no worker for {status['idle_s']:.0f} s; the model is kept for {limit:g} s (--idle-timeout)"]
+
+
+def _not_shown(status: Status) -> list[str]:
+    """Return a line for each role of which there are more members than are shown."""
+    lines = []
+    for role, total in (status.get("totals") or {}).items():
+        counts = {state: count for state, count in total.items() if state != "shown"}
+        if sum(counts.values()) > total["shown"]:
+            parts = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
+            lines.append(f"{role}: {parts}; {total['shown']:,} of them are shown")
+    return lines
 
 
 def _death(death: Status) -> str:

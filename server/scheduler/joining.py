@@ -11,6 +11,13 @@ from ps.protocol.messages import Error, Hello
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.roster import Roster
 
+MOST_WORKERS = 5000
+"""Workers of a job in which all know of all, at most: one view shows them."""
+MOST_CLIENTS = 50_000
+"""Clients of a federated job at once, at most."""
+MOST_QUOTED = 200
+"""Characters of a setting that are quoted."""
+
 
 class ScriptSettings:
     """What workers' scripts ask for, as the job that it makes. The last is kept: thousands may ask for the same."""
@@ -51,9 +58,19 @@ def refusal(
         if job is not None and theirs != job:
             ours, wants = job.to_dict(), theirs.to_dict()
             key = next(key for key in ours if ours[key] != wants[key])
-            text = f"this worker's script asks for {key} = {wants[key]}, but the job runs with {ours[key]}"
+            text = (
+                f"this worker's script asks for {key} = {_brief(wants[key])}, but the job runs with {_brief(ours[key])}"
+            )
             return Error(hello.request, "config", f"{text}; all workers must run the same script")
+        most = MOST_CLIENTS if theirs.federated else MOST_WORKERS
+        if roster.count("worker") >= most:
+            return Error(hello.request, "rank-taken", f"the job has {most} workers, and more there cannot be")
     holder = roster.at(hello.role, hello.rank)
     if holder is not None:
         return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
     return None
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"

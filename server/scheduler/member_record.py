@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
+from ps.protocol.fitting import printable
+from ps.protocol.messages import Hello
 from ps.protocol.messages.words import MemberRole
 
 LIVE: Final = "live"
@@ -37,6 +39,13 @@ class MemberRecord:
     why: str = ""
     seen: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(hello: Hello, member: int, rank: int, here: bool, now: float) -> MemberRecord:
+        """Return the record of a process that joins. Its host is shown to people; nobody connects to a worker."""
+        addresses = hello.addresses if hello.role == "server" else ()
+        about = printable(hello.host), hello.pid, addresses, hello.mark
+        return MemberRecord(member, hello.nonce, hello.role, rank, *about, here, seen=now)
 
     @property
     def place(self) -> str:

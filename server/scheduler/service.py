@@ -16,13 +16,13 @@ from ps.errors import BadMessage, ConfigError, PeerLost
 from ps.protocol import pid
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
-from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, View, Welcome
+from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.status import snapshot
-from ps.server.send import ASKER, Send
+from ps.server.send import Send
 
 log = logging.getLogger("ps.scheduler")
 
@@ -32,6 +32,8 @@ LAST = 60.0
 """Seconds for which the scheduler of a job that is over waits for goodbyes, at most."""
 SIGNS = 5
 """Signs of life of a connection in the time after which a member that is silent is dead."""
+FRESH = 0.1
+"""Seconds for which a status that was made is given to others who ask."""
 BATCH = 256
 
 Tell = Callable[[dict[str, Any]], None]
@@ -78,6 +80,9 @@ class Scheduler:
         self._guard: DescriptorGuard | None = None
         self._realm = pid.realm()
         self._address = ""
+        self._picture: dict[str, Any] = {}
+        self._pictured = 0.0
+        """When that status was made."""
         self._over = 0.0
         """Since when the job is over."""
 
@@ -127,14 +132,14 @@ class Scheduler:
                     self._origins[member] = origin
                 here = isinstance(message, Hello) and pid.is_own_address(self._inbox.address)
                 try:
-                    sends += [(origin, send) for send in state.receive(message, time.monotonic(), payload, here)]
+                    sends += [(origin, send) for send in state.hear(message, time.monotonic(), payload, here)]
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
             drained = self._inbox.drained
         gone = self._is_gone if drained else _unknown
         sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone)]
         self._keep()
-        self._perform(_latest(sends))
+        self._perform(sends)
 
     def _reach(self, member: int) -> bool:
         """Whether a member's connection is alive. It is asked by a word that changes nothing."""
@@ -168,23 +173,17 @@ class Scheduler:
                 self._inbox.send(to, send.message)
 
     def _snapshot(self) -> Any:
+        """Return the status; the same for a moment, however many ask."""
         now = time.monotonic()
-        rejected = dict(self._inbox.rejected)
-        return snapshot(self._state, now, address=self._address, uptime=now - self._began, rejected=rejected)
+        if now - self._pictured >= FRESH or not self._picture:
+            rejected, uptime = dict(self._inbox.rejected), now - self._began
+            self._picture = snapshot(self._state, now, address=self._address, uptime=uptime, rejected=rejected)
+            self._pictured = now
+        return self._picture
 
 
 def _unknown(record: MemberRecord) -> bool:
     return False
-
-
-def _latest(sends: list[tuple[bytes, Send]]) -> list[tuple[bytes, Send]]:
-    """Leave out views that a later one replaces: of many that join in one turn, each has made one for all."""
-    last = {send.to: send for _, send in sends if send.to != ASKER and isinstance(send.message, View)}
-    return [
-        (origin, send)
-        for origin, send in sends
-        if send.to == ASKER or not isinstance(send.message, View) or last[send.to] is send
-    ]
 
 
 def serve(

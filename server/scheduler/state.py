@@ -44,10 +44,12 @@ from ps.server.scheduler.absence import Absence, Count, Failure
 from ps.server.scheduler.barrier import Barrier, Passage
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
+from ps.server.scheduler.report import kept
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds import dispatch
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.scheduler.seeding import Grant, Seeding
+from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
 MAX_DEATHS = 1000
@@ -73,7 +75,7 @@ class SchedulerState:
         self._barrier = Barrier()
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
-        self._sent: tuple[JobConfig, dict[str, Any]] | None = None
+        self._views = Views()
         self._script_settings = joining.ScriptSettings(self.explicit)
 
     # Looking
@@ -107,25 +109,8 @@ class SchedulerState:
 
     def view(self) -> View:
         """Return the current view."""
-        roles = ("server",) if self._federated else ("server", "worker")  # clients are many, and nobody needs to know
-        shown = sorted((m for role in roles for m in self.live(role)), key=lambda m: m.member)
-        return View(
-            epoch=self.epoch,
-            phase=self.phase,
-            code=self.code,
-            reason=self.reason,
-            job=self._settings,
-            members=tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown),
-        )
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """The job's settings as they travel: thousands of clients may ask for them."""
-        if self.job is None:
-            return {}
-        if self._sent is None or self._sent[0] is not self.job:
-            self._sent = self.job, self.job.to_dict()
-        return self._sent[1]
+        state = self.phase, self.code, self.reason
+        return self._views.view(self.epoch, state, self.job, self._roster, self._federated)
 
     @property
     def _federated(self) -> bool:
@@ -134,7 +119,15 @@ class SchedulerState:
     # Events
 
     def receive(self, message: Message, now: float, payload: Any = None, here: bool = False) -> list[Send]:
-        """Take a message and return what to send; ``payload`` is the frame of one that has any.
+        """Take a message and return what to send, see ``hear``; all are told at once of a view that is new by it."""
+        return [*self.hear(message, now, payload, here), *self.news()]
+
+    def news(self) -> list[Send]:
+        """Return the current view for all members, if they have not been told: once for all that came in one turn."""
+        return self._views.news(self.view(), self._roster) if self._views.new else []
+
+    def hear(self, message: Message, now: float, payload: Any = None, here: bool = False) -> list[Send]:
+        """Take a message and return what to send but ``news``; ``payload`` is the frame of one that has any.
 
         ``here``: it comes from an address of our own host. Raises BadMessage when it is none for a scheduler.
         """
@@ -154,11 +147,11 @@ class SchedulerState:
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
         match message:
             case Heartbeat():
-                record.report = message.report
+                record.report = kept(message.report)
                 behind = message.epoch < self.epoch
                 return [Send(ASKER, HeartbeatAck(self.epoch)), *([Send(ASKER, self.view())] if behind else [])]
             case Leave():
-                record.report = message.report or record.report
+                record.report = kept(message.report) or record.report
                 return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
             case InitRequest():
                 return self._init(record, message)
@@ -206,7 +199,7 @@ class SchedulerState:
             sends += self._say(list(self.rounds.tick(now)))
         if not self.over and (verdict := self._lacking(now)):
             sends += self._finish("failed", *verdict)
-        return sends
+        return [*sends, *self.news()]
 
     def _lacking(self, now: float) -> Failure | None:
         """Return why a job is given up that has waited for members for too long."""
@@ -239,8 +232,7 @@ class SchedulerState:
             yield Send(ASKER, refusal)
             return
         rank = self._rank_for(hello)
-        about = hello.host, hello.pid, hello.addresses
-        record = MemberRecord(self._roster.next, hello.nonce, hello.role, rank, *about, hello.mark, here, seen=now)
+        record = MemberRecord.of(hello, self._roster.next, rank, here, now)
         self._roster.add(record)
         self.absence.come(now)
         if record.role == "worker":
@@ -252,7 +244,7 @@ class SchedulerState:
             self.changed = True  # nobody waits for a client, and nobody but the scheduler talks of it
             yield Send(record.member, self.view())
             return
-        yield from self._new_view()
+        self._renew_view()
 
     def _rank_for(self, hello: Hello) -> int:
         """Return the rank of a process that may join: the one that it demands, the one that suits it, or the lowest.
@@ -267,8 +259,8 @@ class SchedulerState:
         return self._roster.free_rank(hello.role)
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
-        job = self._settings
-        return Send(ASKER, Welcome(request, record.member, record.rank, self.setting("heartbeat_timeout"), job))
+        about = record.member, record.rank, self.setting("heartbeat_timeout"), self._views.settings(self.job)
+        return Send(ASKER, Welcome(request, *about))
 
     def _start_if_complete(self) -> None:
         if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
@@ -321,7 +313,8 @@ class SchedulerState:
         if self.phase == "running" and not self.count("worker") and record.has_finished:
             return self._finish("ended")
         sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
-        return [*sends, *self._new_view()]
+        self._renew_view()
+        return sends
 
     def _gone_from_rounds(self, record: MemberRecord, now: float) -> list[Send]:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
@@ -332,19 +325,17 @@ class SchedulerState:
         if not self.over and done and not self.count("worker"):
             sends += self._finish("ended")
         elif not self.over and record.role == "server":
-            sends += self._new_view()
+            self._renew_view()
         return sends
 
     def _finish(self, phase: JobPhase, code: FailureCode = "", reason: str = "") -> list[Send]:
         self.phase, self.code, self.reason = phase, code, reason
-        return list(self._new_view())
+        self._renew_view()
+        return []
 
-    def _new_view(self) -> Iterator[Send]:
+    def _renew_view(self) -> None:
         self.epoch += 1
-        self.changed = True
-        view = self.view()
-        for record in self._roster:
-            yield Send(record.member, view)
+        self.changed = self._views.new = True
 
     # Across restarts
 

@@ -1,21 +1,38 @@
-"""What ``psctl status`` shows: the scheduler's state as one plain dict. Its keys are documented in the README."""
+"""What ``psctl status`` shows: the scheduler's state as one plain dict. Its keys are documented in the README.
+
+However many members there are and whatever they have said, it fits into one message: of each role those that matter
+most are shown, live ones first, and ``totals`` says how many there are.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from ps.server.scheduler.member_record import MemberRecord
+import msgpack
+
+from ps.server.scheduler.member_record import LIVE, MemberRecord
 from ps.server.scheduler.state import SchedulerState
+
+MOST_ROWS = 1000
+"""Members of a role that are shown, at most."""
+ROOM = 1_500_000
+"""Bytes for the rows of a role."""
+MOST_RANKS = 1000
+"""Workers in the barrier that are named, at most."""
+ASIDE = ("metrics", "measured", "waiting", "waiting_for", "rejected", "failure", "why", "host", "addresses")
+"""What a row goes without that takes more than its share of the room, in this order."""
 
 
 def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, rejected: dict[str, int]) -> Any:
     """Return the job as a dict of plain values."""
-    workers = [_row(m, now) for m in _of(state, "worker")]
-    ahead = max((row.get("clock", 0) for row in workers if row["state"] == "live"), default=0)
+    workers, servers = _rows(state, "worker", now), _rows(state, "server", now)
+    live = [member.report.get("clock", 0) for member in state.live("worker")]
+    ahead = max(live, default=0)
     for row in workers:
-        row["lag"] = max(0, ahead - row.get("clock", 0)) if row["state"] == "live" else 0
+        row["lag"] = max(0, ahead - row["clock"]) if row["state"] == LIVE else 0
     status = {
         "job": state.job.to_dict() if state.job else dict(state.explicit),
         "epoch": state.epoch,
@@ -24,25 +41,43 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
         "uptime_s": round(uptime, 3),
         "idle_s": None if state.absence.idle is None else round(now - state.absence.idle, 1),
         "scheduler": {"address": address, "rejected": rejected},
-        "servers": [_row(m, now) for m in _of(state, "server")],
+        "servers": servers,
         "workers": workers,
+        "totals": {"servers": _total(state, "server", servers), "workers": _total(state, "worker", workers)},
         "deaths": state.deaths,
-        "barrier": list(state.barrier),
+        "barrier": list(state.barrier[:MOST_RANKS]),
     }
     if state.rounds is not None:
         status["federated"] = state.rounds.status()
     return _finite(status)
 
 
-def _of(state: SchedulerState, role: str) -> list[MemberRecord]:
-    found = (member for member in state.members.values() if member.role == role)
-    return sorted(found, key=lambda member: (member.rank, member.member))
+def _rows(state: SchedulerState, role: str, now: float) -> list[dict[str, Any]]:
+    """Return the rows of those that matter most, by rank: the live before those that are gone."""
+    found = [member for member in state.members.values() if member.role == role]
+    shown = sorted(found, key=lambda member: (member.state != LIVE, member.rank, member.member))[:MOST_ROWS]
+    share = ROOM // max(1, len(shown))
+    return [_fitting(_row(m, now), share) for m in sorted(shown, key=lambda member: (member.rank, member.member))]
+
+
+def _fitting(row: dict[str, Any], share: int) -> dict[str, Any]:
+    """Return a row that takes no more than its share of the room."""
+    for column in ASIDE:
+        if len(msgpack.packb(row)) <= share:
+            break
+        row.pop(column, None)
+    return row
+
+
+def _total(state: SchedulerState, role: str, shown: list[dict[str, Any]]) -> dict[str, int]:
+    """Return how many members there are by what has become of them, and how many of them are shown."""
+    return {**Counter(m.state for m in state.members.values() if m.role == role), "shown": len(shown)}
 
 
 def _row(member: MemberRecord, now: float) -> dict[str, Any]:
     return {
         "clock": 0,
-        **reported(member.report),
+        **_shown(member.report),
         "id": member.member,
         "rank": member.rank,
         "state": member.state,
@@ -54,54 +89,9 @@ def _row(member: MemberRecord, now: float) -> dict[str, Any]:
     }
 
 
-def reported(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a member's report has of the columns that are a member's to fill, where it is of the column's kind.
-
-    Nobody else's are: a peer may report what it likes. What its script measured is in a column of its own.
-    """
-    return {key: report[key] for key, fits in _COLUMNS.items() if key in report and fits(report[key])}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _are_ranks(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(rank, int) for rank in value)
-
-
-def _are_waits(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(
-        isinstance(wait, dict)
-        and _is_number(wait.get("clock"))
-        and _is_number(wait.get("seconds"))
-        and _are_ranks(wait.get("for"))
-        for wait in value
-    )
-
-
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and _is_number(count) for k, count in value.items())
-
-
-def _are_metrics(value: Any) -> bool:
-    plain = (int, float, str, bool, type(None))
-    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, plain) for k, v in value.items())
-
-
-_NUMBERS = (
-    *("clock", "steps", "samples", "samples_per_s", "max_staleness", "bytes_up", "bytes_down", "wait_s", "waiting_s"),
-    *("planned_steps", "measured_clock", "bytes", "attempt", "counted", "staged", "staged_bytes"),
-)
-_COLUMNS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(_NUMBERS, _is_number),
-    "waiting_for": _are_ranks,
-    "waiting": _are_waits,
-    "rejected": _are_counts,
-    "metrics": _are_metrics,
-    "measured": _are_metrics,
-    "failure": lambda value: isinstance(value, str),
-}
+def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row that are the member's own."""
+    return {key: value for key, value in report.items() if key != "terminated"}
 
 
 def _finite(value: Any) -> Any:

@@ -23,7 +23,7 @@ from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import Inquire, Leave, RoundOrder, Share, View
+from ps.protocol.messages import Inquire, Leave, Message, RoundOrder, Share, View
 from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
 from ps.server.loan import SENT
 from ps.server.send import SCHEDULER, Send
@@ -192,18 +192,28 @@ class Server:
             else:
                 weights = loan.weights.copy() if loan.stay else loan.weights
                 tracker = self._inbox.lend(send.to, send.message, weights)
-                loan.tracker = SENT if loan.stay else tracker
+                loan.tracker = SENT if loan.stay or tracker is None else tracker
             self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
 
     def _say(self, send: Send) -> None:
         """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
         if send.to != SCHEDULER:
             raise ValueError(f"{send.message!r} for member {send.to!r}: a server has no connection to it")
-        header = encode(send.message)
+        header = self._written(send.message)
+        if header is None:
+            return
         with contextlib.suppress(zmq.Again):
             self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if send.payload is not None else 0))
             if send.payload is not None:
                 self._dealer.send(send.payload.data, copy=True)
+
+    def _written(self, message: Message) -> bytes | None:
+        """Return a message for the scheduler as it travels; None, and a line, when nobody could read it."""
+        try:
+            return encode(message)
+        except BadMessage as error:
+            self._inbox.unsent(error)
+            return None
 
     def _tell_scheduler(self, now: float) -> None:
         if self._shard is not None:
@@ -214,8 +224,9 @@ class Server:
         if self._membership.welcome is None and (trouble := self._dial.again(now)):
             log.warning("%s", self._membership.waits_for_scheduler(trouble))
         for message in self._membership.tick(now):
-            with contextlib.suppress(zmq.Again):
-                self._dealer.send(encode(message), zmq.NOBLOCK)
+            if (header := self._written(message)) is not None:
+                with contextlib.suppress(zmq.Again):
+                    self._dealer.send(header, zmq.NOBLOCK)
         notice = self._membership.silence_notice(now)
         if notice:
             log.warning("%s", notice)

@@ -213,7 +213,12 @@ class ShmListener:
         connection = self._by_origin.get(origin)
         if connection is None:
             return
-        connection.channel.put(encode(message))
+        try:
+            header = encode(message)
+        except BadMessage:
+            self._rejected["unsent"] += 1
+            return
+        connection.channel.put(header)
         now = time.monotonic()
         if not self._held:
             self._since = now

@@ -7,6 +7,7 @@ from typing import Any
 from ps.errors import BadMessage
 from ps.protocol.messages import Decline, Distances, Message, Poll, RoundStatus, Submit, Wait
 from ps.server.scheduler.member_record import LEFT, MemberRecord
+from ps.server.scheduler.report import kept
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.send import Send
 
@@ -21,7 +22,7 @@ def receive(rounds: Rounds | None, record: MemberRecord, message: Message, paylo
     """
     match message:
         case Poll() if record.role == "worker":
-            record.report = message.report or record.report
+            record.report = kept(message.report) or record.report
             if rounds is None:
                 return [Send(record.member, Wait(message.request, 0, SOON))]
             return list(rounds.poll(message, record.rank, now))

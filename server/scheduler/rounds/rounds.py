@@ -181,7 +181,7 @@ class Rounds:
         """A client gives its task back."""
         if self._contributions.decline(message.task, rank):
             self._contributions.resting.declined(rank, now)
-            log.info("client %d gives its task back: %s", rank, message.why)
+            log.info("client %d gives its task back: %r", rank, message.why)
         yield Send(message.member, Ok(message.request))
         yield from self._go_on(now)
 

@@ -1,0 +1,103 @@
+"""Report: what the scheduler keeps of what a member says of itself, so that it can be calculated with and shown.
+
+The columns are those that are a member's to fill; nobody else's are. Each is kept where it is of its kind, as far as
+it is not too long: a peer may report what it likes, and there may be tens of thousands of peers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ps.protocol.fitting import printable
+
+MOST_RANKS = 20
+MOST_WAITS = 10
+MOST_COUNTS = 20
+MOST_METRICS = 32
+MOST_NAME = 100
+"""Characters of a metric's name, or of its value if that is a text."""
+MOST_TEXT = 300
+
+_Keep = Callable[[Any], Any]
+"""Returns what is kept of a value, None for nothing."""
+
+
+def kept(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a report."""
+    found = ((key, keep(report[key])) for key, keep in _COLUMNS.items() if key in report)
+    return {key: value for key, value in found if value is not None}
+
+
+def _number(value: Any) -> float | None:
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if fits and math.isfinite(value) else None
+
+
+def _ranks(value: Any) -> list[int] | None:
+    if not isinstance(value, list | tuple) or not all(_is_rank(rank) for rank in value[:MOST_RANKS]):
+        return None
+    return list(value[:MOST_RANKS])
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _waits(value: Any) -> list[dict[str, Any]] | None:
+    if not isinstance(value, list | tuple):
+        return None
+    waits = [_wait(wait) for wait in value[:MOST_WAITS]]
+    return None if None in waits else [wait for wait in waits if wait is not None]
+
+
+def _wait(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        return None
+    clock, seconds, ranks = _number(value.get("clock")), _number(value.get("seconds")), _ranks(value.get("for"))
+    if clock is None or seconds is None or ranks is None:
+        return None
+    return {"clock": clock, "for": ranks, "seconds": seconds}
+
+
+def _counts(value: Any) -> dict[str, float] | None:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        return None
+    counts = {_name(key): _number(count) for key, count in itertools.islice(value.items(), MOST_COUNTS)}
+    return None if None in counts.values() else {key: count for key, count in counts.items() if count is not None}
+
+
+def _metrics(value: Any) -> dict[str, Any] | None:
+    plain = (int, float, str, bool, type(None))
+    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, plain) for k, v in value.items()):
+        return None
+    return {
+        _name(key): _name(metric) if isinstance(metric, str) else metric
+        for key, metric in itertools.islice(value.items(), MOST_METRICS)
+    }
+
+
+def _name(value: str) -> str:
+    return printable(value[:MOST_NAME])
+
+
+def _text(value: Any) -> str | None:
+    return printable(value[:MOST_TEXT]) if isinstance(value, str) else None
+
+
+_NUMBERS = (
+    *("clock", "steps", "samples", "samples_per_s", "max_staleness", "bytes_up", "bytes_down", "wait_s", "waiting_s"),
+    *("planned_steps", "measured_clock", "bytes", "attempt", "counted", "staged", "staged_bytes"),
+)
+_COLUMNS: Mapping[str, _Keep] = {
+    **dict.fromkeys(_NUMBERS, _number),
+    "waiting_for": _ranks,
+    "waiting": _waits,
+    "rejected": _counts,
+    "metrics": _metrics,
+    "measured": _metrics,
+    "failure": _text,
+    "terminated": lambda value: True if value is True else None,
+}

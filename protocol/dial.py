@@ -26,7 +26,7 @@ Resolve = Callable[[str, int], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """How an address is reached: by IPv6 or IPv4; ``trouble`` says why it is not, in one line."""
 
     ipv6: bool = True
@@ -38,32 +38,32 @@ def resolve(host: str, port: int) -> list[Any]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-def look(address: str, *, probing: bool = False, timeout: float = PROBE, resolve: Resolve = resolve) -> Way:
+def look(address: str, *, probing: bool = False, timeout: float = PROBE, resolve: Resolve = resolve) -> Route:
     """Find out how an address is reached. Connects where a name has addresses of both families, or if ``probing``.
 
     Where nobody listens, a name with both is taken for its IPv4 address.
     """
     if not address.startswith("tcp://"):
-        return Way()
+        return Route()
     parts = urlsplit(address)
     host, port = parts.hostname or "", parts.port or 0
     try:
         found = resolve(host, port)
     except OSError as error:
-        return Way(trouble=f"{host} is the name of no host ({error.strerror})")
+        return Route(trouble=f"{host} is the name of no host ({error.strerror})")
     except UnicodeError:
-        return Way(trouble=f"{host!r} is no name that a host can have")
+        return Route(trouble=f"{host!r} is no name that a host can have")
     places = {place[4][0]: place for place in sorted(found, key=lambda place: place[0] == socket.AF_INET6)}
     families = {place[0] for place in found}
     if len(families) == 1 and not probing:
-        return Way(ipv6=socket.AF_INET6 in families)
+        return Route(ipv6=socket.AF_INET6 in families)
     refusals = []
     for name, place in places.items():
         why = _refusal(place, timeout)
         if not why:
-            return Way(ipv6=place[0] == socket.AF_INET6)
+            return Route(ipv6=place[0] == socket.AF_INET6)
         refusals.append(f"{name}: {why}" if len(places) > 1 else why)
-    return Way(socket.AF_INET not in families, f"nobody can be reached at {address} ({', '.join(refusals)})")
+    return Route(socket.AF_INET not in families, f"nobody can be reached at {address} ({', '.join(refusals)})")
 
 
 def _refusal(place: Any, timeout: float) -> str:

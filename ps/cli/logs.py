@@ -18,9 +18,11 @@ class ByHand(logging.StreamHandler):  # type: ignore[type-arg]
 
 def log_by_hand() -> None:
     """Print on standard error what a role logs. A launcher does without: it shows a bar and a table."""
+    logger = logging.getLogger("ps")
+    if any(isinstance(handler, ByHand) for handler in logger.handlers):
+        return
     handler = ByHand(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("ps")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 

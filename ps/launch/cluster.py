@@ -21,7 +21,7 @@ from ps.launch.output import SHOWN, Output
 from ps.launch.pace import format_left
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
-from ps.launch.progress import Fetch, Poller, Progress, Status
+from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
 from ps.launch.saved_run import SavedRun, saved_run
@@ -155,7 +155,7 @@ class _Cluster:
         if not self._policy.signal:
             self._poller.ask()
 
-    def _show_progress(self, progress: Progress, left: float | None) -> None:
+    def _show_progress(self, progress: JobProgress, left: float | None) -> None:
         where = progress.where if left is None else f"{progress.where} · {format_left(left)}"
         self._screen.progress(where, progress.what, progress.fraction)
 

@@ -16,7 +16,7 @@ Fetch = Callable[[str, float], Status]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """How far a job is. ``done`` of ``total`` steps or rounds; ``total`` is 0 where nobody knows it."""
 
     done: float
@@ -31,13 +31,13 @@ class Progress:
         return min(1.0, self.done / self.total) if self.total else None
 
 
-def progress_of(status: Status) -> Progress:
+def progress_of(status: Status) -> JobProgress:
     """Return how far a job is: its step or round, then speed, loss and what was measured, then who waits for whom."""
     workers = _live(status, "workers")
     federated: Status = status.get("federated") or {}
     waits = tuple(waiting_lines(status)[:1])
     if status.get("phase") == "waiting":
-        return Progress(0, 0, _lacking(status, workers), waits)
+        return JobProgress(0, 0, _lacking(status, workers), waits)
     what = []
     if workers:
         parts = [_count(len(workers), "client" if federated else "worker")]
@@ -49,12 +49,12 @@ def progress_of(status: Status) -> Progress:
     if federated:
         done, total = federated.get("round") or 0, federated.get("rounds") or 0
         share = (federated.get("accepted") or 0) / (federated.get("goal") or 1)
-        return Progress(done + min(share, 1.0) * (done < total), total, rounds.progress(federated), (*what, *waits))
+        return JobProgress(done + min(share, 1.0) * (done < total), total, rounds.progress(federated), (*what, *waits))
     clocks = [worker.get("clock") or 0 for worker in workers]
     done, plans = min(clocks, default=0), [worker.get("planned_steps") or 0 for worker in workers]
     total = max(plans) if plans and min(plans) > 0 else 0
     where = f"step {done:,} of {total:,}" if total else f"step {max(clocks, default=0):,}"
-    return Progress(done, total, where if workers else str(status.get("phase", "?")), (*what, *waits))
+    return JobProgress(done, total, where if workers else str(status.get("phase", "?")), (*what, *waits))
 
 
 def measured(status: Status) -> list[str]:
@@ -121,7 +121,7 @@ class Poller:
         self,
         fetch: Fetch,
         address: str,
-        show: Callable[[Progress, float | None], None],
+        show: Callable[[JobProgress, float | None], None],
         interval: float = 0.5,
         note: Callable[[Status], None] = lambda status: None,
     ) -> None:

@@ -25,7 +25,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Stand-ins for the roles; each call is noted."""
     found: list[tuple[Any, ...]] = []
 
-    def serve_job(explicit: dict[str, Any], process: ProcessConfig, *, ready: Any, tell: Any, is_first: bool) -> int:
+    def serve_job(
+        explicit: dict[str, Any], process: ProcessConfig, *, ready: Any, tell: Any, is_first: bool, say: Any
+    ) -> int:
         found.append((explicit, process))
         ready(f"tcp://{process.host}:{process.port}")
         return 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import zmq
 
-from ps.protocol.dial import AGAIN, Dial, Way, doubts, look
+from ps.protocol.dial import AGAIN, Dial, Route, doubts, look
 
 V4, V6 = "127.0.0.1", "::1"
 
@@ -67,7 +67,7 @@ def test_of_a_name_with_both_families_the_one_is_taken_in_which_somebody_listens
     listener: tuple[str, int], order: tuple[str, ...]
 ) -> None:
     host, port = listener
-    assert look(f"tcp://twin:{port}", resolve=places(*order)) == Way(ipv6=host == V6)
+    assert look(f"tcp://twin:{port}", resolve=places(*order)) == Route(ipv6=host == V6)
 
 
 def test_where_nobody_listens_yet_both_families_are_named_and_the_way_changes_when_somebody_does(

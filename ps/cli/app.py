@@ -27,6 +27,9 @@ psctl server --scheduler 10.0.0.1
 psctl worker --scheduler 10.0.0.1 train.py
 psctl status --scheduler 10.0.0.1"""
 
+LONGEST_LINE = 2000
+"""Characters of an error's line, at most."""
+
 MODULES = {
     "run": "ps.cli.run",
     "demo": "ps.cli.demo",
@@ -113,8 +116,15 @@ def _exit_status(leave: SystemExit) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"psctl: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"psctl: error: {_in_one_line(message)}", file=sys.stderr)
     return code
+
+
+def _in_one_line(message: str) -> str:
+    """Return a message, which may quote anything, as a line that a terminal shows as it is."""
+    text = " ".join(message.split())
+    text = text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 1]}…"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _explain(error: click.ClickException) -> str:

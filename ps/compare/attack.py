@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ps.compare.follow import Follow, number
+from ps.compare.follow import Follow
 from ps.compare.record import EVALUATIONS
+from ps.json_lines import amount
 from ps.launch.rundir import METRICS
 
 Pids = Callable[[], Mapping[int, int]]
@@ -59,8 +60,8 @@ class Attack:
         if self.killed:
             return
         for line in (line for file in self._files for line in file.news()):
-            self._began = self._began or number(line, "t") or 0.0
-            self.at_clock = max(self.at_clock, int(number(line, "clock") or 0))
+            self._began = self._began or amount(line, "t")
+            self.at_clock = max(self.at_clock, int(amount(line, "clock")))
         if not self._began:
             return
         # The record lags behind; a short run would be over before its half could be read.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ps.json_lines import finite, objects, parse_object
 from ps.regular_file import open_regular, read_regular
 
 LARGEST = 64 << 20
@@ -32,14 +30,14 @@ class Follow:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return list(_parse(whole.decode(errors="replace").split("\n")))
+        return list(objects(whole.decode(errors="replace").split("\n")))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return what a file of lines holds, in its order; nothing when there is no file."""
     try:
         with io.TextIOWrapper(open_regular(path), errors="replace") as file:
-            return list(_parse(file))
+            return list(objects(file))
     except (OSError, ValueError):
         return []
 
@@ -47,28 +45,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object that a file holds; an empty one when it holds none."""
     try:
-        value = json.loads(read_regular(path, LARGEST).decode(errors="replace"))
-    except (OSError, ValueError, RecursionError):
+        return parse_object(read_regular(path, LARGEST).decode(errors="replace")) or {}
+    except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def number(line: dict[str, Any], key: str) -> float | None:
     """Return a line's number of this name, if it has one that is finite."""
-    value = line.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:  # a whole number that no float holds
-        return None
-
-
-def _parse(lines: Iterator[str] | list[str]) -> Iterator[dict[str, Any]]:
-    for text in lines:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value
+    return finite(line.get(key))

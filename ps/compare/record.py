@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ps.compare.follow import number, read_lines, read_object
+from ps.json_lines import amount
 from ps.launch.rundir import METRICS, SUMMARY
 from ps.worker.shares import SHARES
 from ps.xp import HostArray
@@ -115,7 +116,7 @@ def _points(
         seen = int(np.searchsorted(times, t, side="right"))
         value = number(line, name)
         assert value is not None
-        clock = int(number(line, "clock") or 0)
+        clock = int(amount(line, "clock"))
         points.append(Point(clock, round(t - began, 3), round(value, 6), int(examples[seen]), int(moved[seen])))
     return name if points else "", points
 
@@ -129,7 +130,7 @@ def _metrics(evaluations: Sequence[dict[str, Any]], preferred: str) -> list[str]
 
 def _running(lines: Sequence[dict[str, Any]], keys: Sequence[str]) -> HostArray:
     """Return the sums of the first 0, 1, 2, ... lines."""
-    values = [sum(number(line, key) or 0 for key in keys) for line in lines]
+    values = [sum(amount(line, key) for key in keys) for line in lines]
     return np.concatenate([[0], np.cumsum(np.array(values, np.float64))])
 
 
@@ -139,13 +140,13 @@ def _participants(lines: Sequence[dict[str, Any]]) -> tuple[RankTotals, ...]:
         ranks.setdefault(line["rank"], []).append(line)
 
     def total(own: Sequence[dict[str, Any]], key: str) -> float:
-        return sum(number(line, key) or 0 for line in own)
+        return sum(amount(line, key) for line in own)
 
     return tuple(
         RankTotals(
             rank,
             len(own),
-            max(int(number(line, "clock") or 0) for line in own),
+            max(int(amount(line, "clock")) for line in own),
             int(total(own, "samples")),
             int(total(own, "bytes_up")),
             int(total(own, "bytes_down")),
@@ -160,7 +161,7 @@ def _refused(rounds: Sequence[dict[str, Any]]) -> dict[str, int]:
     for line in rounds:
         reasons: dict[str, Any] = line["refused"] if isinstance(line.get("refused"), dict) else {}
         for reason in reasons:
-            counts[reason] = counts.get(reason, 0) + int(number(reasons, reason) or 0)
+            counts[reason] = counts.get(reason, 0) + int(amount(reasons, reason))
     return {reason: count for reason, count in sorted(counts.items()) if count}
 
 
@@ -179,7 +180,7 @@ def _shares(lines: Sequence[dict[str, Any]]) -> tuple[tuple[int, dict[str, int]]
     for line in lines:
         labels = line.get("labels")
         if isinstance(line.get("rank"), int) and isinstance(labels, dict):
-            shares[line["rank"]] = {str(label): int(number(labels, label) or 0) for label in labels}
+            shares[line["rank"]] = {str(label): int(amount(labels, label)) for label in labels}
     return tuple(sorted(shares.items()))
 
 
@@ -190,4 +191,4 @@ def _thin(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _at(line: dict[str, Any]) -> float:
-    return number(line, "t") or 0.0
+    return amount(line, "t")

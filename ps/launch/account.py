@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ps.json_lines import finite, parse_object
+
 VARIABLE = "PS_ACCOUNT_FD"
 
 Entry = Mapping[str, Any]
@@ -36,11 +38,9 @@ class Account:
         """Yield what was told: Unix time and entry."""
         self._file.seek(0)
         for line in self._file:
-            try:
-                entry = json.loads(line)
-                yield float(entry["t"]), entry
-            except (ValueError, KeyError, TypeError):  # torn: the disk was full, or the scheduler was killed
-                continue
+            entry = parse_object(line)  # None: torn, since the disk was full, or the scheduler was killed
+            if entry is not None and (moment := finite(entry.get("t"))) is not None:
+                yield moment, entry
 
     def members(self) -> list[Entry]:
         """Return the workers as a scheduler that has ended saw them last; nothing before that."""

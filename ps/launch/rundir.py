@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ps.errors import PSError, UsageError
 from ps.lock import Lock
+from ps.regular_file import read_regular, reason, shown
 from ps.whole import write_whole
 
 METRICS = "metrics.jsonl"
@@ -18,6 +19,9 @@ ROUNDS = "rounds.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 SCHEDULER = "scheduler"
 """Holds the scheduler's address while the run goes on, for whoever wants to ask it."""
+
+LONGEST_ADDRESS = 4096
+"""Bytes of an address, at most."""
 
 
 @contextlib.contextmanager
@@ -28,15 +32,15 @@ def claimed(directory: str, *, goes_on: bool = False) -> Iterator[Path]:
     could not be told apart, and overwriting would lose the first. A run that ``goes_on`` with what another one
     has left takes the next directory that is free then. ConfigError when another run has it now.
     """
-    path = Path(directory).absolute()
-    if goes_on and _record_in(path):
-        path = _next_free(path)
     try:
+        path = Path(directory).absolute()
+        if goes_on and _record_in(path):
+            path = _next_free(path)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise UsageError(f"cannot write to the run directory {directory}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write to the run directory {shown(directory)}: {reason(error)}") from None
     name = os.path.relpath(path) if goes_on else directory
     lock = Lock(path / "run", what=f"the run directory {name}", advice="give every run a --run-dir of its own")
     try:
@@ -61,7 +65,7 @@ def announce(directory: Path, address: str) -> None:
 def scheduler_of(directory: Path) -> str:
     """Return the address of the scheduler of the run in this directory; nothing where no run goes on."""
     try:
-        return (directory / SCHEDULER).read_text().strip()
+        return read_regular(directory / SCHEDULER, LONGEST_ADDRESS).decode().strip()
     except (OSError, ValueError):
         return ""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ps.json_lines import amount, finite, objects
 from ps.launch.policy import Exit, describe, exit_status
 from ps.whole import write_whole
 
@@ -39,17 +40,17 @@ class WorkerRecord:
         """Fold one step in; what is missing or no number counts as nothing."""
         is_round = "verdict" in line
         self.rounds += is_round
-        self.steps += int(_number(line, "steps")) if is_round else 1
-        self.clock = max(self.clock, int(_number(line, "clock")))
-        self.samples += int(_number(line, "samples"))
-        self.bytes_up += int(_number(line, "bytes_up"))
-        self.bytes_down += int(_number(line, "bytes_down"))
-        self.wait_s += _number(line, "wait_s")
-        self.max_staleness = max(self.max_staleness, int(_number(line, "staleness")))
+        self.steps += int(amount(line, "steps")) if is_round else 1
+        self.clock = max(self.clock, int(amount(line, "clock")))
+        self.samples += int(amount(line, "samples"))
+        self.bytes_up += int(amount(line, "bytes_up"))
+        self.bytes_down += int(amount(line, "bytes_down"))
+        self.wait_s += amount(line, "wait_s")
+        self.max_staleness = max(self.max_staleness, int(amount(line, "staleness")))
         if "loss" in line:
-            self.loss = _finite(line["loss"])
-        moment, speed = _number(line, "t"), _number(line, "samples_per_s")
-        took = _number(line, "samples") / speed if speed > 0 else 0.0
+            self.loss = finite(line["loss"])
+        moment, speed = amount(line, "t"), amount(line, "samples_per_s")
+        took = amount(line, "samples") / speed if speed > 0 else 0.0
         self.begin, self.end = min(self.begin, moment - took), max(self.end, moment)
 
     def row(self) -> dict[str, Any]:
@@ -86,12 +87,8 @@ class Ends:
 def fold(lines: Iterable[str]) -> list[WorkerRecord]:
     """Return one record per rank. Lines that hold no step, such as a torn last one, are passed over."""
     records: dict[int, WorkerRecord] = {}
-    for text in lines:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        rank = line.get("rank") if isinstance(line, dict) else None
+    for line in objects(lines):
+        rank = line.get("rank")
         if isinstance(rank, int) and not isinstance(rank, bool):
             records.setdefault(rank, WorkerRecord(rank)).add(line)
     return [records[rank] for rank in sorted(records)]
@@ -100,14 +97,10 @@ def fold(lines: Iterable[str]) -> list[WorkerRecord]:
 def last_measured(lines: Iterable[str]) -> dict[str, Any] | None:
     """Return what was measured last, as ``{"clock", "rank", "metrics"}``, of the lines of ``evaluations.jsonl``."""
     last: dict[str, Any] | None = None
-    for text in lines:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and (last is None or _number(line, "clock") >= last["clock"]):
-            metrics = {k: v for k, v in line.items() if k not in ("t", "rank", "clock") and _finite(v) is not None}
-            last = {"clock": int(_number(line, "clock")), "rank": int(_number(line, "rank")), "metrics": metrics}
+    for line in objects(lines):
+        if last is None or amount(line, "clock") >= last["clock"]:
+            metrics = {k: v for k, v in line.items() if k not in ("t", "rank", "clock") and finite(v) is not None}
+            last = {"clock": int(amount(line, "clock")), "rank": int(amount(line, "rank")), "metrics": metrics}
     return last
 
 
@@ -173,15 +166,15 @@ def _of_guest(row: Mapping[str, Any]) -> WorkerRecord:
     """Return the record of a worker whose metrics are elsewhere, as it last reported them."""
     return WorkerRecord(
         rank=int(row["rank"]),
-        steps=int(_number(row, "steps")),
-        clock=int(_number(row, "clock")),
-        samples=int(_number(row, "samples")),
-        bytes_up=int(_number(row, "bytes_up")),
-        bytes_down=int(_number(row, "bytes_down")),
-        wait_s=_number(row, "wait_s"),
-        max_staleness=int(_number(row, "max_staleness")),
-        loss=_finite((row.get("metrics") or {}).get("loss")),
-        speed=_number(row, "samples_per_s"),
+        steps=int(amount(row, "steps")),
+        clock=int(amount(row, "clock")),
+        samples=int(amount(row, "samples")),
+        bytes_up=int(amount(row, "bytes_up")),
+        bytes_down=int(amount(row, "bytes_down")),
+        wait_s=amount(row, "wait_s"),
+        max_staleness=int(amount(row, "max_staleness")),
+        loss=finite((row.get("metrics") or {}).get("loss")),
+        speed=amount(row, "samples_per_s"),
     )
 
 
@@ -201,15 +194,6 @@ def _process(exit: Exit, ends: Ends) -> dict[str, Any]:
     if exit.name in ends.stopped:
         outcome = "stopped"
     return {"role": exit.role, "rank": exit.rank, "exit_status": exit_status(exit.code), "outcome": outcome}
-
-
-def _number(line: Mapping[str, Any], key: str) -> float:
-    return _finite(line.get(key)) or 0.0
-
-
-def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
 
 
 def _speed(samples: int, seconds: float) -> float:

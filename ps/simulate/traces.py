@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ps.config.setting import shorten
 from ps.errors import ConfigError, DataError
 from ps.regular_file import blaming, read_regular
 from ps.simulate.availability import LEAST, MOST, Always, Availability, OnOff, Span
@@ -95,7 +96,7 @@ class Recorded:
         be read, has no rows, an unknown column, or a number out of range.
         """
         place = Path(path)
-        with blaming(place, "traces", error=DataError):
+        with blaming(place, "file of traces", error=DataError):
             text = read_regular(place, LARGEST).decode("utf-8-sig")
             rows = json.loads(text) if place.suffix == ".json" else list(csv.DictReader(text.splitlines()))
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -132,18 +133,18 @@ def _row(where: str, row: Mapping[Any, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for key, cell in row.items():
         if key not in COLUMNS:
-            raise DataError(f"{where}: unknown column {key!r}; there are {', '.join(COLUMNS)}")
+            raise DataError(f"{where}: unknown column {shorten(key)}; there are {', '.join(COLUMNS)}")
         if cell is None or cell == "":
             continue
         try:
             value = float(cell)
         except (TypeError, ValueError):
-            raise DataError(f"{where}: {key} = {cell!r} is no number") from None
+            raise DataError(f"{where}: {key} = {shorten(cell)} is no number") from None
         except OverflowError:
             raise DataError(f"{where}: {key} is too large a number") from None
         low, high = _RANGES[key]
         if not low <= value <= high and not (value == 0 and key == "off"):
-            raise DataError(f"{where}: {key} = {cell} is out of range")
+            raise DataError(f"{where}: {key} = {value:g} is out of range")
         found[key] = value
     if found.get("off") and not found.get("on"):
         raise DataError(f"{where}: off = {found['off']:g} needs on, the seconds that the client is there")

@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 import types
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,16 @@ class Database:
             return None
         try:
             row = self._db.execute("SELECT state FROM scheduler WHERE format = ?", (_FORMAT,)).fetchone()
-            state = json.loads(row[0]) if row else None
+            state = _unsealed(row[0]) if row else None
             if state is not None and not isinstance(state, dict):
                 raise ValueError(f"it is a {type(state).__name__}")
             if state is not None:
                 rounds: dict[int, Any] = {}
                 for name, text in self._db.execute("SELECT name, state FROM parts"):
                     if name.startswith(ROUND):
-                        rounds[int(name.removeprefix(ROUND))] = json.loads(text)
+                        rounds[int(name.removeprefix(ROUND))] = _unsealed(text)
                     else:
-                        state[name] = json.loads(text)
+                        state[name] = _unsealed(text)
                 if rounds:
                     state["history"] = [rounds[number] for number in sorted(rounds)]
             return state
@@ -93,9 +94,9 @@ class Database:
         try:
             self._db.execute("BEGIN")
             if state is not None:
-                self._db.execute("REPLACE INTO scheduler VALUES (?, ?)", (_FORMAT, json.dumps(state)))
+                self._db.execute("REPLACE INTO scheduler VALUES (?, ?)", (_FORMAT, _sealed(state)))
             for name, part in parts.items():
-                self._db.execute("REPLACE INTO parts VALUES (?, ?)", (name, json.dumps(part)))
+                self._db.execute("REPLACE INTO parts VALUES (?, ?)", (name, _sealed(part)))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if not self._failing:
@@ -115,3 +116,16 @@ class Database:
         """Let go of the file."""
         if self._db is not None:
             self._db.close()
+
+
+def _sealed(value: Any) -> str:
+    """Return a value as JSON behind its checksum, by which damage is known that leaves it JSON: SQLite has none."""
+    text = json.dumps(value)
+    return f"{zlib.crc32(text.encode()):08x} {text}"
+
+
+def _unsealed(sealed: str) -> Any:
+    checksum, _, text = sealed.partition(" ")
+    if checksum != f"{zlib.crc32(text.encode()):08x}":
+        raise ValueError("its checksum is wrong, it is damaged")
+    return json.loads(text)

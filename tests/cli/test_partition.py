@@ -136,12 +136,15 @@ def test_mnist_is_looked_for_where_data_and_the_variable_say(
         ([], "Missing argument 'SPEC'"),
         (["shard"], "unknown partition 'shard'; did you mean 'shards'?"),
         (["own"], "each client brings its own data. Try: psctl partition iid"),
-        (["iid", "--clients", "0"], "Invalid value for '--clients'"),
+        (
+            ["iid", "--clients", "0"],
+            "clients = '0' (flag --clients): must be a whole number, at least 1 and at most 1000000",
+        ),
         (["iid", "--clients", "9999"], "examples are too few for 9999 clients"),
         (["iid", "--dataset", "cifar"], "Invalid value for '--dataset'"),
         (["iid", "--dataset", "mnist"], "no folder to look for MNIST in. Pass --data DIR or set PS_DATA"),
         (["iid", "--dataset", "digits", "--data", "x"], "leave one of them out"),
-        (["iid", "--data", "gone"], "no mnist.npz"),
+        (["iid", "--data", "gone"], "there is nothing at gone"),
     ],
 )
 def test_what_cannot_be_meant_gets_one_line_and_exit_code_2(

@@ -90,7 +90,7 @@ def test_a_wrong_optimizer_is_named_with_what_to_write_instead(text: str, messag
     ("text", "message"),
     [
         ("cosin:steps=3", "unknown schedule 'cosin'; did you mean 'cosine'?"),
-        ("cosine", "schedule cosine needs steps=<a whole number at least 1 and at most 1e+12>"),
+        ("cosine", "schedule cosine needs steps=<a whole number at least 1 and at most 1e+09>"),
         ("step:every=1.5", "every=1.5 must be a whole number at least 1"),
         ("step:every=inf", "every=inf must be a whole number"),
         ("step:every=0", "every=0.0 must be a whole number at least 1"),

@@ -130,7 +130,7 @@ def test_a_file_says_what_each_client_is_like(tmp_path: Path) -> None:
         ('[{}, {"dropout": 1.5}]', "client 1: dropout = 1.5 is out of range"),
         ('[{"down": "fast"}]', "'fast' is no number"),
         ('[{"off": 3}]', "off = 3 needs on"),
-        ("{", "cannot read the traces"),
+        ("{", "cannot read the file of traces"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,11 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, c
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "7", "null;"])
+def sealed(text: str, wrong: int = 0) -> str:
+    return f"{zlib.crc32(text.encode()) + wrong:08x} {text}"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "7", "null;", sealed("{"), sealed("[1]"), sealed('{"a": 1}', wrong=1)])
 def test_a_state_that_is_damaged_is_refused(tmp_path: Path, text: str) -> None:
     path = str(tmp_path / "state.db")
     Database(path).close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,10 +110,9 @@ def test_a_killed_scheduler_goes_on_where_it_was_and_an_ended_job_does_not_come_
 @pytest.mark.parametrize("state", ["{}", '{"phase": "running"}', '{"phase": "running", "explicit": 3}'])
 def test_a_state_with_holes_is_refused_by_name(tmp_path: Path, state: str) -> None:
     path = tmp_path / "state.db"
-    Database(str(path)).close()
-    with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO scheduler VALUES (1, ?)", (state,))
-    db.close()
+    database = Database(str(path))
+    assert database.save(json.loads(state))
+    database.close()
     error = Service(serve, {}, ProcessConfig(state=str(path))).result()
     assert isinstance(error, ConfigError) and f"{path} does not hold a scheduler's state" in str(error)
     Database(str(path)).close()  # and the file is free again

@@ -34,7 +34,7 @@ def test_a_run_goes_on_after_a_servers_and_a_clients_death_and_learns(
     assert run.wait() == 0, run.text
     accuracy = float(run.wait_for(r"test accuracy (\S+)")[1])
     assert accuracy > 0.95
-    assert re.search(rf"{ROUNDS} of {ROUNDS} rounds · {2 * ROUNDS} accepted", run.text)
+    assert re.search(rf"{ROUNDS} of {ROUNDS} rounds · {2 * ROUNDS} contributions accepted", run.text)
 
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["restarts"] == [{"process": name, "why": "killed by SIGKILL"} for name in ("server 1", "worker 1")]

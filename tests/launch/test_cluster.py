@@ -256,7 +256,7 @@ def test_a_federated_server_that_dies_is_started_again_with_the_same_state_file(
     )
     assert run.finish() == 0, run.err
     assert "server 0 failed (killed by SIGKILL): starting it again with the state that it has kept" in run.err
-    assert "1 of 2 rounds · 0 accepted" in run.out
+    assert "1 of 2 rounds · 0 contributions accepted" in run.out
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["restarts"] == [{"process": "server 0", "why": "killed by SIGKILL"}]
     assert summary["federated"]["round"] == 1

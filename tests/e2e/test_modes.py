@@ -85,7 +85,11 @@ def test_ssp_never_exceeds_its_bound_and_the_fast_worker_reaches_it(command: Com
 
 def test_async_waits_for_nobody(command: Command, tmp_path: Path) -> None:
     options = ("-w", 2, "--mode", "async", "--run-dir", tmp_path / "run", "--optimizer", "sgd:lr=0.002")
-    run = command("run", *options, TRAIN, "--steps", 40, "--slow", "1:0.05")
+    gate = tmp_path / "gate"  # at which the slow one stands until the fast one, which began with it, is done
+    slow_one = ("--slow", "1:0.05", "--gate", f"1@1:{gate}")
+    run = command("run", *options, TRAIN, "--steps", 40, "--barrier-at", 0, *slow_one)
+    run.wait_for(r"result rank=0")
+    gate.touch()
     assert run.wait() == 0, run.text
     fast, slow = record(tmp_path / "run")["per_worker"]
     assert fast["steps"] == slow["steps"] == 40

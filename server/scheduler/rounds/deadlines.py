@@ -101,10 +101,11 @@ class Deadlines:
     def wait(self, elapsed: float, clients: int, wanted: int, chance: float) -> float:
         """Return the seconds after which a client should come back, ``elapsed`` seconds into a round.
 
-        Where many more are there than are needed, ``chance``, from 0 to 1, spreads them over the rounds to come.
+        Of a round that takes longer than usual, or that is the first, is asked less and less often: after a tenth of
+        what has passed. Where many more are there than are needed, ``chance``, from 0 to 1, spreads them over the rounds to come.
         """
         typical = statistics.median(self.rounds) if self.rounds else FIRST_WAIT
-        left = min(max(typical - elapsed, 0.1 * typical, SOONEST), LATEST)
+        left = min(max(typical - elapsed, 0.1 * max(typical, elapsed), SOONEST), LATEST)
         return left + 2 * typical * chance * max(0.0, clients / (CROWD * max(1, wanted)) - 1)
 
     def nearly_over(self, elapsed: float) -> bool:

@@ -80,13 +80,26 @@ def test_clients_come_back_about_when_the_round_ends_and_a_crowd_stays_away_long
     deadlines = deadlines_of()
     deadlines.rounds.extend([10.0, 10.0, 10.0])
     assert deadlines.wait(4.0, clients=10, wanted=10, chance=1.0) == 6.0
-    assert deadlines.wait(50.0, clients=10, wanted=10, chance=1.0) == pytest.approx(1.0)
+    assert deadlines.wait(9.9, clients=10, wanted=10, chance=1.0) == pytest.approx(1.0)
+    assert deadlines.wait(50.0, clients=10, wanted=10, chance=1.0) == pytest.approx(5.0)
     assert deadlines.wait(4.0, clients=8000, wanted=10, chance=0.0) == 6.0
     assert deadlines.wait(4.0, clients=8000, wanted=10, chance=0.5) == pytest.approx(6.0 + 10.0 * 199)
     deadlines.rounds.extend([0.001] * 20)
     assert deadlines.wait(0.0, 1, 1, 0.5) == SOONEST
     deadlines.rounds.extend([1e6] * 20)
     assert deadlines.wait(0.0, 1, 1, 0.5) == LATEST
+
+
+@pytest.mark.parametrize("usual", [[], [0.5], [100.0]])
+def test_a_client_that_waits_for_a_long_round_asks_a_few_times_a_minute_whether_or_not_rounds_were_seen(
+    usual: list[float],
+) -> None:
+    deadlines = deadlines_of()
+    deadlines.rounds.extend(usual)
+    at, asked = 0.0, 0
+    while at < 3600.0:
+        at, asked = at + deadlines.wait(at, clients=10, wanted=10, chance=1.0), asked + 1
+    assert asked < 200
 
 
 def test_each_attempt_that_fails_doubles_the_deadline_unless_it_was_set() -> None:

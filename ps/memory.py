@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
 
 from ps.errors import ConfigError, PSError
 
@@ -33,6 +35,21 @@ def keep_freed_memory(at_most: int = KEPT) -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, at_most)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for no reference cycles meanwhile: for loading modules, which make many objects, and all of them stay.
+
+    (Measured: a tenth of the time in which a role starts.)
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def collect_seldom() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from ps.memory import uncollected
 
 PROGRAM = """
 import resource
@@ -36,3 +39,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults < 2000)
 def test_what_a_script_frees_goes_back_but_for_what_the_next_message_needs() -> None:
     found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert found.stdout.split() == ["True", "True", "True"], found.stderr
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_whatever_happens_while_modules_are_loaded_cycles_are_collected_afterwards_as_before(enabled: bool) -> None:
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(ImportError), uncollected():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()

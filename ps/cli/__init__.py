@@ -19,7 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if argv is None else argv
         # First of all: loading the rest takes long where many do it at once.
         has_launcher = watch_launcher(is_worker=words[:1] == ["worker"])
-        from ps.cli.app import run_command
+        from ps.memory import uncollected
+
+        with uncollected():
+            from ps.cli.app import run_command
     except KeyboardInterrupt:
         return INTERRUPTED
     except PSError as error:

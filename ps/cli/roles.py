@@ -21,6 +21,7 @@ from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
 from ps.launch.scheduler_record import SchedulerRecord
+from ps.memory import uncollected
 from ps.regular_file import reason, shown
 from ps.script import Script
 from ps.sink import kept_going
@@ -39,7 +40,8 @@ SCRIPT_SETTINGS = {"allow_interspersed_args": False}
 @click.pass_obj
 def scheduler(has_launcher: bool, /, **options: Any) -> int:
     """Run the scheduler: it seats the members, hands out the job and watches who is alive."""
-    from ps.server.scheduler import serve
+    with uncollected():
+        from ps.server.scheduler import serve
 
     descriptors.claim("a scheduler")
     settings = read_settings(options)
@@ -75,7 +77,8 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
 @click.pass_obj
 def server(has_launcher: bool, /, **options: Any) -> int:
     """Run one server: it holds a share of the model and applies what workers push."""
-    from ps.server.shard.service import serve
+    with uncollected():
+        from ps.server.shard.service import serve
 
     descriptors.claim("a server")
     process = _member(options)
@@ -96,7 +99,8 @@ def server(has_launcher: bool, /, **options: Any) -> int:
 @click.pass_obj
 def worker(has_launcher: bool, /, script: Script, args: tuple[str, ...], **options: Any) -> int:
     """Run SCRIPT as one worker of a cluster. Everything after SCRIPT is the script's."""
-    from ps.worker import run_script
+    with uncollected():
+        from ps.worker import run_script
 
     script.check()
     descriptors.demand("a worker")  # what the script's process may open stays as it is

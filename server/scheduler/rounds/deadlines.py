@@ -102,8 +102,8 @@ class Deadlines:
         """Return the seconds after which a client should come back, ``elapsed`` seconds into a round.
 
         Of a round that takes longer than usual, or that is the first, is asked less and less often: after a tenth of
-        what has passed. Where many more are there than are needed, ``chance``, from 0 to 1, spreads them over the rounds
-        to come.
+        what has passed. Where many more are there than are needed, ``chance``, from 0 to 1, spreads them over rounds to
+        come.
         """
         typical = statistics.median(self.rounds) if self.rounds else FIRST_WAIT
         left = min(max(typical - elapsed, 0.1 * max(typical, elapsed), SOONEST), LATEST)

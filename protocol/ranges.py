@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ps.number import MOST_RATE
+from ps.number import MOST_MEMBERS, MOST_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,6 @@ MOST_NAME = 200
 MOST_DIMENSIONS = 64
 """Of a tensor, as far as one is read; a layout has fewer."""
 MOST_ADDRESSES = 8
-MOST_MEMBERS = 20_000
-"""Members in one View."""
 MOST_CHUNKS = 1 << 20
 MOST_HELD = 28_000
 """Chunks in one UploadState."""
@@ -48,8 +46,6 @@ MOST_ASKED = 1000
 """Requests in one Inquire."""
 MOST_ENTRIES = 5000
 """Entries of a ledger in one RoundOrder."""
-MOST_COMBINED = 10_000
-"""Contributions to one round."""
 MOST_NOTES = 10_000
 """Contributions in one RoundStatus."""
 MOST_STEPS = 1 << 53

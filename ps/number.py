@@ -21,7 +21,13 @@ MOST_STEPS = 1e9
 """The largest whole number, unless another is declared: steps are counted with it, and float64 counts on from there."""
 
 MOST_CLIENTS = 1e6
-"""The largest number of clients, or of their contributions."""
+"""The largest number of clients."""
+
+MOST_COMBINED = 10_000
+"""The largest number of contributions to one round."""
+
+MOST_MEMBERS = 20_000
+"""The largest number of members that are told of each other: a job's, but for the clients of a federated one."""
 
 LEAST = 1e-30
 """The smallest number above 0: float32 holds it, and some of what it is multiplied with."""
@@ -82,6 +88,9 @@ class Range:
             return f"is too small for float32: smaller than {LEAST:g} there is only 0; it must be {self}"
         return f"must be {self}"
 
+
+EXAMPLES = Range(above=0, at_most=1e20)
+"""The examples that a gradient or a delta may be said to come from: as weights, float32 holds what they are times."""
 
 RATE = Range(at_least=0, at_most=MOST_RATE)
 """The values a learning rate may take."""

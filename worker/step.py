@@ -10,6 +10,7 @@ import numpy as np
 
 from ps import xp
 from ps.errors import GradientError, StateError, UsageError
+from ps.number import EXAMPLES
 from ps.protocol.layout import Chunk, Layout
 from ps.threads import ThreadTeam
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
@@ -54,7 +55,7 @@ class Steps:
         if examples is None:
             return self._loader.examples
         count = as_float(examples) if isinstance(examples, int | float | np.number) else math.nan
-        if not 0 < count < math.inf:
+        if count not in EXAMPLES:
             raise UsageError(f"examples is the number of examples of a batch, more than 0, not {shown(examples)}")
         return count
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ps.number import MOST_MEMBERS
 from ps.protocol.messages.base import Message, Packed, message
 from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase, MemberRole, ProcessRole
 from ps.protocol.ranges import (
     MOST_ADDRESSES,
-    MOST_MEMBERS,
     Address,
     AtMost,
     Count,

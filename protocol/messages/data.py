@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ps.number import MOST_MEMBERS
 from ps.protocol.messages.base import Message, Packed, message
 from ps.protocol.messages.rate import Rate
 from ps.protocol.ranges import (
     MOST_ASKED,
-    MOST_MEMBERS,
     AtMost,
     Chunk,
     Count,

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ps.number import MOST_COMBINED
 from ps.protocol.messages.base import Message, message
 from ps.protocol.messages.words import Defect, OrderPhase, Ruling, ShardPhase
 from ps.protocol.ranges import (
-    MOST_COMBINED,
     MOST_ENTRIES,
     MOST_HELD,
     MOST_NOTES,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
-from ps.number import MOST_CLIENTS, number
+from ps.number import MOST_COMBINED, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class FedBuff:
     so that an update out of old deltas is a shorter one.
     """
 
-    buffer: int = number(10, at_least=1, at_most=MOST_CLIENTS, whole=True)
+    buffer: int = number(10, at_least=1, at_most=MOST_COMBINED, whole=True)
 
     def build(self) -> Algorithm:
         """Return the record."""

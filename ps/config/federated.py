@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ps.config.setting import settings_of
 from ps.errors import ConfigError
+from ps.number import MOST_COMBINED
 
 if TYPE_CHECKING:
     from ps.algorithms import Algorithm
@@ -63,6 +64,10 @@ def check_federated(job: JobConfig, say: Callable[[str], str]) -> None:
         raise ConfigError(f"{say('overlap')} makes no sense with {say('mode')}: clients step on their own")
     if job.clients_per_round is not None and job.clients_per_round > job.workers:
         raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
+    if job.goal > MOST_COMBINED:
+        raise ConfigError(
+            f"{say('workers')}: a round has at most {MOST_COMBINED} contributions. Try: --clients-per-round 100"
+        )
     if job.min_clients is not None and job.min_clients > job.goal:
         raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
     aggregator = job.specs.aggregator.build()

@@ -12,6 +12,7 @@ from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.values import LONGEST_WAIT, MOST_WORKERS, SIZE
 from ps.errors import ConfigError
+from ps.number import MOST_COMBINED, MOST_MEMBERS
 
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
@@ -93,7 +94,7 @@ class JobConfig:
     algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)
     rounds: int = setting(10, "how many rounds", low=1, high=MOST_STEPS, modes=FEDERATED)
     clients_per_round: int | None = setting(
-        None, "contributions that close a round; none: all clients'", low=1, high=10_000, modes=FEDERATED
+        None, "contributions that close a round; none: all clients'", low=1, high=MOST_COMBINED, modes=FEDERATED
     )
     min_clients: int | None = setting(
         None,
@@ -271,6 +272,8 @@ class JobConfig:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
         if not self.federated:
             self._check_aggregator(say)
+            if self.servers + self.workers > MOST_MEMBERS:
+                raise ConfigError(f"{say('servers')} and {say('workers')}: at most {MOST_MEMBERS} know each other")
         if self.clip_norm is not None and self.clip_value is not None:
             raise ConfigError(f"{say('clip_norm')} and {say('clip_value')}: clip by the one or by the other")
         if self.clip_norm is not None and self.backup_workers:

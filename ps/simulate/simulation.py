@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ps.memory import check_fits
 from ps.protocol.layout import Layout
 from ps.simulate.counters import Counters
 from ps.simulate.division import divide
@@ -114,6 +115,9 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
     else:
         division = divide(data, job)
         sizes, evaluator = division.sizes.tolist(), Evaluator(model_named(scenario.model), data, division)
+    largest = max([1, *sizes])
+    steps = work.local_steps(largest)
+    check_fits(16 * steps * work.width(largest), f"{steps:,} local steps of a client (--local-epochs, --local-steps)")
     outcome = Outcome(Counters.of(job.workers), values, [])
 
     def views(weights: HostArray) -> dict[str, HostArray]:

@@ -211,3 +211,13 @@ def test_no_more_processes_are_started_than_a_machine_can_have(capsys: pytest.Ca
     for command in (["run", "-m", "ps.examples.demo"], ["demo"]):
         code = run_command([command[0], "-w", "1000", *command[1:]])
         assert code == 2 and "at most 1000 are started on one machine" in capsys.readouterr().err
+
+
+def test_a_job_has_no_more_members_and_contributions_than_can_be_told_of() -> None:
+    with pytest.raises(ConfigError, match=r"workers = 20000 .*at most 20000 know each other"):
+        load(JobConfig, flags={"workers": 20_000})
+    assert load(JobConfig, flags={"workers": 19_999}).config.workers == 19_999
+    many = {"mode": "federated", "workers": 10_001}
+    with pytest.raises(ConfigError, match=r"workers = 10001 .*at most 10000 contributions.*--clients-per-round"):
+        load(JobConfig, flags=many)
+    assert load(JobConfig, flags={**many, "clients_per_round": 10_000}).config.goal == 10_000

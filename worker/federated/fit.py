@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 from ps import xp
 from ps.config import JobConfig
 from ps.errors import ConfigError, UsageError
+from ps.number import EXAMPLES, MOST_STEPS
 from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import readable
 from ps.xp import HostArray
@@ -67,7 +67,9 @@ def train(
     if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], Mapping):
         raise UsageError("fit returns (parameters, number of examples) or (parameters, number of examples, metrics)")
     params, examples, metrics = (*result, {})[:3]
-    if not isinstance(examples, int | float | np.number) or not 0 <= as_float(examples) < math.inf:
+    if not isinstance(examples, int | float | np.number) or not (
+        as_float(examples) == 0 or as_float(examples) in EXAMPLES
+    ):
         raise UsageError(f"fit returns the number of its examples, 0 or more, not {shown(examples)}")
     found = numbers(metrics, "fit")
     if not examples:
@@ -77,8 +79,8 @@ def train(
             f"algorithm = {job.algorithm!r} divides each delta by the number of local steps, so that fit must say "
             f"it: return (parameters, examples, {{'steps': …}})"
         )
-    if not 1 <= found.get("steps", 1) < math.inf:
-        raise UsageError(f"fit returns the number of its local steps, at least 1, not {metrics['steps']!r}")
+    if not 1 <= found.get("steps", 1) <= MOST_STEPS:
+        raise UsageError(f"fit returns the number of its local steps, at least 1, not {shown(metrics['steps'])}")
     return _matched(params, model), float(examples), found
 
 

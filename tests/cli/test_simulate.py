@@ -55,7 +55,7 @@ def test_traces_may_come_from_a_file(capsys: pytest.CaptureFixture[str]) -> None
         (["--mode", "ssp"], "psctl simulate is for mode = federated, not ssp"),
         (["-w", "3"], "12 clients and workers = 3 mean the same"),
         (["--speed", "fast"], "unknown speed 'fast'"),
-        (["--dropout", "2"], "must be a probability"),
+        (["--dropout", "2"], "dropout = '2' (flag --dropout): must be a finite number, at least 0 and at most 1"),
         (["--model", "rnn"], "model 'rnn': there are cnn, mlp, softmax"),
         (["--dataset", "cifar"], "there are digits, mnist, synthetic"),
         (["--dataset", "digits", "--data", "x"], "leave one of them out"),

@@ -109,6 +109,7 @@ def cases(
         job["eval_every"] = max(1, rounds // MOST_EVALUATIONS) if every else 0
         kind = "IID" if name == "federated-iid" else f"non-IID ({partition})"
         found.append(Case(name, f"Federated, {kind}", FEDERATED, clients, job))
+    _ = JobConfig(**explicit, partition=non_iid).specs  # reads all texts, also those that no run is given
     _check(explicit, found, only)
     return [case for case in found if case.name in only or not only]
 
@@ -118,7 +119,6 @@ def _check(explicit: Mapping[str, Any], found: Sequence[Case], only: Sequence[st
 
     Looked at are the wanted runs and those others that heed a setting which no wanted one does.
     """
-    _ = JobConfig(**explicit).specs  # reads all texts, also those that no run is given
     wanted = [case for case in found if case.name in only or not only]
     unused = {name for name in explicit if not any(name in case.job for case in wanted)}
     for case in found:

@@ -48,6 +48,7 @@ with ps.connect(optimizer="sgd:lr=0.1") as kv:
             "timeout = 'nan' (flag --timeout): must be a finite number, greater than 0",
         ),
         (["compare", "--non-iid", "shard:2", "x.py"], "partition 'shard'; did you mean 'shards'?"),
+        (["compare", "--only", "centralized", "--non-iid", "shard:2", "x.py"], "partition = 'shard:2'"),
         (["compare", "--only", "centralized", "--backup-workers", "99", "x.py"], "the run sync: backup_workers = 99 "),
         (["compare", "--only", "sync", "--rounds", "0", "x.py"], "rounds = '0' (flag --rounds): must be"),
         (["compare", "--only", "sync", "--aggregator", "mien", "x.py"], "aggregator = 'mien'"),

@@ -9,7 +9,7 @@ import pytest
 
 from ps.compare.case import NAMES, Case, cases, with_victims
 from ps.config import JobConfig
-from ps.errors import UsageError
+from ps.errors import ConfigError, UsageError
 from ps.script import Script
 
 
@@ -101,3 +101,12 @@ def test_a_run_with_victims_is_told_from_the_one_without() -> None:
     case = cases({})[1]
     assert with_victims(case, 0.3, 0).name == "sync-dropout"
     assert with_victims(case, 0.3, 0).job == case.job
+
+
+def test_a_run_that_is_not_wanted_refuses_only_what_no_wanted_one_heeds() -> None:
+    # A federation of ten closes with five, of which krum:3 is not enough: that is no reason not to compare the others.
+    assert [case.name for case in cases({"workers": 9, "aggregator": "krum:3"}, only=["sync"])] == ["sync"]
+    with pytest.raises(ConfigError, match=r"the run federated-iid: .*krum:3"):
+        cases({"workers": 9, "aggregator": "krum:3"})
+    with pytest.raises(ConfigError, match="the run sync: backup_workers = 99"):
+        cases({"backup_workers": 99}, only=["centralized"])

@@ -259,7 +259,7 @@ def device(choice: str, local_rank: int = 0) -> Device:
     if found is None:
         if kind == "auto":
             return CPU
-        raise ConfigError("device cuda: no CUDA device, or no cupy (pip install paramserver[cuda12] or [cuda13])")
+        raise ConfigError("device cuda: no CUDA device, or no cupy (pip install cupy-cuda12x or cupy-cuda13x)")
     count = found.namespace.cuda.runtime.getDeviceCount()
     if index and int(index) >= count:
         raise ConfigError(f"device {choice}: this host has {count} CUDA device(s)")

@@ -14,7 +14,7 @@ import click
 
 from ps.cli.help import HelpfulCommand, SectionOption
 from ps.cli.number import real, whole
-from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
+from ps.cli.options import TWINS, job_options_of, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
 from ps.config.values import LONGEST_WAIT, MOST_PROCESSES
 from ps.script import Script
@@ -29,8 +29,8 @@ psctl compare --only sync,federated-iid --no-dropout --out runs/two train.py"""
 RUNS = """\
 centralized, sync, async, ssp, federated-iid, federated-non-iid; then each again, with one worker
 killed half-way (federated: the share --drop of the clients; centralized: the one process).
-Without --workers there are 4; without --eval-every a model is evaluated each 20 batches, in
-federated runs each round. With more workers it is after as many examples, so after fewer steps.
+A model is evaluated every --eval-every batches of one process; with more workers after as many
+examples, so after fewer steps; in federated runs each round.
 The script says what to evaluate: kv.evaluate(mlp.accuracy, test). Every run's record and output
 are in its folder of --out; a run that fails is told of in the report, and the others are run.
 The exit code is 0 when all runs without drop-outs finished, and 1 otherwise."""
@@ -65,7 +65,7 @@ def _own(*names: str, **given: Any) -> Callable[[F], F]:
     help="seconds that a run may take (600)",
 )
 @_own("--out", metavar="DIR", default="runs/compare", help="an empty folder for the report (runs/compare)")
-@job_options
+@job_options_of(("mode", "partition"), workers=4, eval_every=20)
 @process_options("compare")
 @script_arguments
 def compare(
@@ -82,7 +82,7 @@ def compare(
 ) -> int:
     """Run SCRIPT centralized, distributed and federated, and write one report: a table, report.json, report.html.
 
-    report.html is one file with plots to zoom and to ask, drawn by Plotly: pip install 'paramserver[plots]'.
+    report.html is one file with plots to zoom and to ask, drawn by Plotly (pip install plotly).
 
     Everything after SCRIPT is passed to the script, untouched. --workers counts the distributed runs' workers.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import click
@@ -89,6 +89,16 @@ def job_options(function: F) -> F:
     return _add(function, settings_of(JobConfig).values(), "Job")
 
 
+def job_options_of(hidden: Sequence[str], **defaults: Any) -> Callable[[F], F]:
+    """Add the flags of a job for a command that sets some of them itself, and has defaults of its own for others."""
+
+    def decorate(function: F) -> F:
+        rows = [replace(row, default=defaults.get(row.name, row.default)) for row in settings_of(JobConfig).values()]
+        return _add(function, rows, "Job", hidden)
+
+    return decorate
+
+
 def process_options(role: str, title: str = "Process") -> Callable[[F], F]:
     """Add a flag for every setting of a process that this role takes; every setting for role ``*``."""
 
@@ -116,15 +126,21 @@ def script_arguments(function: F) -> F:
     return cast(F, click.option("-m", "is_module", is_flag=True, help=about)(decorated))
 
 
-def _add(function: F, rows: Iterable[Setting], section: str) -> F:
+def _add(function: F, rows: Iterable[Setting], section: str, hidden: Sequence[str] = ()) -> F:
     for row in reversed(list(rows)):
-        function = _option(row, section)(function)
+        function = _option(row, section, hidden=row.name in hidden)(function)
     return function
 
 
-def _option(row: Setting, section: str) -> Callable[[F], F]:
+def _option(row: Setting, section: str, *, hidden: bool = False) -> Callable[[F], F]:
     words = f"{row.help} ({row.show(row.default)})" if row.default is not None else row.help
-    common: dict[str, Any] = {"default": None, "help": words, "cls": SectionOption, "section": section}
+    common: dict[str, Any] = {
+        "default": None,
+        "help": words,
+        "cls": SectionOption,
+        "section": section,
+        "hidden": hidden,
+    }
     if row.kind is BOOL:
         return click.option(f"{row.flag}/--no-{row.flag[2:]}", row.name, **common)
     metavar = f"[{'|'.join(row.choices)}]" if row.choices else row.kind.metavar

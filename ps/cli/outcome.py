@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
-from ps.launch.table import format_bytes
+from ps.launch.table import format_bytes, plain_table
 
 MOST_EVALUATIONS = 12
 """Evaluations that are shown, at most: evenly spaced ones, and the last."""
@@ -16,7 +15,7 @@ MOST_EVALUATIONS = 12
 
 def evaluation_table(report: Mapping[str, Any]) -> Table:
     """Return a row for each evaluation: rounds, virtual time, accuracy."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     for column in ("round", "virtual time", "test accuracy"):
         table.add_column(column, justify="right")
     for row in _evenly(report["evaluations"]):

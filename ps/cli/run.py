@@ -32,6 +32,10 @@ on with the weights that it has on disk. So is a client that is killed, or whose
 exception after it has joined: it goes on with the round that it was at."""
 
 
+OURS = ("-s", "-w", "--servers", "--workers", "--mode", "--transport", "--run-dir")
+"""Flags of ours that are easily put behind the script, where they are the script's."""
+
+
 @click.command(
     cls=HelpfulCommand,
     context_settings=SCRIPT_SETTINGS,
@@ -58,6 +62,9 @@ def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
     from ps.protocol.query import fetch_status
     from ps.sink import kept_going
 
+    screen = Screen()
+    if misplaced := [word for word in args if word.partition("=")[0] in OURS]:
+        screen.say(f"{' '.join(misplaced)} after {script.name} goes to the script; psctl's own flags come before it")
     plan = Plan(script, args, job.servers, job.workers, settings.explicit_job(), process, toml=settings.toml.path)
     with kept_going("stdout"):
-        return run_cluster(plan, os.environ, Screen(), fetch_status)
+        return run_cluster(plan, os.environ, screen, fetch_status)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 
+from ps.launch.table import plain_table
 from ps.trace.summary import STAGES, WAY, ChunkTime, ProcessTime, stage_name
 
 MOST_CHUNKS = 20
@@ -16,8 +16,8 @@ MOST_CHUNKS = 20
 def process_table(processes: Sequence[ProcessTime]) -> Table:
     """Return a row for each process: its seconds, and the shares that its lanes were busy."""
     lanes = list(dict.fromkeys(lane for process in processes for lane in process.shares))
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("process")
+    table = plain_table("shares of each process's time; what goes on at once counts twice")
+    table.add_column("process", overflow="fold")
     for column in ("seconds", *lanes):
         table.add_column(column, justify="right")
     for process in processes:
@@ -31,7 +31,7 @@ def chunk_table(chunks: Sequence[ChunkTime]) -> Table:
     total, *each = chunks
     stages = [stage for stage in (WAY, *(stage_name(*stage) for stage in STAGES)) if stage in total.medians]
     slowest = sorted(each, key=lambda chunk: -chunk.medians.get(WAY, sum(chunk.medians.values())))[:MOST_CHUNKS]
-    table = Table(box=box.SIMPLE_HEAD, title="median milliseconds", title_justify="left")
+    table = plain_table("median milliseconds")
     for column in ("chunk", "times", *stages):
         table.add_column(column, justify="right")
     for chunk in (total, *slowest):

@@ -25,7 +25,7 @@ from ps.compare.show import show
 SAFE = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:"
 """The page loads nothing, and runs the two scripts it was made with, whatever a run's last lines would have it do."""
 
-ADVICE = "report.html is drawn by plotly, which is not installed. Try: pip install 'paramserver[plots]'"
+ADVICE = "report.html is drawn by plotly, which is not installed. Try: pip install plotly"
 
 
 def has_library() -> bool:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ps.compare.show import NOTHING, show
+from ps.launch.table import plain_table
 
 COLUMNS = (
-    ("participants", "participants"),
+    ("participants", "workers"),
     ("final", ""),
-    ("wall_s", "wall time"),
+    ("wall_s", "time"),
     ("examples", "examples"),
     ("bytes_up", "up"),
     ("bytes_down", "down"),
@@ -56,11 +56,11 @@ def verdict(run: Mapping[str, Any]) -> str:
 
 def _runs(report: Mapping[str, Any]) -> Table:
     metric = report["metric"]
-    table = Table(title=f"{report['script']} compared", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("run")
+    table = plain_table(f"{report['script']} compared")
+    table.add_column("run", overflow="fold")
     for _, title in COLUMNS:
-        table.add_column(title or metric, justify="right")
-    table.add_column("ended")
+        table.add_column(title or metric, justify="right", no_wrap=True)
+    table.add_column("ended", overflow="fold")
     for run in report["runs"]:
         cells = (show(key, run[key], metric) for key, _ in COLUMNS)
         style = "" if run["ended"] == "finished" else "red"
@@ -71,11 +71,11 @@ def _runs(report: Mapping[str, Any]) -> Table:
 def _dropouts(report: Mapping[str, Any]) -> Table:
     metric = report["metric"]
     title = "With participants killed half-way"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("run")
-    for column in ("killed", metric, f"{metric} without", "wall time", "without", "stood still"):
-        table.add_column(column, justify="right")
-    table.add_column("training")
+    table = plain_table(title)
+    table.add_column("run", overflow="fold")
+    for column in ("killed", metric, f"{metric}\nwithout", "time", "time\nwithout", "stood\nstill"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("training", overflow="fold")
     for run in report["dropouts"]:
         keys = ("final", "without", "wall_s", "wall_without_s", "pause_s")
         killed = f"{len(run['killed'])} of {run['participants']}" if run["killed"] else NOTHING

@@ -49,7 +49,7 @@ def _load() -> NDArray[np.float64]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError("digits come with scikit-learn. Try: pip install paramserver[examples]") from error
+        raise DataError("digits come with scikit-learn. Try: pip install scikit-learn") from error
     x, y = load_digits(return_X_y=True)
     table: NDArray[np.float64] = np.column_stack((x, y))
     return table

@@ -10,6 +10,7 @@ import argparse
 
 import ps
 from ps.data import digits
+from ps.errors import DataError
 from ps.models import mlp
 
 
@@ -21,7 +22,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="examples per step and worker (default 32)")
     args = parser.parse_args()
 
-    train, test = digits()
+    try:
+        train, test = digits()
+    except DataError as error:
+        parser.error(str(error))
     with ps.connect(optimizer="adagrad:lr=0.03") as kv:
         params = kv.init(mlp.init([64, 128, 10], seed=0))
         kv.evaluate(mlp.accuracy, test)  # for the record, every --eval-every steps

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import ps
 from ps.data import mnist
+from ps.errors import DataError
 from ps.models import cnn, mlp, softmax
 
 
@@ -35,7 +36,10 @@ def main() -> None:
     else:
         model, fresh = cnn, cnn.init()
 
-    train, test = mnist(args.data)
+    try:
+        train, test = mnist(args.data)
+    except DataError as error:
+        parser.error(str(error))
     if args.limit is not None:
         train = train.take(args.limit)
     with ps.connect(optimizer="adam:lr=1e-3") as kv:  # which needs no other rate in async and ssp

@@ -94,7 +94,7 @@ def test_without_plotly_there_are_the_numbers_and_a_line_says_how_to_get_the_pag
     assert not Path("out/report.html").exists()
     told = capsys.readouterr()
     assert "Centralized" in told.out and "the report is out/report.json" in told.err
-    assert "Try: pip install 'paramserver[plots]'" in told.err
+    assert "Try: pip install plotly" in told.err
 
 
 @pytest.mark.e2e

@@ -66,7 +66,7 @@ def test_digits_are_scaled_divided_and_repeatable() -> None:
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sklearn", "sklearn.datasets"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(DataError, match=r"pip install paramserver\[examples\]"):
+    with pytest.raises(DataError, match="pip install scikit-learn"):
         digits()
 
 

@@ -119,6 +119,17 @@ class RoundLoader:
         demand_whole("batch_size", batch_size)
         share = self._share(data)
         demand_arrays(share)  # only to have it checked now
+        if epochs > 1 and self._store.rank == 0:
+            job = self._store.job
+            number, unit = (job.local_epochs, "epoch") if job.local_steps is None else (job.local_steps, "step")
+            log.warning(
+                "epochs = %d of kv.batches does not count in a federated job: a client trains %d %s in each of %d "
+                "rounds (--local-epochs, --local-steps, --rounds)",
+                epochs,
+                number,
+                unit if number == 1 else f"{unit}s",
+                job.rounds,
+            )
 
         def generate() -> Iterator[Any]:
             while not self._store.finished:

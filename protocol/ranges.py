@@ -65,11 +65,11 @@ RankOrAny = Annotated[int, Within(-1, MOST_RANK)]
 Pid = Annotated[int, Within(0, (1 << 32) - 1)]
 Count = Annotated[int, Within(0, MOST_STEPS)]
 """Clocks, versions, epochs, attempts, and other things that are counted up from 0."""
-Later = Annotated[int, Within(0, MOST_STEPS + 1)]
-"""A clock that may be the one after a peer's."""
+Later = Annotated[int, Within(0, 1 << 62)]
+"""A clock or version that is told to a peer: it may be some after the highest that a peer can name."""
 CountOrNone = Annotated[int, Within(-1, MOST_STEPS)]
 """A version; -1 for none."""
-LaterOrNone = Annotated[int, Within(-1, MOST_STEPS + 1)]
+LaterOrNone = Annotated[int, Within(-1, 1 << 62)]
 Chunk = Annotated[int, Within(0, MOST_CHUNKS - 1)]
 ServerCount = Annotated[int, Within(1, MOST_MEMBERS)]
 Size = Annotated[int, Within(0, 1 << 40)]

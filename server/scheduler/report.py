@@ -7,7 +7,6 @@ it is not too long: a peer may report what it likes, and there may be tens of th
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +19,8 @@ MOST_METRICS = 32
 MOST_NAME = 100
 """Characters of a metric's name, or of its value if that is a text."""
 MOST_TEXT = 300
+MOST_NUMBER = 1e18
+"""Clocks, counts, bytes and seconds: more is nobody's, and with so many one can calculate."""
 
 _Keep = Callable[[Any], Any]
 """Returns what is kept of a value, None for nothing."""
@@ -33,7 +34,7 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     fits = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if fits and math.isfinite(value) else None
+    return value if fits and 0 <= value <= MOST_NUMBER else None
 
 
 def _ranks(value: Any) -> list[int] | None:

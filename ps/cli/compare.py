@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from ps.cli.help import HelpfulCommand, SectionOption
-from ps.cli.number import real, whole
 from ps.cli.options import TWINS, job_options_of, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
+from ps.cli.value import place, real, whole
 from ps.config.values import LONGEST_WAIT, MOST_PROCESSES
 from ps.script import Script
 
@@ -64,7 +64,9 @@ def _own(*names: str, **given: Any) -> Callable[[F], F]:
     default=600.0,
     help="seconds that a run may take (600)",
 )
-@_own("--out", metavar="DIR", default="runs/compare", help="an empty folder for the report (runs/compare)")
+@_own(
+    "--out", metavar="DIR", type=place(), default="runs/compare", help="an empty folder for the report (runs/compare)"
+)
 @job_options_of(("mode", "partition"), workers=4, eval_every=20)
 @process_options("compare")
 @script_arguments

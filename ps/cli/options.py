@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from ps.cli.help import SectionOption
+from ps.cli.value import place
 from ps.config import (
     JobConfig,
     Loaded,
@@ -106,7 +107,13 @@ def process_options(role: str, title: str = "Process") -> Callable[[F], F]:
         rows = settings_of(ProcessConfig).values()
         function = _add(function, [row for row in rows if role == "*" or role in row.roles], title)
         config = click.option(
-            "--config", "config_file", metavar="FILE", cls=SectionOption, section=title, help="TOML file to read"
+            "--config",
+            "config_file",
+            metavar="FILE",
+            type=place(),
+            cls=SectionOption,
+            section=title,
+            help="TOML file to read",
         )
         return config(function)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ps.cli.help import HelpfulCommand
-from ps.cli.number import whole
 from ps.cli.options import process_options, read_settings
+from ps.cli.value import place, whole
 from ps.config.values import MOST_WORKERS
 from ps.errors import UsageError
 
@@ -44,7 +44,9 @@ own            nothing is divided: each client brings its own data"""
     metavar="[mnist|digits]",
     help="what is divided (mnist where --data or PS_DATA say where it is, else digits)",
 )
-@click.option("--data", metavar="PATH", help="folder with MNIST's files, or a set in their format (PS_DATA)")
+@click.option(
+    "--data", metavar="PATH", type=place(), help="folder with MNIST's files, or a set in their format (PS_DATA)"
+)
 @click.option(
     "--clients-shown", type=whole(1, 1000), default=20, metavar="N", help="clients in the picture, at most (20)"
 )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
-from ps.cli.number import real, whole
 from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
+from ps.cli.value import place, real, whole
 from ps.config.setting import shorten
 from ps.config.values import MOST_WORKERS
 from ps.errors import ConfigError, UsageError
@@ -74,13 +74,17 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
     "--clients", type=whole(1, MOST_WORKERS), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
 )
 @_option(
-    "--model", default="softmax", metavar="[softmax|mlp|cnn|FILE.py]", help="what is trained (softmax); see Models"
+    "--model",
+    type=place(),
+    default="softmax",
+    metavar="[softmax|mlp|cnn|FILE.py]",
+    help="what is trained (softmax); see Models",
 )
 @_option("--hidden", default="200", metavar="N,N", help="mlp: widths of the hidden layers (200)")
 @_option(
     "--dataset", metavar="[synthetic|digits|mnist]", help="examples (those of FILE.py, mnist with --data, synthetic)"
 )
-@_option("--data", metavar="PATH", help="folder with MNIST's files (PS_DATA)")
+@_option("--data", metavar="PATH", type=place(), help="folder with MNIST's files (PS_DATA)")
 @_option("--examples", type=whole(2, 1 << 40), default=20_000, metavar="N", help="synthetic: how many (20000)")
 @_option("--features", type=whole(1, 1 << 40), default=60, metavar="N", help="synthetic: of each example (60)")
 @_option("--batch-size", type=whole(0, 1 << 40), default=10, metavar="N", help="examples of a step; 0: all (10)")
@@ -90,7 +94,7 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
 @_option(
     "--dropout", type=real(low=0, high=1), default=0.0, metavar="X", help="probability that a task is broken off (0)"
 )
-@_option("--traces", metavar="FILE", help="what each client is like, instead of the four above")
+@_option("--traces", metavar="FILE", type=place(), help="what each client is like, instead of the four above")
 @_option(
     "--processes",
     type=whole(1, MOST_WORKERS),
@@ -99,8 +103,10 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
     help="that compute clients; at most a core each (2)",
 )
 @_option("--target", type=real(above=0, high=1), metavar="X", help="end when the test accuracy is at least this")
-@_option("--record", metavar="FILE", help="write a line of JSON for each round as it closes")
-@_option("--json", "json_file", metavar="FILE", help="write the report as JSON; - prints it instead of tables")
+@_option("--record", metavar="FILE", type=place(), help="write a line of JSON for each round as it closes")
+@_option(
+    "--json", "json_file", metavar="FILE", type=place(), help="write the report as JSON; - prints it instead of tables"
+)
 @job_options
 @process_options("simulate")
 def simulate(json_file: str | None, record: str | None, **options: Any) -> int:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ps.cli.number import real
 from ps.cli.options import read_settings
+from ps.cli.value import real
 from ps.config import SCHEDULER_PORT, parse_address
 from ps.config.setting import shorten
 from ps.config.values import LONGEST_WAIT

@@ -59,6 +59,7 @@ def test_traces_may_come_from_a_file(capsys: pytest.CaptureFixture[str]) -> None
         (["--model", "rnn"], "model 'rnn': there are cnn, mlp, softmax"),
         (["--dataset", "cifar"], "there are digits, mnist, synthetic"),
         (["--dataset", "digits", "--data", "x"], "leave one of them out"),
+        (["--data", ""], "data = '' (flag --data): must be a path"),
         (["--dataset", "mnist"], "Pass --data DIR or set PS_DATA"),
         (["--model", "mlp", "--hidden", "ten"], "expected widths such as 200"),
         (["--model", "mlp", "--hidden", "999999999999"], "(--hidden, --features) need "),

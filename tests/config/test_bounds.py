@@ -17,7 +17,7 @@ from ps.aggregators import AGGREGATORS
 from ps.algorithms import ALGORITHMS
 from ps.cli.app import psctl, run_command
 from ps.cli.help import HelpfulGroup
-from ps.cli.number import Number
+from ps.cli.value import Value
 from ps.compress import CODECS
 from ps.config import JobConfig, ProcessConfig, Setting, find_toml, job_from, load, merge, settings_of
 from ps.config.values import SIZE
@@ -36,6 +36,7 @@ REGISTRIES: list[Registry[Any]] = [
 ]
 CLASSES = [JobConfig, ProcessConfig]
 NUMBERS = [(cls, row) for cls in CLASSES for row in settings_of(cls).values() if row.kind.is_number]
+SETTINGS = {*settings_of(JobConfig), *settings_of(ProcessConfig)}
 PARAMETERS = [
     (registry, name, field)
     for registry in REGISTRIES
@@ -193,7 +194,7 @@ def options() -> Iterator[tuple[str, click.Parameter]]:
 def test_options_that_are_numbers_have_two_ends_too() -> None:
     found = []
     for path, param in options():
-        if isinstance(param.type, Number):
+        if isinstance(param.type, Value) and param.type.row.kind.is_number:
             row = param.type.row
             assert row.high is not None and math.isfinite(row.high) and (row.low, row.above) != (None, None), path
             found.append(f"{path} {param.opts[0]}")
@@ -202,7 +203,9 @@ def test_options_that_are_numbers_have_two_ends_too() -> None:
                 param.type.convert(row.show(beyond), param, None)
         else:
             kinds = click.types.IntParamType | click.types.FloatParamType
-            assert not isinstance(param.type, kinds), f"{path} {param.opts}: use ps.cli.number"
+            assert not isinstance(param.type, kinds), f"{path} {param.opts}: use ps.cli.value"
+            if getattr(param, "metavar", "") in ("FILE", "PATH", "DIR") and isinstance(param, click.Option):
+                assert (param.name or "") in SETTINGS or isinstance(param.type, Value), f"{path} {param.opts}"
     assert {"psctl simulate --clients", "psctl compare --drop", "psctl ping --timeout"} < {*found}
 
 

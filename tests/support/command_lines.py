@@ -21,7 +21,7 @@ import click
 from ps import errors
 from ps.cli.app import psctl, run_command
 from ps.cli.help import HelpfulGroup
-from ps.cli.number import Number
+from ps.cli.value import Value
 from ps.config import JobConfig, ProcessConfig, Setting, settings_of
 from support import odd_values
 
@@ -113,8 +113,8 @@ def draw(rng: random.Random) -> CommandLine:
 
 def _value(rng: random.Random, param: click.Option) -> str:
     name = param.name or ""
-    if isinstance(param.type, Number):
-        return odd_values.number(rng, param.type.row)
+    if isinstance(param.type, Value):
+        return odd_values.value(rng, param.type.row)
     if name in odd_values.BY_NAME:
         return odd_values.spec(rng, name)
     if name in SETTINGS:

@@ -1,7 +1,7 @@
 """Every error that ps raises, and the exit code a process ends with because of it.
 
     PSError                     1
-    ├── UsageError              2   a call, flag, key or file that cannot be meant
+    ├── UsageError              2   a wrong call, flag, key or file
     │   ├── ConfigError         2   a setting that is unknown, malformed or contradictory
     │   ├── StateError          2   a right call at the wrong time (push before init, unknown handle)
     │   └── DataError           2   data that cannot be loaded or divided as asked
@@ -33,7 +33,7 @@ class PSError(Exception):
 
 
 class UsageError(PSError):
-    """A call, flag, key or file that cannot be meant."""
+    """A wrong call, flag, key or file."""
 
     exit_code = 2
 

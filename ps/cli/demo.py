@@ -29,7 +29,7 @@ The script is yours to copy and change: {path}
 Try next:
   psctl demo --mode async                        nobody waits for anybody
   psctl demo --mode federated --rounds 20        every worker a client that keeps its own data
-  psctl compare -m {module}           all of these side by side, in a table and on a page
+  psctl compare -m {module:<30} all of these side by side, in a table and on a page
   psctl simulate --clients 1000 --clients-per-round 50 --rounds 50
   psctl run --help                               how to run a script of your own"""
 

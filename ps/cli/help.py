@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,11 +36,44 @@ class Sections:
         self.parts = {**({"Examples": examples} if examples else {}), **(notes or {})}
 
     def write(self, formatter: click.HelpFormatter) -> None:
-        """Add the parts to a page, their lines as they are."""
+        """Add the parts to a page. What is wider than that is broken: a comment goes below its example."""
         for title, text in self.parts.items():
             with formatter.section(title):
-                for line in text.splitlines():
-                    formatter.write(" " * formatter.current_indent + line + "\n")
+                indent = " " * formatter.current_indent
+                for line in _fitted(title, text, formatter.width - len(indent)):
+                    formatter.write(indent + line + "\n")
+
+
+def _fitted(title: str, text: str, width: int) -> list[str]:
+    """Return a text's lines, as they are if they fit; else broken as examples, as a list of terms, or as prose."""
+    lines = text.splitlines()
+    if all(len(line) <= width for line in lines):
+        return lines
+    if title == "Examples":
+        return [part for line in lines for part in _example(line, width)]
+    if any("  " in line for line in lines):
+        whole: list[str] = []
+        for line in lines:
+            if line.startswith("    ") and whole:
+                whole[-1] += f" {line.strip()}"
+            else:
+                whole.append(line)
+        return [part for line in whole for part in _term(line, width)]
+    return textwrap.wrap(" ".join(lines), width)
+
+
+def _term(line: str, width: int) -> list[str]:
+    match = re.match(r" *\S+(?: \S+)* {2,}", line)
+    indent = " " * (len(match[0]) if match else 4)
+    return textwrap.wrap(line, width, subsequent_indent=indent) if len(line) > width else [line]
+
+
+def _example(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    command, _, comment = line.partition("    ")
+    parts = textwrap.wrap(command, width - 2, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+    return [*(f"{part} \\" for part in parts[:-1]), parts[-1], *([f"    {comment.strip()}"] if comment else [])]
 
 
 class HelpfulGroup(click.Group):

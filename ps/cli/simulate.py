@@ -138,8 +138,9 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
                 rounds.add(moment)
             pace.note(time.monotonic() - begun, moment.version)
             left = pace.left(planned)
-            words = _progress(moment) if left is None else f"{_progress(moment)} · {format_left(left)}"
-            screen.progress(words, fraction=moment.version / planned)
+            where = f"round {moment.version:,} of {planned:,}"
+            where += "" if left is None else f" · {format_left(left)}"
+            screen.progress(where, [_progress(moment)], moment.version / planned)
 
         found = report(scenario, run(scenario, watch))
     if json_file == "-":
@@ -260,4 +261,4 @@ def _progress(moment: Moment) -> str:
     from ps.cli.outcome import format_time
 
     accuracy = "" if moment.accuracy is None else f" · accuracy {moment.accuracy:.4f}"
-    return f"round {moment.version} · {format_time(moment.seconds)} · {moment.trained:,} updates{accuracy}"
+    return f"{format_time(moment.seconds)} of virtual time · {moment.trained:,} updates{accuracy}"

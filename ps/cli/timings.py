@@ -16,7 +16,7 @@ MOST_CHUNKS = 20
 def process_table(processes: Sequence[ProcessTime]) -> Table:
     """Return a row for each process: its seconds, and the shares that its lanes were busy."""
     lanes = list(dict.fromkeys(lane for process in processes for lane in process.shares))
-    table = plain_table("shares of each process's time; what goes on at once counts twice")
+    table = plain_table()
     table.add_column("process", overflow="fold")
     for column in ("seconds", *lanes):
         table.add_column(column, justify="right")

@@ -75,6 +75,7 @@ def show(file: str) -> int:
         console.print(f"{file} has no spans: its processes ended before they did anything", markup=False)
         return 0
     console.print(process_table(processes))
+    console.print("Shares of a process's time; what goes on at once counts twice.\n", markup=False)
     if chunks:
         console.print(chunk_table(chunks))
     return 0

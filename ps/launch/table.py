@@ -25,7 +25,7 @@ def summary_table(summary: Row) -> RenderableType:
     totals = {**summary, "steps": summary["total_steps"], "rank": "all"}
     federated = "federated" in summary
     columns = _columns([*rows.values(), totals], federated=federated, stale=summary["mode"] in ("async", "ssp"))
-    table = plain_table(title)
+    table = plain_table()
     table.add_column("client" if federated else "worker", no_wrap=True)
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
@@ -37,7 +37,7 @@ def summary_table(summary: Row) -> RenderableType:
         table.add_row(str(rank), *(cell(row) for _, cell in columns), outcome)
     table.add_section()
     table.add_row("all", *(cell(totals) for _, cell in columns), "")
-    return Group(table, *(Text(line) for line in _notes(summary)))
+    return Group(Text(title, style="italic"), table, *(Text(line) for line in _notes(summary)))
 
 
 def plain_table(title: str | None = None) -> Table:

@@ -1,25 +1,125 @@
-"""Promise: every example on the help pages of simulate and partition works as it stands, within seconds."""
+"""Promises of the help pages: every example on them works as it stands, within seconds, and they fit 80 columns.
+
+Those that start processes are taken as far as the settings that the processes would get.
+"""
 
 from __future__ import annotations
 
 import shlex
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import click
 import pytest
 
-from ps.cli import main, partition, simulate
+import ps.launch.cluster
+import ps.worker
+from ps.cli import main
+from ps.cli.app import psctl
+from ps.compare import comparison
+from ps.protocol import query
+from ps.server.shard import service
+from ps.trace import start
 
-EXAMPLES = [*simulate.EXAMPLES.splitlines(), *partition.EXAMPLES.splitlines()]
 SECONDS = 60.0
 """Of this process's own time, at most: seconds where nothing else runs."""
 
 
+def commands(group: Any = psctl, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command with the words that lead to it."""
+    yield path, group
+    for name, command in group.load().items() if isinstance(group, click.Group) else ():
+        yield from commands(command, (*path, name))
+
+
+PAGES = dict(commands())
+EXAMPLES = [
+    line.split("|")[0].split("    ")[0].strip()
+    for command in PAGES.values()
+    for line in command._sections.parts.get("Examples", "").splitlines()
+]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whatever an example starts ends at once, well; the list says what it was."""
+    found: list[str] = []
+
+    def noted(name: str) -> Any:
+        def run(*args: Any, **kwargs: Any) -> int:
+            found.append(name)
+            return 0
+
+        return run
+
+    def compared(*args: Any) -> Any:
+        found.append("compare")
+        raise SystemExit(0)
+
+    monkeypatch.setitem(sys.modules, "ps.server.scheduler", SimpleNamespace(serve=noted("scheduler")))  # type: ignore[arg-type]
+    monkeypatch.setattr(service, "serve", noted("server"))
+    monkeypatch.setattr(ps.worker, "run_script", noted("worker"), raising=False)
+    monkeypatch.setattr(ps.launch.cluster, "run", noted("run"))
+    monkeypatch.setattr(comparison, "run_all", compared)
+    monkeypatch.setattr(query, "fetch_status", lambda *args: {"phase": "running"})
+    monkeypatch.setattr(query, "ping", lambda *args: {"role": "server", "rank": 0, "version": 1, "ms": 0.3})
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> None:
+    """The files that examples name."""
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "package").mkdir()
+    for name in ("__init__.py", "train.py"):
+        (tmp_path / "package" / name).write_text("")
+    for rank, name in enumerate(("a.json", "b.json", "trace.json")):
+        trace = start(name, "worker", rank)
+        trace.add("send", trace.now(), clock=0, chunk=0)
+        trace.close()
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_of_a_help_page_works_as_it_stands(example: str, capsys: pytest.CaptureFixture[str]) -> None:
-    program, *argv = shlex.split(example.split("|")[0])
+def test_an_example_of_a_help_page_works_as_it_stands(
+    example: str,
+    started: list[str],
+    folder: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = shlex.split(example)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words.pop(0).split("=", 1))
+    program, *argv = words
     assert program == "psctl"
+    if "--watch" in argv:
+        monkeypatch.setattr(time, "sleep", _stop)
     began = time.process_time()
-    assert main(argv) == 0, capsys.readouterr().err
+    code = main(argv)
+    told = capsys.readouterr()
+    assert code == (130 if "--watch" in argv else 0), told.err
     assert time.process_time() - began < SECONDS
-    said = capsys.readouterr().out
-    assert said.strip() and "not reached" not in said
+    assert (told.out.strip() or started) and "not reached" not in told.out
+
+
+def _stop(seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+def test_every_command_has_an_example() -> None:
+    assert [path for path, command in PAGES.items() if "Examples" not in command._sections.parts] == []
+    assert len(EXAMPLES) > 30
+
+
+@pytest.mark.parametrize("path", PAGES, ids=" ".join)
+def test_a_help_page_fits_80_columns(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*path, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert [line for line in page.splitlines() if len(line) > 80] == []

@@ -268,12 +268,12 @@ class KV:
                 self._pending_parameters.clear()
 
     def evaluate(self, function: Measure, data: Any) -> None:
-        """Have ``function(params, data)`` measured every ``--eval-every`` steps, and at the end, for the run's record.
+        """Call ``function(params, data)`` every ``--eval-every`` steps and at the end; show and record the result.
 
         It returns a number, or a dict of numbers by name: ``kv.evaluate(mlp.accuracy, test)``. The worker with rank 0
-        does it, while it is there. In a federated job that counts in rounds, and every client that takes part measures
-        besides how good the global model is on its own kind of data, before and after its own training. Raises
-        UsageError for what cannot be called, and, from the step that evaluates, for a result that is no number.
+        calls it. In a federated job ``--eval-every`` counts rounds, and each client that takes part also measures the
+        global model on its own kind of data, before and after its own training. Raises UsageError for a function that
+        cannot be called, and, from the step that evaluates, for a result that is no number.
         """
         self._open()
         self._evaluation.add(function, data)

@@ -52,11 +52,11 @@ class JobConfig:
     clip_norm: float | None = setting(None, "scale the gradient down to this global L2 norm", low=1e-30, high=1e30)
     on_nan: str = setting(
         "fail",
-        "a gradient with NaN, Inf or too large a number: stop (in a federated job: sit the round out), skip the step, "
-        "or do not look",
+        "on a gradient with NaN, Inf or too large a number: stop (federated: sit the round out), skip the step, or "
+        "do not check",
         ("fail", "skip", "ignore"),
     )
-    compress: str = setting("none", "how gradients and weights are made small on the wire, such as int8 or topk:0.01")
+    compress: str = setting("none", "how gradients and weights are compressed, such as int8 or topk:0.01")
     transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
     params: str = setting(
         "auto",
@@ -65,60 +65,71 @@ class JobConfig:
         modes=("sync",),
     )
     overlap: bool = setting(
-        False, "return from a step before all weights are here; reading a tensor waits for it", modes=DISTRIBUTED
+        False, "let a step return before all new weights have arrived; reading a tensor waits for it", modes=DISTRIBUTED
     )
     chunk_size: int | None = setting(
-        None, "bytes of a tensor chunk, at most; none: as suits the transport", kind=SIZE, low=1 << 10, high=32 << 20
+        None,
+        "largest number of bytes in a chunk; none: chosen for the transport",
+        kind=SIZE,
+        low=1 << 10,
+        high=32 << 20,
     )
     window: int = setting(
-        8 << 20, "bytes a worker may have on their way to each server", kind=SIZE, low=1 << 10, high=1 << 40
+        8 << 20, "most bytes that a worker has on the way to one server", kind=SIZE, low=1 << 10, high=1 << 40
     )
     heartbeat_timeout: float = setting(
-        10.0, "seconds of silence after which a member is dead", low=0.1, high=LONGEST_WAIT
+        10.0, "seconds without a sign of life after which a member is taken for dead", low=0.1, high=LONGEST_WAIT
     )
     start_timeout: float = setting(
         120.0, "seconds to wait for all servers and workers to join", low=0.1, high=LONGEST_WAIT
     )
     idle_timeout: float = setting(
         600.0,
-        "seconds for which the model is kept when no worker is left, for others to join",
+        "seconds that the servers keep the model for new workers when none is left",
         low=0.1,
         high=LONGEST_WAIT,
     )
     seed: int = setting(
-        0, "seed of the data's order, of compression's chance and of selection", low=0, high=(1 << 63) - 1
+        0, "seed for the order of the data, random compression and the selection of clients", low=0, high=(1 << 63) - 1
     )
     eval_every: int = setting(
-        0, "evaluate after so many steps, federated: rounds; 0: only at the end", low=0, high=MOST_STEPS
+        0, "evaluate every N steps (federated: rounds), and at the end; 0: only at the end", low=0, high=MOST_STEPS
     )
     algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)
     rounds: int = setting(10, "how many rounds", low=1, high=MOST_STEPS, modes=FEDERATED)
     clients_per_round: int | None = setting(
-        None, "contributions that close a round; none: all clients'", low=1, high=MOST_COMBINED, modes=FEDERATED
+        None,
+        "contributions that complete a round; none: one from every client",
+        low=1,
+        high=MOST_COMBINED,
+        modes=FEDERATED,
     )
     min_clients: int | None = setting(
         None,
-        "contributions without which a round is abandoned at its deadline; none: half",
+        "fewest contributions at the deadline; with less the round is repeated; none: half",
         low=1,
         high=MOST_WORKERS,
         modes=FEDERATED,
     )
     over_select: float = setting(
-        1.3, "select so many times more clients than are needed", low=1, high=1000, modes=FEDERATED
+        1.3, "select this many times the clients that are needed", low=1, high=1000, modes=FEDERATED
     )
     round_deadline: float | None = setting(
         None,
-        "seconds a round may take; none: as the clients' times so far suggest",
+        "most seconds for a round; none: set from the clients' times so far",
         low=1e-3,
         high=LONGEST_WAIT,
         modes=FEDERATED,
     )
     late: str = setting(
-        "drop", "a delta after its round: dropped, weighed less, or counted in full", LATE, modes=FEDERATED
+        "drop",
+        "what happens to a delta that comes after its round: drop it, give it less weight, or count it in full",
+        LATE,
+        modes=FEDERATED,
     )
     max_staleness: int | None = setting(
         None,
-        "rounds by which a delta may be late, unless it is dropped; none: 10, fedbuff: 1000",
+        "most rounds that a delta may be late and still count; none: 10, fedbuff: 1000",
         low=1,
         high=MOST_STEPS,
         modes=FEDERATED,
@@ -129,42 +140,44 @@ class JobConfig:
     )
     local_optimizer: str | None = setting(None, "the clients' optimizer; none: the job's optimizer", modes=FEDERATED)
     server_optimizer: str | None = setting(
-        None, "what the servers do with the mean delta; none: as the algorithm has it", modes=FEDERATED
+        None, "how the servers apply the mean delta; none: the algorithm's own way", modes=FEDERATED
     )
     partition: str = setting(
-        "iid", "how data that every client sees is divided: iid, shards:2, dirichlet:0.3, own, ...", modes=FEDERATED
+        "iid",
+        "how one data set is divided among clients: iid, shards:2, dirichlet:0.3, ...; own: each has its own",
+        modes=FEDERATED,
     )
     max_client_time: float = setting(
         10.0,
-        "clients are waited for that need at most so many times what the typical one does",
+        "do not wait for clients that are more than this many times slower than the typical one",
         low=1,
         high=1e6,
         modes=FEDERATED,
     )
     max_client_weight: float = setting(
         10.0,
-        "a client's examples count at most so many times the typical client's",
+        "limit a client's weight to this many times the typical client's",
         low=1e-3,
         high=1e9,
         modes=FEDERATED,
     )
     max_delta_norm: float = setting(
         100.0,
-        "a delta is refused if its norm exceeds so many times the typical one",
+        "refuse a delta whose norm is more than this many times the typical one",
         above=1,
         high=1e9,
         modes=FEDERATED,
     )
     max_influence: float = setting(
         3.0,
-        "a delta's weight times its norm is held to so many times what 3 of 4 have",
+        "limit a delta's weight times norm to this many times what 3 of 4 clients stay below",
         low=1,
         high=1e9,
         modes=FEDERATED,
     )
     upload_room: int = setting(
         1 << 30,
-        "bytes of uploads that a server keeps waiting at once",
+        "most bytes of unfinished uploads that a server keeps",
         kind=SIZE,
         low=1 << 20,
         high=1 << 40,

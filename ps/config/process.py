@@ -64,7 +64,7 @@ class ProcessConfig:
     )
     threads: int = setting(
         0,
-        "threads that share out one process's arithmetic; 0 takes its share of the cores",
+        "threads for the arithmetic of one process; 0: its share of the cores",
         low=0,
         high=64,
         roles=("run", *MEMBERS),
@@ -76,30 +76,31 @@ class ProcessConfig:
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(
         None,
-        "file in which a scheduler, a federated job's server or client keeps what it needs to go on after a restart; "
-        "of a run: the scheduler's, with those of the others in FILE.d beside it",
+        "file from which a scheduler, or a server or client of a federated job, goes on after a restart; of psctl run: "
+        "the scheduler's, with those of the others in FILE.d beside it",
         kind=PATH,
         roles=("run", "scheduler", *MEMBERS),
     )
     runtime_dir: str | None = setting(
-        None, "directory for sockets and what a run keeps while it lasts", kind=PATH, roles=("run", *MEMBERS)
+        None, "directory for sockets and temporary files", kind=PATH, roles=("run", *MEMBERS)
     )
     plugins: tuple[str, ...] | None = setting(
         None,
-        "module that registers algorithms, aggregators, optimizers, codecs, partitions; each role needs it, repeatable",
+        "module with algorithms, aggregators, optimizers, codecs or partitions of your own; may be repeated; each role "
+        "needs it",
         kind=MODULES,
         roles=(*ALL, "compare", "simulate", "partition"),
     )
     grace: float = setting(
         25.0,
-        "seconds from SIGTERM or Ctrl-C until what still runs is killed",
+        "seconds that processes have to end after SIGTERM or Ctrl-C before they are killed",
         low=0,
         high=LONGEST_WAIT,
         roles=("run", "compare"),
     )
     restarts: int = setting(
         3,
-        "times that a run starts one server or client of a federated job again that has failed",
+        "how often psctl run restarts a failed server or client of a federated job",
         low=0,
         high=1000,
         roles=("run",),

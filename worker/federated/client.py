@@ -1,4 +1,4 @@
-"""Client: federated learning for programs that are not training scripts of ours: give it two functions."""
+"""Client: federated learning for programs that train in their own way: give it two functions."""
 
 from __future__ import annotations
 

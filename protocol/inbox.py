@@ -17,8 +17,11 @@ from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.messages.words import ProcessRole
 from ps.protocol.transport import Socket
+from ps.protocol.unread import Unread
 
 log = logging.getLogger("ps.protocol")
+
+MOST_UNREAD = 256 << 20
 
 SKIP = 1000
 """Frames of an overlong message that are dropped before the caller gets to look at its other sockets."""
@@ -43,6 +46,9 @@ class Inbox:
         self.drained = True
         """Whether nothing was left when ``receive`` was done."""
         self._overlong: bytes | None = None
+        self.most_unread = MOST_UNREAD
+        """Bytes of payloads that are kept for a peer which does not read them, at most."""
+        self._unread = Unread()
         self._encoded: tuple[Message, bytes] | None = None
         """What was sent last: a view goes to thousands."""
 
@@ -149,8 +155,13 @@ class Inbox:
     def lend(self, origin: bytes, message: Message, payload: Any) -> Any:
         """Send a message with a payload that is not copied; return a tracker that knows when it is free.
 
-        None when the message cannot be written.
+        None when it is not sent: it cannot be written, or the peer has not read ``most_unread`` bytes of others. It
+        may ask again.
         """
+        nbytes = memoryview(payload).nbytes
+        if self._unread.left(origin) + nbytes > self.most_unread:
+            self.rejected["unread"] += 1
+            return None
         try:
             header = encode(message)
         except BadMessage as error:
@@ -158,4 +169,7 @@ class Inbox:
             return None
         self.socket.send(origin, zmq.SNDMORE)
         self.socket.send(header, zmq.SNDMORE)
-        return self.socket.send(payload, copy=False, track=True)
+        tracker = self.socket.send(payload, copy=False, track=True)
+        if not tracker.done:
+            self._unread.lend(origin, tracker, nbytes)
+        return tracker

@@ -143,8 +143,8 @@ def simulate(scenario: Scenario, watch: Callable[[Moment], None] = lambda moment
     with Pool(plan, data, scenario.processes) as pool:
         engine = Engine(cluster, pool, scenario.traces, work, sizes, published, scenario.heartbeat)
         engine.run()
-    outcome.wall_s = time.monotonic() - began
     outcome.counters = engine.counters
     outcome.capped = cluster.status().get("capped", 0)
     outcome.of_clients = np.array(list(evaluator.of_clients(views(outcome.weights))))
+    outcome.wall_s = time.monotonic() - began
     return outcome

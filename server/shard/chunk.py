@@ -32,6 +32,10 @@ from ps.server.loan import Loan
 from ps.server.shard.shadow import Shadow
 from ps.xp import HostArray
 
+MANY_WAITERS = 64
+"""Waiters of one chunk beyond which a member may have no more than ``MOST_OWN``: the oldest are dropped, and asked for
+again if somebody is there who wants them."""
+MOST_OWN = 8
 MANY_LOANS = 64
 """Loans of one chunk beyond which those that are done are forgotten, when nothing is pushed for long."""
 
@@ -146,6 +150,10 @@ class ChunkState:
     def park(self, waiter: Waiter) -> None:
         """Keep a request until it can be answered; a repeated one takes the place of the first."""
         self.waiters = [w for w in self.waiters if (w.member, w.request) != (waiter.member, waiter.request)]
+        if len(self.waiters) >= MANY_WAITERS:
+            own = [w for w in self.waiters if w.member == waiter.member]
+            if len(own) >= MOST_OWN:
+                self.waiters.remove(own[0])
         self.waiters.append(waiter)
 
     def retire(self, member: int) -> None:

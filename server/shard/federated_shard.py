@@ -52,7 +52,7 @@ from ps.state_file import StateFile
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
-MOST_WAITING = 1 << 20
+MOST_WAITING = 1 << 18
 """Requests for a version that is not published yet that are remembered, at most."""
 
 

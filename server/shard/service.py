@@ -31,6 +31,7 @@ from ps.server.shard.checkpoint import kept_rank
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.seldom import Seldom
 from ps.server.shard.shard import Shard
 from ps.server.shard.shm_listener import ShmListener
 from ps.state_file import StateFile
@@ -63,6 +64,7 @@ class Server:
         self._shm: ShmListener | None = None
         self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
+        self._seldom = Seldom()
         self._early = Early()
         """Of workers that have heard of the job before this server."""
         self._ticked = 0.0
@@ -163,7 +165,8 @@ class Server:
         try:
             sends = shard.receive(origin, message, payload, now)
         except BadMessage as error:
-            log.warning("dropped %r: %s", message, error)
+            if (more := self._seldom.due(now)) is not None:
+                log.warning("dropped %r: %s%s", message, error, f" (and {more} others)" if more else "")
             self._reject(origin, message, error)
             return
         chunk = getattr(message, "chunk", -1)
@@ -299,6 +302,7 @@ class Server:
         if welcome is None or not view.job:
             return None
         job = JobConfig.from_dict(view.job)
+        self._inbox.most_unread = max(self._inbox.most_unread, 2 * job.window)
         if job.federated:
             self._shard = FederatedShard(
                 welcome.rank, job, self._state_file, self._trace, process.threads, welcome.member

@@ -323,3 +323,18 @@ def test_a_message_whose_address_is_not_known_is_yielded_without_one() -> None:
         inbox = Inbox(router, "scheduler", 0, tells_address=True)
         assert [type(message) for _, message, _ in turn(inbox)] == [Pull]
         assert inbox.address == ""
+
+
+def test_a_peer_that_never_reads_pins_no_more_than_a_bound(listen: Listen, dial: Dial) -> None:
+    inbox, address = listen()
+    inbox.most_unread = 64 << 20
+    peer = dial(address)
+    peer.setsockopt(zmq.RCVHWM, 1)
+    peer.send(PULL)
+    ((origin, _, _),) = turn(inbox)
+    block = bytes(4 << 20)
+    trackers = [inbox.lend(origin, Weights(n, 2, 3, 0), block) for n in range(40)]
+    held = sum(tracker is not None and not tracker.done for tracker in trackers)
+    assert 0 < held <= 16
+    assert inbox.rejected["unread"] > 0 and trackers[-1] is None
+    assert inbox.lend(b"another", Weights(1, 2, 3, 0), block) is not None

@@ -29,6 +29,7 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.protocol.messages.data import NOT_YET
+from ps.server.shard.chunk import MANY_WAITERS
 from support.lone import LAYOUT, SIZE, Lone, told
 
 ONES = np.ones(SIZE, np.float32)
@@ -349,3 +350,13 @@ def test_weights_carry_the_version_they_were_answered_with() -> None:
         assert isinstance(reply.message, Weights)
         versions.append(reply.message.version)
     assert versions == [1, 2, 3]
+
+
+def test_who_asks_for_what_will_never_be_is_kept_waiting_a_few_times_and_others_all_the_time() -> None:
+    lone = Lone(3)
+    honest = [lone.pull(2, 1), lone.pull(3, 1)]
+    for _ in range(2000):
+        lone.pull(1, 1 << 53)
+    assert honest == [[], []]
+    assert len(lone.chunk.waiters) <= MANY_WAITERS
+    assert {waiter.member for waiter in lone.chunk.waiters} == {1, 2, 3}

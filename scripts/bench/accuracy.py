@@ -20,12 +20,12 @@ import argparse
 import json
 import multiprocessing
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from limits import interleave, machine
 from local_cluster import cluster, join
+from outfile import outfile
 
 from compress import cases
 from ps.data import mnist
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="examples per step and worker (64)")
     parser.add_argument("--lr", type=float, help=f"the learning rate of all ({RATE:g}; randomk its own)")
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
     if options.steps < 2:
         parser.error("--steps: at least 2, since the first is not counted")

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from limits import in_place_update, interleave, machine
+from outfile import outfile
 
 from ps.config import JobConfig, format_size, parse_size
 from ps.protocol.layout import Layout
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--chunk-size", type=parse_size, default=JobConfig().chunk_bytes, help="as the job's (2MiB)")
     parser.add_argument("--size", type=int, default=10_000_000, help="float32 parameters (10 M)")
     parser.add_argument("--repeats", type=int, default=11, help="timed rounds (11)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
     threads, workers = ([int(n) for n in text.split(",")] for text in (options.threads, options.workers))
 

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Any
 
 from limits import machine
+from outfile import outfile
 from race import report
 from race.adam import adam
 from race.parts import OTHERS, PARTS, Scale, members, title
@@ -98,9 +99,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=size, default=40_000_000, help="model of the main tables (40MB)")
     parser.add_argument("--repeats", type=positive, help="turns of each case (9; quick: 5)")
     parser.add_argument("--seconds", type=duration, help="how long a turn is, about (0.4; quick: 0.1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and settings")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what was measured")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables for a README; - prints them")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write all figures and settings")
+    parser.add_argument("--plot", type=outfile, metavar="FILE.png", help="draw what was measured")
+    parser.add_argument(
+        "--markdown",
+        type=lambda name: name if name == "-" else outfile(name),
+        metavar="FILE",
+        help="write the tables for a README; - prints them",
+    )
     return parser
 
 
@@ -144,9 +150,6 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Run the comparison. Returns 0; 1 when a case of this system failed; 130 when it was interrupted."""
     options = arguments().parse_args()
-    for file in (options.json, options.plot, options.markdown and Path(options.markdown)):
-        if file and not file.parent.is_dir():
-            raise SystemExit(f"compare.py: there is no directory {file.parent}")
     signal.signal(signal.SIGTERM, interrupt)
     here = host()
     print(", ".join(f"{key} {value}" for key, value in here.items()), flush=True)

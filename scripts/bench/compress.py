@@ -17,10 +17,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from limits import in_place_update, interleave, machine
+from outfile import outfile
 
 from ps.compress import CODECS, Downlink, Key, Uplink
 from ps.memory import keep_freed_memory
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=1 << 19, help="parameters per chunk (512 Ki, which is 2 MiB)")
     parser.add_argument("--magnitude", type=float, default=1e-3, help="standard deviation of the gradient (1e-3)")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
 
     keep_freed_memory()  # as servers and workers do

@@ -17,10 +17,10 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from limits import interleave, machine
+from outfile import outfile
 
 from ps.aggregators.running_sum import RunningSum
 from ps.config import JobConfig
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--deltas", type=int, default=1000, help="clients of the round (1000)")
     parser.add_argument("--size", type=int, default=200_000, help="float32 parameters (200,000)")
     parser.add_argument("--repeats", type=int, default=11, help="timed rounds (11)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
 
     host = machine()

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from limits import interleave, machine
 from local_cluster import cluster, join
+from outfile import outfile
 
 from ps import xp
 from ps.compress import CODECS, Key, Uplink
@@ -255,7 +256,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--data", help="folder with MNIST's files")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=outfile, metavar="FILE")
     args = parser.parse_args()
     if xp.cupy() is None:
         print("gpu: no CUDA device, or no cupy here (pip install paramserver[cuda12] or [cuda13])", file=sys.stderr)

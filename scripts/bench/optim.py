@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from limits import in_place_update, interleave, machine
+from outfile import outfile
 
 from ps.optim import OPTIMIZERS, apply
 from ps.optim.optimizer import Optimizer
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000_000, help="float32 parameters (10 M)")
     parser.add_argument("--threads", type=int, default=2, help="threads of the shared update (2)")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
 
     host = machine()

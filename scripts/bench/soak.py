@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limits import machine
+from outfile import outfile
 from peers import paramserver
 from race.case import Setup
 from race.crew import Crew
@@ -99,7 +100,7 @@ def main() -> int:
     parser.add_argument("--servers", type=positive, default=1)
     parser.add_argument("--size", type=size, default=40_000_000, help="model (40MB)")
     parser.add_argument("--settle", type=float, default=5.0, help="seconds before the first look (5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
     if not Path("/proc/self/status").exists():
         raise SystemExit("soak.py: memory is read from /proc, which this system does not have")

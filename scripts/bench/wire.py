@@ -17,12 +17,12 @@ import multiprocessing.connection
 import socket
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import zmq
 from limits import in_place_update, interleave, machine
 from local_cluster import cluster, join
+from outfile import outfile
 
 SMALL = 10_000
 FLAGS = ("--optimizer", "sgd:lr=1e-3")
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,40,400", help="megabytes of model, comma-separated")
     parser.add_argument("--transports", default="tcp,ipc")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=outfile)
     args = parser.parse_args()
     transports = args.transports.split(",")
     here = machine()

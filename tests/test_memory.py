@@ -19,7 +19,10 @@ def resident():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) << 10
 
 def fill(megabytes):
-    return [np.ones(1 << 18, np.float32) for _ in range(megabytes)]
+    blocks = [None] * megabytes  # its full size at once: a small block between the large ones would hold those below it
+    for index in range(megabytes):
+        blocks[index] = np.ones(1 << 18, np.float32)
+    return blocks
 
 keep_freed_memory()
 before = resident()

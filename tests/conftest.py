@@ -7,11 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from ps import testing, xp
 
 settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
 settings.load_profile("project")
+
+threadpool_limits(
+    1, user_api="blas"
+)  # small products on many threads cost ten times as much, in waiting for each other
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all it imports
 

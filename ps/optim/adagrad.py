@@ -48,7 +48,7 @@ class Adagrad:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (v,)."""
         (v,), (s, _), (lr, eps) = state, scratch, constants
         np.square(g, out=s)
         np.add(v, s, out=v)

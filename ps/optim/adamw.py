@@ -52,7 +52,7 @@ class AdamW:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (m, v)."""
         (m, v), (s, c), (*adam, pull) = state, scratch, constants
         adam_step(g, m, v, s, tuple(adam))
         if pull:

@@ -55,7 +55,7 @@ class ServerAdagrad:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (m, v)."""
         (m, v), (s, _), (beta1, tau, step) = state, scratch, constants
         np.multiply(m, beta1, out=m)
         np.add(m, g, out=m)

@@ -55,7 +55,7 @@ class ServerAdam:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (m, v)."""
         (m, v), (s, _) = state, scratch
         adam_step(g, m, v, s, constants)
         np.subtract(w, s, out=w)

@@ -58,7 +58,7 @@ class ServerYogi:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (m, v)."""
         (m, v), (s, c), (beta1, share, tau, step) = state, scratch, constants
         np.multiply(m, beta1, out=m)
         np.add(m, g, out=m)

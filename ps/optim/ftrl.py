@@ -64,7 +64,7 @@ class FTRL:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (z, squares)."""
         (z, squares), (before, after), (lr, l1, floor) = state, scratch, constants
         np.sqrt(squares, out=before)
         np.square(g, out=after)

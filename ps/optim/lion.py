@@ -60,7 +60,7 @@ class Lion:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (m,)."""
         (m,), (s, c), (lr, beta2, share, pull) = state, scratch, constants
         np.multiply(m, share, out=s)
         np.add(s, g, out=s)

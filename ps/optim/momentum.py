@@ -46,7 +46,7 @@ class Momentum:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (m,)."""
         (m,), (s, _), (lr, momentum) = state, scratch, constants
         np.multiply(m, momentum, out=m)
         np.add(m, g, out=m)

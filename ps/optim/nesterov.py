@@ -49,7 +49,7 @@ class Nesterov:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (p,)."""
         (p,), (s, _), (lr, momentum) = state, scratch, constants
         np.add(p, g, out=p)
         np.multiply(p, momentum, out=p)

@@ -51,4 +51,7 @@ class Optimizer(Protocol):
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block of ``w`` and ``state`` in place; ``g`` is read, ``scratch`` may be overwritten."""
+        """Update one block of ``w`` and ``state`` in place; ``g`` is read, ``scratch`` may be overwritten.
+
+        All are (n,) in one dtype, float32 or float64; ``constants`` is what ``constants`` returned.
+        """

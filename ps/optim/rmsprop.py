@@ -51,7 +51,7 @@ class RMSprop:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, ``state`` is (v,)."""
         (v,), (s, _), (alpha, eps, step) = state, scratch, constants
         np.square(g, out=s)
         np.multiply(v, alpha, out=v)

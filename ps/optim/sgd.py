@@ -43,7 +43,7 @@ class SGD:
         scratch: tuple[HostArray, HostArray],
         constants: tuple[float, ...],
     ) -> None:
-        """Update one block in place."""
+        """Update one block in place: every array is (n,) in the weights' dtype, there is no ``state``."""
         (lr,) = constants
         s, _ = scratch
         np.multiply(g, lr, out=s)

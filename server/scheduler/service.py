@@ -34,6 +34,8 @@ SIGNS = 5
 """Signs of life of a connection in the time after which a member that is silent is dead."""
 FRESH = 0.1
 """Seconds for which a status that was made is given to others who ask."""
+MOST_UNHEARD = 100
+"""Messages of one connection that wait here while this process is busy; the others wait with their sender."""
 BATCH = 256
 
 Tell = Callable[[dict[str, Any]], None]
@@ -72,6 +74,7 @@ class Scheduler:
         self._origins: dict[int, bytes] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
+        self._router.setsockopt(zmq.RCVHWM, MOST_UNHEARD)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to be told who is gone
         timeout = int(self._state.setting("heartbeat_timeout") * 1000)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))

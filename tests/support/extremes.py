@@ -2,7 +2,7 @@
 
 The messages are made from their declarations, see ``schema``. Every process must live, say only what can be written,
 keep its weights where a peer has no part in them, and its memory must not grow with what is said. A long run:
-``scripts/fuzz 2000000``.
+``scripts/fuzz_messages 2000000``.
 """
 
 from __future__ import annotations

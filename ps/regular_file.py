@@ -41,6 +41,12 @@ def demand_regular(about: os.stat_result) -> None:
         raise ValueError("it is a device, a pipe or a socket, not a file")
 
 
+def refuse_pipe(path: str | Path) -> None:
+    """Raise OSError for a named pipe: its opening, to be written, would wait for somebody who reads."""
+    if Path(path).is_fifo():
+        raise OSError(errno.ENXIO, "it is a pipe, and no file")
+
+
 def read_regular(path: str | Path, most: int) -> bytes:
     """Return what a file holds. Raises as ``open_regular`` does."""
     with open_regular(path, most) as file:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ps.errors import UsageError
+from ps.regular_file import reason, refuse_pipe, shown
+from ps.worker.shares import SHARES
 from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
 
+EVALUATIONS = "evaluations.jsonl"
 FLUSH = 0.5
 """Seconds after which lines are written; each write appends whole lines, so that workers can share the file."""
 RECENT = 10.0
@@ -53,10 +56,12 @@ class StepLog:
         if run_dir is not None:
             self._path = Path(run_dir) / "metrics.jsonl"
             try:
+                for path in (self._path, Path(run_dir) / EVALUATIONS, Path(run_dir) / SHARES):
+                    refuse_pipe(path)
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.open("ab").close()
-            except OSError as error:
-                raise UsageError(f"cannot write to the run directory {run_dir}: {error.strerror}") from None
+            except (OSError, ValueError) as error:
+                raise UsageError(f"cannot write to the run directory {shown(run_dir)}: {reason(error)}") from None
 
     def begin(self, traffic: Traffic) -> None:
         """Note where the first step begins: its line counts from here."""
@@ -116,10 +121,10 @@ class StepLog:
             return
         line = {**noted, "t": round(time.time(), 3)}
         try:
-            with (Path(self.run_dir) / "evaluations.jsonl").open("a") as file:
+            with (Path(self.run_dir) / EVALUATIONS).open("a") as file:
                 file.write(json.dumps({**line, "rank": self.rank, "clock": clock}) + "\n")
         except OSError as error:
-            log.warning("%s is not written: %s", Path(self.run_dir) / "evaluations.jsonl", error.strerror)
+            log.warning("%s is not written: %s", Path(self.run_dir) / EVALUATIONS, error.strerror)
 
     def report(self, traffic: Traffic) -> dict[str, Any]:
         """Return the sums and the latest metrics for the status."""

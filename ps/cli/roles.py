@@ -22,10 +22,9 @@ from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
 from ps.launch.scheduler_record import SchedulerRecord
 from ps.memory import uncollected
-from ps.regular_file import reason, shown
+from ps.regular_file import reason, refuse_pipe, shown
 from ps.script import Script
 from ps.sink import kept_going
-from ps.trace.part import refuse_pipe
 
 SCRIPT_SETTINGS = {"allow_interspersed_args": False}
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ps.compare.follow import Follow
-from ps.compare.record import EVALUATIONS
 from ps.json_lines import amount
 from ps.launch.rundir import METRICS
+from ps.worker.step_log import EVALUATIONS
 
 Pids = Callable[[], Mapping[int, int]]
 """Returns the process of each rank that is live now."""

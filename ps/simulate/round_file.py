@@ -14,10 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from ps.errors import UsageError
-from ps.regular_file import reason, shown
+from ps.regular_file import reason, refuse_pipe, shown
 from ps.simulate.simulation import Moment, Scenario
 from ps.sink import Sink
-from ps.trace.part import refuse_pipe
 
 FORMAT = 1
 

@@ -146,9 +146,3 @@ def is_whole(value: Any) -> bool:
 
 def _is_time(value: Any) -> bool:
     return is_whole(value) or (isinstance(value, float) and -1e18 < value < 1e18)
-
-
-def refuse_pipe(path: str | Path) -> None:
-    """Raise OSError for a named pipe: its opening would wait for somebody who reads."""
-    if Path(path).is_fifo():
-        raise OSError(errno.ENXIO, "it is a pipe, and no file")

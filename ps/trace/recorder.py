@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Any
 
 from ps.errors import UsageError
+from ps.regular_file import refuse_pipe
 from ps.trace import events
-from ps.trace.part import Part, refuse_pipe
+from ps.trace.part import Part
 from ps.trace.trace import LANES, OFF, Trace
 
 log = logging.getLogger("ps.trace")

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from ps.compare.attack import Attack, Middle
-from ps.compare.record import EVALUATIONS
 from ps.launch.rundir import METRICS
+from ps.worker.step_log import EVALUATIONS
 
 
 class Scene:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ps.compare.record import EVALUATIONS, MOST_POINTS, ROUNDS, read
+from ps.compare.record import MOST_POINTS, ROUNDS, read
 from ps.launch.rundir import METRICS
 from ps.worker.shares import SHARES
+from ps.worker.step_log import EVALUATIONS
 from support.made import write_lines, write_run, write_summary
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ps.compare.attack import Attack, Middle
-from ps.compare.record import EVALUATIONS
 from ps.compare.runner import OUTPUT, Bounds, Run
 from ps.compare.watchdog import Watchdog
 from ps.errors import ConnectTimeout, PSError
 from ps.launch.rundir import announce
+from ps.worker.step_log import EVALUATIONS
 
 pytestmark = pytest.mark.e2e
 

@@ -212,3 +212,17 @@ def test_a_round_counts_the_steps_that_it_had(tmp_path: Path) -> None:
     log.flush()
     assert log.report(Traffic())["steps"] == 12
     assert [line["steps"] for line in lines(tmp_path)] == [12, 0]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl", "shares.jsonl"])
+def test_a_pipe_in_the_place_of_a_record_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError, match=r"cannot write to the run directory .*: it is a pipe, and no file"):
+        StepLog(str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_named_is_refused_in_a_line() -> None:
+    for name in ("a\0b", "x" * 5000):
+        with pytest.raises(UsageError, match="cannot write to the run directory "):
+            StepLog(name)

@@ -11,6 +11,8 @@ from ps.protocol.messages.data import NOT_YET
 
 MOST = 256
 """Requests that are kept, at most. A worker that asks after one that was not is told to send it again."""
+MOST_LARGE = 4
+"""Of these, those that are large: a model's layout, of which one is enough."""
 
 
 class Early:
@@ -22,8 +24,11 @@ class Early:
     def keep(self, origin: bytes, message: Message) -> None:
         """Keep a request if there is room. One with a tensor would need too much: it is asked for again instead."""
         key = _sender(origin, message), getattr(message, "request", 0)
-        if not message.payload and (key in self._kept or len(self._kept) < MOST):
-            self._kept[key] = origin, message
+        if message.payload or not (key in self._kept or len(self._kept) < MOST):
+            return
+        if message.large and sum(kept.large for _, kept in self._kept.values()) >= MOST_LARGE:
+            return
+        self._kept[key] = origin, message
 
     def take(self) -> list[tuple[bytes, Message]]:
         """Return what was kept, in the order in which it came; it is the caller's now."""

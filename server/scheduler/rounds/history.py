@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ps.protocol.fitting import printable
 from ps.server.scheduler.rounds.task import ACCEPTED, SPARE, Task
 
 MOST_METRICS = 32
@@ -46,7 +47,7 @@ def entry(
 
 def numbers(report: Mapping[str, Any]) -> dict[str, float]:
     """Return what can be used of a client's report: finite numbers, not too many, under names that are not too long."""
-    found = ((key, _number(value)) for key, value in report.items() if len(key) <= MOST_NAME)
+    found = ((printable(key), _number(value)) for key, value in report.items() if len(key) <= MOST_NAME)
     return dict(itertools.islice(((key, value) for key, value in found if value is not None), MOST_METRICS))
 
 

@@ -59,3 +59,7 @@ def test_numbers_whose_sum_overflows_have_a_distribution() -> None:
     assert all(math.isfinite(value) for value in found.values())
     assert (found["min"], found["max"]) == (-1.7e308, 1.5e308)
     assert found["mean"] == pytest.approx(0.45e308)
+
+
+def test_a_metric_is_called_by_what_can_be_printed() -> None:
+    assert list(numbers({"\x1b[31mloss\n": 1.0})) == ["\N{REPLACEMENT CHARACTER}[31mloss\N{REPLACEMENT CHARACTER}"]

@@ -22,6 +22,7 @@ from ps.protocol.messages.words import ErrorCode
 
 ERRORS: Mapping[str, type[PSError]] = {
     "version": VersionMismatch,
+    "another-job": PeerLost,
     "ended": JobEnded,
     "evicted": Evicted,
     "layout": LayoutMismatch,

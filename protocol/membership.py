@@ -19,7 +19,7 @@ from ps.config.process import ProcessConfig
 from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
 from ps.protocol.error_codes import refusal
-from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Message, View, Welcome
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, View, Welcome
 from ps.protocol.messages.words import MemberRole
 from ps.protocol.transport import check_address
 
@@ -90,6 +90,10 @@ class Membership:
         self.view: View | None = None
         self.report: dict[str, Any] = {}
         self.unknown = False
+        self.known = 0
+        """How often the scheduler has taken a connection for this member's."""
+        self._strange = False
+        """Whether the scheduler does not know whose connection this is."""
         self._hello = Hello(
             request=0,
             nonce=secrets.randbits(62),
@@ -119,6 +123,16 @@ class Membership:
     def member(self) -> int:
         """This process's id; 0 before WELCOME."""
         return self.welcome.member if self.welcome else 0
+
+    @property
+    def identity(self) -> Identify | None:
+        """What this process says on a new connection; None before WELCOME."""
+        w = self.welcome
+        return None if w is None else Identify(0, w.job_id, w.member, w.rank, w.number, w.proof)
+
+    def mends(self, error: Error) -> bool:
+        """Whether an error is about this process as a whole, and something is done about it here."""
+        return error.code == "stranger" or (error.code == "evicted" and self.returns)
 
     @property
     def returns(self) -> bool:
@@ -160,14 +174,17 @@ class Membership:
         self._sent = now
         if self.welcome is None:
             return [self._hello]
-        return [Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)]
+        beat = Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)
+        identity = self.identity if self._strange else None
+        return [beat] if identity is None else [identity, beat]
 
     def _return(self, text: str, now: float) -> None:
         """Join again under the same rank; what is still on its way to the former self is nobody's any more."""
         if self.welcome is None:
             return
         log.warning("%s. It joins again", text.partition(". Start it anew")[0])
-        self._hello = dataclasses.replace(self._hello, nonce=secrets.randbits(62), rank=self.welcome.rank)
+        rank, job_id = self.welcome.rank, self.welcome.job_id
+        self._hello = dataclasses.replace(self._hello, nonce=secrets.randbits(62), rank=rank, job_id=job_id)
         self._deadline, self._sent, self._refused = now + self._connect_timeout, -1e9, ""
         self.welcome = None
 
@@ -192,13 +209,14 @@ class Membership:
         """Take a message of the scheduler; those that are not about membership are ignored."""
         self.heard(now)
         match message:
-            case Welcome() if self.welcome is None:
-                self.welcome = message
-                self._sent = -1e9
+            case Welcome() if self.welcome is None or message.member == self.member:
+                self.welcome = self.welcome or message
+                self._sent, self._strange, self.unknown = -1e9, False, False
+                self.known += 1
             case View() if self.view is None or message.epoch > self.view.epoch:
                 self.view = message
             case HeartbeatAck():
-                self.unknown = False
+                self.unknown = self._strange = False
             case Error(code="rank-taken"):
                 if not self._refused:  # whoever has it may be dead, which a scheduler that was away has yet to find out
                     self._deadline = max(self._deadline, now + self._connect_timeout)
@@ -207,6 +225,11 @@ class Membership:
                 self._return(message.text, now)
             case Error(code="unknown"):
                 self.unknown = True
+            case Error(code="stranger"):
+                if not self._strange:  # at once, and then with every heartbeat
+                    self._strange, self._sent = True, -1e9
+            case Error(code="another-job"):
+                raise refusal(message, f"the scheduler at {self.scheduler}")
             case Error():
                 raise refusal(message)
             case _:

@@ -93,6 +93,9 @@ Place = Annotated[str, AtMost(300)]
 Prose = Annotated[str, AtMost(2000, cut=True)]
 """What is said to people: errors and reasons."""
 
+Secret = Annotated[str, AtMost(100)]
+"""What a job's proofs are made with."""
+
 Settings = Annotated[dict[str, Any], AtMost(64 << 10)]
 Report = Annotated[dict[str, Any], AtMost(16 << 10, cut=True)]
 """What a member says of itself to be shown. What does not fit is left out."""

@@ -8,8 +8,17 @@ from ps.protocol.messages import Message
 from ps.server.loan import Loan
 from ps.xp import HostArray
 
-To = bytes | int
-"""The connection that a message came on, or the id of a member."""
+
+class Line:
+    """A worker's Unix line as a listener knows it. It is what it is, and equal to nothing that comes from a network."""
+
+    __slots__ = ()
+
+
+Origin = bytes | Line
+"""The connection that a message came on: of a ROUTER by its routing id, which a peer may choose, or a Unix line."""
+To = Origin | int
+"""A connection, or the id of a member."""
 
 ASKER = b""
 """Whoever sent the message that is being answered."""

@@ -18,7 +18,7 @@ from typing import Any
 import zmq
 
 from ps import sigterm
-from ps.errors import BadMessage, PSError
+from ps.errors import BadMessage, PSError, ServerLost
 from ps.protocol.codec import decode
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import (
@@ -83,7 +83,7 @@ class Exchange:
         self._queues: list[RequestQueue] = []
         for server, (name, channel) in enumerate(zip(channels.names, channels.channels, strict=True)):
             self._poller.register(channel.pollable, zmq.POLLIN)
-            self._queues.append(RequestQueue(name, channel, window, traffic, server, rank, trace))
+            self._queues.append(RequestQueue(name, channel, window, traffic, server, rank, trace, channels.identity))
         self._stuck: set[RequestQueue] = set()
         self._by_pollable = {queue.channel.pollable: queue for queue in self._queues}
 
@@ -276,6 +276,11 @@ class Exchange:
             if isinstance(message, Waiting):
                 queue.explained(message)
                 continue
+            if isinstance(message, Error) and message.code == "stranger":
+                queue.identify(message.request)
+                continue
+            if isinstance(message, Error) and message.code == "another-job":
+                raise ServerLost(message.text)
             request = queue.answered(getattr(message, "request", 0))
             if request is not None:
                 self._answer(queue, request, message)

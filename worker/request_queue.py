@@ -8,7 +8,7 @@ import math
 
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
-from ps.protocol.messages import Inquire, Push, Waiting
+from ps.protocol.messages import Identify, Inquire, Push, Waiting
 from ps.protocol.messages.data import NOT_YET
 from ps.trace import BEGIN, OFF, Trace
 from ps.worker.batch import Request
@@ -44,9 +44,14 @@ class RequestQueue:
         server: int = 0,
         rank: int = 0,
         trace: Trace = OFF,
+        identity: Identify | None = None,
     ) -> None:
-        """``server`` is its rank and ``rank`` this worker's; both are only told to the trace."""
+        """``server`` is its rank and ``rank`` this worker's; both are only told to the trace.
+
+        ``identity``: what the server is told where it does not know whose connection this is, as after a break.
+        """
         self.name = name
+        self._identity = None if identity is None else encode(identity)
         self.server = server
         self._rank = rank
         self._trace = trace
@@ -124,6 +129,11 @@ class RequestQueue:
             self._traffic.bytes_up += request.payload.nbytes
         return True
 
+    def identify(self, number: int = 0) -> None:
+        """Tell the server again who this is, and what it did not take from somebody it does not know."""
+        if self._identity is not None and self.channel.send(self._identity) and number in self.inflight:
+            self._send(self.inflight[number])
+
     def heard(self) -> None:
         """Note a sign of life."""
         self._unheard = 0
@@ -163,6 +173,7 @@ class RequestQueue:
         self._unheard += 1
         self._puzzled = True
         oldest = tuple(itertools.islice(self.inflight, MOST_ASKED))
+        self.identify()  # the connection may be a new one
         self.channel.send(encode(Inquire(0, member, oldest)))
 
     def _count(self, request: Request, *, taken: bool) -> None:

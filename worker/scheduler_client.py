@@ -23,7 +23,7 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.dial import Dial
 from ps.protocol.error_codes import failure, refusal
 from ps.protocol.membership import Membership
-from ps.protocol.messages import Error, Leave, Message, Ok, View
+from ps.protocol.messages import Error, Identify, Leave, Message, Ok, View
 from ps.protocol.transport import Socket, open_socket
 from ps.worker.interrupt import HOLD
 
@@ -73,6 +73,11 @@ class SchedulerClient:
     def member(self) -> int:
         """This worker's id; 0 before WELCOME."""
         return self._membership.member
+
+    @property
+    def identity(self) -> Identify | None:
+        """What this worker says on a new connection; None while it joins, for the first time or anew."""
+        return self._membership.identity
 
     @property
     def rank(self) -> int:
@@ -142,7 +147,7 @@ class SchedulerClient:
         """
         number = self.number() if number is None else number
         answers = self._answers[number] = queue.SimpleQueue()
-        sent, began, told, spoken = -math.inf, time.monotonic(), 0, 0
+        sent, began, told, spoken = -math.inf, time.monotonic(), 0, (0, 0)
         try:
             while True:
                 self.check()
@@ -151,9 +156,9 @@ class SchedulerClient:
                 if now - began > at_most or (now - began > limit and self.silence > limit):
                     address = self._membership.scheduler
                     raise PeerLost(f"waited {limit:g} s for {waiting}, but the scheduler at {address} is silent")
-                member = self.member
-                if member and (now - sent >= RETRY or member != spoken):
-                    sent, spoken = now, member
+                member, known = self.member, self._membership.known
+                if member and (now - sent >= RETRY or (member, known) != spoken):
+                    sent, spoken = now, (member, known)
                     self._send(member, encode(make(number, member)))
                 try:
                     answer = answers.get(timeout=TICK)
@@ -262,8 +267,8 @@ class SchedulerClient:
 
     def _take(self, message: Message) -> None:
         answers = self._answers.get(getattr(message, "request", 0))
-        is_over = isinstance(message, Error) and message.code == "evicted" and self._membership.returns
-        if answers is not None and not is_over:
+        about_all = isinstance(message, Error) and self._membership.mends(message)
+        if answers is not None and not about_all:
             self._membership.heard(time.monotonic())
             answers.put(message)
             return

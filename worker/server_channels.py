@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import zmq
 
 from ps.errors import Unshared
+from ps.protocol.codec import encode
 from ps.protocol.dial import look
 from ps.protocol.membership import Peer
+from ps.protocol.messages import Identify
 from ps.protocol.segment import MappedView, Segment
 from ps.protocol.transport import Socket, choose
 from ps.protocol.worker_memory import WorkerMemory
@@ -30,6 +32,8 @@ class ServerChannels:
     """What is shared with servers of this host; None when there are none."""
     view: MappedView | None = None
     """The weights where all servers keep them, if they can be read there."""
+    identity: Identify | None = None
+    """What the servers were told first, and are told again when they do not know a connection."""
 
     def close(self) -> None:
         """Close all channels."""
@@ -45,17 +49,18 @@ def open_channels(
     *,
     seeding: bool,
     viewing: bool,
+    identity: Identify,
     sharing: bool = True,
 ) -> ServerChannels:
-    """Connect to all servers by the transport that is wanted, or the fastest that works.
+    """Connect to all servers by the transport that is wanted, or the fastest that works, and say who this is.
 
     ``nbytes`` is the model's size. With ``viewing`` the weights are read where the servers keep them, if they all keep
     them in one piece of memory that can be shared; the worker that is ``seeding`` the model offers it. Raises Refused,
     or Unshared, when the wanted transport does not reach a server. Without ``sharing`` everything travels.
     """
-    found = ServerChannels()
+    found = ServerChannels(identity=identity)
     try:
-        _open(found, context, servers, transport, nbytes, offer=seeding and viewing, sharing=sharing)
+        _open(found, context, servers, transport, nbytes, offer=seeding and viewing, identity=identity, sharing=sharing)
         memories = [channel.weights_memory if isinstance(channel, ShmChannel) else None for channel in found.channels]
         if (
             viewing
@@ -79,6 +84,7 @@ def _open(
     nbytes: int,
     *,
     offer: bool,
+    identity: Identify,
     sharing: bool,
 ) -> None:
     ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
@@ -95,7 +101,7 @@ def _open(
         except Unshared as error:
             found.memory, lack = None, str(error)
     for peer, way in zip(servers, ways, strict=True):
-        channel, address, reason = _first(context, way, found.memory, weights_memory, lack)
+        channel, address, reason = _first(context, way, found.memory, weights_memory, lack, identity)
         if channel is None:
             raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
         if reason:
@@ -119,14 +125,17 @@ def _first(
     memory: WorkerMemory | None,
     weights_memory: Segment | None,
     reason: str,
+    identity: Identify,
 ) -> tuple[ServerChannel | None, str, str]:
     """Return a channel by the first address that works, the address, and why no memory is shared where it might be."""
     for address in way:
         if not address.startswith("shm:"):
-            return ZmqChannel(context, address), address, reason if way[0].startswith("shm:") else ""
+            channel = ZmqChannel(context, address)
+            channel.send(encode(identity))
+            return channel, address, reason if way[0].startswith("shm:") else ""
         if memory is not None:
             try:
-                return ShmChannel.open(address.removeprefix("shm://"), memory, weights_memory), address, ""
+                return ShmChannel.open(address.removeprefix("shm://"), memory, weights_memory, identity), address, ""
             except Unshared as error:
                 reason = str(error)
     return None, "", reason

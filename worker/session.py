@@ -16,6 +16,7 @@ from ps.config.process import ProcessConfig
 from ps.errors import PeerLost, PSError, ServersMoved, StateError
 from ps.protocol.membership import Membership, Peer, peers, scheduler_address
 from ps.protocol.messages import (
+    Identify,
     Message,
     Suspend,
     View,
@@ -139,9 +140,9 @@ class Session:
         In a federated job a server may be replaced later: then the exchange raises ServersMoved, and this is called
         again.
         """
+        identity = self._identify()
         if self.job.federated:
-            self._await_servers()
-            self._servers, self._as = [peer.member for peer in self.peers("server")], self.member
+            self._servers, self._as = [peer.member for peer in self.peers("server")], identity.member
         channels = open_channels(
             self._context,
             self.peers("server"),
@@ -149,12 +150,13 @@ class Session:
             nbytes,
             seeding=seeding,
             viewing=viewing,
+            identity=identity,
             sharing=self.job.compress == "none" and not self.job.federated,
         )
         how = ", reads the weights where they are" if channels.view else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(channels.names), how)
         self._exchange = Exchange(
-            self.member,
+            identity.member,
             channels,
             window=self.job.window,
             silence_limit=max(3 * self.job.heartbeat_timeout, 10.0),
@@ -166,6 +168,14 @@ class Session:
             alive=lambda: self._scheduler.silence < self.job.heartbeat_timeout,
         )
         return channels
+
+    def _identify(self) -> Identify:
+        """Return what the servers are told; where those may be replaced, once all are there."""
+        while True:
+            if self.job.federated:
+                self._await_servers()
+            if (identity := self._scheduler.identity) is not None:
+                return identity
 
     def _await_servers(self) -> None:
         """Wait until all servers are there."""

@@ -13,7 +13,7 @@ import numpy as np
 from ps import sigterm
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Error, Message, Share, Shared, Waiting
+from ps.protocol.messages import Error, Identify, Message, Share, Shared, Waiting
 from ps.protocol.segment import Segment
 from ps.protocol.unix_channel import UnixChannel
 from ps.protocol.worker_memory import WorkerMemory
@@ -43,12 +43,17 @@ class ShmChannel:
         self._address = _address(self._gradients)
 
     @classmethod
-    def open(cls, path: str, memory: WorkerMemory, weights_memory: Segment | None) -> ShmChannel:
-        """Connect and hand the memory over; ``weights_memory`` is offered for them. Raises Unshared, which says why."""
+    def open(cls, path: str, memory: WorkerMemory, weights_memory: Segment | None, identity: Identify) -> ShmChannel:
+        """Connect, say who this is, and hand the memory over; ``weights_memory`` is offered for them.
+
+        Raises Unshared, which says why.
+        """
         line = UnixChannel.connect(path)
         line.expects_fds = True
         given = [memory.segment, *([weights_memory] if weights_memory else [])]
-        line.send(encode(Share(0, memory.nbytes, weights_memory is not None)), [segment.fd for segment in given])
+        share = Share(0, identity.member, memory.nbytes, weights_memory is not None)
+        line.send(encode(identity))
+        line.send(encode(share), [segment.fd for segment in given])
         try:
             answer = _answer(line)
             fds = line.take_fds()

@@ -26,6 +26,7 @@ from ps.protocol.ranges import (
     RankOrAny,
     Report,
     Seconds,
+    Secret,
     Settings,
 )
 
@@ -39,7 +40,8 @@ class Hello(Message):
     """A process asks to become a member. ``nonce`` makes a retry recognisable; ``rank`` is -1 for any.
 
     ``suggested`` is a rank that would do well, or -1: it is given where it is free and one of the job's first ones.
-    ``mark`` tells the process from all others that have its id, see ``pid``.
+    ``mark`` tells the process from all others that have its id, see ``pid``. ``job_id`` is that of the job whose member
+    it was before, 0 for a process that is new.
     """
 
     request: Number
@@ -52,17 +54,26 @@ class Hello(Message):
     addresses: Addresses
     script: Settings
     suggested: RankOrAny = -1
+    job_id: Random = 0
 
 
 @message(2)
 class Welcome(Message):
-    """The scheduler's answer: who you are, and the job's configuration as far as it is known."""
+    """The scheduler's answer: who you are, and the job's configuration as far as it is known.
+
+    ``job_id`` tells the job from all others; ``number``: how many have joined so far; ``proof`` is for Identify.
+    ``key`` is for servers alone: it makes proofs and tokens.
+    """
 
     request: Number
     member: Member
     rank: Rank
     heartbeat_timeout: Seconds
     job: Settings
+    job_id: Random = 0
+    number: Number = 0
+    proof: Random = 0
+    key: Secret = ""
 
 
 @message(3)
@@ -147,6 +158,21 @@ class BarrierLeave(Message):
 
     request: Number
     clock: Later
+
+
+@message(27)
+class Identify(Message):
+    """A member says on a new connection who it is, in the words of its Welcome: what follows on it is from that member.
+
+    A server answers it with nothing, the scheduler like Hello.
+    """
+
+    request: Number
+    job_id: Random
+    member: Member
+    rank: Rank
+    number: Number
+    proof: Random
 
 
 @message(12)

@@ -211,6 +211,7 @@ class Share(Message):
     """A worker hands over its shared memory, for a model of ``nbytes``; with ``weights``, also some for the weights."""
 
     request: Number
+    member: Member
     nbytes: Number
     weights: bool
 

@@ -20,6 +20,7 @@ from ps.protocol.ranges import (
     Member,
     Number,
     Prose,
+    Random,
     Rank,
     Report,
     Seconds,
@@ -64,7 +65,8 @@ class Wait(Message):
 class Assign(Message):
     """Take part in a round: pull the weights of version ``round``, train, upload, submit, all in ``seconds``.
 
-    ``evaluate`` asks for the client's own evaluation, before and after its training.
+    ``evaluate`` asks for the client's own evaluation, before and after its training. ``token`` proves to servers and
+    scheduler that the task is this client's.
     """
 
     request: Number
@@ -72,6 +74,7 @@ class Assign(Message):
     round: Count
     seconds: Seconds
     evaluate: bool
+    token: Random = 0
 
 
 @message(20)
@@ -93,6 +96,7 @@ class Submit(Message):
     examples: Weight
     steps: Number
     report: Report
+    token: Random = 0
 
 
 @message(22)
@@ -125,6 +129,7 @@ class Upload(Message):
     round: Count
     rank: Rank
     chunk: Chunk
+    token: Random = 0
 
 
 @message(53)
@@ -152,6 +157,8 @@ class Resume(Message):
     request: Number
     member: Member
     task: Number
+    rank: Rank
+    token: Random = 0
 
 
 @message(56)

@@ -20,8 +20,8 @@ FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout"], AtMo
 """Why a job has failed, by this version's words or another's; nothing while it has not."""
 
 ErrorCode = Annotated[
-    Literal["bad-message", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken", "server-lost"]
-    | Literal["shm", "unknown", "version"],
+    Literal["another-job", "bad-message", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken"]
+    | Literal["server-lost", "shm", "stranger", "token", "unknown", "version"],
     AtMost(MOST_CODE),
 ]
 """What went wrong, by this version's words or another's."""
@@ -38,5 +38,6 @@ Refusal = (
     | Literal["abandoned", "declined", "late", "spare", "stale", "unfinished", "vanished"]
 )
 """Why a contribution does not count: it is wrong in itself, or came of a task that came to nothing."""
-Ruling = Literal["accepted", "resume"] | Refusal
-"""What a client is told of its contribution; ``resume``: upload again what a server has lost, and submit again."""
+Ruling = Literal["accepted", "resume", "token"] | Refusal
+"""What a client is told of its contribution; ``resume``: upload again what a server has lost, and submit again;
+``token``: the task is not the one that it was given."""

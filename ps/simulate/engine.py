@@ -169,7 +169,7 @@ class Engine:
             gone = self.now + share * (due + nbytes / rates.up - self.now)
             if gone < ends:
                 ends, state.back = gone, max(gone + AGAIN, self.now + message.seconds)
-        state.task, state.round, state.version = message.task, message.round, self._version
+        state.task, state.round, state.token, state.version = message.task, message.round, message.token, self._version
         if pulled < ends:
             self.counters.down[client] += nbytes
         if ends < math.inf:
@@ -201,7 +201,7 @@ class Engine:
         assert result is not None
         frame = result.frames[event.chunk]
         self.counters.up[state.client] += frame.nbytes
-        upload = Upload(state.ticket, state.member, state.task, state.round, state.client, event.chunk)
+        upload = Upload(state.ticket, state.member, state.task, state.round, state.client, event.chunk, state.token)
         answer = self._cluster.upload(state.member, upload, frame, self.now)
         if isinstance(answer, Busy):
             self._queue.add(self.now + answer.seconds, "uploaded", state.client, state.ticket, event.chunk)
@@ -213,9 +213,8 @@ class Engine:
             state.left -= 1
             if not state.left:
                 ticket = self._turn(state)
-                submit = Submit(
-                    ticket, state.member, state.task, state.version, result.examples, result.steps, result.report
-                )
+                done = state.version, result.examples, result.steps, result.report, state.token
+                submit = Submit(ticket, state.member, state.task, *done)
                 self._cluster.tell(state.member, submit, self.now)
 
     def _vanish(self, state: ClientState, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,7 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.protocol.messages.words import MemberRole
+from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.federated_shard import FederatedShard
@@ -47,7 +49,8 @@ class InProcessCluster:
 
     def __init__(self, explicit: Mapping[str, Any], layout: Layout, values: HostArray, now: float = 0.0) -> None:
         """``explicit``: the job's settings, mode federated. ``values``: the first weights, uint8, as laid out."""
-        self._state = SchedulerState({"heartbeat_timeout": FOR_EVER, **explicit}, now)
+        registrar = Registrar(draw=itertools.count(1).__next__)  # there are no strangers, and all runs are alike
+        self._state = SchedulerState({"heartbeat_timeout": FOR_EVER, **explicit}, now, registrar)
         self._heard: list[tuple[int, Message]] = []
         self._nonce = 0
         self._servers: dict[int, FederatedShard] = {}
@@ -57,7 +60,7 @@ class InProcessCluster:
         self._shards = []
         for rank in range(self.job.servers):
             member = self._join("server", rank, now)
-            shard = self._servers[member] = FederatedShard(rank, self.job, member=member)
+            shard = self._servers[member] = FederatedShard(rank, self.job, self._state.key, member=member)
             self._shards.append(shard)
         self._first = (values, now)
 

@@ -26,6 +26,7 @@ from ps.aggregators.running_sum import RunningSum
 from ps.config import JobConfig
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Init, InitChunk, RoundOrder, Upload
+from ps.server.job_key import JobKey
 from ps.server.shard.federated_shard import FederatedShard
 
 COLUMNS = ("limit", "sum", "mean", "weighted")
@@ -57,9 +58,9 @@ def fold(deltas: list[np.ndarray], weights: list[float]) -> Callable[[], object]
 
 def serve(deltas: list[np.ndarray], weights: list[float]) -> Callable[[], object]:
     """Return one round of a server that holds the whole model."""
-    size, numbers = deltas[0].size, itertools.count(1)
+    size, numbers, key = deltas[0].size, itertools.count(1), JobKey.new()
     job = JobConfig(mode="federated", workers=len(deltas), chunk_size=32 << 20)
-    shard = FederatedShard(0, job, threads=1)
+    shard = FederatedShard(0, job, key, threads=1)
     layout = Layout.of({"w": np.empty(size, np.float32)})
     shard.receive(b"", Init(1, 1, 1, job.chunk_bytes, layout.pack()), None, 0.0)
     shard.receive(b"", InitChunk(2, 1, 0), np.zeros(4 * size, np.uint8), 0.0)
@@ -72,7 +73,7 @@ def serve(deltas: list[np.ndarray], weights: list[float]) -> Callable[[], object
         before = shard.version
         for number, (frame, weight) in enumerate(zip(frames, weights, strict=True)):
             task = next(numbers)
-            shard.receive(b"", Upload(1, 1, task, shard.version, 0, 0), frame, 0.0)
+            shard.receive(b"", Upload(1, 1, task, shard.version, 0, 0, key.token(task, 0)), frame, 0.0)
             order("collect", number, ((task, weight, 1.0, 1.0),), number + 1)
         order("prepare", len(deltas), (), len(deltas))
         order("publish", len(deltas), (), len(deltas))

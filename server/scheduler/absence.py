@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from ps.protocol.messages.words import FailureCode
 from ps.server.scheduler.member_record import MemberRecord
+from ps.server.scheduler.roster import Roster
 
 log = logging.getLogger("ps.scheduler")
 
@@ -36,6 +38,21 @@ class Absence:
     def come(self, now: float) -> None:
         """The first member is there."""
         self._started = now if self._started is None else self._started
+
+    def verdict(
+        self, roster: Roster, setting: Callable[[str], Any], unheard: Set[int], now: float, *, waiting: bool
+    ) -> Failure | None:
+        """Return why a job is given up, if it is. ``unheard``: servers whose part of the model nobody has heard of."""
+        servers = Count(roster.count("server"), setting("servers"))
+        workers = Count(roster.count("worker"), setting("workers"))
+        limit = setting("start_timeout")
+        if waiting:
+            return self.at_start(servers, workers, limit, now)
+        mute = [rank for rank in sorted(unheard) if roster.at("server", rank)]
+        last = roster.last("worker")
+        return self.of_servers(servers, mute, limit, now) or self.of_workers(
+            workers.here, setting("idle_timeout"), last, now
+        )
 
     def at_start(self, servers: Count, workers: Count, limit: float, now: float) -> Failure | None:
         """Return why a job that has not begun is given up, if it is: ``limit`` seconds from its first member on."""

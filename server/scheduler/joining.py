@@ -1,4 +1,4 @@
-"""Admission: who may join a job, and the words for those who may not."""
+"""Joining: who may join a job, who may speak in it, and the words for those who may not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from ps.config import JobConfig, job_from
 from ps.errors import ConfigError
-from ps.protocol.messages import Error, Hello
+from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
+from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
 from ps.server.scheduler.roster import Roster
 
 MOST_WORKERS = 5000
@@ -31,6 +32,28 @@ class ScriptSettings:
         if self._last is None or self._last[0] != hello.script:
             self._last = dict(hello.script), job_from(self._explicit, hello.script)
         return self._last[1]
+
+
+def another_job(request: int) -> Error:
+    """Return what a process of another job is told."""
+    text = (
+        "another job runs at this address by now: the one that this process belongs to has ended, or its scheduler was "
+        "started anew without its --state file. Start this process anew to take part in the new one"
+    )
+    return Error(request, "another-job", text)
+
+
+def speaker(message: Message, members: Mapping[int, MemberRecord]) -> MemberRecord | Error:
+    """Return the member that a message is from, or why it may not say that. A goodbye may be said again."""
+    record, request = members.get(getattr(message, "member", 0)), getattr(message, "request", 0)
+    if record is None:
+        text = "this scheduler does not know you; was it restarted without its --state file?"
+        return Error(request, "unknown", text)
+    if record.state == DEAD:
+        return Error(request, "evicted", record.obituary)
+    if record.state == LEFT and not isinstance(message, Leave):
+        return Error(request, "evicted", f"{record} has left the job; start it anew to rejoin")
+    return record
 
 
 def over(hello: Hello, phase: JobPhase, reason: str) -> Error:

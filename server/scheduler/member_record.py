@@ -19,9 +19,10 @@ Liveness = Literal["live", "left", "dead"]
 class MemberRecord:
     """One process.
 
-    ``mark``: which process ``pid`` means, see ``ps.protocol.pid``; ``here``: it joined from an address of our host;
-    ``initial``: it takes part from clock 0; ``has_model``: its init was answered; ``seen``: when it was last heard
-    (monotonic); in the future for one that is still to find a restarted scheduler.
+    ``number``: how many had joined when it had; ``mark``: which process ``pid`` means, see ``ps.protocol.pid``;
+    ``here``: it joined from an address of our host; ``initial``: it takes part from clock 0; ``has_model``: its init
+    was answered; ``seen``: when it was last heard (monotonic); in the future for one that is still to find a restarted
+    scheduler.
     """
 
     member: int
@@ -33,6 +34,7 @@ class MemberRecord:
     addresses: tuple[str, ...]
     mark: str = ""
     here: bool = False
+    number: int = 0
     initial: bool = False
     has_model: bool = False
     state: Liveness = LIVE
@@ -41,11 +43,11 @@ class MemberRecord:
     report: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(hello: Hello, member: int, rank: int, here: bool, now: float) -> MemberRecord:
+    def of(hello: Hello, member: int, number: int, rank: int, here: bool, now: float) -> MemberRecord:
         """Return the record of a process that joins. Its host is shown to people; nobody connects to a worker."""
         addresses = hello.addresses if hello.role == "server" else ()
         about = printable(hello.host), hello.pid, addresses, hello.mark
-        return MemberRecord(member, hello.nonce, hello.role, rank, *about, here, seen=now)
+        return MemberRecord(member, hello.nonce, hello.role, rank, *about, here, number, seen=now)
 
     @property
     def place(self) -> str:

@@ -18,6 +18,7 @@ class Roster:
         self.members: dict[int, MemberRecord] = {}
         """By id, in the order in which they came."""
         self.next = 1
+        """The number of the next one to join."""
         self._by_rank: dict[str, dict[int, MemberRecord]] = {"server": {}, "worker": {}}
         """The live members by role and rank."""
         self._nonces: dict[int, MemberRecord] = {}
@@ -67,9 +68,9 @@ class Roster:
         return self._free[role]
 
     def add(self, record: MemberRecord) -> None:
-        """Take a new member, whose id is ``next``, or one from before a restart."""
+        """Take a new member, whose number is ``next``, or one from before a restart."""
         self.members[record.member] = record
-        self.next = max(self.next, record.member + 1)
+        self.next = max(self.next, record.number + 1)
         if record.state == LIVE:
             self._by_rank[record.role][record.rank] = self._nonces[record.nonce] = record
         else:

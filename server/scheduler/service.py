@@ -16,8 +16,9 @@ from ps.errors import BadMessage, ConfigError, PeerLost
 from ps.protocol import pid
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
-from ps.protocol.messages import HeartbeatAck, Hello, Status, StatusRequest, Welcome
+from ps.protocol.messages import HeartbeatAck, Hello, Identify, Message, Status, StatusRequest, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
+from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
@@ -71,7 +72,7 @@ class Scheduler:
         except ConfigError:
             self._persistence.close()
             raise
-        self._origins: dict[int, bytes] = {}
+        self._bindings = Bindings[bytes]()
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._router.setsockopt(zmq.RCVHWM, MOST_UNHEARD)
@@ -131,11 +132,11 @@ class Scheduler:
                 if isinstance(message, StatusRequest):
                     self._inbox.send(origin, Status(message.request, self._snapshot()))
                     continue
-                if (member := getattr(message, "member", 0)) in state.members:
-                    self._origins[member] = origin
-                here = isinstance(message, Hello) and pid.is_own_address(self._inbox.address)
+                if not isinstance(message, Hello | Identify) and not self._bindings.speaks(origin, message):
+                    self._inbox.send(origin, stranger(message))
+                    continue
                 try:
-                    sends += [(origin, send) for send in state.hear(message, time.monotonic(), payload, here)]
+                    sends += [(origin, send) for send in self._hear(origin, message, payload)]
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
             drained = self._inbox.drained
@@ -144,9 +145,18 @@ class Scheduler:
         self._keep()
         self._perform(sends)
 
+    def _hear(self, origin: bytes, message: Message, payload: Any) -> list[Send]:
+        """Have a message heard, and remember who has shown on this connection that it is a member."""
+        here = isinstance(message, Hello) and pid.is_own_address(self._inbox.address)
+        sends = self._state.hear(message, time.monotonic(), payload, here)
+        for send in sends[:1]:
+            if isinstance(send.message, Welcome):
+                self._bindings.bind(send.message.member, origin)
+        return sends
+
     def _reach(self, member: int) -> bool:
         """Whether a member's connection is alive. It is asked by a word that changes nothing."""
-        origin = self._origins.get(member)
+        origin = self._bindings.of(member)
         return origin is not None and self._inbox.reach(origin, HeartbeatAck(self._state.epoch))
 
     def _is_gone(self, record: MemberRecord) -> bool:
@@ -158,7 +168,7 @@ class Scheduler:
             for line in self._journal.look(self._state, time.monotonic()):
                 self._say(line)
         if self._state.changed:
-            self._origins = {member: at for member, at in self._origins.items() if member in self._state.members}
+            self._bindings.keep(self._state.members)
         self._persistence.keep(self._state, time.monotonic())
         rounds = self._state.rounds
         if rounds is not None and self._announced != (rounds.version, self._state.over):
@@ -169,9 +179,7 @@ class Scheduler:
     def _perform(self, sends: Iterable[tuple[bytes, Send]]) -> None:
         """Speak, after all was saved: what a member was told survives this process."""
         for origin, send in sends:
-            if isinstance(send.message, Welcome):
-                self._origins[send.message.member] = origin
-            to = self._origins.get(send.to) if isinstance(send.to, int) else origin
+            to = self._bindings.of(send.to) if isinstance(send.to, int) else origin
             if to:
                 self._inbox.send(to, send.message)
 

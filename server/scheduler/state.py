@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from ps.protocol.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    Identify,
     InitDone,
     InitGrant,
     InitRequest,
@@ -36,14 +37,15 @@ from ps.protocol.messages import (
     RoundStatus,
     Submit,
     View,
-    Welcome,
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
+from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import joining
-from ps.server.scheduler.absence import Absence, Count, Failure
+from ps.server.scheduler.absence import Absence, Failure
 from ps.server.scheduler.barrier import Barrier, Passage
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
+from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.report import kept
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds import dispatch
@@ -59,8 +61,10 @@ MAX_DEATHS = 1000
 class SchedulerState:
     """Members, phase, seeding and barrier of one job."""
 
-    def __init__(self, explicit: Mapping[str, Any], now: float) -> None:
+    def __init__(self, explicit: Mapping[str, Any], now: float, registrar: Registrar | None = None) -> None:
         self.explicit = dict(explicit)
+        self._registrar = registrar or Registrar()
+        self.key = self._registrar.key
         self.job: JobConfig | None = None
         self.phase: JobPhase = "waiting"
         self.code: FailureCode = ""
@@ -77,8 +81,6 @@ class SchedulerState:
         """Those of a federated job, from its first model on."""
         self._views = Views()
         self._script_settings = joining.ScriptSettings(self.explicit)
-
-    # Looking
 
     @property
     def members(self) -> dict[int, MemberRecord]:
@@ -133,15 +135,11 @@ class SchedulerState:
         """
         if isinstance(message, Hello):
             return list(self._hello(message, now, here))
-        record = self.members.get(getattr(message, "member", 0))
-        request = getattr(message, "request", 0)
-        if record is None:
-            text = "this scheduler does not know you; was it restarted without its --state file?"
-            return [Send(ASKER, Error(request, "unknown", text))]
-        if record.state == DEAD:
-            return [Send(ASKER, Error(request, "evicted", record.obituary))]
-        if record.state == LEFT and not isinstance(message, Leave):
-            return [Send(ASKER, Error(request, "evicted", f"{record} has left the job; start it anew to rejoin"))]
+        if isinstance(message, Identify):
+            return self._identify(message, now)
+        request, record = getattr(message, "request", 0), joining.speaker(message, self.members)
+        if isinstance(record, Error):
+            return [Send(ASKER, record)]
         record.seen = now
         if isinstance(message, InitRequest | InitDone | BarrierEnter) and record.role != "worker":
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
@@ -175,7 +173,8 @@ class SchedulerState:
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self._seeding.done and self._seeding.layout:
             clients, server = partial(self._roster.count, "worker"), partial(self._roster.id_of, "server")
-            self.rounds = self.rounds or Rounds(self.job, self._seeding.layout, now, clients=clients, server=server)
+            about = self.job, self._seeding.layout, now
+            self.rounds = self.rounds or Rounds(*about, clients=clients, server=server, token=self.key.token)
 
     def _say(self, sends: list[Send]) -> list[Send]:
         """Return what the rounds say, and the end of the job if they cannot go on."""
@@ -203,26 +202,18 @@ class SchedulerState:
 
     def _lacking(self, now: float) -> Failure | None:
         """Return why a job is given up that has waited for members for too long."""
-        servers = Count(self.count("server"), self.setting("servers"))
-        workers = Count(self.count("worker"), self.setting("workers"))
-        limit = self.setting("start_timeout")
-        if self.phase == "waiting":
-            return self.absence.at_start(servers, workers, limit, now)
-        idle_limit, last = self.setting("idle_timeout"), self._roster.last("worker")
         unheard = self.rounds.durability.unheard if self.rounds is not None else set()
-        mute = [rank for rank in sorted(unheard) if self._roster.at("server", rank)]
-        return self.absence.of_servers(servers, mute, limit, now) or self.absence.of_workers(
-            workers.here, idle_limit, last, now
-        )
+        return self.absence.verdict(self._roster, self.setting, unheard, now, waiting=self.phase == "waiting")
 
     # Joining
 
     def _hello(self, hello: Hello, now: float, here: bool) -> Iterator[Send]:
         known = self._roster.known(hello.nonce)
         if known is not None:
-            known.seen = now
-            yield self._welcome(known, hello.request)
-            yield Send(ASKER, self.view())
+            yield from self._found(known, hello.request, now)
+            return
+        if hello.job_id not in (0, self.key.job_id):
+            yield Send(ASKER, joining.another_job(hello.request))
             return
         if self.over:
             yield Send(ASKER, joining.over(hello, self.phase, self.reason))
@@ -231,9 +222,8 @@ class SchedulerState:
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
-        rank = self._rank_for(hello)
-        record = MemberRecord.of(hello, self._roster.next, rank, here, now)
-        self._roster.add(record)
+        seats = self.setting("servers") if hello.role == "server" else self._script_settings.job(hello).workers
+        record = self._registrar.enrol(hello, seats, self._roster, now, here=here)
         self.absence.come(now)
         if record.role == "worker":
             self.job = self._script_settings.job(hello)
@@ -246,21 +236,18 @@ class SchedulerState:
             return
         self._renew_view()
 
-    def _rank_for(self, hello: Hello) -> int:
-        """Return the rank of a process that may join: the one that it demands, the one that suits it, or the lowest.
+    def _identify(self, message: Identify, now: float) -> list[Send]:
+        found = self._registrar.identified(message, self.members)
+        return [Send(ASKER, found)] if isinstance(found, Error) else self._found(found, message.request, now)
 
-        What is suggested may be counted over all roles together, so one beyond the job's seats is nobody's.
-        """
-        if hello.rank >= 0:
-            return hello.rank
-        seats = self.setting("servers") if hello.role == "server" else self._script_settings.job(hello).workers
-        if 0 <= hello.suggested < seats and self._roster.at(hello.role, hello.suggested) is None:
-            return hello.suggested
-        return self._roster.free_rank(hello.role)
+    def _found(self, record: MemberRecord, request: int, now: float) -> list[Send]:
+        """Tell a member again who it is, and how the job is."""
+        record.seen = now
+        return [self._welcome(record, request), Send(ASKER, self.view())]
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
-        about = record.member, record.rank, self.setting("heartbeat_timeout"), self._views.settings(self.job)
-        return Send(ASKER, Welcome(request, *about))
+        timeout = self.setting("heartbeat_timeout")
+        return Send(ASKER, self._registrar.welcome(record, request, timeout, self._views.settings(self.job)))
 
     def _start_if_complete(self) -> None:
         if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
@@ -342,6 +329,7 @@ class SchedulerState:
     def dump(self) -> dict[str, Any]:
         """Return everything a restarted scheduler needs, as plain values."""
         return {
+            "key": self.key.dump(),
             "explicit": self.explicit,
             "job": self.job.to_dict() if self.job else None,
             "phase": self.phase,
@@ -374,12 +362,15 @@ class SchedulerState:
         self.changed = True
 
     @staticmethod
-    def load(values: dict[str, Any], now: float, outage: float = 0.0) -> SchedulerState:
+    def load(
+        values: dict[str, Any], now: float, outage: float = 0.0, draw: Callable[[], int] = random_id
+    ) -> SchedulerState:
         """Return the state that ``dump`` wrote; its live members have their time-out to be heard, and ``patience``.
 
         ``outage``: the seconds for which there was no scheduler.
         """
-        state = SchedulerState(values["explicit"], now)
+        key = JobKey.load(values["key"]) if "key" in values else None  # older files have none
+        state = SchedulerState(values["explicit"], now, Registrar(key, draw))
         state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
         state.phase, state.epoch = values["phase"], values["epoch"]
         state.code, state.reason = values.get("code", ""), values["reason"]

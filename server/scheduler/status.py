@@ -55,9 +55,9 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
 def _rows(state: SchedulerState, role: str, now: float) -> list[dict[str, Any]]:
     """Return the rows of those that matter most, by rank: the live before those that are gone."""
     found = [member for member in state.members.values() if member.role == role]
-    shown = sorted(found, key=lambda member: (member.state != LIVE, member.rank, member.member))[:MOST_ROWS]
+    shown = sorted(found, key=lambda member: (member.state != LIVE, member.rank, member.number))[:MOST_ROWS]
     share = ROOM // max(1, len(shown))
-    return [_fitting(_row(m, now), share) for m in sorted(shown, key=lambda member: (member.rank, member.member))]
+    return [_fitting(_row(m, now), share) for m in sorted(shown, key=lambda member: (member.rank, member.number))]
 
 
 def _fitting(row: dict[str, Any], share: int) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _row(member: MemberRecord, now: float) -> dict[str, Any]:
     return {
         "clock": 0,
         **_shown(member.report),
-        "id": member.member,
+        "id": member.number,
         "rank": member.rank,
         "state": member.state,
         "why": member.why,

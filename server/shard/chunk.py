@@ -29,6 +29,7 @@ from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.loan import Loan
+from ps.server.send import Origin
 from ps.server.shard.shadow import Shadow
 from ps.xp import HostArray
 
@@ -79,7 +80,7 @@ class Waiter:
     ``clock`` is the number of steps that must be in the weights, in the mode's sense of that.
     """
 
-    origin: bytes
+    origin: Origin
     member: int
     request: int
     clock: int

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ps.protocol.messages import Inquire, Message, Waiting
 from ps.protocol.messages.data import NOT_YET
+from ps.server.send import Origin
 
 MOST = 256
 """Requests that are kept, at most. A worker that asks after one that was not is told to send it again."""
@@ -19,9 +20,9 @@ class Early:
     """Keeps early requests by their sender and number; the same one again replaces the first."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int | bytes, int], tuple[bytes, Message]] = {}
+        self._kept: dict[tuple[int | Origin, int], tuple[Origin, Message]] = {}
 
-    def keep(self, origin: bytes, message: Message) -> None:
+    def keep(self, origin: Origin, message: Message) -> None:
         """Keep a request if there is room. One with a tensor would need too much: it is asked for again instead."""
         key = _sender(origin, message), getattr(message, "request", 0)
         if message.payload or not (key in self._kept or len(self._kept) < MOST):
@@ -30,12 +31,12 @@ class Early:
             return
         self._kept[key] = origin, message
 
-    def take(self) -> list[tuple[bytes, Message]]:
+    def take(self) -> list[tuple[Origin, Message]]:
         """Return what was kept, in the order in which it came; it is the caller's now."""
         kept, self._kept = self._kept, {}
         return list(kept.values())
 
-    def known(self, origin: bytes, question: Inquire) -> set[int]:
+    def known(self, origin: Origin, question: Inquire) -> set[int]:
         """Return which of the requests that a worker asks after are kept; its connection may be a new one."""
         keys = [(question.member, request) for request in question.requests]
         found = [key for key in keys if key in self._kept]
@@ -52,5 +53,5 @@ def not_yet(request: int, unknown: Iterable[int] = ()) -> Waiting:
     return Waiting(request, tuple(unknown), NOT_YET, ())
 
 
-def _sender(origin: bytes, message: Message) -> int | bytes:
+def _sender(origin: Origin, message: Message) -> int | Origin:
     return getattr(message, "member", 0) or origin

@@ -15,6 +15,7 @@ from ps.errors import BadMessage
 from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     Distances,
+    Error,
     Init,
     InitChunk,
     Inquire,
@@ -33,7 +34,8 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.protocol.messages.words import ShardPhase
-from ps.server.send import SCHEDULER, Send
+from ps.server.job_key import JobKey
+from ps.server.send import SCHEDULER, Origin, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
 from ps.server.shard.combination import Combination, Counted
@@ -63,6 +65,7 @@ class FederatedShard:
         self,
         rank: int,
         job: JobConfig,
+        key: JobKey,
         state_file: StateFile | None = None,
         trace: Trace = OFF,
         threads: int = 0,
@@ -72,6 +75,7 @@ class FederatedShard:
         self.rank = rank
         self.member = member
         self.job = job
+        self._key = key
         self._trace = trace
         self._aggregator = job.specs.aggregator.build()
         self._publisher = Publisher(job, threads)
@@ -125,7 +129,7 @@ class FederatedShard:
             "staged_bytes": self._uploads.nbytes,
         }
 
-    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Send]:
+    def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
         """Take a client's message and return what is to be said now.
 
         Raises BadMessage when the message cannot be meant; nothing has changed then.
@@ -140,7 +144,7 @@ class FederatedShard:
             case InitChunk():
                 return self._fill(origin, message, payload)
             case Resume():
-                return [Send(origin, UploadState(message.request, message.task, self._uploads.held(message.task)))]
+                return [Send(origin, self._held(message))]
             case Suspend():
                 return [Send(origin, Ok(message.request))]
             case Inquire():
@@ -170,7 +174,7 @@ class FederatedShard:
 
     # The first values
 
-    def _init(self, origin: bytes, message: Init) -> list[Send]:
+    def _init(self, origin: Origin, message: Init) -> list[Send]:
         layout = layout_of(message, self.job)
         first: list[Send] = []
         if self._layout is None or (layout != self._layout and not self._started):
@@ -197,7 +201,7 @@ class FederatedShard:
         self._uploads = Uploads(self.job, {index: state.chunk for index, state in self.chunks.items()})
         self._combination = self._fresh()
 
-    def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Send]:
+    def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
         chunk = chunk_of(self.chunks, message.chunk, self.rank)
         values = read_raw(chunk.chunk, payload)
         if message.member != self._seeder:
@@ -223,7 +227,7 @@ class FederatedShard:
 
     # Weights down
 
-    def _pull(self, origin: bytes, message: Pull, now: float) -> list[Send]:
+    def _pull(self, origin: Origin, message: Pull, now: float) -> list[Send]:
         chunk = filled_chunk(self.chunks, message.chunk, self.rank)
         if message.clock > self.version + 1:  # clients ask for what is published, and a server is one behind at most
             raise BadMessage(f"a Pull of version {message.clock}, but server {self.rank} is at {self.version}")
@@ -240,7 +244,7 @@ class FederatedShard:
         made = Weights(waiter.request, chunk.chunk.index, self.version, 0)
         return Send(waiter.origin, made, chunk.lend())
 
-    def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
+    def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
         known = set()
         for index in self.chunks:
             waiter = self._waiters.get((message.member, index))
@@ -252,8 +256,21 @@ class FederatedShard:
 
     # Deltas up
 
-    def _upload(self, origin: bytes, message: Upload, payload: Any, now: float) -> list[Send]:
+    def _held(self, message: Resume) -> UploadState | Error:
+        """Return what is here of a client's delta."""
+        return self._not_given(message) or UploadState(message.request, message.task, self._uploads.held(message.task))
+
+    def _not_given(self, message: Upload | Resume) -> Error | None:
+        """Return what somebody is told who speaks of a task that the scheduler has not given to it."""
+        if message.token == self._key.token(message.task, message.rank):
+            return None
+        text = f"task {message.task} was not given to client {message.rank}: its token is another one"
+        return Error(message.request, "token", text)
+
+    def _upload(self, origin: Origin, message: Upload, payload: Any, now: float) -> list[Send]:
         filled_chunk(self.chunks, message.chunk, self.rank)
+        if (refusal := self._not_given(message)) is not None:
+            return [Send(origin, refusal)]
         answer, complete = self._uploads.take(message, payload, self.version, now)
         return [Send(origin, answer), *([self._status()] if complete else [])]
 

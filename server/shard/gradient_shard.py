@@ -44,7 +44,7 @@ from ps.protocol.messages import (
     Waiting,
 )
 from ps.protocol.worker_memory import WorkerMemory
-from ps.server.send import Send
+from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.first_values import (
@@ -109,7 +109,7 @@ class GradientShard:
         replies = [r for origin, attach in self._early.take() for r in self.receive(origin, attach, None, now)]
         return replies + list(self._advance_all())
 
-    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Send]:
+    def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
         """Take a worker's message and return what is to be said now, see ``Shard``."""
         member = getattr(message, "member", 0)
         if isinstance(message, Attach) and message.epoch > self._epoch:  # the view that shows it is under way
@@ -172,7 +172,7 @@ class GradientShard:
 
     # The beginning
 
-    def _init(self, origin: bytes, message: Init) -> list[Send]:
+    def _init(self, origin: Origin, message: Init) -> list[Send]:
         layout = layout_of(message, self.job)
         if layout != layout.of_kind("trainable"):
             raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
@@ -203,7 +203,7 @@ class GradientShard:
         place = self._weights_memory[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
         return ChunkState(chunk, place, {}, shown=True)
 
-    def _fill(self, origin: bytes, message: InitChunk, payload: Any) -> list[Send]:
+    def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
         progress, chunk = self._ready(), chunk_of(self.chunks, message.chunk, self.rank)
         values = self._array(chunk, payload)
         if message.member != self._seeder:
@@ -220,7 +220,7 @@ class GradientShard:
 
     # Coming and going
 
-    def _attach(self, origin: bytes, participant: Participant, message: Attach) -> Iterator[Send]:
+    def _attach(self, origin: Origin, participant: Participant, message: Attach) -> Iterator[Send]:
         """Say where a worker can come in. One of the first begins at 0, until a clock was closed without it."""
         if not participant.fresh:
             participant.start = None
@@ -238,7 +238,7 @@ class GradientShard:
         yield Send(origin, Attached(message.request, clock))
         yield from self._advance_all()
 
-    def _start(self, origin: bytes, participant: Participant, message: Start) -> Iterator[Send]:
+    def _start(self, origin: Origin, participant: Participant, message: Start) -> Iterator[Send]:
         participant.start, participant.fresh = message.clock, False
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
@@ -247,7 +247,7 @@ class GradientShard:
         yield Send(origin, Ok(message.request))
         yield from self._advance_all()
 
-    def _suspend(self, origin: bytes, participant: Participant, message: Suspend) -> Iterator[Send]:
+    def _suspend(self, origin: Origin, participant: Participant, message: Suspend) -> Iterator[Send]:
         participant.start, participant.fresh = None, False
         for chunk in self.chunks.values():
             chunk.retire(participant.member)
@@ -257,7 +257,7 @@ class GradientShard:
     # A gradient's way
 
     def _push(
-        self, origin: bytes, participant: Participant, message: Push | Skip, payload: Any, now: float
+        self, origin: Origin, participant: Participant, message: Push | Skip, payload: Any, now: float
     ) -> Iterator[Send]:
         mode, chunk = self._ready().mode, self._filled(message.chunk)
         if message.clock < chunk.done.get(participant.member, 0):  # a retry: it counted already, only its answer is due
@@ -296,12 +296,12 @@ class GradientShard:
         about = message.clock, message.version, message.examples, message.scale
         return Contribution(member, rank, *about, gradient, rates)
 
-    def _pull(self, origin: bytes, message: Pull, now: float) -> Iterator[Send]:
+    def _pull(self, origin: Origin, message: Pull, now: float) -> Iterator[Send]:
         chunk = self._filled(message.chunk)
         chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, message.aside))
         yield from self._ready().advance(chunk)
 
-    def _scale(self, origin: bytes, message: Scale, now: float) -> Iterator[Send]:
+    def _scale(self, origin: Origin, message: Scale, now: float) -> Iterator[Send]:
         progress, chunk = self._ready(), self._filled(message.chunk)
         combined = chunk.combined
         if combined is not None and combined.clock == message.clock and message.member in combined.scalers:
@@ -317,7 +317,7 @@ class GradientShard:
         for chunk in self.chunks.values():
             yield from self._ready().advance(chunk)
 
-    def _inquire(self, origin: bytes, message: Inquire) -> Waiting:
+    def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
         known: dict[int, tuple[ChunkState, Waiter]] = {
             waiter.request: (chunk, waiter)
             for chunk in self.chunks.values()

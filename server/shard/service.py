@@ -23,10 +23,12 @@ from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import Inquire, Leave, Message, RoundOrder, Share, View
+from ps.protocol.messages import Error, Identify, Inquire, Leave, Message, RoundOrder, Share, View, Welcome
 from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
+from ps.server.job_key import JobKey
 from ps.server.loan import SENT
-from ps.server.send import SCHEDULER, Send
+from ps.server.send import SCHEDULER, Line, Origin, Send
+from ps.server.shard.callers import Callers
 from ps.server.shard.checkpoint import kept_rank
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.federated_shard import FederatedShard
@@ -65,6 +67,7 @@ class Server:
         self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
         self._seldom = Seldom()
+        self._callers = Callers()
         self._early = Early()
         """Of workers that have heard of the job before this server."""
         self._ticked = 0.0
@@ -138,14 +141,24 @@ class Server:
             if self._shm is not None:
                 self._shm.flush()
 
-    def _serve(self, messages: Iterable[tuple[bytes, Any, Any]]) -> None:
+    def _serve(self, messages: Iterable[tuple[Origin, Any, Any]]) -> None:
+        callers = self._callers
         for origin, message, payload in messages:
-            if self._shard is not None:
+            if isinstance(message, Identify):
+                self._refuse(origin, callers.identify(origin, message))
+            elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
+                self._refuse(origin, refusal)
+            elif self._shard is not None:
                 self._take(self._shard, origin, message, payload)
             else:
                 self._put_off(origin, message)
 
-    def _put_off(self, origin: bytes, message: Any) -> None:
+    def _refuse(self, origin: Origin, refusal: Error | None) -> None:
+        """Tell somebody why it is not believed, if so."""
+        if refusal is not None:
+            self._perform([Send(origin, refusal)])
+
+    def _put_off(self, origin: Origin, message: Any) -> None:
         """Keep what comes before this server has heard of the job; who asks after it is told to be patient."""
         if isinstance(message, Inquire):
             self._early.known(origin, message)
@@ -154,7 +167,7 @@ class Server:
         if isinstance(message, Inquire | Share):
             self._perform([Send(origin, not_yet(message.request))])
 
-    def _take(self, shard: Shard, origin: bytes, message: Any, payload: Any) -> None:
+    def _take(self, shard: Shard, origin: Origin, message: Any, payload: Any) -> None:
         if isinstance(message, Share):
             self._share(shard, origin, message)
             return
@@ -173,23 +186,26 @@ class Server:
         self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
         self._perform(sends)
 
-    def _share(self, shard: Shard, origin: bytes, message: Share) -> None:
+    def _share(self, shard: Shard, origin: Origin, message: Share) -> None:
         if self._shm is not None and origin in self._shm:
             self._shm.share(origin, message, shard.weights_memory)
         else:
             self._reject(origin, message, BadMessage("memory is shared through a Unix socket"))
 
-    def _reject(self, origin: bytes, message: Any, error: BadMessage) -> None:
-        listener = self._shm if self._shm is not None and origin in self._shm else self._inbox
-        listener.reject(origin, getattr(message, "request", 0), error)
+    def _reject(self, origin: Origin, message: Any, error: BadMessage) -> None:
+        request = getattr(message, "request", 0)
+        if isinstance(origin, bytes):
+            self._inbox.reject(origin, request, error)
+        elif self._shm is not None:
+            self._shm.reject(origin, request, error)
 
     def _perform(self, sends: list[Send]) -> None:
         for send in sends:
             loan, since = send.loan, self._trace.now()
-            if not isinstance(send.to, bytes):
+            if isinstance(send.to, int):
                 self._say(send)
-            elif self._shm is not None and send.to in self._shm:
-                self._shm.perform(send.to, send)
+            elif isinstance(send.to, Line):
+                self._perform_on_line(send.to, send)
             elif loan is None:
                 self._inbox.send(send.to, send.message)
             else:
@@ -197,6 +213,13 @@ class Server:
                 tracker = self._inbox.lend(send.to, send.message, weights)
                 loan.tracker = SENT if loan.stay or tracker is None else tracker
             self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
+
+    def _perform_on_line(self, line: Line, send: Send) -> None:
+        """Answer on a Unix line, if it is still there; what was lent for one that is gone is free."""
+        if self._shm is not None and line in self._shm:
+            self._shm.perform(line, send)
+        elif send.loan is not None:
+            send.loan.tracker = SENT
 
     def _say(self, send: Send) -> None:
         """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
@@ -277,7 +300,7 @@ class Server:
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None:
-                self._inbox.rank = self._membership.welcome.rank
+                self._join(self._membership.welcome)
             view = self._membership.view
             if view is None or view is before:
                 continue
@@ -293,8 +316,14 @@ class Server:
             shard = self._shard or self._hold(view)
             if shard is not None:
                 self._perform(shard.view(view, time.monotonic()))
-                for origin, early in self._early.take():
-                    self._take(shard, origin, early, None)
+                self._serve((origin, early, None) for origin, early in self._early.take())
+
+    def _join(self, welcome: Welcome) -> None:
+        """Learn from the scheduler who this server is, and by what it knows others."""
+        self._inbox.rank = welcome.rank
+        if not self._callers.joined:
+            for origin, error in self._callers.join(_key(welcome)):
+                self._refuse(origin, error)
 
     def _hold(self, view: View) -> Shard | None:
         """Make the shard once the job is known: the mode says which one. Raises ConfigError for a bad state file."""
@@ -304,9 +333,8 @@ class Server:
         job = JobConfig.from_dict(view.job)
         self._inbox.most_unread = max(self._inbox.most_unread, 2 * job.window)
         if job.federated:
-            self._shard = FederatedShard(
-                welcome.rank, job, self._state_file, self._trace, process.threads, welcome.member
-            )
+            rank, key, member = welcome.rank, _key(welcome), welcome.member
+            self._shard = FederatedShard(rank, job, key, self._state_file, self._trace, process.threads, member)
         else:
             self._state_file.close()
             self._shard = GradientShard(welcome.rank, self._trace, process.threads)
@@ -329,6 +357,10 @@ class Server:
         self._context.term()
         self._trace.close()
         self._state_file.close()
+
+
+def _key(welcome: Welcome) -> JobKey:
+    return JobKey(welcome.job_id, welcome.key)
 
 
 def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda address: None) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.protocol.messages import Message, RoundOrder, View
-from ps.server.send import Send
+from ps.server.send import Origin, Send
 from ps.xp import HostArray
 
 
@@ -40,7 +40,7 @@ class Shard(Protocol):
         """Take a new view of the members. Raises ConfigError."""
         ...
 
-    def receive(self, origin: bytes, message: Message, payload: Any, now: float) -> list[Send]:
+    def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
         """Take a worker's message and return what is to be said now.
 
         ``payload`` is the raw frame (bytes-like) of messages that have one, or the memory that the worker shares, where

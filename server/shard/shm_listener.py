@@ -23,7 +23,7 @@ from ps.protocol.transport import SHM
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.loan import SENT
-from ps.server.send import Send
+from ps.server.send import Line, Origin, Send
 from ps.xp import HostArray
 
 MOST = 1000
@@ -41,10 +41,10 @@ class _Connection:
 
     __slots__ = ("channel", "fd", "memory", "origin", "waits")
 
-    def __init__(self, channel: UnixChannel, origin: bytes) -> None:
+    def __init__(self, channel: UnixChannel) -> None:
         self.channel = channel
         self.fd = channel.fileno()
-        self.origin = origin
+        self.origin = Line()
         self.waits = False
         self.memory: WorkerMemory | None = None
 
@@ -57,18 +57,17 @@ class ShmListener:
         self._poller = poller
         self._rejected = rejected
         self._by_fd: dict[int, _Connection] = {}
-        self._by_origin: dict[bytes, _Connection] = {}
-        self._held: dict[bytes, _Connection] = {}
+        self._by_origin: dict[Origin, _Connection] = {}
+        self._held: dict[Origin, _Connection] = {}
         self._since = 0.0
-        self._count = 0
         self._weights_memory: tuple[Segment, HostArray] | None = None
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         poller.register(self._listener.fileno(), zmq.POLLIN)
 
-    def __contains__(self, origin: bytes) -> bool:
+    def __contains__(self, origin: Origin) -> bool:
         return origin in self._by_origin
 
-    def receive(self, events: Iterable[Any]) -> Iterator[tuple[bytes, Any, WorkerMemory | None]]:
+    def receive(self, events: Iterable[Any]) -> Iterator[tuple[Origin, Any, WorkerMemory | None]]:
         """Yield (origin, message, the worker's memory) for what the poller found."""
         for fd in events:
             if fd == self._listener.fileno():
@@ -117,15 +116,12 @@ class ShmListener:
         if len(self._by_fd) >= MOST:
             sock.close()
             return
-        self._count += 1
-        connection = _Connection(
-            UnixChannel(sock), b"\0line" + self._count.to_bytes(8, "big")
-        )  # no ROUTER gives such a name
+        connection = _Connection(UnixChannel(sock))
         connection.channel.expects_fds = True
         self._by_fd[connection.fd] = self._by_origin[connection.origin] = connection
         self._poller.register(connection.fd, zmq.POLLIN)
 
-    def _read(self, connection: _Connection) -> Iterator[tuple[bytes, Any, WorkerMemory | None]]:
+    def _read(self, connection: _Connection) -> Iterator[tuple[Origin, Any, WorkerMemory | None]]:
         try:
             for header in connection.channel.receive():
                 try:
@@ -152,7 +148,7 @@ class ShmListener:
             connection.waits = connection.channel.unsent
             self._poller.modify(connection.fd, zmq.POLLIN | (zmq.POLLOUT if connection.waits else 0))
 
-    def share(self, origin: bytes, message: Share, weights_memory: WeightsMemory) -> None:
+    def share(self, origin: Origin, message: Share, weights_memory: WeightsMemory) -> None:
         """Map the memory that a worker hands over, and hand over what the weights are kept in."""
         connection = self._by_origin.get(origin)
         if connection is None:
@@ -186,12 +182,12 @@ class ShmListener:
             return None
         return self._weights_memory[0]
 
-    def reject(self, origin: bytes, request: int, error: ProtocolError) -> None:
+    def reject(self, origin: Origin, request: int, error: ProtocolError) -> None:
         """Count a message that makes no sense and tell its sender why."""
         self._rejected[error.reason] += 1
         self._send(origin, Error(request, code_of(error), str(error)))
 
-    def perform(self, origin: bytes, send: Send) -> None:
+    def perform(self, origin: Origin, send: Send) -> None:
         """Answer a worker; weights are put into its memory first."""
         connection = self._by_origin[origin]
         if send.loan is not None:
@@ -208,7 +204,7 @@ class ShmListener:
             self._rejected[send.message.code] += 1
         self._send(origin, send.message)
 
-    def _send(self, origin: bytes, message: Message) -> None:
+    def _send(self, origin: Origin, message: Message) -> None:
         """Answer with the next flush, or at once when answers have been held back for long enough."""
         connection = self._by_origin.get(origin)
         if connection is None:

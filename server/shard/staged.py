@@ -30,6 +30,8 @@ class Staged:
     """Chunk -> squared L2 norm of its part; 0 for counters."""
     nbytes: int = 0
     wrong: Defect = ""
+    rank: int = 0
+    """The client that it is of."""
 
     def take(self, chunk: int, part: Part, kind: str, nbytes: int) -> None:
         """Keep the part of one chunk, unless there is NaN, Inf or what is beyond the limit of gradients in it."""

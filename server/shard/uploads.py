@@ -73,13 +73,15 @@ class Uploads:
         if task < self.floor or task in self._settled:
             return Late(message.request, message.chunk, version), False
         staged, nbytes = self._staged.get(task), memoryview(payload).nbytes
+        if staged is not None and staged.rank != message.rank:  # of a scheduler that forgot whom it had given it to
+            return Late(message.request, message.chunk, version), False
         if staged is not None and message.chunk in staged.squares:  # a retry: the first one counts
             return Stored(message.request, task, message.chunk), False
         if staged is None:
             expected = math.ceil(nbytes * self._share / chunk.nbytes)
             if not self._room_for(expected, now):
                 return Busy(message.request, message.chunk, PATIENCE), False
-            staged = self._staged[task] = Staged(now, expected)
+            staged = self._staged[task] = Staged(now, expected, rank=message.rank)
         staged.since = now
         try:
             part = self._read(chunk, message, payload)

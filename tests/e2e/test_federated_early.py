@@ -10,9 +10,10 @@ import zmq
 
 from ps.config import JobConfig
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Message, Ping, Pong, Resume, UploadState, View, Welcome
+from ps.protocol.messages import Message, Ping, Pong, Resume, UploadState, View
 from ps.protocol.transport import open_socket
 from support.cluster import Process
+from support.identity import identify, welcome, with_token
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
@@ -36,10 +37,11 @@ def test_what_comes_before_the_server_has_joined_is_answered_when_it_has(command
         assert router.poll(BOUND)
         origin = router.recv_multipart()[0]
         client.connect(server.wait_for(r"server at (tcp://\S+)")[1])
-        client.send(encode(Resume(7, 2, 1)))
+        client.send(encode(identify(2)))
+        client.send(encode(with_token(Resume(7, 2, 1, 0), 0)))
         client.send(encode(Ping(8)))
         assert isinstance(hear(client), Pong)  # so it has read the Resume
         job = JobConfig.from_dict({"mode": "federated"}).to_dict()
-        router.send_multipart([origin, encode(Welcome(0, 1, 0, 10.0, job))])
+        router.send_multipart([origin, encode(welcome(job=job))])
         router.send_multipart([origin, encode(View(1, "running", "", "", job, ()))])
         assert hear(client) == UploadState(7, 1, ())

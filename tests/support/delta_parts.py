@@ -8,11 +8,12 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Init, InitChunk, Message, RoundOrder, RoundStatus, Upload
+from ps.protocol.messages import Init, InitChunk, Message, Resume, RoundOrder, RoundStatus, Upload
 from ps.server.scheduler.rounds.task import SUBMITTED, Task
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
+from support.identity import KEY, with_token
 
 MODEL = Layout.of(
     {"w": np.zeros(6, np.float32), "seen": np.zeros(2, np.float32), "count": np.zeros(1, np.int64)},
@@ -51,7 +52,7 @@ class Hand:
         self.job = job or job_of()
         self.layout = layout
         self.state_file = StateFile(path)
-        self.shard = FederatedShard(0, self.job, self.state_file, member=1)
+        self.shard = FederatedShard(0, self.job, KEY, self.state_file, member=1)
         self.now = 0.0
         self.to_scheduler: list[Send] = []
         """What was said to the scheduler and not looked at yet."""
@@ -64,7 +65,9 @@ class Hand:
         return self
 
     def say(self, message: Message, payload: bytes | None = None) -> Message:
-        """Return the one answer."""
+        """Return the one answer. Whoever says something about a task was given it."""
+        if isinstance(message, Upload | Resume):
+            message = with_token(message, message.rank)
         [answer] = self._take(self.shard.receive(b"c", message, payload, self.now))
         return answer.message
 

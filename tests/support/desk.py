@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Container
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Error, Heartbeat, Hello, Message, Welcome
+from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
+from support.identity import KEY, with_token
 
 MODEL = Layout.of({"w": np.zeros(4, np.float32)}).pack()
 OTHER = Layout.of({"w": np.zeros(5, np.float32)}).pack()
@@ -21,12 +24,16 @@ class Desk:
     """A scheduler that is spoken to by hand."""
 
     def __init__(self, **explicit: Any) -> None:
-        self.state = SchedulerState({"servers": 1, "workers": 2, **explicit}, 0.0)
+        self._draw = itertools.count(1).__next__
+        """Members are called 1, 2, 3 ... here."""
+        self.state = SchedulerState({"servers": 1, "workers": 2, **explicit}, 0.0, Registrar(KEY, self._draw))
         self.now = 0.0
         self.nonce = 0
 
     def say(self, message: Message) -> list[Send]:
-        return self.state.receive(message, self.now)
+        """Say something; whoever submits to a task was given it."""
+        record = self.state.members.get(getattr(message, "member", 0))
+        return self.state.receive(with_token(message, record.rank if record else 0), self.now)
 
     def hello(
         self, role: str = "worker", rank: int = -1, nonce: int = 0, suggested: int = -1, **script: Any
@@ -68,7 +75,7 @@ class Desk:
         return sends
 
     def restart(self, outage: float = 0.0) -> None:
-        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now, outage)
+        self.state = SchedulerState.load(json.loads(json.dumps(self.state.dump())), self.now, outage, self._draw)
 
 
 def messages(sends: list[Send], kind: type[Message]) -> list[tuple[int, Any]]:

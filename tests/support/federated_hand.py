@@ -69,17 +69,18 @@ class Hand:
                 tuple(c for c in self.connection.chunks if c.index in wanted),
             )
             try:
-                return self.connection.upload(task.task, task.round, frames)
+                return self.connection.upload(task.task, task.round, frames, task.token)
             finally:
                 self.connection._part.chunks = whole
-        return self.connection.upload(task.task, task.round, frames)
+        return self.connection.upload(task.task, task.round, frames, task.token)
 
     def send(self, task: Assign, delta: np.ndarray[Any, Any], length: int | None = None) -> None:
         """Send frames without asking what is there already, each cut to so many bytes if that is given."""
         self.connection.connect()
         exchange, flat, batch = self.session.exchange, delta.view(np.uint8), Batch("frames")
         for chunk in self.connection.chunks:
-            make = partial(Upload, member=self.session.member, task=task.task, round=task.round, rank=self.rank)
+            whose = {"member": self.session.member, "rank": self.rank, "token": task.token}
+            make = partial(Upload, task=task.task, round=task.round, **whose)
             frame = flat[chunk.offset : chunk.offset + (length or chunk.nbytes)]
             exchange.submit(batch, chunk.server, partial(make, chunk=chunk.index), frame, (0, frame.size))
         exchange.wait(batch)
@@ -87,7 +88,8 @@ class Hand:
     def submit(self, task: Assign, examples: float = 10.0, steps: int = 1) -> str:
         """Say that all is uploaded; return the verdict."""
         report = {"loss": 1.0 / (1 + task.round)}
-        return self.connection.submit(PendingUpload(task.task, task.round, task.round, examples, steps, report, {}))
+        about = task.task, task.round, task.round, examples, steps, report
+        return self.connection.submit(PendingUpload(*about, {}, task.token))
 
     def contribute(self, task: Assign, value: float = 1.0, examples: float = 10.0) -> str:
         """Upload and submit, again when a server has lost it; return the verdict."""

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ps.protocol.codec import decode
+from ps.protocol.messages import Message
 from ps.protocol.transport import SHM
 
 Answer = Callable[[socket.socket, bytes, list[int]], None]
@@ -25,6 +27,8 @@ class LineServer:
         self._listener.settimeout(10)
         self.path = address.removeprefix("shm://")
         self.got: list[int] = []
+        self.said: Message | None = None
+        """What came before all else."""
         self._thread = threading.Thread(target=self._run, args=(answer,), daemon=True)
         if answer is not None:
             self._thread.start()
@@ -33,6 +37,7 @@ class LineServer:
         sock, _ = self._listener.accept()
         with sock:
             sock.settimeout(10)
+            self.said = decode(_frame(sock))
             data, fds, _, _ = socket.recv_fds(sock, 1000, 4)
             self.got = list(fds)
             answer(sock, data, self.got)
@@ -43,6 +48,11 @@ class LineServer:
         if self._thread.ident is not None:
             self._thread.join(10)
         self._listener.close()
+
+
+def _frame(sock: socket.socket) -> bytes:
+    (size,) = struct.unpack("<I", sock.recv(4, socket.MSG_WAITALL))
+    return sock.recv(size, socket.MSG_WAITALL)
 
 
 Fake = Callable[[Answer | None], LineServer]

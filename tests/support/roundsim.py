@@ -119,7 +119,7 @@ class RoundSim:
         member = self._hello("server", rank)
         if member:
             fuse = Fuse(StateFile(str(self.folder / f"server{rank}")))
-            shard = FederatedShard(rank, self.job, fuse, member=member)  # type: ignore[arg-type]
+            shard = FederatedShard(rank, self.job, self.scheduler.key, fuse, member=member)  # type: ignore[arg-type]
             self.servers[rank] = member, shard, fuse
             self.expected.check(shard)
             self._perform(rank, shard.tick(self.now))

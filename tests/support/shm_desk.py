@@ -61,7 +61,7 @@ class Desk:
         """Share memory as a worker does."""
         memory = WorkerMemory.create(nbytes)
         fds = [memory.segment.fd, *([weights.fd] if weights else [])]
-        socket.send_fds(sock, [framed(encode(Share(3, nbytes, weights is not None)))], fds)
+        socket.send_fds(sock, [framed(encode(Share(3, 7, nbytes, weights is not None)))], fds)
         self.look()
         return memory
 

@@ -9,6 +9,7 @@ can move.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import Counter, deque
@@ -26,6 +27,7 @@ from ps.protocol.messages import (
     View,
     Welcome,
 )
+from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 from ps.server.shard.gradient_shard import GradientShard
@@ -57,7 +59,8 @@ class Sim:
             "workers": len(plans),
             **explicit,
         }
-        self.scheduler = SchedulerState(self.explicit, 0.0)
+        self.draw = itertools.count(1).__next__
+        self.scheduler = SchedulerState(self.explicit, 0.0, Registrar(draw=self.draw))
         self.faults = faults
         self.home = np.zeros(LAYOUT.nbytes, np.uint8) if in_place else None
         self.reading: dict[int, dict[int, bytes]] = {}
@@ -308,7 +311,7 @@ class Sim:
     def _restart(self) -> None:
         for key in [key for key in self.channels if key[0] == 0]:
             self.channels[key].clear()
-        self.scheduler = SchedulerState.load(json.loads(self.saved), self.now)
+        self.scheduler = SchedulerState.load(json.loads(self.saved), self.now, draw=self.draw)
 
     def _look_after(self) -> None:
         """What time brings: heartbeats, deaths found out, questions after lost requests."""

@@ -79,7 +79,7 @@ class SimClient:
             assert work.rank == self.rank, f"task {task} was given to two clients"
             yield Pause(chance.random() * 3)
             frames = {index: self._frame(values) for index, values in work.parts.items()}
-            upload = PendingUpload(task, round, version, work.examples, work.steps, {"loss": 1.0}, frames)
+            upload = PendingUpload(task, round, version, work.examples, work.steps, {"loss": 1.0}, frames, answer.token)
             self.heard.append((task, (yield from self._fading(part.contribute(upload), chance))))
 
     def _fading(self, conversation: FederatedConversation[str], chance: random.Random) -> FederatedConversation[str]:

@@ -25,6 +25,7 @@ from ps.protocol.messages import (
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.send import Send
 from support.delta_parts import job_of
+from support.identity import KEY
 
 LAYOUT = Layout.of({"w": np.zeros(64, np.float32)})
 
@@ -76,7 +77,7 @@ class Table:
 
     def _rounds(self) -> Rounds:
         here = lambda rank: 1 + rank if rank in self.servers else 0  # noqa: E731
-        return Rounds(self.job, LAYOUT, self.now, clients=lambda: len(self.live), server=here)
+        return Rounds(self.job, LAYOUT, self.now, clients=lambda: len(self.live), server=here, token=KEY.token)
 
     def restart(self) -> None:
         """The scheduler's process is killed and started again."""
@@ -141,7 +142,7 @@ class Table:
     def submit(self, client: int, task: int, examples: float = 1.0, version: int = 0, steps: int = 1) -> str | None:
         """Return the verdict, if there is one at once."""
         self.numbers += 1
-        submit = Submit(self.numbers, 100 + client, task, version, examples, steps, {})
+        submit = Submit(self.numbers, 100 + client, task, version, examples, steps, {}, KEY.token(task, client))
         self._tell(self.rounds.submit(submit, client, self.now))
         return self.verdict(client)
 

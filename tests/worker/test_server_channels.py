@@ -26,6 +26,7 @@ from ps.worker import shm_channel as shm_module
 from ps.worker.server_channels import ServerChannels, open_channels
 from ps.worker.shm_channel import ShmChannel
 from support.held import descriptors, mappings
+from support.identity import identify
 from support.lineserver import Fake, LineServer, framed, say
 from support.loopback import Loopback
 
@@ -51,7 +52,8 @@ def find() -> Iterator[Callable[..., ServerChannels]]:
     found: list[ServerChannels] = []
 
     def start(*servers: Peer, transport: str = "auto", seeding: bool = False, viewing: bool = False) -> ServerChannels:
-        found.append(open_channels(context, list(servers), transport, NBYTES, seeding=seeding, viewing=viewing))
+        how = {"seeding": seeding, "viewing": viewing, "identity": identify(7)}
+        found.append(open_channels(context, list(servers), transport, NBYTES, **how))
         return found[-1]
 
     yield start

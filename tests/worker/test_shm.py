@@ -250,10 +250,10 @@ def test_a_server_that_is_pestered_serves_its_worker_all_the_same(loopback: Star
                     elif turn % 5 == 1:
                         sock.sendall(bytes(200_000))
                     elif turn % 5 == 2:
-                        socket.send_fds(sock, [framed(encode(Share(1, NBYTES, False)))], [read_only.fd])
+                        socket.send_fds(sock, [framed(encode(Share(1, 7, NBYTES, False)))], [read_only.fd])
                     elif turn % 5 == 3:
                         fd = os.open(f"/proc/self/fd/{read_only.fd}", os.O_RDONLY)
-                        socket.send_fds(sock, [framed(encode(Share(1, NBYTES, False)))], [fd])
+                        socket.send_fds(sock, [framed(encode(Share(1, 7, NBYTES, False)))], [fd])
                         os.close(fd)
                         sock.sendall(framed(encode(Pull(1, 99, 0, 0, False))))
                 rounds(kv, params, 1)

@@ -22,6 +22,7 @@ from ps.protocol.worker_memory import WorkerMemory
 from ps.worker import shm_channel as module
 from ps.worker.shm_channel import ShmChannel
 from support.held import descriptors
+from support.identity import identify
 from support.lineserver import Fake, framed, null, say
 from support.loopback import Loopback
 
@@ -42,8 +43,9 @@ def test_memory_is_handed_over_and_a_home_is_taken_when_there_is_one(fake: Fake)
 
     server = fake(answer)
     memory = WorkerMemory.create(NBYTES)
-    channel = ShmChannel.open(server.path, memory, Segment.create(NBYTES))
-    assert got == [(framed(encode(Share(0, NBYTES, True))), [WorkerMemory.size(NBYTES), NBYTES])]
+    channel = ShmChannel.open(server.path, memory, Segment.create(NBYTES), identify(7))
+    assert server.said == identify(7)
+    assert got == [(framed(encode(Share(0, 7, NBYTES, True))), [WorkerMemory.size(NBYTES), NBYTES])]
     assert channel.weights_memory is not None and channel.weights_memory.identity == home.identity
     channel.close()
     assert channel.closed
@@ -69,7 +71,7 @@ def test_a_server_that_does_not_take_it_is_named_with_its_reason_and_nothing_sta
     memory = WorkerMemory.create(NBYTES)
     before = descriptors()
     with pytest.raises(Unshared, match=f"{server.path}: .*{why}"):
-        ShmChannel.open(server.path, memory, None)
+        ShmChannel.open(server.path, memory, None, identify(7))
     server._thread.join(10)
     assert descriptors() == before
 
@@ -78,7 +80,7 @@ def test_open_files_that_come_with_a_no_are_closed(fake: Fake) -> None:
     server = fake(say(framed(encode(Shared(0, False))), fds=null))
     memory = WorkerMemory.create(NBYTES)
     before = descriptors()
-    channel = ShmChannel.open(server.path, memory, None)
+    channel = ShmChannel.open(server.path, memory, None, identify(7))
     assert channel.weights_memory is None
     channel.close()
     server._thread.join(10)
@@ -90,7 +92,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(fake: Fake, mo
     server = fake(None)
     began = time.monotonic()
     with pytest.raises(Unshared, match=r"no answer within 0.2 s"):
-        ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
+        ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None, identify(7))
     assert time.monotonic() - began < 5
 
 
@@ -108,7 +110,7 @@ def test_a_server_that_dribbles_is_not_waited_for_for_ever(fake: Fake, monkeypat
 
     server = fake(answer)
     with pytest.raises(Unshared, match="no answer within"):
-        ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
+        ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None, identify(7))
     stop.set()
 
 
@@ -124,7 +126,7 @@ def test_what_lies_in_the_shared_region_is_not_copied_and_anything_else_is(fake:
 
     server = fake(answer)
     memory = WorkerMemory.create(NBYTES)
-    channel = ShmChannel.open(server.path, memory, None)
+    channel = ShmChannel.open(server.path, memory, None, identify(7))
     gradients = memory.array("gradients")
     own = np.full(25, 2.0, np.float32)
     assert channel.send(b"push", own, (400, 500))
@@ -148,7 +150,7 @@ def test_a_line_without_room_says_so_and_says_when_it_is_stuck(fake: Fake) -> No
             total += len(data)
 
     server = fake(answer)
-    channel = ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
+    channel = ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None, identify(7))
     header, sent = encode(Pull(1, 1, 0, 0, False)), 0
     while channel.send(header):
         sent += 1
@@ -166,7 +168,7 @@ def test_a_line_without_room_says_so_and_says_when_it_is_stuck(fake: Fake) -> No
 
 def test_a_closed_line_takes_what_is_sent_and_is_not_stuck(fake: Fake) -> None:
     server = fake(say(framed(encode(Shared(0, False)))))
-    channel = ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None)
+    channel = ShmChannel.open(server.path, WorkerMemory.create(NBYTES), None, identify(7))
     server._thread.join(10)
     while not channel.closed:
         assert channel.send(encode(Pull(1, 1, 0, 0, False))) or channel.closed

@@ -15,6 +15,7 @@ from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
 from ps.worker import shm_channel as module
 from ps.worker.shm_channel import ShmChannel
+from support.identity import identify
 from support.lineserver import Fake, framed
 
 
@@ -28,7 +29,7 @@ def test_not_yet_is_waited_for_longer_than_silence(fake: Fake, monkeypatch: pyte
             time.sleep(0.05)
         sock.sendall(framed(encode(Shared(0, False))))
 
-    channel = ShmChannel.open(fake(answer).path, WorkerMemory.create(PAGE), None)
+    channel = ShmChannel.open(fake(answer).path, WorkerMemory.create(PAGE), None, identify(7))
     assert not channel.closed
     channel.close()
 
@@ -41,4 +42,4 @@ def test_not_yet_is_not_waited_for_for_ever(fake: Fake, monkeypatch: pytest.Monk
         sock.recv(1)  # until the other end is closed
 
     with pytest.raises(Unshared, match=r"no answer within 0.2 s"):
-        ShmChannel.open(fake(answer).path, WorkerMemory.create(PAGE), None)
+        ShmChannel.open(fake(answer).path, WorkerMemory.create(PAGE), None, identify(7))

@@ -47,7 +47,7 @@ class ClientCheckpoint:
             arrays.update({f"state:{chunk}:{name}": xp.to_host(vector) for name, vector in state.items()})
         values: dict[str, Any] = {"owner": self._owner, "updates": training.updates, "parcel": None}
         if upload is not None:
-            keys = ("task", "round", "version", "examples", "steps", "report")
+            keys = ("task", "round", "version", "examples", "steps", "report", "token")
             values["parcel"] = {key: getattr(upload, key) for key in keys}
             arrays.update({f"frame:{chunk}": frame for chunk, frame in upload.frames.items()})
         self._state_file.keep(NAME, values, arrays)

@@ -54,7 +54,7 @@ ACCEPTED, LATE, RESUME = "accepted", "late", "resume"
 
 @dataclass(frozen=True, slots=True)
 class PendingUpload:
-    """A delta on its way: for which task and round, from which version on, and a frame for each chunk."""
+    """A delta on its way: for which task (with its token) and round, from which version on, a frame for each chunk."""
 
     task: int
     round: int
@@ -63,6 +63,7 @@ class PendingUpload:
     steps: int
     report: dict[str, Any]
     frames: Mapping[int, HostArray]
+    token: int = 0
 
 
 class FederatedParticipation:
@@ -90,8 +91,9 @@ class FederatedParticipation:
     def submit(self, upload: PendingUpload) -> FederatedConversation[str]:
         """Say that a delta is uploaded; return the verdict, or ``resume`` when a server has lost its part of it."""
         task, version, examples, steps = upload.task, upload.version, upload.examples, upload.steps
+        report, token = dict(upload.report), upload.token
         answer: Submitted = yield Question(
-            lambda request, member: Submit(request, member, task, version, examples, steps, dict(upload.report)),
+            lambda request, member: Submit(request, member, task, version, examples, steps, report, token),
             Submitted,
             "the verdict on this client's contribution",
         )
@@ -127,19 +129,23 @@ class FederatedParticipation:
                 return version
         raise PeerLost(f"the model changed {PULLS} times while it was pulled; is the network that slow?")
 
-    def upload(self, task: int, round: int, frames: Mapping[int, HostArray]) -> FederatedConversation[bool]:
+    def upload(
+        self, task: int, round: int, frames: Mapping[int, HostArray], token: int = 0
+    ) -> FederatedConversation[bool]:
         """Upload what the servers do not have yet; return whether it may still count."""
-        return (yield from self._with_servers(partial(self._upload, task, round, frames)))
+        return (yield from self._with_servers(partial(self._upload, task, round, frames, token)))
 
-    def _upload(self, task: int, round: int, frames: Mapping[int, HostArray]) -> FederatedConversation[bool]:
-        member = self._member()
-        resume = partial(Resume, member=member, task=task)
+    def _upload(
+        self, task: int, round: int, frames: Mapping[int, HostArray], token: int
+    ) -> FederatedConversation[bool]:
+        mine = {"member": self._member(), "task": task, "rank": self._rank, "token": token}
+        resume = partial(Resume, **mine)
         calls = [Call(server, resume) for server in range(self._job.servers)]
         answers: list[Message] = yield Calls("what servers have of a delta", calls)
         known = {index for answer in answers if isinstance(answer, UploadState) for index in answer.chunks}
         missing = [chunk for chunk in self.chunks if chunk.index not in known]
         while missing:
-            make = partial(Upload, member=member, task=task, round=round, rank=self._rank)
+            make = partial(Upload, round=round, **mine)
             calls = [Call(c.server, partial(make, chunk=c.index), frames[c.index], c.region) for c in missing]
             answers = yield Calls(f"task {task}", calls)
             if any(isinstance(answer, Late) for answer in answers):
@@ -153,7 +159,7 @@ class FederatedParticipation:
     def contribute(self, upload: PendingUpload, verdict: str = RESUME) -> FederatedConversation[str]:
         """Upload what servers lack until there is a verdict other than ``resume``, which this begins with."""
         while verdict == RESUME:
-            here = yield from self.upload(upload.task, upload.round, upload.frames)
+            here = yield from self.upload(upload.task, upload.round, upload.frames, upload.token)
             verdict = yield from self.submit(upload)  # also where servers take no more: it may be decided on already
             if not here and verdict == RESUME:
                 verdict = LATE

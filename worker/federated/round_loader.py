@@ -38,6 +38,7 @@ class RoundTask:
     round: int
     version: int
     evaluate: bool
+    token: int = 0
 
 
 class RoundStore(Protocol):

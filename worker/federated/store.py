@@ -127,7 +127,7 @@ class FederatedStore:
         answer = connection.poll(self.clock, {})
         upload, self._pending_upload = self._pending_upload, None
         if upload is not None and isinstance(answer, Assign) and answer.task == upload.task:
-            if answer.round == upload.round:
+            if answer.token == upload.token and answer.round == upload.round:
                 log.warning("going on with the upload for task %d", upload.task)
                 self._deliver(upload)
                 return None
@@ -144,7 +144,7 @@ class FederatedStore:
             return None
         version = self._bring(answer.round)
         self.training.begin(self._vectors(), version)
-        self.task = RoundTask(answer.task, answer.round, version, answer.evaluate)
+        self.task = RoundTask(answer.task, answer.round, version, answer.evaluate, answer.token)
         return self.task
 
     seen = 0
@@ -183,7 +183,8 @@ class FederatedStore:
         self._declined, self._spoiled = "", 0
         frames = self._encoder.pack(training.delta(), self.connection.chunks, task.round)
         numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
-        upload = PendingUpload(task.number, task.round, task.version, examples, training.steps, numbers, frames)
+        about = task.number, task.round, task.version, examples, training.steps, numbers
+        upload = PendingUpload(*about, frames, task.token)
         self._checkpoint.keep(training, self._encoder, upload)
         return self._deliver(upload)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ps.aggregators import Aggregator
@@ -17,6 +17,11 @@ from ps.server.scheduler.rounds.selection import Offer
 from ps.server.scheduler.rounds.task import ACCEPTED, DECLINED, OPEN, SPARE, STALE, SUBMITTED, VANISHED, Task
 from ps.server.scheduler.rounds.tasks import Tasks
 from ps.server.send import Send
+
+Count = Callable[[], int]
+Lookup = Callable[[int], int]
+Token = Callable[[int, int], int]
+"""Returns what proves that a task was given to the client of a rank."""
 
 RESUME: Final = "resume"
 """The verdict that is none: upload again what a server has lost, and submit again."""
@@ -36,8 +41,11 @@ class Contributions:
     ``changed`` says whether something happened that a restarted scheduler must know.
     """
 
-    def __init__(self, job: JobConfig, algorithm: Algorithm, aggregator: Aggregator, owners: frozenset[int]) -> None:
+    def __init__(
+        self, job: JobConfig, algorithm: Algorithm, aggregator: Aggregator, owners: frozenset[int], token: Token
+    ) -> None:
         """``owners`` are the servers that have a part of the model."""
+        self.token = token
         self.ledger = Ledger(job.servers)
         self.tasks = Tasks(owners)
         self.admission = Admission(job, algorithm, aggregator)
@@ -54,8 +62,11 @@ class Contributions:
         self.changed = True
         return self.tasks.open(offer.member, offer.rank, self.ledger.version, now, evaluate)
 
-    def over(self, number: int, rank: int) -> Ruling | None:
+    def over(self, number: int, rank: int, token: int) -> Ruling | None:
         """Return what a client is told that submits to a task to which it cannot: not its own, or over."""
+        if token != self.token(number, rank):
+            self.tasks.refused["token"] += 1
+            return "token"
         task = self.tasks.get(number)
         if task is not None and task.rank == rank:
             return None if task.active else task.ruling  # the answer was lost, or it was given up meanwhile

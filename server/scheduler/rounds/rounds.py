@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from ps.config.federated import at_once, most_stale
@@ -20,7 +20,7 @@ from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Decline, Distances, Finished, Ok, Poll, RoundStatus, Submit, Submitted, Wait
-from ps.server.scheduler.rounds.contributions import Contributions
+from ps.server.scheduler.rounds.contributions import Contributions, Count, Lookup, Token
 from ps.server.scheduler.rounds.deadlines import CROWD, Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
 from ps.server.scheduler.rounds.history import entry
@@ -46,11 +46,12 @@ SHOWN = 100
 class Rounds:
     """Selects clients, judges what they contribute, and brings the servers from version to version.
 
-    ``clients`` returns how many clients are live; ``server`` the member id of a server by rank, 0 when it is gone.
+    ``clients`` returns how many clients are live; ``server`` the member id of a server by rank, 0 when it is gone;
+    ``token`` what proves that a task was given to the client of a rank.
     """
 
     def __init__(
-        self, job: JobConfig, layout: Layout, now: float, *, clients: Callable[[], int], server: Callable[[int], int]
+        self, job: JobConfig, layout: Layout, now: float, *, clients: Count, server: Lookup, token: Token
     ) -> None:
         self.job = job
         self.phase: Literal["select", "collect", "close", "publish", "done"] = "select"
@@ -62,7 +63,7 @@ class Rounds:
         self._algorithm = job.specs.algorithm.build()
         aggregator = job.specs.aggregator.build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
-        self._contributions = Contributions(job, self._algorithm, aggregator, owners)
+        self._contributions = Contributions(job, self._algorithm, aggregator, owners, token)
         self._slots = Slots(at_once(job, self._algorithm))
         self._commit = TwoPhaseCommit(owners, self._algorithm, aggregator)
         self.durability = Durability(job.servers)
@@ -168,7 +169,7 @@ class Rounds:
 
     def submit(self, message: Submit, rank: int, now: float) -> Iterator[Send]:
         """A client has uploaded all of its delta."""
-        over = self._contributions.over(message.task, rank)
+        over = self._contributions.over(message.task, rank, message.token)
         if over is not None:
             yield Send(message.member, Submitted(message.request, message.task, over))
             return
@@ -283,7 +284,8 @@ class Rounds:
 
     def _assignment(self, task: Task, request: int, now: float) -> Assign:
         left = self._deadline - now if self._deadline < math.inf else self._deadlines.deadline()
-        return Assign(request, task.number, task.round, max(0.0, left), task.evaluate)
+        token = self._contributions.token(task.number, task.rank)
+        return Assign(request, task.number, task.round, max(0.0, left), task.evaluate, token)
 
     def _wait(self, now: float) -> float:
         seconds = self._deadlines.wait(now - self._since, self._clients(), self.goal, self._selection.chance())
@@ -317,7 +319,8 @@ class Rounds:
 
     def _look_at_collection(self, now: float) -> None:
         accepted, late = self._contributions.ledger.counted, now >= self._deadline
-        hopeful = self._replaceable(now) or (accepted < self.job.quorum and self._returning.again(now))
+        fresh = self._clients() > len(self._contributions.tasks.ranks)  # they had no task in this attempt yet
+        hopeful = (fresh and self._returning.soon(now)) or (accepted < self.job.quorum and self._returning.again(now))
         over = late or not (self._active or self.asynchronous or hopeful)
         if accepted >= self.goal or (over and accepted >= self.job.quorum and not self.asynchronous):
             weights, steps = self._contributions.counted
@@ -325,10 +328,6 @@ class Rounds:
             self.phase, self._closed_at, self._overdue, self.changed = "close", now, late, True
         elif over:
             self._abandon(now, self._contributions.lacking(self.job.quorum))
-
-    def _replaceable(self, now: float) -> bool:
-        """Whether clients that had no task in this attempt yet can be counted on."""
-        return self._returning.soon(now) and self._clients() > len(self._contributions.tasks.ranks)
 
     def _look_at_servers(self, now: float) -> None:
         ledger = self._contributions.ledger

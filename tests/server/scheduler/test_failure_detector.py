@@ -12,7 +12,7 @@ import pytest
 
 from ps.config import ProcessConfig
 from ps.protocol import pid
-from ps.protocol.messages import Heartbeat, HeartbeatAck, Hello, Leave, View, Welcome
+from ps.protocol.messages import Heartbeat, HeartbeatAck, Hello, Identify, Leave, View, Welcome
 from ps.server.scheduler import serve
 from support.desk import Desk
 from support.wire import Peer, Service
@@ -120,7 +120,8 @@ def death_after(mortal: Mortal, mark: str | None, *, kill: bool, hang_up: bool) 
         witness.say(Hello(0, 1, "server", -1, "host", 1, "", (), {}))
         server = witness.hear(Welcome).member
         peer.say(mortal.hello(2, mark))
-        member = peer.hear(Welcome).member
+        welcome = peer.hear(Welcome)
+        member = welcome.member
         epoch = witness.hear(View, lambda view: any(row[0] == member for row in view.members)).epoch
         if kill:
             mortal.kill()
@@ -134,6 +135,7 @@ def death_after(mortal: Mortal, mark: str | None, *, kill: bool, hang_up: bool) 
                 witness.hear(View, lambda view: all(row[0] != member for row in view.members))
                 found = time.monotonic() - began
                 break
+        witness.say(Identify(7, welcome.job_id, member, welcome.rank, welcome.number, welcome.proof))
         witness.say(Leave(8, member, {}))
         witness.hear(View, lambda view: view.phase in ("ended", "failed"))
         witness.say(Leave(9, server, {}))

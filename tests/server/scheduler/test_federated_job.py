@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from ps.protocol.messages import (
     Assign,
     Error,
     Hello,
+    Identify,
     InitDone,
     InitRequest,
     Leave,
@@ -35,6 +37,7 @@ from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 from support.desk import MODEL, Desk
+from support.identity import identify, with_token
 
 
 def round_status(member: int = 1, **fields: Any) -> RoundStatus:
@@ -61,7 +64,7 @@ class Federation(Desk):
         rounds = self.state.rounds
         saved = self.state.dump() | ({"rounds": rounds.dump(), "history": rounds.history} if rounds else {})
         saved = json.loads(json.dumps(saved))
-        self.state = SchedulerState.load(saved, self.now)
+        self.state = SchedulerState.load(saved, self.now, draw=self._draw)
         if self.state.rounds is not None:
             self.state.rounds.load(saved["rounds"], saved["history"], self.now)
 
@@ -247,6 +250,7 @@ class Process:
     def __init__(self, path: Path, **explicit: Any) -> None:
         config = ProcessConfig(state=str(path))
         self.scheduler = service.Scheduler({"mode": "federated", "servers": 1, **explicit}, config)
+        self.state._registrar._draw = itertools.count(1 + len(self.state.members)).__next__
         self.scheduler._router.close()
         self.scheduler._context.term()
         self.box = self.scheduler._inbox = self.scheduler._router = Box()  # type: ignore[assignment]
@@ -256,12 +260,21 @@ class Process:
         return self.scheduler._state
 
     def say(self, *messages: tuple[bytes, Message]) -> list[Message]:
-        """Let the process hear all of it; return what it says."""
-        self.box.waiting += [(origin, message, None) for origin, message in messages]
+        """Let the process hear all of it; return what it says. Each connection's number is its rank but for the first.
+
+        Whoever submits to a task was given it.
+        """
+        key = self.state.key
+        self.box.waiting += [(o, with_token(message, int(o) - 1, key), None) for o, message in messages]
         self.box.sent.clear()
         while self.box.waiting:
             self.scheduler._turn()
         return [message for _, message in self.box.sent]
+
+    def identify(self, member: int) -> Identify:
+        """Return what a member says on a new connection."""
+        record = self.state.members[member]
+        return identify(member, record.rank, record.number, self.state.key)
 
     def kill(self) -> None:
         self.scheduler._persistence.close()
@@ -297,7 +310,8 @@ def test_a_killed_process_goes_on_with_the_same_round_and_its_history(tmp_path: 
     again = Process(tmp_path / "state.db", workers=2)
     rounds = again.state.rounds
     assert rounds is not None and rounds.dump() == before.dump() and rounds.history == before.history
-    same = [message for message in again.say((b"1", Poll(4, 2, 1, {}))) if isinstance(message, Assign)]
+    welcome = again.identify(2)
+    same = [message for message in again.say((b"1", welcome), (b"1", Poll(4, 2, 1, {}))) if isinstance(message, Assign)]
     assert [message.task for message in same] == [task]
     again.kill()
 
@@ -318,8 +332,8 @@ def test_nothing_is_said_that_is_not_saved(tmp_path: Path) -> None:
 def test_a_stranger_and_a_wrong_member_are_told_and_cost_nothing(tmp_path: Path) -> None:
     process = Process(tmp_path / "state.db", workers=2)
     begin(process, 2)
-    [answer] = process.say((b"x", Poll(1, 999, 0, {})))
-    assert isinstance(answer, Error) and answer.code == "unknown" and b"x" not in process.scheduler._origins.values()
+    [answer] = process.say((b"77", Poll(1, 999, 0, {})))
+    assert isinstance(answer, Error) and answer.code == "stranger" and process.scheduler._bindings.of(999) is None
     process.kill()
 
 

@@ -10,7 +10,7 @@ from ps.server.scheduler.roster import MAX_GONE, Roster
 
 def record(roster: Roster, role: str = "worker", rank: int | None = None) -> MemberRecord:
     taken = roster.free_rank(role) if rank is None else rank
-    made = MemberRecord(roster.next, 1000 + roster.next, role, taken, "host", 1, ())
+    made = MemberRecord(roster.next, 1000 + roster.next, role, taken, "host", 1, (), number=roster.next)
     roster.add(made)
     return made
 

@@ -16,7 +16,7 @@ import pytest
 
 from ps.config import ProcessConfig
 from ps.errors import AddressInUse, ConfigError, PeerLost
-from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Leave, Ok, Ping, Pong, View, Welcome
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Leave, Ok, Ping, Pong, View, Welcome
 from ps.protocol.query import fetch_status
 from ps.server.scheduler import serve, service
 from ps.server.scheduler.database import Database
@@ -87,21 +87,26 @@ def test_a_killed_scheduler_goes_on_where_it_was_and_an_ended_job_does_not_come_
     first, address = processes.start()
     with Peer(address) as peer:
         peer.say(hello("server", 1))
-        server = peer.hear(Welcome).member
+        server = peer.hear(Welcome)
         peer.say(hello("worker", 2))
-        worker = peer.hear(Welcome).member
+        worker = peer.hear(Welcome)
         epoch = peer.hear(View, lambda view: view.phase == "running").epoch
         first.send_signal(signal.SIGKILL)
         assert first.wait(BOUND) == -signal.SIGKILL
         second, _ = processes.start(port_of(address))
-        for member in (server, worker):
+        for who in (server, worker):
+            member = who.member
+            peer.say(Heartbeat(member, epoch, {}))
+            assert peer.hear(Error).code == "stranger", "it is another connection"
+            peer.say(Identify(0, who.job_id, member, who.rank, who.number, who.proof))
+            assert peer.hear(Welcome).proof == who.proof
             peer.say(Heartbeat(member, epoch, {}))
             assert peer.hear(HeartbeatAck).epoch == epoch
         peer.say(hello("worker", 2))
-        assert peer.hear(Welcome).member == worker
-        peer.say(Leave(5, worker, {}))
+        assert peer.hear(Welcome).member == worker.member
+        peer.say(Leave(5, worker.member, {}))
         assert peer.hear(View, lambda view: view.epoch > epoch).phase == "ended"
-        peer.say(Leave(6, server, {}))
+        peer.say(Leave(6, server.member, {}))
         assert second.wait(BOUND) == 0
     third, _ = processes.start(port_of(address))
     assert third.wait(BOUND) == 0, "the job in its file has ended, and there is nobody to tell"
@@ -136,13 +141,13 @@ def test_strangers_cost_nothing_and_are_told_why(monkeypatch: pytest.MonkeyPatch
             peer.socket.send_multipart([dice.randbytes(dice.randrange(40)) for _ in range(dice.randrange(1, 4))])
             if number % 100 == 0:
                 peer.say(Heartbeat(number + 50, 0, {}))
-                assert peer.hear(Error, lambda error: error.code == "unknown")
+                assert peer.hear(Error, lambda error: error.code == "stranger")
         peer.say(Ping(7))
         peer.hear(Pong)  # all before it has been read
         status = fetch_status(address, BOUND)
         assert status["phase"] == "waiting" and not status["workers"]
         assert sum(status["scheduler"]["rejected"].values()) >= 2000
-        assert made[0]._origins == {}
+        assert len(made[0]._bindings) == 0
         finish(peer)
     assert scheduler.result() == 0
 

@@ -13,6 +13,7 @@ from ps.server.shard.checkpoint import MODEL, PREPARED, kept_rank
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
 from support.delta_parts import Hand, job_of
+from support.identity import KEY
 
 ONE = [(1, 1.0, 1.0, 1.0)]
 
@@ -41,7 +42,7 @@ def test_what_a_full_disk_had_no_room_for_is_kept_once_there_is_room(
         assert not hand.state_file.durable
     hand.tick()
     assert hand.state_file.durable
-    back = FederatedShard(0, hand.job, StateFile(str(tmp_path / "s")), member=1)
+    back = FederatedShard(0, hand.job, KEY, StateFile(str(tmp_path / "s")), member=1)
     assert back.version == (phase == "publish")
     if phase == "prepare":
         hand.shard = back
@@ -75,7 +76,7 @@ def test_an_archive_that_lacks_something_is_one_error_that_names_it(tmp_path: Pa
         arrays[key] = np.zeros(99, arrays[key].dtype) if harm == "shape" else arrays[key].astype(np.float16)
     state_file.keep(name, values, arrays)
     if (name, harm) == (PREPARED, "array"):  # there may be nothing to add for a chunk
-        FederatedShard(0, hand.job, StateFile(str(tmp_path / "s")), member=1)
+        FederatedShard(0, hand.job, KEY, StateFile(str(tmp_path / "s")), member=1)
         return
     with pytest.raises(ConfigError, match=rf"s\.{name} does not hold a state of ours"):
-        FederatedShard(0, hand.job, StateFile(str(tmp_path / "s")), member=1)
+        FederatedShard(0, hand.job, KEY, StateFile(str(tmp_path / "s")), member=1)

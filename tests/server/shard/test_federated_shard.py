@@ -34,6 +34,7 @@ from ps.server.shard import federated_shard
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
 from support.delta_parts import MODEL, Hand, job_of
+from support.identity import KEY
 
 ONE = [(1, 1.0, 1.0, 1.0)]
 
@@ -142,8 +143,8 @@ def test_uploads_are_told_to_the_scheduler_when_they_are_complete() -> None:
     assert not hand.to_scheduler
     hand.upload(1, 1.0, 2)
     assert hand.round_status().staged == ((1, 8.0, ""),)
-    assert hand.say(Resume(5, 9, 1)) == UploadState(5, 1, (0, 1, 2))
-    assert hand.say(Resume(5, 9, 2)) == UploadState(5, 2, ())
+    assert hand.say(Resume(5, 9, 1, 0)) == UploadState(5, 1, (0, 1, 2))
+    assert hand.say(Resume(5, 9, 2, 0)) == UploadState(5, 2, ())
 
 
 def test_a_floor_drops_all_below_it() -> None:
@@ -350,16 +351,16 @@ def test_the_state_of_another_server_or_job_is_refused(tmp_path: Path) -> None:
     Hand(path=path).begin()
     for rank, job in ((1, job_of(servers=2)), (0, job_of(servers=2)), (0, job_of(server_optimizer="adam:lr=1"))):
         with pytest.raises(ConfigError, match="another --state"):
-            FederatedShard(rank, job, StateFile(path))
+            FederatedShard(rank, job, KEY, StateFile(path))
 
 
 def test_a_server_without_a_chunk_takes_part_and_comes_back(tmp_path: Path) -> None:
     tiny = Layout.of({"w": np.zeros(1, np.float32)})
     job = job_of(servers=3)
-    shard = FederatedShard(2, job, StateFile(str(tmp_path / "s")), member=3)
+    shard = FederatedShard(2, job, KEY, StateFile(str(tmp_path / "s")), member=3)
     [_, status] = shard.receive(b"", Init(1, 9, 3, 1024, tiny.pack()), None, 0.0)
     assert not shard.chunks and status.message.durable  # type: ignore[attr-defined]
-    back = FederatedShard(2, job, StateFile(str(tmp_path / "s")), member=3)
+    back = FederatedShard(2, job, KEY, StateFile(str(tmp_path / "s")), member=3)
     for phase in ("prepare", "publish"):
         back.order(RoundOrder(0, 1, 1, phase, 0, (), 0, (), 1.0, 1.0))
     assert back.version == 1

@@ -47,6 +47,7 @@ from ps.server.scheduler import serve as serve_scheduler
 from ps.server.shard import service as module
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.service import serve
+from support.identity import identify, welcome, with_token
 from support.shm_desk import framed, told
 from support.wire import BOUND, Peer, Service
 
@@ -122,7 +123,7 @@ def test_garbage_from_the_scheduler_is_dropped_and_another_version_is_an_error(t
         origin = scheduler.origin()
         for junk in (b"", b"junk", HEAD + b"\xff\x90", HEAD + b"\x03\xc1"):
             scheduler.say(origin, junk)
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})), b"more", b"frames")
+        scheduler.say(origin, encode(welcome()), b"more", b"frames")
         with Peer(server.address) as peer:
             peer.say(Ping(3))
             assert peer.hear(Pong).role == "server"
@@ -142,7 +143,7 @@ def test_a_mistake_in_the_loop_ends_the_process_with_the_mistake(
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(welcome()))
         scheduler.say(origin, encode(View(1, "waiting", "", "", {"mode": "sync"}, ())))
         error = server.result()
     assert isinstance(error, RuntimeError) and str(error) == "a bug"
@@ -166,7 +167,7 @@ def test_the_end_of_the_job_is_the_end_of_the_server(
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(welcome()))
         scheduler.say(origin, encode(View(1, phase, code, reason, {}, ())))
         result = server.result()
     assert type(result) is kind and (result == 0 or str(result) == reason)
@@ -179,10 +180,11 @@ def test_a_worker_that_hears_of_the_job_before_the_server_does_is_answered(tmp_p
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         with Peer(server.address) as worker:
+            worker.say(identify(7))
             worker.say(Attach(3, 7, 1))
             worker.say(Ping(0))
             worker.hear(Pong)  # so the server has read the Attach, and has not joined
-            scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+            scheduler.say(origin, encode(welcome()))
             scheduler.say(origin, encode(View(1, "running", "", "", JobConfig().to_dict(), (member,))))
             assert worker.hear(Attached).request == 3
         scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
@@ -195,11 +197,12 @@ def test_nothing_that_comes_before_the_welcome_is_refused_and_what_was_not_kept_
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
         with Peer(server.address) as client:
+            client.say(identify(7))
             client.say(Upload(3, 7, 1, 0, 0, 0), b"a delta")
-            client.say(Resume(4, 7, 1))
+            client.say(with_token(Resume(4, 7, 1, 0), 0))
             client.say(Inquire(0, 7, (3, 4)))
             assert client.hear(Message) == Waiting(0, (), NOT_YET, ())
-            scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+            scheduler.say(origin, encode(welcome()))
             scheduler.say(origin, encode(View(1, "running", "", "", job, ())))
             assert client.hear(Message) == UploadState(4, 1, ())
             client.say(Inquire(0, 7, (3,)))
@@ -210,16 +213,17 @@ def test_nothing_that_comes_before_the_welcome_is_refused_and_what_was_not_kept_
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is shared through Unix sockets of Linux")
 def test_memory_that_is_shared_before_the_welcome_is_answered_with_not_yet_and_taken_afterwards(tmp_path: Path) -> None:
-    job, share = JobConfig().to_dict(), framed(encode(Share(4, PAGE, False)))
+    job, share = JobConfig().to_dict(), framed(encode(Share(4, 7, PAGE, False)))
     memory = WorkerMemory.create(PAGE)
     with FakeScheduler() as scheduler, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as worker:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin, hello = scheduler.hello()
         worker.settimeout(BOUND)
         worker.connect(next(a for a in hello.addresses if a.startswith("shm://")).removeprefix("shm://"))
+        worker.sendall(framed(encode(identify(7))))
         socket.send_fds(worker, [share], [memory.segment.fd])
         assert told(worker) == Waiting(4, (), NOT_YET, ())
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(welcome()))
         scheduler.say(origin, encode(View(1, "running", "", "", job, ())))
         assert told(worker) == Shared(4, False), "it was kept, and is not asked for again"
         scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
@@ -230,7 +234,7 @@ def test_a_server_that_a_restarted_scheduler_does_not_know_ends_when_no_worker_i
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(welcome()))
         scheduler.say(origin, encode(Error(0, "unknown", "who are you?")))
         error = server.result()
     assert isinstance(error, PeerLost) and "restarted without its --state file" in str(error)
@@ -241,7 +245,7 @@ def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monk
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(welcome()))
         scheduler.say(origin, encode(View(1, "running", "", "", {"start_timeout": 0.5, "idle_timeout": 0.5}, ())))
         error = server.result()
     assert isinstance(error, PeerLost) and "no worker is left" in str(error)
@@ -254,7 +258,7 @@ def test_a_server_whose_workers_were_killed_after_the_scheduler_ends_too(
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
-        scheduler.say(origin, encode(Welcome(0, 1, 0, 10.0, {})))
+        scheduler.say(origin, encode(welcome()))
         worker = (2, "worker", 0, True, "host, pid 7", ())
         scheduler.say(
             origin, encode(View(1, "running", "", "", {"start_timeout": 0.5, "idle_timeout": 0.5}, (worker,)))
@@ -280,14 +284,14 @@ def test_garbage_at_a_live_server_is_counted_told_and_changes_nothing(
                 stranger.say(Ping(number))
                 stranger.hear(Pong, lambda pong, n=number: pong.request == n)
         stranger.say(Pull(7, 999_999, 0, 0))
-        assert stranger.hear(Error, lambda error: error.request == 7).code == "evicted"
+        assert stranger.hear(Error, lambda error: error.request == 7).code == "stranger"
         worker.say(Leave(1, member, {}))
         worker.say(hello(nonce=6))
-        worker.hear(Welcome)
+        first = worker.hear(Welcome).member
         worker.say(hello(nonce=7))
-        welcome = worker.hear(Welcome)
+        second = worker.hear(Welcome).member
         worker.hear(View, lambda view: view.phase == "running")
-        for gone in (welcome.member, welcome.member - 1):
+        for gone in (second, first):
             worker.say(Leave(1, gone, {}))
         assert server.result() == 0 == scheduler.result()
 

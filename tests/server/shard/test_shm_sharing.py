@@ -73,7 +73,7 @@ def test_what_cannot_be_mapped_is_refused_and_closed_and_the_reason_is_told(desk
         desk.look()
         before = descriptors(), mappings()
         fds = [make() for make in BAD[what]]
-        message = framed(encode(Share(4, NBYTES, False)))
+        message = framed(encode(Share(4, 7, NBYTES, False)))
         if fds:
             socket.send_fds(sock, [message], fds)
         else:
@@ -95,7 +95,7 @@ def test_memory_for_the_weights_that_cannot_be_mapped_is_refused_with_the_rest(d
         before = descriptors(), mappings()
         for make in (pipe_fd, sealed_fd(0), sealed_fd(SHRINK | GROW | SEAL | WRITE)):
             fds = [good_fd(), make()]
-            socket.send_fds(sock, [framed(encode(Share(4, NBYTES, True)))], fds)
+            socket.send_fds(sock, [framed(encode(Share(4, 7, NBYTES, True)))], fds)
             for fd in fds:
                 os.close(fd)
             desk.look()
@@ -109,7 +109,7 @@ def test_memory_for_the_weights_that_cannot_be_mapped_is_refused_with_the_rest(d
 def test_a_size_that_cannot_be_is_refused(desk: Desk, nbytes: int) -> None:
     with desk.connect() as sock:
         fd = good_fd()
-        socket.send_fds(sock, [framed(encode(Share(4, nbytes, False)))], [fd])
+        socket.send_fds(sock, [framed(encode(Share(4, 7, nbytes, False)))], [fd])
         os.close(fd)
         desk.look()
         answer = told(sock)
@@ -120,7 +120,7 @@ def test_memory_beyond_the_address_space_is_refused(desk: Desk) -> None:
     with desk.connect() as sock:
         nbytes = 1 << 60
         segment = Segment.create(WorkerMemory.size(nbytes))
-        socket.send_fds(sock, [framed(encode(Share(4, nbytes, False)))], [segment.fd])
+        socket.send_fds(sock, [framed(encode(Share(4, 7, nbytes, False)))], [segment.fd])
         desk.look()
         answer = told(sock)
         assert isinstance(answer, Error) and "cannot be mapped" in answer.text
@@ -133,7 +133,7 @@ def test_memory_is_shared_once_on_a_line(desk: Desk) -> None:
         before = descriptors(), mappings()
         for _ in range(3):
             fd = good_fd()
-            socket.send_fds(sock, [framed(encode(Share(4, NBYTES, False)))], [fd])
+            socket.send_fds(sock, [framed(encode(Share(4, 7, NBYTES, False)))], [fd])
             os.close(fd)
             desk.look()
             answer = told(sock)

@@ -40,10 +40,10 @@ def killed_while_uploading(store: FederatedStore, chunks: int) -> list[int]:
     sent: list[int] = []
     upload = FederatedParticipation._upload
 
-    def some(self: FederatedParticipation, task: int, round: int, frames: Any) -> Any:
+    def some(self: FederatedParticipation, task: int, round: int, frames: Any, token: int) -> Any:
         sent.extend(sorted(frames)[:chunks])
         self.chunks, kept = tuple(chunk for chunk in self.chunks if chunk.index in sent), self.chunks
-        yield from upload(self, task, round, frames)
+        yield from upload(self, task, round, frames, token)
         self.chunks = kept
         raise Killed
 

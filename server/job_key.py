@@ -1,0 +1,55 @@
+"""JobKey: which job this is, and what proves that somebody is a member of it, or was given a task.
+
+The scheduler makes one for each job, keeps it with the job's state, and gives it to the servers and to nobody else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+BITS = 62
+"""Of a job's and a member's id, and of what is proven with: any language has such integers."""
+
+
+def random_id() -> int:
+    """Return an id that nobody guesses, never 0."""
+    return secrets.randbelow((1 << BITS) - 1) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobKey:
+    """The job's id, and the secret (a text of any length) that proofs and tokens are made with (HMAC-SHA256, RFC 2104).
+
+    What is made with another job's secret is worth nothing here.
+    """
+
+    job_id: int
+    secret: str
+
+    @staticmethod
+    def new() -> JobKey:
+        """Return the key of a job that begins now, out of the operating system's randomness."""
+        return JobKey(random_id(), secrets.token_hex(32))
+
+    def proof(self, member: int, rank: int, number: int) -> int:
+        """Return what proves that somebody is this member, which has this rank and was the ``number``-th to join."""
+        return self._sign(f"member {member} {rank} {number}")
+
+    def token(self, task: int, rank: int) -> int:
+        """Return what proves that a task was given to the client of this rank."""
+        return self._sign(f"task {task} {rank}")
+
+    def _sign(self, text: str) -> int:
+        return int.from_bytes(hmac.digest(self.secret.encode(), text.encode(), "sha256")[:8], "big") >> (64 - BITS)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the key as plain values."""
+        return {"id": self.job_id, "secret": self.secret}
+
+    @staticmethod
+    def load(values: dict[str, Any]) -> JobKey:
+        """Return what ``dump`` wrote."""
+        return JobKey(values["id"], values["secret"])

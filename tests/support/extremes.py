@@ -27,11 +27,13 @@ from ps.protocol import messages as m
 from ps.protocol.codec import decode, encode
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import Membership
+from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.state import SchedulerState
 from ps.server.scheduler.status import snapshot
 from ps.server.send import Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.gradient_shard import GradientShard
+from support.identity import KEY
 from support.schema import extreme, fields_of
 
 Who = Literal["member", "stranger", "another job"]
@@ -71,7 +73,8 @@ class SchedulerTarget(Target):
     """A scheduler of a running job of one server and three workers."""
 
     def __init__(self, mode: str, **explicit: Any) -> None:
-        self.state = SchedulerState({"mode": mode, "servers": 1, "workers": 3, "rounds": 1000, **explicit}, 0.0)
+        settings = {"mode": mode, "servers": 1, "workers": 3, "rounds": 1000, **explicit}
+        self.state = SchedulerState(settings, 0.0, Registrar(KEY))
         seats = []
         for number, role in enumerate(("server", "worker", "worker", "worker")):
             seats.append(_seat(self.state.receive(_hello(number, role), 0.0)))
@@ -80,7 +83,7 @@ class SchedulerTarget(Target):
         self.state.receive(m.InitDone(2, worker), 0.0)
         self.members = tuple(seats)
         other = SchedulerState({"workers": 1}, 0.0)
-        self.others = (_seat(other.receive(_hello(77, "worker"), 0.0)) + 1000,)
+        self.others = (_seat(other.receive(_hello(77, "worker"), 0.0)),)
         if mode == "federated":
             self.state.receive(m.RoundStatus(seats[0], 0, 1, "collect", 0, True, ()), 0.1)
             for worker in seats[1:]:
@@ -132,7 +135,7 @@ class FederatedTarget(Target):
         job = JobConfig(
             mode="federated", workers=3, chunk_size=1024, compress=compress, upload_room=1 << 20, **settings
         )
-        self.shard = FederatedShard(0, job, member=1)
+        self.shard = FederatedShard(0, job, KEY, member=1)
         self.members, self.others, self.codec = (2, 3, 4), (1 << 40, 12345), compress
         self.chunks = LAYOUT.chunks(1, 1024)
         _seed(self, 2, lambda message, payload: self.shard.receive(b"o", message, payload, 0.0))
@@ -259,6 +262,8 @@ def _message(target: Target, who: Who, chance: random.Random) -> tuple[m.Message
             near |= {"layout": LAYOUT.pack(), "servers": 1, "chunk_size": 1024, "scale": 0.5, "examples": 8.0}
         if chance.random() < 0.5:
             near |= {"request": chance.randrange(1, 50), "nonce": chance.randrange(20), "role": "worker", "script": {}}
+    if who == "member" and {"task", "rank"} <= near.keys():  # else only that they have no right to it would be tried
+        near["token"] = KEY.token(near["task"], near["rank"])
     kept = {name: value for name, value in near.items() if name in fields_of(cls) and _usual(cls, name)}
     message = extreme(cls, chance, **kept)
     return message, _payload(target, message, chance) if cls.payload else None, member

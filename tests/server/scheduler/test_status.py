@@ -89,7 +89,7 @@ def test_the_live_are_shown_before_those_that_are_gone() -> None:
     rows = shown(state)["workers"]
     assert len(many) == len(rows) == MOST_ROWS
     assert {row["state"] for row in rows} == {"live"}
-    assert {b, c} <= {row["id"] for row in rows}
+    assert {state.members[m].number for m in (b, c)} <= {row["id"] for row in rows}
 
 
 def test_nothing_that_a_member_says_can_move_the_cursor_of_whoever_looks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from ps.errors import DataError
 from ps.models import softmax
 from ps.partition import partition
+from ps.simulate import simulation
 from ps.simulate.availability import parse_availability
+from ps.simulate.evaluator import Evaluator
 from ps.simulate.local_work import LocalWork
 from ps.simulate.report import report
 from ps.simulate.simulation import Moment, Outcome, Scenario, simulate
@@ -154,3 +157,15 @@ def test_ten_thousand_clients_fit() -> None:
     job = {"mode": "federated", "workers": 10_000, "clients_per_round": 100, "rounds": 3}
     outcome = simulate(Scenario(job, made, batch_size=10, processes=2))
     assert len(outcome.history) == 3 and outcome.counters.accepted == 300
+
+
+def test_what_is_measured_at_the_end_is_within_the_reported_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def slow(self: Evaluator, params: Any) -> Any:
+        clock[0] += 100.0
+        return iter([0.5])
+
+    monkeypatch.setattr(simulation, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(Evaluator, "of_clients", slow)
+    assert simulate(scenario(rounds=1)).wall_s == 100.0

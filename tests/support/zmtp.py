@@ -8,17 +8,19 @@ import socket
 MORE, LONG, COMMAND = 1, 2, 4
 
 
-def connect(address: str, kind: bytes = b"DEALER") -> socket.socket:
+def connect(address: str, kind: bytes = b"DEALER", name: bytes = b"") -> socket.socket:
     """Return a TCP connection on which the handshake of a peer of this kind is done."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
-    return greet(socket.create_connection((host, int(port)), timeout=10), kind)
+    return greet(socket.create_connection((host, int(port)), timeout=10), kind, name)
 
 
-def greet(sock: socket.socket, kind: bytes) -> socket.socket:
-    """Do the handshake of a peer of this kind on a connection, and return that."""
+def greet(sock: socket.socket, kind: bytes, name: bytes = b"") -> socket.socket:
+    """Do the handshake of a peer of this kind on a connection, and return that. ``name``: the routing id it wishes."""
     sock.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
     _exactly(sock, 64)
     ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
+    if name:
+        ready += b"\x08Identity" + len(name).to_bytes(4, "big") + name
     sock.sendall(bytes((COMMAND, len(ready))) + ready)
     head = _exactly(sock, 2)
     _exactly(sock, head[1])

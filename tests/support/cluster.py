@@ -87,6 +87,10 @@ class Process:
         """Everything it printed so far."""
         return "\n".join(self.lines)
 
+    def count(self, word: str) -> int:
+        """Return how many lines it has printed that begin with a word."""
+        return sum(line.startswith(f"{word} ") for line in list(self.lines))
+
     def wait_for(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """Return the match in the first line that has one; fail when it ends or the time does without such a line."""
         deadline, seen = time.monotonic() + timeout, 0

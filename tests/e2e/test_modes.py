@@ -47,6 +47,16 @@ def test_digits_is_learnt_in_every_mode(command: Command, tmp_path: Path, mode: 
     assert {"loss", "samples_per_s", "bytes_up", "bytes_down", "wait_s", "staleness"} <= json.loads(lines[-1]).keys()
 
 
+def test_digits_is_learnt_by_clients_that_keep_their_shares_and_the_screen_says_how_well(command: Command) -> None:
+    pytest.importorskip("sklearn")
+    run = command("run", "-w", 2, "--mode", "federated", "--rounds", 12, "--partition", "dirichlet:1", DIGITS)
+    assert run.wait(100) == 0, run.text
+    assert accuracy(run) >= 0.9
+    measured = run.wait_for(r"measured after round 12: accuracy ([0-9.]+)")
+    assert float(measured[1]) == pytest.approx(accuracy(run), abs=1e-3)
+    assert "epochs = 10 of kv.batches does not count in a federated job: a client trains 1 epoch" in run.text
+
+
 def test_digits_is_learnt_without_a_cluster(command: Command) -> None:
     pytest.importorskip("sklearn")
     run = command(DIGITS, program=(sys.executable,))

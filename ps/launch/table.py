@@ -33,7 +33,7 @@ def summary_table(summary: Row) -> RenderableType:
     outcomes = {p["rank"]: p["outcome"] for p in summary["processes"] if p["role"] == "worker"}
     for rank in ranks:
         row = rows.get(rank, {"steps": 0})
-        outcome = outcomes.get(rank, "joined from elsewhere").split(":")[0]
+        outcome = outcomes.get(rank, "from elsewhere").split(":")[0]
         table.add_row(str(rank), *(cell(row) for _, cell in columns), outcome)
     table.add_section()
     table.add_row("all", *(cell(totals) for _, cell in columns), "")

@@ -50,7 +50,7 @@ def test_a_worker_whose_interpreter_is_held_for_longer_than_the_time_out_is_wait
     assert [worker.wait() for worker in workers] == [0, 0]
     assert cluster.scheduler.wait() == 0
     cluster.scheduler.wait_for("worker 1 .* its connection is alive")
-    assert len({worker.wait_for(r"weights (\S+)")[1] for worker in workers}) == 1
+    assert len({worker.wait_for(r"^weights (\S+)")[1] for worker in workers}) == 1
 
 
 def test_a_client_that_was_stopped_joins_again_by_itself(start: Callable[..., Cluster]) -> None:
@@ -84,5 +84,5 @@ def test_when_all_workers_are_preempted_at_once_the_next_goes_on_with_their_mode
     cluster.scheduler.wait_for("no worker is left; the model is kept for 600 s")
     late = cluster.worker(path)
     assert late.wait() == 0
-    assert float(late.wait_for(r"weights (\S+)")[1]) < 0
+    assert float(late.wait_for(r"^weights (\S+)")[1]) < 0
     assert [cluster.scheduler.wait(), *(server.wait() for server in cluster.servers)] == [0, 0, 0]

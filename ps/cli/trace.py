@@ -11,7 +11,7 @@ import click
 
 from ps.cli.help import HelpfulCommand, HelpfulGroup
 from ps.errors import PSError, UsageError
-from ps.regular_file import blaming, open_regular
+from ps.regular_file import blaming, open_regular, shown
 
 
 @click.group(
@@ -39,7 +39,7 @@ def merge(out: str, parts: tuple[str, ...]) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
     if not merged.processes:
-        raise PSError(f"nothing was merged: no part holds a trace of psctl's; {out} is as it was")
+        raise PSError(f"nothing was merged: no part holds a trace of psctl's; {shown(out)} is as it was")
     click.echo(f"{merged.events} events of {merged.processes} processes are in {out}")
     return 0
 

@@ -79,7 +79,7 @@ def _sorted(parts: Sequence[Path], warn: Callable[[str], None]) -> list[Path]:
             warn(f"{shown(path)} is left out: {reason(error)}")
             continue
         if not any(map(_is_header, events)):
-            warn(f"{path} is left out: it is no trace of psctl's")
+            warn(f"{shown(path)} is left out: it is no trace of psctl's")
             continue
         places = (e["args"].get("sort_index") for e in events if _is_metadata(e, "process_sort_index"))
         found.append((next((place for place in places if isinstance(place, int)), 0), path))
@@ -114,7 +114,9 @@ def _write(parts: Sequence[Path], file: IO[bytes], warn: Callable[[str], None], 
                 file.write((b"" if first else b",\n") + b",\n".join(kept))
                 first = False
         if unreadable:
-            warn(f"{path}: passed over {unreadable} line{'s' if unreadable > 1 else ''} without an event of ours")
+            warn(
+                f"{shown(path)}: passed over {unreadable} line{'s' if unreadable > 1 else ''} without an event of ours"
+            )
     file.write(b"\n]\n")
     return Merged(len(pids), count)
 

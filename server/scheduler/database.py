@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sqlite3
 import types
 import zlib
@@ -40,6 +41,8 @@ class Database:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 demand_regular(Path(path).stat())  # SQLite would wait for a pipe
+            with contextlib.suppress(FileExistsError):  # the job's secret is in it
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, timeout=1)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # two schedulers must not share a file
             self._db.execute("PRAGMA journal_mode=WAL")

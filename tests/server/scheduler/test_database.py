@@ -108,3 +108,8 @@ def test_a_disk_that_fails_later_is_told_once_and_stops_nobody(
         for _ in range(3):
             store.save({})
     assert [record.message.count("disk is full") for record in caplog.records] == [1]
+
+
+def test_nobody_else_may_read_the_jobs_secret(tmp_path: Path) -> None:
+    Database(str(tmp_path / "state.db")).close()
+    assert (tmp_path / "state.db").stat().st_mode & 0o077 == 0

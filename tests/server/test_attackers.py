@@ -172,8 +172,8 @@ def test_who_belongs_to_another_job_does_not_join_this_one_unasked() -> None:
 
 
 def test_no_client_changes_what_the_operator_has_set() -> None:
-    explicit = {"mode": "federated", "workers": 3, "rounds": 9, "quorum": 2, "max_delta_norm": 50.0, "seed": 5}
-    asked = {"workers": 1, "rounds": 1, "quorum": 1, "max_delta_norm": 1e9, "seed": 7, "local_steps": 4}
+    explicit = {"mode": "federated", "workers": 3, "rounds": 9, "max_delta_norm": 50.0, "seed": 5}
+    asked = {"workers": 1, "rounds": 1, "max_delta_norm": 1e9, "seed": 7, "local_steps": 4}
     state = SchedulerState(explicit, 0.0)
     state.receive(Hello(0, 1, "worker", -1, "h", 1, "", (), asked), 0.0)
     assert state.job is not None

@@ -79,6 +79,8 @@ def reason(error: Exception) -> str:
     """Return in a few words why something could not be read."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):

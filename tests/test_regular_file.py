@@ -80,6 +80,7 @@ def struct_error() -> Exception:
 
 def test_reasons_and_names_are_short_and_on_one_line() -> None:
     assert reason(ValueError("a\n  b")) == "a b"
+    assert reason(KeyError("name")) == "it lacks 'name'"
     assert len(reason(ValueError("x" * 5000))) == 400
     assert shown("a\nb") == r"'a\nb'"
     assert len(shown("x" * 5000)) == 400

@@ -59,7 +59,7 @@ def show(file: str) -> int:
             found += len(some)
             yield from some
 
-    with blaming(file, "trace of psctl's"):
+    with blaming(file, "trace"):
         processes, chunks = summarize(events())
     if not found:
         raise UsageError(f"{file} cannot be read as a trace of psctl's: it has no events")

@@ -82,7 +82,7 @@ def test_a_merge_of_nothing_changes_nothing(capsys: pytest.CaptureFixture[str]) 
         (["merge", "no/all.json", "a.json"], "cannot write the trace to no/all.json: No such file or directory"),
         (["merge", ".", "a.json"], "cannot write the trace to .: it is there, and is no file"),
         (["show", "gone"], "there is no file gone"),
-        (["show", "foreign.json"], "foreign.json cannot be read as a trace of psctl's"),
+        (["show", "foreign.json"], "cannot read the trace foreign.json: it lacks 'name'"),
         (["show", "garbage.json"], "garbage.json cannot be read as a trace of psctl's: it has no events"),
     ],
 )

@@ -73,3 +73,18 @@ def test_batches_taken_ahead_each_count_with_their_own_examples() -> None:
         assert loader.examples == loader.examples == len(batch)
         loader.stepped()
     assert loader.examples == len(ahead[-1])  # a second step with the same batch
+
+
+def test_one_call_says_at_which_clock_its_batches_end_and_several_do_not() -> None:
+    loader, data = BatchLoader(xp.CPU, 0, 2, 0), np.arange(100, dtype=np.float32)
+    assert loader.planned == 0
+    steps = sum(1 for _ in loader.batches(data, 10, 3, True))
+    assert loader.planned == steps == 15
+    list(loader.batches(data, 10, 1, True))
+    assert loader.planned == 0
+
+
+def test_a_worker_that_comes_late_ends_at_the_same_clock() -> None:
+    loader, data = BatchLoader(xp.CPU, 1, 2, 0), np.arange(100, dtype=np.float32)
+    loader.begin(9)
+    assert 9 + sum(1 for _ in loader.batches(data, 10, 3, True)) == loader.planned == 15

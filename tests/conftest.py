@@ -21,15 +21,6 @@ threadpool_limits(
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all it imports
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those that start processes run one after the other."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.get_closest_marker("e2e") is not None:
-                item.add_marker(pytest.mark.xdist_group("e2e"))
-
-
 @pytest.fixture
 def strict_device() -> Iterator[xp.Device]:
     """A device without hardware, whose arrays refuse every silent way to the host."""

@@ -58,8 +58,8 @@ class KV:
         self._log = log
         log.rank = store.rank
         self._evaluation = Evaluation(lambda: self.params, log)
-        self._loader = store.loader(device, log, self._evaluation)
-        store.report = lambda: {**log.report(store.traffic), "planned_steps": self._loader.planned}
+        loader = self._loader = store.loader(device, log, self._evaluation)
+        store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._beside: dict[str, Array] = {}
         """Tensors that are not trained, where they stay with the worker."""
         self._model: Parameters | None = None

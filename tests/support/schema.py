@@ -16,16 +16,20 @@ from hypothesis import strategies as st
 
 from ps.protocol import messages as m
 from ps.protocol.fields import bare, words_of
+from ps.protocol.fitting import MOST_LEVELS
 from ps.protocol.ranges import AtMost, Within
 
 _LOW, _HIGH = -(1 << 63), (1 << 63) - 1
 
 integers = st.integers(_LOW, _HIGH)
-plain_values = st.recursive(
-    st.none() | st.booleans() | integers | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=20,
-)
+_leaves = st.none() | st.booleans() | integers | st.floats(allow_nan=False) | st.text(max_size=20)
+plain_values: st.SearchStrategy[Any] = _leaves
+for _ in range(MOST_LEVELS):
+    plain_values = (
+        _leaves
+        | st.lists(plain_values, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=8), plain_values, max_size=4)
+    )
 
 
 @functools.cache

@@ -34,6 +34,7 @@ from ps.protocol.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    InitRequest,
     Leave,
     Message,
     Ok,
@@ -329,7 +330,9 @@ def test_a_message_that_cannot_be_sent_is_raised_where_it_was_made(joined: Any) 
     client, _ = joined()
     running(client)
     with pytest.raises(BadMessage, match="the limit is"):
-        client.request(lambda request, member: Leave(request, member, {"x": "y" * (1 << 20)}), Ok, "goodbye", BOUND)
+        client.request(
+            lambda request, member: InitRequest(request, member, b"x" * (5 << 20)), Ok, "whose values", BOUND
+        )
     client.check()
 
 

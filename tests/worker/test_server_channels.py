@@ -32,7 +32,9 @@ from support.loopback import Loopback
 
 Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE
-TCP = "tcp://127.0.0.1:9"
+SOMEBODY = socket.create_server(("127.0.0.1", 0))
+"""Takes connections and says nothing."""
+TCP = f"tcp://127.0.0.1:{SOMEBODY.getsockname()[1]}"
 YES = framed(encode(Shared(0, False)))
 NO = framed(encode(Error(0, "shm", "not with you")))
 
@@ -189,6 +191,17 @@ def test_a_server_of_this_host_that_cannot_be_reached_is_worth_a_warning(
 def test_a_user_who_wants_tcp_hears_nothing(find: Find, said: Said, fake: Fake) -> None:
     assert find(peer(0, shm(fake(None)), TCP), transport="tcp").memory is None
     assert said() == []
+
+
+def test_a_server_at_whose_address_nobody_listens_is_named_with_what_to_do(find: Find, said: Said) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        nobody = f"tcp://127.0.0.1:{gone.getsockname()[1]}"
+    find(peer(0, TCP), peer(1, nobody), transport="tcp")
+    (line,) = said()
+    assert line.startswith(
+        f"WARNING server 1 (host1, pid 7) cannot be reached from here: nobody can be reached at {nobody}"
+    )
+    assert line.endswith("Start it with another --host or --advertise")
 
 
 def test_each_server_is_said_to_have_its_own_reason(find: Find, said: Said, fake: Fake, tmp_path: Path) -> None:

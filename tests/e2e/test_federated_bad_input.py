@@ -78,14 +78,14 @@ def test_bad_clients_are_refused_by_reason_and_the_rounds_close_without_them(
     assert hands[4].contribute(tasks[4]) in ("late", "unfinished")  # its round is closed
     hands[4].send(tasks[4], ones(50.0))  # in vain
     assert hands[4].submit(tasks[4]) in ("late", "unfinished")
-    assert hands[4].submit(dataclasses.replace(tasks[4], task=123456)) == "late"
+    assert hands[4].submit(dataclasses.replace(tasks[4], task=123456)) == "token"
 
     asked = command("status", "--json", "--scheduler", cluster.address)
     assert asked.wait() == 0, asked.text
     rounds = json.loads(asked.text)["federated"]
     refused = dict(rounds["refused"])
     refused.pop("late", None)  # what came late was told so, and had been counted as unfinished before
-    assert refused == {"nan": 1, "norm": 1, "malformed": 1, "vanished": 1, "unfinished": 1, "unknown": 1}
+    assert refused == {"nan": 1, "norm": 1, "malformed": 1, "vanished": 1, "unfinished": 1, "token": 1}
     assert (rounds["round"], rounds["capped"], rounds["abandoned"]) == (3, 1, 0)
     assert [entry["accepted"] for entry in rounds["history"]] == [6, 4, 3]
     page = command("status", "--scheduler", cluster.address)

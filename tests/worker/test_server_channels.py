@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
@@ -34,6 +35,7 @@ Start = Callable[..., Loopback]
 NBYTES = 2 * PAGE
 SOMEBODY = socket.create_server(("127.0.0.1", 0))
 """Takes connections and says nothing."""
+atexit.register(SOMEBODY.close)
 TCP = f"tcp://127.0.0.1:{SOMEBODY.getsockname()[1]}"
 YES = framed(encode(Shared(0, False)))
 NO = framed(encode(Error(0, "shm", "not with you")))

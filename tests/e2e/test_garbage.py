@@ -23,7 +23,7 @@ from support.cluster import Cluster, Process, result
 
 HEAD = MAGIC + bytes((VERSION,))
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 TOTAL = 100_000
 RAW = 400

@@ -56,8 +56,6 @@ from ps.xp import Array, HostArray
 
 MOST_JOINS = 10
 """Times to join anew, at most, before weights of several clocks are put up with."""
-MOST_PULLS = 200
-"""The same of a late worker for which nobody waits: it pulls again while others step faster than it pulls."""
 
 
 class ChunkedGradients(Protocol):
@@ -120,7 +118,7 @@ class Participation:
 
     def _catch_up(self, clock: int) -> Conversation[None]:
         """Go on with the clock that is collected by now. The servers count on this worker all the while."""
-        for _ in range(MOST_PULLS):
+        for _ in range(MOST_JOINS):
             yield from self._start(clock)
             yield self._refresh()
             clock = max(self.versions.values())

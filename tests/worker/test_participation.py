@@ -178,15 +178,6 @@ def test_who_is_late_joins_anew_and_with_backup_workers_catches_up_with_the_late
     assert said == [Push, Start, Pull] and spared.clock == 20 + len(spared.chunks) - 1
 
 
-def test_a_late_worker_that_the_others_outrun_again_and_again_still_has_the_weights_of_one_clock() -> None:
-    part = participation(workers=3, backup_workers=1)
-    servers = Servers(part)
-    servers.late = True
-    servers.versions = lambda chunk: part.clock + (chunk % 2 if len(servers.starts) < 2 * 60 else 0)
-    run(part.step(StepGradients(), 1.0, pull=True), servers)
-    assert set(part.versions.values()) == {part.clock}
-
-
 def test_what_was_sent_before_the_step_is_not_sent_with_it_again() -> None:
     part = participation()
     early = part.pushes(StepGradients(), [2], 1.0, pull=True)

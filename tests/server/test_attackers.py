@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -48,6 +46,7 @@ from ps.server.send import Line
 from ps.server.shard.callers import Callers
 from ps.server.shard.service import serve as serve_server
 from support import zmtp
+from support.box import Box
 from support.desk import MODEL
 from support.identity import KEY, OTHER, identify
 from support.schema import extreme, fields_of
@@ -58,31 +57,6 @@ ACTING = [cls for cls in TYPES.values() if "member" in fields_of(cls) and cls is
 """Every message that names who it is from."""
 ROUNDS = 20
 """Of each, with other values each time."""
-
-
-class Box:
-    """An inbox that is filled by hand."""
-
-    address = ""
-    drained = True
-
-    def __init__(self) -> None:
-        self.rejected: dict[str, int] = {}
-        self.waiting: list[tuple[bytes, Message, Any]] = []
-        self.sent: list[tuple[bytes, Message]] = []
-
-    def receive(self, most: int) -> Iterator[tuple[bytes, Message, Any]]:
-        batch, self.waiting = self.waiting[:most], self.waiting[most:]
-        yield from batch
-
-    def send(self, origin: bytes, message: Message) -> None:
-        self.sent.append((origin, message))
-
-    def reach(self, origin: bytes, message: Message) -> bool:
-        return True
-
-    def poll(self, milliseconds: int) -> bool:
-        return bool(self.waiting)
 
 
 class Job:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from ps.server.scheduler import service
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
+from support.box import Box
 from support.desk import MODEL, Desk
 from support.identity import identify, with_token
 
@@ -217,31 +217,6 @@ def test_a_restart_between_any_two_steps_of_a_round_changes_no_answer() -> None:
 
 
 # The process, without its socket
-
-
-class Box:
-    """An inbox that is filled by hand."""
-
-    address = ""
-    drained = True
-
-    def __init__(self) -> None:
-        self.rejected: dict[str, int] = {}
-        self.waiting: list[tuple[bytes, Message, Any]] = []
-        self.sent: list[tuple[bytes, Message]] = []
-
-    def receive(self, most: int) -> Iterator[tuple[bytes, Message, Any]]:
-        batch, self.waiting = self.waiting[:most], self.waiting[most:]
-        yield from batch
-
-    def send(self, origin: bytes, message: Message) -> None:
-        self.sent.append((origin, message))
-
-    def reach(self, origin: bytes, message: Message) -> bool:
-        return True
-
-    def poll(self, milliseconds: int) -> bool:
-        return bool(self.waiting)
 
 
 class Process:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ps.config.setting import shorten
+
 LONGEST = 40
 """Characters of a value in a message."""
 
@@ -19,8 +21,4 @@ def as_float(value: Any) -> float:
 
 def shown(value: Any) -> str:
     """Return a value for a message, shortened; its type where it cannot be written."""
-    try:
-        text = repr(value)
-    except Exception:  # a whole number of thousands of digits, or whatever a foreign class does
-        return f"something of type {type(value).__name__}"
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return shorten(value, LONGEST)

@@ -145,13 +145,13 @@ def _row(field: dataclasses.Field[Any], hint: Any) -> Setting:
     return found
 
 
-def shorten(value: Any) -> str:
-    """Return a value as it is written in Python, cut where it is long; its type where it cannot be written."""
+def shorten(value: Any, most: int = _LONGEST_SHOWN) -> str:
+    """Return a value as it is written in Python, in ``most`` characters; its type where it cannot be written."""
     try:
         text = repr(value)
     except Exception:  # a whole number of thousands of digits, or whatever a foreign class does
         return f"something of type {type(value).__name__}"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

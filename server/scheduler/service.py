@@ -101,7 +101,7 @@ class Scheduler:
             while not (self._state.over and self._all_know()):
                 sigterm.check()
                 self._turn()
-            self._tell(self._snapshot())
+            self._tell(self._snapshot(time.monotonic()))
             if self._state.phase == "failed":
                 raise PeerLost(f"the job failed: {self._state.reason}")
             return 0
@@ -130,7 +130,7 @@ class Scheduler:
         if self._router.poll(int(TICK * 1000)):
             for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
-                    self._inbox.send(origin, Status(message.request, self._snapshot()))
+                    self._inbox.send(origin, Status(message.request, self._status()))
                     continue
                 if not isinstance(message, Hello | Identify) and not self._bindings.speaks(origin, message):
                     self._inbox.send(origin, stranger(message))
@@ -183,14 +183,17 @@ class Scheduler:
             if to:
                 self._inbox.send(to, send.message)
 
-    def _snapshot(self) -> Any:
-        """Return the status; the same for a moment, however many ask."""
+    def _status(self) -> dict[str, Any]:
+        """Return the status for who asks; the same for a moment, however many do."""
         now = time.monotonic()
         if now - self._pictured >= FRESH or not self._picture:
-            rejected, uptime = dict(self._inbox.rejected), now - self._began
-            self._picture = snapshot(self._state, now, address=self._address, uptime=uptime, rejected=rejected)
-            self._pictured = now
+            self._picture, self._pictured = self._snapshot(now), now
         return self._picture
+
+    def _snapshot(self, now: float) -> dict[str, Any]:
+        rejected, uptime = dict(self._inbox.rejected), now - self._began
+        found: dict[str, Any] = snapshot(self._state, now, address=self._address, uptime=uptime, rejected=rejected)
+        return found
 
 
 def _unknown(record: MemberRecord) -> bool:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ def finish(peer: Peer) -> None:
     for member in reversed(members):
         peer.say(Leave(9, member, {}))
         peer.hear(Ok)
+
+
+def test_what_is_told_in_the_end_is_how_it_ended_even_if_somebody_has_just_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "FRESH", 3600.0)
+    told: list[dict[str, Any]] = []
+    scheduler = Service(partial(serve, tell=told.append), {}, ProcessConfig())
+    address = scheduler.address
+    assert not fetch_status(address, BOUND)["workers"]
+    with Peer(address) as peer:
+        finish(peer)
+    assert scheduler.result() == 0
+    assert (told[-1]["phase"], [row["state"] for row in told[-1]["workers"]]) == ("ended", ["left"])
 
 
 @pytest.mark.e2e

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, Generic, TypeVar
 
-from ps.protocol.messages import Error
+from ps.protocol.messages import Error, Identify
+from ps.server.job_key import JobKey
 
 At = TypeVar("At")
 """What tells one connection from another."""
@@ -49,3 +50,10 @@ def stranger(message: Any) -> Error:
     """Return what somebody is told who says something for a member without having shown that it is that member."""
     text = f"a {type(message).__name__} from a connection that has not shown to be this member's: Identify first"
     return Error(getattr(message, "request", 0), "stranger", text)
+
+
+def unproven(message: Identify, key: JobKey) -> Error | None:
+    """Return what somebody is told who does not prove to be the member of this job that it says it is."""
+    if message.proof == key.proof(message.member, message.rank, message.number):
+        return None
+    return Error(message.request, "stranger", "this does not prove who you are: it is not what Welcome said")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ps.protocol.messages import Error, Hello, Identify, Welcome
+from ps.server.bindings import unproven
 from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler.joining import another_job, speaker
 from ps.server.scheduler.member_record import LEFT, MemberRecord
@@ -41,8 +42,8 @@ class Registrar:
         """Return the member that says on a new connection who it is, or why it is not believed."""
         if message.job_id != self.key.job_id:
             return another_job(message.request)
-        if message.proof != self.key.proof(message.member, message.rank, message.number):
-            return Error(message.request, "stranger", "this does not prove who you are: it is not what Welcome said")
+        if (refusal := unproven(message, self.key)) is not None:
+            return refusal
         record = members.get(message.member)
         if record is not None and record.state == LEFT:  # its goodbye may have been lost
             return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ps.protocol.messages import Error, Identify
-from ps.server.bindings import Bindings, stranger
+from ps.server.bindings import Bindings, stranger, unproven
 from ps.server.job_key import JobKey
 from ps.server.send import Origin
 
@@ -48,8 +48,8 @@ class Callers:
                 "this server of it. Start this process anew to take part in the new one"
             )
             return Error(message.request, "another-job", text)
-        if message.proof != key.proof(message.member, message.rank, message.number):
-            return Error(message.request, "stranger", "this does not prove who you are: it is not what Welcome said")
+        if (refusal := unproven(message, key)) is not None:
+            return refusal
         number, former = self._lives.get(message.rank, (0, 0))
         if number > message.number:
             text = f"worker {message.rank} is another process by now: this one was declared dead, or has left"

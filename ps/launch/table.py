@@ -71,11 +71,8 @@ def short(number: float) -> str:
 
 def format_bytes(count: float) -> str:
     """Return a number of bytes for people: 3.4 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    unit, size = unit_of([count])
+    return f"{in_unit(count, size)} {unit}"
 
 
 def _columns(rows: Sequence[Row], *, federated: bool, stale: bool) -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,20 @@ def progress_of(status: Status) -> JobProgress:
     return JobProgress(done, total, where if workers else str(status.get("phase", "?")), (*what, *waits))
 
 
-def measured(status: Status) -> list[str]:
-    """Return what ``kv.evaluate`` has measured last, by whom has done so last."""
-    rows = [row for row in status.get("workers", []) if row.get("measured")]
+def last_measured(workers: Iterable[Status]) -> dict[str, Any] | None:
+    """Return what ``kv.evaluate`` measured last, as ``{"clock", "rank", "metrics"}``, of the members of a status."""
+    rows = [row for row in workers if row.get("measured")]
     if not rows:
-        return []
+        return None
     last = max(rows, key=lambda row: row.get("measured_clock") or 0)
-    return [f"{name} {value:.4g}" for name, value in last["measured"].items() if isinstance(value, int | float)][:3]
+    return {"clock": last.get("measured_clock") or 0, "rank": last.get("rank"), "metrics": last["measured"]}
+
+
+def measured(status: Status) -> list[str]:
+    """Return what was measured last, in words."""
+    last = last_measured(status.get("workers", []))
+    metrics = {} if last is None else last["metrics"]
+    return [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float)][:3]
 
 
 def _lacking(status: Status, workers: list[Status]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ps.launch import rundir
+from ps.launch.progress import last_measured
 from ps.launch.round_log import RoundLog
 from ps.launch.summary import Ends, summarize, write_summary
 
@@ -35,13 +36,5 @@ class SchedulerRecord:
             outcome = self._rounds.outcome() if self._rounds.status else None
             rows, deaths = entry["workers"], entry.get("deaths") or ()
             ends = Ends(0 if entry.get("phase") == "ended" else 4, now - self._begun)
-            summary = summarize([], ends, entry.get("job") or {}, deaths, outcome, rows, _measured(rows))
+            summary = summarize([], ends, entry.get("job") or {}, deaths, outcome, rows, last_measured(rows))
             write_summary({**summary, "reason": entry.get("reason", "")}, self._directory / rundir.SUMMARY)
-
-
-def _measured(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    found = [row for row in rows if row.get("measured")]
-    if not found:
-        return None
-    last = max(found, key=lambda row: row.get("measured_clock") or 0)
-    return {"clock": last.get("measured_clock") or 0, "rank": last["rank"], "metrics": last["measured"]}

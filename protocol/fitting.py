@@ -9,6 +9,7 @@ import msgpack
 
 from ps.protocol.fields import bare
 from ps.protocol.ranges import AtMost
+from ps.text import shortened
 
 Fit = Callable[[Any], Any]
 
@@ -35,7 +36,7 @@ def fit_of(kind: Any) -> Fit | None:
 
 def cut(text: str, most: int) -> str:
     """Return a text of at most ``most`` characters that can be written as UTF-8."""
-    short = text if len(text) <= most else text[: most - 1] + "…"
+    short = shortened(text, most)
     return short if short.isascii() else short.encode("utf-8", "replace").decode("utf-8")
 
 

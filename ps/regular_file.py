@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ps.errors import PSError, UsageError
+from ps.text import shortened
 
 SOURCE = 16 << 20
 """Bytes of a file of Python, at most."""
@@ -87,12 +88,10 @@ def reason(error: Exception) -> str:
         return "it is larger than the memory"
     if isinstance(error, UnicodeEncodeError):
         return "its name cannot be written"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return shortened(" ".join(str(error).split()) or type(error).__name__, LONGEST_NAME)
 
 
 def shown(path: str | Path) -> str:
     """Return a path for a message: cut where it is long, on one line whatever it holds."""
     text = str(path)
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return shortened(text if text.isprintable() else repr(text), LONGEST_NAME)

@@ -17,6 +17,7 @@ from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import JobEnded, PSError
 from ps.sink import kept_going, open_closed_descriptors
+from ps.text import shortened
 
 EXAMPLES = """\
 psctl demo    something to see at once
@@ -122,8 +123,7 @@ def _fail(message: str, code: int) -> int:
 
 def _in_one_line(message: str) -> str:
     """Return a message, which may quote anything, as a line that a terminal shows as it is."""
-    text = " ".join(message.split())
-    text = text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 1]}…"
+    text = shortened(" ".join(message.split()), LONGEST_LINE)
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 

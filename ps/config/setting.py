@@ -12,6 +12,7 @@ from typing import Any
 
 from ps.config.values import BOOL, FLOAT, INT, MODULES, TEXT, Kind
 from ps.errors import ConfigError
+from ps.text import shortened
 
 _KINDS: dict[Any, Kind] = {int: INT, float: FLOAT, bool: BOOL, str: TEXT}
 
@@ -151,7 +152,7 @@ def shorten(value: Any, most: int = _LONGEST_SHOWN) -> str:
         text = repr(value)
     except Exception:  # a whole number of thousands of digits, or whatever a foreign class does
         return f"something of type {type(value).__name__}"
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return shortened(text, most)
 
 
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

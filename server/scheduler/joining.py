@@ -11,6 +11,7 @@ from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
 from ps.server.scheduler.roster import Roster
+from ps.text import shortened
 
 MOST_WORKERS = 5000
 """Workers of a job in which all know of all, at most: one view shows them."""
@@ -81,9 +82,8 @@ def refusal(
         if job is not None and theirs != job:
             ours, wants = job.to_dict(), theirs.to_dict()
             key = next(key for key in ours if ours[key] != wants[key])
-            text = (
-                f"this worker's script asks for {key} = {_brief(wants[key])}, but the job runs with {_brief(ours[key])}"
-            )
+            asked, given = (shortened(str(value), MOST_QUOTED) for value in (wants[key], ours[key]))
+            text = f"this worker's script asks for {key} = {asked}, but the job runs with {given}"
             return Error(hello.request, "config", f"{text}; all workers must run the same script")
         most = MOST_CLIENTS if theirs.federated else MOST_WORKERS
         if roster.count("worker") >= most:
@@ -92,8 +92,3 @@ def refusal(
     if holder is not None:
         return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
     return None
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"

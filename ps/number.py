@@ -17,10 +17,10 @@ MOST = 1e12
 MOST_RATE = 1e6
 """The largest learning rate: what it is multiplied with, and by some optimizers divided by, stays within float32."""
 
-MOST_STEPS = 1e9
-"""The largest whole number, unless another is declared: steps are counted with it, and float64 counts on from there."""
+MOST_STEPS = 1_000_000_000
+"""The largest number of steps or rounds, and of anything whole unless another is declared: float64 holds many more."""
 
-MOST_CLIENTS = 1e6
+MOST_CLIENTS = 1_000_000
 """The largest number of clients."""
 
 MOST_COMBINED = 10_000

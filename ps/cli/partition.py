@@ -11,8 +11,8 @@ import click
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import process_options, read_settings
 from ps.cli.value import place, whole
-from ps.config.values import MOST_WORKERS
 from ps.errors import UsageError
+from ps.number import MOST_CLIENTS
 
 if TYPE_CHECKING:
     from ps.cli.holdings import Holdings
@@ -36,7 +36,7 @@ own            nothing is divided: each client brings its own data"""
 
 @click.command(cls=HelpfulCommand, examples=EXAMPLES, notes={"Ways to divide (SPEC)": WAYS})
 @click.argument("spec", metavar="SPEC")
-@click.option("--clients", type=whole(1, MOST_WORKERS), default=10, metavar="N", help="number of clients (10)")
+@click.option("--clients", type=whole(1, MOST_CLIENTS), default=10, metavar="N", help="number of clients (10)")
 @click.option("--seed", type=whole(0, (1 << 63) - 1), default=0, metavar="N", help="the job's seed (0)")
 @click.option(
     "--dataset",

@@ -15,9 +15,8 @@ from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
 from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
 from ps.cli.value import place, real, whole
 from ps.config.setting import shorten
-from ps.config.values import MOST_WORKERS
 from ps.errors import ConfigError, UsageError
-from ps.number import parse_whole
+from ps.number import MOST_CLIENTS, parse_whole
 from ps.whole import check_writable, write_whole
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
     notes={"Models": MODELS, "Traces": TRACES, "Repeatable": REPEATABLE, "Settings": TWINS, "Exit codes": EXIT_CODES},
 )
 @_option(
-    "--clients", type=whole(1, MOST_WORKERS), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
+    "--clients", type=whole(1, MOST_CLIENTS), metavar="N", help=f"number of clients ({DEFAULT_CLIENTS}); also --workers"
 )
 @_option(
     "--model",
@@ -97,7 +96,7 @@ def _option(*names: str, **more: Any) -> Callable[[F], F]:
 @_option("--traces", metavar="FILE", type=place(), help="what each client is like, instead of the four above")
 @_option(
     "--processes",
-    type=whole(1, MOST_WORKERS),
+    type=whole(1, MOST_CLIENTS),
     default=DEFAULT_PROCESSES,
     metavar="N",
     help="that compute clients; at most a core each (2)",

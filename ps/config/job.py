@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
-from ps.config.values import LONGEST_WAIT, MOST_WORKERS, SIZE
+from ps.config.values import LONGEST_WAIT, SIZE
 from ps.errors import ConfigError
-from ps.number import MOST_COMBINED, MOST_MEMBERS
+from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_MEMBERS, MOST_STEPS
 
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
@@ -22,8 +22,6 @@ TRANSPORTS = ("auto", "tcp", "ipc", "shm")
 PARAMS = ("auto", "private")
 
 MOST_SERVERS = 1000
-MOST_STEPS = 1_000_000_000
-"""Steps, or rounds, that anything may be counted in: years of them, and far from where a float counts no more."""
 
 _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
@@ -33,13 +31,13 @@ class JobConfig:
     """The settings of a job, every one with a default."""
 
     servers: int = setting(1, "number of server processes that share the model", low=1, high=MOST_SERVERS, short="-s")
-    workers: int = setting(1, "number of workers the job starts with", low=1, high=MOST_WORKERS, short="-w")
+    workers: int = setting(1, "number of workers the job starts with", low=1, high=MOST_CLIENTS, short="-w")
     mode: str = setting("sync", "when pushed gradients are applied", tuple(MODES))
     staleness: int = setting(
         2, "how many clocks a worker may run ahead of the slowest", low=0, high=MOST_STEPS, modes=("ssp",)
     )
     backup_workers: int = setting(
-        0, "apply after all but this many workers have pushed", low=0, high=MOST_WORKERS, modes=("sync",)
+        0, "apply after all but this many workers have pushed", low=0, high=MOST_CLIENTS, modes=("sync",)
     )
     staleness_scaling: bool = setting(False, "divide the learning rate by a push's staleness", modes=("async",))
     aggregator: str = setting(
@@ -108,7 +106,7 @@ class JobConfig:
         None,
         "fewest contributions at the deadline; with less the round is repeated; none: half",
         low=1,
-        high=MOST_WORKERS,
+        high=MOST_CLIENTS,
         modes=FEDERATED,
     )
     over_select: float = setting(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ps.config.setting import check_ranges, env_of, setting
-from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, MOST_WORKERS, PATH
+from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, PATH
+from ps.number import MOST_CLIENTS
 
 ALL = ("run", "scheduler", "server", "worker")
 MEMBERS = ("server", "worker")
@@ -39,20 +40,20 @@ class ProcessConfig:
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")
     )
     rank: int | None = setting(
-        None, "rank to demand; the scheduler assigns one otherwise", low=0, high=MOST_WORKERS - 1, roles=MEMBERS
+        None, "rank to demand; the scheduler assigns one otherwise", low=0, high=MOST_CLIENTS - 1, roles=MEMBERS
     )
     suggested_rank: int | None = setting(
         None,
         "rank that Slurm, Kubernetes or torchrun suggests; given where it is free",
         low=0,
-        high=MOST_WORKERS - 1,
+        high=MOST_CLIENTS - 1,
         fallbacks=RANKS,
     )
     local_rank: int | None = setting(
         None,
         "number among the workers of this host",
         low=0,
-        high=MOST_WORKERS - 1,
+        high=MOST_CLIENTS - 1,
         roles=("worker",),
         fallbacks=LOCAL_RANKS,
     )

@@ -28,8 +28,6 @@ LONGEST_PATH = 4096
 
 LONGEST_WAIT = 1e9
 """Seconds that anything may be waited for, at most: thirty years."""
-MOST_WORKERS = 1_000_000
-"""Workers, or clients, of a job, at most."""
 MOST_PROCESSES = 1000
 """Servers and workers that are started on one machine, at most: each is a process of some 50 MB."""
 

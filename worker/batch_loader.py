@@ -8,6 +8,7 @@ from typing import Any
 
 from ps import xp
 from ps.data import batches, num_examples, steps_per_epoch
+from ps.worker.parameters import Parameters
 from ps.xp import Device
 
 
@@ -48,7 +49,7 @@ class BatchLoader:
             if not self._ahead[0][1]:
                 self._ahead.popleft()
 
-    def begin(self, clock: int) -> None:
+    def begin(self, clock: int, model: Parameters) -> None:
         """Leave out the batches of the clocks before this one: the other workers have done those."""
         self._skip = clock
 

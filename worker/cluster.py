@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,14 @@ from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.landing import Landing
 from ps.worker.participation import Participation, meet
+from ps.worker.pipeline import Pending, Pipeline
 from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Pending
+from ps.worker.store import Buffers
 from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
-from ps.xp import Array, Device, HostArray
+from ps.xp import Device, HostArray
 
 
 class ClusterStore:
@@ -33,6 +34,7 @@ class ClusterStore:
 
     def __init__(self, session: Session) -> None:
         self.traffic = Traffic()
+        self.pipeline: Pipeline = self
         self.report: Callable[[], dict[str, Any]] = dict
         self._early: Batch | None = None
         """What is sent of the next step."""
@@ -58,10 +60,6 @@ class ClusterStore:
     @property
     def num_workers(self) -> int:
         return len(self._session.peers("worker"))
-
-    @property
-    def neighbours(self) -> int:
-        return max(1, sum(peer.is_here for peer in self._session.peers("worker")))
 
     # The model
 
@@ -116,9 +114,6 @@ class ClusterStore:
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
-
-    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
-        pass
 
     def set_lr(self, lr: float) -> None:
         self._part.rates.set(lr)

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from ps.errors import StateError
 from ps.worker.interrupt import HOLD
-from ps.worker.store import Pending, Store
+from ps.worker.pipeline import Pending
+from ps.worker.store import Store
 
 
 class Owner(Protocol):
@@ -39,7 +40,7 @@ class Handle:
         """Whether everything was answered. What was pulled is in its place after ``kv.wait``, not before."""
         if not self._pending.done:
             with HOLD:
-                self._owner._store.poll()
+                self._owner._store.pipeline.poll()
         return self._pending.done
 
     @property

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
-import sys
-import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -14,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ps import xp
 from ps.config.job import JobConfig
-from ps.errors import PSError, StateError, UsageError
+from ps.errors import StateError, UsageError
 from ps.number import RATE
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
@@ -25,16 +19,15 @@ from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
 from ps.worker.lazy_parameters import LazyParameters, PendingParameters
+from ps.worker.lifetime import Lifetime
 from ps.worker.model import read
 from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import Parameters
-from ps.worker.script import describe
+from ps.worker.placement import place
 from ps.worker.step import Steps
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
 from ps.xp import Array, Device, HostArray
-
-log = logging.getLogger("ps.worker")
 
 
 class KV:
@@ -60,15 +53,11 @@ class KV:
         self._evaluation = Evaluation(lambda: self.params, log)
         loader = self._loader = store.loader(device, log, self._evaluation)
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
-        self._beside: dict[str, Array] = {}
-        """Tensors that are not trained, where they stay with the worker."""
         self._model: Parameters | None = None
         self._scratch: list[HostArray] = []
         self._steps = Steps(store, self._loader, log)
         self._pending_parameters = PendingParameters(store, self._steps, self._open)
-        self._closed = False
-        self._owner = (os.getpid(), threading.get_ident())
-        atexit.register(self._at_exit)
+        self._lifetime = Lifetime(self._finish, self._leave)
 
     # What is known
 
@@ -97,10 +86,8 @@ class KV:
         """The parameters, as ``init`` returned them. Raises StateError before ``init``."""
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
-        found = {**self._model.tensors, **self._beside}
-        if self._beside:
-            found = {name: found[name] for name in self._names}
-        return LazyParameters(found, self._pending_parameters.arrive) if self.job.overlap else found
+        found = self._model.all
+        return LazyParameters(found, self._pending_parameters.arrive) if self.job.overlap else dict(found)
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -138,24 +125,13 @@ class KV:
         if self._model is not None:
             raise StateError("kv.init was called before; a connection trains one model")
         model = read(params, kinds)
-        federated, trained = self.job.federated, model.trained
-        layout = model.layout if federated else trained
-        self._frozen_module = FrozenModuleCheck(params, model.arrays, trained)
-        self._names = list(model.arrays)
-        if not federated:
-            self._beside = {name: self.device.array(array) for name, array in model.untrained().items()}
-        values = xp.host_buffer(layout.nbytes, self.device)
-        model.fill(layout, values)
-        chunks = trained.whole() if federated else layout.chunks(self.job.servers, self.job.chunk_bytes)
-        on_host = self.device.backend is xp.NUMPY
-        buffers = self._store.init(layout, values, in_place=on_host)
-        weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, self.device)
-        self._steps.begin(trained, chunks, buffers, self.device, self._team)
-        self._model = Parameters(layout, weights, buffers.shown, self.device)
-        self._store.place(self._model.flat, self._model.refresh)
+        self._frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
+        found = place(model, self._store, self.device)
+        self._steps.begin(found.trained, found.chunks, found.buffers, self.device, self._team)
+        self._model = found.parameters
         self._frozen_module.begin(self._model.tensors)
         self._pending_parameters.begin(self._model)
-        self._loader.begin(self.clock)
+        self._loader.begin(self.clock, self._model)
         self._log.begin(self._store.traffic)
         return self.params
 
@@ -248,7 +224,7 @@ class KV:
         self._ready()
         demand(handle, self)
         with HOLD:
-            self._store.wait(handle.pending)
+            self._store.pipeline.wait(handle.pending)
             self._pending_parameters.catch_up()
             handle.finish()
 
@@ -308,10 +284,7 @@ class KV:
     # Inside
 
     def _open(self) -> None:
-        if self._closed:
-            raise StateError("this connection is closed")
-        if self._owner != (os.getpid(), threading.get_ident()):
-            raise StateError("this connection belongs to another thread or process; connect in the one that trains")
+        self._lifetime.demand()
 
     def _ready(self) -> Parameters:
         self._open()
@@ -361,17 +334,13 @@ class KV:
 
         Raises what went wrong with a push that was not waited for.
         """
-        if self._closed or self._owner[0] != os.getpid():  # a forked child has no part in the job
-            return
-        try:
-            if not failure and self._model is not None and self.rank == 0 and self._owner[1] == threading.get_ident():
-                self._evaluation.run(self.clock)
-        finally:
-            self._leave(failure)
+        self._lifetime.close(failure)
+
+    def _finish(self) -> None:
+        if self._model is not None and self.rank == 0:
+            self._evaluation.run(self.clock)
 
     def _leave(self, failure: str) -> None:
-        self._closed = True
-        atexit.unregister(self._at_exit)
         try:
             self._store.close(failure)
             self._steps.settled()
@@ -379,22 +348,10 @@ class KV:
             self._log.end()
             self._trace.close()
 
-    def _at_exit(self) -> None:
-        """Close for a script that did not; ``sys.last_value`` is what it ended with, if it was an exception."""
-        try:
-            self.close("" if hasattr(sys, "ps1") else describe(getattr(sys, "last_value", None)))
-        except PSError as error:
-            log.error("%s: %s", type(error).__name__, error)
-
     def __enter__(self) -> KV:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.close(describe(error))
-        except Exception as trouble:
-            if error is None:
-                raise
-            log.error("while leaving: %s: %s", type(trouble).__name__, trouble)  # the script's own error counts
+        self._lifetime.exit(error)

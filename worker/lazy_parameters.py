@@ -39,17 +39,17 @@ class PendingParameters:
 
     def __init__(self, store: Store, steps: Steps, check: Callable[[], None]) -> None:
         """``check`` raises where the connection may not be used."""
-        self._store = store
+        self._pipeline = store.pipeline
         self._steps = steps
         self._check = check
         self._federated = store.job.federated
-        self._rejoins = store.rejoins
+        self._rejoins = self._pipeline.rejoins
         self._stale: set[str] = set()
 
     def begin(self, model: Parameters) -> None:
         """Bring these parameters up to date from now on; they are so now."""
         self._model = model
-        self._rejoins = self._store.rejoins
+        self._rejoins = self._pipeline.rejoins
 
     def expect(self) -> None:
         """Note that all parameters are on their way."""
@@ -64,7 +64,7 @@ class PendingParameters:
         if name in self._stale:
             self._check()
             with HOLD:
-                self._store.arrive(self._steps.staging.chunks_of(name))
+                self._pipeline.arrive(self._steps.staging.chunks_of(name))
                 if name in self._stale:  # unless the store had to come in anew meanwhile
                     self._model.refresh(name)
                     self._stale.discard(name)
@@ -83,12 +83,12 @@ class PendingParameters:
     def stepped(self) -> None:
         """Take in what a step that was waited for has brought."""
         self.refresh()
-        self._rejoins = self._store.rejoins
+        self._rejoins = self._pipeline.rejoins
 
     def catch_up(self) -> None:
         """Refresh the parameters when the store had to come in anew, and note a push that is done by now."""
-        if self._rejoins != self._store.rejoins:
-            self._rejoins = self._store.rejoins
+        if self._rejoins != self._pipeline.rejoins:
+            self._rejoins = self._pipeline.rejoins
             self._model.refresh()
             self._stale.clear()
         self._steps.settled()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,12 @@ from ps.trace import OFF, Trace
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
+from ps.worker.pipeline import IDLE, Done, Pending, Pipeline
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Pending
+from ps.worker.store import Buffers
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
-from ps.xp import Array, Device, HostArray
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """An exchange that was done when it began."""
-
-    done: bool = True
-    staleness: int = 0
+from ps.xp import Device, HostArray
 
 
 class LocalStore:
@@ -36,8 +28,7 @@ class LocalStore:
 
     rank = 0
     num_workers = 1
-    neighbours = 1
-    rejoins = 0
+    pipeline: Pipeline = IDLE
 
     def __init__(self, job: JobConfig, trace: Trace = OFF) -> None:
         self.job = job
@@ -61,20 +52,6 @@ class LocalStore:
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
-
-    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
-
-    eager = False
-
-    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
-        pass
-
-    def arrive(self, chunks: Iterable[int]) -> None:
-        pass
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         if gradients is not None:
@@ -107,12 +84,6 @@ class LocalStore:
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
         return self.push(gradients, examples)
-
-    def poll(self) -> None:
-        pass
-
-    def wait(self, pending: Pending) -> None:
-        pass
 
     def barrier(self) -> None:
         pass

@@ -21,7 +21,17 @@ class Parameters:
     step, or be the servers' memory. Buffers and counters are the script's to change.
     """
 
-    def __init__(self, layout: Layout, buffer: HostArray, shown: HostArray, device: Device) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        buffer: HostArray,
+        shown: HostArray,
+        device: Device,
+        beside: dict[str, Array],
+        order: list[str],
+    ) -> None:
+        """``beside`` are tensors that are not trained, where they stay with the worker; ``order`` is the script's."""
+        self.beside = beside
         self.layout = layout
         self.buffer = buffer
         self.shown = shown
@@ -36,6 +46,9 @@ class Parameters:
         empty = {t.section: device.array(np.empty(0, t.dtype)) for t in layout.tensors if t.section not in self.flat}
         self.tensors = layout.views({**self.flat, **fixed, **empty})
         """The parameters by name."""
+        found = {**self.tensors, **beside}
+        self.all = {name: found[name] for name in order} if beside else found
+        """These and the tensors that stay with the worker, in the script's order."""
         self._on_buffer = layout.views(self._host)
 
     def refresh(self, name: str | None = None) -> None:

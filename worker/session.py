@@ -108,6 +108,13 @@ class Session:
         view = self._scheduler.view
         return sorted((p for p in (peers(view) if view else ()) if p.role == role), key=lambda peer: peer.rank)
 
+    @property
+    def neighbours(self) -> int:
+        """How many workers share this host, this one included: as if all did, in a federated job with a server here."""
+        if self.job.federated:
+            return self.job.workers if any(peer.is_here for peer in self.peers("server")) else 1
+        return max(1, sum(peer.is_here for peer in self.peers("worker")))
+
     def _status(self) -> dict[str, Any]:
         exchange = self._exchange  # another thread's to replace at any moment
         since = exchange.since if exchange else None

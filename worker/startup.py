@@ -53,15 +53,15 @@ def connect(**defaults: Any) -> KV:
     trace = start(process.trace, "worker", 0 if process.scheduler is None else None)
     store: Store
     if process.scheduler is None:
-        store = LocalStore(_alone(wishes, toml), trace)
+        store, neighbours = LocalStore(_alone(wishes, toml), trace), 1
     else:
         report_in_one_line()
-        store = _joined(process, wishes, trace)
+        store, neighbours = _joined(process, wishes, trace)
         trace.seat(store.rank)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
-    blas.take(blas.share(cores(), store.neighbours), os.environ)
-    return KV(store, device, log, trace, ThreadTeam(threads_for(process.threads, cores(), store.neighbours)))
+    blas.take(blas.share(cores(), neighbours), os.environ)
+    return KV(store, device, log, trace, ThreadTeam(threads_for(process.threads, cores(), neighbours)))
 
 
 def _tell_of_crashes() -> None:
@@ -71,8 +71,8 @@ def _tell_of_crashes() -> None:
             faulthandler.enable(sys.__stderr__)
 
 
-def _joined(process: ProcessConfig, wishes: Mapping[str, Any], trace: Trace) -> Store:
-    """Join the job, as the client that the state file is of, if it is of one."""
+def _joined(process: ProcessConfig, wishes: Mapping[str, Any], trace: Trace) -> tuple[Store, int]:
+    """Join the job, as the client that the state file is of, if it is of one; return how many share this host."""
     state_file = StateFile.open(process.state)
     try:
         rank = kept_rank(state_file) if process.rank is None else process.rank
@@ -81,9 +81,9 @@ def _joined(process: ProcessConfig, wishes: Mapping[str, Any], trace: Trace) -> 
         state_file.close()
         raise
     if session.job.federated:
-        return FederatedStore(session, state_file)
+        return FederatedStore(session, state_file), session.neighbours
     state_file.close()
-    return ClusterStore(session)
+    return ClusterStore(session), session.neighbours
 
 
 def _alone(wishes: Mapping[str, Any], toml: Toml) -> JobConfig:

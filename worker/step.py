@@ -14,11 +14,12 @@ from ps.number import EXAMPLES
 from ps.protocol.layout import Chunk, Layout
 from ps.threads import ThreadTeam
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
-from ps.worker.local import Done
+from ps.worker.loader import Loader
 from ps.worker.numbers import as_float, shown
 from ps.worker.partial_gradients import PartialGradients
+from ps.worker.pipeline import Done, Pending
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Loader, Pending, Store
+from ps.worker.store import Buffers, Store
 from ps.xp import Device
 
 
@@ -27,6 +28,7 @@ class Steps:
 
     def __init__(self, store: Store, loader: Loader, log: StepLog) -> None:
         self._store = store
+        self._pipeline = store.pipeline
         self._job = store.job
         self._on_nan = store.job.on_nan
         self._loader = loader
@@ -73,7 +75,7 @@ class Steps:
 
     def settle(self) -> None:
         """Wait for the last push and note it."""
-        self._store.settle()
+        self._pipeline.settle()
         self.settled()
 
     def announce(self, name: str, grad: Any, count: float) -> None:
@@ -81,10 +83,10 @@ class Steps:
         if self._partial is None:
             self.settle()
             self._partial = PartialGradients(self.staging)
-        eager = self._store.eager and self._on_nan != "skip"
+        eager = self._pipeline.eager and self._on_nan != "skip"
         chunks = self._partial.add(name, grad, check=eager and self._on_nan == "fail")
         if chunks and eager:
-            self._store.send(self._partial.gradients, chunks, count or 1.0)
+            self._pipeline.send(self._partial.gradients, chunks, count or 1.0)
 
     def refuse_partial(self) -> None:
         """Raise StateError if gradients were announced."""
@@ -97,7 +99,7 @@ class Steps:
             self.settle()  # the memory in which gradients are gathered may still be on its way
             gradients, known = match(grads, self.staging), False
         else:
-            known = self._store.eager and self._on_nan != "skip"
+            known = self._pipeline.eager and self._on_nan != "skip"
             gradients = self._partial.complete(grads, check=known and self._on_nan == "fail")
         bad = "" if known or self._on_nan == "ignore" else gradients.first_bad()
         self._partial = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,9 +10,11 @@ from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
+from ps.worker.loader import Loader
+from ps.worker.pipeline import Pending, Pipeline
 from ps.worker.step_log import StepLog
 from ps.worker.traffic import Traffic
-from ps.xp import Array, Device, HostArray
+from ps.xp import Device, HostArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,58 +31,13 @@ class Buffers:
     """
 
 
-class Pending(Protocol):
-    """An exchange under way, as a store knows it."""
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was answered."""
-        ...
-
-    @property
-    def staleness(self) -> int:
-        """The greatest staleness that any chunk of it had, as the mode counts it."""
-        ...
-
-
-class Loader(Protocol):
-    """Where a worker's batches come from."""
-
-    planned: int
-    """The clock at which the batches end; 0 where that is not known."""
-
-    @property
-    def examples(self) -> int:
-        """How many examples the batch has that the next step is of; 0 before the first."""
-        ...
-
-    def stepped(self) -> None:
-        """Note that a step was done."""
-        ...
-
-    def begin(self, clock: int) -> None:
-        """Leave out the batches of the clocks before this one: the other workers have done those."""
-        ...
-
-    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
-        """Yield this worker's batches. Raises DataError at the call."""
-        ...
-
-    def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
-        """Take a step's metrics; return whether the step has no line of its own in the record."""
-        ...
-
-    def goes_on_without(self, why: str) -> bool:
-        """Whether training goes on although a gradient cannot be applied, without the round that it is part of."""
-        ...
-
-
 class Store(Protocol):
     """What ``KV`` needs of the place where the parameters live. Weights are on the host."""
 
     job: JobConfig
     rank: int
     traffic: Traffic
+    pipeline: Pipeline
     report: Callable[[], dict[str, Any]]
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
 
@@ -90,17 +47,7 @@ class Store(Protocol):
         ...
 
     @property
-    def rejoins(self) -> int:
-        """How often the weights' buffer was brought up to date unasked, because this worker came (back) late."""
-        ...
-
-    @property
     def num_workers(self) -> int: ...
-
-    @property
-    def neighbours(self) -> int:
-        """How many workers share this host, this one included."""
-        ...
 
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
@@ -112,23 +59,6 @@ class Store(Protocol):
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> Loader:
         """Return where the batches come from."""
-        ...
-
-    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
-        """Learn where the script reads the parameters: by section, on its side; ``refresh`` copies the buffer there."""
-        ...
-
-    def settle(self) -> None:
-        """Return when earlier pushes are done, so that the memory they were sent from may be used again."""
-        ...
-
-    @property
-    def eager(self) -> bool:
-        """Whether a chunk may be sent before the step's other chunks are known."""
-        ...
-
-    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
-        """Send these chunks of the next ``push_pull`` now; it sends the others. Needs ``settle`` before the first."""
         ...
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
@@ -144,18 +74,6 @@ class Store(Protocol):
 
         Returns when both are done; in a job with ``overlap``, when the first tensor's weights are there.
         """
-        ...
-
-    def arrive(self, chunks: Iterable[int]) -> None:
-        """Return when these chunks of the last ``push_pull`` are there."""
-        ...
-
-    def poll(self) -> None:
-        """Take the answers that are here, without waiting."""
-        ...
-
-    def wait(self, pending: Pending) -> None:
-        """Return when the exchange is done. Raises what went wrong with it."""
         ...
 
     def barrier(self) -> None:

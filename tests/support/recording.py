@@ -12,8 +12,8 @@ from ps.errors import PSError
 from ps.worker import KV
 from ps.worker.gradients import Gradients
 from ps.worker.local import LocalStore
+from ps.worker.pipeline import Pending
 from ps.worker.step_log import StepLog
-from ps.worker.store import Pending
 
 
 class Recording(LocalStore):

@@ -7,10 +7,14 @@ import pytest
 
 from ps import xp
 from ps.errors import DataError
+from ps.protocol.layout import Layout
 from ps.testing import StrictArray
 from ps.worker.batch_loader import BatchLoader
+from ps.worker.parameters import Parameters
 
 DATA = np.arange(24)
+BUFFER = np.zeros(8, np.uint8)
+MODEL = Parameters(Layout.of({"w": np.zeros(2, np.float32)}), BUFFER, BUFFER, xp.CPU, {}, ["w"])
 
 
 def taken(loader: BatchLoader, epochs: int = 1, batch_size: int = 4, shuffle: bool = True) -> list[list[int]]:
@@ -33,7 +37,7 @@ def test_a_late_worker_begins_where_the_job_is_also_over_several_calls() -> None
     whole, late = BatchLoader(xp.CPU, 1, 2, 0), BatchLoader(xp.CPU, 1, 2, 0)
     expected = taken(whole, epochs=3)  # 3 batches in each epoch
     iterator = late.batches(DATA, 4, 1, True)  # made before init, as a script may
-    late.begin(4)
+    late.begin(4, MODEL)
     assert list(iterator) == []
     assert [*taken(late), *taken(late)] == expected[4:]
 
@@ -86,5 +90,5 @@ def test_one_call_says_at_which_clock_its_batches_end_and_several_do_not() -> No
 
 def test_a_worker_that_comes_late_ends_at_the_same_clock() -> None:
     loader, data = BatchLoader(xp.CPU, 1, 2, 0), np.arange(100, dtype=np.float32)
-    loader.begin(9)
+    loader.begin(9, MODEL)
     assert 9 + sum(1 for _ in loader.batches(data, 10, 3, True)) == loader.planned == 15

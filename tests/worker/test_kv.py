@@ -170,10 +170,10 @@ def test_the_record_is_written_even_if_leaving_fails(tmp_path: Path) -> None:
 
 def test_a_script_that_never_closes_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     kv, store = recording()
-    kv._at_exit()
+    kv._lifetime.at_exit()
     assert store.closed == [""]
     kv, store = recording()
     monkeypatch.setattr(sys, "last_value", ValueError("of the script"), raising=False)
     store.trouble = PSError("no")
-    kv._at_exit()  # and nothing is raised where nobody could catch it
+    kv._lifetime.at_exit()  # and nothing is raised where nobody could catch it
     assert store.closed == ["ValueError: of the script"]

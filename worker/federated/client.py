@@ -84,10 +84,11 @@ class Client:
             if bad := not_finite(trained):
                 raise GradientError(bad)
             for name, array in trained.items():
-                if name in kv._beside:
-                    xp.copy(array, kv._beside[name])
+                model = kv._ready()
+                if name in model.beside:
+                    xp.copy(array, model.beside[name])
                 else:
-                    kv._ready().write(name, array)
+                    model.write(name, array)
         self._measure_last(kv)
 
     def _trained(self, kv: KV, number: int) -> tuple[dict[str, HostArray], float, dict[str, float]]:

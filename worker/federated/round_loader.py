@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,11 @@ from ps.errors import PSError, StateError
 from ps.worker.batch_loader import placed
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.training import Training
+from ps.worker.parameters import Parameters
 from ps.worker.shares import write_share
 from ps.worker.step_log import StepLog
 from ps.worker.traffic import Traffic
-from ps.xp import Device
+from ps.xp import Array, Device
 
 log = logging.getLogger("ps.worker")
 
@@ -51,6 +52,8 @@ class RoundStore(Protocol):
     task: RoundTask | None
     finished: bool
     seen: int
+
+    def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None: ...
 
     def begin(self) -> RoundTask | None: ...
 
@@ -90,8 +93,9 @@ class RoundLoader:
     def stepped(self) -> None:
         """Nothing is taken ahead: a round ends with its last step."""
 
-    def begin(self, clock: int) -> None:
-        """Nothing is left out: a client always does what it is assigned."""
+    def begin(self, clock: int, model: Parameters) -> None:
+        """Train this model from now on. Nothing is left out: a client always does what it is assigned."""
+        self._store.place(model.flat, model.refresh)
 
     def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
         """Take one step's metrics: a round has one line in the record, with their means."""

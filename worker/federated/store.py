@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,10 @@ from ps.worker.federated.participation import ACCEPTED, LATE, RESUME, PendingUpl
 from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
-from ps.worker.local import Done
+from ps.worker.pipeline import IDLE, Done, Pending, Pipeline
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Pending
+from ps.worker.store import Buffers
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
@@ -43,8 +43,7 @@ MOST_SPOILED = 3
 class FederatedStore:
     """The model of a federated job, as one of its clients deals with it."""
 
-    eager = False
-    rejoins = 0
+    pipeline: Pipeline = IDLE
 
     def __init__(self, session: Session, state_file: StateFile | None = None) -> None:
         """``state_file``: where this client keeps what it needs to go on after a restart; closed with this."""
@@ -75,10 +74,6 @@ class FederatedStore:
     def num_workers(self) -> int:
         return self.job.workers
 
-    @property
-    def neighbours(self) -> int:
-        return self.job.workers if any(peer.is_here for peer in self._session.peers("server")) else 1
-
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> RoundLoader:
         return RoundLoader(self, device, log, evaluation)
 
@@ -107,6 +102,7 @@ class FederatedStore:
         return {"rank": self.rank, "model": layout.digest(), "algorithm": job.algorithm, "optimizer": optimizer, **cut}
 
     def place(self, flat: Mapping[str, Array], refresh: Callable[[], None]) -> None:
+        """Learn where the script reads the weights, by section; ``refresh`` copies the buffer there."""
         self._flat, self._refresh = flat, refresh
 
     @property
@@ -270,21 +266,6 @@ class FederatedStore:
             self.connection.pull(self.clock, whole)
             np.copyto(into, whole[: into.size])
         return Done()
-
-    def settle(self) -> None:
-        pass
-
-    def send(self, gradients: Gradients, chunks: Iterable[int], examples: float) -> None:
-        pass
-
-    def arrive(self, chunks: Iterable[int]) -> None:
-        pass
-
-    def poll(self) -> None:
-        pass
-
-    def wait(self, pending: Pending) -> None:
-        pass
 
     def barrier(self) -> None:
         """Return at once, with the latest weights: clients come and go, and nobody waits for them."""

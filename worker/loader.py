@@ -1,0 +1,40 @@
+"""Loader: where a worker's batches come from, in any mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from ps.worker.parameters import Parameters
+
+
+class Loader(Protocol):
+    """Where a worker's batches come from."""
+
+    planned: int
+    """The clock at which the batches end; 0 where that is not known."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples the batch has that the next step is of; 0 before the first."""
+        ...
+
+    def stepped(self) -> None:
+        """Note that a step was done."""
+        ...
+
+    def begin(self, clock: int, model: Parameters) -> None:
+        """Train this model from now on, without the batches of the clocks before this one: others have done those."""
+        ...
+
+    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
+        """Yield this worker's batches. Raises DataError at the call."""
+        ...
+
+    def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
+        """Take a step's metrics; return whether the step has no line of its own in the record."""
+        ...
+
+    def goes_on_without(self, why: str) -> bool:
+        """Whether training goes on although a gradient cannot be applied, without the round that it is part of."""
+        ...

@@ -1,0 +1,39 @@
+"""Place a script's model in a job: how it is laid out and cut, where its weights and gradients lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ps import xp
+from ps.protocol.layout import Chunk, Layout
+from ps.worker.model import Model
+from ps.worker.parameters import Parameters
+from ps.worker.store import Buffers, Store
+from ps.xp import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """``trained`` is the layout of the gradients, ``chunks`` how they are cut."""
+
+    trained: Layout
+    chunks: tuple[Chunk, ...]
+    buffers: Buffers
+    parameters: Parameters
+
+
+def place(model: Model, store: Store, device: Device) -> Placement:
+    """Give a model's first values to the store, and return where it is from now on.
+
+    In a federated job buffers and counters are part of what the store has; else they stay with this worker.
+    """
+    job, trained = store.job, model.trained
+    layout = model.layout if job.federated else trained
+    beside = {} if job.federated else {name: device.array(array) for name, array in model.untrained().items()}
+    values = xp.host_buffer(layout.nbytes, device)
+    model.fill(layout, values)
+    chunks = trained.whole() if job.federated else layout.chunks(job.servers, job.chunk_bytes)
+    buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY)
+    weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, device)
+    parameters = Parameters(layout, weights, buffers.shown, device, beside, list(model.arrays))
+    return Placement(trained, chunks, buffers, parameters)

@@ -14,24 +14,8 @@ from ps.cli.app import psctl
 from ps.config import JobConfig, ProcessConfig, settings_of
 from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
+from support.documents import FILES, ROOT, TEXTS, in_backticks, indented
 
-ROOT = Path(__file__).parents[1]
-FILES = sorted(
-    ROOT / path
-    for path in (
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "README.md",
-        "protocol/README.md",
-        "ps/README.md",
-        "scripts/bench/README.md",
-        "scripts/containers/README.md",
-        "server/README.md",
-        "tests/README.md",
-        "worker/README.md",
-    )
-)
-TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
 README = TEXTS["README.md"]
 ALL = "\n".join(TEXTS.values())
 OTHERS = {"--scale", "--build", "--no-recreate", "--rm", "--no-deps", "--entrypoint", "--volumes"} | {
@@ -43,21 +27,9 @@ OTHERS = {"--scale", "--build", "--no-recreate", "--rm", "--no-deps", "--entrypo
 each = pytest.mark.parametrize("name", TEXTS)
 
 
-def code_of(text: str) -> list[str]:
-    """Return what stands in a document as code: lines of indented blocks, of fenced ones, and what is in backticks."""
-    fenced = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
-    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    indented = re.findall(r"^    (.+)$", rest, re.MULTILINE)
-    return [
-        *(line.strip() for block in fenced for line in block.splitlines()),
-        *indented,
-        *re.findall(r"`([^`]+)`", rest),
-    ]
-
-
 def commands_of(text: str) -> list[str]:
     """Return the calls of psctl in a document, without prompts, comments and what is piped on."""
-    lines = [re.sub(r"^\w?\$ |  +.*$|\s#.*$", "", line) for line in code_of(text)]
+    lines = [line for block in indented(text) for line in block] + in_backticks(text)
     return [line for line in lines if re.match(r"psctl [a-z]+( |$)", line)]
 
 

@@ -43,7 +43,9 @@ def clean_environment(**given: str) -> dict[str, str]:
 class Process:
     """A process in a group of its own, whose lines are read as they come."""
 
-    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], env: dict[str, str], fds: Sequence[int] = (), cwd: Path = ROOT
+    ) -> None:
         self.name = name
         self.lines: list[str] = []
         self._news = threading.Condition()
@@ -51,7 +53,7 @@ class Process:
         self._popen = subprocess.Popen(
             list(command),
             env=env,
-            cwd=ROOT,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,223 @@
+"""Every command and every block of Python in the documents runs, in a folder with what they name.
+
+Nothing is edited by hand. Placeholders are filled (``FILLED``), no number is larger than ``MOST`` allows, commands get
+what makes them short (``SHORT``), and 10.0.0.N is a loopback address. What cannot be run here is in ``NOT_RUN``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ps.trace import start as start_trace
+from support.cluster import Process, clean_environment
+from support.documents import ROOT, TEXTS, Python, Session, blocks_of_python, fenced, indented, is_command, sessions
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+NETWORK, DOCKER, MINUTES = "installs over the network", "needs docker and the network", "takes minutes or hours"
+NOT_RUN = {
+    "scripts/check": "runs this test",
+    "scripts/quickstart": NETWORK,
+    "pip ": NETWORK,
+    "debootstrap ": NETWORK,
+    "docker ": DOCKER,
+    "[A-Z].*docker ": DOCKER,
+    "tar .*docker ": DOCKER,
+    "scripts/containers/try_engine.py": DOCKER,
+    "scripts/chaos ": MINUTES + "; tests/e2e/test_chaos.py runs seconds of it",
+    "python scripts/bench/compare.py": MINUTES + "; tests/scripts/test_compare.py runs its parts",
+    "psctl status --json": "asks whoever is at port 7070 of this host; the job of several machines asks its own",
+    "psctl (server|worker) --trace FILE": "half a command; tests/e2e/test_trace.py runs whole ones",
+}
+"""Beginnings of commands (regular expressions), and why they cannot be run here."""
+
+FILLED = {
+    "FILE…": "a.json b.json",
+    "FILE": "file.json",
+    "COMMAND": "run",
+    "NAME": "iid",
+    "…": "train.py",
+}
+MOST = {
+    "-w": 2,
+    "--clients": 500,
+    "--rounds": 2,
+    "--clients-per-round": 2,
+    "scripts/fuzz_messages": 2000,
+}
+SHORT = {
+    r"(psctl run) -s \d+": r"\1 -s 1",
+    r"(psctl compare)": r"\1 --only centralized,ssp,federated-non-iid -w 2 --clients 2 --rounds 1 --no-dropout",
+    r"(ps/examples/\w+\.py)$": r"\1 --epochs 1",
+    r"10\.0\.0\.": f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.",
+}
+
+BEFORE = {
+    "grads = kv.grads": """
+import numpy as np, ps
+kv = ps.connect(optimizer="sgd:lr=0.1")
+params = kv.init({"layer0/weight": np.zeros((64, 10), np.float32)})
+x, d = np.ones((32, 64), np.float32), np.ones((32, 10), np.float32)
+""",
+    "params = kv.init({name: p.detach()": """
+import ps, torch
+kv, module, loss = ps.connect(optimizer="sgd:lr=0.1"), torch.nn.Linear(3, 2), torch.nn.MSELoss()
+batches = [(torch.ones(4, 3), torch.ones(4, 2))] * 3
+""",
+    "loss, grads = mlp.loss_and_grad(": """
+import numpy as np, ps
+from ps.models import mlp
+kv = ps.connect(optimizer="sgd:lr=0.1")
+params = kv.init(mlp.init([64, 10], seed=0))
+x, y = np.ones((32, 64), np.float32), np.ones(32, np.int64)
+""",
+    "import ps.federated": """
+import numpy as np
+w, b = np.zeros(3), np.zeros(1)
+def fit(params, about):
+    return {name: value + 1 for name, value in params.items()}, 10
+def evaluate(params):
+    return {"accuracy": float(params["b"][0])}
+""",
+}
+"""What stands before a block that goes on with what was told: its beginning, and lines that it may rely on."""
+
+
+def shown(value: Session | Python) -> str:
+    return value.lines[0] if isinstance(value, Session) else f"{value.name}: {value.text.splitlines()[0]}"
+
+
+def reason(line: str) -> str:
+    """Return why a command cannot be run here, or nothing."""
+    return next((why for begin, why in NOT_RUN.items() if re.match(begin, line)), "")
+
+
+def short(line: str) -> str:
+    """Return a command that can be run as it stands, in seconds."""
+    words = [FILLED.get(word, word) for word in line.replace("=FILE ", f"={FILLED['FILE']} ").split(" ")]
+    for at, word in enumerate(words[:-1]):
+        if word in MOST:
+            words[at + 1] = str(min(int(words[at + 1]), MOST[word]))
+    line = " ".join(words)
+    for pattern, text in SHORT.items():
+        line = re.sub(pattern, text, line)
+    return line
+
+
+def fits(block: Python) -> list[str]:
+    return [begin for begin in BEFORE if block.text.startswith(begin)]
+
+
+RUN = [session for session in sessions() if not any(map(reason, session.lines))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that looks like a clone, with the files that the documents name."""
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".venv", "build", "paramserver.toml", "runs"):
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    first, *others = blocks_of_python()
+    script = re.sub(r"epochs=\d+", "epochs=1", first.text)
+    for name in ("train.py", "package/train.py"):
+        (tmp_path / name).write_text(script)
+    for block in others:
+        if named := re.match(r"# (\w+\.py)\n", block.text):
+            (tmp_path / named[1]).write_text(block.text)
+    for rank, name in enumerate(("a.json", "b.json")):
+        trace = start_trace(str(tmp_path / name), "worker", rank)
+        trace.add("send", trace.now(), clock=0, chunk=0)
+        trace.close()
+    return tmp_path
+
+
+@pytest.fixture
+def typed(folder: Path) -> Iterator[Callable[..., Process]]:
+    """Return a function that types a command in that folder, as whoever has installed the package."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    processes: list[Process] = []
+
+    def run(line: str, fd: int | None = None) -> Process:
+        assert shutil.which("psctl", path=path)
+        env = clean_environment(PATH=path, **({} if fd is None else {"PS_READY_FD": str(fd)}))
+        fds = [] if fd is None else [fd]
+        processes.append(Process(line, ["bash", "-c", line], env, fds, folder))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.end()
+        print(f"--- {process.name}, exit code {process.code}\n{process.text[-3000:]}")
+
+
+def ended_well(process: Process) -> bool:
+    return process.wait(100) == 0 and "Traceback" not in process.text
+
+
+def is_role(line: str) -> bool:
+    return re.match(r"psctl (scheduler|server|worker) .*(?<!--help)$", line) is not None
+
+
+def test_every_block_is_known_for_what_it_is() -> None:
+    for name, text in TEXTS.items():
+        assert {language for language, _ in fenced(text)} <= {"python", "text"}, name
+        assert [line for block in indented(text) for line in block if not is_command(line)] == [], name
+    assert len(sessions()) > 30 and len(RUN) > 15
+
+
+def test_what_is_not_run_stands_in_a_document() -> None:
+    lines = [line for session in sessions() for line in session.lines]
+    assert [begin for begin in NOT_RUN if not any(re.match(begin, line) for line in lines)] == []
+    assert [word for word in FILLED if not any(word in line for line in lines)] == []
+    assert [flag for flag in MOST if not any(f"{flag} " in line for line in lines)] == []
+    assert [text for text in SHORT if not any(re.search(text, line) for line in lines)] == []
+    assert [begin for begin in BEFORE if not any(begin in fits(block) for block in blocks_of_python())] == []
+
+
+@pytest.mark.parametrize("session", [one for one in RUN if not any(map(is_role, one.lines))], ids=shown)
+def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Process]) -> None:
+    for line in map(short, session.lines):
+        process = typed(line)
+        assert ended_well(process), process.text
+
+
+@pytest.mark.parametrize("session", [one for one in RUN if any(map(is_role, one.lines))], ids=shown)
+def test_the_roles_of_several_machines_make_a_job(session: Session, typed: Callable[..., Process]) -> None:
+    first, *others = map(short, session.lines)
+    read, write = os.pipe()
+    roles = [typed(first, write)]
+    os.close(write)
+    with os.fdopen(read) as ready:
+        assert ready.readline().strip(), roles[0].wait()
+    workers = [line for line in others if line.startswith("psctl worker ")]
+    roles += [typed(line) for line in others if is_role(line) and line not in workers]
+    for line in others:  # while nothing has ended yet
+        if not is_role(line):
+            process = typed(line)
+            assert ended_well(process), process.text
+    wanted = re.search(r"-w (\d+)", first)
+    assert wanted is not None
+    roles += [typed(line) for line in workers for _ in range(int(wanted[1]) // len(workers))]
+    for role in roles:
+        assert ended_well(role), f"{role.name}: {role.text}"
+
+
+@pytest.mark.parametrize("block", blocks_of_python(), ids=shown)
+def test_a_block_of_python_runs(block: Python, folder: Path, typed: Callable[..., Process]) -> None:
+    before = "".join(BEFORE[begin] for begin in fits(block))
+    if "torch" in before:
+        pytest.importorskip("torch", reason="the block is about torch")
+    text = re.sub(r"epochs=\d+", "epochs=1", block.text)
+    (folder / "block.py").write_text(before + text)
+    federated = "psctl run -w 2 --mode federated --rounds 1 block.py"
+    process = typed(federated if "ps.federated" in text else "python block.py")
+    assert ended_well(process), process.text

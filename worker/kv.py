@@ -7,8 +7,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
 from ps.number import RATE
@@ -18,7 +16,7 @@ from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
-from ps.worker.lazy_parameters import LazyParameters, PendingParameters
+from ps.worker.lazy_parameters import LazyParameters
 from ps.worker.lifetime import Lifetime
 from ps.worker.model import read
 from ps.worker.numbers import as_float, shown
@@ -27,7 +25,7 @@ from ps.worker.placement import place
 from ps.worker.step import Steps
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
-from ps.xp import Array, Device, HostArray
+from ps.xp import Array, Device
 
 
 class KV:
@@ -46,17 +44,14 @@ class KV:
         """Where this worker computes."""
         self._store = store
         self._trace = trace
-        self._team = team
-        self._free = trace.now()
+        self._team = team or ThreadTeam()
         self._log = log
         log.rank = store.rank
         self._evaluation = Evaluation(lambda: self.params, log)
         loader = self._loader = store.loader(device, log, self._evaluation)
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
-        self._scratch: list[HostArray] = []
-        self._steps = Steps(store, self._loader, log)
-        self._pending_parameters = PendingParameters(store, self._steps, self._open)
+        self._steps = Steps(store, loader, log, trace, self._open)
         self._lifetime = Lifetime(self._finish, self._leave)
 
     # What is known
@@ -87,7 +82,7 @@ class KV:
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
         found = self._model.all
-        return LazyParameters(found, self._pending_parameters.arrive) if self.job.overlap else dict(found)
+        return LazyParameters(found, self._steps.weights.arrive) if self.job.overlap else dict(found)
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -99,11 +94,7 @@ class KV:
         ``init``.
         """
         self._ready()
-        if self._steps.reading:
-            with HOLD:
-                self._steps.free()
-                self._pending_parameters.catch_up()
-        return self._steps.staging.arrays(self.device)
+        return self._steps.arrays(self.device)
 
     # The model
 
@@ -125,12 +116,11 @@ class KV:
         if self._model is not None:
             raise StateError("kv.init was called before; a connection trains one model")
         model = read(params, kinds)
-        self._frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
-        found = place(model, self._store, self.device)
-        self._steps.begin(found.trained, found.chunks, found.buffers, self.device, self._team)
-        self._model = found.parameters
-        self._frozen_module.begin(self._model.tensors)
-        self._pending_parameters.begin(self._model)
+        frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
+        placed = place(model, self._store, self.device)
+        self._steps.begin(placed, frozen_module, self.device, self._team)
+        self._model = placed.parameters
+        frozen_module.begin(self._model.tensors)
         self._loader.begin(self.clock, self._model)
         self._log.begin(self._store.traffic)
         return self.params
@@ -143,11 +133,9 @@ class KV:
         then, unless the job has ``on_nan`` = skip or ``clip_norm``, with which nothing is sent before ``step``.
         """
         self._ready()
-        self._computed()
         count = self._steps.count(examples)
         with HOLD:
             self._steps.announce(name, grad, count)
-        self._free = self._trace.now()
 
     def step(self, grads: Mapping[str, Any] | None = None, *, examples: float | None = None, **metrics: Any) -> None:
         """Give one batch's gradients and bring the parameters up to date, by the job's mode.
@@ -159,7 +147,8 @@ class KV:
         then.
         """
         with HOLD:
-            self._push_pull({} if grads is None else grads, examples, metrics)
+            self._ready()
+            self._steps.push_pull({} if grads is None else grads, examples, metrics)
         self._evaluate_now_and_then()
 
     def push_pull(
@@ -173,9 +162,9 @@ class KV:
         model = self._ready()
         targets = None if params is None or model.are(params) else model.targets(params)
         with HOLD:
-            self._push_pull(grads, examples, {})
+            self._steps.push_pull(grads, examples, {})
             if targets is not None:
-                self._pending_parameters.all()
+                self._steps.weights.all()
                 if self.job.federated:
                     model.copy(targets)
                 else:
@@ -189,16 +178,10 @@ class KV:
         gradients, whose norm counts too. Raises GradientError as ``step`` does.
         """
         self._ready()
-        steps = self._steps
-        steps.refuse_partial()
-        count = steps.count(examples)
+        self._steps.refuse_partial()
+        count = self._steps.count(examples)
         with HOLD:
-            gradients = steps.gather(grads)
-            clock = self.clock
-            pending = self._store.push(gradients, count or 1.0)
-            steps.given(clock, count, gradients is None, pending, {})
-            self._pending_parameters.catch_up()
-            return Handle(self, pending)
+            return Handle(self, self._steps.push(grads, count))
 
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
         """Ask for the weights that have this worker's pushes in them; they are there after ``wait``.
@@ -209,12 +192,12 @@ class KV:
         """
         model = self._ready()
         with HOLD:
-            self._pending_parameters.all()
+            self._steps.weights.all()
             if out is None or model.are(out):
-                return Handle(self, self._store.pull(model.buffer), self._pending_parameters.refresh)
+                return Handle(self, self._store.pull(model.buffer), self._steps.weights.refresh)
             targets = model.targets(out)
-            scratch = self._scratch.pop() if self._scratch else np.empty_like(model.buffer)
-            return Handle(self, self._store.pull(scratch), partial(self._deliver, scratch, targets))
+            scratch = model.scratch()
+            return Handle(self, self._store.pull(scratch), partial(model.deliver, scratch, targets))
 
     def wait(self, handle: Handle) -> None:
         """Return when what the handle stands for is done; the second time at once.
@@ -225,7 +208,7 @@ class KV:
         demand(handle, self)
         with HOLD:
             self._store.pipeline.wait(handle.pending)
-            self._pending_parameters.catch_up()
+            self._steps.weights.catch_up()
             handle.finish()
 
     def barrier(self) -> None:
@@ -240,8 +223,8 @@ class KV:
             self._store.barrier()
             if self._model is not None:
                 self._steps.settled()
-                self._pending_parameters.refresh()
-                self._pending_parameters.clear()
+                self._steps.weights.refresh()
+                self._steps.weights.clear()
 
     def evaluate(self, function: Measure, data: Any) -> None:
         """Call ``function(params, data)`` every ``--eval-every`` steps and at the end; show and record the result.
@@ -292,40 +275,10 @@ class KV:
             raise StateError("no parameters yet: call kv.init(params) first")
         return self._model
 
-    def _push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
-        model = self._ready()
-        self._computed()
-        steps = self._steps
-        count = steps.count(examples)
-        gradients = steps.gather(grads)
-        clock = self.clock
-        try:
-            done = self._store.push_pull(gradients, count or 1.0)
-        except BaseException:
-            steps.broken(clock, count, gradients is None, metrics)
-            raise
-        if self.job.overlap:
-            self._pending_parameters.expect()
-            steps.given(clock, count, gradients is None, done, metrics)
-            self._pending_parameters.catch_up()
-        else:
-            self._pending_parameters.stepped()
-            steps.note(clock, count, gradients is None, done, metrics)
-        self._frozen_module.look(self.clock, model.tensors)
-        self._free = self._trace.now()
-
     def _evaluate_now_and_then(self) -> None:
         every = self.job.eval_every
         if every and not self.job.federated and self.rank == 0 and self.clock % every == 0:
             self._evaluation.run(self.clock)
-
-    def _computed(self) -> None:
-        """Show the time since the script was left alone as its own."""
-        self._trace.add("compute", self._free, clock=self._store.clock)
-
-    def _deliver(self, scratch: HostArray, targets: Mapping[str, Array]) -> None:
-        self._ready().scatter(scratch, targets)
-        self._scratch.append(scratch)
 
     # The end
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from ps.worker.gradients import Staging
 from ps.worker.interrupt import HOLD
 from ps.worker.parameters import Parameters
-from ps.worker.step import Steps
 from ps.worker.store import Store
 from ps.xp import Array
 
@@ -37,18 +37,19 @@ class LazyParameters(Mapping[str, Array]):
 class PendingParameters:
     """What the last step left on its way of a connection's parameters."""
 
-    def __init__(self, store: Store, steps: Steps, check: Callable[[], None]) -> None:
-        """``check`` raises where the connection may not be used."""
+    def __init__(self, store: Store, check: Callable[[], None], settled: Callable[[], None]) -> None:
+        """``check`` raises where the connection may not be used; ``settled`` notes a push that is done by now."""
         self._pipeline = store.pipeline
-        self._steps = steps
         self._check = check
+        self._settled = settled
         self._federated = store.job.federated
         self._rejoins = self._pipeline.rejoins
         self._stale: set[str] = set()
 
-    def begin(self, model: Parameters) -> None:
-        """Bring these parameters up to date from now on; they are so now."""
+    def begin(self, model: Parameters, staging: Staging) -> None:
+        """Bring these parameters up to date from now on; they are so now. ``staging`` knows their chunks."""
         self._model = model
+        self._staging = staging
         self._rejoins = self._pipeline.rejoins
 
     def expect(self) -> None:
@@ -64,7 +65,7 @@ class PendingParameters:
         if name in self._stale:
             self._check()
             with HOLD:
-                self._pipeline.arrive(self._steps.staging.chunks_of(name))
+                self._pipeline.arrive(self._staging.chunks_of(name))
                 if name in self._stale:  # unless the store had to come in anew meanwhile
                     self._model.refresh(name)
                     self._stale.discard(name)
@@ -91,4 +92,4 @@ class PendingParameters:
             self._rejoins = self._pipeline.rejoins
             self._model.refresh()
             self._stale.clear()
-        self._steps.settled()
+        self._settled()

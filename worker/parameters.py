@@ -36,6 +36,7 @@ class Parameters:
         self.buffer = buffer
         self.shown = shown
         self._device = device
+        self._scratch: list[HostArray] = []
         self._host = layout.flat(buffer)
         self._on_host = device.backend is xp.NUMPY
         self.flat: dict[str, Array] = {
@@ -90,6 +91,15 @@ class Parameters:
         """Copy what the script has, wherever that is, into arrays that ``targets`` returned."""
         for name, mine in self.tensors.items():
             xp.copy(mine, targets[name])
+
+    def scratch(self) -> HostArray:
+        """Return a buffer for weights that ``deliver`` takes back."""
+        return self._scratch.pop() if self._scratch else np.empty_like(self.buffer)
+
+    def deliver(self, scratch: HostArray, targets: Mapping[str, Array]) -> None:
+        """Copy the weights of a buffer that ``scratch`` returned into arrays that ``targets`` returned."""
+        self.scatter(scratch, targets)
+        self._scratch.append(scratch)
 
     def scatter(self, source: HostArray, targets: Mapping[str, Array]) -> None:
         """Copy the weights of a flat buffer into arrays that ``targets`` returned."""

@@ -1,9 +1,9 @@
-"""Steps: the gradients of a worker's steps as they come in, and what the record says of each step."""
+"""Steps: a worker's steps, from the gradients as they come in to what the record says of each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,32 @@ import numpy as np
 from ps import xp
 from ps.errors import GradientError, StateError, UsageError
 from ps.number import EXAMPLES
-from ps.protocol.layout import Chunk, Layout
 from ps.threads import ThreadTeam
+from ps.trace import Trace
+from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
+from ps.worker.interrupt import HOLD
+from ps.worker.lazy_parameters import PendingParameters
 from ps.worker.loader import Loader
 from ps.worker.numbers import as_float, shown
 from ps.worker.partial_gradients import PartialGradients
 from ps.worker.pipeline import Done, Pending
+from ps.worker.placement import Placement
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers, Store
-from ps.xp import Device
+from ps.worker.store import Store
+from ps.xp import Array, Device
 
 
 class Steps:
     """One connection's steps: which gradients have come of the next one, and which was given and not noted yet."""
 
-    def __init__(self, store: Store, loader: Loader, log: StepLog) -> None:
+    def __init__(self, store: Store, loader: Loader, log: StepLog, trace: Trace, check: Callable[[], None]) -> None:
+        """``check`` raises where the connection may not be used."""
+        self.weights = PendingParameters(store, check, self.settled)
+        """What the steps bring."""
+        self._trace = trace
+        self._left_alone = trace.now()
+        """Since when the script has been."""
         self._store = store
         self._pipeline = store.pipeline
         self._job = store.job
@@ -37,11 +47,9 @@ class Steps:
         self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
         self._interrupted = False
 
-    def begin(
-        self, trained: Layout, chunks: tuple[Chunk, ...], buffers: Buffers, device: Device, team: ThreadTeam | None
-    ) -> None:
+    def begin(self, placed: Placement, frozen_module: FrozenModuleCheck, device: Device, team: ThreadTeam) -> None:
         """Gather gradients from now on where the store would like them to be, on ``device`` where it encodes there."""
-        on_host = device.backend is xp.NUMPY
+        trained, buffers, on_host = placed.trained, placed.buffers, device.backend is xp.NUMPY
         if buffers.encodes and self._on_nan == "ignore":
             self._on_nan = "fail"  # no codec can say NaN
         if (buffers.encodes or self._job.federated) and not on_host:
@@ -50,7 +58,10 @@ class Steps:
             memory = xp.host_buffer(trained.nbytes, device)
         else:
             memory = xp.pinned(buffers.gradients, device)
-        self.staging = Staging(trained, chunks, memory, buffers.shown, team)
+        self._staging = Staging(trained, placed.chunks, memory, buffers.shown, team)
+        self._model = placed.parameters
+        self._frozen_module = frozen_module
+        self.weights.begin(placed.parameters, self._staging)
 
     def count(self, examples: float | None) -> float:
         """Return of how many examples a step's gradients are the mean; 0: not known. Raises UsageError."""
@@ -61,28 +72,68 @@ class Steps:
             raise UsageError(f"examples is the number of examples of a batch, more than 0, not {shown(examples)}")
         return count
 
+    # Gradients up, weights down
+
+    def push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
+        """Give one step's gradients and bring the parameters up to date, as far as the job waits for that."""
+        self._computed()
+        count = self.count(examples)
+        gradients = self._gather(grads)
+        clock = self._store.clock
+        try:
+            done = self._store.push_pull(gradients, count or 1.0)
+        except BaseException:
+            self._broken(clock, count, gradients is None, metrics)
+            raise
+        if self._job.overlap:
+            self.weights.expect()
+            self._unlogged = (clock, count, gradients is None, done, metrics)
+            self.weights.catch_up()
+        else:
+            self.weights.stepped()
+            self._note(clock, count, gradients is None, done, metrics)
+        self._frozen_module.look(self._store.clock, self._model.tensors)
+        self._left_alone = self._trace.now()
+
+    def push(self, grads: Mapping[str, Any], count: float) -> Pending:
+        """Give one step's gradients, of so many examples; the step is noted once it is answered."""
+        gradients = self._gather(grads)
+        clock = self._store.clock
+        pending = self._store.push(gradients, count or 1.0)
+        self._unlogged = (clock, count, gradients is None, pending, {})
+        self.weights.catch_up()
+        return pending
+
+    def announce(self, name: str, grad: Any, count: float) -> None:
+        """Take one tensor's gradient of the next step, and send what is complete. Raises GradientError."""
+        self._computed()
+        self._announce(name, grad, count)
+        self._left_alone = self._trace.now()
+
+    def _computed(self) -> None:
+        """Show the time since the script was left alone as its own."""
+        self._trace.add("compute", self._left_alone, clock=self._store.clock)
+
     # Gradients
 
-    @property
-    def reading(self) -> bool:
-        """Whether the memory in which gradients are gathered may still be read."""
-        return self._interrupted or self._unlogged is not None
+    def arrays(self, device: Device) -> dict[str, Array]:
+        """Return arrays in which gradients can be computed, once nothing is read from there."""
+        if self._interrupted or self._unlogged is not None:
+            with HOLD:
+                self._settle()
+                self._interrupted = False
+                self.weights.catch_up()
+        return self._staging.arrays(device)
 
-    def free(self) -> None:
-        """Return when it is not."""
-        self.settle()
-        self._interrupted = False
-
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Wait for the last push and note it."""
         self._pipeline.settle()
         self.settled()
 
-    def announce(self, name: str, grad: Any, count: float) -> None:
-        """Take one tensor's gradient of the next step, and send what is complete. Raises GradientError."""
+    def _announce(self, name: str, grad: Any, count: float) -> None:
         if self._partial is None:
-            self.settle()
-            self._partial = PartialGradients(self.staging)
+            self._settle()
+            self._partial = PartialGradients(self._staging)
         eager = self._pipeline.eager and self._on_nan != "skip"
         chunks = self._partial.add(name, grad, check=eager and self._on_nan == "fail")
         if chunks and eager:
@@ -93,11 +144,11 @@ class Steps:
         if self._partial is not None:
             raise StateError("gradients were announced with kv.ready: give the others with kv.step")
 
-    def gather(self, grads: Mapping[str, Any]) -> Gradients | None:
+    def _gather(self, grads: Mapping[str, Any]) -> Gradients | None:
         """Return a step's gradients ready to send, or None when it is to be skipped. Raises GradientError."""
         if self._partial is None:
-            self.settle()  # the memory in which gradients are gathered may still be on its way
-            gradients, known = match(grads, self.staging), False
+            self._settle()  # the memory in which gradients are gathered may still be on its way
+            gradients, known = match(grads, self._staging), False
         else:
             known = self._pipeline.eager and self._on_nan != "skip"
             gradients = self._partial.complete(grads, check=known and self._on_nan == "fail")
@@ -112,23 +163,19 @@ class Steps:
 
     # The record
 
-    def given(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
-        """Remember a step whose answers are under way, to be noted by ``settled``."""
-        self._unlogged = (clock, count, skipped, pending, metrics)
-
     def settled(self) -> None:
         """Note the last push once it is answered: only then is its staleness known."""
         if self._unlogged is not None and self._unlogged[3].done:
             (clock, count, skipped, pending, metrics), self._unlogged = self._unlogged, None
-            self.note(clock, count, skipped, pending, metrics)
+            self._note(clock, count, skipped, pending, metrics)
 
-    def broken(self, clock: int, count: float, skipped: bool, metrics: Mapping[str, Any]) -> None:
+    def _broken(self, clock: int, count: float, skipped: bool, metrics: Mapping[str, Any]) -> None:
         """Note a step that ended with an error, if it counts."""
         self._interrupted = True
         if self._store.clock > clock:
-            self.note(clock, count, skipped, Done(), metrics)
+            self._note(clock, count, skipped, Done(), metrics)
 
-    def note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
+    def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
         """Write a step into the record."""
         self._loader.stepped()
         if not self._loader.note(count, metrics):

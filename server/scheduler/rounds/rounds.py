@@ -15,26 +15,23 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from ps.config.federated import at_once, most_stale
+from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Assign, Decline, Distances, Finished, Ok, Poll, RoundStatus, Submit, Submitted, Wait
+from ps.protocol.messages import Decline, Distances, Finished, Ok, Poll, RoundStatus, Submit, Submitted
+from ps.server.scheduler.rounds.assignments import Assignments
+from ps.server.scheduler.rounds.attempt import Attempt
 from ps.server.scheduler.rounds.contributions import Contributions, Count, Lookup, Token
-from ps.server.scheduler.rounds.deadlines import CROWD, Deadlines, needed
+from ps.server.scheduler.rounds.deadlines import Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
 from ps.server.scheduler.rounds.history import entry
-from ps.server.scheduler.rounds.returning import Returning
-from ps.server.scheduler.rounds.selection import Offer, Selection
-from ps.server.scheduler.rounds.slots import Slots
-from ps.server.scheduler.rounds.task import ACCEPTED, OPEN, Task
+from ps.server.scheduler.rounds.task import ACCEPTED, OPEN
 from ps.server.scheduler.rounds.two_phase_commit import TwoPhaseCommit
 from ps.server.send import Send
 
 log = logging.getLogger("ps.scheduler")
 
-WINDOW = 1.0
-"""Seconds for which a selection waits for more clients once enough are there."""
 MOST_FAILED = 100
 """Attempts at one round before the job is given up."""
 MOST_HISTORY = 1000
@@ -59,25 +56,19 @@ class Rounds:
         self.abandoned = 0
         self.failure = ""
         """Why the job cannot go on, if it cannot."""
-        self._clients, self._server = clients, server
+        self._server = server
         self._algorithm = job.specs.algorithm.build()
         aggregator = job.specs.aggregator.build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
         self._contributions = Contributions(job, self._algorithm, aggregator, owners, token)
-        self._slots = Slots(at_once(job, self._algorithm))
         self._commit = TwoPhaseCommit(owners, self._algorithm, aggregator)
         self.durability = Durability(job.servers)
         self._deadlines = Deadlines(job.round_deadline, job.max_client_time)
-        self._selection = Selection(job.seed)
-        self._origin = self._since = now
-        self._deadline = math.inf
-        self._failed = 0
-        """Attempts at this round that were abandoned."""
-        self._closed_at = now
-        """When the contributions that close this round were there."""
-        self._overdue = False
-        """Whether it was the deadline that closed it."""
-        self._returning = Returning(now)
+        self._attempt = Attempt(now)
+        self._origin = now
+        self._assignments = Assignments(
+            job, self._algorithm, self._contributions, self._deadlines, self._attempt, now, clients
+        )
 
     # Looking
 
@@ -95,22 +86,6 @@ class Rounds:
         """How many rounds are published."""
         return self._contributions.ledger.version
 
-    @property
-    def asynchronous(self) -> bool:
-        """Whether clients are assigned whenever one is free (FedBuff)."""
-        return self._algorithm.buffer > 0
-
-    @property
-    def goal(self) -> int:
-        """The contributions that close a round before its deadline."""
-        if self.asynchronous:
-            return self._algorithm.buffer
-        return max(self.job.quorum, min(self.job.goal, self._clients()))
-
-    @property
-    def _active(self) -> int:
-        return len(self._contributions.tasks.active)
-
     def status(self) -> dict[str, Any]:
         """Return what ``psctl status`` shows of the rounds."""
         return {
@@ -118,11 +93,11 @@ class Rounds:
             "phase": self.phase,
             "round": self.version,
             "rounds": self.job.rounds,
-            "attempt": self._failed + 1,
-            "goal": self.goal,
+            "attempt": self._attempt.failed + 1,
+            "goal": self._assignments.goal,
             "accepted": self._contributions.ledger.counted,
-            "active": self._active,
-            "waiting": len(self._selection),
+            "active": self._assignments.active,
+            "waiting": self._assignments.waiting,
             "deadline_s": round(self._deadlines.deadline(), 3),
             "refused": dict(self._contributions.tasks.refused),
             "spare": self._contributions.tasks.spare,
@@ -136,12 +111,12 @@ class Rounds:
 
     def wake(self, now: float) -> float | None:
         """Return when ``tick`` has something to do although nothing comes in, if ever."""
-        if self.phase == "select" and len(self._selection) + self._active and now < self._since + WINDOW:
-            return self._since + WINDOW
+        assignments, enough_at = self._assignments, self._assignments.enough_at
+        if self.phase == "select" and assignments.waiting + assignments.active and now < enough_at:
+            return enough_at
         if self.phase != "collect":
             return None
-        hopes = (self._slots.look_at,) if self.asynchronous else () if self._active else self._returning.ends
-        return min((at for at in (self._deadline, *hopes) if now < at < math.inf), default=None)
+        return min((at for at in (self._attempt.deadline, *assignments.hopes()) if now < at < math.inf), default=None)
 
     # Clients
 
@@ -150,22 +125,11 @@ class Rounds:
         if self.phase == "done":
             yield Send(message.member, Finished(message.request, self.version))
             return
-        task = self._contributions.tasks.active_of(rank)
-        if task is None and self.phase == "collect":
-            task = self._contributions.revive(rank)
-        if task is None:
-            rest = self._contributions.resting.left(rank, now)
-            if rest or self._is_tired(rank):
-                yield Send(message.member, Wait(message.request, self.version, rest or self._wait(now)))
-                return
-            self._selection.offer(Offer(message.member, message.request, rank))
+        answer = self._assignments.offer(message, rank, self.version, self.phase == "collect", now)
+        if answer is not None:
+            yield answer
+        else:
             yield from self._go_on(now)
-            return
-        task.member, task.gone = message.member, False
-        if task.state == OPEN:
-            yield Send(message.member, self._assignment(task, message.request, now))
-        else:  # its contribution is being judged; a client that was restarted has nobody who waits for that
-            yield Send(message.member, Wait(message.request, self.version, self._wait(now)))
 
     def submit(self, message: Submit, rank: int, now: float) -> Iterator[Send]:
         """A client has uploaded all of its delta."""
@@ -188,11 +152,7 @@ class Rounds:
 
     def client_lost(self, member: int, rank: int, now: float, *, left: bool = False) -> Iterator[Send]:
         """A client is gone; what it has submitted still counts. One that ``left`` in good order gives its task back."""
-        self._selection.withdraw(member)
-        if left:
-            self._contributions.left(member, rank)
-        elif self._contributions.vanished(member, rank):
-            self._returning.lost(now)
+        self._assignments.lost(member, rank, now, left)
         yield from self._go_on(now)
 
     # Servers
@@ -237,61 +197,6 @@ class Rounds:
         yield from self._contributions.remind(now)
         yield from self._go_on(now)
 
-    # Inside: selection
-
-    def _is_tired(self, rank: int) -> bool:
-        """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
-        crowd = CROWD * (self._slots.count if self.asynchronous else self.goal)
-        crowded = self._clients() > crowd and not self._algorithm.everyone
-        return crowded and self._contributions.tasks.had(rank) and self._selection.rest(rank)
-
-    def _enough(self, now: float) -> bool:
-        """Whether a selection can be made of those who wait, and of those who are still busy with a task."""
-        here, all_here = len(self._selection) + self._active, self._clients()
-        return self.asynchronous or (here >= self.job.quorum and (here >= all_here or now - self._since >= WINDOW))
-
-    def _select(self, now: float) -> Iterator[Send]:
-        """Begin to collect from clients that are drawn now, beside those that are still busy."""
-        drawn = math.ceil(self.job.over_select * self.goal) - self._active
-        wanted = len(self._selection) if self._algorithm.everyone else drawn
-        self.phase, self._since, self.changed = "collect", now, True
-        self._deadline = math.inf if self.asynchronous else now + self._deadlines.deadline(self._failed)
-        if not self.asynchronous:
-            yield from self._draw(wanted, now)
-
-    def _fill_up(self, now: float) -> Iterator[Send]:
-        """Draw clients in the place of those that are done or gone, and have the others come back later."""
-        if self.asynchronous and self.phase != "done":
-            yield from self._draw(self._slots.free(self._contributions.tasks, now, self._deadlines.deadline()), now)
-        elif self.phase == "collect" and now < self._deadline:
-            yield from self._draw(self.goal - self._contributions.ledger.counted - self._active, now)
-        soon = self.asynchronous or self.phase != "collect" or self._deadlines.nearly_over(now - self._since)
-        if self.phase != "select" and not (soon and len(self._selection) <= CROWD * self.job.goal):
-            for offer in self._selection.dismiss():
-                yield Send(offer.member, Wait(offer.request, self.version, self._wait(now)))
-
-    def _draw(self, count: int, now: float) -> Iterator[Send]:
-        """Give tasks to so many clients; in a synchronous round none takes part twice."""
-        tasks = self._contributions.tasks
-        if count < 1 or not self._selection:
-            return
-        busy = set() if self.asynchronous else tasks.ranks
-        every = self.job.eval_every
-        evaluate = self.version == self.job.rounds - 1 or (every > 0 and self.version % every == 0)
-        for offer in self._selection.draw(count, busy, f"{self._contributions.ledger.attempt}/{tasks.next}"):
-            task = self._contributions.open(offer, now, evaluate)
-            yield Send(offer.member, self._assignment(task, offer.request, now))
-
-    def _assignment(self, task: Task, request: int, now: float) -> Assign:
-        left = self._deadline - now if self._deadline < math.inf else self._deadlines.deadline()
-        token = self._contributions.token(task.number, task.rank)
-        return Assign(request, task.number, task.round, max(0.0, left), task.evaluate, token)
-
-    def _wait(self, now: float) -> float:
-        seconds = self._deadlines.wait(now - self._since, self._clients(), self.goal, self._selection.chance())
-        self._returning.sent_away(now + seconds)
-        return seconds
-
     # Inside: from phase to phase
 
     def _go_on(self, now: float) -> Iterator[Send]:
@@ -299,10 +204,11 @@ class Rounds:
         ledger = self._contributions.ledger
         while True:
             before = self.phase, ledger.attempt, ledger.phase
-            if self.phase == "select" and self._enough(now):
-                yield from self._select(now)
+            if self.phase == "select" and self._assignments.enough(now):
+                self.phase, self.changed = "collect", True
+                yield from self._assignments.begin(self.version, now)
             if self.phase == "collect":
-                yield from self._contributions.decide(self.goal, last=now >= self._deadline)
+                yield from self._contributions.decide(self._assignments.goal, last=self._attempt.late(now))
                 self._look_at_collection(now)
             if self.phase == "close":
                 self._look_at_servers(now)
@@ -310,7 +216,7 @@ class Rounds:
                 yield from self._published(now)
             if before == (self.phase, ledger.attempt, ledger.phase):
                 break
-        yield from self._fill_up(now)
+        yield from self._assignments.fill_up(self.phase, self.version, now)
         for server in range(self.job.servers):
             member = self._server(server)
             order = ledger.order(server, now) if member else None
@@ -318,14 +224,14 @@ class Rounds:
                 yield Send(member, order)
 
     def _look_at_collection(self, now: float) -> None:
-        accepted, late = self._contributions.ledger.counted, now >= self._deadline
-        fresh = self._clients() > len(self._contributions.tasks.ranks)  # they had no task in this attempt yet
-        hopeful = (fresh and self._returning.soon(now)) or (accepted < self.job.quorum and self._returning.again(now))
-        over = late or not (self._active or self.asynchronous or hopeful)
-        if accepted >= self.goal or (over and accepted >= self.job.quorum and not self.asynchronous):
+        assignments, counted = self._assignments, self._contributions.ledger.counted
+        asynchronous, hopeful = assignments.asynchronous, assignments.hopeful(counted, now)
+        over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
+        if counted >= assignments.goal or (over and counted >= self.job.quorum and not asynchronous):
             weights, steps = self._contributions.counted
             self._commit.begin(self._contributions.ledger, weights, steps, self.job.workers)
-            self.phase, self._closed_at, self._overdue, self.changed = "close", now, late, True
+            self._attempt.close(now)
+            self.phase, self.changed = "close", True
         elif over:
             self._abandon(now, self._contributions.lacking(self.job.quorum))
 
@@ -340,38 +246,40 @@ class Rounds:
 
     def _published(self, now: float) -> Iterator[Send]:
         """Close the books of a round and go on with the next."""
-        contributions = self._contributions
-        keep = (self.asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
+        contributions, attempt, asynchronous = self._contributions, self._attempt, self._assignments.asynchronous
+        keep = (asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
         oldest = self.version + 1 - most_stale(self.job, self._algorithm)
-        self._deadlines.late(task.rank for task in contributions.tasks if task.state == OPEN and self._overdue)
-        over, verdicts = contributions.close(oldest, keep, self._overdue)
+        self._note_late()
+        over, verdicts = contributions.close(oldest, keep, attempt.overdue)
         yield from verdicts
-        about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not self.asynchronous]
-        attempt, at, seconds = self._failed + 1, now - self._origin, now - self._since
-        self.history.append(entry(self.version, attempt, at, seconds, about, contributions.tasks.of_round))
+        about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not asynchronous]
+        at, seconds = now - self._origin, now - attempt.since
+        self.history.append(entry(self.version, attempt.failed + 1, at, seconds, about, contributions.tasks.of_round))
         del self.history[:-MOST_HISTORY]
-        self._deadlines.rounds.append(
-            seconds if self.asynchronous else needed(about, self._since, self._closed_at, now)
-        )
+        self._deadlines.rounds.append(seconds if asynchronous else needed(about, attempt.since, attempt.closed_at, now))
         contributions.publish(over)
-        self._failed, self._overdue = 0, False
-        self.phase, self._since, self._deadline = "select", now, math.inf
+        attempt.succeed(now)
+        self.phase = "select"
         if self.version >= self.job.rounds:
             self.phase = "done"
-            for offer in self._selection.dismiss():
-                yield Send(offer.member, Finished(offer.request, self.version))
+            yield from self._assignments.finish(self.version)
 
     def _abandon(self, now: float, why: str) -> None:
         """Give an attempt up on all servers alike and begin the round anew."""
         self.abandoned += 1
-        self._failed += not self._contributions.tasks.given_back
-        log.warning("round %d, attempt %d is abandoned: %s", self.version, self._failed, why)
-        if self._failed >= MOST_FAILED or self._contributions.hopeless:
-            self.failure = f"round {self.version} was abandoned {self._failed} times; the last time {why}"
-        self._overdue = now >= self._deadline
-        self._deadlines.late(task.rank for task in self._contributions.tasks if task.state == OPEN and self._overdue)
-        self._contributions.abandon(late=self._overdue)
-        self.phase, self._since, self._deadline = "select", now, math.inf
+        self._attempt.fail(now, not self._contributions.tasks.given_back)
+        failed = self._attempt.failed
+        log.warning("round %d, attempt %d is abandoned: %s", self.version, failed, why)
+        if failed >= MOST_FAILED or self._contributions.hopeless:
+            self.failure = f"round {self.version} was abandoned {failed} times; the last time {why}"
+        self._note_late()
+        self._contributions.abandon(late=self._attempt.overdue)
+        self.phase = "select"
+
+    def _note_late(self) -> None:
+        """Note who had a task still when the deadline ended the collection, if it did."""
+        tasks, overdue = self._contributions.tasks, self._attempt.overdue
+        self._deadlines.late(task.rank for task in tasks if task.state == OPEN and overdue)
 
     # Across restarts
 
@@ -383,7 +291,7 @@ class Rounds:
             "durability": self.durability.dump(),
             "pace": self._deadlines.dump(),
             "abandoned": self.abandoned,
-            "failed": self._failed,
+            "failed": self._attempt.failed,
         }
 
     def load(self, values: dict[str, Any], history: list[dict[str, Any]], now: float) -> None:
@@ -393,7 +301,7 @@ class Rounds:
         self.durability.load(values["durability"])
         self.history = [done for done in history if done["round"] < self.version][-MOST_HISTORY:]
         self._deadlines.load(values["pace"])
-        self.abandoned, self._failed = values["abandoned"], values["failed"]
+        self.abandoned, self._attempt.failed = values["abandoned"], values["failed"]
         self._origin = now - (self.history[-1]["at"] if self.history else 0.0)
-        if self.phase == "collect" and not self.asynchronous:
-            self._deadline = now + self._deadlines.deadline()
+        if self.phase == "collect" and not self._assignments.asynchronous:
+            self._attempt.deadline = now + self._deadlines.deadline()

@@ -1,8 +1,11 @@
 """Train a small perceptron on pictures that are made up as they are needed: nothing to install, nothing to download.
 
-psctl demo                                         two servers, four workers
-psctl run -s 2 -w 4 -m ps.examples.demo            the same, with any of psctl run's flags
-python -m ps.examples.demo                         one process, no cluster
+psctl demo                                          two servers, four workers
+python -m ps.examples.demo                          one process, no cluster
+psctl run -s 2 -w 4 -m ps.examples.demo             what psctl demo does
+psctl run -w 4 --mode async -m ps.examples.demo     nobody waits for anybody
+psctl run -w 4 --mode ssp -m ps.examples.demo       nobody runs far ahead
+psctl run -w 4 --mode federated -m ps.examples.demo
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Every command and every block of Python in the documents runs, in a folder with what they name.
+"""Every command and every block of Python in documents and examples runs, in a folder with what they name.
 
 Nothing is edited by hand. Placeholders are filled (``FILLED``), no number is larger than ``MOST`` allows, commands get
 what makes them short (``SHORT``), and 10.0.0.N is a loopback address. What cannot be run here is in ``NOT_RUN``.
@@ -12,12 +12,27 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from ps.config import MODES
 from ps.trace import start as start_trace
 from support.cluster import Process, clean_environment
-from support.documents import ROOT, TEXTS, Python, Session, blocks_of_python, fenced, indented, is_command, sessions
+from support.documents import (
+    ROOT,
+    SCRIPTS,
+    TEXTS,
+    Python,
+    Session,
+    blocks_of_python,
+    fenced,
+    indented,
+    is_command,
+    sessions,
+    told_by,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -27,6 +42,7 @@ NOT_RUN = {
     "scripts/quickstart": NETWORK,
     "pip ": NETWORK,
     "debootstrap ": NETWORK,
+    ".* --device cuda ": "needs a GPU",
     "docker ": DOCKER,
     "[A-Z].*docker ": DOCKER,
     "tar .*docker ": DOCKER,
@@ -42,6 +58,7 @@ FILLED = {
     "FILE…": "a.json b.json",
     "FILE": "file.json",
     "COMMAND": "run",
+    "DIR": "data",
     "NAME": "iid",
     "…": "train.py",
 }
@@ -54,8 +71,10 @@ MOST = {
 }
 SHORT = {
     r"(psctl run) -s \d+": r"\1 -s 1",
-    r"(psctl compare)": r"\1 --only centralized,ssp,federated-non-iid -w 2 --clients 2 --rounds 1 --no-dropout",
-    r"(ps/examples/\w+\.py)$": r"\1 --epochs 1",
+    r"(psctl compare)": r"\1 --only centralized,federated-non-iid -w 2 --clients 2 --rounds 1 --no-dropout",
+    r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
+    r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",
+    r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
     r"10\.0\.0\.": f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.",
 }
 
@@ -90,6 +109,10 @@ def evaluate(params):
 """What stands before a block that goes on with what was told: its beginning, and lines that it may rely on."""
 
 
+CHANCE = 0.1
+"""Of being right, in the examples' data."""
+
+
 def shown(value: Session | Python) -> str:
     return value.lines[0] if isinstance(value, Session) else f"{value.name}: {value.text.splitlines()[0]}"
 
@@ -118,12 +141,26 @@ def fits(block: Python) -> list[str]:
 RUN = [session for session in sessions() if not any(map(reason, session.lines))]
 
 
+def pictures_like_mnist(path: Path) -> None:
+    """Write small sets in MNIST's form: ten bright patterns in noise, which every model learns in some steps."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 2, (10, 28, 28)) * 200
+    sets: dict[str, Any] = {}
+    for name, size in (("train", 500), ("test", 100)):
+        labels = rng.integers(10, size=size)
+        noise = rng.integers(0, 56, (size, 28, 28))
+        sets |= {f"x_{name}": (patterns[labels] + noise).astype(np.uint8), f"y_{name}": labels.astype(np.uint8)}
+    np.savez(path, **sets)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that looks like a clone, with the files that the documents name."""
     for path in ROOT.iterdir():
         if path.name not in (".git", ".venv", "build", "paramserver.toml", "runs"):
             (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "data").mkdir()
+    pictures_like_mnist(tmp_path / "data" / "mnist.npz")
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
     first, *others = blocks_of_python()
@@ -148,7 +185,9 @@ def typed(folder: Path) -> Iterator[Callable[..., Process]]:
 
     def run(line: str, fd: int | None = None) -> Process:
         assert shutil.which("psctl", path=path)
-        env = clean_environment(PATH=path, **({} if fd is None else {"PS_READY_FD": str(fd)}))
+        env = clean_environment(
+            PATH=path, PS_DATA=str(folder / "data"), **({} if fd is None else {"PS_READY_FD": str(fd)})
+        )
         fds = [] if fd is None else [fd]
         processes.append(Process(line, ["bash", "-c", line], env, fds, folder))
         return processes[-1]
@@ -188,6 +227,17 @@ def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Proc
     for line in map(short, session.lines):
         process = typed(line)
         assert ended_well(process), process.text
+        if "examples" in line and "compare" not in line and "plugins" not in line:
+            accuracy = process.wait_for(r"test accuracy ([\d.]+)")
+            assert float(accuracy[1]) > 2 * CHANCE
+
+
+@pytest.mark.parametrize("name", [name for name, text in SCRIPTS.items() if "kv.step(" in text])
+def test_an_example_tells_how_it_is_run_in_every_mode(name: str) -> None:
+    told = told_by(SCRIPTS[name])
+    assert any(line.startswith("python ") for line in told)
+    modes = {(re.findall(r"--mode (\w+)", line) or ["sync"])[0] for line in told if line.startswith("psctl run ")}
+    assert modes == set(MODES)
 
 
 @pytest.mark.parametrize("session", [one for one in RUN if any(map(is_role, one.lines))], ids=shown)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ps.config import MODES
 from support.cluster import DIGITS, ROOT, TRAIN, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -65,7 +66,7 @@ def test_digits_is_learnt_without_a_cluster(command: Command) -> None:
 
 
 @needs_mnist
-@pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
+@pytest.mark.parametrize("mode", MODES)
 def test_real_mnist_is_learnt_by_two_workers_in_every_mode(command: Command, mode: str) -> None:
     options = ("--data", MNIST_DATA, "--model", "mlp", "--limit", 6000, "--batch-size", 50)
     run = command("run", "-s", 2, "-w", 2, "--mode", mode, MNIST, *options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ FILES = sorted(
     )
 )
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
+SCRIPTS = {path.stem: path.read_text() for path in sorted((ROOT / "ps" / "examples").glob("[a-z]*.py"))}
+"""The examples. They tell how they are called in their first lines, which their --help shows."""
 
 PROGRAMS = r"(?:psctl|python|pip|docker|debootstrap|tar|scripts/\S+)"
 _COMMAND = re.compile(rf"(?:[A-Z_]+=(?:\"[^\"]*\"|'[^']*'|\S*) )*{PROGRAMS}(?: |$)")
@@ -76,6 +79,12 @@ def blocks_of_python() -> list[Python]:
     ]
 
 
+def told_by(script: str) -> list[str]:
+    """Return the commands that a script tells in its first lines."""
+    text = ast.get_docstring(ast.parse(script)) or ""
+    return [line for line in map(_typed, map(str.strip, text.splitlines())) if is_command(line)]
+
+
 def sessions() -> list[Session]:
     """Return what can be typed, once however often it is told.
 
@@ -84,5 +93,6 @@ def sessions() -> list[Session]:
     found = [tuple(block) for text in TEXTS.values() for block in indented(text)]
     together = {line for block in found for line in block}
     single = [line for text in TEXTS.values() for line in in_backticks(text) if is_command(line) and " " in line]
+    single += [line for script in SCRIPTS.values() for line in told_by(script)]
     alone = [(line,) for line in single if line not in together and not re.fullmatch(r"psctl \w+", line)]
     return [Session(lines) for lines in dict.fromkeys([*found, *alone])]

@@ -50,6 +50,10 @@ class ClusterStore:
         session.report = lambda: {**self.report(), "clock": self.clock}  # last: another thread may call it at once
 
     @property
+    def scheduler(self) -> str:
+        return self._session.scheduler
+
+    @property
     def clock(self) -> int:
         return self._part.clock
 

@@ -76,6 +76,14 @@ class KV:
         """The job's settings."""
         return self._store.job
 
+    def __repr__(self) -> str:
+        """Say who this is in which job, and how far; for people."""
+        job, store = self.job, self._store
+        role = "client" if job.federated and store.scheduler else "worker"
+        where = f"in the {job.mode} job at {store.scheduler}" if store.scheduler else "without a cluster"
+        end = ", closed" if self._lifetime.closed else ", before init" if self._model is None else ""
+        return f"<KV: {role} {self.rank} {where}, clock {self.clock}{end}>"
+
     @property
     def params(self) -> Mapping[str, Array]:
         """The parameters, as ``init`` returned them. Raises StateError before ``init``."""

@@ -26,6 +26,11 @@ class Lifetime:
         self._process, self._thread = os.getpid(), threading.get_ident()
         atexit.register(self.at_exit)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
     def demand(self) -> None:
         """Raise StateError where the connection may not be used."""
         if self._closed:

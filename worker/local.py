@@ -26,6 +26,7 @@ from ps.xp import Device, HostArray
 class LocalStore:
     """The centralized baseline: one worker, the same chunks and optimizers as on a server, nothing in between."""
 
+    scheduler = ""
     rank = 0
     num_workers = 1
     pipeline: Pipeline = IDLE

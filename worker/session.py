@@ -58,9 +58,10 @@ class Session:
         self._trace = trace
         self._closed = False
         self._context: zmq.Context[Socket] = zmq.Context()
+        self.scheduler = scheduler_address(process)
         membership = Membership(
             "worker",
-            scheduler_address(process),
+            self.scheduler,
             rank=process.rank,
             suggested=process.suggested_rank,
             addresses=(),

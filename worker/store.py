@@ -42,6 +42,11 @@ class Store(Protocol):
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
 
     @property
+    def scheduler(self) -> str:
+        """The address of the job's scheduler; empty without a cluster."""
+        ...
+
+    @property
     def clock(self) -> int:
         """Steps this worker has done, or was given when it came late."""
         ...

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ps import xp
-from ps.config import job_from
+from ps.config import MODES, job_from
 from ps.data import Dataset
 from ps.errors import GradientError, LayoutMismatch, Refused, StateError, UsageError
 from ps.models import mlp
@@ -259,6 +259,19 @@ def test_a_barrier_before_init_is_one_too(loopback: Start) -> None:
 
     loopback(workers=2).run(script, script)
     assert order == ["before", "before", "after", "after"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_notebook_is_told_in_which_job_a_connection_is(loopback: Start, mode: str) -> None:
+    def script(kv: KV) -> str:
+        kv.init(model((2,)))
+        return repr(kv)
+
+    job = loopback(mode=mode, workers=2)
+    role = "client" if mode == "federated" else "worker"
+    assert sorted(job.run(script, script)) == [
+        f"<KV: {role} {rank} in the {mode} job at {job.address}, clock 0>" for rank in range(2)
+    ]
 
 
 def test_the_status_may_be_asked_for_as_soon_as_there_is_somebody_to_ask() -> None:

@@ -57,6 +57,16 @@ def test_after_close_every_verb_says_so_and_closing_again_is_nothing(local: Loca
     assert handle.done
 
 
+def test_a_notebook_is_told_who_a_connection_is_and_how_far(local: Local) -> None:
+    kv = local()
+    assert repr(kv) == "<KV: worker 0 without a cluster, clock 0, before init>"
+    params = kv.init(model((2,)))
+    kv.step(ones(params))
+    assert repr(kv) == "<KV: worker 0 without a cluster, clock 1>"
+    kv.close()
+    assert repr(kv) == "<KV: worker 0 without a cluster, clock 1, closed>"
+
+
 def test_init_happens_once(local: Local) -> None:
     kv = local()
     kv.init(model((2,)))

@@ -71,6 +71,10 @@ class FederatedStore:
         self._refresh: Callable[[], None] = lambda: None
 
     @property
+    def scheduler(self) -> str:
+        return self._session.scheduler
+
+    @property
     def num_workers(self) -> int:
         return self.job.workers
 

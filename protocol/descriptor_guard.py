@@ -18,7 +18,7 @@ from pathlib import Path
 
 import zmq
 
-from ps.protocol.transport import Socket
+from ps.protocol.sockets import Socket
 
 log = logging.getLogger("ps.descriptors")
 

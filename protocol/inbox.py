@@ -16,7 +16,7 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.messages.words import ProcessRole
-from ps.protocol.transport import Socket
+from ps.protocol.sockets import Socket
 from ps.protocol.unread import Unread
 
 log = logging.getLogger("ps.protocol")

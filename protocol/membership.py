@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 from ps.config.process import ProcessConfig
 from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
+from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, View, Welcome
 from ps.protocol.messages.words import MemberRole
-from ps.protocol.transport import check_address
 
 log = logging.getLogger("ps.membership")
 

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import zmq
 
 from ps.errors import BadMessage, ConfigError, ConnectTimeout, VersionMismatch
+from ps.protocol.addresses import check_address
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.dial import look
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
-from ps.protocol.transport import check_address, connect, open_socket
+from ps.protocol.sockets import open_socket
+from ps.protocol.transports.registry import connect
 
 PROMPT = 0.25
 """Seconds without an answer after which it is looked whether anybody can be there at all."""

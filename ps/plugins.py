@@ -1,6 +1,6 @@
-"""Plug-ins: optimizers, schedules, codecs, aggregators, algorithms and ways to divide from modules of a user's own.
+"""Plug-ins: optimizers, codecs, aggregators, algorithms, transports and the like from modules of a user's own.
 
-A plug-in is a module that registers dataclasses when it is imported:
+A plug-in is a module that registers dataclasses (a transport is any class) when it is imported:
 
 from dataclasses import dataclass
 from ps.plugins import aggregator, number
@@ -13,7 +13,8 @@ class First:
 Each role imports the modules that its own command line, environment or file names (``--plugin``, ``PS_PLUGINS``,
 ``plugins`` in the TOML file). What travels is text that names what is registered: nothing that was received is ever
 imported. The interfaces are ``ps.optim.Optimizer``, ``ps.optim.schedule.Shape``, ``ps.compress.Codec``,
-``ps.aggregators.Aggregator``, ``ps.algorithms.algorithm.Definition`` and ``ps.partition.Partitioner``.
+``ps.aggregators.Aggregator``, ``ps.algorithms.algorithm.Definition``, ``ps.partition.Partitioner`` and
+``ps.protocol.transports.transport.Transport``.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from typing import Any, TypeVar
 from ps.aggregators import AGGREGATORS
 from ps.algorithms import ALGORITHMS
 from ps.compress import CODECS
+from ps.config.transport import TRANSPORTS, TransportTraits
 from ps.errors import ConfigError
 from ps.number import number
 from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
 from ps.spec import Registry
 
-__all__ = ["aggregator", "algorithm", "codec", "load", "number", "optimizer", "partition", "schedule"]
+__all__ = ["aggregator", "algorithm", "codec", "load", "number", "optimizer", "partition", "schedule", "transport"]
 
 D = TypeVar("D", bound=type[Any])
 
@@ -75,6 +77,18 @@ def algorithm(name: str) -> Callable[[D], D]:
 def partition(name: str) -> Callable[[D], D]:
     """Register a dataclass as the way to divide data of this name."""
     return _adder(PARTITIONERS, name)
+
+
+def transport(name: str, *, shares_memory: bool = False) -> Callable[[D], D]:
+    """Register a class as the transport of this name, to be demanded, or taken where no other works."""
+
+    def add(definition: D) -> D:
+        traits = TransportTraits(f"{definition.__module__}:{definition.__qualname__}", shares_memory)
+        if not name.isidentifier() or TRANSPORTS.setdefault(name, traits) != traits:
+            raise ConfigError(f"transport {name!r}: a name of its own, of letters, digits and underscores")
+        return definition
+
+    return add
 
 
 def load(modules: Iterable[str]) -> None:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ps.protocol.messages import Message
+from ps.protocol.transports.listener import Line, Origin
 from ps.server.loan import Loan
 from ps.xp import HostArray
 
+__all__ = ["ASKER", "SCHEDULER", "Line", "Origin", "Send", "To"]
 
-class Line:
-    """A worker's Unix line as a listener knows it. It is what it is, and equal to nothing that comes from a network."""
-
-    __slots__ = ()
-
-
-Origin = bytes | Line
-"""The connection that a message came on: of a ROUTER by its routing id, which a peer may choose, or a Unix line."""
 To = Origin | int
 """A connection, or the id of a member."""
 

@@ -27,12 +27,12 @@ from ps.protocol.messages import (
     Push,
     Waiting,
 )
+from ps.protocol.transports.channel import ServerChannel
 from ps.trace import END, OFF, Trace
 from ps.worker.batch import Batch, Request
 from ps.worker.conversation import Call
 from ps.worker.interrupt import HOLD
 from ps.worker.request_queue import INQUIRE, RequestQueue
-from ps.worker.server_channel import ServerChannel
 from ps.worker.server_channels import ServerChannels
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray

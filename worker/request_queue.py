@@ -10,9 +10,9 @@ from ps.errors import ServerLost
 from ps.protocol.codec import encode
 from ps.protocol.messages import Identify, Inquire, Push, Waiting
 from ps.protocol.messages.data import NOT_YET
+from ps.protocol.transports.channel import ServerChannel
 from ps.trace import BEGIN, OFF, Trace
 from ps.worker.batch import Request
-from ps.worker.server_channel import ServerChannel
 from ps.worker.traffic import Traffic
 
 INQUIRE = 2.0

@@ -24,7 +24,7 @@ from ps.protocol.dial import Dial
 from ps.protocol.error_codes import failure, refusal
 from ps.protocol.membership import Membership
 from ps.protocol.messages import Error, Identify, Leave, Message, Ok, View
-from ps.protocol.transport import Socket, open_socket
+from ps.protocol.sockets import Socket, open_socket
 from ps.worker.interrupt import HOLD
 
 log = logging.getLogger("ps.worker")

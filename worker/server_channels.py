@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass, field
 
 import zmq
 
 from ps.errors import Unshared
-from ps.protocol.codec import encode
 from ps.protocol.dial import look
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Identify
 from ps.protocol.segment import MappedView, Segment
-from ps.protocol.transport import Socket, choose
+from ps.protocol.sockets import Socket
+from ps.protocol.transports.channel import ServerChannel
+from ps.protocol.transports.registry import choose, of_address, shares_memory
+from ps.protocol.transports.transport import Sharing
 from ps.protocol.worker_memory import WorkerMemory
-from ps.worker.server_channel import ServerChannel, ZmqChannel
-from ps.worker.shm_channel import ShmChannel
 
 log = logging.getLogger("ps.worker")
 
@@ -59,89 +58,78 @@ def open_channels(
     or Unshared, when the wanted transport does not reach a server. Without ``sharing`` everything travels.
     """
     found = ServerChannels(identity=identity)
+    ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
+    if not sharing:
+        ways = [[address for address in way if not shares_memory(address)] for way in ways]
+    given = Sharing()
+    if any(shares_memory(address) for way in ways for address in way):
+        given = _shared(nbytes, offer=seeding and viewing)
     try:
-        _open(found, context, servers, transport, nbytes, offer=seeding and viewing, identity=identity, sharing=sharing)
-        memories = [channel.weights_memory if isinstance(channel, ShmChannel) else None for channel in found.channels]
-        if (
-            viewing
-            and all(memories)
-            and len({weights_memory.identity for weights_memory in memories if weights_memory}) == 1
-            and memories[0]
-        ):
-            with contextlib.suppress(Unshared):  # then the weights are copied
-                found.view = MappedView(memories[0], 0, nbytes, writable=False)
+        for peer, way in zip(servers, ways, strict=True):
+            channel, address, reason = _first(context, way, identity, given)
+            if channel is None:
+                raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
+            found.names.append(f"{peer} at {address}")
+            found.channels.append(channel)
+            _tell(peer, address, reason, wondering=sharing and transport == "auto" and not channel.shares_memory)
+        if any(channel.shares_memory for channel in found.channels):
+            found.memory = given.memory
+        if viewing:
+            found.view = _view([channel.weights_memory for channel in found.channels], nbytes)
     except BaseException:
         found.close()
         raise
     return found
 
 
-def _open(
-    found: ServerChannels,
-    context: zmq.Context[Socket],
-    servers: list[Peer],
-    transport: str,
-    nbytes: int,
-    *,
-    offer: bool,
-    identity: Identify,
-    sharing: bool,
-) -> None:
-    ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
-    if not sharing:
-        ways = [[address for address in way if not address.startswith("shm:")] for way in ways]
-    weights_memory: Segment | None = None
-    lack = ""
-    if any(address.startswith("shm:") for way in ways for address in way):
-        try:
-            found.memory = WorkerMemory.create(nbytes)
-            weights_memory = Segment.create(nbytes) if offer else None
-            if weights_memory is not None:
-                weights_memory.reserve(0, nbytes)
-        except Unshared as error:
-            found.memory, lack = None, str(error)
-    for peer, way in zip(servers, ways, strict=True):
-        channel, address, reason = _first(context, way, found.memory, weights_memory, lack, identity)
-        if channel is None:
-            raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
-        if reason:
-            log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
-        elif sharing and transport == "auto" and not isinstance(channel, ShmChannel):
-            level = logging.WARNING if peer.is_here else logging.INFO
-            log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
-        if trouble := look(address, probing=True).trouble:
-            log.warning(
-                "%s cannot be reached from here: %s. Start it with another --host or --advertise", peer, trouble
-            )
-        found.names.append(f"{peer} at {address}")
-        found.channels.append(channel)
-    if not any(isinstance(channel, ShmChannel) for channel in found.channels):
-        found.memory = None
+def _shared(nbytes: int, *, offer: bool) -> Sharing:
+    """Make the memory to share with servers; with ``offer`` also some for the weights."""
+    try:
+        memory = WorkerMemory.create(nbytes)
+        weights = Segment.create(nbytes) if offer else None
+        if weights is not None:
+            weights.reserve(0, nbytes)
+    except Unshared as error:
+        return Sharing(lack=str(error))
+    return Sharing(memory, weights)
+
+
+def _view(memories: list[Segment | None], nbytes: int) -> MappedView | None:
+    """Return a view of the weights, if all servers keep them in one memory that can be mapped."""
+    first = memories[0] if memories else None
+    if first is None or any(memory is None or memory.identity != first.identity for memory in memories):
+        return None
+    try:
+        return MappedView(first, 0, nbytes, writable=False)
+    except Unshared:
+        return None  # then the weights are copied
 
 
 def _first(
-    context: zmq.Context[Socket],
-    way: list[str],
-    memory: WorkerMemory | None,
-    weights_memory: Segment | None,
-    reason: str,
-    identity: Identify,
+    context: zmq.Context[Socket], way: list[str], identity: Identify, given: Sharing
 ) -> tuple[ServerChannel | None, str, str]:
-    """Return a channel by the first address that works, the address, and why no memory is shared where it might be."""
+    """Return a channel by the first address that works, the address, and why those before it do not."""
+    reason = ""
     for address in way:
-        if not address.startswith("shm:"):
-            channel = ZmqChannel(context, address)
-            channel.send(encode(identity))
-            return channel, address, reason if way[0].startswith("shm:") else ""
-        if memory is not None:
-            try:
-                return ShmChannel.open(address.removeprefix("shm://"), memory, weights_memory, identity), address, ""
-            except Unshared as error:
-                reason = str(error)
+        try:
+            return of_address(address).open(context, address, identity, given), address, reason
+        except Unshared as error:
+            reason = str(error)
     return None, "", reason
+
+
+def _tell(peer: Peer, address: str, reason: str, *, wondering: bool) -> None:
+    """Say by which address a server was reached where a faster way might be had, and why that cannot."""
+    if reason:
+        log.warning("%s: no shared memory (%s); using %s", peer, reason, address)
+    elif wondering:
+        level = logging.WARNING if peer.is_here else logging.INFO
+        log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
+    if trouble := look(address, probing=True).trouble:
+        log.warning("%s cannot be reached from here: %s. Start it with another --host or --advertise", peer, trouble)
 
 
 def _absence(peer: Peer) -> str:
     """Return why a server's socket for shared memory was not even tried."""
-    offered = [address.removeprefix("shm://") for address in peer.addresses if address.startswith("shm:")]
+    offered = [address.partition("://")[2] for address in peer.addresses if shares_memory(address)]
     return f"{offered[0]} cannot be opened here" if offered else "it offers none"

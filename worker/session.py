@@ -21,7 +21,7 @@ from ps.protocol.messages import (
     Suspend,
     View,
 )
-from ps.protocol.transport import Socket
+from ps.protocol.sockets import Socket
 from ps.trace import OFF, Trace
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange

@@ -14,6 +14,7 @@ from ps import blas
 from ps.config import DISTRIBUTED as DISTRIBUTED_MODES
 from ps.config import JobConfig, ProcessConfig, env_of, flags_of, settings_of
 from ps.config.load import PLUMBING
+from ps.config.transport import shares_memory
 from ps.errors import ConfigError, UsageError
 from ps.launch.plan import PROGRAM, check_count
 from ps.script import Script
@@ -104,7 +105,7 @@ def cases(
     for name, partition in (("federated-iid", "iid"), ("federated-non-iid", non_iid)):
         job = {key: value for key, value in explicit.items() if heeded(key, FEDERATED)}
         job |= {"workers": clients, "mode": "federated", "partition": partition, "rounds": rounds}
-        if job.get("transport") == "shm":  # the distributed runs may; a client's delta has to travel
+        if shares_memory(job.get("transport", "auto")):  # the distributed runs may; a client's delta has to travel
             del job["transport"]
         job["eval_every"] = max(1, rounds // MOST_EVALUATIONS) if every else 0
         kind = "IID" if name == "federated-iid" else f"non-IID ({partition})"

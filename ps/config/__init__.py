@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ps.config.job import TRANSPORTS, JobConfig
+from ps.config.job import JobConfig
 from ps.config.load import NOTHING, Loaded, check_keys, load, merge
 from ps.config.mode import DISTRIBUTED, MODES
 from ps.config.process import ProcessConfig
@@ -17,7 +17,6 @@ __all__ = [
     "DISTRIBUTED",
     "MODES",
     "SCHEDULER_PORT",
-    "TRANSPORTS",
     "JobConfig",
     "Loaded",
     "ProcessConfig",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ps.config.setting import settings_of
+from ps.config.transport import shares_memory
 from ps.errors import ConfigError
 from ps.number import MOST_COMBINED
 
@@ -58,7 +59,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str]) -> None:
         )
     if job.server_optimizer is not None and algorithm.server != Algorithm().server:
         raise ConfigError(f"{say('algorithm')} is a server optimizer itself; leave out {say('server_optimizer')}")
-    if job.transport == "shm":
+    if shares_memory(job.transport):
         raise ConfigError(f"{say('transport')}: with {say('mode')} everything travels")
     if job.overlap:
         raise ConfigError(f"{say('overlap')} makes no sense with {say('mode')}: clients step on their own")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
+from ps.config.transport import NAMES, shares_memory
 from ps.config.values import LONGEST_WAIT, SIZE
 from ps.errors import ConfigError
 from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_MEMBERS, MOST_STEPS
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
 
 LATE = ("drop", "discount", "carry")
-TRANSPORTS = ("auto", "tcp", "ipc", "shm")
 PARAMS = ("auto", "private")
 
 MOST_SERVERS = 1000
@@ -55,7 +55,7 @@ class JobConfig:
         ("fail", "skip", "ignore"),
     )
     compress: str = setting("none", "how gradients and weights are compressed, such as int8 or topk:0.01")
-    transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", TRANSPORTS)
+    transport: str = setting("auto", "how tensors travel; auto takes the fastest that works", NAMES)
     params: str = setting(
         "auto",
         "with shared memory, read the weights where the servers keep them, or in a private copy",
@@ -194,7 +194,8 @@ class JobConfig:
         """
         if self.federated:
             return self.chunk_size or 1 << 20
-        travels = self.transport in ("tcp", "ipc") or self.compress != "none"
+        shared = self.transport == "auto" or shares_memory(self.transport)
+        travels = not shared or self.compress != "none"
         return self.chunk_size or (2 << 20 if travels else 4 << 20)
 
     @property
@@ -294,7 +295,7 @@ class JobConfig:
             )
         if self.window < self.chunk_bytes:
             raise ConfigError(f"{say('window')} must be at least chunk_size = {SIZE.show(self.chunk_bytes)}")
-        if self.specs.compress.name != "none" and self.transport == "shm":
+        if self.specs.compress.name != "none" and shares_memory(self.transport):
             raise ConfigError(f"{say('compress')} is for what travels, but with {say('transport')} nothing does")
         if self.specs.compress.build().momentum and self.specs.optimizer.name != "sgd":
             raise ConfigError(

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Setting:
     default: Any
     help: str
     kind: Kind
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     low: float | None = None
     high: float | None = None
     above: float | None = None
@@ -101,7 +101,7 @@ class Setting:
 def setting(
     default: Any,
     help: str,
-    choices: tuple[str, ...] = (),
+    choices: Sequence[str] = (),
     *,
     kind: Kind | None = None,
     low: float | None = None,

@@ -14,10 +14,12 @@ from ps import descriptors, sigterm
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, ConfigError, PeerLost
 from ps.protocol import pid
+from ps.protocol.addresses import advertised
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import HeartbeatAck, Hello, Identify, Message, Status, StatusRequest, Welcome
-from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
+from ps.protocol.sockets import Socket, open_socket
+from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import MemberRecord
@@ -94,7 +96,7 @@ class Scheduler:
         """Listen and answer until the job is over. Raises PeerLost with the reason when it failed."""
         try:
             host, port = self._process.host, self._process.port
-            bound = TRANSPORTS["tcp"].bind(self._router, host, port, Path())
+            bound = Tcp().bind(self._router, host, port, Path())
             self._address = advertised(bound, self._process.advertise)
             self._guard = DescriptorGuard(self._router, descriptors.allowed())
             ready(self._address)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,18 +15,23 @@ from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, PeerLost
 from ps.memory import collect_seldom, keep_freed_memory
+from ps.protocol.addresses import advertised
 from ps.protocol.codec import decode, encode
-from ps.protocol.descriptor_guard import LEAST, DescriptorGuard
+from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.dial import Dial, doubts
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Error, Identify, Inquire, Leave, Message, RoundOrder, Share, View, Welcome
-from ps.protocol.transport import TRANSPORTS, Socket, advertised, open_socket
+from ps.protocol.sockets import Socket, open_socket
+from ps.protocol.transports.listener import Listener
+from ps.protocol.transports.registry import transports
+from ps.protocol.transports.transport import Place
 from ps.server.job_key import JobKey
 from ps.server.loan import SENT
 from ps.server.send import SCHEDULER, Line, Origin, Send
+from ps.server.shard import lines
 from ps.server.shard.callers import Callers
 from ps.server.shard.checkpoint import kept_rank
 from ps.server.shard.early import Early, not_yet
@@ -35,7 +39,6 @@ from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.seldom import Seldom
 from ps.server.shard.shard import Shard
-from ps.server.shard.shm_listener import ShmListener
 from ps.state_file import StateFile
 from ps.trace import start
 
@@ -63,7 +66,7 @@ class Server:
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
         self._poller = zmq.Poller()
-        self._shm: ShmListener | None = None
+        self._listeners: list[Listener] = []
         self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
         self._seldom = Seldom()
@@ -78,19 +81,15 @@ class Server:
     def run(self, ready: Callable[[str], None]) -> int:
         """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
         try:
-            tcp = TRANSPORTS["tcp"].bind(self._router, self._process.host, self._process.port, self._directory.path)
-            tcp = advertised(tcp, self._process.advertise)
-            addresses: tuple[str, ...] = (*self._listen_on_ipc(), tcp)
-            if sys.platform.startswith("linux"):
-                self._shm = ShmListener(self._directory.path, self._poller, self._inbox.rejected)
-                addresses = (self._shm.address, *addresses)
+            addresses = self._listen()
+            tcp = addresses["tcp"] = advertised(addresses["tcp"], self._process.advertise)
             self._dial = Dial(self._dealer, self._scheduler, time.monotonic())
             self._membership = Membership(
                 "server",
                 self._scheduler,
                 rank=kept_rank(self._state_file) if self._process.rank is None else self._process.rank,
                 suggested=self._process.suggested_rank,
-                addresses=addresses,
+                addresses=tuple(addresses.values()),
                 script={},
                 connect_timeout=self._process.connect_timeout,
                 now=time.monotonic(),
@@ -105,17 +104,22 @@ class Server:
         if self._process.advertise is None and (doubt := doubts(tcp, self._scheduler)):
             log.warning("workers are told to reach this server at %s, but %s", tcp, doubt)
 
-    def _listen_on_ipc(self) -> tuple[str, ...]:
-        """Offer ipc, where there are files enough for it to be safe."""
-        limit, ipc = descriptors.allowed(), ""
-        if limit < LEAST:
-            log.warning(
-                "this server may open %d files, too few to offer ipc; it does with %d (ulimit -n)", limit, LEAST
-            )
-        else:
-            ipc = TRANSPORTS["ipc"].bind(self._router, self._process.host, 0, self._directory.path)
-        self._guard = DescriptorGuard(self._router, limit, ipc)
-        return (ipc,) if ipc else ()
+    def _listen(self) -> dict[str, str]:
+        """Listen by every transport that can be had here; return the addresses by its name."""
+        process, addresses, guarded = self._process, {}, ""
+        place = Place(
+            self._router, process.host, process.port, self._directory.path, self._poller, self._inbox.rejected
+        )
+        for transport in transports():
+            listening = transport.listen(place)
+            if listening is None:
+                continue
+            addresses[transport.name] = listening.address
+            guarded = listening.address if listening.guarded else guarded
+            if listening.listener is not None:
+                self._listeners.append(listening.listener)
+        self._guard = DescriptorGuard(self._router, descriptors.allowed(), guarded)
+        return addresses
 
     def _loop(self) -> int:
         poller = self._poller
@@ -134,12 +138,12 @@ class Server:
             events = dict(poller.poll(max(1, int((beat - now) * 1000))))
             if self._dealer in events and self._hear_scheduler():
                 return 0
-            if self._shm is not None:
-                self._serve(self._shm.receive(events))
+            for listener in self._listeners:
+                self._serve(listener.receive(events))
             if self._router in events:
                 self._serve(self._inbox.receive(BATCH))
-            if self._shm is not None:
-                self._shm.flush()
+            for listener in self._listeners:
+                listener.flush()
 
     def _serve(self, messages: Iterable[tuple[Origin, Any, Any]]) -> None:
         callers = self._callers
@@ -187,8 +191,8 @@ class Server:
         self._perform(sends)
 
     def _share(self, shard: Shard, origin: Origin, message: Share) -> None:
-        if self._shm is not None and origin in self._shm:
-            self._shm.share(origin, message, shard.weights_memory)
+        if isinstance(origin, Line) and origin.listener is not None:
+            origin.listener.share(origin, message, shard.weights_memory)
         else:
             self._reject(origin, message, BadMessage("memory is shared through a Unix socket"))
 
@@ -196,8 +200,8 @@ class Server:
         request = getattr(message, "request", 0)
         if isinstance(origin, bytes):
             self._inbox.reject(origin, request, error)
-        elif self._shm is not None:
-            self._shm.reject(origin, request, error)
+        elif origin.listener is not None:
+            origin.listener.reject(origin, request, error)
 
     def _perform(self, sends: list[Send]) -> None:
         for send in sends:
@@ -205,7 +209,7 @@ class Server:
             if isinstance(send.to, int):
                 self._say(send)
             elif isinstance(send.to, Line):
-                self._perform_on_line(send.to, send)
+                lines.perform(send.to, send)
             elif loan is None:
                 self._inbox.send(send.to, send.message)
             else:
@@ -213,13 +217,6 @@ class Server:
                 tracker = self._inbox.lend(send.to, send.message, weights)
                 loan.tracker = SENT if loan.stay or tracker is None else tracker
             self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
-
-    def _perform_on_line(self, line: Line, send: Send) -> None:
-        """Answer on a Unix line, if it is still there; what was lent for one that is gone is free."""
-        if self._shm is not None and line in self._shm:
-            self._shm.perform(line, send)
-        elif send.loan is not None:
-            send.loan.tracker = SENT
 
     def _say(self, send: Send) -> None:
         """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
@@ -347,8 +344,8 @@ class Server:
             if membership is not None and membership.welcome is not None:
                 self._dealer.setsockopt(zmq.LINGER, 200)
                 self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
-        if self._shm is not None:
-            self._shm.close()
+        for listener in self._listeners:
+            listener.close()
         if self._guard is not None:
             self._guard.close()
         self._directory.remove()

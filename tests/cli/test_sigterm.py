@@ -79,7 +79,7 @@ def test_what_a_script_forks_has_the_default_handler_from_its_first_instant_unle
 LOST = """
 import gc, os, signal, sys, threading
 import ps.server.shard.service as service
-from ps.server.shard.shm_listener import ShmListener
+from ps.protocol.transports.shm_listener import ShmListener
 
 class Swallow:
     def __del__(self):

@@ -11,7 +11,7 @@ import zmq
 from ps.config import JobConfig
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Message, Ping, Pong, Resume, UploadState, View
-from ps.protocol.transport import open_socket
+from ps.protocol.sockets import open_socket
 from support.cluster import Process
 from support.identity import identify, welcome, with_token
 

@@ -17,7 +17,7 @@ import zmq
 from ps.errors import ProtocolError
 from ps.protocol import messages as m
 from ps.protocol.codec import MAGIC, MAX_FRAME, VERSION, decode, encode
-from ps.protocol.transport import open_socket
+from ps.protocol.sockets import open_socket
 from support import zmtp
 from support.cluster import Cluster, Process, result
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ps.protocol.transport import DEAF
+from ps.protocol.sockets import DEAF
 from support.cluster import SCRIPTS, Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

@@ -10,7 +10,9 @@ import pytest
 import zmq
 
 from ps.protocol.inbox import Inbox
-from ps.protocol.transport import TRANSPORTS, open_socket
+from ps.protocol.sockets import open_socket
+from ps.protocol.transports.ipc import Ipc
+from ps.protocol.transports.tcp import Tcp
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def listen(open_one: Callable[[int], zmq.Socket[Any]], tmp_path: Path) -> Callab
 
     def make(transport: str = "tcp") -> tuple[Inbox, str]:
         sock = open_one(zmq.ROUTER)
-        address = TRANSPORTS[transport].bind(sock, "127.0.0.1", 0, tmp_path)
+        address = (Ipc() if transport == "ipc" else Tcp()).bind(sock, "127.0.0.1", 0, tmp_path)
         return Inbox(sock, "server", 2), address
 
     return make

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from ps.protocol.transport import Socket, connect, open_socket
+from ps.protocol.sockets import Socket, open_socket
+from ps.protocol.transports.registry import connect
 
 LIMIT = 1024
 
@@ -20,13 +21,15 @@ SERVES = f"""
 import resource, sys, zmq
 from pathlib import Path
 from ps.protocol.descriptor_guard import DescriptorGuard
-from ps.protocol.transport import TRANSPORTS, open_socket
+from ps.protocol.sockets import open_socket
+from ps.protocol.transports.ipc import Ipc
+from ps.protocol.transports.tcp import Tcp
 import logging
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))
 sock = open_socket(zmq.Context.instance(), zmq.ROUTER)
-ipc = TRANSPORTS["ipc"].bind(sock, "127.0.0.1", 0, Path(sys.argv[1]))
-tcp = TRANSPORTS["tcp"].bind(sock, "127.0.0.1", 0, Path(sys.argv[1]))
+ipc = Ipc().bind(sock, "127.0.0.1", 0, Path(sys.argv[1]))
+tcp = Tcp().bind(sock, "127.0.0.1", 0, Path(sys.argv[1]))
 guard = DescriptorGuard(sock, {LIMIT}, ipc)
 print(ipc, tcp, flush=True)
 while (frames := sock.recv_multipart())[1] != b"end":

@@ -16,7 +16,7 @@ import pytest
 from ps.errors import BadMessage, Unshared
 from ps.protocol import unix_channel as module
 from ps.protocol.codec import MAX_HEADER
-from ps.protocol.transport import SHM
+from ps.protocol.transports.shm_listener import listen
 from ps.protocol.unix_channel import MAX_FDS, MAX_UNSENT, UnixChannel, demand_same_user
 from support.held import descriptors
 
@@ -216,7 +216,7 @@ def test_closing_a_line_closes_what_came_on_it(pair: Pair) -> None:
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
-    sock, address = SHM.listen(tmp_path)
+    sock, address = listen(tmp_path)
     yield sock, address.removeprefix("shm://")
     sock.close()
 

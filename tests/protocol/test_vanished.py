@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from ps.protocol.transport import DEAF
+from ps.protocol.sockets import DEAF
 from support.zmtp import greet
 
 Open = Callable[[int], zmq.Socket[Any]]

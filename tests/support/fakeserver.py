@@ -21,10 +21,11 @@ from ps.protocol.messages import (
     Pushed,
     Weights,
 )
-from ps.protocol.transport import open_socket
+from ps.protocol.sockets import open_socket
+from ps.protocol.transports.registry import connect
+from ps.protocol.transports.zmq_channel import ZmqChannel
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
-from ps.worker.server_channel import ZmqChannel
 from ps.worker.server_channels import ServerChannels
 from ps.worker.traffic import Traffic
 
@@ -60,6 +61,12 @@ class FakeServer:
         return [message for message in self.heard if isinstance(message, kind)]
 
 
+def _dialled(context: zmq.Context[Any], address: str) -> ZmqChannel:
+    sock = open_socket(context, zmq.DEALER)
+    connect(sock, address)
+    return ZmqChannel(sock)
+
+
 class Setup:
     """An exchange with fake servers, which move whenever it looks for failures."""
 
@@ -71,7 +78,7 @@ class Setup:
         self.during: Callable[[], None] = lambda: None
         channels = ServerChannels(
             [f"server {rank} (host, pid {rank}) at {server.address}" for rank, server in enumerate(self.servers)],
-            [ZmqChannel(context, server.address) for server in self.servers],
+            [_dialled(context, server.address) for server in self.servers],
         )
         self.exchange = Exchange(
             MEMBER,

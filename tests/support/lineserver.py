@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ps.protocol.codec import decode
 from ps.protocol.messages import Message
-from ps.protocol.transport import SHM
+from ps.protocol.transports.shm_listener import listen
 
 Answer = Callable[[socket.socket, bytes, list[int]], None]
 """Takes the connection, what came first and the open files with it, which are closed later."""
@@ -22,7 +22,7 @@ class LineServer:
     """Listens for one worker; without an answer it is as good as stopped."""
 
     def __init__(self, directory: Path, answer: Answer | None) -> None:
-        self._listener, address = SHM.listen(directory)
+        self._listener, address = listen(directory)
         self._listener.setblocking(True)
         self._listener.settimeout(10)
         self.path = address.removeprefix("shm://")

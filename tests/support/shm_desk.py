@@ -15,8 +15,8 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Message, Push, Share
 from ps.protocol.segment import PAGE, Segment
+from ps.protocol.transports.shm_listener import ShmListener
 from ps.protocol.worker_memory import WorkerMemory
-from ps.server.shard.shm_listener import ShmListener
 from ps.xp import HostArray
 
 NBYTES = 2 * PAGE

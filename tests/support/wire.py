@@ -12,7 +12,7 @@ import zmq
 
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Message
-from ps.protocol.transport import open_socket
+from ps.protocol.sockets import open_socket
 
 BOUND = 20.0
 """Seconds that anything here may take."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,21 +16,8 @@ from ps.worker import exchange as exchange_module
 from ps.worker.local import LocalStore
 from ps.worker.step_log import StepLog
 from support.fakeserver import KB, Setup
-from support.lineserver import Fake, line_servers
-from support.loopback import Loopback
-
-
-@pytest.fixture
-def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
-    """Start a job: ``loopback(servers=2, workers=2, mode="async")``."""
-    with contextlib.ExitStack() as stack:
-
-        def start(**job: Any) -> Loopback:
-            made = Loopback(tmp_path, **job)
-            stack.callback(made.close)
-            return made
-
-        yield start
+from support.fixtures import fake as fake
+from support.fixtures import loopback as loopback
 
 
 @pytest.fixture
@@ -63,10 +49,3 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Setup]]:
             return made[-1]
 
         yield make
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Fake]:
-    """Listen for a worker that would share memory: ``fake(say(frame))``."""
-    with line_servers(tmp_path) as start:
-        yield start

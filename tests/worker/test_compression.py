@@ -17,7 +17,7 @@ from ps.data import digits
 from ps.models import softmax
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Error, Push
-from ps.protocol.transport import open_socket
+from ps.protocol.sockets import open_socket
 from support.loopback import BOUND, Loopback
 
 Start = Callable[..., Loopback]

@@ -41,7 +41,7 @@ from ps.protocol.messages import (
     View,
     Welcome,
 )
-from ps.protocol.transport import open_socket
+from ps.protocol.sockets import open_socket
 from ps.worker import scheduler_client
 from ps.worker.scheduler_client import SchedulerClient
 

@@ -23,9 +23,9 @@ from ps.protocol.codec import encode
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Error, Shared
 from ps.protocol.segment import PAGE, Segment
-from ps.worker import shm_channel as shm_module
+from ps.protocol.transports import shm_channel as shm_module
+from ps.protocol.transports.shm_channel import ShmChannel
 from ps.worker.server_channels import ServerChannels, open_channels
-from ps.worker.shm_channel import ShmChannel
 from support.held import descriptors, mappings
 from support.identity import identify
 from support.lineserver import Fake, LineServer, framed, say
@@ -326,7 +326,7 @@ def test_a_job_of_workers_that_share_memory_and_others_that_cannot_gives_the_bit
 
 
 def test_a_server_that_refuses_memory_is_still_used(loopback: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ps.server.shard.shm_listener.MOST", 0)
+    monkeypatch.setattr("ps.protocol.transports.shm_listener.MOST", 0)
     [found] = loopback(transport="auto", servers=2, chunk_size=1024).run(trained)
     [wanted] = loopback(transport="tcp", servers=2, chunk_size=1024).run(trained)
     assert found == wanted

@@ -12,9 +12,9 @@ from ps.protocol.codec import encode
 from ps.protocol.messages import Shared, Waiting
 from ps.protocol.messages.data import NOT_YET
 from ps.protocol.segment import PAGE
+from ps.protocol.transports import shm_channel as module
+from ps.protocol.transports.shm_channel import ShmChannel
 from ps.protocol.worker_memory import WorkerMemory
-from ps.worker import shm_channel as module
-from ps.worker.shm_channel import ShmChannel
 from support.identity import identify
 from support.lineserver import Fake, framed
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import ps
-from ps.protocol import transport
 from ps.protocol.layout import Layout
+from ps.protocol.transports import unix
 
 parser = argparse.ArgumentParser()
 parser.add_argument("until", help="train until this file exists, or this clock if it is a number")
@@ -28,7 +28,7 @@ parser.add_argument("--push", action="store_true", help="push and pull apart too
 parser.add_argument("--fork", action="store_true", help="have children that hold everything and end in several ways")
 args = parser.parse_args()
 if "APART" in os.environ:  # as in a container: no Unix socket of others can be opened
-    transport._is_open = lambda path: False
+    unix.is_open = lambda path: False
 
 kv = ps.connect(optimizer="sgd:lr=1")
 dice = random.Random(kv.rank)

@@ -18,9 +18,9 @@ from ps.errors import Unshared
 from ps.protocol.codec import encode
 from ps.protocol.messages import Error, Ok, Pull, Share, Shared
 from ps.protocol.segment import PAGE, Segment
+from ps.protocol.transports import shm_channel as module
+from ps.protocol.transports.shm_channel import ShmChannel
 from ps.protocol.worker_memory import WorkerMemory
-from ps.worker import shm_channel as module
-from ps.worker.shm_channel import ShmChannel
 from support.held import descriptors
 from support.identity import identify
 from support.lineserver import Fake, framed, null, say

@@ -15,6 +15,7 @@ from ps.protocol.messages import Error, Pull, Push, Shared, Weights
 from ps.protocol.segment import Segment
 from ps.server.loan import Loan
 from ps.server.send import Send
+from ps.server.shard import lines
 from support.held import descriptors
 from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
@@ -34,7 +35,7 @@ def test_a_worker_that_shares_memory_is_heard_with_it_and_gets_weights_into_it(d
         for aside, region, other in ((False, "weights", "aside"), (True, "aside", "weights")):
             memory.array(other)[:] = 99
             loan = Loan(CHUNK, weights)
-            desk.listener.perform(origin, Send(origin, Weights(7, 0, 1, 0), loan, aside))
+            lines.perform(origin, Send(origin, Weights(7, 0, 1, 0), loan, aside))
             desk.listener.flush()
             assert told(sock) == Weights(7, 0, 1, 0) and loan.done
             assert np.array_equal(memory.part(region, CHUNK), weights)
@@ -154,7 +155,7 @@ def test_weights_for_a_peer_that_shared_no_memory_are_refused(desk: Desk) -> Non
         [(origin, _, memory)] = desk.look()
         assert memory is None
         loan = Loan(CHUNK, np.zeros(CHUNK.size, np.float32))
-        desk.listener.perform(origin, Send(origin, Weights(9, 0, 1, 0), loan))
+        lines.perform(origin, Send(origin, Weights(9, 0, 1, 0), loan))
         desk.listener.flush()
         answer = told(sock)
         assert isinstance(answer, Error) and answer.request == 9 and "not shared" in answer.text
@@ -168,7 +169,7 @@ def test_weights_that_do_not_fit_the_shared_memory_are_refused(desk: Desk) -> No
         sock.sendall(framed(encode(Pull(9, 1, 0, 0, False))))
         [(origin, _, memory)] = desk.look()
         loan = Loan(CHUNK, np.zeros(CHUNK.size, np.float32))
-        desk.listener.perform(origin, Send(origin, Weights(9, 0, 1, 0), loan))
+        lines.perform(origin, Send(origin, Weights(9, 0, 1, 0), loan))
         desk.listener.flush()
         answer = told(sock)
         assert isinstance(answer, Error) and answer.request == 9 and f"is for {NBYTES - 100}" in answer.text

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import zmq
-
-from ps.errors import BadMessage
 from ps.protocol.messages import Message
-from ps.protocol.transport import Socket, connect, open_socket
+from ps.protocol.segment import Segment
 from ps.xp import HostArray
 
 
@@ -20,6 +17,10 @@ class ServerChannel(Protocol):
     """What a ``zmq.Poller`` waits for."""
     window: int | None
     """Bytes that may be unanswered, if this way has a limit of its own."""
+    shares_memory: bool
+    """Whether tensors lie in the memory that this worker has handed over, and do not travel."""
+    weights_memory: Segment | None
+    """The memory in which the server keeps its weights, if it lets them be read there."""
 
     @property
     def closed(self) -> bool:
@@ -64,56 +65,3 @@ class ServerChannel(Protocol):
     def close(self) -> None:
         """Close it; what was not sent is dropped."""
         ...
-
-
-class ZmqChannel:
-    """A DEALER socket; payloads are frames of their own."""
-
-    window: int | None = None
-    closed = False
-    stuck = False
-
-    def __init__(self, context: zmq.Context[Socket], address: str) -> None:
-        self.pollable = open_socket(context, zmq.DEALER)
-        connect(self.pollable, address)
-
-    def flush(self) -> None:
-        pass
-
-    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
-        try:
-            if payload is None:
-                self.pollable.send(header, zmq.NOBLOCK)
-                return True
-            self.pollable.send(header, zmq.SNDMORE | zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        self.pollable.send(payload.data, copy=False)
-        return True
-
-    def receive(self) -> Iterator[bytes]:
-        socket = self.pollable
-        while True:
-            try:
-                header = socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            yield header
-            if socket.getsockopt(zmq.RCVMORE):
-                raise BadMessage("a message with a wrong number of frames")
-
-    def check(self, message: Message) -> None:
-        if message.payload != bool(self.pollable.getsockopt(zmq.RCVMORE)):
-            raise BadMessage(f"{message!r} with a wrong number of frames")
-
-    def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
-        if into is None:
-            return len(self.pollable.recv(copy=False))
-        lo, hi = region
-        return int(self.pollable.recv_into(into[lo:hi].data))
-
-    def take(self) -> Any:
-        return self.pollable.recv(copy=False).buffer
-
-    def close(self) -> None:
-        self.pollable.close()

@@ -16,9 +16,10 @@ from ps.errors import Unshared
 from ps.protocol.codec import encode
 from ps.protocol.messages import Error, Ok, Pull, Pushed, Shared
 from ps.protocol.segment import Segment
+from ps.protocol.transports import shm_listener as module
 from ps.protocol.unix_channel import MAX_UNSENT
 from ps.server.send import Send
-from ps.server.shard import shm_listener as module
+from ps.server.shard import lines
 from support.held import descriptors, mappings
 from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
@@ -49,7 +50,7 @@ def test_a_worker_that_gets_the_descriptor_of_one_that_never_read_is_served(desk
         origin = desk.listener._by_fd[fd].origin
         with desk.connect() as sock:
             while origin in desk.listener:
-                desk.listener.perform(origin, Send(origin, Error(9, "bad-message", "x" * 400)))
+                lines.perform(origin, Send(origin, Error(9, "bad-message", "x" * 400)))
             events = [fd for fd, _ in desk.poller.sockets]
             assert list(desk.listener.receive(events)) == [] and list(desk.listener._by_fd) == [fd]
             desk.share(sock)
@@ -67,7 +68,7 @@ def test_a_peer_that_never_reads_is_dropped_before_it_costs_much(desk: Desk) -> 
         big = Error(9, "bad-message", "x" * 400)
         sent = 0
         while origin in desk.listener and sent < 3 * MAX_UNSENT:
-            desk.listener.perform(origin, Send(origin, big))
+            lines.perform(origin, Send(origin, big))
             desk.listener.flush()
             sent += len(framed(encode(big)))
         assert origin not in desk.listener and MAX_UNSENT <= sent < 2 * MAX_UNSENT
@@ -86,7 +87,7 @@ def test_a_peer_that_reads_late_gets_everything_in_order(desk: Desk) -> None:
         sock.sendall(framed(encode(Pull(9, 1, 0, 0, False))))
         [(origin, _, _)] = desk.look()
         for number in range(5000):
-            desk.listener.perform(origin, Send(origin, Pushed(number, 0, 0, 0)))
+            lines.perform(origin, Send(origin, Pushed(number, 0, 0, 0)))
             desk.listener.flush()
         got = bytearray()
         sock.setblocking(False)
@@ -155,7 +156,7 @@ def test_workers_that_come_and_go_leave_neither_descriptors_nor_mappings(desk: D
             sock.sendall(framed(PUSH))
             origin = desk.look()[0][0]
             if number % 2:
-                desk.listener.perform(origin, Send(origin, Ok(7)))
+                lines.perform(origin, Send(origin, Ok(7)))
                 desk.listener.flush()
         desk.look()
         assert origin not in desk.listener

@@ -7,23 +7,23 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
 
-from ps.errors import BadMessage, ProtocolError, Unshared
+from ps.errors import BadMessage, ConfigError, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
+from ps.protocol.layout import Chunk
 from ps.protocol.messages import Error, Message, Share, Shared
 from ps.protocol.segment import Segment
-from ps.protocol.transport import SHM
+from ps.protocol.transports.listener import Line, Origin, WeightsMemory
+from ps.protocol.transports.unix import new_path
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
 from ps.protocol.worker_memory import WorkerMemory
-from ps.server.loan import SENT
-from ps.server.send import Line, Origin, Send
 from ps.xp import HostArray
 
 MOST = 1000
@@ -32,8 +32,19 @@ MOST = 1000
 HELD = 0.001
 """Seconds for which answers may wait for others: every one alone would wake its worker, on a core that works."""
 
-WeightsMemory = Callable[[HostArray | None], HostArray | None]
-"""Takes memory that is offered to keep the weights in, or None, and returns the memory that they are kept in."""
+
+def listen(directory: Path) -> tuple[socket.socket, str]:
+    """Return a socket on which channels come in, and its address. Raises ConfigError."""
+    path = new_path(directory)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {path}: {error.strerror}; --runtime-dir must be writable") from None
+    listener.setblocking(False)
+    return listener, f"shm://{path}"
 
 
 class _Connection:
@@ -41,10 +52,10 @@ class _Connection:
 
     __slots__ = ("channel", "fd", "memory", "origin", "waits")
 
-    def __init__(self, channel: UnixChannel) -> None:
+    def __init__(self, channel: UnixChannel, listener: ShmListener) -> None:
         self.channel = channel
         self.fd = channel.fileno()
-        self.origin = Line()
+        self.origin = Line(listener)
         self.waits = False
         self.memory: WorkerMemory | None = None
 
@@ -53,7 +64,7 @@ class ShmListener:
     """The listening end for workers that share memory. Like an Inbox it keeps garbage to itself, and counts it."""
 
     def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str]) -> None:
-        self._listener, self.address = SHM.listen(directory)
+        self._listener, self.address = listen(directory)
         self._poller = poller
         self._rejected = rejected
         self._by_fd: dict[int, _Connection] = {}
@@ -116,7 +127,7 @@ class ShmListener:
         if len(self._by_fd) >= MOST:
             sock.close()
             return
-        connection = _Connection(UnixChannel(sock))
+        connection = _Connection(UnixChannel(sock), self)
         connection.channel.expects_fds = True
         self._by_fd[connection.fd] = self._by_origin[connection.origin] = connection
         self._poller.register(connection.fd, zmq.POLLIN)
@@ -187,22 +198,23 @@ class ShmListener:
         self._rejected[error.reason] += 1
         self._send(origin, Error(request, code_of(error), str(error)))
 
-    def perform(self, origin: Origin, send: Send) -> None:
+    def perform(
+        self, line: Line, message: Message, weights: HostArray | None, chunk: Chunk | None, *, aside: bool
+    ) -> None:
         """Answer a worker; weights are put into its memory first."""
-        connection = self._by_origin[origin]
-        if send.loan is not None:
-            send.loan.tracker = SENT
+        connection = self._by_origin[line]
+        if weights is not None and chunk is not None:
             try:
                 if connection.memory is None:
                     raise BadMessage("weights for memory that was not shared")
-                place = connection.memory.part("aside" if send.aside else "weights", send.loan.chunk)
+                place = connection.memory.part("aside" if aside else "weights", chunk)
             except BadMessage as error:
-                self.reject(origin, getattr(send.message, "request", 0), error)
+                self.reject(line, getattr(message, "request", 0), error)
                 return
-            np.copyto(place, send.loan.weights)
-        if isinstance(send.message, Error):
-            self._rejected[send.message.code] += 1
-        self._send(origin, send.message)
+            np.copyto(place, weights)
+        if isinstance(message, Error):
+            self._rejected[message.code] += 1
+        self._send(line, message)
 
     def _send(self, origin: Origin, message: Message) -> None:
         """Answer with the next flush, or at once when answers have been held back for long enough."""

@@ -32,6 +32,7 @@ class ShmChannel:
     """The line to a server, and the memory that both hold."""
 
     window: int | None = UNLIMITED  # what is not answered takes no memory
+    shares_memory = True
 
     def __init__(self, line: UnixChannel, memory: WorkerMemory, weights_memory: Segment | None) -> None:
         self.pollable = line.fileno()

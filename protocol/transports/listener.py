@@ -1,0 +1,61 @@
+"""Listener: where workers come in that ZeroMQ does not carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from ps.errors import ProtocolError
+from ps.protocol.layout import Chunk
+from ps.protocol.messages import Message, Share
+from ps.xp import HostArray
+
+WeightsMemory = Callable[[HostArray | None], HostArray | None]
+"""Takes memory that is offered to keep the weights in, or None, and returns the memory that they are kept in."""
+
+
+class Line:
+    """A worker's connection as a listener knows it; equal to nothing that comes from a network."""
+
+    __slots__ = ("listener",)
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.listener = listener
+
+
+Origin = bytes | Line
+"""The connection that a message came on: of a ROUTER by the id that its peer may choose, or a listener's line."""
+
+
+class Listener(Protocol):
+    """Like an Inbox it keeps garbage to itself, and counts it; never blocks."""
+
+    def __contains__(self, origin: Origin) -> bool:
+        """Whether a line is one of this listener's and still there."""
+        ...
+
+    def receive(self, events: Iterable[Any]) -> Iterator[tuple[Origin, Any, Any]]:
+        """Yield (origin, message, payload) for what the poller found; whoever shares memory has that as its payload."""
+        ...
+
+    def perform(
+        self, line: Line, message: Message, weights: HostArray | None, chunk: Chunk | None, *, aside: bool
+    ) -> None:
+        """Answer, with a chunk's weights if there are some; they are free to change once this returns."""
+        ...
+
+    def share(self, line: Line, message: Share, weights_memory: WeightsMemory) -> None:
+        """Take the memory that a worker hands over, and hand over what the weights are kept in."""
+        ...
+
+    def reject(self, line: Line, request: int, error: ProtocolError) -> None:
+        """Count a message that makes no sense and tell its sender why."""
+        ...
+
+    def flush(self) -> None:
+        """Send what was held back."""
+        ...
+
+    def close(self) -> None:
+        """Close everything."""
+        ...

@@ -1,0 +1,47 @@
+"""Tcp: between any two hosts, by ZeroMQ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import zmq
+
+from ps.protocol.addresses import reachable_host
+from ps.protocol.dial import look
+from ps.protocol.messages import Identify
+from ps.protocol.sockets import Socket, bind_error, set_buffers
+from ps.protocol.transports.transport import Listening, Place, Sharing
+from ps.protocol.transports.zmq_channel import ZmqChannel
+
+_SYSTEM = -1
+"""Leave a socket's buffers to the system: TCP's grow as needed, and any fixed size was slower."""
+
+
+class Tcp:
+    """TCP, between any two hosts."""
+
+    name = "tcp"
+
+    def listen(self, place: Place) -> Listening:
+        return Listening(self.bind(place.router, place.host, place.port, place.directory))
+
+    def open(self, context: zmq.Context[Socket], address: str, identity: Identify, sharing: Sharing) -> ZmqChannel:
+        return ZmqChannel.open(context, self, address, identity)
+
+    def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
+        interface = f"[{host}]" if ":" in host else host
+        set_buffers(sock, _SYSTEM)
+        try:
+            sock.bind(f"tcp://{interface}:{port or '*'}")
+        except zmq.ZMQError as error:
+            raise bind_error(error, f"tcp://{interface}:{port}") from None
+        bound = str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rpartition(":")[2]
+        return f"tcp://{reachable_host(host)}:{bound}"
+
+    def connect(self, sock: Socket, address: str) -> None:
+        set_buffers(sock, _SYSTEM)
+        sock.setsockopt(zmq.IPV6, int(look(address).ipv6))
+        sock.connect(address)
+
+    def reaches(self, address: str) -> bool:
+        return True

@@ -1,0 +1,70 @@
+"""Transport: one way between a worker and a server, both its ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import zmq
+
+from ps.protocol.messages import Identify
+from ps.protocol.segment import Segment
+from ps.protocol.sockets import Socket
+from ps.protocol.transports.channel import ServerChannel
+from ps.protocol.transports.listener import Listener
+from ps.protocol.worker_memory import WorkerMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server listens. What ZeroMQ carries comes in at ``router``; what does not has its own listener."""
+
+    router: Socket
+    host: str
+    port: int
+    directory: Path
+    """Private to this process's owner."""
+    poller: zmq.Poller
+    """Where a listener registers what wakes the server."""
+    rejected: Counter[str]
+    """What was dropped, by reason: listeners count it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The address that workers are told, and the listener, unless they come in at the router."""
+
+    address: str
+    listener: Listener | None = None
+    guarded: bool = False
+    """Whether it is a Unix socket at the router, whose file is taken away in time (``DescriptorGuard``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What a worker hands over to servers that share memory; ``lack`` says why there is none."""
+
+    memory: WorkerMemory | None = None
+    weights: Segment | None = None
+    """Memory that is offered to keep the weights in."""
+    lack: str = ""
+
+
+class Transport(Protocol):
+    """How servers offer one way, and workers take it. Addresses are ``name://…``."""
+
+    name: str
+
+    def listen(self, place: Place) -> Listening | None:
+        """Listen; None where this way cannot be offered. Raises AddressInUse or ConfigError."""
+        ...
+
+    def reaches(self, address: str) -> bool:
+        """Whether this process can connect to the address; the proof is the thing itself, not a name."""
+        ...
+
+    def open(self, context: zmq.Context[Socket], address: str, identity: Identify, sharing: Sharing) -> ServerChannel:
+        """Connect, and say who this is first. Raises Unshared, which says why: then the next way is tried."""
+        ...

@@ -1,0 +1,31 @@
+"""Files of Unix sockets: where one is made, and whether this process can connect to it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from pathlib import Path
+
+from ps.errors import ConfigError
+
+_MAX_UNIX_PATH = 107
+
+
+def is_open(path: str) -> bool:
+    """Whether there is a socket at a path that this process may connect to."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.W_OK)  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def new_path(directory: Path) -> Path:
+    """Return a new path in a directory for a socket. Raises ConfigError when it is too long for one."""
+    path = directory / f"{uuid.uuid4().hex[:12]}.sock"
+    if len(str(path)) > _MAX_UNIX_PATH:
+        raise ConfigError(
+            f"{path} is longer than the {_MAX_UNIX_PATH} characters a Unix socket may have; "
+            f"choose a shorter --runtime-dir"
+        )
+    return path

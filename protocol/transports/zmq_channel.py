@@ -1,0 +1,86 @@
+"""ZmqChannel: a server that ZeroMQ reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import zmq
+
+from ps.errors import BadMessage
+from ps.protocol.codec import encode
+from ps.protocol.messages import Identify, Message
+from ps.protocol.segment import Segment
+from ps.protocol.sockets import Socket, open_socket
+from ps.xp import HostArray
+
+
+class Carrier(Protocol):
+    """A transport that ZeroMQ carries."""
+
+    def connect(self, sock: Socket, address: str) -> None:
+        """Connect to an address of this transport."""
+        ...
+
+
+class ZmqChannel:
+    """A DEALER socket; payloads are frames of their own."""
+
+    window: int | None = None
+    shares_memory = False
+    weights_memory: Segment | None = None
+    closed = False
+    stuck = False
+
+    def __init__(self, sock: Socket) -> None:
+        self.pollable: Any = sock
+
+    @classmethod
+    def open(cls, context: zmq.Context[Socket], carrier: Carrier, address: str, identity: Identify) -> ZmqChannel:
+        """Connect by a transport that ZeroMQ carries, and say who this is."""
+        sock = open_socket(context, zmq.DEALER)
+        carrier.connect(sock, address)
+        channel = cls(sock)
+        channel.send(encode(identity))
+        return channel
+
+    def flush(self) -> None:
+        pass
+
+    def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
+        try:
+            if payload is None:
+                self.pollable.send(header, zmq.NOBLOCK)
+                return True
+            self.pollable.send(header, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self.pollable.send(payload.data, copy=False)
+        return True
+
+    def receive(self) -> Iterator[bytes]:
+        socket = self.pollable
+        while True:
+            try:
+                header = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            yield header
+            if socket.getsockopt(zmq.RCVMORE):
+                raise BadMessage("a message with a wrong number of frames")
+
+    def check(self, message: Message) -> None:
+        if message.payload != bool(self.pollable.getsockopt(zmq.RCVMORE)):
+            raise BadMessage(f"{message!r} with a wrong number of frames")
+
+    def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
+        if into is None:
+            return len(self.pollable.recv(copy=False))
+        lo, hi = region
+        return int(self.pollable.recv_into(into[lo:hi].data))
+
+    def take(self) -> Any:
+        return self.pollable.recv(copy=False).buffer
+
+    def close(self) -> None:
+        self.pollable.close()

@@ -1,0 +1,44 @@
+"""TransportTraits: what a job's settings have to know of a transport. How it works is for ``ps.protocol`` to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TransportTraits:
+    """One way for tensors between workers and servers."""
+
+    place: str
+    """``module:class`` of a ``ps.protocol.transports.transport.Transport``, made when it is first needed."""
+
+    shares_memory: bool = False
+    """Whether tensors lie in memory that both ends have, so that there is nothing to compress."""
+
+
+TRANSPORTS = {
+    "shm": TransportTraits("ps.protocol.transports.shm:Shm", shares_memory=True),
+    "ipc": TransportTraits("ps.protocol.transports.ipc:Ipc"),
+    "tcp": TransportTraits("ps.protocol.transports.tcp:Tcp"),
+}
+"""A transport is one line here and one file in ``ps/protocol/transports``. The fastest is the first."""
+
+
+class TransportNames(Sequence[str]):
+    """What the setting takes: ``auto``, or the name of any transport that there is by then."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return ("auto", *reversed(TRANSPORTS))[index]
+
+    def __len__(self) -> int:
+        return 1 + len(TRANSPORTS)
+
+
+NAMES = TransportNames()
+
+
+def shares_memory(name: str) -> bool:
+    """Whether a job that demands this transport has all tensors in shared memory."""
+    return name in TRANSPORTS and TRANSPORTS[name].shares_memory

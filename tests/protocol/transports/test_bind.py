@@ -1,0 +1,52 @@
+"""Promises of what ZeroMQ listens on: the address is known, and what cannot be listened on says what to do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from ps.errors import AddressInUse, ConfigError
+from ps.protocol.addresses import check_address
+from ps.protocol.transports.ipc import Ipc
+from ps.protocol.transports.tcp import Tcp
+
+Open = Callable[[int], zmq.Socket[Any]]
+
+
+def test_tcp_says_the_port_it_got(open_one: Open, tmp_path: Path) -> None:
+    address = Tcp().bind(open_one(zmq.ROUTER), "127.0.0.1", 0, tmp_path)
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    assert host == "127.0.0.1"
+    socket.create_connection((host, int(port)), timeout=5).close()
+    assert check_address(address) == address
+
+
+def test_a_port_in_use_is_one_line_that_says_what_to_do(open_one: Open, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressInUse, match=f"tcp://127.0.0.1:{port} is in use .* --port") as caught:
+            Tcp().bind(open_one(zmq.ROUTER), "127.0.0.1", port, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "not an address", ""])
+def test_a_host_that_is_not_here_is_a_configuration_error(open_one: Open, tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on .*--host must be an address of this machine"):
+        Tcp().bind(open_one(zmq.ROUTER), host, 0, tmp_path)
+
+
+def test_a_directory_too_deep_for_a_unix_socket_is_named_with_the_flag(open_one: Open, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    with pytest.raises(ConfigError, match=r"longer than the 107 characters .*--runtime-dir"):
+        Ipc().bind(open_one(zmq.ROUTER), "127.0.0.1", 0, deep)
+
+
+def test_a_directory_that_does_not_exist_is_named_with_the_flag(open_one: Open, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on ipc://.*nowhere.*--runtime-dir"):
+        Ipc().bind(open_one(zmq.ROUTER), "127.0.0.1", 0, Path("/tmp/nowhere"))

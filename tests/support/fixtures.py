@@ -1,0 +1,42 @@
+"""Fixtures that the tests of several folders share; a folder's ``conftest.py`` imports those that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.lineserver import Fake, line_servers
+from support.loopback import Loopback
+from support.shm_desk import Desk
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
+    """Start a job: ``loopback(servers=2, workers=2, mode="async")``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**job: Any) -> Loopback:
+            made = Loopback(tmp_path, **job)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Fake]:
+    """Listen for a worker that would share memory: ``fake(say(frame))``."""
+    with line_servers(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Listen for workers that share memory, by hand."""
+    made = Desk(tmp_path)
+    yield made
+    made.listener.close()

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from ps import descriptors
-from ps.cli.help import EXIT_CODES, HelpfulCommand
+from ps.cli.help import EXIT_CODES, HelpfulCommand, broken
 from ps.cli.options import TWINS, job_options, process_options, read_settings
 from ps.script import Script
 
 MODULE = "ps.examples.demo"
 SERVERS, WORKERS = 2, 4
+COLUMNS = 80
 
 EXAMPLES = """\
 psctl demo
@@ -23,15 +24,18 @@ psctl demo --mode async    nobody waits for anybody
 psctl demo --mode federated --partition shards:2    every worker a client with its own data"""
 
 NEXT = """\
-That was: psctl run {flags} -m {module}
-The script is yours to copy and change: {path}
+That was:
+  {command}
+
+The script is yours to copy and change:
+  {path}
 
 Try next:
-  psctl demo --mode async                        nobody waits for anybody
-  psctl demo --mode federated --rounds 20        every worker a client that keeps its own data
-  psctl compare -m {module:<30} all of these side by side, in a table and on a page
+  psctl demo --mode async                    nobody waits for anybody
+  psctl demo --mode federated --rounds 20    each worker keeps its own data
+  psctl compare -m {module:<26} all of these side by side
   psctl simulate --clients 1000 --clients-per-round 50 --rounds 50
-  psctl run --help                               how to run a script of your own"""
+  psctl run --help                           how to run a script of your own"""
 
 
 @click.command(cls=HelpfulCommand, examples=EXAMPLES, notes={"Settings": TWINS, "Exit codes": EXIT_CODES})
@@ -63,6 +67,7 @@ def demo(**options: Any) -> int:
         status = run_cluster(plan, os.environ, screen, fetch_status)
         if status == 0:
             path = resources.files("ps.examples").joinpath("demo.py")
-            flags = shlex.join(flags_of(JobConfig, explicit))
-            click.echo(NEXT.format(flags=flags, module=MODULE, path=path))
+            command = shlex.join(["psctl", "run", *flags_of(JobConfig, explicit), "-m", MODULE])
+            lines = broken(command, COLUMNS - 2)
+            click.echo(NEXT.format(command="\n  ".join(lines), module=MODULE, path=path))
     return status

@@ -72,8 +72,15 @@ def _example(line: str, width: int) -> list[str]:
     if len(line) <= width:
         return [line]
     command, _, comment = line.partition("    ")
+    return [*broken(command, width), *([f"    {comment.strip()}"] if comment else [])]
+
+
+def broken(command: str, width: int) -> list[str]:
+    """Return a command as lines that a shell takes for one."""
+    if len(command) <= width:
+        return [command]
     parts = textwrap.wrap(command, width - 2, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
-    return [*(f"{part} \\" for part in parts[:-1]), parts[-1], *([f"    {comment.strip()}"] if comment else [])]
+    return [*(f"{part} \\" for part in parts[:-1]), parts[-1]]
 
 
 class HelpfulGroup(click.Group):

@@ -23,8 +23,8 @@ def test_it_trains_on_a_cluster_and_says_what_to_try_next(
     accuracy = re.search(r"test accuracy ([\d.]+)", told)
     assert accuracy is not None and float(accuracy[1]) > 0.8
     assert told.index("test accuracy") < told.index("sync finished") < told.index("Try next:")
-    assert f"That was: psctl run --servers 1 --workers 2 -m {MODULE}" in told
-    path = re.search(r"copy and change: (.*)", told)
+    assert f"That was:\n  psctl run --servers 1 --workers 2 -m {MODULE}\n" in told
+    path = re.search(r"copy and change:\n  (.*)", told)
     assert path is not None and path[1].endswith("ps/examples/demo.py")
 
 

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ps.cli.app import psctl
 from ps.config import MODES
 from ps.trace import start as start_trace
 from support.cluster import Process, clean_environment
+from support.command_lines import leaves
 from support.documents import (
     ROOT,
     SCRIPTS,
@@ -70,6 +72,7 @@ MOST = {
     "scripts/fuzz_messages": 2000,
 }
 SHORT = {
+    r"(psctl demo)$": r"\1 -s 1 -w 2 --mode federated --rounds 2",
     r"(psctl run) -s \d+": r"\1 -s 1",
     r"(psctl compare)": r"\1 --only centralized,federated-non-iid -w 2 --clients 2 --rounds 1 --no-dropout",
     r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
@@ -109,6 +112,9 @@ def evaluate(params):
 """What stands before a block that goes on with what was told: its beginning, and lines that it may rely on."""
 
 
+LOGGED = r"[\w ]+ \| "
+"""What a line of a log begins with: who said it."""
+COLUMNS = 80
 CHANCE = 0.1
 """Of being right, in the examples' data."""
 
@@ -189,7 +195,7 @@ def typed(folder: Path) -> Iterator[Callable[..., Process]]:
             PATH=path, PS_DATA=str(folder / "data"), **({} if fd is None else {"PS_READY_FD": str(fd)})
         )
         fds = [] if fd is None else [fd]
-        processes.append(Process(line, ["bash", "-c", line], env, fds, folder))
+        processes.append(Process(line, ["bash", "-c", line], env, fds, folder, COLUMNS))
         return processes[-1]
 
     yield run
@@ -200,6 +206,14 @@ def typed(folder: Path) -> Iterator[Callable[..., Process]]:
 
 def ended_well(process: Process) -> bool:
     return process.wait(100) == 0 and "Traceback" not in process.text
+
+
+def too_wide(process: Process) -> list[str]:
+    """Return the lines that do not fit the terminal, but for a log's, which are sentences, and those of one word."""
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in process.lines]
+    return [
+        line for line in lines if len(line.rstrip()) > COLUMNS and " " in line.strip() and not re.match(LOGGED, line)
+    ]
 
 
 def is_role(line: str) -> bool:
@@ -227,9 +241,16 @@ def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Proc
     for line in map(short, session.lines):
         process = typed(line)
         assert ended_well(process), process.text
+        assert too_wide(process) == []
         if "examples" in line and "compare" not in line and "plugins" not in line:
             accuracy = process.wait_for(r"test accuracy ([\d.]+)")
             assert float(accuracy[1]) > 2 * CHANCE
+
+
+def test_every_command_is_run_by_a_line_of_a_document() -> None:
+    lines = [line for session in RUN for line in session.lines if "--help" not in line]
+    run = {found[1] for line in lines if (found := re.search(r"psctl ((trace )?\w+)", line))}
+    assert run == {" ".join(path) for path, _ in leaves(psctl)}
 
 
 @pytest.mark.parametrize("name", [name for name, text in SCRIPTS.items() if "kv.step(" in text])
@@ -254,6 +275,7 @@ def test_the_roles_of_several_machines_make_a_job(session: Session, typed: Calla
         if not is_role(line):
             process = typed(line)
             assert ended_well(process), process.text
+            assert too_wide(process) == []
     wanted = re.search(r"-w (\d+)", first)
     assert wanted is not None
     roles += [typed(line) for line in workers for _ in range(int(wanted[1]) // len(workers))]

@@ -6,14 +6,17 @@ Every wait has a bound, and every process is ended by its own process group when
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -40,34 +43,48 @@ def clean_environment(**given: str) -> dict[str, str]:
     return {**kept, **threads, "PYTHONUNBUFFERED": "1", **given}
 
 
+def terminal(columns: int) -> tuple[int, int]:
+    """Return both ends of a terminal: the one to read from, and the one that a process prints to."""
+    read, write = os.openpty()
+    fcntl.ioctl(write, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    return read, write
+
+
 class Process:
     """A process in a group of its own, whose lines are read as they come."""
 
     def __init__(
-        self, name: str, command: Sequence[str], env: dict[str, str], fds: Sequence[int] = (), cwd: Path = ROOT
+        self,
+        name: str,
+        command: Sequence[str],
+        env: dict[str, str],
+        fds: Sequence[int] = (),
+        cwd: Path = ROOT,
+        columns: int = 0,
     ) -> None:
+        """``columns``: it prints to a terminal of that width, if any."""
         self.name = name
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.began = time.monotonic()
+        read, write = terminal(columns) if columns else os.pipe()
+        self._output = os.fdopen(read, errors="replace")
         self._popen = subprocess.Popen(
             list(command),
             env=env,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=write,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             pass_fds=tuple(fds),
             start_new_session=True,
         )
+        os.close(write)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._popen.stdout is not None
-        with self._popen.stdout as lines:
+        with self._output as lines, contextlib.suppress(OSError):  # EIO: a terminal's way to say that nobody is left
             for line in lines:
                 with self._news:
                     self.lines.append(line.rstrip("\n"))

@@ -27,6 +27,7 @@ TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
 SCRIPTS = {path.stem: path.read_text() for path in sorted((ROOT / "ps" / "examples").glob("[a-z]*.py"))}
 """The examples. They tell how they are called in their first lines, which their --help shows."""
 
+WHOLE = ("psctl demo", "psctl config")
 PROGRAMS = r"(?:psctl|python|pip|docker|debootstrap|tar|scripts/\S+)"
 _COMMAND = re.compile(rf"(?:[A-Z_]+=(?:\"[^\"]*\"|'[^']*'|\S*) )*{PROGRAMS}(?: |$)")
 
@@ -88,11 +89,12 @@ def told_by(script: str) -> list[str]:
 def sessions() -> list[Session]:
     """Return what can be typed, once however often it is told.
 
-    One word in backticks is a name, and no call.
+    One word in backticks is a name, and so is that of a command, but for those that need nothing else (``WHOLE``).
     """
     found = [tuple(block) for text in TEXTS.values() for block in indented(text)]
     together = {line for block in found for line in block}
     single = [line for text in TEXTS.values() for line in in_backticks(text) if is_command(line) and " " in line]
     single += [line for script in SCRIPTS.values() for line in told_by(script)]
-    alone = [(line,) for line in single if line not in together and not re.fullmatch(r"psctl \w+", line)]
+    names = {line for line in single if re.fullmatch(r"psctl \w+", line) and line not in WHOLE}
+    alone = [(line,) for line in single if line not in together | names]
     return [Session(lines) for lines in dict.fromkeys([*found, *alone])]

@@ -17,6 +17,7 @@ from ps.errors import (
     ServerLost,
     VersionMismatch,
 )
+from ps.protocol.fitting import printable
 from ps.protocol.messages import Error, View
 from ps.protocol.messages.words import ErrorCode
 
@@ -36,12 +37,18 @@ ERRORS: Mapping[str, type[PSError]] = {
 
 def refusal(error: Error, peer: str = "") -> PSError:
     """Return what an Error is raised as; its text begins with ``peer``, if that is given."""
-    return ERRORS.get(error.code, Refused)(f"{peer}: {error.text}" if peer else error.text)
+    text = _line(error.text, error.code)
+    return ERRORS.get(error.code, Refused)(f"{peer}: {text}" if peer else text)
 
 
 def failure(view: View) -> PSError:
     """Return what the view of a job that has failed is raised as."""
-    return ERRORS.get(view.code, PeerLost)(view.reason)
+    return ERRORS.get(view.code, PeerLost)(_line(view.reason, view.code))
+
+
+def _line(text: str, code: str) -> str:
+    """Return what a peer said as one line that a terminal shows as it is; never nothing."""
+    return printable(" ".join(text.split())) or f"refused, without a reason{f' ({printable(code)})' if code else ''}"
 
 
 def code_of(error: ProtocolError) -> ErrorCode:

@@ -43,6 +43,8 @@ SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
 TELL = 10.0
 """Seconds between lines about a wait."""
+MOST_NAMED = 8
+"""Workers that such a line names, at most."""
 
 
 class Exchange:
@@ -230,7 +232,7 @@ class Exchange:
                     self.inquire()
                 if now - told >= TELL:
                     told = now
-                    log.warning("waiting %.0f s for %s, %s", now - began, self._names(), batch.label)
+                    log.warning("waiting %.0f s for %s, %s", now - began, self.awaited, batch.label)
         finally:
             self.since = None
             self.traffic.wait_s += self._now() - began
@@ -251,10 +253,14 @@ class Exchange:
                 self._poller.register(channel.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
                 self._stuck ^= {queue}
 
-    def _names(self) -> str:
+    @property
+    def awaited(self) -> str:
+        """Whom this worker waits for, for people."""
         ranks = self.waiting_for
-        names = [f"worker {rank}" for rank in ranks] or [queue.about for queue in self._queues if queue.busy]
-        return ", ".join(names)
+        names = [f"worker {rank}" for rank in ranks[:MOST_NAMED]]
+        if len(ranks) > MOST_NAMED:
+            names.append(f"{len(ranks) - MOST_NAMED} more")
+        return ", ".join(names or [queue.about for queue in self._queues if queue.busy])
 
     # Receiving
 
@@ -267,7 +273,7 @@ class Exchange:
         self.send()
 
     def _receive(self, queue: RequestQueue) -> None:
-        """Take everything that is here from one server."""
+        """Take what is here from one server."""
         channel = queue.channel
         for header in channel.receive():
             queue.heard()
@@ -277,7 +283,7 @@ class Exchange:
                 queue.explained(message)
                 continue
             if isinstance(message, Error) and message.code == "stranger":
-                queue.identify(message.request)
+                queue.unknown(message.request)
                 continue
             if isinstance(message, Error) and message.code == "another-job":
                 raise ServerLost(message.text)

@@ -71,6 +71,9 @@ class RequestQueue:
         self._unheard = 0
         self._unexplained = 0
         self._puzzled = False
+        """Whether the last question about the unanswered is unanswered itself."""
+        self._unknown = False
+        """Whether the server said since that it does not know whose connection this is."""
 
     def add(self, request: Request) -> None:
         """Queue a request. The first layers' chunks go first, since they are needed first."""
@@ -129,6 +132,11 @@ class RequestQueue:
             self._traffic.bytes_up += request.payload.nbytes
         return True
 
+    def unknown(self, number: int) -> None:
+        """Tell a server that does not know whose connection this is, and what it did not take for that."""
+        self._unknown = True
+        self.identify(number)
+
     def identify(self, number: int = 0) -> None:
         """Tell the server again who this is, and what it did not take from somebody it does not know."""
         if self._identity is not None and self.channel.send(self._identity) and number in self.inflight:
@@ -145,7 +153,7 @@ class RequestQueue:
             if not request.taken:
                 self._flying -= request.cost
             self._unexplained = 0
-            self.early = False
+            self._puzzled = self._unknown = self.early = False
             if not self.inflight:
                 self.waits_for = ()
         return request
@@ -154,11 +162,13 @@ class RequestQueue:
         """Ask the server what it knows of the unanswered requests. ``alive``: the scheduler says that it lives.
 
         Raises ServerLost when it has left questions of ``limit`` seconds unanswered, AT_WORK times as many if it is
-        alive, or has said for longer than that that it waits for nobody. Questions are counted, not seconds, since
-        this process may have stood still.
+        alive, or has said for longer than that that it waits for nobody, or other things that are no answer. Questions
+        are counted, not seconds, since this process may have stood still.
         """
         if not self.inflight:
             return
+        if self._puzzled and not self._unheard:
+            self._unexplained += 1
         if self._unheard * INQUIRE >= (AT_WORK * limit if alive else limit):
             why = "The scheduler hears it. Can this host reach it?" if alive else "Is its host up and reachable?"
             raise ServerLost(f"{self.name} has answered nothing for {self._unheard * INQUIRE:.0f} s. {why}")
@@ -166,6 +176,11 @@ class RequestQueue:
             if self.early:
                 seconds = self._unexplained * INQUIRE
                 raise ServerLost(f"{self.name} has not heard of this worker for {seconds:.0f} s. {ASK}")
+            if self._unknown:
+                seconds = self._unexplained * INQUIRE
+                raise ServerLost(
+                    f"{self.name} has not known this worker for {seconds:.0f} s, though it was told. {ASK}"
+                )
             seconds, first = self._unexplained * INQUIRE, next(iter(self.inflight.values()))
             raise ServerLost(
                 f"{self.name} has {first.message!r} for {seconds:.0f} s and waits for nobody, but is silent"
@@ -187,7 +202,8 @@ class RequestQueue:
 
         Make room for the rest if others wait for this worker.
         """
-        lost = [self.inflight[number] for number in waiting.unknown if number in self.inflight]
+        unknown = dict.fromkeys(waiting.unknown)  # each is sent again once, however often it is named
+        lost = [self.inflight[number] for number in unknown if number in self.inflight]
         for request in self.inflight.values() if waiting.wanted else lost:
             self._count(request, taken=waiting.wanted and request not in lost)
         for request in lost:
@@ -195,6 +211,6 @@ class RequestQueue:
         self.waits_for, self.early = waiting.ranks, waiting.clock == NOT_YET
         if waiting.ranks or self._puzzled:
             self._unexplained = 0 if waiting.ranks else self._unexplained + 1
-        self._puzzled = False
+        self._puzzled = self._unknown = False
         self._asked_for_room = False
         self._patience = 0.0 if waiting.wanted else min(max(PATIENCE, 2 * self._patience), LONGEST)

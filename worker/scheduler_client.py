@@ -39,6 +39,8 @@ TELL = 10.0
 """Seconds between lines about a wait."""
 LEAST, MOST = 0.5, 5.0
 """Seconds for which a goodbye is said again, at least and at most."""
+MOST_TAKEN = 1000
+"""Messages that are taken before the heartbeat is looked after again."""
 MOST_QUEUED = 16
 """Messages kept for a scheduler that cannot be reached; it has no use for old heartbeats."""
 
@@ -249,7 +251,7 @@ class SchedulerClient:
             if member == self.member:  # not of the one that this process was before it was declared dead
                 self._out(header)
         with contextlib.suppress(zmq.Again):
-            while True:
+            for _ in range(MOST_TAKEN):
                 header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
                 self._take(self._read(header))
         return True

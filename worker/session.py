@@ -13,7 +13,7 @@ import zmq
 from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
-from ps.errors import PeerLost, PSError, ServersMoved, StateError
+from ps.errors import PeerLost, PSError, ServerLost, ServersMoved, StateError
 from ps.protocol.membership import Membership, Peer, peers, scheduler_address
 from ps.protocol.messages import (
     Identify,
@@ -34,6 +34,10 @@ log = logging.getLogger("ps.worker")
 
 NAP = 0.1
 """Seconds between looks at the membership while a worker has nothing to do."""
+MOST_PAUSE = 60.0
+"""Seconds that a scheduler or a server can have a client do nothing, at most."""
+_MOST_SHOWN = 5
+"""Members that a message names, at most."""
 FAREWELL = 2.0
 """Seconds for which the servers' answers to a goodbye are waited for, at most."""
 
@@ -57,6 +61,7 @@ class Session:
         """The member that this process was when the exchange began."""
         self._trace = trace
         self._closed = False
+        self.rank = -1
         self._context: zmq.Context[Socket] = zmq.Context()
         self.scheduler = scheduler_address(process)
         membership = Membership(
@@ -71,13 +76,19 @@ class Session:
         )
         self._scheduler = SchedulerClient(self._context, membership, self._status)
         try:
-            view = self._scheduler.wait_until(lambda view: view.phase == "running", _absent, process.connect_timeout)
+            view = self._scheduler.wait_until(self._begun, _absent, process.connect_timeout)
+            self.job = JobConfig.from_dict(view.job)
         except BaseException:
             self._abandon({})
             raise
-        self.job = JobConfig.from_dict(view.job)
-        self.rank = self._scheduler.rank
         log.info("joined the job as worker %d: mode %s", self.rank, self.job.mode)
+
+    def _begun(self, view: View) -> bool:
+        """Whether the job runs and this worker has a seat in it; it may be about to join it anew."""
+        identity = self._scheduler.identity
+        if identity is not None:
+            self.rank = identity.rank
+        return identity is not None and view.phase == "running"
 
     @property
     def member(self) -> int:
@@ -130,7 +141,7 @@ class Session:
             raise ServersMoved("a server was replaced by another process, or this one has joined anew")
         exchange, limit = self.exchange, self.job.start_timeout
         if exchange.since is not None and self._scheduler.silence > limit and time.monotonic() - exchange.since > limit:
-            who = ", ".join(f"worker {rank}" for rank in exchange.waiting_for) or "the servers"
+            who = exchange.awaited
             raise PeerLost(f"waited {limit:g} s for {who}, and the scheduler, which would know, is silent as well")
 
     @property
@@ -149,11 +160,15 @@ class Session:
         again.
         """
         identity = self._identify()
+        servers = self.peers("server")
+        if not self._complete(servers):
+            shown = ", ".join(map(str, servers[:_MOST_SHOWN])) or "none"
+            raise ServerLost(f"the job has {self.job.servers} servers, and of them the scheduler knows {shown}")
         if self.job.federated:
-            self._servers, self._as = [peer.member for peer in self.peers("server")], identity.member
+            self._servers, self._as = [peer.member for peer in servers], identity.member
         channels = open_channels(
             self._context,
-            self.peers("server"),
+            servers,
             self.job.transport,
             nbytes,
             seeding=seeding,
@@ -186,17 +201,21 @@ class Session:
                 return identity
 
     def _await_servers(self) -> None:
-        """Wait until all servers are there."""
-        wanted = self.job.servers
+        """Wait until all servers are there, by the word of a scheduler that has not fallen silent itself."""
+        wanted, limit = self.job.servers, self.job.start_timeout
 
         def notice(view: View | None, seconds: float) -> str:
             return f"waiting {seconds:.0f} s for {wanted - len(self.peers('server'))} of {wanted} servers to come back"
 
         self._scheduler.wait_until(
-            lambda view: self.member > 0 and len([peer for peer in peers(view) if peer.role == "server"]) >= wanted,
+            lambda view: self.member > 0 and self._complete(self.peers("server")) and self._scheduler.silence <= limit,
             notice,
-            self.job.start_timeout,
+            limit,
         )
+
+    def _complete(self, servers: list[Peer]) -> bool:
+        """Whether these, by rank, are the job's servers: chunks belong to ranks."""
+        return [peer.rank for peer in servers] == list(range(self.job.servers))
 
     def disconnect(self) -> None:
         """Close the exchange; ``connect`` opens another."""
@@ -206,8 +225,11 @@ class Session:
             self._exchange = None
 
     def pause(self, seconds: float) -> None:
-        """Do nothing for so long, unless something ends this worker's membership."""
-        until = time.monotonic() + seconds
+        """Do nothing for so long, unless something ends this worker's membership; at most MOST_PAUSE.
+
+        Whoever is told to come back later than that may come back earlier: it is told again.
+        """
+        until = time.monotonic() + min(seconds, MOST_PAUSE)
         while (left := until - time.monotonic()) > 0:
             self._scheduler.check()
             sigterm.check()
@@ -272,11 +294,10 @@ def _absent(view: View | None, seconds: float) -> str:
         return f"waiting {seconds:.0f} s for the scheduler"
     here = [peer.role for peer in peers(view)]
     servers, workers = here.count("server"), here.count("worker")
-    if not view.job:
-        return f"waiting {seconds:.0f} s for members: {servers} servers and {workers} workers are here"
+    of = {name: f" of {view.job[name]}" if name in view.job else "" for name in ("servers", "workers")}
     return (
-        f"waiting {seconds:.0f} s for members: {servers} of {view.job['servers']} servers and "
-        f"{workers} of {view.job['workers']} workers are here"
+        f"waiting {seconds:.0f} s for members: {servers}{of['servers']} servers and "
+        f"{workers}{of['workers']} workers are here"
     )
 
 

@@ -44,7 +44,7 @@ class ServerChannel(Protocol):
         ...
 
     def receive(self) -> Iterator[bytes]:
-        """Yield the headers that are here; a payload is to be landed before the next."""
+        """Yield headers that are here, not for ever if more keep coming; a payload is to be landed before the next."""
         ...
 
     def check(self, message: Message) -> None:

@@ -14,6 +14,9 @@ from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket, open_socket
 from ps.xp import HostArray
 
+MOST_TAKEN = 1000
+"""Messages that are taken before anything else is looked after: a server may say more than is read meanwhile."""
+
 
 class Carrier(Protocol):
     """A transport that ZeroMQ carries."""
@@ -60,7 +63,7 @@ class ZmqChannel:
 
     def receive(self) -> Iterator[bytes]:
         socket = self.pollable
-        while True:
+        for _ in range(MOST_TAKEN):
             try:
                 header = socket.recv(zmq.NOBLOCK)
             except zmq.Again:

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ps.compress import Key
 from ps.config.job import JobConfig
 from ps.errors import BadMessage, ProtocolError, PSError
 from ps.protocol import messages as m
@@ -33,7 +32,10 @@ from ps.server.scheduler.status import snapshot
 from ps.server.send import Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.gradient_shard import GradientShard
+from support import among_liars
+from support.frames import frame
 from support.identity import KEY
+from support.lying import JOBS
 from support.schema import extreme, fields_of
 
 Who = Literal["member", "stranger", "another job"]
@@ -285,21 +287,10 @@ def _payload(target: Target, message: m.Message, chance: random.Random) -> memor
         values[chance.randrange(size)] = 1e30
     if target.codec == "none" or kind == 2:
         return memoryview(values.tobytes())
-    frame = bytearray(_frame(target.codec, size))
-    if kind == 3 and frame:
-        frame[chance.randrange(len(frame))] = chance.randrange(256)
-    return memoryview(bytes(frame))
-
-
-_FRAMES: dict[tuple[str, int], bytes] = {}
-
-
-def _frame(codec: str, size: int) -> bytes:
-    if (codec, size) not in _FRAMES:
-        made = JobConfig(compress=codec).specs.compress.build()
-        values = np.linspace(-1, 1, size, dtype=np.float32)
-        _FRAMES[codec, size] = np.asarray(made.encode(values, Key(0, 0, 0, 0), made.init(values))).tobytes()
-    return _FRAMES[codec, size]
+    made = bytearray(frame(target.codec, size))
+    if kind == 3 and made:
+        made[chance.randrange(len(made))] = chance.randrange(256)
+    return memoryview(bytes(made))
 
 
 def _hello(number: int, role: Any) -> m.Hello:
@@ -319,12 +310,18 @@ def _seed(target: Target, member: int, say: Callable[[m.Message, Any], Any]) -> 
 _CLASSES = list(m.TYPES.values())
 
 
-def sessions(total: int) -> Iterator[tuple[str, Who, int]]:
-    """Yield the sessions of a run of so many messages."""
-    each = max(1, total // (len(TARGETS) * len(WHO)))
+Session = Callable[[int], "Counter[str]"]
+"""Says so much, with a seed."""
+
+
+def sessions(total: int) -> Iterator[tuple[str, Session]]:
+    """Yield the sessions of a run of so many messages, by name: to each process, and to workers among liars."""
+    each = max(1, total // (len(TARGETS) * len(WHO) + len(JOBS)))
     for name in TARGETS:
         for who in WHO:
-            yield name, who, each
+            yield f"{name}, {who}", lambda seed, name=name, who=who: run(name, who, seed, each)  # type: ignore[misc]
+    for name in JOBS:
+        yield f"worker among liars, {name}", lambda seed, name=name: among_liars.run(name, seed, each)  # type: ignore[misc]
 
 
 def main() -> int:
@@ -332,17 +329,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("messages", type=int, nargs="?", default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="of the sessions, those whose name begins so")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     began, total = time.monotonic(), Counter[str]()
-    low = 0
-    for name, who, count in sessions(asked.messages):
-        found = run(name, who, asked.seed, count)
+    low = memory = 0
+    for name, session in sessions(asked.messages):
+        if not name.startswith(asked.only):
+            continue
+        found = session(asked.seed)
         total += found
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
         low = low or memory
-        print(f"{name}, {who}: {dict(found)}, {memory} MiB", flush=True)
-    print(f"{total.total():,} messages in {time.monotonic() - began:.0f} s: {dict(total)}; from {low} to {memory} MiB")
+        print(f"{name}: {dict(found)}, {memory} MiB", flush=True)
+    print(f"{time.monotonic() - began:.0f} s: {dict(total)}; from {low} to {memory} MiB")
     return 0
 
 

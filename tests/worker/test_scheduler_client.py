@@ -346,3 +346,30 @@ def test_a_bug_in_the_report_is_an_error_and_no_silence(joined: Any, monkeypatch
     monkeypatch.setattr(client, "_report", broken)
     with pytest.raises(PSError, match=r"the connection to the scheduler broke: ZeroDivisionError\(\)"):
         until_failed(client)
+
+
+def test_a_scheduler_that_says_more_than_is_read_does_not_keep_the_heartbeat_from_beating(
+    joined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_client, "MOST_TAKEN", 10)
+    client, scheduler = joined()
+    running(client)
+    taken, at_once, take, tick = 0, [0], client._take, client._membership.tick
+
+    def counted(message: Message) -> None:
+        nonlocal taken
+        taken += 1
+        take(message)
+
+    def ticked(now: float) -> list[Message]:
+        nonlocal taken
+        at_once.append(taken)
+        taken = 0
+        messages: list[Message] = tick(now)
+        return messages
+
+    monkeypatch.setattr(client, "_take", counted)
+    monkeypatch.setattr(client._membership, "tick", ticked)
+    scheduler.script = instead(BarrierEnter, *[HeartbeatAck(1)] * 500, BarrierLeave(1, 4))
+    assert meet(client) == 4
+    assert 0 < max(at_once) <= 10

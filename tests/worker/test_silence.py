@@ -12,7 +12,10 @@ import pytest
 
 from ps.errors import ServerLost
 from ps.protocol.messages import (
+    Error,
     Inquire,
+    Message,
+    Ok,
     Push,
     Waiting,
 )
@@ -163,3 +166,74 @@ def test_a_server_whose_news_are_late_is_waited_for_by_name_and_not_for_ever(
     with pytest.raises(ServerLost, match=r"server 0 .* has not heard of this worker for 16 s.*reach the scheduler"):
         job.exchange.wait(batch)
     assert "to hear of this worker from the scheduler, leave to begin" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (lambda message: [Error(message.request, "stranger", "who are you?")], "has not known this worker for 1 s"),
+        (lambda message: [Ok(999)], "waits for nobody, but is silent"),
+        (lambda message: [Waiting(999, (), 0, ())] if isinstance(message, Push) else [Ok(0)], "but is silent"),
+    ],
+    ids=["a stranger is all that this is to it", "other things than answers", "nothing about what it was asked"],
+)
+def test_a_server_that_talks_and_never_answers_is_given_up(
+    setup: Callable[..., Setup], script: Callable[[Any], list[Message]], why: str
+) -> None:
+    job = setup(silence_limit=0.3)
+    job.servers[0].script = script
+    job.during = lambda: job.servers[0].say(Ok(998)) if job.servers[0].origin else None
+    batch = Batch()
+    job.push(batch, 0)
+    began = time.monotonic()
+    with pytest.raises(ServerLost, match=why):
+        job.exchange.wait(batch)
+    assert time.monotonic() - began < 15
+
+
+def test_what_a_server_misses_is_sent_again_once_however_often_it_is_named(setup: Callable[..., Setup]) -> None:
+    job = setup()
+    server = job.servers[0]
+    server.script = lambda message: (
+        [Waiting(0, message.requests * 1000, 0, ())]
+        if isinstance(message, Inquire)
+        else pushed(message)
+        if len(server.of(Inquire))
+        else []
+    )
+    batch = Batch()
+    job.push(batch, 3)
+    job.exchange.wait(batch)
+    assert 2 <= len(server.of(Push)) <= 1 + len(server.of(Inquire))
+
+
+def test_a_server_that_says_more_than_is_read_does_not_keep_a_worker_from_ending(
+    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = setup(silence_limit=60.0)
+    batch = Batch()
+    job.push(batch, 3)
+    job.exchange.send()
+    while not job.servers[0].origin:
+        job.servers[0].turn()
+    heard = 0
+
+    def flood() -> None:
+        nonlocal heard
+        heard += 1
+        assert heard < 100_000, "nothing else is looked after"
+        for _ in range(2):
+            job.servers[0].say(Ok(999))
+
+    for _ in range(100):
+        flood()
+    monkeypatch.setattr(job.exchange._queues[0], "heard", flood)
+    job.failure = ServerLost("it is over")
+    with pytest.raises(ServerLost, match="it is over"):
+        job.exchange.wait(batch)
+
+
+def test_a_line_about_a_wait_names_some_of_those_that_are_waited_for(setup: Callable[..., Setup]) -> None:
+    job = setup()
+    job.exchange._queues[0].waits_for = tuple(range(20_000))
+    assert job.exchange.awaited.endswith("worker 7, 19992 more")

@@ -167,11 +167,12 @@ class FederatedParticipation:
 
     def _with_servers(self, work: Callable[[], FederatedConversation[Done]]) -> FederatedConversation[Done]:
         """Do some work with the servers, from the beginning if one of them is replaced meanwhile."""
-        yield Connect()
+        anew = False
         while True:
             try:
+                yield Connect(anew)
                 return (yield from work())
             except (ServersMoved, ServerLost) as error:
                 log.warning("%s; connecting anew", error)
             yield Pause(1.0)
-            yield Connect(anew=True)
+            anew = True

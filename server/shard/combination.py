@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,12 @@ from ps.aggregators import Aggregator, distances
 from ps.aggregators.running_sum import RunningSum
 from ps.compress import Decoded
 from ps.protocol.layout import Chunk
+from ps.protocol.messages import RoundOrder
 from ps.server.shard.staged import Part
 from ps.xp import HostArray
+
+Factors = tuple[float, float, float]
+"""Weight, scale and bound of an entry that counts."""
 
 BLOCK = 1 << 15
 """Elements of a block of which all contributions are looked at together."""
@@ -43,9 +47,39 @@ class Combination:
         self._counts: dict[int, HostArray] = {}
         self._held: list[Counted] = []
         self.count = 0
+        self._dtype = min((sums.dtype for sums in self._sums.values()), default=np.dtype(np.float64))
+        self._limit = float(np.finfo(self._dtype).max)
+        """What deltas are multiplied with is a number of their dtype."""
         self._unit = 0.0
         """The first weight: others are taken relative to it, so that equal weights cost no multiplication."""
         self._total = 0.0
+
+    def refusal(self, entries: Iterable[Factors], order: RoundOrder, *, complete: bool) -> str:
+        """Return why these entries cannot be taken, or combined as ordered where all are here then; or nothing."""
+        unit, total, scales = self._unit, self._total, [counted.bound * counted.scale for counted in self._held]
+        for weight, scale, bound in entries:
+            unit = unit or weight
+            part = weight / unit
+            total += part
+            if not self._fit(part, total, bound, bound * scale, part * bound, part * bound * scale):
+                return f"a weight of {weight:g} beside {unit:g}, times {scale:g} and {bound:g}, is no {self._dtype}"
+            scales.append(bound * scale)
+        if not complete or order.phase not in ("measure", "prepare"):
+            return ""
+        weighs = self._aggregator.kind == "weigh"
+        if order.phase == "measure":
+            return "" if weighs else "distances are to be measured, and this job's aggregator looks at none"
+        if not self._fit(order.factor, order.share):
+            return f"a factor of {order.factor:g} or a share of {order.share:g} is no {self._dtype}"
+        if weighs and len(order.weights) != len(scales):
+            return f"{len(order.weights)} weights for {len(scales)} contributions"
+        if weighs and not self._fit(*(weight * scale for weight, scale in zip(order.weights, scales, strict=True))):
+            return f"a weight times what its delta is multiplied with is no {self._dtype}"
+        return ""
+
+    def _fit(self, *factors: float) -> bool:
+        """Whether deltas can be multiplied with these."""
+        return all(abs(factor) <= self._limit for factor in factors)
 
     @property
     def holds(self) -> bool:

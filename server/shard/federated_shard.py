@@ -277,15 +277,31 @@ class FederatedShard:
     # What the scheduler orders
 
     def order(self, order: RoundOrder) -> list[Send]:
-        """Do what the scheduler wants, as far as it is possible; say how far, after the answers that waited for it."""
+        """Do what the scheduler wants, as far as it is possible; say how far, after the answers that waited for it.
+
+        Raises BadMessage for what cannot be meant; nothing has changed then.
+        """
         sends: list[Send] = []
         if order.version == self.version and self._whole:
-            if order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish"):
+            anew = order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish")
+            self._demand_possible(order, anew=anew)
+            if anew:
                 self._begin(order.attempt)
             self._uploads.forget_below(order.floor)
             self._count(order)
             sends = self._go_on(order)
         return [*sends, self._status()]
+
+    def _demand_possible(self, order: RoundOrder, *, anew: bool) -> None:
+        """Raise BadMessage for an order whose parts contradict each other, or what is here."""
+        if not anew and self._phase != "collect":
+            return
+        folded, combination = (0, self._fresh()) if anew else (self._folded, self._combination)
+        new = order.entries[folded - order.first :] if order.first <= folded else ()
+        counted = [(weight, scale, bound) for _, weight, scale, bound in new if weight > 0]
+        wrong = combination.refusal(counted, order, complete=folded + len(new) >= order.count)
+        if wrong:
+            raise BadMessage(f"{order.phase} of round {order.version}: {wrong}")
 
     def _begin(self, attempt: int) -> None:
         """Collect anew; what was counted in the attempt before is gone, what is staged is not."""

@@ -48,6 +48,8 @@ TICK = 1.0
 """Seconds between two calls of the shard because time has passed: it says anew how far a federated round is."""
 ALONE = 10
 """Start time-outs for which a server without workers waits for a silent scheduler; they may stand in a barrier."""
+MOST_TAKEN = 1000
+"""Messages of the scheduler that are taken before workers are looked after again."""
 BATCH = 64
 """Messages handled before the loop looks at its other socket and the time."""
 
@@ -281,18 +283,18 @@ class Server:
 
     def _hear_scheduler(self) -> bool:
         """Take what the scheduler sent; return whether the job is over."""
-        while True:
+        for _ in range(MOST_TAKEN):
             try:
                 header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return False
+                break
             try:
                 message = decode(header)
             except BadMessage as error:
                 log.warning("dropped a message from %s: %s", self._scheduler, error)
                 continue
             if isinstance(message, RoundOrder):
-                self._perform(self._shard.order(message) if self._shard is not None else [])
+                self._follow(message)
                 continue
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
@@ -314,6 +316,20 @@ class Server:
             if shard is not None:
                 self._perform(shard.view(view, time.monotonic()))
                 self._serve((origin, early, None) for origin, early in self._early.take())
+        return False
+
+    def _follow(self, order: RoundOrder) -> None:
+        """Do what the scheduler orders; what cannot be meant is dropped and told, and it hears how far this one is."""
+        if self._shard is None:
+            return
+        now = time.monotonic()
+        try:
+            self._perform(self._shard.order(order))
+        except BadMessage as error:
+            if (more := self._seldom.due(now)) is not None:
+                others = f" (and {more} others)" if more else ""
+                log.warning("dropped an order from %s: %s%s", self._scheduler, error, others)
+            self._perform(self._shard.tick(now))
 
     def _join(self, welcome: Welcome) -> None:
         """Learn from the scheduler who this server is, and by what it knows others."""

@@ -32,7 +32,7 @@ from ps.server.scheduler.status import snapshot
 from ps.server.send import Send
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.gradient_shard import GradientShard
-from support import among_liars
+from support import among_liars, contradicting
 from support.frames import frame
 from support.identity import KEY
 from support.lying import JOBS
@@ -316,10 +316,12 @@ Session = Callable[[int], "Counter[str]"]
 
 def sessions(total: int) -> Iterator[tuple[str, Session]]:
     """Yield the sessions of a run of so many messages, by name: to each process, and to workers among liars."""
-    each = max(1, total // (len(TARGETS) * len(WHO) + len(JOBS)))
+    each = max(1, total // (len(TARGETS) * len(WHO) + len(JOBS) + len(contradicting.KINDS)))
     for name in TARGETS:
         for who in WHO:
             yield f"{name}, {who}", lambda seed, name=name, who=who: run(name, who, seed, each)  # type: ignore[misc]
+    for name in contradicting.KINDS:
+        yield f"server told {name}", lambda seed, name=name: contradicting.run(name, seed, each)  # type: ignore[misc]
     for name in JOBS:
         yield f"worker among liars, {name}", lambda seed, name=name: among_liars.run(name, seed, each)  # type: ignore[misc]
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,18 @@ from ps.protocol.messages import (
     Error,
     Heartbeat,
     Hello,
+    Init,
+    InitChunk,
     Inquire,
     Leave,
     Message,
+    Ok,
     Ping,
     Pong,
     Pull,
     Resume,
+    RoundOrder,
+    RoundStatus,
     Share,
     Shared,
     Upload,
@@ -294,6 +300,38 @@ def test_garbage_at_a_live_server_is_counted_told_and_changes_nothing(
         for gone in (second, first):
             worker.say(Leave(1, gone, {}))
         assert server.result() == 0 == scheduler.result()
+
+
+def test_a_server_tells_of_an_order_that_cannot_be_meant_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "ps.server")
+    job = JobConfig.from_dict({"mode": "federated", "workers": 1})
+    with FakeScheduler() as scheduler:
+        server = Service(serve, process(tmp_path, scheduler=scheduler.address))
+        origin = scheduler.origin()
+        scheduler.say(origin, encode(welcome()))
+        scheduler.say(origin, encode(View(1, "running", "", "", job.to_dict(), ())))
+        with Peer(server.address) as worker:
+            worker.say(identify(2))
+            worker.say(Init(1, 2, 1, job.chunk_bytes, (("w", "float32", (4,)),)))
+            worker.hear(Ok)
+            worker.say(InitChunk(2, 2, 0), bytes(16))
+            worker.hear(Ok, lambda ok: ok.request == 2)
+            order = RoundOrder(0, 3, 1, "measure", 0, (), 0, (), 1.0, 1.0)
+            scheduler.say(origin, encode(order))
+            scheduler.say(origin, encode(replace(order, phase="collect")))
+            heard, deadline = [0], time.monotonic() + BOUND
+            while heard[-1] != 3 and time.monotonic() < deadline:
+                _, message = scheduler.hello()
+                heard += [message.attempt] if isinstance(message, RoundStatus) else []
+            worker.say(Ping(5))
+            worker.hear(Pong)
+        scheduler.say(origin, encode(View(2, "ended", "", "", {}, ())))
+        assert server.result() == 0
+    [line] = [record.message for record in caplog.records if "dropped an order" in record.message]
+    assert line.endswith("distances are to be measured, and this job's aggregator looks at none")
+    assert heard[-1] == 3
 
 
 @pytest.mark.e2e

@@ -52,7 +52,9 @@ def bind_error(error: zmq.ZMQError, address: str) -> Exception:
     if error.errno == zmq.EADDRINUSE:
         return AddressInUse(f"{address} is in use by another process; take another --port (0 picks a free one)")
     if address.startswith("ipc:"):
-        return ConfigError(f"cannot listen on {address}: {error.strerror}; --runtime-dir must be writable")
-    if error.errno == errno.EACCES:
-        return ConfigError(f"cannot listen on {address}: {error.strerror}; take a --port above 1023")
-    return ConfigError(f"cannot listen on {address}: {error.strerror}; --host must be an address of this machine")
+        advice = "--runtime-dir must be writable"
+    elif error.errno == errno.EACCES:
+        advice = "take a --port above 1023"
+    else:
+        advice = "--host must be an address or a name of this machine"
+    return ConfigError(f"cannot listen on {address}: {zmq.strerror(error.errno or 0)}; {advice}")

@@ -77,7 +77,9 @@ def blaming(
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words why something could not be read."""
+    """Return in a few words why something could not be read, or a folder not be made."""
+    if isinstance(error, FileExistsError):
+        return "it is there, and no folder"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, KeyError):

@@ -78,7 +78,9 @@ def _check_module(name: str) -> None:
         if spec is not None and spec.submodule_search_locations is None:
             if is_main:
                 return
-            raise UsageError(f"there is no module {name}: {found} is no package")
+            file = name if Path(name).is_file() else ""
+            advice = f". {shown(file)} is a file: leave -m out, or say -m {found}" if file else ""
+            raise UsageError(f"there is no module {name}: {found} is no package{advice}")
         whole = f"{found}.{part}" if found else part
         if spec is None:
             spec = PathFinder.find_spec(whole, [str(Path.cwd()), *sys.path]) or _by_others(whole)

@@ -54,7 +54,7 @@ def test_modules_that_python_could_run_pass(name: str) -> None:
         ("pack", True, "the module pack is a package without a __main__.py"),
         ("pack.gone", True, "there is no module pack.gone"),
         ("file.sub", True, "there is no module file.sub: file is no package"),
-        ("file.py", True, "there is no module file.py: file is no package"),
+        ("file.py", True, "file is no package. file.py is a file: leave -m out, or say -m file"),
     ],
 )
 def test_what_python_could_not_run_is_refused(name: str, is_module: bool, text: str) -> None:

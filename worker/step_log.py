@@ -52,11 +52,13 @@ class StepLog:
         self._lines: list[str] = []
         self._began = self._last = self._flushed = time.monotonic()
         self._counted = (0, 0, 0.0)
-        self._path = None
+        self._path: Path | None = None
+        self._evaluations: Path | None = None
+        """The files; none where there is none, or no room."""
         if run_dir is not None:
-            self._path = Path(run_dir) / "metrics.jsonl"
+            self._path, self._evaluations = Path(run_dir) / "metrics.jsonl", Path(run_dir) / EVALUATIONS
             try:
-                for path in (self._path, Path(run_dir) / EVALUATIONS, Path(run_dir) / SHARES):
+                for path in (self._path, self._evaluations, Path(run_dir) / SHARES):
                     refuse_pipe(path)
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.open("ab").close()
@@ -117,14 +119,15 @@ class StepLog:
         """Write what the parameters of a clock were measured to be; at once, since others watch it."""
         noted = _noted(metrics)
         self._measured = clock, noted  # anew: the thread that reports may be reading the old ones
-        if self.run_dir is None:
+        if self._evaluations is None:
             return
         line = {**noted, "t": round(time.time(), 3)}
         try:
-            with (Path(self.run_dir) / EVALUATIONS).open("a") as file:
+            with self._evaluations.open("a") as file:
                 file.write(json.dumps({**line, "rank": self.rank, "clock": clock}) + "\n")
         except OSError as error:
-            log.warning("%s is not written: %s", Path(self.run_dir) / EVALUATIONS, error.strerror)
+            log.warning("%s is no longer written: %s", self._evaluations, error.strerror)
+            self._evaluations = None
 
     def report(self, traffic: Traffic) -> dict[str, Any]:
         """Return the sums and the latest metrics for the status."""

@@ -136,4 +136,4 @@ def _explain(error: click.ClickException) -> str:
             return f"{error.option_name} is a setting of the job: give it to psctl scheduler or psctl run"
         guesses = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
         return f"no such option: {error.option_name}{guesses} Try: {path} --help"
-    return f"{message}. Try: {path} --help"
+    return f"{message}{'' if message.endswith('?') else '.'} Try: {path} --help"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ps.config.job import JobConfig
+from ps.config.job import EXPLICIT, JobConfig
 from ps.config.load import NOTHING, Loaded, check_keys, load, merge
 from ps.config.mode import DISTRIBUTED, MODES
 from ps.config.process import ProcessConfig
@@ -61,8 +61,8 @@ def job_from(explicit: Mapping[str, Any], script: Mapping[str, Any] = NOTHING) -
         values.pop("backup_workers", None)
     check_keys(explicit, settings_of(JobConfig), "the job")
     for name, value in explicit.items():
-        values[name] = settings_of(JobConfig)[name].read(value, "explicit")
-        sources[name] = "explicit"
+        values[name] = settings_of(JobConfig)[name].read(value, EXPLICIT)
+        sources[name] = EXPLICIT
     job = JobConfig(**values)
     job.check(sources)
     return job

@@ -64,7 +64,7 @@ def check_federated(job: JobConfig, say: Callable[[str], str]) -> None:
     if job.overlap:
         raise ConfigError(f"{say('overlap')} makes no sense with {say('mode')}: clients step on their own")
     if job.clients_per_round is not None and job.clients_per_round > job.workers:
-        raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}")
+        raise ConfigError(f"{say('clients_per_round')} must be at most {say('workers')}: there are no more clients")
     if job.goal > MOST_COMBINED:
         raise ConfigError(
             f"{say('workers')}: a round has at most {MOST_COMBINED} contributions. Try: --clients-per-round 100"

@@ -23,6 +23,8 @@ PARAMS = ("auto", "private")
 
 MOST_SERVERS = 1000
 
+EXPLICIT = "explicit"
+"""The source of a setting that somebody has set, where it is not known how."""
 _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
 
@@ -269,7 +271,7 @@ class JobConfig:
 
         def say(name: str) -> str:
             row = settings_of(JobConfig)[name]
-            source = f" ({sources[name]})" if name in sources else ""
+            source = f" ({sources[name]})" if sources.get(name, EXPLICIT) != EXPLICIT else ""
             return f"{name} = {row.show(getattr(self, name))}{source}"
 
         self._read_specs(sources)

@@ -382,7 +382,7 @@ class _Cluster:
             write_summary(summary, directory / rundir.SUMMARY)
             self._screen.say(f"the record is in {directory}")
         except PSError as error:
-            self._screen.say(f"error: the record is not complete: {error}")
+            self._screen.say(f"error: the record is not complete, and the table shows what there is of it: {error}")
             self._unwritten = PSError.exit_code
 
     def _say_tail(self, child: Child) -> None:

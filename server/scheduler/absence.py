@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 from ps.protocol.messages.words import FailureCode
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.roster import Roster
-
-log = logging.getLogger("ps.scheduler")
 
 Failure = tuple[FailureCode, str]
 """A code and a reason for which the job has failed."""
@@ -79,12 +76,8 @@ class Absence:
 
     def of_workers(self, workers: int, limit: float, last: MemberRecord | None, now: float) -> Failure | None:
         """Return why a job without workers is given up, if it is; ``last`` is who went last."""
-        before, self.idle = self.idle, _since(self.idle, not workers, now)
-        if self.idle is None:
-            return None
-        if before is None:
-            log.warning("no worker is left; the model is kept for %g s (--idle-timeout) for others to join", limit)
-        if now - self.idle <= limit:
+        self.idle = _since(self.idle, not workers, now)
+        if self.idle is None or now - self.idle <= limit:
             return None
         about = f"; the last was {last} ({last.why})" if last else ""
         return "no-worker", f"no worker is left, and none came for {limit:g} s (--idle-timeout){about}"

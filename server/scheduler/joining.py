@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ps.config import JobConfig, job_from
+from ps.config import JobConfig, job_from, settings_of
 from ps.errors import ConfigError
 from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.text import shortened
+
+log = logging.getLogger("ps.scheduler")
 
 MOST_WORKERS = 5000
 """Workers of a job in which all know of all, at most: one view shows them."""
@@ -27,12 +30,22 @@ class ScriptSettings:
     def __init__(self, explicit: Mapping[str, Any]) -> None:
         self._explicit = explicit
         self._last: tuple[dict[str, Any], JobConfig] | None = None
+        self._untold: Iterable[str] = explicit
+        """Settings of which nobody was told yet that they mean nothing in the job's mode."""
 
     def job(self, hello: Hello) -> JobConfig:
         """Return the job as a worker's script wants it. Raises ConfigError when it cannot be."""
         if self._last is None or self._last[0] != hello.script:
             self._last = dict(hello.script), job_from(self._explicit, hello.script)
+            self._tell_of_unheeded(self._last[1])
         return self._last[1]
+
+    def _tell_of_unheeded(self, job: JobConfig) -> None:
+        table = settings_of(JobConfig)
+        unheeded, self._untold = [name for name in self._untold if not job.heeds(name)], ()
+        for name in unheeded:
+            what, modes = f"{name} = {table[name].show(getattr(job, name))}", " or ".join(table[name].modes)
+            log.warning("%s changes nothing with mode = %s; it is for mode = %s", what, job.mode, modes)
 
 
 def another_job(request: int) -> Error:

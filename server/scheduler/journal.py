@@ -20,6 +20,7 @@ class Journal:
         self._live: dict[int, MemberRecord] = {}
         self._seen: tuple[object, ...] = ()
         self._phase = "waiting"
+        self._idle = False
         self._rounds = 0
         self._told = -SELDOM
 
@@ -28,7 +29,13 @@ class Journal:
         seen = state.epoch, len(state.members), state.count("server"), state.count("worker"), state.phase
         lines = list(self._changes(state)) if seen != self._seen else []
         self._seen = seen
-        return [*lines, *self._progress(state, now)]
+        return [*lines, *self._without_workers(state), *self._progress(state, now)]
+
+    def _without_workers(self, state: SchedulerState) -> Iterator[str]:
+        before, self._idle = self._idle, state.absence.idle is not None and state.phase == "running"
+        if self._idle and not before:
+            limit = state.setting("idle_timeout")
+            yield f"no worker is left; the model is kept for {limit:g} s (--idle-timeout) for others to join"
 
     def _changes(self, state: SchedulerState) -> Iterator[str]:
         live = {record.member: record for role in ("server", "worker") for record in state.live(role)}

@@ -91,7 +91,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "words"),
     [
         (["run"], "Missing argument 'SCRIPT'. Try: psctl run --help"),
-        (["runn"], "No such command 'runn'"),
+        (["runn"], "No such command 'runn'. Did you mean 'run'? Try: psctl --help"),
         (["run", "gone.py"], "there is no script gone.py; the directory is "),
         (["run", "."], "is a directory without a __main__.py"),
         (["run", "--workrs", "3", "x.py"], "no such option: --workrs; did you mean --workers?"),

@@ -66,7 +66,7 @@ def test_traces_may_come_from_a_file(capsys: pytest.CaptureFixture[str]) -> None
         (["--target", "1.5"], "target = '1.5' (flag --target): must be a finite number, greater than 0 and at most 1"),
         (["--traces", "nowhere.csv"], "there is no file of traces nowhere.csv"),
         (["--traces", "nowhere.csv", "--dropout", "0.1"], "leave --dropout out"),
-        (["--clients-per-round", "99"], "clients_per_round = 99"),
+        (["--clients-per-round", "99"], "clients_per_round = 99 must be at most workers = "),
         (["--algorithm", "fedavgg"], "did you mean 'fedavg'"),
         (["--json", "nowhere/out.json"], "cannot write the report to nowhere/out.json: No such file"),
     ],

@@ -147,6 +147,20 @@ def test_a_full_disk_costs_the_record_and_says_so_once(
     assert log.steps == 2
 
 
+def test_a_disk_too_full_for_evaluations_is_told_of_once_and_they_stay_in_the_status(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = StepLog(str(tmp_path))
+    (tmp_path / "evaluations.jsonl").symlink_to("/dev/full")
+    with caplog.at_level(logging.WARNING):
+        for clock in range(3):
+            log.evaluation(clock, {"accuracy": 0.5})
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path / 'evaluations.jsonl'} is no longer written: No space left on device"
+    ]
+    assert log.report(Traffic())["measured_clock"] == 2
+
+
 def test_a_directory_that_cannot_be_written_is_an_error_before_the_job_is_joined(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write to the run directory"):

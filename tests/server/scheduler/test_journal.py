@@ -34,6 +34,18 @@ def test_it_says_who_joined_that_the_job_begins_who_died_and_how_it_ended() -> N
     ]
 
 
+def test_a_job_without_workers_is_said_to_be_kept_once() -> None:
+    desk, journal = Desk(heartbeat_timeout=5.0, idle_timeout=600), Journal()
+    desk.join("server")
+    members = [desk.join().member for _ in range(2)]
+    look(desk, journal)
+    desk.wait(6.0, *members)
+    said = "no worker is left; the model is kept for 600 s (--idle-timeout) for others to join"
+    assert look(desk, journal)[-1] == said
+    desk.wait(6.0, *members)
+    assert look(desk, journal) == []
+
+
 def test_of_many_that_come_at_once_only_the_number_is_said() -> None:
     desk, journal = Desk(workers=100), Journal()
     for _ in range(MOST + 5):

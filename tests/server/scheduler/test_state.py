@@ -99,6 +99,24 @@ def test_the_first_workers_script_completes_the_job_and_what_is_explicit_wins() 
     assert (welcome.job["mode"], welcome.job["staleness"]) == ("ssp", 7)
 
 
+@pytest.mark.parametrize(
+    ("explicit", "script", "told"),
+    [
+        ({"staleness": 3}, {}, ["staleness = 3 changes nothing with mode = sync; it is for mode = ssp"]),
+        ({"staleness": 3}, {"mode": "ssp"}, []),
+        ({"rounds": 3}, {"staleness": 1}, ["rounds = 3 changes nothing with mode = sync; it is for mode = federated"]),
+        ({"overlap": True, "window": 1 << 23}, {}, []),
+    ],
+)
+def test_a_setting_of_another_mode_is_told_of_once(
+    explicit: dict[str, Any], script: dict[str, Any], told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(**explicit)
+    for _ in range(2):
+        desk.hello(nonce=desk.nonce + 1, **script)
+    assert [record.getMessage() for record in caplog.records] == told
+
+
 def test_a_script_that_is_refused_leaves_no_trace_in_the_job() -> None:
     desk = Desk(workers=3)
     desk.join("server")

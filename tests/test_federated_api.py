@@ -17,7 +17,7 @@ import ps
 import ps.federated
 from ps.errors import ConfigError, GradientError, UsageError
 from ps.models import softmax
-from support.loopback import Loopback
+from ps.testing import LocalCluster
 
 Params = dict[str, np.ndarray]
 X = np.random.default_rng(0).integers(-1, 3, (16, 2)).astype(np.float64)
@@ -35,12 +35,12 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Loopback]]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LocalCluster]]:
     """Start a federated job that ``ps.connect`` finds."""
     with contextlib.ExitStack() as stack:
 
-        def start(**job: Any) -> Loopback:
-            made = Loopback(tmp_path, **{"mode": "federated", "servers": 2, "start_timeout": 5.0, **job})
+        def start(**job: Any) -> LocalCluster:
+            made = LocalCluster(tmp_path, **{"mode": "federated", "servers": 2, "start_timeout": 5.0, **job})
             stack.callback(made.close)
             monkeypatch.setenv("PS_SCHEDULER", made.address)
             monkeypatch.setenv("PS_RUN_DIR", str(tmp_path / "run"))
@@ -96,12 +96,12 @@ def test_alone_a_client_trains_all_rounds_as_plain_gradient_descent_does_bit_for
     assert final["w"].tobytes() == descend(np.zeros(2), epochs=2).tobytes()
 
 
-def test_one_client_in_a_job_does_the_same_bit_for_bit(cluster: Callable[..., Loopback]) -> None:
+def test_one_client_in_a_job_does_the_same_bit_for_bit(cluster: Callable[..., LocalCluster]) -> None:
     cluster(workers=1, rounds=2)
     assert ps.federated.Client(fit).run(first())["w"].tobytes() == descend(np.zeros(2), epochs=2).tobytes()
 
 
-def test_several_clients_get_the_mean_weighted_by_their_examples(cluster: Callable[..., Loopback]) -> None:
+def test_several_clients_get_the_mean_weighted_by_their_examples(cluster: Callable[..., LocalCluster]) -> None:
     cluster(workers=2, rounds=1, min_clients=2)
 
     def of(examples: int, value: float) -> Callable[[], Params]:
@@ -114,7 +114,7 @@ def test_several_clients_get_the_mean_weighted_by_their_examples(cluster: Callab
         np.testing.assert_allclose(final["w"], (30 * 1.0 + 10 * 5.0) / 40)
 
 
-def test_fit_is_told_about_the_round_and_may_change_what_it_is_given(cluster: Callable[..., Loopback]) -> None:
+def test_fit_is_told_about_the_round_and_may_change_what_it_is_given(cluster: Callable[..., LocalCluster]) -> None:
     cluster(workers=1, rounds=3, local_epochs=2, local_steps=7, seed=5)
     seen: list[ps.federated.Round] = []
 
@@ -135,7 +135,7 @@ def records(tmp_path: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_metrics_are_reported_before_and_after_and_are_in_the_record(
-    cluster: Callable[..., Loopback], tmp_path: Path
+    cluster: Callable[..., LocalCluster], tmp_path: Path
 ) -> None:
     cluster(workers=1, rounds=2, eval_every=1)
 
@@ -153,7 +153,7 @@ def test_metrics_are_reported_before_and_after_and_are_in_the_record(
     assert all((line["loss"], line["zero"], line["zero_tuned"]) == (0.25, 0, 0) for line in lines)
 
 
-def test_buffers_and_counters_go_with_it(cluster: Callable[..., Loopback]) -> None:
+def test_buffers_and_counters_go_with_it(cluster: Callable[..., LocalCluster]) -> None:
     def counts(params: Params, about: ps.federated.Round) -> tuple[Params, int]:
         return {"w": params["w"], "seen": params["seen"] + 3, "mean": params["mean"] + 1}, 1
 
@@ -190,7 +190,7 @@ def test_what_fit_must_not_return_is_named(result: Callable[[Params], Any], erro
         ps.federated.Client(lambda params, about: result(params)).run(first(), rounds=1)
 
 
-def test_in_a_job_nothing_of_it_is_sent(cluster: Callable[..., Loopback]) -> None:
+def test_in_a_job_nothing_of_it_is_sent(cluster: Callable[..., LocalCluster]) -> None:
     job = cluster(workers=1, rounds=1, start_timeout=3.0)
     bad = ps.federated.Client(lambda params, about: ({"w": np.full(2, np.nan)}, 3))
     with pytest.raises(GradientError, match="3 times in a row; nothing was sent"):
@@ -203,7 +203,7 @@ def test_in_a_job_nothing_of_it_is_sent(cluster: Callable[..., Loopback]) -> Non
     "spoil", [lambda params: (params, 0), lambda params: ({}, 0), lambda params: ({"w": np.full(2, np.nan)}, 3)]
 )
 def test_a_client_with_nothing_to_contribute_sits_that_round_out_and_stays(
-    cluster: Callable[..., Loopback], tmp_path: Path, spoil: Callable[[Params], Any]
+    cluster: Callable[..., LocalCluster], tmp_path: Path, spoil: Callable[[Params], Any]
 ) -> None:
     cluster(workers=2, rounds=3, min_clients=1, eval_every=1)
 
@@ -219,7 +219,9 @@ def test_a_client_with_nothing_to_contribute_sits_that_round_out_and_stays(
     assert verdicts[2, 1] == "accepted"
 
 
-def test_the_only_client_without_examples_is_asked_again_for_the_same_round(cluster: Callable[..., Loopback]) -> None:
+def test_the_only_client_without_examples_is_asked_again_for_the_same_round(
+    cluster: Callable[..., LocalCluster],
+) -> None:
     cluster(workers=1, rounds=2)
     asked: list[int] = []
 
@@ -238,14 +240,14 @@ def test_alone_a_round_without_examples_changes_nothing() -> None:
     assert ps.federated.Client(seldom).run(first(), rounds=5)["w"].tolist() == [2, 2]
 
 
-def test_metrics_of_evaluate_that_are_none_are_named(cluster: Callable[..., Loopback]) -> None:
+def test_metrics_of_evaluate_that_are_none_are_named(cluster: Callable[..., LocalCluster]) -> None:
     cluster(workers=1, rounds=1, eval_every=1, start_timeout=2.0)
     with pytest.raises(UsageError, match="evaluate returns metrics as a dict of numbers by name, not float"):
         ps.federated.Client(fit, lambda params: 0.5).run(first())  # type: ignore[arg-type, return-value]
 
 
 def test_an_algorithm_that_corrects_each_step_is_refused_since_the_steps_are_fits(
-    cluster: Callable[..., Loopback],
+    cluster: Callable[..., LocalCluster],
 ) -> None:
     cluster(workers=1, rounds=1, algorithm="scaffold", optimizer="sgd:lr=0.1", start_timeout=2.0)
     with pytest.raises(ConfigError, match="corrects each local step"):
@@ -253,7 +255,7 @@ def test_an_algorithm_that_corrects_each_step_is_refused_since_the_steps_are_fit
 
 
 def test_fit_is_told_the_proximal_term_and_must_say_its_steps_where_they_divide(
-    cluster: Callable[..., Loopback],
+    cluster: Callable[..., LocalCluster],
 ) -> None:
     for algorithm, mu in (("fedprox:0.25", 0.25), ("fednova", 0.0)):
         cluster(workers=1, rounds=1, algorithm=algorithm, optimizer="sgd:lr=0.1", start_timeout=2.0)
@@ -302,7 +304,7 @@ def test_and_so_it_does_when_the_environment_says_federated(monkeypatch: pytest.
 
 
 def test_a_federated_scripts_record_has_rounds_and_evaluations(
-    cluster: Callable[..., Loopback], tmp_path: Path
+    cluster: Callable[..., LocalCluster], tmp_path: Path
 ) -> None:
     cluster(workers=2, rounds=3, eval_every=2, min_clients=2, optimizer="sgd:lr=0.5")
     together(script, script)

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from ps.testing import LocalCluster
 from support.lineserver import Fake, line_servers
-from support.loopback import Loopback
 from support.shm_desk import Desk
 
 
 @pytest.fixture
-def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
+def loopback(tmp_path: Path) -> Iterator[Callable[..., LocalCluster]]:
     """Start a job: ``loopback(servers=2, workers=2, mode="async")``."""
     with contextlib.ExitStack() as stack:
 
-        def start(**job: Any) -> Loopback:
-            made = Loopback(tmp_path, **job)
+        def start(**job: Any) -> LocalCluster:
+            made = LocalCluster(tmp_path, **job)
             stack.callback(made.close)
             return made
 

@@ -1,12 +1,10 @@
-"""What tests of workers share: a job in one process, and tensors for it."""
+"""What tests of workers share: tensors, and a bound."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ps.testing import LocalCluster as Loopback
-
-__all__ = ["BOUND", "Loopback", "model"]
+__all__ = ["BOUND", "model"]
 
 BOUND = 40.0
 """Seconds after which anything in these tests has hung."""

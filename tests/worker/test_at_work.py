@@ -11,13 +11,13 @@ import pytest
 
 from ps.errors import ServerLost
 from ps.server.shard.gradient_shard import GradientShard
+from ps.testing import LocalCluster
 from ps.worker.batch import Batch
 from support.fakeserver import Setup
-from support.loopback import Loopback
 
 
 def test_a_server_that_makes_room_for_a_large_model_is_not_declared_dead(
-    loopback: Callable[..., Loopback], monkeypatch: pytest.MonkeyPatch
+    loopback: Callable[..., LocalCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timeout, init = 1.0, GradientShard._init
 

@@ -16,12 +16,12 @@ from ps.config import MODES, job_from
 from ps.data import Dataset
 from ps.errors import GradientError, LayoutMismatch, Refused, StateError, UsageError
 from ps.models import mlp
-from ps.testing import STRICT, StrictArray
+from ps.testing import STRICT, LocalCluster, StrictArray
 from ps.worker import KV
 from ps.worker.cluster import ClusterStore
-from support.loopback import BOUND, Loopback, model
+from support.loopback import BOUND, model
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SHAPES = ((70, 30), (), (0, 4), (501,), (3, 3, 3))
 
 

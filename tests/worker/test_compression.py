@@ -18,9 +18,10 @@ from ps.models import softmax
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Error, Push
 from ps.protocol.sockets import open_socket
-from support.loopback import BOUND, Loopback
+from ps.testing import LocalCluster
+from support.loopback import BOUND
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 CODECS = ("fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.1", "powersgd:2", "topk:0.05,momentum=0.5")
 
 

@@ -11,10 +11,9 @@ import pytest
 
 from ps import xp
 from ps.errors import GradientError
-from ps.testing import STRICT, StrictArray
-from support.loopback import Loopback
+from ps.testing import STRICT, LocalCluster, StrictArray
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SHAPES = {"w": (60, 50), "none": (0, 2), "b": (7,), "s": ()}
 CODECS = ("fp16", "bf16", "int8", "onebit", "topk:0.05", "randomk:0.1", "powersgd:2", "topk:0.05,momentum=0.5")
 

@@ -13,11 +13,12 @@ import pytest
 
 from ps import xp
 from ps.errors import StateError
+from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.step_log import StepLog
-from support.loopback import BOUND, Loopback
+from support.loopback import BOUND
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SIZE = 4096
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from ps import xp
 from ps.errors import UsageError
+from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.evaluation import Evaluation
 from ps.worker.step_log import StepLog
-from support.loopback import Loopback
 
 Local = Callable[..., KV]
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 
 
 def total(params: Any, data: Any) -> float:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ps.errors import GradientError
+from ps.testing import LocalCluster
 from ps.worker import KV
-from support.loopback import Loopback
 
 Local = Callable[..., KV]
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 
 
 def two_steps(kv: KV) -> np.ndarray:

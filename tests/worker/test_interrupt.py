@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ps.testing import LocalCluster
 from ps.worker import KV, exchange, interrupt
 from ps.worker.interrupt import Hold
-from support.loopback import BOUND, Loopback
+from support.loopback import BOUND
 
 STEPS, SHAPES = 60, {"a": (700,), "b": (3, 5), "c": (2000,)}
 
@@ -105,7 +106,7 @@ CASES = [(form, job) for form in FORMS for job in JOBS if (form, job) != ("push,
 
 @pytest.mark.parametrize(("form", "job"), CASES)
 def test_a_step_interrupted_at_any_instant_counts_once(
-    loopback: Callable[..., Loopback], alarms: None, job: str, form: str
+    loopback: Callable[..., LocalCluster], alarms: None, job: str, form: str
 ) -> None:
     dice = random.Random(f"{job} {form}")
     settings = {"optimizer": "momentum:lr=0.25,momentum=0.5", "chunk_size": 1024, **JOBS[job]}
@@ -119,7 +120,7 @@ def test_a_step_interrupted_at_any_instant_counts_once(
 @pytest.mark.parametrize("job", ["tcp", "shm", "clipped", "clipped, shm", "two servers, small window", "overlap"])
 @pytest.mark.parametrize("form", ["own arrays", "in place"])
 def test_a_step_interrupted_while_it_waits_for_others_is_ended_by_the_next(
-    loopback: Callable[..., Loopback], alarms: None, job: str, form: str, monkeypatch: pytest.MonkeyPatch
+    loopback: Callable[..., LocalCluster], alarms: None, job: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interrupt, "GRACE", 0.0)
     monkeypatch.setattr(exchange, "SLICE", 1)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ps.errors import GradientError, StateError
+from ps.testing import LocalCluster
 from ps.worker.lazy_parameters import LazyParameters
-from support.loopback import Loopback
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SHAPES = {"a": (700,), "b": (40, 30), "c": (3,), "d": (2000,)}
 
 

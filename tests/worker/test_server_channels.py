@@ -25,13 +25,13 @@ from ps.protocol.messages import Error, Shared
 from ps.protocol.segment import PAGE, Segment
 from ps.protocol.transports import shm_channel as shm_module
 from ps.protocol.transports.shm_channel import ShmChannel
+from ps.testing import LocalCluster
 from ps.worker.server_channels import ServerChannels, open_channels
 from support.held import descriptors, mappings
 from support.identity import identify
 from support.lineserver import Fake, LineServer, framed, say
-from support.loopback import Loopback
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 NBYTES = 2 * PAGE
 SOMEBODY = socket.create_server(("127.0.0.1", 0))
 """Takes connections and says nothing."""

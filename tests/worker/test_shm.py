@@ -19,11 +19,12 @@ from ps.protocol.codec import encode
 from ps.protocol.messages import Pull, Share
 from ps.protocol.segment import PAGE, Segment
 from ps.protocol.worker_memory import WorkerMemory
+from ps.testing import LocalCluster
 from support.held import descriptors, mappings
 from support.lineserver import framed
-from support.loopback import Loopback, model
+from support.loopback import model
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 NBYTES = 2 * PAGE
 
 
@@ -85,7 +86,7 @@ def test_connections_one_after_another_leave_neither_descriptors_nor_mappings(
     tmp_path: Path, job: dict[str, Any]
 ) -> None:
     def once() -> None:
-        made = Loopback(tmp_path, servers=2, transport="shm", optimizer="momentum", **job)
+        made = LocalCluster(tmp_path, servers=2, transport="shm", optimizer="momentum", **job)
         with made.connect() as kv:
             params = kv.init(model((500,), (7, 30)))
             out = {name: np.empty_like(value) for name, value in params.items()}

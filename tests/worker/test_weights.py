@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.weights import twice
-from support.loopback import Loopback
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory is Linux's")
 
@@ -47,7 +47,7 @@ def protected(params: Any) -> bool:
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
 def test_no_transport_and_no_mode_lets_a_script_write_to_the_weights(
-    loopback: Callable[..., Loopback], job: dict[str, Any]
+    loopback: Callable[..., LocalCluster], job: dict[str, Any]
 ) -> None:
     with loopback(servers=2, chunk_size=1024, optimizer="sgd:lr=1", **job).connect() as kv:
         params = kv.init(MODEL)
@@ -72,7 +72,7 @@ def test_nor_does_training_without_a_cluster(local: Callable[..., KV]) -> None:
     assert protected(params) and params["w"][4999] == params["b"][2] == -1
 
 
-def test_a_federated_client_writes_to_its_buffers_and_counters_only(loopback: Callable[..., Loopback]) -> None:
+def test_a_federated_client_writes_to_its_buffers_and_counters_only(loopback: Callable[..., LocalCluster]) -> None:
     kinds = {"mean": "buffer", "seen": "counter"}
     job = loopback(mode="federated", rounds=1, clients_per_round=1, min_clients=1, optimizer="sgd:lr=1")
     with job.connect() as kv:

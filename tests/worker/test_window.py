@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ps.protocol.messages import Inquire, Push, Waiting
+from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.batch import Batch
 from support.fakeserver import KB, MEMBER, Setup, pushed
-from support.loopback import Loopback
 
 
 def test_a_full_window_opens_when_other_workers_wait_for_this_one(setup: Callable[..., Setup]) -> None:
@@ -80,7 +80,7 @@ def test_what_was_lost_counts_again_until_it_is_there(setup: Callable[..., Setup
 
 @pytest.mark.parametrize("job", [{}, {"mode": "ssp", "staleness": 0}, {"servers": 2}, {"overlap": True}])
 def test_workers_that_announce_in_different_orders_all_come_to_the_end(
-    loopback: Callable[..., Loopback], job: dict[str, object]
+    loopback: Callable[..., LocalCluster], job: dict[str, object]
 ) -> None:
     names, size = [f"layer {number}" for number in range(8)], KB // 4
 

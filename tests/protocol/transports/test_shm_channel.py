@@ -21,12 +21,12 @@ from ps.protocol.segment import PAGE, Segment
 from ps.protocol.transports import shm_channel as module
 from ps.protocol.transports.shm_channel import ShmChannel
 from ps.protocol.worker_memory import WorkerMemory
+from ps.testing import LocalCluster
 from support.held import descriptors
 from support.identity import identify
 from support.lineserver import Fake, framed, null, say
-from support.loopback import Loopback
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 NBYTES = 2 * PAGE
 
 

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from ps import xp
-from ps.testing import STRICT, StrictArray
+from ps.testing import STRICT, LocalCluster, StrictArray
 from ps.worker import KV
 from ps.worker.step_log import StepLog
-from support.loopback import Loopback
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SHAPES = {"w": (30, 50), "none": (0, 2), "b": (7,), "s": ()}
 SIZE = 30 * 50 + 7 + 1
 ROUNDS, STEPS = 3, 2

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ps.errors import LayoutMismatch, UsageError
+from ps.testing import LocalCluster
 from ps.worker import KV
-from support.loopback import Loopback
 
 Local = Callable[..., KV]
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 
 KINDS = {"mean": "buffer", "seen": "counter"}
 BIG = 2**60 + 1

@@ -13,20 +13,20 @@ from ps import xp
 from ps.errors import ConfigError
 from ps.protocol.messages import Upload
 from ps.state_file import StateFile
+from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.exchange import Exchange
 from ps.worker.federated.participation import FederatedParticipation
 from ps.worker.federated.store import FederatedStore
 from ps.worker.startup import connect
 from ps.worker.step_log import StepLog
-from support.loopback import Loopback
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SOON: Any = {"start_timeout": 3.0}
 """For jobs whose last client leaves before the end: the scheduler waits so long for another."""
 
 
-def federated(loopback: Start, **job: Any) -> Loopback:
+def federated(loopback: Start, **job: Any) -> LocalCluster:
     return loopback(**{"mode": "federated", "servers": 2, "optimizer": "sgd:lr=0.125", "chunk_size": 1024, **job})
 
 
@@ -61,7 +61,7 @@ def killed_while_uploading(store: FederatedStore, chunks: int) -> list[int]:
     return sent
 
 
-def connected(job: Loopback, state: Path | None, **process: Any) -> tuple[KV, FederatedStore]:
+def connected(job: LocalCluster, state: Path | None, **process: Any) -> tuple[KV, FederatedStore]:
     store = job.store(0, state=None if state is None else str(state), **process)
     kv = KV(store, xp.CPU, StepLog(None))
     kv.init({"w": np.zeros(1000, np.float32)})

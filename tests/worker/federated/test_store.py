@@ -14,18 +14,18 @@ from ps import xp
 from ps.errors import GradientError, StateError
 from ps.models import softmax
 from ps.protocol.query import fetch_status
+from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.local import LocalStore
 from ps.worker.step_log import StepLog
-from support.loopback import Loopback
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 SOON: Any = {"start_timeout": 3.0}
 """For jobs whose last client leaves before the end: the scheduler waits so long for another."""
 Params = dict[str, np.ndarray]
 
 
-def federated(loopback: Start, **job: Any) -> Loopback:
+def federated(loopback: Start, **job: Any) -> LocalCluster:
     return loopback(**{"mode": "federated", "servers": 2, "optimizer": "sgd:lr=0.125", "chunk_size": 1024, **job})
 
 

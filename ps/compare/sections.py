@@ -40,7 +40,7 @@ def numbers(report: Report) -> Markup:
     ]
     titles = [title for _, title in columns]
     head = ("run", *titles, "updates", "contributions each", "examples each", "ended")
-    caption = "Totals over all participants; updates are those of the common model, each made of so much"
+    caption = "Totals over all participants. An update changes the common model, by so many contributions"
     return tag("section", tag("h2", "All runs in numbers"), table(head, rows, caption, stacked=True))
 
 

@@ -84,7 +84,8 @@ def compare(
 ) -> int:
     """Run SCRIPT centralized, distributed and federated, and write one report: a table, report.json, report.html.
 
-    report.html is one file with plots to zoom and to ask, drawn by Plotly (pip install plotly).
+    report.html is one file whose plots can be zoomed and show their values, drawn by Plotly
+    (pip install plotly).
 
     Everything after SCRIPT is passed to the script, untouched. --workers counts the distributed runs' workers.
     """

@@ -93,7 +93,7 @@ def federation(federated: Status) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(" · ".join(parts), style="bold")]
     if counts := rounds.counts(federated):
         lines.append(Text(" · ".join(counts), style="yellow"))
-    for key, words in (("slow", "late by habit, or too slow to be waited for"), ("fruitless", "nothing counts")):
+    for key, words in (("slow", "often late, or too slow to be waited for"), ("fruitless", "nothing counts")):
         if federated.get(key):
             lines.append(Text(f"{words}: {_clients(federated[key])}", style="yellow"))
     history = federated.get("history") or []

@@ -128,7 +128,7 @@ def test_the_page_of_a_federated_job_shows_its_rounds_what_was_refused_and_how_m
     page = capsys.readouterr().out
     assert "scaffold: collect · round 4 of 10 · attempt 5 · 2 of 4 accepted · 3 training" in page
     assert "refused 1 × late, 2 × nan · 1 capped · 1 abandoned" in page
-    assert "late by habit, or too slow to be waited for: client 4\n" in page
+    assert "often late, or too slow to be waited for: client 4\n" in page
     assert "nothing counts: clients 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more" in page
     assert "last round: 0.52 s, 4 of 5 counted, 48 steps on 1,438 examples" in page
     [row] = [line for line in page.splitlines() if "[b]loss" in line]

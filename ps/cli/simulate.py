@@ -120,7 +120,7 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
     out = None if json_file in (None, "-") else check_writable(json_file, "the report")
 
     from ps.config import job_from
-    from ps.launch.pace import Pace, format_left
+    from ps.launch.pace import Pace, with_left
     from ps.launch.screen import Screen
     from ps.simulate.report import report
     from ps.simulate.round_file import RoundFile
@@ -136,9 +136,7 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
             if rounds is not None:
                 rounds.add(moment)
             pace.note(time.monotonic() - begun, moment.version)
-            left = pace.left(planned)
-            where = f"round {moment.version:,} of {planned:,}"
-            where += "" if left is None else f" · {format_left(left)}"
+            where = with_left(f"round {moment.version:,} of {planned:,}", pace.left(planned))
             screen.progress(where, [_progress(moment)], moment.version / planned)
 
         found = report(scenario, run(scenario, watch))

@@ -18,7 +18,7 @@ from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members, without
 from ps.launch.output import SHOWN, Output
-from ps.launch.pace import format_left
+from ps.launch.pace import with_left
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
@@ -156,8 +156,7 @@ class _Cluster:
             self._poller.ask()
 
     def _show_progress(self, progress: JobProgress, left: float | None) -> None:
-        where = progress.where if left is None else f"{progress.where} · {format_left(left)}"
-        self._screen.progress(where, progress.what, progress.fraction)
+        self._screen.progress(with_left(progress.where, left), progress.what, progress.fraction)
 
     def _note(self, status: Status) -> None:
         self._round_log.add(status, time.time())

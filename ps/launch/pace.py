@@ -34,6 +34,11 @@ class Pace:
         return (total - done) * (now - began) / (done - first)
 
 
+def with_left(where: str, seconds: float | None) -> str:
+    """Return where a job is, and how long it still takes if that can be said."""
+    return where if seconds is None else f"{where} · {format_left(seconds)}"
+
+
 def format_left(seconds: float) -> str:
     """Return a time to come for people: 42 s left, 3 min left, 2 h 05 min left."""
     if seconds < 90:

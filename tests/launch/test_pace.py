@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps.launch.pace import WINDOW, Pace, format_left
+from ps.launch.pace import WINDOW, Pace, format_left, with_left
 
 
 def test_the_time_left_follows_from_the_pace_so_far() -> None:
@@ -47,3 +47,8 @@ def test_nothing_is_said_before_anything_is_done_and_after_a_new_beginning() -> 
 )
 def test_times_are_said_in_the_unit_that_people_would_choose(seconds: float, text: str) -> None:
     assert format_left(seconds) == text
+
+
+def test_the_time_left_stands_behind_the_place_where_it_is_known() -> None:
+    assert with_left("step 5 of 10", 42.0) == "step 5 of 10 · 42 s left"
+    assert with_left("step 5", None) == "step 5"

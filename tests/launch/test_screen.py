@@ -7,6 +7,7 @@ import threading
 from io import StringIO
 
 import pytest
+from rich.text import Text
 
 from ps.launch.screen import Screen
 
@@ -83,6 +84,13 @@ def test_without_a_terminal_there_is_a_line_every_so_often_less_often_with_time(
             err.seek(0)
     assert told[:3] == [10, 25, 48]
     assert 8 <= len(told) <= 14 and max(b - a for a, b in itertools.pairwise(told)) <= 60
+
+
+def test_without_a_terminal_a_table_is_80_columns_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    out = StringIO()
+    Screen(out, StringIO()).show(Text("word " * 100))
+    assert {len(line.rstrip()) for line in out.getvalue().splitlines()[:-1]} == {79}
 
 
 def test_without_a_terminal_a_bar_is_a_line() -> None:

@@ -137,6 +137,9 @@ def test_the_table_fits_80_columns_with_all_its_figures_whatever_their_size(mode
     [row] = [line for line in lines if line.strip().startswith("1234")]
     assert "123.5M" in row and "12.3" in row and "-0.000123" in row
     assert ("stale" in "".join(lines)) == (mode in ("async", "ssp"))
+    head = lines[1]
+    assert "up TB" in head and "down TB" in head
+    assert ("rounds" in head) == (mode == "federated")
 
 
 def test_the_steps_of_a_client_are_those_that_it_took_and_its_rounds_are_counted_beside_them() -> None:
@@ -167,4 +170,4 @@ def test_what_was_measured_last_stands_below_the_table() -> None:
 def test_samples_that_nobody_counts_are_no_zeros_and_it_is_said_how_they_are_counted() -> None:
     steps = [json.dumps({"rank": 0, "clock": 1, "t": 1.0, "samples": 0, "bytes_up": 5})]
     text = "\n".join(lines_of(summarize(fold(steps), Ends(0, 1.0), {"mode": "sync"})))
-    assert "–" in text and "kv.step(…, examples=N)" in text
+    assert text.count("–") == 4 and "kv.step(…, examples=N)" in text  # samples and their speed, of the worker and all

@@ -127,3 +127,11 @@ def test_every_optimizer_steps_as_it_does_alone(local: Local) -> None:
             flat = np.concatenate([array.ravel() for array in grads.values()])
             apply(optimizer, weights, flat, state, lr=optimizer.lr, t=t, clip_value=0.5)
         np.testing.assert_array_equal(np.concatenate([params[n].ravel() for n in params]), weights)
+
+
+def test_the_status_is_told_how_many_steps_one_call_of_batches_has(local: Local) -> None:
+    kv = local()
+    params = kv.init(model((2,)))
+    for _ in kv.batches(np.arange(12), 4, epochs=2):
+        kv.step(ones(params))
+        assert kv._store.report()["planned_steps"] == 6

@@ -1,8 +1,9 @@
 """Layout: named tensors laid out in one flat buffer, and the cut of that buffer into chunks with owners.
 
-The buffer holds one section for each kind and dtype that occurs (float32 and float64 models have one section each),
-tensors in the order of the dict they came in. A chunk is a range of one section; chunks are numbered in buffer order,
-so that a low number belongs to the first layers. Nothing here moves data.
+The buffer holds one section for each kind, dtype and group that occurs (float32 and float64 models have one section
+each), tensors in the order of the dict they came in. A chunk is a range of one section, so that all of it is updated
+with the same numbers; chunks are numbered in buffer order, so that a low number belongs to the first layers. Nothing
+here moves data.
 """
 
 from __future__ import annotations
@@ -31,31 +32,57 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """What a tensor is, with the dtypes it may have: ``trainable`` by gradients; a ``buffer`` that scripts change
 themselves (batch-norm statistics); a whole number that is counted up; or a ``control`` variate of SCAFFOLD."""
-SECTIONS = tuple(
-    dtype if kind == "trainable" else f"{dtype}/{kind}" for kind, dtypes in KINDS.items() for dtype in dtypes
-)
-"""The sections a buffer may have, in their order. A trainable one is called like its dtype."""
+GROUPED = ("trainable", "control")
+"""The kinds of which a group of tensors has sections of its own."""
+PLACES = {(dtype, kind): i for i, (dtype, kind) in enumerate((d, k) for k, dtypes in KINDS.items() for d in dtypes)}
+"""The order of a buffer's sections. Those of groups follow the one of the same kind and dtype without."""
 ALIGN = 64
 MAX_BYTES = 1 << 40
 MAX_TENSORS = MOST_TENSORS
 MAX_NAME = MOST_NAME
 MAX_DIMENSIONS = 32
 MAX_CHUNKS = MOST_CHUNKS
+MAX_SECTIONS = 1000
 FINE = 200
 """A server's share of a section is cut at multiples of ``ALIGN`` when it has at least this many of them."""
 
 
-_TRAINABLE: Mapping[str, str] = types.MappingProxyType({})
+_NONE: Mapping[str, str] = types.MappingProxyType({})
 
 
-def section_of(dtype: str, kind: str) -> str:
-    """Return the name of the section for tensors of a dtype and kind."""
+def section_of(dtype: str, kind: str, group: str = "") -> str:
+    """Return the name of the section for tensors of a dtype, kind and group: ``float32``, ``float32/buffer``."""
+    if group:
+        return f"{dtype}/{kind}/{group}"
     return dtype if kind == "trainable" else f"{dtype}/{kind}"
+
+
+def parts_of(section: str) -> tuple[str, str, str]:
+    """Return the dtype, kind and group of a section by its name."""
+    dtype, _, rest = section.partition("/")
+    kind, _, group = rest.partition("/")
+    return dtype, kind or "trainable", group
 
 
 def dtype_of(section: str) -> np.dtype[Any]:
     """Return the dtype of a section's elements."""
     return np.dtype(section.partition("/")[0])
+
+
+def kind_of(section: str) -> str:
+    """Return what a section's tensors are."""
+    return parts_of(section)[1]
+
+
+def group_of(section: str) -> str:
+    """Return the group of a section's tensors; "" for none."""
+    return parts_of(section)[2]
+
+
+def control_of(section: str) -> str:
+    """Return the name of the section that holds the control variates of a trainable one."""
+    dtype, _, group = parts_of(section)
+    return section_of(dtype, "control", group)
 
 
 def _way_out(dtype: str, kind: str) -> str:
@@ -70,18 +97,19 @@ def _way_out(dtype: str, kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named tensor: ``start`` is its first element's index in the section of its kind and dtype."""
+    """One named tensor: ``start`` is its first element's index in its section; ``group`` see ``ps.optim.group``."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
     kind: str = "trainable"
+    group: str = ""
 
     @property
     def section(self) -> str:
         """The section it lies in."""
-        return section_of(self.dtype, self.kind)
+        return section_of(self.dtype, self.kind, self.group)
 
     @property
     def size(self) -> int:
@@ -95,7 +123,8 @@ class Tensor:
 
     def __str__(self) -> str:
         kind = "" if self.kind == "trainable" else f" ({self.kind})"
-        return f"{self.name} {self.dtype}{list(self.shape)}{kind}"
+        group = f" (group {self.group})" if self.group else ""
+        return f"{self.name} {self.dtype}{list(self.shape)}{kind}{group}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +138,12 @@ class Chunk:
     stop: int
     offset: int
     kind: str = "trainable"
+    group: str = ""
 
     @property
     def section(self) -> str:
         """The section it is a part of."""
-        return section_of(self.dtype, self.kind)
+        return section_of(self.dtype, self.kind, self.group)
 
     @property
     def size(self) -> int:
@@ -146,8 +176,8 @@ class Layout:
     tensors: tuple[Tensor, ...]
 
     @staticmethod
-    def of(params: Mapping[str, Any], kinds: Mapping[str, str] = _TRAINABLE) -> Layout:
-        """Return the layout of a dict of arrays; ``kinds`` names those that are not trainable.
+    def of(params: Mapping[str, Any], kinds: Mapping[str, str] = _NONE, groups: Mapping[str, str] = _NONE) -> Layout:
+        """Return the layout of a dict of arrays; ``kinds`` names those that are not trainable, ``groups`` by tensor.
 
         Raises UsageError for what cannot be.
         """
@@ -158,7 +188,8 @@ class Layout:
             kind = kinds.get(name, "trainable")
             if str(value.dtype) not in KINDS[kind]:
                 raise UsageError(f"tensor {name!r} has dtype {value.dtype}; {_way_out(str(value.dtype), kind)}")
-            packed.append((name, section_of(str(value.dtype), kind), tuple(value.shape)))
+            group = groups.get(name, "") if kind == "trainable" else ""
+            packed.append((name, section_of(str(value.dtype), kind, group), tuple(value.shape)))
         try:
             return Layout.unpack(tuple(packed))
         except BadMessage as error:
@@ -169,19 +200,27 @@ class Layout:
         """Return the layout that ``pack`` wrote. Raises BadMessage when it is not one."""
         if not 0 < len(packed) <= MAX_TENSORS:
             raise BadMessage(f"a model has 1 to {MAX_TENSORS} tensors, not {len(packed)}")
-        ends = dict.fromkeys(SECTIONS, 0)
+        ends: dict[str, int] = {}
         tensors = []
         for name, section, shape in packed:
             if len(shape) > MAX_DIMENSIONS:
                 many = f"{len(shape)} dimensions; at most {MAX_DIMENSIONS} are possible"
                 raise BadMessage(f"tensor {name[:MAX_NAME]!r} has {many}")
-            if section not in ends or not 0 < len(name) <= MAX_NAME or any(n < 0 for n in shape):
+            dtype, kind, group = parts_of(section)
+            known = (dtype, kind) in PLACES and section == section_of(dtype, kind, group)
+            if (
+                not known
+                or (group and kind not in GROUPED)
+                or not 0 < len(name) <= MAX_NAME
+                or any(n < 0 for n in shape)
+            ):
                 raise BadMessage(f"tensor {name[:MAX_NAME]!r}: dtype {section[:20]!r}, shape {shape[:8]}")
-            dtype, _, kind = section.partition("/")
-            tensors.append(Tensor(name, dtype, tuple(shape), ends[section], kind or "trainable"))
+            tensors.append(Tensor(name, dtype, tuple(shape), ends.get(section, 0), kind, group))
             ends[section] = tensors[-1].stop
             if ends[section] > MAX_BYTES // 8:
                 raise BadMessage(f"the model is larger than {MAX_BYTES} bytes")
+        if len(ends) > MAX_SECTIONS:
+            raise BadMessage(f"the model has tensors of {len(ends)} groups and dtypes; the limit is {MAX_SECTIONS}")
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise BadMessage("two tensors have the same name")
         if not any(ends.values()):
@@ -199,7 +238,7 @@ class Layout:
     def with_controls(self) -> Layout:
         """Return this layout with a control variate, named ``control/NAME``, for each trainable tensor."""
         trainable = self.of_kind("trainable").tensors
-        extra = tuple((f"control/{t.name}"[:MAX_NAME], section_of(t.dtype, "control"), t.shape) for t in trainable)
+        extra = tuple((f"control/{t.name}"[:MAX_NAME], control_of(t.section), t.shape) for t in trainable)
         return Layout.unpack(self.pack() + extra)
 
     def digest(self) -> str:
@@ -208,12 +247,16 @@ class Layout:
 
     def sections(self) -> dict[str, tuple[int, int]]:
         """Return for each section that occurs: (first byte in the buffer, number of elements)."""
-        sizes = dict.fromkeys(SECTIONS, 0)
+        sizes: dict[str, int] = {}
+        places: dict[str, tuple[int, bool]] = {}
         for tensor in self.tensors:
-            sizes[tensor.section] += tensor.size
+            section = tensor.section
+            if section not in sizes:
+                sizes[section], places[section] = 0, (PLACES[tensor.dtype, tensor.kind], bool(tensor.group))
+            sizes[section] += tensor.size
         found, offset = {}, 0
-        for section, size in sizes.items():
-            if size:
+        for section in sorted(sizes, key=places.__getitem__):  # groups in the order in which they come
+            if size := sizes[section]:
                 found[section] = (offset, size)
                 offset += -(-size * dtype_of(section).itemsize // ALIGN) * ALIGN
         return found
@@ -251,19 +294,19 @@ class Layout:
         cut: list[Chunk] = []
         dealt = 0
         for section, (offset, size) in self.sections().items():
-            dtype, _, kind = section.partition("/")
+            dtype, kind, group = parts_of(section)
             itemsize = np.dtype(dtype).itemsize
             unit = ALIGN // itemsize if size * itemsize >= servers * FINE * ALIGN else 1
             units = -(-size // unit)
             parts = servers * -(-units // (chunk_size // (unit * itemsize) * servers))
-            if parts > MAX_CHUNKS:
-                raise BadMessage(f"{parts} chunks of {chunk_size} bytes; the limit is {MAX_CHUNKS}. Use larger chunks")
+            if (many := len(cut) + parts) > MAX_CHUNKS:
+                raise BadMessage(f"{many} chunks of {chunk_size} bytes; the limit is {MAX_CHUNKS}. Use larger chunks")
             share, more = divmod(units, parts)
             for part in range(min(parts, units)):
                 start = (part * share + min(part, more)) * unit
                 stop = min(size, ((part + 1) * share + min(part + 1, more)) * unit)
                 place = offset + start * itemsize
-                cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, place, kind or "trainable"))
+                cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, place, kind, group))
                 dealt += 1
         return tuple(cut)
 
@@ -271,9 +314,18 @@ class Layout:
         """Return every section as one chunk, of nobody in particular."""
         cut: list[Chunk] = []
         for section, (offset, size) in self.sections().items():
-            dtype, _, kind = section.partition("/")
-            cut.append(Chunk(len(cut), 0, dtype, 0, size, offset, kind or "trainable"))
+            dtype, kind, group = parts_of(section)
+            cut.append(Chunk(len(cut), 0, dtype, 0, size, offset, kind, group))
         return tuple(cut)
+
+    def spans(self, chunk: Chunk) -> tuple[tuple[int, int], ...]:
+        """Return where each tensor's part of a chunk lies in it, in order: (first element, last element + 1)."""
+        section = chunk.section
+        return tuple(
+            (max(t.start, chunk.start) - chunk.start, min(t.stop, chunk.stop) - chunk.start)
+            for t in self.tensors
+            if t.section == section and t.size and t.start < chunk.stop and chunk.start < t.stop
+        )
 
     def demand_equal(self, other: Layout, mine: str, theirs: str) -> None:
         """Raise LayoutMismatch naming the first tensor in which the two differ."""

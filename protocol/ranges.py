@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ps.number import MOST_MEMBERS, MOST_RATE
+from ps.number import MOST, MOST_MEMBERS, MOST_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,15 @@ Finite = Annotated[float, Within(-_LARGEST, _LARGEST)]
 Squares = Annotated[float, Within(0.0, _INFINITE)]
 """A squared L2 norm; infinite when it is too large to be told."""
 LearningRate = Annotated[float, Within(0.0, MOST_RATE)]
+Decay = Annotated[float, Within(0.0, MOST)]
+"""A weight decay."""
 
 Name = Annotated[str, AtMost(MOST_NAME)]
 """A tensor's name."""
-Dtype = Annotated[str, AtMost(20)]
+MOST_GROUP = 500
+"""Characters of a group of tensors: its name and numbers."""
+Section = Annotated[str, AtMost(MOST_GROUP + 30)]
+"""A dtype, and what else tensors have in common, see ``layout.section_of``."""
 Address = Annotated[str, AtMost(300)]
 Mark = Annotated[str, AtMost(300)]
 Host = Annotated[str, AtMost(255, cut=True)]

@@ -95,6 +95,9 @@ EXAMPLES = Range(above=0, at_most=1e20)
 RATE = Range(at_least=0, at_most=MOST_RATE)
 """The values a learning rate may take."""
 
+DECAY = Range(at_least=0)
+"""The values a weight decay may take."""
+
 
 def number(
     default: float | None = None,

@@ -150,9 +150,8 @@ class Registry(Mapping[str, type[Any]], Generic[T]):
             raise ConfigError(f"{self.kind} {name} takes no numbers, not even {next(iter(given))}")
         for key in given:
             if key not in fields:
-                alike = ", for all tensors alike" if self.kind == "optimizer" else ""
                 raise ConfigError(
-                    f"{self.kind} {name} takes no {key!r}; {_hint(key, fields)}it takes {', '.join(fields)}{alike}"
+                    f"{self.kind} {name} takes no {key!r}; {_hint(key, fields)}it takes {', '.join(fields)}"
                 )
         numbers = []
         for key, each in fields.items():

@@ -104,8 +104,8 @@ class ClusterStore:
         part, traffic = self._part, self.traffic
         follow = self._follow if part.compression is not None else None
         into = self._buffer if self._view is None else None
-        self._own = Landing(into, traffic, part.versions, part.rates.hear, follow)
-        self._none = Landing(None, traffic, hear=part.rates.hear)
+        self._own = Landing(into, traffic, part.versions, part.hear, follow)
+        self._none = Landing(None, traffic, hear=part.hear)
 
     def _landing(self, asked: Calls) -> Landing:
         return self._own if asked.refreshes else self._none
@@ -119,8 +119,9 @@ class ClusterStore:
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
 
-    def set_lr(self, lr: float) -> None:
-        self._part.rates.set(lr)
+    def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
+        for group in groups:
+            self._part.rates[group].set(lr, weight_decay)
 
     def settle(self) -> None:
         self._runner.finish()
@@ -143,7 +144,7 @@ class ClusterStore:
             self._runner.finish()
         self.wait(self._aside)
         own = into is self._buffer
-        landing = self._own if own else Landing(into, self.traffic, hear=self._part.rates.hear)
+        landing = self._own if own else Landing(into, self.traffic, hear=self._part.hear)
         self._aside = Batch(f"clock {self.clock}", landing)
         calls = self._part.each(Pull, clock=self.clock, aside=True)
         return self._runner.submit(Calls(self._aside.label, calls), self._aside)

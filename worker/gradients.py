@@ -25,8 +25,8 @@ from ps.xp import Array, HostArray
 
 WAY_ON = "a lower learning rate may help; --on-nan skip, or PS_ON_NAN=skip, would go on without this step"
 NO_GRADIENT = (
-    "every tensor needs one in every step. For one that took no part give zeros (momentum and weight decay still move "
-    "it); for one that is never trained name its kind in kv.init(params, kinds={...}), or leave it out"
+    "every tensor needs one in every step. With partial=True those without one stay as they are, and so does their "
+    "optimizer's state; one that is never trained is frozen: kv.init(params, kinds={name: 'frozen'})"
 )
 
 
@@ -76,6 +76,8 @@ class Staging:
         nothing = {t.section: xp.namespace(buffer).empty(0, t.dtype) for t in layout.tensors if not t.size}
         staged = (flat[t.section][t.start : t.stop] if t.size else nothing[t.section] for t in layout.tensors)
         self.slots = [Slot(tensor, place) for tensor, place in zip(layout.tensors, staged, strict=True)]
+        self.names: list[list[str]] = [[] for _ in chunks]
+        """The tensors that have a part in each chunk, in order."""
         self._by_name = {slot.name: slot for slot in self.slots}
         for section in flat:
             self._map(
@@ -105,8 +107,7 @@ class Staging:
             self._on_device = {slot.name: device.array(np.zeros(slot.shape, slot.dtype)) for slot in self.slots}
         return dict(self._on_device)
 
-    @staticmethod
-    def _map(tensors: list[tuple[Tensor, Slot]], chunks: list[Chunk]) -> None:
+    def _map(self, tensors: list[tuple[Tensor, Slot]], chunks: list[Chunk]) -> None:
         """Walk along one section's tensors and chunks, both in order, and note where they overlap."""
         at = 0
         for tensor, slot in tensors:
@@ -116,6 +117,7 @@ class Staging:
             while reach < len(chunks) and chunks[reach].start < tensor.stop:
                 chunk = chunks[reach]
                 slot.chunks.append(chunk.index)
+                self.names[chunk.index].append(slot.name)
                 lo, hi = max(chunk.start, tensor.start) - tensor.start, min(chunk.stop, tensor.stop) - tensor.start
                 if hi - lo == chunk.size:
                     slot.direct.append((chunk.index, lo, hi))
@@ -127,11 +129,28 @@ class Staging:
 class Gradients:
     """One step's gradients as flat vectors, one for each chunk, on the staging memory's side."""
 
-    __slots__ = ("_staging", "regions")
+    __slots__ = ("_absent", "_staging", "regions")
 
     def __init__(self, regions: list[Array], staging: Staging) -> None:
         self.regions = regions
         self._staging = staging
+        self._absent: frozenset[str] = frozenset()
+
+    def leave_out(self, slots: Iterable[Slot]) -> None:
+        """Have zeros for the gradients of these tensors, and remember that there are none."""
+        for slot in slots:
+            slot.staged[...] = 0
+            self._absent |= {slot.name}
+
+    def absent(self, chunk: int) -> tuple[int, ...]:
+        """Return the tensors without a gradient, by their number among those that have a part in a chunk."""
+        if not self._absent:
+            return ()
+        return tuple(number for number, name in enumerate(self._staging.names[chunk]) if name in self._absent)
+
+    def lacks(self, chunk: int) -> bool:
+        """Whether there is no gradient for any of a chunk's tensors."""
+        return bool(self._absent) and self._absent.issuperset(self._staging.names[chunk])
 
     def chunk(self, chunk: Chunk) -> Array:
         """Return the chunk's gradient, 1-D and contiguous."""
@@ -188,26 +207,33 @@ def bad_element(slot: Slot) -> str:
     return f"{found}, beyond the limit of {limit_of(slot.dtype):.2g}: its square would overflow {slot.dtype}"
 
 
-def match(grads: Mapping[str, Any], staging: Staging) -> Gradients:
+def match(grads: Mapping[str, Any], staging: Staging, *, partial: bool = False) -> Gradients:
     """Return the gradients a script handed in, on the staging memory's side. Raises GradientError naming the tensor.
 
-    Every tensor of the layout has to be there, with its shape and dtype; arrays may be NumPy, CuPy or DLPack.
+    Every tensor of the layout has to be there, with its shape and dtype; arrays may be NumPy, CuPy or DLPack. With
+    ``partial`` some may be missing, or None.
     """
     if not isinstance(grads, Mapping):
         raise GradientError(f"gradients are a dict with an array for each tensor, not {type(grads).__name__}")
     regions = list(staging.regions)
-    arrays = []
+    arrays, given, left_out = [], [], []
     for slot in staging.slots:
+        if partial and grads.get(slot.name) is None:
+            left_out.append(slot)
+            continue
         if slot.name not in grads:
             refuse_unknown(grads, staging)
             raise GradientError(f"no gradient for tensor {slot.name!r}; {NO_GRADIENT}")
         array = array_of(slot.name, grads[slot.name])
         arrays.append(array if array is slot.view or not staging.holds(array) else xp.namespace(array).array(array))
-    for slot, array in zip(staging.slots, arrays, strict=True):
+        given.append(slot)
+    for slot, array in zip(given, arrays, strict=True):
         place(array, slot, regions, staging.weights)
-    if len(grads) != len(staging.slots):
+    if len(grads) != len(staging.slots) or left_out:
         refuse_unknown(grads, staging)
-    return Gradients(regions, staging)
+    gradients = Gradients(regions, staging)
+    gradients.leave_out(left_out)
+    return gradients
 
 
 def array_of(name: str, value: Any) -> Array:

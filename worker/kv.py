@@ -9,11 +9,12 @@ from typing import Any
 
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
-from ps.number import RATE
+from ps.number import DECAY, RATE, Range
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
 from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.frozen_module import FrozenModuleCheck
+from ps.worker.groups import Groups
 from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
 from ps.worker.lazy_parameters import LazyParameters
@@ -106,7 +107,12 @@ class KV:
 
     # The model
 
-    def init(self, params: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -> Mapping[str, Array]:
+    def init(
+        self,
+        params: Mapping[str, Any],
+        kinds: Mapping[str, str] | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Mapping[str, Array]:
         """Set the model's first values, once, and return the parameters to train.
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
@@ -114,16 +120,24 @@ class KV:
         and changes in place with each ``step``; on the host the arrays are read-only, since the job's servers decide
         what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it.
 
-        ``kinds`` names tensors that have no gradients: a ``buffer`` (batch-norm statistics; float) or a ``counter``
-        (int64). The script changes those in place. In a federated job buffers are averaged and counters added up over
-        the clients; else each worker keeps its own.
+        ``kinds`` names tensors, by name or pattern, that have no gradients: a ``buffer`` (batch-norm statistics;
+        float), a ``counter`` (int64), or ``frozen`` (any dtype). The script changes the first two in place. In a
+        federated job buffers are averaged and counters added up over the clients; else each worker keeps its own. What
+        is frozen never leaves the worker.
 
-        Raises LayoutMismatch when another worker trains another model, UsageError for tensors that cannot be trained.
+        ``groups`` gives tensors other numbers of the job's optimizer, in a federated job of the local one, than the
+        rest: ``{"*.bias": {"weight_decay": 0}, "head.*": {"lr": 0.1}}``. A group's name is the pattern of its tensors'
+        names, unless it lists patterns under ``tensors``; the first group that a tensor fits counts.
+
+        Raises LayoutMismatch when another worker trains another model, UsageError for tensors that cannot be trained
+        and for patterns that fit none, ConfigError for numbers that the optimizer does not take.
         """
         self._open()
         if self._model is not None:
             raise StateError("kv.init was called before; a connection trains one model")
-        model = read(params, kinds)
+        specs = self.job.specs
+        model = read(params, kinds, groups, specs.local_optimizer if self.job.federated else specs.optimizer)
+        self._groups = Groups(model.trained, self.job)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
         placed = place(model, self._store, self.device)
         self._steps.begin(placed, frozen_module, self.device, self._team)
@@ -145,7 +159,14 @@ class KV:
         with HOLD:
             self._steps.announce(name, grad, count)
 
-    def step(self, grads: Mapping[str, Any] | None = None, *, examples: float | None = None, **metrics: Any) -> None:
+    def step(
+        self,
+        grads: Mapping[str, Any] | None = None,
+        *,
+        examples: float | None = None,
+        partial: bool = False,
+        **metrics: Any,
+    ) -> None:
         """Give one batch's gradients and bring the parameters up to date, by the job's mode.
 
         ``grads`` has a gradient for each parameter, of its shape and dtype; those that were announced with ``ready``
@@ -153,10 +174,14 @@ class KV:
         are the mean of; if not given, the size of the batch, of those of ``kv.batches`` in their order, one a step.
         ``metrics`` (loss=0.3) go into the run's record. Raises GradientError naming the tensor, and nothing is applied
         then.
+
+        With ``partial`` some tensors may have no gradient, or None. What no worker has one for in a step stays as it
+        is, and so does its optimizer's state; of a tensor for which some have one the others count as zeros, so that
+        the step is that of one process with the whole batch.
         """
         with HOLD:
             self._ready()
-            self._steps.push_pull({} if grads is None else grads, examples, metrics)
+            self._steps.push_pull({} if grads is None else grads, examples, metrics, partial=partial)
         self._evaluate_now_and_then()
 
     def push_pull(
@@ -179,17 +204,17 @@ class KV:
                     model.scatter(model.shown, targets)
         self._evaluate_now_and_then()
 
-    def push(self, grads: Mapping[str, Any], *, examples: float | None = None) -> Handle:
+    def push(self, grads: Mapping[str, Any], *, examples: float | None = None, partial: bool = False) -> Handle:
         """Give gradients without waiting for their application. They are copied and may be reused at once.
 
         The push before it is waited for first. In sync mode with ``clip_norm`` it waits for the other workers'
-        gradients, whose norm counts too. Raises GradientError as ``step`` does.
+        gradients, whose norm counts too. ``partial`` and GradientError are as in ``step``.
         """
         self._ready()
         self._steps.refuse_partial()
         count = self._steps.count(examples)
         with HOLD:
-            return Handle(self, self._steps.push(grads, count))
+            return Handle(self, self._steps.push(grads, count, partial=partial))
 
     def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
         """Ask for the weights that have this worker's pushes in them; they are there after ``wait``.
@@ -245,21 +270,31 @@ class KV:
         self._open()
         self._evaluation.add(function, data)
 
-    def set_lr(self, lr: float) -> None:
+    def set_lr(self, lr: float, group: str | None = None) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
-        The latest counts, whoever says it. Of several for one step that of the lowest rank does in sync mode, and in
-        async and ssp each worker's for its own gradients. With ``backup_workers`` it counts one step later. In a
-        federated job it is this client's, from its next round on. Raises UsageError for what is none, and StateError
-        between ``ready`` and ``step``.
+        It is that of the tensors of a ``group``, or of all that are in none with an ``lr`` of its own. The latest
+        counts, whoever says it. Of several for one step that of the lowest rank does in sync mode, and in async and ssp
+        each worker's for its own gradients. With ``backup_workers`` it counts one step later. In a federated job it is
+        this client's, from its next round on. Raises UsageError for what is none, and StateError between ``ready`` and
+        ``step``.
         """
+        self._set("lr", "the learning rate", RATE, lr, group)
+
+    def set_weight_decay(self, weight_decay: float, group: str | None = None) -> None:
+        """From the next step on the optimizer's weight decay is this, for all workers; otherwise like ``set_lr``.
+
+        Raises UsageError also where the optimizer has none.
+        """
+        self._set("weight_decay", "the weight decay", DECAY, weight_decay, group)
+
+    def _set(self, number: str, what: str, allowed: Range, value: float, group: str | None) -> None:
         self._ready()
         self._steps.refuse_partial()
-        rate = as_float(lr)
-        if rate not in RATE:
-            raise UsageError(f"the learning rate {RATE.refusal(rate)}, not {shown(lr)}")
+        if (given := as_float(value)) not in allowed:
+            raise UsageError(f"{what} {allowed.refusal(given)}, not {shown(value)}")
         with HOLD:
-            self._store.set_lr(rate)
+            self._store.set_rates(self._groups.of(group, number), **{number: given})
 
     def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:
         """Yield this worker's batches: in each epoch the workers together see every example once.

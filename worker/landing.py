@@ -33,8 +33,8 @@ class Landing:
     traffic: Traffic
     versions: dict[int, int] | None = None
     """Takes each chunk's version, if the buffer is this worker's own copy of the weights."""
-    hear: Callable[[Sequence[Rate]], None] | None = None
-    """Takes what answers say of the learning rate."""
+    hear: Callable[[int, Sequence[Rate]], None] | None = None
+    """Takes what a chunk's answer says of the learning rate."""
     follow: Follow | None = None
 
     def take(self, channel: Source, message: Message, region: tuple[int, int], aside: bool) -> None:
@@ -51,7 +51,7 @@ class Landing:
                 raise BadMessage(f"{message!r}, though nothing in this job is compressed")
             size = self.follow(channel.take(), message.chunk, message.version)
         if message.rates and self.hear is not None:
-            self.hear(message.rates)
+            self.hear(message.chunk, message.rates)
         if self.versions is not None:
             self.versions[message.chunk] = message.version
         if self.versions is not None or isinstance(message, Weights):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps.config.job import JobConfig
-from ps.optim import apply, clip_scale
+from ps.optim import Optimizer, apply, clip_scale
+from ps.optim.absences import Absences
+from ps.optim.group import optimizer_of, with_decay
 from ps.optim.rate import LearningRate
-from ps.protocol.layout import Layout
+from ps.protocol.layout import Chunk, Layout
 from ps.trace import OFF, Trace
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
@@ -21,6 +24,17 @@ from ps.worker.store import Buffers
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Device, HostArray
+
+
+@dataclass(slots=True)
+class LocalChunk:
+    """One chunk's weights and optimizer state, and how often they were updated."""
+
+    chunk: Chunk
+    weights: HostArray
+    slots: dict[str, HostArray]
+    absences: Absences
+    updates: int = 0
 
 
 class LocalStore:
@@ -37,18 +51,21 @@ class LocalStore:
         self.clock = 0
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
-        self._updates = 0
-        self._optimizer = job.specs.optimizer.build()
-        self._lr = LearningRate(self._optimizer.lr, job.specs.schedule.build())
+        self._optimizers: dict[str, Optimizer] = {}
+        self._rates: dict[str, LearningRate] = {}
+        """By group of tensors."""
 
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         self._buffer, shown = twice(values.nbytes) if in_place else (values, values)
         np.copyto(self._buffer, values)
         weights = layout.flat(self._buffer)
-        self._shards = []
+        schedule = self.job.specs.schedule.build()
+        self._chunks: list[LocalChunk] = []
         for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
+            optimizer = self._optimizers[chunk.group] = optimizer_of(self.job.specs.optimizer, chunk.group)
+            self._rates[chunk.group] = LearningRate(optimizer.lr, schedule)
             part = weights[chunk.section][chunk.start : chunk.stop]
-            self._shards.append((chunk, part, self._optimizer.init(part)))
+            self._chunks.append(LocalChunk(chunk, part, optimizer.init(part), Absences(layout.spans(chunk))))
         return Buffers(self._buffer, shown)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
@@ -63,20 +80,22 @@ class LocalStore:
         return Done()
 
     def _apply(self, gradients: Gradients) -> None:
-        self._updates += 1
-        lr, norm = self._lr(self.clock), self.job.clip_norm
+        norm = self.job.clip_norm
         scale = clip_scale(gradients.norm_squared(), norm) if norm is not None else 1.0
-        for chunk, weights, slots in self._shards:
-            apply(
-                self._optimizer,
-                weights,
-                gradients.chunk(chunk),
-                slots,
-                lr=lr,
-                t=self._updates,
-                clip_value=self.job.clip_value,
-                scale=scale,
-            )
+        for part in self._chunks:
+            part.updates += 1
+            gradient, group = gradients.chunk(part.chunk), part.chunk.group
+            for lo, hi, t in part.absences.update(part.updates, frozenset(gradients.absent(part.chunk.index))):
+                apply(
+                    self._optimizers[group],
+                    part.weights[lo:hi],
+                    gradient[lo:hi],
+                    {name: slot[lo:hi] for name, slot in part.slots.items()},
+                    lr=self._rates[group](self.clock),
+                    t=t,
+                    clip_value=self.job.clip_value,
+                    scale=scale,
+                )
 
     def pull(self, into: HostArray) -> Pending:
         if into is not self._buffer:
@@ -89,8 +108,12 @@ class LocalStore:
     def barrier(self) -> None:
         pass
 
-    def set_lr(self, lr: float) -> None:
-        self._lr.set(self.clock, lr)
+    def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
+        for group in groups:
+            if lr is not None:
+                self._rates[group].set(self.clock, lr)
+            if weight_decay is not None:
+                self._optimizers[group] = with_decay(self._optimizers[group], weight_decay)
 
     def close(self, failure: str = "") -> None:
         pass

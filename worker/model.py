@@ -11,23 +11,31 @@ import numpy as np
 
 from ps import xp
 from ps.errors import UsageError
+from ps.optim import Optimizer
+from ps.optim.group import assign, matches
 from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Layout, Tensor
+from ps.spec import Spec
 from ps.worker.parameters import readable
 from ps.xp import Array, HostArray
 
 log = logging.getLogger("ps.worker")
 
-KINDS = ("trainable", "buffer", "counter")
+FROZEN = "frozen"
+KINDS = ("trainable", "buffer", "counter", FROZEN)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """``arrays`` by name, in the script's order; ``layout`` has all of them, ``trained`` those that have gradients."""
+    """``arrays`` by name, in the script's order.
+
+    ``layout`` has those of them that may change, ``trained`` those that have gradients; ``frozen`` is the rest.
+    """
 
     arrays: dict[str, Array]
     layout: Layout
     trained: Layout
+    frozen: dict[str, Array]
 
     def fill(self, layout: Layout, values: HostArray) -> None:
         """Copy the tensors of a layout into a flat buffer."""
@@ -39,19 +47,26 @@ class Model:
         return {t.name: xp.to_host(self.arrays[t.name]) for t in self.layout.tensors if t.kind != "trainable"}
 
 
-def read(params: Any, kinds: Any) -> Model:
-    """Return a script's model. Raises UsageError for what cannot be one, naming the tensor."""
+def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer]) -> Model:
+    """Return a script's model; ``optimizer`` is what updates it. Raises UsageError naming a tensor that it cannot have.
+
+    Raises ConfigError for a group with numbers that the optimizer does not take.
+    """
     if not isinstance(params, Mapping):
         raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
     arrays = {name: readable(name, value) for name, value in params.items()}
     _warn_of_ties(arrays)
-    layout = Layout.of(arrays, _checked(kinds, arrays))
+    declared = _checked(kinds, list(arrays))
+    frozen = {name: array for name, array in arrays.items() if declared.get(name) == FROZEN}
+    changing = {name: array for name, array in arrays.items() if name not in frozen}
+    trainable = [name for name in changing if declared.get(name, "trainable") == "trainable"]
+    layout = Layout.of(changing, declared, assign(groups, trainable, optimizer))
     trained = layout.of_kind("trainable")
     if not any(tensor.size for tensor in trained.tensors):
         raise UsageError("a model has at least one tensor with elements that is trained")
     for tensor in trained.tensors:
         _check_values(tensor, arrays[tensor.name])
-    return Model(arrays, layout, trained)
+    return Model(arrays, layout, trained, frozen)
 
 
 def _check_values(tensor: Tensor, array: Array) -> None:
@@ -84,15 +99,23 @@ def _warn_of_ties(arrays: Mapping[str, Array]) -> None:
         open_.append((high, name))
 
 
-def _checked(kinds: Any, arrays: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the kinds; UsageError for a tensor that there is not, or a kind that scripts have nothing to do with."""
+def _checked(kinds: Any, names: list[str]) -> dict[str, str]:
+    """Return each tensor's kind, of those that have one, by name or pattern: a name before any pattern.
+
+    Raises UsageError for a tensor that there is not, or a kind that scripts have nothing to do with.
+    """
     if kinds is None:
         return {}
     if not isinstance(kinds, Mapping):
         raise UsageError(f"kinds is a dict with a kind for each tensor that is not trained, not {kinds!r}")
-    for name, kind in kinds.items():
-        if name not in arrays:
-            raise UsageError(f"kinds names {name!r}, which is no tensor of the model")
+    found: dict[str, str] = {}
+    for pattern, kind in kinds.items():
         if kind not in KINDS:
-            raise UsageError(f"{name!r} cannot be a {kind!r}; kinds are {', '.join(KINDS[:-1])} and {KINDS[-1]}")
-    return kinds
+            raise UsageError(f"{pattern!r} cannot be a {kind!r}; kinds are {', '.join(KINDS[:-1])} and {KINDS[-1]}")
+        matching = [name for name in names if matches(name, pattern)]
+        if not matching:
+            raise UsageError(f"kinds names {pattern!r}, which is no tensor of the model")
+        for name in matching:
+            if name == pattern or name not in found:
+                found[name] = str(kind)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps import xp
 from ps.errors import UsageError
-from ps.protocol.layout import Layout
+from ps.protocol.layout import Layout, kind_of
 from ps.worker.arrays import plain
 from ps.xp import Array, Device, HostArray
 
@@ -43,7 +43,9 @@ class Parameters:
             section: vector if self._on_host else device.array(vector) for section, vector in self._host.items()
         }
         """The sections as flat vectors that can be changed, on the script's side."""
-        fixed = {key: vector for key, vector in layout.flat(shown).items() if self._on_host and "/" not in key}
+        fixed = {
+            key: vector for key, vector in layout.flat(shown).items() if self._on_host and kind_of(key) == "trainable"
+        }
         empty = {t.section: device.array(np.empty(0, t.dtype)) for t in layout.tensors if t.section not in self.flat}
         self.tensors = layout.views({**self.flat, **fixed, **empty})
         """The parameters by name."""

@@ -73,12 +73,17 @@ class PartialGradients:
             self._parts[index] -= 1
         return [index for index in slot.chunks if not self._parts[index]]
 
-    def complete(self, grads: Mapping[str, Any], *, check: bool) -> Gradients:
+    def complete(self, grads: Mapping[str, Any], *, check: bool, partial: bool = False) -> Gradients:
         """Take the gradients of all tensors that were not announced, and return the whole.
 
-        Raises GradientError as ``match`` and ``add`` do.
+        With ``partial`` some may be missing, or None. Raises GradientError as ``match`` and ``add`` do.
         """
         refuse_unknown(grads, self._staging)
+        if partial:
+            left_out = [slot for name, slot in self._slots.items() if grads.get(name) is None]
+            self.gradients.leave_out(left_out)
+            for slot in left_out:
+                del self._slots[slot.name]
         for name in list(self._slots):
             if name not in grads:
                 raise GradientError(f"no gradient for tensor {name!r}; {NO_GRADIENT}")

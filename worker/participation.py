@@ -22,13 +22,14 @@ it waits for their next gradients itself. Who was interrupted while joining has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.optim import clip_scale
+from ps.optim.group import optimizer_of
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
     Attach,
@@ -40,6 +41,7 @@ from ps.protocol.messages import (
     Late,
     Message,
     NormPart,
+    PartialPush,
     Pull,
     Push,
     Scale,
@@ -63,6 +65,10 @@ class ChunkedGradients(Protocol):
 
     def chunk(self, chunk: Chunk) -> Array: ...
 
+    def absent(self, chunk: int) -> tuple[int, ...]: ...
+
+    def lacks(self, chunk: int) -> bool: ...
+
     def norm_squared(self) -> float: ...
 
 
@@ -73,6 +79,7 @@ class Participation:
         """``epoch`` returns that of the latest view this worker has of the members."""
         self.job = job
         self.member = member
+        self._rank = rank
         self.clock = 0
         """Steps this worker has done, or was given when it came late."""
         self.rejoins = 0
@@ -81,20 +88,24 @@ class Participation:
         """Chunk -> version of the weights that it has."""
         self.in_place = False
         """Whether it reads the weights where the servers keep them: then none need to be sent."""
-        self.rates = Rates(rank)
+        self.rates: dict[str, Rates] = {}
+        """By group of tensors."""
         self.compression = Compression(job, rank) if job.compress != "none" else None
         self.chunks: tuple[Chunk, ...] = ()
         self._epoch = epoch
         self._sent: set[int] = set()
         """The chunks whose gradients of the next step are sent already."""
-        self._said: tuple[Rate, ...] | None = None
-        """What the next step says of the learning rate, once a part of it is sent."""
+        self._said: dict[str, tuple[Rate, ...]] | None = None
+        """What the next step says of each group's learning rate, once a part of it is sent."""
 
     # Joining
 
     def claim(self, layout: Layout) -> Conversation[bool]:
         """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another."""
         self.chunks = layout.chunks(self.job.servers, self.job.chunk_bytes)
+        for group in {chunk.group for chunk in self.chunks}:
+            optimizer = optimizer_of(self.job.specs.optimizer, group)
+            self.rates[group] = Rates(self._rank, optimizer.lr, optimizer.weight_decay)
         return (yield from claim(layout))
 
     def seed(self, layout: Layout, values: HostArray) -> Conversation[None]:
@@ -166,16 +177,21 @@ class Participation:
 
     def pushes(self, gradients: ChunkedGradients, chunks: Iterable[int], examples: float, *, pull: bool) -> list[Call]:
         """Return what sends these chunks of this clock's step; to be called once for each chunk of a step."""
-        if self._said is None:
-            self._said = self.rates.step()
+        said = self._say()
         scale = self._own_scale(gradients)
         found = []
         for index in chunks:
-            chunk, payload = self.chunks[index], gradients.chunk(self.chunks[index])
+            chunk = self.chunks[index]
+            self._sent.add(index)
+            if gradients.lacks(index):
+                found.append(self._skip(chunk, pull=pull, examples=examples))
+                continue
+            payload = gradients.chunk(chunk)
             if self.compression is not None:
                 payload = self.compression.encode(payload, index, self.clock)
+            absent = gradients.absent(index)
             make = partial(
-                Push,
+                partial(PartialPush, absent=absent) if absent else Push,
                 member=self.member,
                 chunk=index,
                 clock=self.clock,
@@ -183,11 +199,32 @@ class Participation:
                 examples=examples,
                 scale=scale,
                 pull=pull and not self.in_place,
-                rates=self._said,
+                rates=said[chunk.group],
             )
             found.append(Call(chunk.server, make, payload, chunk.region))
-            self._sent.add(index)
         return found
+
+    def _say(self) -> dict[str, tuple[Rate, ...]]:
+        if self._said is None:
+            self._said = {group: rates.step() for group, rates in self.rates.items()}
+        return self._said
+
+    def _skip(self, chunk: Chunk, *, pull: bool, examples: float = 0.0) -> Call:
+        make = partial(
+            Skip,
+            member=self.member,
+            chunk=chunk.index,
+            clock=self.clock,
+            pull=pull and not self.in_place,
+            version=self.versions.get(chunk.index, 0),
+            rates=self._say()[chunk.group],
+            examples=examples,
+        )
+        return Call(chunk.server, make, None, chunk.region)
+
+    def hear(self, chunk: int, rates: Sequence[Rate]) -> None:
+        """Take what came with a chunk's weights: words about the learning rate of its group."""
+        self.rates[self.chunks[chunk].group].hear(rates)
 
     def _own_scale(self, gradients: ChunkedGradients) -> float:
         """Async and SSP apply each worker's gradient alone, so its norm is known here, without a second phase."""
@@ -204,7 +241,7 @@ class Participation:
         clock, both = self.clock, self.two_phases
         refreshes = pull and not both
         if gradients is None:
-            calls = self._skips(pull=refreshes)
+            calls = [self._skip(chunk, pull=refreshes) for chunk in self.chunks]
         else:
             rest = [chunk.index for chunk in self.chunks if chunk.index not in self._sent]
             calls = self.pushes(gradients, rest, examples, pull=refreshes)
@@ -218,10 +255,6 @@ class Participation:
         elif both:
             scales = self._scales(clock, answers, pull=pull)
             yield Calls(label, scales, refreshes=pull, contributes=True, resumable=True, last=True)
-
-    def _skips(self, *, pull: bool) -> list[Call]:
-        rates = self.rates.step() if self._said is None else self._said
-        return self.each(Skip, versions=True, clock=self.clock, pull=pull and not self.in_place, rates=rates)
 
     def _scales(self, clock: int, answers: list[Message], *, pull: bool) -> list[Call]:
         assert self.job.clip_norm is not None

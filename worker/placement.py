@@ -9,7 +9,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.worker.model import Model
 from ps.worker.parameters import Parameters
 from ps.worker.store import Buffers, Store
-from ps.xp import Device
+from ps.xp import Array, Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,9 @@ def place(model: Model, store: Store, device: Device) -> Placement:
     """
     job, trained = store.job, model.trained
     layout = model.layout if job.federated else trained
-    beside = {} if job.federated else {name: device.array(array) for name, array in model.untrained().items()}
+    beside = {name: _fixed(device.array(array)) for name, array in model.frozen.items()}
+    if not job.federated:
+        beside |= {name: device.array(array) for name, array in model.untrained().items()}
     values = xp.host_buffer(layout.nbytes, device)
     model.fill(layout, values)
     chunks = trained.whole() if job.federated else layout.chunks(job.servers, job.chunk_bytes)
@@ -37,3 +39,11 @@ def place(model: Model, store: Store, device: Device) -> Placement:
     weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, device)
     parameters = Parameters(layout, weights, buffers.shown, device, beside, list(model.arrays))
     return Placement(trained, chunks, buffers, parameters)
+
+
+def _fixed(array: Array) -> Array:
+    """Return an array that cannot be written to, on the host."""
+    view = array.view()
+    if xp.is_host(view):
+        view.flags.writeable = False
+    return view

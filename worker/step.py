@@ -46,10 +46,12 @@ class Steps:
         self._partial: PartialGradients | None = None
         self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
         self._interrupted = False
+        self._encodes = False
 
     def begin(self, placed: Placement, frozen_module: FrozenModuleCheck, device: Device, team: ThreadTeam) -> None:
         """Gather gradients from now on where the store would like them to be, on ``device`` where it encodes there."""
         trained, buffers, on_host = placed.trained, placed.buffers, device.backend is xp.NUMPY
+        self._encodes = buffers.encodes
         if buffers.encodes and self._on_nan == "ignore":
             self._on_nan = "fail"  # no codec can say NaN
         if (buffers.encodes or self._job.federated) and not on_host:
@@ -74,11 +76,13 @@ class Steps:
 
     # Gradients up, weights down
 
-    def push_pull(self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any]) -> None:
+    def push_pull(
+        self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any], *, partial: bool = False
+    ) -> None:
         """Give one step's gradients and bring the parameters up to date, as far as the job waits for that."""
         self._computed()
         count = self.count(examples)
-        gradients = self._gather(grads)
+        gradients = self._gather(grads, partial=partial)
         clock = self._store.clock
         try:
             done = self._store.push_pull(gradients, count or 1.0)
@@ -95,9 +99,9 @@ class Steps:
         self._frozen_module.look(self._store.clock, self._model.tensors)
         self._left_alone = self._trace.now()
 
-    def push(self, grads: Mapping[str, Any], count: float) -> Pending:
+    def push(self, grads: Mapping[str, Any], count: float, *, partial: bool = False) -> Pending:
         """Give one step's gradients, of so many examples; the step is noted once it is answered."""
-        gradients = self._gather(grads)
+        gradients = self._gather(grads, partial=partial)
         clock = self._store.clock
         pending = self._store.push(gradients, count or 1.0)
         self._unlogged = (clock, count, gradients is None, pending, {})
@@ -144,14 +148,19 @@ class Steps:
         if self._partial is not None:
             raise StateError("gradients were announced with kv.ready: give the others with kv.step")
 
-    def _gather(self, grads: Mapping[str, Any]) -> Gradients | None:
+    def _gather(self, grads: Mapping[str, Any], *, partial: bool) -> Gradients | None:
         """Return a step's gradients ready to send, or None when it is to be skipped. Raises GradientError."""
+        if partial and self._encodes:
+            raise UsageError(
+                f"partial=True needs a job without compression: what {self._job.compress} still owes of a tensor would "
+                f"be sent in steps in which it takes no part. Leave out --compress, or give zeros"
+            )
         if self._partial is None:
             self._settle()  # the memory in which gradients are gathered may still be on its way
-            gradients, known = match(grads, self._staging), False
+            gradients, known = match(grads, self._staging, partial=partial), False
         else:
             known = self._pipeline.eager and self._on_nan != "skip"
-            gradients = self._partial.complete(grads, check=known and self._on_nan == "fail")
+            gradients = self._partial.complete(grads, check=known and self._on_nan == "fail", partial=partial)
         bad = "" if known or self._on_nan == "ignore" else gradients.first_bad()
         self._partial = None
         if not bad:

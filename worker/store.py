@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -85,8 +85,8 @@ class Store(Protocol):
         """Return when all live workers are here. All have the same clock then, and the same weights."""
         ...
 
-    def set_lr(self, lr: float) -> None:
-        """From the next step on the base learning rate is ``lr``."""
+    def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
+        """From the next step on these groups of tensors, "" for the rest, have this base learning rate and decay."""
         ...
 
     def close(self, failure: str = "") -> None:

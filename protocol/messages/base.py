@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, TypeVar, dataclass_transform
 
-from ps.protocol.ranges import MOST_DIMENSIONS, MOST_TENSORS, AtMost, Dtype, Name, Size
+from ps.protocol.ranges import MOST_DIMENSIONS, MOST_TENSORS, AtMost, Name, Section, Size
 
 Shape = Annotated[tuple[Size, ...], AtMost(MOST_DIMENSIONS)]
-Packed = Annotated[tuple[tuple[Name, Dtype, Shape], ...], AtMost(MOST_TENSORS)]
-"""A layout on the wire: (name, dtype, shape) of each tensor, in order."""
+Packed = Annotated[tuple[tuple[Name, Section, Shape], ...], AtMost(MOST_TENSORS)]
+"""A layout on the wire: (name, section, shape) of each tensor, in order."""
 
 
 class Message:

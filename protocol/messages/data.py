@@ -9,6 +9,7 @@ from ps.protocol.messages.base import Message, Packed, message
 from ps.protocol.messages.rate import Rate
 from ps.protocol.ranges import (
     MOST_ASKED,
+    MOST_TENSORS,
     AtMost,
     Chunk,
     Count,
@@ -28,6 +29,7 @@ from ps.protocol.ranges import (
 Rates = Annotated[tuple[Rate, ...], AtMost(2)]
 """Words about the learning rate: the latest, then a new one."""
 Asked = Annotated[tuple[Number, ...], AtMost(MOST_ASKED)]
+Absent = Annotated[tuple[Count, ...], AtMost(MOST_TENSORS)]
 Ranks = Annotated[tuple[Rank, ...], AtMost(MOST_MEMBERS)]
 
 NOT_YET = -1
@@ -110,9 +112,23 @@ class Push(Message):
     rates: Rates = ()
 
 
+@message(57, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
+class PartialPush(Push):
+    """A Push of a step in which some tensors have no gradient; zeros stand for it.
+
+    ``absent`` are their numbers among the tensors that have a part in the chunk.
+    """
+
+    absent: Absent = ()
+
+
 @message(39, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
 class Skip(Message):
-    """The worker, whose weights are of ``version``, has no gradient for this chunk at ``clock``; go on without it."""
+    """The worker, whose weights are of ``version``, has no gradient for this chunk at ``clock``; go on without it.
+
+    With ``examples`` it took part in the step with so many, none of whose gradients is for a tensor of this chunk:
+    beside others' gradients it counts as zeros.
+    """
 
     request: Number
     member: Member
@@ -121,6 +137,7 @@ class Skip(Message):
     pull: bool
     version: CountOrNone = -1
     rates: Rates = ()
+    examples: Weight = 0.0
 
 
 @message(40, answers=("Weights",))

@@ -106,5 +106,5 @@ def _update(
     for part in each:
         own = None if start.own is None else start.own[:clients][part]
         slots = {name: slot[part] for name, slot in state.items()}
-        stepped = StepArrays(weights[part], gradient[part], slots, start.anchor, start.control, own)
-        local.step([stepped], lr=start.lr, t=t)
+        stepped = StepArrays(weights[part], gradient[part], slots, start.lr, t, start.anchor, start.control, own)
+        local.step([stepped])

@@ -26,6 +26,7 @@ import numpy as np
 
 from ps.compress import Decoded
 from ps.errors import BadMessage
+from ps.optim.absences import Absences
 from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.loan import Loan
@@ -58,9 +59,11 @@ class Participant:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One worker's gradient for one chunk at one clock; ``gradient`` is None when it skipped the step.
+    """One worker's gradient for one chunk at one clock; ``gradient`` is None when it has none.
 
-    ``rates`` is what it says of the learning rate: the latest that servers have passed on, then what is new.
+    Then it skipped the step, or, with ``examples``, had no gradient for any of the chunk's tensors: zeros stand for it.
+    They do for the ``absent`` ones among them too. ``rates`` is what it says of the learning rate: the latest that
+    servers have passed on, then what is new.
     """
 
     member: int
@@ -71,6 +74,7 @@ class Contribution:
     scale: float
     gradient: HostArray | Decoded | None
     rates: tuple[Rate, ...] = ()
+    absent: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -104,6 +108,8 @@ class Combined:
     squares: float
     scalers: set[int]
     rate: Rate
+    absent: frozenset[int] = frozenset()
+    """The tensors of which nobody had a gradient."""
 
 
 @dataclass(slots=True)
@@ -119,6 +125,8 @@ class ChunkState:
     """Number of clocks closed (sync) or updates applied (async, ssp)."""
     updates: int = 0
     """Number of optimizer steps taken."""
+    absences: Absences = field(default_factory=Absences)
+    """Where each tensor's part lies, and which steps it took no part in."""
     reached: int = 0
     """The highest number of clocks that any worker has done."""
     rate: Rate = UNSAID
@@ -137,6 +145,10 @@ class ChunkState:
     combined: Combined | None = None
     squares: tuple[int, float] | None = None
     """The last combined gradient's clock and squared L2 norm, for those who ask again."""
+
+    def __post_init__(self) -> None:
+        if not self.absences.spans:
+            self.absences = Absences(((0, self.chunk.size),))
 
     @property
     def rates(self) -> tuple[Rate, ...]:

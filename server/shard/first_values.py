@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ps.config.job import JobConfig
-from ps.errors import BadMessage
+from ps.errors import BadMessage, ConfigError
+from ps.optim import Optimizer
+from ps.optim.group import optimizer_of
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Error, Init
 from ps.server.shard.chunk import ChunkState
+from ps.spec import Spec
 
 
 def layout_of(message: Init, job: JobConfig) -> Layout:
@@ -18,6 +21,15 @@ def layout_of(message: Init, job: JobConfig) -> Layout:
         ours = f"{job.servers} servers and chunks of {job.chunk_bytes} bytes"
         raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
     return layout
+
+
+def check_groups(layout: Layout, spec: Spec[Optimizer]) -> None:
+    """Raise BadMessage for a group of tensors with numbers that the job's optimizer does not take."""
+    try:
+        for tensor in layout.tensors:
+            optimizer_of(spec, tensor.group)
+    except ConfigError as error:
+        raise BadMessage(str(error)) from None
 
 
 def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:

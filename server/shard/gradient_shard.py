@@ -20,6 +20,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
+from ps.optim.absences import Absences
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
 from ps.protocol.messages import (
@@ -33,6 +34,7 @@ from ps.protocol.messages import (
     Message,
     NormPart,
     Ok,
+    PartialPush,
     Pull,
     Push,
     RoundOrder,
@@ -50,6 +52,7 @@ from ps.server.shard.early import Early, not_yet
 from ps.server.shard.first_values import (
     another_model,
     another_seeder,
+    check_groups,
     chunk_of,
     cut_for,
     filled_chunk,
@@ -59,6 +62,8 @@ from ps.server.shard.first_values import (
 from ps.server.shard.progress import Progress
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
+
+NOTHING: frozenset[int] = frozenset()
 
 
 class GradientShard:
@@ -176,12 +181,13 @@ class GradientShard:
         layout = layout_of(message, self.job)
         if layout != layout.of_kind("trainable"):
             raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
+        check_groups(layout, self.job.specs.optimizer)
         if self._progress is None or (layout != self._layout and not self._started()):
             cut = cut_for(self.rank, layout, self.job)
             if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
                 self._weights_memory = None
             try:
-                self.chunks = {c.index: self._room(c) for c in cut}
+                self.chunks = {c.index: self._room(c, layout) for c in cut}
             except MemoryError:
                 self.chunks, self._progress = {}, None
                 return [Send(origin, no_memory(message.request, self.rank, layout))]
@@ -197,11 +203,12 @@ class GradientShard:
             self._weights_memory = offered
         return self._weights_memory
 
-    def _room(self, chunk: Chunk) -> ChunkState:
+    def _room(self, chunk: Chunk, layout: Layout) -> ChunkState:
+        absences = Absences(layout.spans(chunk))
         if self._weights_memory is None:
-            return ChunkState(chunk, np.zeros(chunk.size, chunk.dtype), {})
+            return ChunkState(chunk, np.zeros(chunk.size, chunk.dtype), {}, absences=absences)
         place = self._weights_memory[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
-        return ChunkState(chunk, place, {}, shown=True)
+        return ChunkState(chunk, place, {}, shown=True, absences=absences)
 
     def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
         progress, chunk = self._ready(), chunk_of(self.chunks, message.chunk, self.rank)
@@ -211,7 +218,7 @@ class GradientShard:
         if not self._started():
             chunk.own()
             np.copyto(chunk.weights, values)
-            chunk.slots = progress.updater.optimizer.init(chunk.weights)
+            chunk.slots = progress.updater.optimizer(chunk.chunk).init(chunk.weights)
             chunk.filled = True
         return [Send(origin, Ok(message.request))]
 
@@ -286,7 +293,7 @@ class GradientShard:
     ) -> Contribution:
         member, rank, rates = participant.member, participant.rank, message.rates
         if isinstance(message, Skip):
-            return Contribution(member, rank, message.clock, chunk.version, 0.0, 1.0, None, rates)
+            return Contribution(member, rank, message.clock, chunk.version, message.examples, 1.0, None, rates)
         compression = self._ready().compression
         gradient: HostArray | Decoded
         if compression is None or isinstance(payload, WorkerMemory):
@@ -294,7 +301,10 @@ class GradientShard:
         else:
             gradient = compression.read(payload, chunk.chunk, message.clock, rank)
         about = message.clock, message.version, message.examples, message.scale
-        return Contribution(member, rank, *about, gradient, rates)
+        absent = frozenset(message.absent) if isinstance(message, PartialPush) else NOTHING
+        if absent and not max(absent) < (tensors := len(chunk.absences.spans)):
+            raise BadMessage(f"chunk {chunk.chunk.index} has {tensors} tensors, none with the number {max(absent)}")
+        return Contribution(member, rank, *about, gradient, rates, absent)
 
     def _pull(self, origin: Origin, message: Pull, now: float) -> Iterator[Send]:
         chunk = self._filled(message.chunk)

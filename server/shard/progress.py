@@ -11,7 +11,7 @@ from ps.server.modes import build
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Combined, Contribution, Participant, Waiter
 from ps.server.shard.compression import ShardCompression
-from ps.server.shard.update import Updater
+from ps.server.shard.update import Updater, absent_from
 from ps.trace import OFF, PASS, Trace
 
 
@@ -52,8 +52,7 @@ class Progress:
         """Apply the combined gradient that waits, times ``factor``, and close its clock."""
         combined, chunk.combined = chunk.combined, None
         if combined is not None:
-            if combined.gradient is not None:
-                self.updater.apply_combined(chunk, combined.gradient, combined.clock, factor, combined.rate)
+            self.updater.apply_combined(chunk, combined, factor)
             chunk.version += 1
 
     def blockers(self, chunk: ChunkState, waiter: Waiter) -> tuple[int, ...]:
@@ -104,7 +103,7 @@ class Progress:
         scalers = {contribution.member for contribution in due} & self._participants.keys()
         if not scalers:  # nobody is left who could say by how much to scale it
             return
-        chunk.combined = Combined(chunk.version, gradient, squares, scalers, rate)
+        chunk.combined = Combined(chunk.version, gradient, squares, scalers, rate, absent_from(due))
         chunk.squares = (chunk.version, squares)
         asked = [w for w in chunk.waiters if w.member in scalers and w.clock == chunk.version + 1 and not w.pull]
         chunk.waiters = [w for w in chunk.waiters if w not in asked]

@@ -11,9 +11,11 @@ import numpy as np
 from ps.aggregators.gradients import combination
 from ps.compress import Decoded
 from ps.config.job import JobConfig
-from ps.optim import Reader, Workspace, apply, square_sum
+from ps.optim import Optimizer, Reader, Workspace, apply, square_sum
+from ps.optim.group import optimizer_of, with_decay
+from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
-from ps.server.shard.chunk import ChunkState, Contribution
+from ps.server.shard.chunk import ChunkState, Combined, Contribution
 from ps.threads import ThreadTeam, cores, threads_for
 from ps.xp import HostArray
 
@@ -25,7 +27,7 @@ class Updater:
 
     def __init__(self, job: JobConfig, threads: int = 0) -> None:
         """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
-        self.optimizer = job.specs.optimizer.build()
+        self._spec = job.specs.optimizer
         self._schedule = job.specs.schedule.build()
         self._aggregator = job.specs.aggregator.build()
         self._least = self._aggregator.least if job.lockstep else 1
@@ -37,6 +39,10 @@ class Updater:
         self._team = ThreadTeam(threads_for(threads, cores(), job.servers))
         self._workspace = Workspace()
 
+    def optimizer(self, chunk: Chunk) -> Optimizer:
+        """Return what updates a chunk's tensors."""
+        return optimizer_of(self._spec, chunk.group)
+
     def apply(
         self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int, rate: Rate = UNSAID
     ) -> None:
@@ -44,17 +50,16 @@ class Updater:
 
         ``staleness`` is that of the contribution (async), ``rate`` what workers said of the learning rate; those that
         skipped the step do not count, and when too few are left for the aggregator the weights stay as they are.
+        Tensors of which nobody has a gradient do too, and their optimizer's state.
         """
         given = self._given(contributions)
         if not given:
             return
-        lr = self._lr(given[0].clock, rate)
-        if self._scale_by_staleness:
-            lr /= max(1, staleness)
         gradient, scale = self._combination(given)
         if len(given) == 1:
             scale *= given[0].scale
-        self._step(chunk, gradient, lr, scale)
+        stale = max(1, staleness) if self._scale_by_staleness else 1
+        self._step(chunk, gradient, given[0].clock, rate, scale, absent_from(given), stale)
 
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[HostArray | None, float]:
         """First phase of clipping by global norm: return the combined gradient and its squared L2 norm.
@@ -75,19 +80,16 @@ class Updater:
         squares = square_sum(keep, combined.size, combined.dtype, team=self._team)
         return combined, math.inf if math.isnan(squares) else squares
 
-    def apply_combined(
-        self, chunk: ChunkState, gradient: HostArray, clock: int, scale: float, rate: Rate = UNSAID
-    ) -> None:
+    def apply_combined(self, chunk: ChunkState, combined: Combined, scale: float) -> None:
         """Second phase of clipping by global norm: apply a clock's combined gradient times ``scale``."""
-        self._step(chunk, gradient, self._lr(clock, rate), scale)
-
-    def _lr(self, clock: int, rate: Rate) -> float:
-        number, _, base = rate
-        return (base if number else self.optimizer.lr) * self._schedule(clock)
+        if combined.gradient is not None:
+            self._step(chunk, combined.gradient, combined.clock, combined.rate, scale, combined.absent)
 
     def _given(self, contributions: Sequence[Contribution]) -> list[Contribution]:
-        """Return those with a gradient, or none when they are too few for the aggregator to tell good from bad."""
+        """Return those that count, or none when they are too few for the aggregator to tell good from bad."""
         given = [c for c in contributions if c.gradient is not None]
+        if 0 < len(given) < len(contributions):
+            given = [c for c in contributions if c.gradient is not None or c.examples]
         short = 0 < len(given) < self._least
         if short and not self._short:
             log.warning(
@@ -104,26 +106,56 @@ class Updater:
         """Return the combined gradient, or what reads it, and the factor it has yet to be multiplied with."""
         if len(given) == 1 and isinstance(given[0].gradient, Decoded):
             return given[0].gradient.read, 1.0
-        parts = [_dense(c.gradient) for c in given if c.gradient is not None]
+        size, dtype = next((c.gradient.size, c.gradient.dtype) for c in given if c.gradient is not None)
+        parts = [np.zeros(size, dtype) if c.gradient is None else _dense(c.gradient) for c in given]
         if len(parts) == 1:
             return parts[0], 1.0
         return combination(self._aggregator, parts, [c.examples for c in given], self._workspace)
 
-    def _step(self, chunk: ChunkState, gradient: HostArray | Reader, lr: float, scale: float) -> None:
+    def _step(
+        self,
+        chunk: ChunkState,
+        gradient: HostArray | Reader,
+        clock: int,
+        rate: Rate,
+        scale: float,
+        absent: frozenset[int],
+        stale: int = 1,
+    ) -> None:
+        number, _, base, decay = rate
+        optimizer = self.optimizer(chunk.chunk)
+        lr = (base if number else optimizer.lr) * self._schedule(clock) / stale
         chunk.own()
         chunk.updates += 1
-        apply(
-            self.optimizer,
-            chunk.weights,
-            gradient,
-            chunk.slots,
-            lr=lr,
-            t=chunk.updates,
-            clip_value=self._clip_value,
-            scale=scale,
-            workspace=self._workspace,
-            team=self._team,
-        )
+        for lo, hi, t in chunk.absences.update(chunk.updates, absent):
+            apply(
+                with_decay(optimizer, decay) if number else optimizer,
+                chunk.weights[lo:hi],
+                _part(gradient, lo, hi),
+                {name: slot[lo:hi] for name, slot in chunk.slots.items()},
+                lr=lr,
+                t=t,
+                clip_value=self._clip_value,
+                scale=scale,
+                workspace=self._workspace,
+                team=self._team,
+            )
+
+
+def absent_from(contributions: Sequence[Contribution]) -> frozenset[int]:
+    """Return the tensors, by their number in the chunk, of which none of those that have a gradient has one."""
+    found = [contribution.absent for contribution in contributions if contribution.gradient is not None]
+    return frozenset.intersection(*found) if found else frozenset()
+
+
+def _part(gradient: HostArray | Reader, first: int, last: int) -> HostArray | Reader:
+    """Return elements of a gradient, or what reads them."""
+    if not callable(gradient):
+        return gradient[first:last]
+    if not first:
+        return gradient
+    read = gradient
+    return lambda lo, hi, out: read(first + lo, first + hi, out)
 
 
 def _dense(gradient: HostArray | Decoded) -> HostArray:

@@ -21,7 +21,7 @@ from ps.errors import BadMessage
 from ps.protocol.codec import decode
 from ps.protocol.messages import View
 from ps.protocol.messages.rate import UNSAID, Rate
-from ps.server.shard.chunk import ChunkState, Contribution
+from ps.server.shard.chunk import ChunkState, Combined, Contribution
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.update import Updater
 from ps.worker import KV
@@ -77,11 +77,10 @@ class Witness(Updater):
         self._note(chunk, contributions)
         return super().combine(chunk, contributions)
 
-    def apply_combined(
-        self, chunk: ChunkState, gradient: np.ndarray, clock: int, scale: float, rate: Rate = UNSAID
-    ) -> None:
-        self.applied.append((chunk.chunk.index, clock))
-        super().apply_combined(chunk, gradient, clock, scale, rate)
+    def apply_combined(self, chunk: ChunkState, combined: Combined, scale: float) -> None:
+        if combined.gradient is not None:
+            self.applied.append((chunk.chunk.index, combined.clock))
+        super().apply_combined(chunk, combined, scale)
 
 
 class SimWorker:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.messages.rate import UNSAID, Rate
-from ps.server.shard.chunk import ChunkState, Contribution
+from ps.server.shard.chunk import ChunkState, Combined, Contribution
 from ps.server.shard.update import Updater
 
 Log: TypeAlias = list[tuple[int, tuple[tuple[int, int, int, bool], ...]]]
@@ -42,11 +42,10 @@ class Spy(Updater):
         self.used.setdefault((first.clock, 0 if self._lockstep else first.member), set()).add(rate)
         super().apply(chunk, contributions, staleness, rate)
 
-    def apply_combined(
-        self, chunk: ChunkState, gradient: np.ndarray, clock: int, scale: float, rate: Rate = UNSAID
-    ) -> None:
-        self.used.setdefault((clock, 0), set()).add(rate)
-        super().apply_combined(chunk, gradient, clock, scale, rate)
+    def apply_combined(self, chunk: ChunkState, combined: Combined, scale: float) -> None:
+        if combined.gradient is not None:
+            self.used.setdefault((combined.clock, 0), set()).add(combined.rate)
+        super().apply_combined(chunk, combined, scale)
 
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[np.ndarray | None, float]:
         self.note(chunk, contributions)

@@ -56,6 +56,12 @@ class StepGradients:
     def chunk(self, chunk: Chunk) -> np.ndarray:
         return gradient(self.rank, self.clock, chunk)
 
+    def absent(self, chunk: int) -> tuple[int, ...]:
+        return ()
+
+    def lacks(self, chunk: int) -> bool:
+        return False
+
     def norm_squared(self) -> float:
         return sum(square_sum(self.chunk(chunk)) for chunk in self.chunks)
 

@@ -118,7 +118,7 @@ def test_gradients_may_be_foreign_tensors_or_on_a_device(strict_device: xp.Devic
         ({"w": np.ones((3, 2))}, r"gradient of 'w' has shape \(3, 2\), expected \(2, 3\)"),
         ({"w": np.ones((2, 3), np.float32)}, "gradient of 'w' has dtype float32, expected float64"),
         ({"w": np.ones((2, 3), ">f8")}, "gradient of 'w' has dtype >f8, expected float64"),
-        ({"w": None}, "gradient of 'w' is None; every tensor needs one in every step. For one that took no part give "),
+        ({"w": None}, "gradient of 'w' is None; every tensor needs one in every step. With partial=True "),
         ({"w": {"a": np.ones(2)}}, "gradient of 'w' is a dict itself: give one flat dict"),
         ({"w": np.ones((2, 3), np.float16)}, r"dtype float16, expected float64: convert it, .* x.astype\('float64'\)"),
         ({"w": [[1, 2], [3]]}, "gradient of 'w' cannot be read"),

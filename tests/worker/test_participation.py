@@ -44,6 +44,12 @@ class StepGradients:
     def chunk(self, chunk: Chunk) -> np.ndarray:
         return np.ones(chunk.size, np.float32)
 
+    def absent(self, chunk: int) -> tuple[int, ...]:
+        return ()
+
+    def lacks(self, chunk: int) -> bool:
+        return False
+
     def norm_squared(self) -> float:
         return self.norm
 

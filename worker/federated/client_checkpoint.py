@@ -46,6 +46,7 @@ class ClientCheckpoint:
         for chunk, state in encoder.state.items():
             arrays.update({f"state:{chunk}:{name}": xp.to_host(vector) for name, vector in state.items()})
         values: dict[str, Any] = {"owner": self._owner, "updates": training.updates, "parcel": None}
+        values["missed"] = training.missed
         if upload is not None:
             keys = ("task", "round", "version", "examples", "steps", "report", "token")
             values["parcel"] = {key: getattr(upload, key) for key in keys}
@@ -91,5 +92,5 @@ class ClientCheckpoint:
                 encoder.state.setdefault(int(head), {})[tail] = array
             else:
                 frames[int(name)] = array
-        training.updates = int(values["updates"])
+        training.updates, training.missed = int(values["updates"]), values["missed"]
         return PendingUpload(**values["parcel"], frames=frames) if values["parcel"] is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,7 @@ class FederatedStore:
     def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
         self._layout = layout
         whole = layout.with_controls() if self.training.algorithm.control else layout
+        self.training.take(layout)
         self._buffer, shown = twice(whole.nbytes)
         self._buffer[: values.size] = values
         self._whole = whole
@@ -254,8 +255,11 @@ class FederatedStore:
         if gradients is not None:
             if self.training.algorithm.correct is not None:
                 gradients.keep()  # what changes them must not change the script's arrays
-            trained = self._layout.of_kind("trainable").whole()
-            self.training.step({chunk.section: gradients.regions[chunk.index] for chunk in trained})
+            vectors, absent = {}, {}
+            for chunk in self._layout.of_kind("trainable").whole():
+                vectors[chunk.section] = gradients.regions[chunk.index]
+                absent[chunk.section] = frozenset(gradients.absent(chunk.index))
+            self.training.step(vectors, absent)
         return Done()
 
     def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
@@ -276,8 +280,8 @@ class FederatedStore:
         if self._connection is not None and self.task is None:
             self._bring(self.seen)
 
-    def set_lr(self, lr: float) -> None:
-        self.training.set_lr(self.clock, lr)
+    def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
+        self.training.set_rates(self.clock, groups, lr, weight_decay)
 
     def close(self, failure: str = "") -> None:
         try:

@@ -10,7 +10,7 @@ from support.lone import Lone
 
 
 def said(number: int, rank: int, lr: float) -> tuple[Rate, ...]:
-    return UNSAID, (number, rank, lr)
+    return UNSAID, (number, rank, lr, 0.0)
 
 
 def test_in_sync_the_lowest_rank_counts_whoever_comes_first_and_all_are_told() -> None:
@@ -20,7 +20,7 @@ def test_in_sync_the_lowest_rank_counts_whoever_comes_first_and_all_are_told() -
             replies = lone.push(member, 0, 1.0, rates=said(1, member - 1, 0.5 / member))
         assert lone.value == -0.5
         messages = [reply.message for reply in replies]
-        assert [m.rates for m in messages if isinstance(m, Weights)] == [((1, 0, 0.5),)] * 2
+        assert [m.rates for m in messages if isinstance(m, Weights)] == [((1, 0, 0.5, 0.0),)] * 2
 
 
 def test_a_rate_counts_for_all_workers_and_goes_on_when_the_one_that_set_it_is_gone() -> None:
@@ -28,12 +28,12 @@ def test_a_rate_counts_for_all_workers_and_goes_on_when_the_one_that_set_it_is_g
     lone.push(1, 0, 1.0, rates=said(1, 0, 0.5))
     lone.push(2, 0, 1.0)
     lone.lose(1)
-    lone.push(2, 1, 1.0, rates=((1, 0, 0.5),))
+    lone.push(2, 1, 1.0, rates=((1, 0, 0.5, 0.0),))
     assert lone.value == -1.0
     lone.join(3)
     lone.start(3, lone.attach(3))
     [reply] = lone.pull(3, 2)
-    assert isinstance(reply.message, Weights) and reply.message.rates == ((1, 0, 0.5),), "a newcomer is told"
+    assert isinstance(reply.message, Weights) and reply.message.rates == ((1, 0, 0.5, 0.0),), "a newcomer is told"
 
 
 @pytest.mark.parametrize("mode", ["async", "ssp"])
@@ -42,7 +42,7 @@ def test_where_gradients_are_applied_alone_each_has_its_own_workers_rate(mode: s
     lone.push(1, 0, 1.0, rates=said(1, 0, 0.5))
     lone.push(2, 0, 1.0, rates=said(1, 1, 0.25))
     assert lone.value == -0.75
-    lone.push(2, 1, 1.0, rates=((1, 0, 0.5),))
+    lone.push(2, 1, 1.0, rates=((1, 0, 0.5, 0.0),))
     assert lone.value == -1.25
 
 
@@ -50,7 +50,7 @@ def test_with_backup_workers_a_new_rate_counts_one_clock_later_in_every_chunk() 
     lone = Lone(2, backup_workers=1)
     lone.push(1, 0, 1.0, rates=said(1, 0, 0.5))
     assert lone.value == -1.0
-    lone.push(1, 1, 1.0, rates=((1, 0, 0.5),))
+    lone.push(1, 1, 1.0, rates=((1, 0, 0.5, 0.0),))
     assert lone.value == -1.5
 
 
@@ -67,7 +67,7 @@ def test_clipped_gradients_have_the_rate_of_their_clock() -> None:
     lone.push(2, 0, 1.0, pull=False, rates=said(1, 1, 0.25))
     [*_, reply] = lone.scale(1, 0, 1.0)
     assert lone.value == -0.5
-    assert isinstance(reply.message, Weights | Pushed) and reply.message.rates == ((1, 0, 0.5),)
+    assert isinstance(reply.message, Weights | Pushed) and reply.message.rates == ((1, 0, 0.5, 0.0),)
 
 
 def test_the_schedule_multiplies_a_rate_that_was_set() -> None:

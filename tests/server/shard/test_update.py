@@ -17,7 +17,8 @@ from ps.config.job import JobConfig
 from ps.optim import OPTIMIZERS, apply, clip_scale, square_sum
 from ps.protocol.layout import Layout
 from ps.protocol.messages import NormPart
-from ps.server.shard.chunk import ChunkState, Contribution
+from ps.protocol.messages.rate import UNSAID
+from ps.server.shard.chunk import ChunkState, Combined, Contribution
 from ps.server.shard.update import Updater
 from support.lone import SIZE, Lone, told
 
@@ -94,7 +95,7 @@ def updates(n: int, threads: int, size: int = BIG, dtype: str = "float32", **job
     [chunk] = layout.chunks(1, 32 << 20)
     rng = np.random.default_rng(n)
     weights = rng.standard_normal(size).astype(dtype)
-    state = ChunkState(chunk, weights, updater.optimizer.init(weights))
+    state = ChunkState(chunk, weights, updater.optimizer(chunk).init(weights))
     gradients = [rng.standard_normal(size).astype(dtype) for _ in range(n)]
     for clock in range(2):
         given = [Contribution(r, r, clock, 0, 1.0 + (r == 1), 0.5, g) for r, g in enumerate(gradients)]
@@ -103,7 +104,8 @@ def updates(n: int, threads: int, size: int = BIG, dtype: str = "float32", **job
         else:
             gradient, squares = updater.combine(state, given)
             assert gradient is not None
-            updater.apply_combined(state, gradient, clock, clip_scale(squares, config.clip_norm))
+            combined = Combined(clock, gradient, squares, set(), UNSAID)
+            updater.apply_combined(state, combined, clip_scale(squares, config.clip_norm))
     return b"".join(array.tobytes() for array in (state.weights, *state.slots.values()))
 
 

@@ -94,7 +94,7 @@ def test_a_pull_and_a_push_pull_fill_them_too_in_a_federated_job(loopback: Start
     ("kinds", "text"),
     [
         ({"men": "buffer"}, "names 'men', which is no tensor"),
-        ({"mean": "statistics"}, "'mean' cannot be a 'statistics'; kinds are trainable, buffer and counter"),
+        ({"mean": "statistics"}, "'mean' cannot be a 'statistics'; kinds are trainable, buffer, counter and frozen"),
         ({"w": "control"}, "'w' cannot be a 'control'"),
         ({"mean": "buffer", "seen": "buffer"}, "'seen' has dtype int64; float32 and float64 for a buffer"),
         ({"seen": "counter", "mean": "counter"}, "'mean' has dtype float32; int64 for a counter"),

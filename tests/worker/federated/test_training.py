@@ -190,7 +190,7 @@ def test_a_schedule_counts_rounds_not_steps_and_so_does_a_learning_rate_that_is_
     lengths = []
     for round in range(6):
         if round == 3:
-            made.set_lr(round, 1.0)
+            made.set_rates(round, [""], lr=1.0)
         made.begin(weights, round)
         for _ in range(2):
             made.step({"float64": np.array([-1.0])})
@@ -201,7 +201,7 @@ def test_a_schedule_counts_rounds_not_steps_and_so_does_a_learning_rate_that_is_
 def test_a_learning_rate_that_is_set_within_a_round_holds_from_the_next_on() -> None:
     made, weights = training(), {"float64": np.zeros(1)}
     made.begin(weights, 4)
-    made.set_lr(4, 1.0)
+    made.set_rates(4, [""], lr=1.0)
     made.step({"float64": np.array([-1.0])})
     assert weights["float64"][0] == 0.25
     made.begin(weights, 5)

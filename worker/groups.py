@@ -1,0 +1,37 @@
+"""Groups: what a script calls the groups of its tensors, and which of them a new learning rate is for."""
+
+from __future__ import annotations
+
+from ps.config.job import JobConfig
+from ps.errors import UsageError
+from ps.optim.group import Group, decays, optimizer_of
+from ps.protocol.layout import Layout
+
+
+class Groups:
+    """The groups of the tensors that are trained; "" is that of all others."""
+
+    def __init__(self, layout: Layout, job: JobConfig) -> None:
+        self._spec = job.specs.local_optimizer if job.federated else job.specs.optimizer
+        self._groups = {
+            text: Group.read(text) if text else Group("")
+            for text in dict.fromkeys(tensor.group for tensor in layout.tensors if tensor.size)
+        }
+
+    def of(self, name: str | None, number: str) -> list[str]:
+        """Return the groups, as texts, for which one of the optimizer's numbers is set anew.
+
+        Without a ``name`` they are all that were not declared with an own one. Raises UsageError.
+        """
+        if number == "weight_decay" and not decays(optimizer_of(self._spec, "")):
+            raise UsageError(f"optimizer {self._spec.name} has no weight decay")
+        if name is not None:
+            found = [text for text, group in self._groups.items() if group.name == name]
+            if found:
+                return found
+            known = ", ".join(repr(group.name) for group in self._groups.values() if group.name) or "none"
+            raise UsageError(f"no group of trained tensors is called {name!r}; kv.init was given {known}")
+        found = [text for text, group in self._groups.items() if number not in dict(group.numbers)]
+        if not found:
+            raise UsageError(f"every group was declared with an own {number}: say which is meant, with group=...")
+        return found

@@ -10,10 +10,11 @@ import pytest
 
 from ps.config import job_from
 from ps.errors import ConfigError, GradientError, LayoutMismatch, UsageError
+from ps.testing import LocalCluster
 from ps.worker import KV
-from support.loopback import Loopback, model
+from support.loopback import model
 
-Start = Callable[..., Loopback]
+Start = Callable[..., LocalCluster]
 Local = Callable[..., KV]
 
 SHAPES = ((40, 30), (30,), (), (30, 7), (7,))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ps
+import ps.launch.cluster
 from ps import errors
 from ps.cli import main
 from ps.cli.app import psctl
@@ -184,3 +185,22 @@ def test_a_reader_that_goes_away_is_no_crash() -> None:
     )
     assert done.returncode in (0, 1)
     assert done.stderr == ""
+
+
+def test_flags_of_psctl_behind_the_script_are_the_scripts_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("train.py").touch()
+    given: list[tuple[str, ...]] = []
+    monkeypatch.setattr(ps.launch.cluster, "run", lambda plan, *rest: given.append(plan.args) or 0)
+    assert main(["run", "train.py", "--mode", "async", "--epochs=3"]) == 0
+    assert "--mode after train.py goes to the script; psctl's own flags come before it" in capsys.readouterr().err
+    assert main(["run", "train.py", "--epochs=3"]) == 0
+    assert not capsys.readouterr().err
+    assert given == [("--mode", "async", "--epochs=3"), ("--epochs=3",)]
+
+
+def test_an_error_is_a_line_that_can_be_read_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["x\n" + "y" * 100_000]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and len(told) < 2100

@@ -139,3 +139,10 @@ def test_a_worker_is_killed_half_way_and_the_others_go_on() -> None:
     assert 0 <= run["killed_clock"] < run["of_clock"] == 100
     assert 0 < run["pause_s"] < 15  # until the dead worker was missed, long before the time-out
     assert run["final"] > 0.2
+
+
+def test_its_page_has_its_own_defaults_and_not_what_it_goes_through_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "number of workers the job starts with (4)" in page and "0: only at the end (20)" in page
+    assert "--mode " not in page and "--partition " not in page

@@ -108,6 +108,7 @@ def test_show_has_a_row_for_each_process_and_chunk(capsys: pytest.CaptureFixture
     assert any(line.strip().startswith("worker 0 ") for line in lines)
     assert any(line.strip().startswith("server 1 ") for line in lines)
     assert ["chunk", "times", "way", "worker", "send", "server", "apply", "worker", "land"] in heads
+    assert "Shares of a process's time; what goes on at once counts twice." in lines
     below = heads[heads.index(["median", "milliseconds"]) + 3 :]
     assert below[0][0] == "all"
     assert len(below) == 21, "all of them, and the slowest twenty"

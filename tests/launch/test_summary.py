@@ -130,12 +130,13 @@ def test_the_table_fits_80_columns_with_all_its_figures_whatever_their_size(mode
     round = {"verdict": "accepted", "steps": 4_321} if mode == "federated" else {}
     records = fold([json.dumps({"rank": rank, **step, **more, **round}) for rank in (0, 1, 1234)])
     rounds = {"round": 3, "rounds": 9} if mode == "federated" else None
-    exits = [Exit("worker", rank, -9) for rank in (0, 1, 1234)]
+    exits = [Exit("worker", rank, -9) for rank in (0, 1)]  # somebody else has started 1234
     lines = lines_of(summarize(records, Ends(1, 12345.6, exits[0], exits), {"mode": mode}, rounds=rounds))
     assert max(len(line.rstrip()) for line in lines) <= 80
     assert "…" not in "".join(lines)
     [row] = [line for line in lines if line.strip().startswith("1234")]
     assert "123.5M" in row and "12.3" in row and "-0.000123" in row
+    assert row.rstrip().endswith(" from elsewhere" if mode in ("sync", "federated") else " from")  # and goes on below
     assert ("stale" in "".join(lines)) == (mode in ("async", "ssp"))
     head = lines[1]
     assert "up TB" in head and "down TB" in head

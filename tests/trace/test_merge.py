@@ -180,8 +180,10 @@ def test_a_merged_part_has_the_bytes_it_had(tmp_path: Path) -> None:
     assert len(json.loads(path.read_text())) > 6000
 
 
-def test_a_name_that_would_break_a_line_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["garbage", None])
+def test_a_name_that_would_break_a_line_does_not(tmp_path: Path, text: str | None) -> None:
     said: list[str] = []
-    (tmp_path / "a\nb").write_text("garbage")
+    if text is not None:
+        (tmp_path / "a\nb").write_text(text)
     assert not merge([tmp_path / "a\nb"], tmp_path / "out.json", said.append).processes
     assert len(said) == 1 and said[0].isprintable() and "is left out" in said[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,13 @@ def test_a_folder_that_cannot_be_named_is_refused_in_a_line() -> None:
     for name in ("a\0b", "x" * 5000):
         with pytest.raises(UsageError, match="cannot write to the run directory "):
             StepLog(name)
+
+
+def test_in_the_end_it_is_said_what_the_steps_came_to(caplog: pytest.LogCaptureFixture) -> None:
+    log = StepLog(None)
+    note(log)
+    log.evaluation(1, {"accuracy": 0.75})
+    with caplog.at_level(logging.INFO):
+        log.end()
+    [said] = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"done after \d+\.\d s: 1 steps, \d+ samples, accuracy 0\.75", said)

@@ -21,6 +21,18 @@ def test_a_round_closes_when_all_have_contributed_and_the_next_begins() -> None:
     assert kinds(table.poll(2)) == ["F"] and table.rounds.status()["round"] == 2
 
 
+@pytest.mark.parametrize(("every", "asked"), [(0, [False, False, True]), (2, [True, False, True])])
+def test_the_last_round_is_measured_whatever_the_interval(every: int, asked: list[bool]) -> None:
+    table = Table(workers=2, rounds=3, eval_every=every)
+    found = []
+    for version in range(3):
+        answers = [answer or table.answer(client) for client, answer in enumerate(table.poll(0, 1))]
+        found.append(answers[0].evaluate)
+        for client, answer in enumerate(answers):
+            table.contribute(client, answer.task, version=version)
+    assert found == asked
+
+
 def test_those_who_come_late_to_a_selection_are_waited_for_a_moment_and_no_longer() -> None:
     table = Table()
     assert kinds(table.poll(0, 1)) == ["-", "-"]

@@ -114,3 +114,21 @@ def test_an_interrupt_ends_all_lanes_and_each_tidies_up(start: Start, tmp_path: 
     out, _ = run.communicate(timeout=60)
     assert run.returncode == 130, out
     assert all((tmp_path / f"{name}.ended").exists() for name in ("one", "two"))
+
+
+def test_a_lane_in_which_a_test_took_the_interrupt_for_its_own_is_interrupted_again(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "AGAIN", 6.0)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    (tmp_path / "test_deaf.py").write_text(
+        "import pathlib, time\n\ndef test_it():\n    pathlib.Path('begun').touch()\n    try:\n        time.sleep(30)\n"
+        "    except KeyboardInterrupt:\n        time.sleep(30)\n"
+    )
+    lane = script.Lane("deaf", ["test_deaf.py"], tmp_path / "report.xml")
+    until = time.monotonic() + 30
+    while not (tmp_path / "begun").exists():
+        assert lane.process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    lane.end()
+    assert lane.wait() == 2, "pytest's own end after an interrupt, and not a kill"

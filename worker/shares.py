@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ps.record_files import SHARES
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
 
-SHARES = "shares.jsonl"
 MOST_LABELS = 1000
 """Different labels beyond which they are no classes: only the number of examples is noted then."""
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ps.errors import UsageError
+from ps.record_files import EVALUATIONS, METRICS, SHARES
 from ps.regular_file import reason, refuse_pipe, shown
-from ps.worker.shares import SHARES
 from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
 
-EVALUATIONS = "evaluations.jsonl"
 FLUSH = 0.5
 """Seconds after which lines are written; each write appends whole lines, so that workers can share the file."""
 RECENT = 10.0
@@ -56,7 +55,7 @@ class StepLog:
         self._evaluations: Path | None = None
         """The files; none where there is none, or no room."""
         if run_dir is not None:
-            self._path, self._evaluations = Path(run_dir) / "metrics.jsonl", Path(run_dir) / EVALUATIONS
+            self._path, self._evaluations = Path(run_dir) / METRICS, Path(run_dir) / EVALUATIONS
             try:
                 for path in (self._path, self._evaluations, Path(run_dir) / SHARES):
                     refuse_pipe(path)

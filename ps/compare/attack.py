@@ -12,8 +12,7 @@ from pathlib import Path
 
 from ps.compare.follow import Follow
 from ps.json_lines import amount
-from ps.launch.rundir import METRICS
-from ps.worker.step_log import EVALUATIONS
+from ps.record_files import EVALUATIONS, METRICS
 
 Pids = Callable[[], Mapping[int, int]]
 """Returns the process of each rank that is live now."""

@@ -11,12 +11,9 @@ import numpy as np
 
 from ps.compare.follow import number, read_lines, read_object
 from ps.json_lines import amount
-from ps.launch.rundir import METRICS, SUMMARY
-from ps.worker.shares import SHARES
-from ps.worker.step_log import EVALUATIONS
+from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, SUMMARY
 from ps.xp import HostArray
 
-ROUNDS = "rounds.jsonl"
 MOST_POINTS = 60
 """Evaluations of a run that are shown, at most: the last one always, the others evenly chosen."""
 

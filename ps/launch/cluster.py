@@ -30,6 +30,7 @@ from ps.launch.screen import Screen
 from ps.launch.summary import Ends, fold, last_measured, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
+from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
 from ps.threads import cores
 
@@ -337,7 +338,7 @@ class _Cluster:
         job = status.get("job") or dict(self._plan.job)
         job = {**job, "servers": self._plan.servers, "workers": self._plan.workers}
         try:
-            with (self._metrics_dir / rundir.METRICS).open(errors="replace") as lines:
+            with (self._metrics_dir / METRICS).open(errors="replace") as lines:
                 records = fold(lines)
         except OSError:
             records = []
@@ -364,7 +365,7 @@ class _Cluster:
 
     def _last_measured(self) -> dict[str, Any] | None:
         try:
-            with (self._metrics_dir / rundir.EVALUATIONS).open(errors="replace") as lines:
+            with (self._metrics_dir / EVALUATIONS).open(errors="replace") as lines:
                 return last_measured(lines)
         except OSError:
             return None
@@ -377,8 +378,8 @@ class _Cluster:
     def _write(self, summary: Mapping[str, Any], directory: Path) -> None:
         try:
             if self._round_log.status:
-                self._round_log.write(directory / rundir.ROUNDS)
-            write_summary(summary, directory / rundir.SUMMARY)
+                self._round_log.write(directory / ROUNDS)
+            write_summary(summary, directory / SUMMARY)
             self._screen.say(f"the record is in {directory}")
         except PSError as error:
             self._screen.say(f"error: the record is not complete, and the table shows what there is of it: {error}")

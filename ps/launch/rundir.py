@@ -10,13 +10,10 @@ from pathlib import Path
 
 from ps.errors import PSError, UsageError
 from ps.lock import Lock
+from ps.record_files import METRICS, ROUNDS, SUMMARY
 from ps.regular_file import read_regular, reason, shown
 from ps.whole import write_whole
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
-ROUNDS = "rounds.jsonl"
-EVALUATIONS = "evaluations.jsonl"
 SCHEDULER = "scheduler"
 """Holds the scheduler's address while the run goes on, for whoever wants to ask it."""
 

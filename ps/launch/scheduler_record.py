@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ps.launch import rundir
 from ps.launch.progress import last_measured
 from ps.launch.round_log import RoundLog
 from ps.launch.summary import Ends, summarize, write_summary
+from ps.record_files import ROUNDS, SUMMARY
 
 OFTEN = 10.0
 """Seconds between two writings of the rounds, at least."""
@@ -31,10 +31,10 @@ class SchedulerRecord:
         is_last = "workers" in entry
         if self._rounds.status and (is_last or now - self._written > OFTEN):
             self._written = now
-            self._rounds.write(self._directory / rundir.ROUNDS)
+            self._rounds.write(self._directory / ROUNDS)
         if is_last:
             outcome = self._rounds.outcome() if self._rounds.status else None
             rows, deaths = entry["workers"], entry.get("deaths") or ()
             ends = Ends(0 if entry.get("phase") == "ended" else 4, now - self._begun)
             summary = summarize([], ends, entry.get("job") or {}, deaths, outcome, rows, last_measured(rows))
-            write_summary({**summary, "reason": entry.get("reason", "")}, self._directory / rundir.SUMMARY)
+            write_summary({**summary, "reason": entry.get("reason", "")}, self._directory / SUMMARY)

@@ -7,8 +7,7 @@ import signal
 from pathlib import Path
 
 from ps.compare.attack import Attack, Middle
-from ps.launch.rundir import METRICS
-from ps.worker.step_log import EVALUATIONS
+from ps.record_files import EVALUATIONS, METRICS
 
 
 class Scene:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ps.compare.record import MOST_POINTS, ROUNDS, read
-from ps.launch.rundir import METRICS
-from ps.worker.shares import SHARES
-from ps.worker.step_log import EVALUATIONS
+from ps.compare.record import MOST_POINTS, read
+from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES
 from support.made import write_lines, write_run, write_summary
 
 

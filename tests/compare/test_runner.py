@@ -15,7 +15,7 @@ from ps.compare.runner import OUTPUT, Bounds, Run
 from ps.compare.watchdog import Watchdog
 from ps.errors import ConnectTimeout, PSError
 from ps.launch.rundir import announce
-from ps.worker.step_log import EVALUATIONS
+from ps.record_files import EVALUATIONS
 
 pytestmark = pytest.mark.e2e
 

@@ -10,13 +10,11 @@ from typing import Any
 
 from ps.compare.case import Case, cases, with_victims
 from ps.compare.comparison import CaseResult, ComparisonPlan
-from ps.compare.record import ROUNDS, Record, read
+from ps.compare.record import Record, read
 from ps.compare.report import build
 from ps.compare.runner import RunOutcome
-from ps.launch.rundir import METRICS, SUMMARY
+from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, SUMMARY
 from ps.script import Script
-from ps.worker.shares import SHARES
-from ps.worker.step_log import EVALUATIONS
 
 BEGAN = 1_700_000_000.0
 MACHINE = {"cores": 2, "system": "Linux x86_64", "python": "3.11.2", "numpy": "2.4.0", "paramserver": "0.1.0"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps.worker.shares import MOST_LABELS, SHARES, write_share
+from ps.record_files import SHARES
+from ps.worker.shares import MOST_LABELS, write_share
 
 
 def lines(folder: Path) -> list[object]:

@@ -1,0 +1,12 @@
+"""The files of a run's record, by what is in them: who writes them and who reads them know them from here."""
+
+METRICS = "metrics.jsonl"
+"""A line for each step, or each round of a client."""
+EVALUATIONS = "evaluations.jsonl"
+"""A line for each time that the model was measured."""
+ROUNDS = "rounds.jsonl"
+"""A line for each round of a federated job."""
+SHARES = "shares.jsonl"
+"""A line for each client: how many examples it has of each label."""
+SUMMARY = "summary.json"
+"""How the run ended."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import zmq
 
 from ps.errors import Unshared
-from ps.protocol.dial import look
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Identify
 from ps.protocol.segment import MappedView, Segment
@@ -72,6 +71,12 @@ def open_channels(
             found.names.append(f"{peer} at {address}")
             found.channels.append(channel)
             _tell(peer, address, reason, wondering=sharing and transport == "auto" and not channel.shares_memory)
+            if channel.trouble:
+                log.warning(
+                    "%s cannot be reached from here: %s. Start it with another --host or --advertise",
+                    peer,
+                    channel.trouble,
+                )
         if any(channel.shares_memory for channel in found.channels):
             found.memory = given.memory
         if viewing:
@@ -125,8 +130,6 @@ def _tell(peer: Peer, address: str, reason: str, *, wondering: bool) -> None:
     elif wondering:
         level = logging.WARNING if peer.is_here else logging.INFO
         log.log(level, "%s: no shared memory (%s); using %s", peer, _absence(peer), address)
-    if trouble := look(address, probing=True).trouble:
-        log.warning("%s cannot be reached from here: %s. Start it with another --host or --advertise", peer, trouble)
 
 
 def _absence(peer: Peer) -> str:

@@ -21,6 +21,8 @@ class ServerChannel(Protocol):
     """Whether tensors lie in the memory that this worker has handed over, and do not travel."""
     weights_memory: Segment | None
     """The memory in which the server keeps its weights, if it lets them be read there."""
+    trouble: str
+    """Why nobody could be reached there when it was opened, if so; whoever comes later is."""
 
     @property
     def closed(self) -> bool:

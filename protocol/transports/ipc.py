@@ -49,9 +49,10 @@ class Ipc:
             raise bind_error(error, f"ipc://{path}") from None
         return f"ipc://{path}"
 
-    def connect(self, sock: Socket, address: str) -> None:
+    def connect(self, sock: Socket, address: str, *, probing: bool = False) -> str:
         set_buffers(sock, _UNIX_BUFFER)
         sock.connect(address)
+        return ""
 
     def reaches(self, address: str) -> bool:
         return unix.is_open(address.removeprefix("ipc://"))

@@ -33,6 +33,7 @@ class ShmChannel:
 
     window: int | None = UNLIMITED  # what is not answered takes no memory
     shares_memory = True
+    trouble = ""
 
     def __init__(self, line: UnixChannel, memory: WorkerMemory, weights_memory: Segment | None) -> None:
         self.pollable = line.fileno()

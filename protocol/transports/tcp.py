@@ -38,10 +38,13 @@ class Tcp:
         bound = str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rpartition(":")[2]
         return f"tcp://{reachable_host(host)}:{bound}"
 
-    def connect(self, sock: Socket, address: str) -> None:
+    def connect(self, sock: Socket, address: str, *, probing: bool = False) -> str:
+        """Connect; return why nobody is reached there, as far as that is known: a name is looked up once for both."""
+        route = look(address, probing=probing)
         set_buffers(sock, _SYSTEM)
-        sock.setsockopt(zmq.IPV6, int(look(address).ipv6))
+        sock.setsockopt(zmq.IPV6, int(route.ipv6))
         sock.connect(address)
+        return route.trouble
 
     def reaches(self, address: str) -> bool:
         return True

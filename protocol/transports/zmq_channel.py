@@ -21,8 +21,8 @@ MOST_TAKEN = 1000
 class Carrier(Protocol):
     """A transport that ZeroMQ carries."""
 
-    def connect(self, sock: Socket, address: str) -> None:
-        """Connect to an address of this transport."""
+    def connect(self, sock: Socket, address: str, *, probing: bool = False) -> str:
+        """Connect to an address of this transport; return why nobody is reached there, as far as that is known."""
         ...
 
 
@@ -35,15 +35,15 @@ class ZmqChannel:
     closed = False
     stuck = False
 
-    def __init__(self, sock: Socket) -> None:
+    def __init__(self, sock: Socket, trouble: str = "") -> None:
         self.pollable: Any = sock
+        self.trouble = trouble
 
     @classmethod
     def open(cls, context: zmq.Context[Socket], carrier: Carrier, address: str, identity: Identify) -> ZmqChannel:
         """Connect by a transport that ZeroMQ carries, and say who this is."""
         sock = open_socket(context, zmq.DEALER)
-        carrier.connect(sock, address)
-        channel = cls(sock)
+        channel = cls(sock, carrier.connect(sock, address, probing=True))
         channel.send(encode(identity))
         return channel
 

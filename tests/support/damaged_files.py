@@ -145,7 +145,7 @@ def _client_state(path: Path) -> None:
     training.begin({"float32": np.ones(64, np.float32)}, 0)
     training.step({"float32": np.ones(64, np.float32)})
     training.delta()
-    checkpoint.keep(training, encoder, PendingUpload(9, 4, 4, 12.0, 2, {"loss": 0.5}, {0: np.zeros(9, np.uint8)}))
+    checkpoint.keep(training, encoder, PendingUpload(9, 4, 4, 12.0, 2, {"loss": 0.5}, {0: np.zeros(9, np.uint8)}, 0))
 
 
 def _read_client_state(path: Path) -> None:

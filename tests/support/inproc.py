@@ -104,6 +104,7 @@ class InProcessListener:
 class InProcessChannel:
     window: int | None = None
     shares_memory = False
+    trouble = ""
     weights_memory = None
     closed = stuck = False
 

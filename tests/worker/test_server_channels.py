@@ -206,6 +206,16 @@ def test_a_server_at_whose_address_nobody_listens_is_named_with_what_to_do(find:
     assert line.endswith("Start it with another --host or --advertise")
 
 
+def test_a_servers_name_is_looked_up_once(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: asked.append(host) or look_up(host, *a, **k))
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    find(peer(0, f"tcp://localhost:{port}"), transport="tcp")
+    assert asked == ["localhost"]
+
+
 def test_each_server_is_said_to_have_its_own_reason(find: Find, said: Said, fake: Fake, tmp_path: Path) -> None:
     gone = f"shm://{tmp_path}/gone.sock"
     channels = find(peer(0, shm(fake(say(NO))), TCP), peer(1, gone, TCP), peer(2, shm(fake(say(YES))), TCP))

@@ -58,7 +58,7 @@ class FederatedConnection:
         """Bring a flat buffer to the weights of ``version``, or a later one; return which. All chunks are of one."""
         return self._run(self._part.pull(version), into)
 
-    def upload(self, task: int, round: int, frames: Mapping[int, HostArray], token: int = 0) -> bool:
+    def upload(self, task: int, round: int, frames: Mapping[int, HostArray], token: int) -> bool:
         """Upload what the servers do not have yet; return whether it may still count."""
         return self._run(self._part.upload(task, round, frames, token))
 

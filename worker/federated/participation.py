@@ -63,7 +63,7 @@ class PendingUpload:
     steps: int
     report: dict[str, Any]
     frames: Mapping[int, HostArray]
-    token: int = 0
+    token: int
 
 
 class FederatedParticipation:
@@ -129,9 +129,7 @@ class FederatedParticipation:
                 return version
         raise PeerLost(f"the model changed {PULLS} times while it was pulled; is the network that slow?")
 
-    def upload(
-        self, task: int, round: int, frames: Mapping[int, HostArray], token: int = 0
-    ) -> FederatedConversation[bool]:
+    def upload(self, task: int, round: int, frames: Mapping[int, HostArray], token: int) -> FederatedConversation[bool]:
         """Upload what the servers do not have yet; return whether it may still count."""
         return (yield from self._with_servers(partial(self._upload, task, round, frames, token)))
 

@@ -39,7 +39,7 @@ class RoundTask:
     round: int
     version: int
     evaluate: bool
-    token: int = 0
+    token: int
 
 
 class RoundStore(Protocol):

@@ -50,7 +50,7 @@ def first(control: bool = False) -> dict[str, np.ndarray]:
 
 
 def upload(frames: dict[int, np.ndarray]) -> PendingUpload:
-    return PendingUpload(9, 4, 4, 12.0, 2, {"loss": 0.5}, frames)
+    return PendingUpload(9, 4, 4, 12.0, 2, {"loss": 0.5}, frames, 0)
 
 
 def test_without_a_file_nothing_is_kept_and_nothing_found() -> None:

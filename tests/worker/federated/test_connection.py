@@ -117,7 +117,7 @@ class Shelf:
 
 def test_an_upload_goes_to_the_owners_and_says_whose_and_for_what_it_is(session: Session) -> None:
     shelf = session.script = Shelf()
-    assert connection(session).upload(12, 5, FRAMES)
+    assert connection(session).upload(12, 5, FRAMES, 0)
     assert shelf.held == {0, 1, 2, 3}
     for rank, server in enumerate(session.setups[0].servers):
         uploads = server.of(Upload)
@@ -127,13 +127,13 @@ def test_an_upload_goes_to_the_owners_and_says_whose_and_for_what_it_is(session:
 
 def test_only_what_the_servers_do_not_have_is_uploaded(session: Session) -> None:
     session.script = Shelf(0, 1, 3)
-    assert connection(session).upload(12, 5, FRAMES)
+    assert connection(session).upload(12, 5, FRAMES, 0)
     assert [upload.chunk for upload in session.heard(Upload)] == [2]
 
 
 def test_a_server_without_room_is_asked_again_as_late_as_it_says_for_what_it_did_not_take(session: Session) -> None:
     shelf = session.script = Shelf(room=2)
-    assert connection(session).upload(12, 5, FRAMES)
+    assert connection(session).upload(12, 5, FRAMES, 0)
     assert shelf.held == {0, 1, 2, 3}
     assert set(session.paused) == {0.25}
     stored = [upload.chunk for upload in session.heard(Upload)]
@@ -143,7 +143,7 @@ def test_a_server_without_room_is_asked_again_as_late_as_it_says_for_what_it_did
 
 def test_late_ends_an_upload_and_nothing_more_is_sent(session: Session) -> None:
     session.script = Shelf(0, late=True)
-    assert not connection(session).upload(12, 5, FRAMES)
+    assert not connection(session).upload(12, 5, FRAMES, 0)
     assert len(session.heard(Upload)) == 3
     assert not session.paused
 
@@ -160,7 +160,7 @@ def test_a_replaced_server_is_connected_to_anew_and_the_upload_goes_on(session: 
         return shelf(message)
 
     session.script = script
-    assert connection(session).upload(12, 5, FRAMES)
+    assert connection(session).upload(12, 5, FRAMES, 0)
     assert shelf.held == {0, 1, 2, 3}
     assert (len(session.setups), session.paused) == (2, [1.0])
     assert sorted(u.chunk for server in session.setups[1].servers for u in server.of(Upload)) == [1, 3]
@@ -169,7 +169,7 @@ def test_a_replaced_server_is_connected_to_anew_and_the_upload_goes_on(session: 
 def test_an_exchange_with_a_server_that_was_replaced_between_rounds_is_not_used_again(session: Session) -> None:
     session.script = Shelf()
     made = connection(session)
-    made.upload(12, 5, FRAMES)
+    made.upload(12, 5, FRAMES, 0)
     session.moved = True
     made.connect()
     assert len(session.setups) == 2
@@ -182,7 +182,7 @@ def test_another_failure_is_not_taken_for_a_replaced_server(session: Session) ->
 
     session.script = script
     with pytest.raises(PeerLost, match="the job has ended"):
-        connection(session).upload(12, 5, FRAMES)
+        connection(session).upload(12, 5, FRAMES, 0)
     assert len(session.setups) == 1
 
 
@@ -245,7 +245,7 @@ def test_what_the_scheduler_says_is_handed_on_and_what_cannot_be_is_refused(sess
     session.answers = [assign, Submitted(1, 4, "accepted"), Ok(1), Ok(1)]
     made = connection(session)
     assert made.poll(2, {}) is assign
-    assert made.submit(PendingUpload(4, 2, 2, 30.0, 5, {"loss": 0.5}, {})) == "accepted"
+    assert made.submit(PendingUpload(4, 2, 2, 30.0, 5, {"loss": 0.5}, {}, 0)) == "accepted"
     submit: Any = session.asked[1]
     assert submit == Submit(1, 7, 4, 2, 30.0, 5, {"loss": 0.5})
     made.decline(4, "x" * 1000)

@@ -52,7 +52,7 @@ class Store:
             self.finished = True
             return None
         self.training.steps, self.seen = 0, round
-        return RoundTask(round + 1, round, round, self._evaluate)
+        return RoundTask(round + 1, round, round, self._evaluate, 0)
 
     def look(self, version: int) -> int:
         return version

@@ -26,8 +26,14 @@ MOST_CLIENTS = 1_000_000
 MOST_COMBINED = 10_000
 """The largest number of contributions to one round."""
 
+MOST_COMPARED = 1000
+"""The largest number of contributions that are compared with each other: their distances are that many, squared."""
+
+MOST_WORKERS = 5000
+"""The largest number of workers of a job in which all know of all: one view shows them."""
+
 MOST_MEMBERS = 20_000
-"""The largest number of members that are told of each other: a job's, but for the clients of a federated one."""
+"""The largest number of members that one message can tell of."""
 
 LEAST = 1e-30
 """The smallest number above 0: float32 holds it, and some of what it is multiplied with."""

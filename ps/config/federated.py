@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ps.config.setting import settings_of
 from ps.config.transport import shares_memory
 from ps.errors import ConfigError
-from ps.number import MOST_COMBINED
+from ps.number import MOST_COMBINED, MOST_COMPARED
 
 if TYPE_CHECKING:
     from ps.algorithms import Algorithm
@@ -72,6 +72,11 @@ def check_federated(job: JobConfig, say: Callable[[str], str]) -> None:
     if job.min_clients is not None and job.min_clients > job.goal:
         raise ConfigError(f"{say('min_clients')} is more than the {job.goal} contributions that close a round")
     aggregator = job.specs.aggregator.build()
+    if aggregator.kind == "weigh" and max(job.goal, algorithm.buffer) > MOST_COMPARED:
+        raise ConfigError(
+            f"{say('aggregator')} compares each contribution with each other, at most {MOST_COMPARED} of them, and a "
+            f"round has {max(job.goal, algorithm.buffer)}. Try: --clients-per-round 100"
+        )
     least = max(job.quorum, algorithm.buffer)
     if least < aggregator.least:
         raise ConfigError(

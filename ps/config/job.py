@@ -13,7 +13,7 @@ from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
 from ps.config.values import LONGEST_WAIT, SIZE
 from ps.errors import ConfigError
-from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_MEMBERS, MOST_STEPS
+from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS, MOST_WORKERS
 
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
@@ -286,8 +286,8 @@ class JobConfig:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
         if not self.federated:
             self._check_aggregator(say)
-            if self.servers + self.workers > MOST_MEMBERS:
-                raise ConfigError(f"{say('servers')} and {say('workers')}: at most {MOST_MEMBERS} know each other")
+            if self.workers > MOST_WORKERS:
+                raise ConfigError(f"{say('workers')}: at most {MOST_WORKERS} know each other with {say('mode')}")
         if self.clip_norm is not None and self.clip_value is not None:
             raise ConfigError(f"{say('clip_norm')} and {say('clip_value')}: clip by the one or by the other")
         if self.clip_norm is not None and self.backup_workers:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ps.config import JobConfig, job_from, settings_of
 from ps.errors import ConfigError
+from ps.number import MOST_WORKERS
 from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
@@ -16,9 +17,7 @@ from ps.text import shortened
 
 log = logging.getLogger("ps.scheduler")
 
-MOST_WORKERS = 5000
-"""Workers of a job in which all know of all, at most: one view shows them."""
-MOST_CLIENTS = 50_000
+MOST_AT_ONCE = 50_000
 """Clients of a federated job at once, at most."""
 MOST_QUOTED = 200
 """Characters of a setting that are quoted."""
@@ -98,7 +97,7 @@ def refusal(
             asked, given = (shortened(str(value), MOST_QUOTED) for value in (wants[key], ours[key]))
             text = f"this worker's script asks for {key} = {asked}, but the job runs with {given}"
             return Error(hello.request, "config", f"{text}; all workers must run the same script")
-        most = MOST_CLIENTS if theirs.federated else MOST_WORKERS
+        most = MOST_AT_ONCE if theirs.federated else MOST_WORKERS
         if roster.count("worker") >= most:
             return Error(hello.request, "rank-taken", f"the job has {most} workers, and more there cannot be")
     holder = roster.at(hello.role, hello.rank)

@@ -22,11 +22,12 @@ from ps.compress import CODECS
 from ps.config import JobConfig, ProcessConfig, Setting, find_toml, job_from, load, merge, settings_of
 from ps.config.values import SIZE
 from ps.errors import ConfigError
-from ps.number import Range
+from ps.number import MOST_COMPARED, MOST_WORKERS, Range
 from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Welcome
+from ps.server.scheduler.service import LONGEST
 from ps.simulate.availability import AVAILABILITIES
 from ps.simulate.speed import BANDWIDTHS, SPEEDS
 from ps.spec import Registry
@@ -217,10 +218,20 @@ def test_no_more_processes_are_started_than_a_machine_can_have(capsys: pytest.Ca
 
 
 def test_a_job_has_no_more_members_and_contributions_than_can_be_told_of() -> None:
-    with pytest.raises(ConfigError, match=r"workers = 20000 .*at most 20000 know each other"):
-        load(JobConfig, flags={"workers": 20_000})
-    assert load(JobConfig, flags={"workers": 19_999}).config.workers == 19_999
+    with pytest.raises(ConfigError, match=rf"workers = {MOST_WORKERS + 1} .*at most {MOST_WORKERS} know each other"):
+        load(JobConfig, flags={"workers": MOST_WORKERS + 1})
+    assert load(JobConfig, flags={"workers": MOST_WORKERS}).config.workers == MOST_WORKERS
     many = {"mode": "federated", "workers": 10_001}
     with pytest.raises(ConfigError, match=r"workers = 10001 .*at most 10000 contributions.*--clients-per-round"):
         load(JobConfig, flags=many)
     assert load(JobConfig, flags={**many, "clients_per_round": 10_000}).config.goal == 10_000
+
+
+@pytest.mark.parametrize("fields", [{"aggregator": "geomedian"}, {"aggregator": "krum:1", "algorithm": "fedbuff:1001"}])
+def test_no_more_contributions_are_compared_than_their_distances_can_be_sent(fields: dict[str, Any]) -> None:
+    many = {"mode": "federated", "workers": MOST_COMPARED + 1, "min_clients": 10, **fields}
+    with pytest.raises(ConfigError, match=rf"compares .* at most {MOST_COMPARED} of them"):
+        load(JobConfig, flags=many)
+    assert 8 * MOST_COMPARED**2 <= LONGEST
+    fewer = {"aggregator": "geomedian", "clients_per_round": MOST_COMPARED}
+    assert load(JobConfig, flags={**many, "algorithm": "fedavg", **fewer}).config.goal == MOST_COMPARED

@@ -10,11 +10,13 @@ import pytest
 
 import ps
 from ps.errors import BadMessage, VersionMismatch
-from ps.protocol import codec, fields, layout
+from ps.number import MOST_COMPARED
+from ps.protocol import codec, fields, layout, sockets
 from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates
 from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
+from ps.server.scheduler import service
 
 ROOT = Path(ps.__file__).parent.parent
 README = (ROOT / "protocol" / "README.md").read_text(encoding="utf-8")
@@ -136,7 +138,10 @@ def test_every_reason_for_which_a_job_fails_is_explained_and_raised_as_something
 def test_the_limits_are_those_of_the_code() -> None:
     rows = dict(row[:2] for row in table("### Limits", "what"))
     large = ", ".join(sorted(cls.__name__ for cls in TYPES.values() if cls.large))
-    assert rows["a frame"] == f"{codec.MAX_FRAME >> 20} MiB"
+    assert rows["a frame"] == f"{codec.MAX_FRAME >> 20} MiB, to the scheduler {service.LONGEST >> 20} MiB"
+    queue = f"{sockets.MOST_UNHEARD} messages, at the scheduler {service.MOST_UNHEARD}"
+    assert rows["queue of messages from one peer"] == queue
+    assert rows["contributions whose distances are measured"] == str(MOST_COMPARED)
     large_row = next(row for row in rows if row.startswith("header of"))
     assert ", ".join(sorted(re.findall(r"[A-Z]\w+", large_row))) == large
     assert rows[large_row] == f"{codec.MAX_HEADER >> 20} MiB"

@@ -21,6 +21,7 @@ from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify
 from ps.protocol.query import fetch_status
 from ps.server.scheduler import serve, service
 from ps.server.scheduler.database import Database
+from support import zmtp
 from support.wire import BOUND, Peer, Service
 
 
@@ -189,3 +190,19 @@ def test_members_that_are_there_but_say_no_goodbye_hold_a_job_that_is_over_only_
         peer.say(hello("worker", 2))
         peer.say(Leave(1, peer.hear(Welcome).member, {}))
         assert scheduler.result() == 0
+
+
+def test_a_frame_that_is_longer_than_any_word_to_a_scheduler_ends_its_connection() -> None:
+    scheduler = Service(serve, {"workers": 1}, ProcessConfig())
+    address = scheduler.address
+    with zmtp.connect(address) as sock:
+        sock.sendall(zmtp.frame(b"x" * 100, declared=service.LONGEST + 1))
+        assert zmtp.closed(sock)
+    with Peer(address) as peer:
+        peer.say(Hello(0, 1, "worker", -1, "h", 1, "", (), {"servers": 1}))
+        seat = peer.hear(Welcome).member
+        peer.say(Hello(0, 2, "server", 0, "h", 1, "", (), {}))
+        peer.hear(Welcome)
+        peer.say(Leave(1, seat, {}))
+        peer.hear(Ok)
+    assert scheduler.result() == 0

@@ -106,7 +106,7 @@ def test_so_many_join_in_a_time_that_is_linear_and_not_more_than_there_can_be(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joining, "MOST_WORKERS", 300)
-    monkeypatch.setattr(joining, "MOST_CLIENTS", 300)
+    monkeypatch.setattr(joining, "MOST_AT_ONCE", 300)
     state = SchedulerState({"workers": 1000, "mode": mode}, 0.0)
     sends = [s for n in range(400) for s in state.hear(Hello(1, n, "worker", -1, "h", 1, "", (), {}), 0.0)]
     assert state.count("worker") == 300

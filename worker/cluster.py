@@ -12,6 +12,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Pull
 from ps.protocol.segment import MappedView
 from ps.protocol.worker_memory import WorkerMemory
+from ps.worker.background import Background, Pending
 from ps.worker.batch import Batch
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.conversation import Calls
@@ -19,7 +20,6 @@ from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.landing import Landing
 from ps.worker.participation import Participation, meet
-from ps.worker.pipeline import Pending, Pipeline
 from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
@@ -34,7 +34,7 @@ class ClusterStore:
 
     def __init__(self, session: Session) -> None:
         self.traffic = Traffic()
-        self.pipeline: Pipeline = self
+        self.background: Background = self
         self.report: Callable[[], dict[str, Any]] = dict
         self._early: Batch | None = None
         """What is sent of the next step."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ps.errors import StateError
+from ps.worker.background import Pending
 from ps.worker.interrupt import HOLD
-from ps.worker.pipeline import Pending
 from ps.worker.store import Store
 
 
@@ -40,7 +40,7 @@ class Handle:
         """Whether everything was answered. What was pulled is in its place after ``kv.wait``, not before."""
         if not self._pending.done:
             with HOLD:
-                self._owner._store.pipeline.poll()
+                self._owner._store.background.poll()
         return self._pending.done
 
     @property

@@ -240,7 +240,7 @@ class KV:
         self._ready()
         demand(handle, self)
         with HOLD:
-            self._store.pipeline.wait(handle.pending)
+            self._store.background.wait(handle.pending)
             self._steps.weights.catch_up()
             handle.finish()
 

@@ -39,18 +39,18 @@ class PendingParameters:
 
     def __init__(self, store: Store, check: Callable[[], None], settled: Callable[[], None]) -> None:
         """``check`` raises where the connection may not be used; ``settled`` notes a push that is done by now."""
-        self._pipeline = store.pipeline
+        self._background = store.background
         self._check = check
         self._settled = settled
         self._federated = store.job.federated
-        self._rejoins = self._pipeline.rejoins
+        self._rejoins = self._background.rejoins
         self._stale: set[str] = set()
 
     def begin(self, model: Parameters, staging: Staging) -> None:
         """Bring these parameters up to date from now on; they are so now. ``staging`` knows their chunks."""
         self._model = model
         self._staging = staging
-        self._rejoins = self._pipeline.rejoins
+        self._rejoins = self._background.rejoins
 
     def expect(self) -> None:
         """Note that all parameters are on their way."""
@@ -65,7 +65,7 @@ class PendingParameters:
         if name in self._stale:
             self._check()
             with HOLD:
-                self._pipeline.arrive(self._staging.chunks_of(name))
+                self._background.arrive(self._staging.chunks_of(name))
                 if name in self._stale:  # unless the store had to come in anew meanwhile
                     self._model.refresh(name)
                     self._stale.discard(name)
@@ -84,12 +84,12 @@ class PendingParameters:
     def stepped(self) -> None:
         """Take in what a step that was waited for has brought."""
         self.refresh()
-        self._rejoins = self._pipeline.rejoins
+        self._rejoins = self._background.rejoins
 
     def catch_up(self) -> None:
         """Refresh the parameters when the store had to come in anew, and note a push that is done by now."""
-        if self._rejoins != self._pipeline.rejoins:
-            self._rejoins = self._pipeline.rejoins
+        if self._rejoins != self._background.rejoins:
+            self._rejoins = self._background.rejoins
             self._model.refresh()
             self._stale.clear()
         self._settled()

@@ -15,10 +15,10 @@ from ps.optim.group import optimizer_of, with_decay
 from ps.optim.rate import LearningRate
 from ps.protocol.layout import Chunk, Layout
 from ps.trace import OFF, Trace
+from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
-from ps.worker.pipeline import IDLE, Done, Pending, Pipeline
 from ps.worker.step_log import StepLog
 from ps.worker.store import Buffers
 from ps.worker.traffic import Traffic
@@ -43,7 +43,7 @@ class LocalStore:
     scheduler = ""
     rank = 0
     num_workers = 1
-    pipeline: Pipeline = IDLE
+    background: Background = IDLE
 
     def __init__(self, job: JobConfig, trace: Trace = OFF) -> None:
         self.job = job

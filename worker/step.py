@@ -13,6 +13,7 @@ from ps.errors import GradientError, StateError, UsageError
 from ps.number import EXAMPLES
 from ps.threads import ThreadTeam
 from ps.trace import Trace
+from ps.worker.background import Done, Pending
 from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
 from ps.worker.interrupt import HOLD
@@ -20,7 +21,6 @@ from ps.worker.lazy_parameters import PendingParameters
 from ps.worker.loader import Loader
 from ps.worker.numbers import as_float, shown
 from ps.worker.partial_gradients import PartialGradients
-from ps.worker.pipeline import Done, Pending
 from ps.worker.placement import Placement
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
@@ -38,7 +38,7 @@ class Steps:
         self._left_alone = trace.now()
         """Since when the script has been."""
         self._store = store
-        self._pipeline = store.pipeline
+        self._background = store.background
         self._job = store.job
         self._on_nan = store.job.on_nan
         self._loader = loader
@@ -131,17 +131,17 @@ class Steps:
 
     def _settle(self) -> None:
         """Wait for the last push and note it."""
-        self._pipeline.settle()
+        self._background.settle()
         self.settled()
 
     def _announce(self, name: str, grad: Any, count: float) -> None:
         if self._partial is None:
             self._settle()
             self._partial = PartialGradients(self._staging)
-        eager = self._pipeline.eager and self._on_nan != "skip"
+        eager = self._background.eager and self._on_nan != "skip"
         chunks = self._partial.add(name, grad, check=eager and self._on_nan == "fail")
         if chunks and eager:
-            self._pipeline.send(self._partial.gradients, chunks, count or 1.0)
+            self._background.send(self._partial.gradients, chunks, count or 1.0)
 
     def refuse_partial(self) -> None:
         """Raise StateError if gradients were announced."""
@@ -159,7 +159,7 @@ class Steps:
             self._settle()  # the memory in which gradients are gathered may still be on its way
             gradients, known = match(grads, self._staging, partial=partial), False
         else:
-            known = self._pipeline.eager and self._on_nan != "skip"
+            known = self._background.eager and self._on_nan != "skip"
             gradients = self._partial.complete(grads, check=known and self._on_nan == "fail", partial=partial)
         bad = "" if known or self._on_nan == "ignore" else gradients.first_bad()
         self._partial = None

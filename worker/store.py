@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
+from ps.worker.background import Background, Pending
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.loader import Loader
-from ps.worker.pipeline import Pending, Pipeline
 from ps.worker.step_log import StepLog
 from ps.worker.traffic import Traffic
 from ps.xp import Device, HostArray
@@ -37,7 +37,7 @@ class Store(Protocol):
     job: JobConfig
     rank: int
     traffic: Traffic
-    pipeline: Pipeline
+    background: Background
     report: Callable[[], dict[str, Any]]
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
 

@@ -10,9 +10,9 @@ from ps import xp
 from ps.config import job_from
 from ps.errors import PSError
 from ps.worker import KV
+from ps.worker.background import Pending
 from ps.worker.gradients import Gradients
 from ps.worker.local import LocalStore
-from ps.worker.pipeline import Pending
 from ps.worker.step_log import StepLog
 
 

@@ -15,6 +15,7 @@ from ps.errors import GradientError, StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
 from ps.state_file import StateFile
+from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.client_checkpoint import ClientCheckpoint
 from ps.worker.federated.connection import FederatedConnection
@@ -23,7 +24,6 @@ from ps.worker.federated.participation import ACCEPTED, LATE, RESUME, PendingUpl
 from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
-from ps.worker.pipeline import IDLE, Done, Pending, Pipeline
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.store import Buffers
@@ -43,7 +43,7 @@ MOST_SPOILED = 3
 class FederatedStore:
     """The model of a federated job, as one of its clients deals with it."""
 
-    pipeline: Pipeline = IDLE
+    background: Background = IDLE
 
     def __init__(self, session: Session, state_file: StateFile | None = None) -> None:
         """``state_file``: where this client keeps what it needs to go on after a restart; closed with this."""

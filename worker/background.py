@@ -1,4 +1,4 @@
-"""Pipeline: what a store does beside the script: contributions on their way, and steps that are sent in parts."""
+"""Background: what a store does beside the script: contributions on their way, and steps that are sent in parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pending(Protocol):
         ...
 
 
-class Pipeline(Protocol):
+class Background(Protocol):
     """The part of a store that matters where exchanges take time; ``IDLE`` where there is nothing to wait for."""
 
     @property
@@ -66,7 +66,7 @@ class Done:
 
 
 class Idle:
-    """The pipeline of a store whose exchanges are all done when they begin."""
+    """The background of a store whose exchanges are all done when they begin."""
 
     eager = False
     rejoins = 0
@@ -87,4 +87,4 @@ class Idle:
         pass
 
 
-IDLE: Pipeline = Idle()
+IDLE: Background = Idle()

@@ -151,6 +151,8 @@ def test_metrics_are_reported_before_and_after_and_are_in_the_record(
         (1, 4, 16, "accepted"),
     ]
     assert all((line["loss"], line["zero"], line["zero_tuned"]) == (0.25, 0, 0) for line in lines)
+    [last] = records(tmp_path, "evaluations.jsonl")
+    assert (last["clock"], last["zero"]) == (2, 0), "the final model is measured too"
 
 
 def test_buffers_and_counters_go_with_it(cluster: Callable[..., LocalCluster]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from ps.protocol.messages import Heartbeat, Leave
+from ps.server.scheduler.absence import Absence
 from ps.server.scheduler.journal import MOST, Journal
 from support.desk import Desk
+from support.table import Table
 
 
 def look(desk: Desk, journal: Journal) -> list[str]:
@@ -59,3 +64,23 @@ def test_a_job_that_fails_says_why() -> None:
     look(desk, journal)
     desk.wait(6.0, min(set(desk.state.members) - set(workers)))
     assert any(line.startswith("the job failed: server 0") for line in look(desk, journal))
+
+
+def test_rounds_are_told_of_now_and_then_and_the_last_one_always() -> None:
+    table, journal, lines = Table(workers=2, rounds=4), Journal(), []
+    state: Any = SimpleNamespace(
+        epoch=0, members={}, phase="running", absence=Absence(), rounds=table.rounds, count=lambda role: 0
+    )
+    journal._phase = "running"
+    journal._seen = 0, 0, 0, 0, "running"
+    for version in range(4):
+        for client, task in enumerate(table.tasks(0, 1)):
+            table.contribute(client, task, version=version)
+        lines.append(journal.look(state, now=4.0 * version))
+    counted = "2 of 2 contributions counted"
+    assert lines == [
+        [f"round 1 of 4 is done: {counted}"],
+        [],
+        [],
+        [f"round 4 of 4 is done: {counted}"],
+    ]

@@ -1,4 +1,4 @@
-"""Train a small perceptron on pictures that are made up as they are needed: nothing to install, nothing to download.
+"""Train a small perceptron on made-up pictures: nothing to install or download.
 
 psctl demo                                          two servers, four workers
 python -m ps.examples.demo                          one process, no cluster

@@ -1,11 +1,11 @@
-"""Train a small perceptron on scikit-learn's digits: seconds on any machine, about 97 % right.
+"""Train a small perceptron on scikit-learn's digits: about 97 % right in seconds.
 
-python ps/examples/digits.py                                 one process, no cluster
-psctl run -s 2 -w 4 ps/examples/digits.py                    two servers, four workers
+python ps/examples/digits.py                    one process, no cluster
+psctl run -s 2 -w 4 ps/examples/digits.py       two servers, four workers
 psctl run -s 2 -w 4 --mode async ps/examples/digits.py
 psctl run -s 2 -w 4 --mode ssp --staleness 3 ps/examples/digits.py
 psctl run -s 2 -w 4 --mode federated --rounds 20 ps/examples/digits.py
-psctl run -s 1 -w 2 --device cuda ps/examples/digits.py      workers on a GPU
+psctl run -s 1 -w 2 --device cuda ps/examples/digits.py     on a GPU
 """
 
 import argparse

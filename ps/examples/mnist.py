@@ -1,11 +1,11 @@
 """Train on MNIST: the FedAvg paper's CNN is over 98 % right after one epoch.
 
-    python ps/examples/mnist.py --data DIR                  one process, no cluster
-    psctl run -s 2 -w 2 ps/examples/mnist.py --data DIR     two servers, two workers
-    psctl run -w 2 --mode async ps/examples/mnist.py --model mlp --data DIR
-    psctl run -w 2 --mode ssp ps/examples/mnist.py --model softmax --data DIR
-    psctl run -w 10 --mode federated ps/examples/mnist.py --model mlp --data DIR
-    psctl run -w 2 ps/examples/mnist.py --limit 6000        a tenth of the data
+python ps/examples/mnist.py --data DIR                  one process, no cluster
+psctl run -s 2 -w 2 ps/examples/mnist.py --data DIR     two servers, two workers
+psctl run -w 2 --mode async ps/examples/mnist.py --model mlp --data DIR
+psctl run -w 2 --mode ssp ps/examples/mnist.py --model softmax --data DIR
+psctl run -w 10 --mode federated ps/examples/mnist.py --model mlp --data DIR
+psctl run -w 2 ps/examples/mnist.py --limit 6000        a tenth of the data
 
 DIR (or PS_DATA) holds mnist.npz or the four IDX files.
 """

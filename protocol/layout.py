@@ -19,13 +19,14 @@ import msgpack
 import numpy as np
 
 from ps.errors import BadMessage, LayoutMismatch, UsageError
+from ps.half import HALVES
 from ps.protocol.messages import Packed
 from ps.protocol.ranges import MOST_CHUNKS, MOST_NAME, MOST_TENSORS
 from ps.xp import Array
 
 DTYPES = ("float32", "float64")
 KINDS: dict[str, tuple[str, ...]] = {
-    "trainable": DTYPES,
+    "trainable": (*DTYPES, *HALVES),
     "buffer": DTYPES,
     "counter": ("int64",),
     "control": DTYPES,
@@ -91,7 +92,7 @@ def _way_out(dtype: str, kind: str) -> str:
     if kind != "trainable":
         return f"{allowed} for a {kind}"
     if "float" in dtype:
-        return f"{allowed} can be trained: give a float32 copy (x.astype('float32')), and convert it where you compute"
+        return f"{allowed} can be trained: give such a copy (x.astype('float32')), and convert it where you compute"
     return f"{allowed} can be trained: convert it, or name it in kinds, as a counter (int64) if it counts"
 
 

@@ -19,7 +19,7 @@ from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
 from ps.worker.lazy_parameters import LazyParameters
 from ps.worker.lifetime import Lifetime
-from ps.worker.model import read
+from ps.worker.model import demand_precision, read
 from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import Parameters
 from ps.worker.placement import place
@@ -116,9 +116,10 @@ class KV:
         """Set the model's first values, once, and return the parameters to train.
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
-        ``params`` (float32 or float64; NumPy, CuPy or DLPack), lies on ``kv.device`` as views of one flat vector,
-        and changes in place with each ``step``; on the host the arrays are read-only, since the job's servers decide
-        what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it.
+        ``params`` (float32, float64, float16 or bfloat16; NumPy, CuPy or DLPack), lies on ``kv.device`` as views of one
+        flat vector, and changes in place with each ``step``; on the host the arrays are read-only, since the job's
+        servers decide what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it.
+        Of tensors in half precision the servers keep float32 masters, which are what is updated.
 
         ``kinds`` names tensors, by name or pattern, that have no gradients: a ``buffer`` (batch-norm statistics;
         float), a ``counter`` (int64), or ``frozen`` (any dtype). The script changes the first two in place. In a
@@ -137,6 +138,7 @@ class KV:
             raise StateError("kv.init was called before; a connection trains one model")
         specs = self.job.specs
         model = read(params, kinds, groups, specs.local_optimizer if self.job.federated else specs.optimizer)
+        demand_precision(model.trained, self.job, self.device)
         self._groups = Groups(model.trained, self.job)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
         placed = place(model, self._store, self.device)

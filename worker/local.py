@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.half import SINGLE, is_half
 from ps.optim import Optimizer, apply, clip_scale
 from ps.optim.absences import Absences
 from ps.optim.group import optimizer_of, with_decay
@@ -34,6 +35,8 @@ class LocalChunk:
     weights: HostArray
     slots: dict[str, HostArray]
     absences: Absences
+    half: HostArray | None = None
+    """The weights as the script sees them, where those that are updated are their float32 masters."""
     updates: int = 0
 
 
@@ -64,8 +67,10 @@ class LocalStore:
         for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
             optimizer = self._optimizers[chunk.group] = optimizer_of(self.job.specs.optimizer, chunk.group)
             self._rates[chunk.group] = LearningRate(optimizer.lr, schedule)
-            part = weights[chunk.section][chunk.start : chunk.stop]
-            self._chunks.append(LocalChunk(chunk, part, optimizer.init(part), Absences(layout.spans(chunk))))
+            half, part = None, weights[chunk.section][chunk.start : chunk.stop]
+            if is_half(part.dtype):
+                half, part = part, part.astype(SINGLE)
+            self._chunks.append(LocalChunk(chunk, part, optimizer.init(part), Absences(layout.spans(chunk)), half))
         return Buffers(self._buffer, shown)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
@@ -85,6 +90,8 @@ class LocalStore:
         for part in self._chunks:
             part.updates += 1
             gradient, group = gradients.chunk(part.chunk), part.chunk.group
+            if part.half is not None:
+                gradient = gradient.astype(SINGLE)
             for lo, hi, t in part.absences.update(part.updates, frozenset(gradients.absent(part.chunk.index))):
                 apply(
                     self._optimizers[group],
@@ -95,6 +102,7 @@ class LocalStore:
                     t=t,
                     clip_value=self.job.clip_value,
                     scale=scale,
+                    half=None if part.half is None else part.half[lo:hi],
                 )
 
     def pull(self, into: HostArray) -> Pending:

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from ps import xp
+from ps.config.job import JobConfig
 from ps.errors import UsageError
+from ps.half import HALVES
 from ps.optim import Optimizer
 from ps.optim.group import assign, matches
 from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Layout, Tensor
 from ps.spec import Spec
 from ps.worker.parameters import readable
-from ps.xp import Array, HostArray
+from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
 
@@ -67,6 +69,20 @@ def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer]) -> Mo
     for tensor in trained.tensors:
         _check_values(tensor, arrays[tensor.name])
     return Model(arrays, layout, trained, frozen)
+
+
+def demand_precision(trained: Layout, job: JobConfig, device: Device) -> None:
+    """Raise UsageError for the first tensor of half precision that a job, or a device, cannot train."""
+    half = next((tensor for tensor in trained.tensors if tensor.dtype in HALVES), None)
+    if half is None:
+        return
+    way_out = f"give {half.name!r} as float32"
+    if job.federated:
+        raise UsageError(f"{half} cannot be trained by clients, who have no master of it: {way_out}; --compress bf16")
+    if job.compress != "none":
+        raise UsageError(f"{half} travels in two bytes already, and no codec takes it: {way_out}, or use no --compress")
+    if half.dtype == "bfloat16" and device.backend is not xp.NUMPY:
+        raise UsageError(f"{half} cannot lie on a device, since CuPy has no bfloat16: {way_out} or float16")
 
 
 def _check_values(tensor: Tensor, array: Array) -> None:

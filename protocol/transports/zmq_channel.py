@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import zmq
 
 from ps.errors import BadMessage
@@ -58,7 +59,7 @@ class ZmqChannel:
             self.pollable.send(header, zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.Again:
             return False
-        self.pollable.send(payload.data, copy=False)
+        self.pollable.send(payload.view(np.uint8).data, copy=False)  # bfloat16 has no buffer of its own
         return True
 
     def receive(self) -> Iterator[bytes]:

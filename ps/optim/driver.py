@@ -64,6 +64,7 @@ def apply(
     t: int,
     clip_value: float | None = None,
     scale: float = 1.0,
+    half: Array | None = None,
     workspace: Workspace | None = None,
     team: ThreadTeam | None = None,
 ) -> None:
@@ -73,6 +74,8 @@ def apply(
     function ``read(lo, hi, out)`` that returns its elements ``lo`` to ``hi``, asked for in order and once each;
     so that a sum over workers is made and used while it is in cache. ``state``: from ``optimizer.init``. ``lr``:
     the learning rate of this update, a schedule's factor included; ``t``: its number, from 1.
+
+    ``half``, like the weights but in half precision, becomes a copy of them while they are in cache.
 
     The gradient is multiplied by ``scale``, then each element clipped to ``[-clip_value, clip_value]``. On the host
     the threads of ``team`` share out the blocks; then the gradient is read in any order and by several at once. The
@@ -94,6 +97,8 @@ def apply(
     if not is_host(weights):
         shared = (scale, np.inf if clip_value is None else clip_value, l2)
         _apply_on_device(optimizer, weights, gradient, slots, shared, constants)
+        if half is not None:
+            half[...] = weights.astype(half.dtype)
         return
 
     own, team = workspace or _workspace, team or _single
@@ -115,6 +120,9 @@ def apply(
             np.multiply(w, l2, out=first)
             g = np.add(g, first, out=out)
         optimizer.update(w, g, tuple(slot[lo:hi] for slot in slots), (first, second), constants)
+        if half is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # a weight that float16 has no room for is Inf there
+                np.copyto(half[lo:hi], w, casting="unsafe")
 
     arrays = 2 + len(slots) + callable(gradient)
     team.share(work, size, own.elements(dtype), arrays * weights.nbytes)

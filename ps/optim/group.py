@@ -38,7 +38,7 @@ class Group:
     @staticmethod
     def read(text: str) -> Group:
         """Return the group of a text, which ``str`` wrote. Raises ConfigError when it is none."""
-        name, space, rest = text.rpartition(" ")
+        name, _, rest = text.rpartition(" ")
         numbers = []
         for item in rest.split(",") if rest else ():
             key, _, value = item.partition("=")
@@ -46,7 +46,7 @@ class Group:
                 numbers.append((key, parse_decimal(value)))
             except ValueError:
                 raise ConfigError(f"group {text[:40]!r}: {item[:40]!r} is not key=number") from None
-        if not space or not name:
+        if not name:
             raise ConfigError(f"group {text[:40]!r} has no name")
         return Group(name, tuple(numbers))
 

@@ -119,6 +119,8 @@ class ChunkState:
     chunk: Chunk
     weights: HostArray
     slots: dict[str, HostArray]
+    master: HostArray | None = None
+    """What is updated, float32, where the weights are its copy in half precision."""
     shown: bool = False
     """Whether workers read the weights where they are, so that they must stay there."""
     version: int = 0

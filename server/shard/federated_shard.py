@@ -44,6 +44,7 @@ from ps.server.shard.first_values import (
     another_seeder,
     chunk_of,
     cut_for,
+    demand_full_precision,
     filled_chunk,
     layout_of,
     no_memory,
@@ -176,6 +177,7 @@ class FederatedShard:
 
     def _init(self, origin: Origin, message: Init) -> list[Send]:
         layout = layout_of(message, self.job)
+        demand_full_precision(layout, "mode federated")
         first: list[Send] = []
         if self._layout is None or (layout != self._layout and not self._started):
             try:

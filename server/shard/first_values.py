@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ps.config.job import JobConfig
 from ps.errors import BadMessage, ConfigError
+from ps.half import HALVES
 from ps.optim import Optimizer
 from ps.optim.group import optimizer_of
 from ps.protocol.layout import Chunk, Layout
@@ -30,6 +31,13 @@ def check_groups(layout: Layout, spec: Spec[Optimizer]) -> None:
             optimizer_of(spec, tensor.group)
     except ConfigError as error:
         raise BadMessage(str(error)) from None
+
+
+def demand_full_precision(layout: Layout, where: str) -> None:
+    """Raise BadMessage for a tensor of half precision where there can be none."""
+    for tensor in layout.tensors:
+        if tensor.dtype in HALVES:
+            raise BadMessage(f"{tensor} cannot be trained with {where}")
 
 
 def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:

@@ -20,6 +20,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
+from ps.half import SINGLE, is_half
 from ps.optim.absences import Absences
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
@@ -55,6 +56,7 @@ from ps.server.shard.first_values import (
     check_groups,
     chunk_of,
     cut_for,
+    demand_full_precision,
     filled_chunk,
     layout_of,
     no_memory,
@@ -182,6 +184,8 @@ class GradientShard:
         if layout != layout.of_kind("trainable"):
             raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
         check_groups(layout, self.job.specs.optimizer)
+        if self.job.compress != "none":
+            demand_full_precision(layout, f"compress {self.job.compress}")
         if self._progress is None or (layout != self._layout and not self._started()):
             cut = cut_for(self.rank, layout, self.job)
             if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
@@ -218,7 +222,9 @@ class GradientShard:
         if not self._started():
             chunk.own()
             np.copyto(chunk.weights, values)
-            chunk.slots = progress.updater.optimizer(chunk.chunk).init(chunk.weights)
+            chunk.master = chunk.weights.astype(SINGLE) if is_half(chunk.weights.dtype) else None
+            updated = chunk.weights if chunk.master is None else chunk.master
+            chunk.slots = progress.updater.optimizer(chunk.chunk).init(updated)
             chunk.filled = True
         return [Send(origin, Ok(message.request))]
 

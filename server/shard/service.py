@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import zmq
 
 from ps import descriptors, sigterm
@@ -216,7 +217,7 @@ class Server:
                 self._inbox.send(send.to, send.message)
             else:
                 weights = loan.weights.copy() if loan.stay else loan.weights
-                tracker = self._inbox.lend(send.to, send.message, weights)
+                tracker = self._inbox.lend(send.to, send.message, weights.view(np.uint8))  # bfloat16 has no buffer
                 loan.tracker = SENT if loan.stay or tracker is None else tracker
             self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from ps.aggregators.gradients import combination
 from ps.compress import Decoded
 from ps.config.job import JobConfig
+from ps.half import Widened, is_half, worked_in
 from ps.optim import Optimizer, Reader, Workspace, apply, square_sum
 from ps.optim.group import optimizer_of, with_decay
 from ps.protocol.layout import Chunk
@@ -70,7 +72,7 @@ class Updater:
         if not given:
             return None, 0.0
         gradient, factor = self._combination(given)
-        combined = np.empty_like(chunk.weights)
+        combined = np.empty(chunk.chunk.size, worked_in(chunk.weights.dtype))
 
         def keep(lo: int, hi: int, out: HostArray) -> HostArray:
             home = combined[lo:hi]
@@ -108,6 +110,12 @@ class Updater:
             return given[0].gradient.read, 1.0
         size, dtype = next((c.gradient.size, c.gradient.dtype) for c in given if c.gradient is not None)
         parts = [np.zeros(size, dtype) if c.gradient is None else _dense(c.gradient) for c in given]
+        if is_half(dtype):
+            halves = [Widened(part) for part in parts]
+            if len(halves) == 1:
+                return halves[0].read, 1.0
+            weighs = self._aggregator.kind == "weigh"
+            parts = [half.whole() for half in halves] if weighs else cast("list[HostArray]", halves)
         if len(parts) == 1:
             return parts[0], 1.0
         return combination(self._aggregator, parts, [c.examples for c in given], self._workspace)
@@ -130,13 +138,14 @@ class Updater:
         for lo, hi, t in chunk.absences.update(chunk.updates, absent):
             apply(
                 with_decay(optimizer, decay) if number else optimizer,
-                chunk.weights[lo:hi],
+                (chunk.weights if chunk.master is None else chunk.master)[lo:hi],
                 _part(gradient, lo, hi),
                 {name: slot[lo:hi] for name, slot in chunk.slots.items()},
                 lr=lr,
                 t=t,
                 clip_value=self._clip_value,
                 scale=scale,
+                half=None if chunk.master is None else chunk.weights[lo:hi],
                 workspace=self._workspace,
                 team=self._team,
             )

@@ -1,4 +1,4 @@
-"""Trains a model of odd sizes, two kinds of floats and three groups of tensors, with every verb and steps that leave
+"""Trains a model of odd sizes, four kinds of floats and three groups of tensors, with every verb and steps that leave
 tensors out; prints a digest of the weights of every clock.
 
 bits.py STEPS
@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 
+import ml_dtypes  # noqa: F401
 import numpy as np
 
 import ps
@@ -16,7 +17,15 @@ from ps.protocol.transports import unix
 if "APART" in os.environ:  # as in a container: no Unix socket of others can be opened
     unix.is_open = lambda path: False
 GROUPS = {"e": {"momentum": 0.5}, "b": {"lr": 0.3}}
-SHAPES = {"a": ((1237, 3), "f4"), "b": ((1,), "f8"), "c": ((), "f4"), "d": ((0, 4), "f8"), "e": ((3001,), "f8")}
+SHAPES = {
+    "a": ((1237, 3), "f4"),
+    "b": ((1,), "f8"),
+    "c": ((), "f4"),
+    "d": ((0, 4), "f8"),
+    "e": ((3001,), "f8"),
+    "f": ((999,), "bfloat16"),
+    "g": ((77, 5), "f2"),
+}
 with ps.connect() as kv:
     start = np.random.default_rng(5)
     first = {name: start.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()}

@@ -179,6 +179,10 @@ def test_drop_outs_show_both_ends_of_each_run(found: dict[str, Any], drawn: dict
     for run, row in zip(found["dropouts"], drawn["dropouts"]["data"], strict=True):
         assert row["x"] == [run["without"], run["final"]]
         assert row["marker"]["symbol"] == ["circle-open", "circle"]
+    lines = max(row["y"][0].count("<br>") + 1 for row in drawn["dropouts"]["data"])
+    assert drawn["dropouts"]["layout"]["height"] - 70 >= 18 * lines * len(found["dropouts"]), (
+        "names stand on each other"
+    )
     for run, row in zip(found["dropouts"], drawn["times"]["data"], strict=True):
         assert row["x"] == [run["wall_without_s"], run["wall_s"] if run["finished"] else None]
 

@@ -130,7 +130,7 @@ class SimProcess:
     def _landing(self, *, refreshes: bool) -> Landing:
         part = self.worker.part
         into = self.worker.weights if refreshes and not self._shared else None
-        return Landing(into, Traffic(), part.versions if refreshes else None, part.rates.hear)
+        return Landing(into, Traffic(), part.versions if refreshes else None, part.hear)
 
     def looked(self) -> None:
         """The script goes on."""

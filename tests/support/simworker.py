@@ -133,7 +133,8 @@ class SimWorker:
     def _step(self) -> Life:
         clock, lates = self.clock, self.lates
         if self.plan.lr_at == clock:
-            self.part.rates.set((self.rank + 1) / 64)  # the others may set another one
+            for rates in self.part.rates.values():
+                rates.set((self.rank + 1) / 64, None)  # the others may set another one
         self.steps.append(clock)
         apart = self.plan.push_then_pull and not self.part.in_place  # who reads in place goes on with a copy then
         gradients = None if clock in self.plan.skips else StepGradients(self.rank, clock, self.chunks)

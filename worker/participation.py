@@ -8,8 +8,9 @@ it joins again.
 
 **Being late.** A push that is answered with Late did not count. Without backup workers that happens only to those whom
 servers do not wait for any more, so the worker joins anew. With them every clock may be collected without the
-slowest, and servers go on counting on it: it only catches up, from the clock that is collected by now, as often as
-clocks were closed while it pulled their weights.
+slowest, and servers go on counting on it: it only catches up, from the clock that is collected by now, and again where
+clocks were closed while it pulled their weights. Who is outrun so again and again joins anew as well: a newcomer's
+first clock is held open until it has its weights, so that nobody trains on weights of several.
 
 **Barriers.** Others may have steps to do while a worker waits in one, so the servers are told first not to wait for it
 (Suspend). All begin again with the highest clock among them, and go on only when every one of them has its weights
@@ -58,6 +59,8 @@ from ps.xp import Array, HostArray
 
 MOST_JOINS = 10
 """Times to join anew, at most, before weights of several clocks are put up with."""
+MOST_PULLS = 4
+"""Times to catch up, at most, before a late worker joins anew, for which the others wait while it pulls once."""
 
 
 class ChunkedGradients(Protocol):
@@ -129,13 +132,14 @@ class Participation:
 
     def _catch_up(self, clock: int) -> Conversation[None]:
         """Go on with the clock that is collected by now. The servers count on this worker all the while."""
-        for _ in range(MOST_JOINS):
+        for _ in range(MOST_PULLS):
             yield from self._start(clock)
             yield self._refresh()
             clock = max(self.versions.values())
-            if clock == self.clock:
-                break  # else clocks were closed meanwhile; those that are closed everywhere are passed over
-        self.rejoins += 1
+            if set(self.versions.values()) == {self.clock}:
+                self.rejoins += 1
+                return  # else clocks were closed meanwhile; those that are closed everywhere are passed over
+        yield from self._join()  # the others step faster than it pulls: they wait for it, while it pulls once
 
     def _attach(self) -> Conversation[int]:
         """Present this worker to all servers; return the first clock in which all can take it in."""

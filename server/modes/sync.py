@@ -68,13 +68,13 @@ class Sync:
 
     @staticmethod
     def _ahead(chunk: ChunkState, participants: Participants) -> int:
-        """Return how many take part, but only in clocks after this one."""
-        return sum(
-            participant.start is not None
-            and participant.start > chunk.version
-            and participant.member not in chunk.pending
+        """Return how many take part, but only in clocks after this one; those that come in are about to."""
+        starts = (
+            chunk.holds.get(participant.member) if participant.start is None else participant.start
             for participant in participants.values()
+            if participant.member not in chunk.pending
         )
+        return sum(start is not None and start > chunk.version for start in starts)
 
 
 def build(job: JobConfig) -> Sync:

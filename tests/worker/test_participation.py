@@ -26,7 +26,7 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.worker.conversation import Calls, Conversation, Interrupted, Question
-from ps.worker.participation import MOST_JOINS, Participation
+from ps.worker.participation import MOST_JOINS, MOST_PULLS, Participation
 
 LAYOUT = Layout.of({"w": np.zeros(1024, np.float32)})
 
@@ -182,6 +182,16 @@ def test_who_is_late_joins_anew_and_with_backup_workers_catches_up_with_the_late
     servers.late = True
     _, said = run(spared.step(StepGradients(), 1.0, pull=True), servers)
     assert said == [Push, Start, Pull] and spared.clock == 20 + len(spared.chunks) - 1
+
+
+def test_a_late_worker_that_the_others_outrun_again_and_again_joins_anew_and_trains_on_weights_of_one_clock() -> None:
+    part = participation(workers=3, backup_workers=1)
+    servers, asked = Servers(part), list[Any]()
+    servers.late = True
+    servers.versions = lambda chunk: part.clock + (chunk % 2 if Attach not in map(kind, asked) else 0)
+    _, said = run(part.step(StepGradients(), 1.0, pull=True), lambda a: asked.append(a) or servers(a))
+    assert said == [Push, *[Start, Pull] * MOST_PULLS, Attach, Start, Pull]
+    assert set(part.versions.values()) == {part.clock} and part.rejoins == 1
 
 
 def test_what_was_sent_before_the_step_is_not_sent_with_it_again() -> None:

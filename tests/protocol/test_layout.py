@@ -11,16 +11,23 @@ from hypothesis import strategies as st
 
 from ps.errors import BadMessage, LayoutMismatch, UsageError
 from ps.protocol import layout as module
-from ps.protocol.layout import ALIGN, DTYPES, Chunk, Layout
+from ps.protocol.layout import ALIGN, KINDS, Chunk, Layout, dtype_of
 from ps.protocol.messages import Packed
 
+DTYPES = KINDS["trainable"]
+SECTIONS = (
+    *DTYPES,
+    "float32/trainable/*.bias weight_decay=0.0",
+    "float32/trainable/a/b lr=0.1",
+    "float16/trainable/h ",
+)
 shapes = st.lists(st.integers(0, 9), max_size=4).map(tuple) | st.tuples(st.integers(1, 40_000))
 sizes = st.integers(1, 40) | st.integers(1_000, 9_000) | st.integers(50_000, 30_000_000)
 
 
 @st.composite
 def layouts(draw: st.DrawFn, shape: st.SearchStrategy[tuple[int, ...]] = shapes) -> Layout:
-    rows = draw(st.lists(st.tuples(st.sampled_from(DTYPES), shape), min_size=1, max_size=12))
+    rows = draw(st.lists(st.tuples(st.sampled_from(SECTIONS), shape), min_size=1, max_size=12))
     packed = tuple((f"t{i}", dtype, dims) for i, (dtype, dims) in enumerate(rows))
     assume(any(np.prod(dims) for _, _, dims in packed))
     return Layout.unpack(packed)
@@ -28,9 +35,9 @@ def layouts(draw: st.DrawFn, shape: st.SearchStrategy[tuple[int, ...]] = shapes)
 
 def demand_partition(layout: Layout, chunks: tuple[Chunk, ...], servers: int, chunk_size: int) -> None:
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
-    for dtype, (offset, size) in layout.sections().items():
-        itemsize = np.dtype(dtype).itemsize
-        mine = [chunk for chunk in chunks if chunk.dtype == dtype]
+    for section, (offset, size) in layout.sections().items():
+        itemsize = dtype_of(section).itemsize
+        mine = [chunk for chunk in chunks if chunk.section == section]
         assert mine[0].start == 0
         assert mine[-1].stop == size
         for before, after in itertools.pairwise(mine):
@@ -41,7 +48,7 @@ def demand_partition(layout: Layout, chunks: tuple[Chunk, ...], servers: int, ch
             assert chunk.offset == offset + chunk.start * itemsize
             assert 0 <= chunk.server < servers
     assert sum(chunk.nbytes for chunk in chunks) == sum(
-        size * np.dtype(dtype).itemsize for dtype, (_, size) in layout.sections().items()
+        size * dtype_of(section).itemsize for section, (_, size) in layout.sections().items()
     )
 
 
@@ -76,7 +83,7 @@ def test_no_server_holds_over_one_percent_more_than_another(layout: Layout, serv
     chunks = layout.chunks(servers, chunk_size)
     demand_partition(layout, chunks, servers, chunk_size)
     held = [sum(chunk.nbytes for chunk in chunks if chunk.server == server) for server in range(servers)]
-    one_element_each = sum(np.dtype(dtype).itemsize for dtype in layout.sections())
+    one_element_each = sum(dtype_of(section).itemsize for section in layout.sections())
     assert max(held) - min(held) <= 0.01 * min(held) + one_element_each
 
 
@@ -118,7 +125,12 @@ def test_impossible_cuts_are_refused(servers: int, chunk_size: int) -> None:
     "packed, why",
     [
         ((), "not 0"),
-        ((("w", "float16", (1,)),), "float16"),
+        ((("w", "float8", (1,)),), "float8"),
+        ((("w", "int64/counter/g lr=1", (1,)),), "counter"),
+        ((("w", "float16/control", (1,)),), "float16/control"),
+        ((("w", "float32/", (1,)),), "dtype"),
+        ((("w", "float32/trainable", (1,)),), "dtype"),
+        (tuple((f"t{i}", f"float32/trainable/g{i} ", (1,)) for i in range(module.MAX_SECTIONS + 1)), "of 1001 groups"),
         ((("w", "f" * 1000, (1,)),), "dtype"),
         ((("w", "float32", (-1,)),), "shape"),
         ((("w", "float32", (1,) * 33),), "'w' has 33 dimensions; at most 32"),

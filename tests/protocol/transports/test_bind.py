@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import zmq
 
 from ps.errors import AddressInUse, ConfigError
 from ps.protocol.addresses import check_address
+from ps.protocol.descriptor_guard import LEAST
 from ps.protocol.transports.ipc import Ipc
 from ps.protocol.transports.tcp import Tcp
+from ps.protocol.transports.transport import Place
 
 Open = Callable[[int], zmq.Socket[Any]]
 
@@ -51,3 +54,15 @@ def test_a_directory_too_deep_for_a_unix_socket_is_named_with_the_flag(open_one:
 def test_a_directory_that_does_not_exist_is_named_with_the_flag(open_one: Open, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on ipc://.*nowhere.*--runtime-dir"):
         Ipc().bind(open_one(zmq.ROUTER), "127.0.0.1", 0, Path("/tmp/nowhere"))
+
+
+def test_ipc_is_offered_only_where_there_are_files_enough_and_a_line_says_so(
+    open_one: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(open_one(zmq.ROUTER), "127.0.0.1", 0, tmp_path, zmq.Poller(), Counter())
+    monkeypatch.setattr("ps.descriptors.allowed", lambda: LEAST - 1)
+    assert Ipc().listen(place) is None and not list(tmp_path.iterdir())
+    assert f"may open {LEAST - 1} files, too few to offer ipc; it does with {LEAST} (ulimit -n)" in caplog.text
+    monkeypatch.setattr("ps.descriptors.allowed", lambda: LEAST)
+    listening = Ipc().listen(place)
+    assert listening is not None and listening.guarded and Ipc().reaches(listening.address)

@@ -1,4 +1,5 @@
 """BLAS: how many threads the matrix products of one process take: its share of the cores, unless somebody says more.
+So do the OpenMP threads of what is loaded, such as PyTorch.
 
 Each process would take all cores otherwise, and threads that wait for each other on cores that others have are slower
 than one: three workers on two cores take half as long again.
@@ -29,7 +30,7 @@ def take(threads: int, environ: Mapping[str, str]) -> bool:
         return False
     from threadpoolctl import ThreadpoolController
 
-    libraries = ThreadpoolController().select(user_api="blas")
+    libraries = ThreadpoolController().select(user_api=["blas", "openmp"])
     if all(each["num_threads"] <= threads for each in libraries.info()):
         return False
     libraries.limit(limits=threads)

@@ -20,6 +20,7 @@ from ps.models import mlp
 SIGNATURES = {
     "connect": "(**defaults)",
     "KV.init": "(self, params, kinds=None, groups=None)",
+    "KV.watch": "(self, function)",
     "KV.ready": "(self, name, grad, *, examples=None)",
     "KV.step": "(self, grads=None, *, examples=None, partial=False, **metrics)",
     "KV.push_pull": "(self, grads, params=None, *, examples=None)",

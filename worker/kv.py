@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -148,6 +148,17 @@ class KV:
         self._loader.begin(self.clock, self._model)
         self._log.begin(self._store.traffic)
         return self.params
+
+    def watch(self, function: Callable[[], None]) -> None:
+        """Call ``function()`` whenever the parameters have new values: after a step, a barrier, a pull into them, and
+        in a federated job at a round's beginning (not after its local steps). It replaces the one before.
+
+        For a library that keeps a copy of its own. Raises UsageError in a job with ``overlap``.
+        """
+        model = self._ready()
+        if self.job.overlap:
+            raise UsageError("with overlap the parameters have new values one by one: read them in kv.params")
+        model.watch = function
 
     def ready(self, name: str, grad: Any, *, examples: float | None = None) -> None:
         """Announce one tensor's gradient of the coming ``step``, while the others are still computed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Parameters:
         self.shown = shown
         self._device = device
         self._scratch: list[HostArray] = []
+        self.watch: Callable[[], None] = lambda: None
+        """Called when all have other values than before, unless a local step of a federated job made them."""
         self._host = layout.flat(buffer)
         self._on_host = device.backend is xp.NUMPY
         self.flat: dict[str, Array] = {
@@ -56,13 +58,14 @@ class Parameters:
 
     def refresh(self, name: str | None = None) -> None:
         """Bring the device's tensors, or one of them, up to date with the host's buffer."""
-        if self._on_host:
-            return
         if name is not None:
-            self._device.backend.fill(self.tensors[name], self._on_buffer[name])
+            if not self._on_host:
+                self._device.backend.fill(self.tensors[name], self._on_buffer[name])
             return
-        for section, vector in self._host.items():
-            self._device.backend.fill(self.flat[section], vector)
+        if not self._on_host:
+            for section, vector in self._host.items():
+                self._device.backend.fill(self.flat[section], vector)
+        self.watch()
 
     def write(self, name: str, values: Array) -> None:
         """Change a tensor, also one that scripts are shown read-only."""

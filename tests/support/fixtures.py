@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from ps import xp
+from ps.config import job_from
 from ps.testing import LocalCluster
+from ps.worker import KV
+from ps.worker.local import LocalStore
+from ps.worker.step_log import StepLog
 from support.lineserver import Fake, line_servers
 from support.shm_desk import Desk
 
@@ -25,6 +30,19 @@ def loopback(tmp_path: Path) -> Iterator[Callable[..., LocalCluster]]:
             return made
 
         yield start
+
+
+@pytest.fixture
+def local() -> Iterator[Callable[..., KV]]:
+    """Make a connection without a cluster: ``local(optimizer="adam:lr=1e-3")``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(device: xp.Device = xp.CPU, log: StepLog | None = None, **job: Any) -> KV:
+            kv = KV(LocalStore(job_from(job)), device, log or StepLog(None))
+            stack.callback(kv.close)
+            return kv
+
+        yield make
 
 
 @pytest.fixture

@@ -9,28 +9,12 @@ from typing import Any
 import pytest
 import zmq
 
-from ps import xp
-from ps.config import job_from
-from ps.worker import KV, request_queue
 from ps.worker import exchange as exchange_module
-from ps.worker.local import LocalStore
-from ps.worker.step_log import StepLog
+from ps.worker import request_queue
 from support.fakeserver import KB, Setup
 from support.fixtures import fake as fake
+from support.fixtures import local as local
 from support.fixtures import loopback as loopback
-
-
-@pytest.fixture
-def local() -> Iterator[Callable[..., KV]]:
-    """Make a connection without a cluster: ``local(optimizer="adam:lr=1e-3")``."""
-    with contextlib.ExitStack() as stack:
-
-        def make(device: xp.Device = xp.CPU, log: StepLog | None = None, **job: Any) -> KV:
-            kv = KV(LocalStore(job_from(job)), device, log or StepLog(None))
-            stack.callback(kv.close)
-            return kv
-
-        yield make
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""PyTorch models in a job: an optimizer whose steps are the servers', and each worker's share of a data set.
+
+import torch
+import ps.torch
+
+with ps.connect(optimizer="adam:lr=1e-3") as kv:
+    optimizer = ps.torch.DistributedOptimizer(model, kv)
+    loader = DataLoader(data, batch_size=32, sampler=ps.torch.sampler(kv, data), generator=ps.torch.generator(kv))
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_of(model(x), y).backward()
+        optimizer.step()
+
+Nothing else in ps imports torch.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as torch
+except ImportError as error:
+    raise ImportError("ps.torch needs PyTorch: pip install 'paramserver[torch]'") from error
+
+from ps.torch.optimizer import DistributedOptimizer
+from ps.torch.sampler import ShareSampler, generator, sampler
+
+__all__ = ["DistributedOptimizer", "ShareSampler", "generator", "sampler"]

@@ -1,0 +1,225 @@
+"""DistributedOptimizer: a torch optimizer whose steps are a job's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ps.config.job import JobConfig
+from ps.errors import StateError, UsageError
+from ps.torch import bare_names
+from ps.torch.tensor_memory import TensorMemory, demand_known, numbers
+from ps.torch.trained_groups import TrainedGroups, read_groups
+from ps.worker import KV
+from ps.worker.model import FROZEN
+
+TRAINED = (torch.float32, torch.float64)
+BUFFERS = {torch.float32: "buffer", torch.float64: "buffer", torch.int64: "counter"}
+STAY = (torch.float16, torch.int8, torch.int16, torch.int32, torch.uint8, torch.bool)
+"""What else a frozen tensor may be that the connection has beside the others."""
+
+
+class DistributedOptimizer(torch.optim.Optimizer):
+    """Trains a torch model in a job: ``step`` sends the gradients and brings the new weights into the model.
+
+    What updates the weights is the job's ``--optimizer`` (in a federated job its local one), on the servers. It is a
+    ``torch.optim.Optimizer``: schedulers of ``torch.optim.lr_scheduler`` work. Each group of ``param_groups`` has the
+    numbers of the job's optimizer, or its own: ``[{"params": ..., "weight_decay": 0.0}, ...]``. ``lr`` and
+    ``weight_decay`` may change between steps, and hold for all workers from the next step on; where workers set
+    different ones, that of the lowest rank counts in sync mode, and each worker's for its own gradients in async and
+    ssp, as ``kv.set_lr`` says. The job's ``--schedule`` multiplies what a scheduler here sets.
+
+    Names are those of the bare model, without what ``torch.compile`` and DataParallel put before them; a tied weight is
+    trained once. Frozen parameters are never sent. To unfreeze later, make the optimizer while all can be trained and
+    freeze then: parameters without a gradient keep their values and their optimizer's state. Floating-point buffers are
+    of the kind ``buffer`` and int64 ones ``counter``: a federated job combines them, else each worker keeps its own.
+
+    **Weights.** The model keeps its own memory. What a script writes to a parameter between steps is refused at the
+    next one, since the servers would not know of it (weights that were brought back, as by SAM or a swap with averaged
+    ones, are fine); of writes through ``.data`` torch knows nothing: they are looked for in the steps 1, 2, 4, 8 and
+    so on. Barriers, ``kv.pull`` and the rounds of a federated job change the model as well.
+
+    **Clipping.** ``torch.nn.utils.clip_grad_norm_`` clips this worker's gradient. The norm of all workers' gradient, as
+    under DDP, is the servers' to clip: ``--clip-norm``. **GradScaler** sees an overflow on one worker only, which the
+    others cannot know of. With several workers it needs ``--on-nan skip``, by which this worker's gradient is left out
+    of that step and the others' counts; autocast to bfloat16 needs no scaler.
+
+    One connection trains one model. Several networks (a GAN's) are one: ``torch.nn.ModuleDict``, or the groups of both;
+    ``step`` then moves what has a gradient, so the other network's are cleared (or frozen) before it.
+    """
+
+    def __init__(self, model_or_groups: Any, kv: KV, *, model: torch.nn.Module | None = None) -> None:
+        """Give the model to the job, by ``kv.init``, and take the first worker's values into it.
+
+        ``model_or_groups``: a module, or parameters or groups of them as any torch optimizer takes them; then ``model``
+        says what they are called (else they are numbered) and which buffers there are.
+
+        Raises UsageError naming a tensor that cannot be trained or a group that cannot be, ConfigError for numbers that
+        the job's optimizer does not take, LayoutMismatch when another worker trains another model.
+        """
+        self._begun = False
+        self._kv = kv
+        job = kv.job
+        if job.overlap:
+            raise UsageError("a torch module needs all weights before it goes on: leave out --overlap, or PS_OVERLAP")
+        groups, named, module = read_groups(model_or_groups, model)
+        trained = {name: parameter for group in groups for name, parameter in group["params"]}
+        self._frozen = [(name, parameter) for name, parameter in named.items() if name not in trained]
+        if not trained:
+            raise UsageError("no parameter of the model is trained: requires_grad is False for all of them")
+        for name, parameter in trained.items():
+            if parameter.dtype not in TRAINED:
+                raise UsageError(
+                    f"parameter {name!r} is {str(parameter.dtype).removeprefix('torch.')}, which is not trained: "
+                    f"convert the model (model.float()), or freeze it (requires_grad_(False))"
+                )
+        self._groups = TrainedGroups(groups, job)
+        super().__init__(groups, self._groups.defaults)
+        self._federated = job.federated
+        self._memory = self._start(trained, {} if module is None else dict(bare_names.buffers(module)))
+        self._begun = True
+        self.refresh()
+        kv.watch(self.refresh)
+
+    def _start(self, trained: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> TensorMemory:
+        kinds = {name: BUFFERS[buffer.dtype] for name, buffer in buffers.items() if buffer.dtype in BUFFERS}
+        held = {name: buffers[name] for name in kinds}
+        frozen = dict(self._frozen) | {name: buffer for name, buffer in buffers.items() if name not in kinds}
+        frozen = {name: tensor for name, tensor in frozen.items() if tensor.dtype in (*TRAINED, torch.int64, *STAY)}
+        given = {name: numbers(tensor) for name, tensor in [*trained.items(), *held.items(), *frozen.items()]}
+        try:
+            self._kv.init(given, kinds=kinds | dict.fromkeys(frozen, FROZEN), groups=self._groups.declared or None)
+        except StateError as error:
+            raise StateError(
+                f"{error}. Several networks are one model: DistributedOptimizer(torch.nn.ModuleDict({{...}}), kv), or "
+                f"the groups of both; what has no gradient stays as it is"
+            ) from None
+        return TensorMemory(self._kv, trained, held)
+
+    def refresh(self) -> None:
+        """Bring the connection's weights into the model; in a federated job its buffers too."""
+        self._memory.take(buffers=self._federated)
+
+    def step(self, closure: Callable[[], Any] | None = None, weight: float | None = None, **metrics: Any) -> Any:
+        """Send what ``p.grad`` is now, wait as the job's mode says, and have the new weights in the model.
+
+        Parameters whose gradient is None take no part in the step. ``closure`` computes the loss and the gradients; it
+        is called once, and what it returns is returned.
+
+        ``weight`` is how much the gradient is the mean of: examples, or tokens with a label. With ``--aggregator
+        weighted`` the step is then that of the whole batch, however ragged the workers' parts are: the loss of each
+        is the *mean* over its ``weight`` tokens, and with accumulation their sum divided by those of all its parts.
+        ``metrics`` (``loss=0.3``) go into the run's record.
+
+        Raises UsageError for a ``weight`` that the job would not heed, for a parameter that the script has changed, and
+        for numbers of a group that cannot change; GradientError naming a parameter; and as ``kv.step`` does.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        job = self._kv.job
+        if weight is not None and not _weighs(job):
+            raise UsageError(
+                f"weight is given, but aggregator = {job.specs.aggregator.name} takes each worker's gradient for as "
+                f"much: --aggregator weighted, or ps.connect(aggregator='weighted'), heeds it"
+            )
+        self._groups.check(self.param_groups)
+        self._memory.demand_unwritten()
+        demand_known(self._frozen)
+        scale = self._scale(job)
+        if scale is None:
+            return loss
+        self._groups.send(self.param_groups, self._kv)
+        self._memory.keep_buffers()
+        gradients = self._memory.gradients(scale)
+        partial = len(gradients) < sum(len(group["params"]) for group in self.param_groups)
+        self._kv.step(gradients, examples=weight, partial=partial, **metrics)
+        if self._federated:
+            self._memory.take(buffers=False)
+        return loss
+
+    def clip_grad_norm_(self, max_norm: float) -> None:
+        """Check that the job clips the gradient of all workers to this norm; the servers do, in ``step``.
+
+        Raises UsageError when it does not.
+        """
+        if (found := self._kv.job.clip_norm) != float(max_norm):
+            said = "does not clip" if found is None else f"clips to {found:g}"
+            raise UsageError(
+                f"the norm of all workers' gradient is known to the servers alone, and this job {said}: "
+                f"--clip-norm {float(max_norm):g}, or ps.connect(clip_norm={float(max_norm):g})"
+            )
+
+    # What torch's own classes do with an optimizer
+
+    _step_supports_amp_scaling = True
+    """GradScaler calls ``step`` also after an overflow, and leaves its scale to it."""
+
+    def _scale(self, job: JobConfig) -> float | None:
+        """Return what gradients are multiplied by, or None for a step that is left out. Raises UsageError.
+
+        GradScaler says it by two attributes that are there during its call of ``step``.
+        """
+        found_inf = self.__dict__.get("found_inf")
+        if found_inf is None:
+            return 1.0
+        alone = job.workers == 1 or self._federated
+        if not alone and job.on_nan != "skip":
+            raise UsageError(
+                "GradScaler finds an overflow on one worker, and the others would take the step: use autocast with "
+                "bfloat16, which needs no scaler, or --on-nan skip, by which this worker's gradient is left out then"
+            )
+        if float(found_inf) and alone:
+            return None
+        scale = self.__dict__.get("grad_scale")
+        return 1.0 if scale is None else 1 / float(scale)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Raise UsageError: a job's model is fixed once it has begun."""
+        if self._begun:
+            raise UsageError(
+                "a job's model is fixed once it has begun: give all parameters to DistributedOptimizer, and freeze "
+                "those that are to be trained later (requires_grad_(False)) afterwards"
+            )
+        super().add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the groups with their numbers. Weights and the optimizer's state are the servers' to keep."""
+        found: dict[str, Any] = super().state_dict()
+        return found
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take the groups' numbers from what ``state_dict`` returned. Raises UsageError for another model's."""
+        groups = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
+        if not isinstance(groups, list) or state_dict.get("state"):
+            raise UsageError(
+                "this is not the state of a DistributedOptimizer: that has groups, and no state beside them"
+            )
+        names = [_names(group) for group in groups]
+        mine = [_names(group) for group in self.param_groups]
+        if names != mine:
+            theirs, ours = ([name for group in each for name in group] for each in (names, mine))
+            other = next((name for name in theirs if name not in ours), None)
+            raise UsageError(
+                "the state is of another model: "
+                + (f"it has {other!r}" if other else f"{len(names)} groups of {len(theirs)} parameters, not these")
+                + f"; there are {len(mine)} groups of {len(ours)} here"
+            )
+        self._groups.check(groups)
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            group.update({key: value for key, value in loaded.items() if key not in ("params", "param_names")})
+
+
+def _weighs(job: JobConfig) -> bool:
+    """Whether the job heeds a step's weight, or has no use for it: one worker's gradient is all that is applied."""
+    if job.workers == 1 or not job.lockstep:
+        return True
+    aggregator = job.specs.aggregator.build()
+    return aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
+
+
+def _names(group: Mapping[str, Any]) -> Iterable[str]:
+    return list(group.get("param_names", group["params"]))

@@ -15,9 +15,9 @@ from ps.torch.trained_groups import TrainedGroups, read_groups
 from ps.worker import KV
 from ps.worker.model import FROZEN
 
-TRAINED = (torch.float32, torch.float64)
+TRAINED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BUFFERS = {torch.float32: "buffer", torch.float64: "buffer", torch.int64: "counter"}
-STAY = (torch.float16, torch.int8, torch.int16, torch.int32, torch.uint8, torch.bool)
+STAY = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.bool)
 """What else a frozen tensor may be that the connection has beside the others."""
 
 

@@ -30,13 +30,16 @@ def seen(array: Array) -> torch.Tensor:
     """Return a tensor over an array's memory. It never leaves this package: writing to it would end the process."""
     if not xp.is_host(array):
         return torch.from_dlpack(array)
+    if array.dtype.name == "bfloat16":  # which NumPy does not know by itself
+        return seen(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array if array.flags.writeable else np.asarray(Readable(array)))
 
 
 def numbers(tensor: torch.Tensor) -> HostArray:
     """Return a tensor's numbers on the host, in C order."""
-    found: HostArray = tensor.detach().cpu().contiguous().numpy()
-    return found
+    flat = tensor.detach().cpu().contiguous()
+    found: HostArray = flat.numpy() if flat.dtype is not torch.bfloat16 else flat.view(torch.int16).numpy()
+    return found if flat.dtype is not torch.bfloat16 else found.view("bfloat16")
 
 
 class TensorMemory:

@@ -18,7 +18,8 @@
     ├── Refused                 7   the scheduler or a server said no
     │   ├── LayoutMismatch      7   workers disagree about the model's tensors
     │   └── Unshared            7   two processes cannot share memory, and nothing else was allowed
-    └── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
+    ├── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
+    └── UnsavedModel            9   the trained model could not be written to its file
 
 A training script's own exception ends its worker with 1; Ctrl-C with 130; SIGTERM with 143.
 """
@@ -126,3 +127,9 @@ class GradientError(PSError):
     """A gradient is NaN or Inf, or does not fit the model's tensor of that name."""
 
     exit_code = 8
+
+
+class UnsavedModel(PSError):
+    """The model could not be written to its file."""
+
+    exit_code = 9

@@ -32,6 +32,7 @@ SIGNATURES = {
     "KV.set_weight_decay": "(self, weight_decay, group=None)",
     "KV.batches": "(self, data, batch_size, *, epochs=1, shuffle=True)",
     "KV.evaluate": "(self, function, data)",
+    "KV.save": "(self, path)",
     "KV.close": "(self, failure='')",
 }
 PROPERTIES = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ps import xp
 from ps.data import batches, num_examples, steps_per_epoch
+from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.xp import Device
 
@@ -49,7 +50,7 @@ class BatchLoader:
             if not self._ahead[0][1]:
                 self._ahead.popleft()
 
-    def begin(self, clock: int, model: Parameters) -> None:
+    def begin(self, clock: int, model: Parameters, published: Callable[[int], None] = ignore) -> None:
         """Leave out the batches of the clocks before this one: the other workers have done those."""
         self._skip = clock
 

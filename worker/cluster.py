@@ -23,7 +23,7 @@ from ps.worker.participation import Participation, meet
 from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers
+from ps.worker.store import Buffers, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Device, HostArray
@@ -67,9 +67,20 @@ class ClusterStore:
 
     # The model
 
-    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+    @property
+    def job_id(self) -> str:
+        return self._session.job_id
+
+    @property
+    def saves(self) -> bool:
+        return all(peer.rank >= self.rank for peer in self._session.peers("worker"))
+
+    def init(
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+    ) -> Buffers:
         job, run = self.job, self._runner.run
-        first = run(self._part.claim(layout))
+        if first := run(self._part.claim(layout)):
+            count()
         self._first = _chunks_of_first_tensor(layout, self._part.chunks)
         viewing = in_place and job.reads_in_place
         channels = self._session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)

@@ -48,9 +48,9 @@ class Evaluation:
                     raise UsageError(f"what kv.evaluate measures is a number; {key} is {shown(value)}") from None
         return found
 
-    def run(self, clock: int) -> None:
-        """Measure once for each clock and write it down."""
-        if self._measures and clock != self._last:
+    def run(self, clock: int, *, again: bool = False) -> None:
+        """Measure once for each clock, or once more, and write it down."""
+        if self._measures and (again or clock != self._last):
             self._last = clock
             self._log.evaluation(clock, self.measure())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,7 @@ from ps.errors import StateError, UsageError
 from ps.number import DECAY, RATE, Range
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
+from ps.weights_file import check_weights
 from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.groups import Groups
@@ -19,10 +21,12 @@ from ps.worker.handle import Handle, demand
 from ps.worker.interrupt import HOLD
 from ps.worker.lazy_parameters import LazyParameters
 from ps.worker.lifetime import Lifetime
+from ps.worker.milestones import Milestones
 from ps.worker.model import demand_precision, read
 from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import Parameters
 from ps.worker.placement import place
+from ps.worker.saving import Saving, write_model
 from ps.worker.step import Steps
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
@@ -39,7 +43,13 @@ class KV:
     """
 
     def __init__(
-        self, store: Store, device: Device, log: StepLog, trace: Trace = OFF, team: ThreadTeam | None = None
+        self,
+        store: Store,
+        device: Device,
+        log: StepLog,
+        trace: Trace = OFF,
+        team: ThreadTeam | None = None,
+        saving: Saving | None = None,
     ) -> None:
         self.device = device
         """Where this worker computes."""
@@ -49,6 +59,8 @@ class KV:
         self._log = log
         log.rank = store.rank
         self._evaluation = Evaluation(lambda: self.params, log)
+        self._saving = saving or Saving()
+        self._milestones = Milestones(store, self._evaluation, self._saving, self.save)
         loader = self._loader = store.loader(device, log, self._evaluation)
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
@@ -140,12 +152,15 @@ class KV:
         model = read(params, kinds, groups, specs.local_optimizer if self.job.federated else specs.optimizer)
         demand_precision(model.trained, self.job, self.device)
         self._groups = Groups(model.trained, self.job)
+        if self._saving.path is not None:
+            check_weights(model.arrays)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
         placed = place(model, self._store, self.device)
         self._steps.begin(placed, frozen_module, self.device, self._team)
         self._model = placed.parameters
         frozen_module.begin(self._model.tensors)
-        self._loader.begin(self.clock, self._model)
+        self._milestones.begin()
+        self._loader.begin(self.clock, self._model, self._milestones.published)
         self._log.begin(self._store.traffic)
         return self.params
 
@@ -195,7 +210,7 @@ class KV:
         with HOLD:
             self._ready()
             self._steps.push_pull({} if grads is None else grads, examples, metrics, partial=partial)
-        self._evaluate_now_and_then()
+        self._milestones.stepped()
 
     def push_pull(
         self, grads: Mapping[str, Any], params: Mapping[str, Any] | None = None, *, examples: float | None = None
@@ -215,7 +230,7 @@ class KV:
                     model.copy(targets)
                 else:
                     model.scatter(model.shown, targets)
-        self._evaluate_now_and_then()
+        self._milestones.stepped()
 
     def push(self, grads: Mapping[str, Any], *, examples: float | None = None, partial: bool = False) -> Handle:
         """Give gradients without waiting for their application. They are copied and may be reused at once.
@@ -283,6 +298,17 @@ class KV:
         self._open()
         self._evaluation.add(function, data)
 
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model as this worker has it into a safetensors file, whole or not at all; what was there goes.
+
+        All tensors are in it, also those without gradients, by the names of the bare model: without ``module.`` or
+        ``_orig_mod.`` where all have that in front. Buffers and counters are this worker's. Raises UsageError for a
+        path or a tensor that cannot be, UnsavedModel when the file cannot be written.
+        """
+        model = self._ready()
+        self._steps.weights.all()
+        write_model(path, model, self._store)
+
     def set_lr(self, lr: float, group: str | None = None) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
@@ -331,11 +357,6 @@ class KV:
             raise StateError("no parameters yet: call kv.init(params) first")
         return self._model
 
-    def _evaluate_now_and_then(self) -> None:
-        every = self.job.eval_every
-        if every and not self.job.federated and self.rank == 0 and self.clock % every == 0:
-            self._evaluation.run(self.clock)
-
     # The end
 
     def close(self, failure: str = "") -> None:
@@ -346,8 +367,8 @@ class KV:
         self._lifetime.close(failure)
 
     def _finish(self) -> None:
-        if self._model is not None and self.rank == 0:
-            self._evaluation.run(self.clock)
+        if self._model is not None:
+            self._milestones.finish(self._model, self.barrier)
 
     def _leave(self, failure: str) -> None:
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ps.worker.parameters import Parameters
+
+
+def ignore(version: int) -> None:
+    """Do nothing with a published version."""
 
 
 class Loader(Protocol):
@@ -23,8 +27,11 @@ class Loader(Protocol):
         """Note that a step was done."""
         ...
 
-    def begin(self, clock: int, model: Parameters) -> None:
-        """Train this model from now on, without the batches of the clocks before this one: others have done those."""
+    def begin(self, clock: int, model: Parameters, published: Callable[[int], None] = ignore) -> None:
+        """Train this model from now on, without the batches of the clocks before this one: others have done those.
+
+        ``published`` is called with a federated version whenever the model is what the servers have as that.
+        """
         ...
 
     def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:

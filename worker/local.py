@@ -21,7 +21,7 @@ from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers
+from ps.worker.store import Buffers, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Device, HostArray
@@ -43,8 +43,9 @@ class LocalChunk:
 class LocalStore:
     """The centralized baseline: one worker, the same chunks and optimizers as on a server, nothing in between."""
 
-    scheduler = ""
+    scheduler = job_id = ""
     rank = 0
+    saves = True
     num_workers = 1
     background: Background = IDLE
 
@@ -58,7 +59,10 @@ class LocalStore:
         self._rates: dict[str, LearningRate] = {}
         """By group of tensors."""
 
-    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+    def init(
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+    ) -> Buffers:
+        count()
         self._buffer, shown = twice(values.nbytes) if in_place else (values, values)
         np.copyto(self._buffer, values)
         weights = layout.flat(self._buffer)

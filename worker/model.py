@@ -67,7 +67,7 @@ def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer]) -> Mo
     if not any(tensor.size for tensor in trained.tensors):
         raise UsageError("a model has at least one tensor with elements that is trained")
     for tensor in trained.tensors:
-        _check_values(tensor, arrays[tensor.name])
+        check_values(tensor, arrays[tensor.name])
     return Model(arrays, layout, trained, frozen)
 
 
@@ -85,16 +85,16 @@ def demand_precision(trained: Layout, job: JobConfig, device: Device) -> None:
         raise UsageError(f"{half} cannot lie on a device, since CuPy has no bfloat16: {way_out} or float16")
 
 
-def _check_values(tensor: Tensor, array: Array) -> None:
-    """Raise UsageError for NaN, Inf, or what would overflow with the first decay or norm."""
+def check_values(tensor: Tensor, array: Array, source: str = "") -> None:
+    """Raise UsageError for NaN, Inf, or what would overflow with the first decay or norm; ``source``: whence it is."""
     vector = array.reshape(-1)
     if all_within([vector]):
         return
     at = int(elements_within(vector).argmin())
     where = tuple(int(i) for i in np.unravel_index(at, tensor.shape)) if tensor.shape else ()
     raise UsageError(
-        f"the first value of {tensor.name!r} is {float(vector[at])} at {where}; training begins with numbers of up to "
-        f"{limit_of(vector.dtype):.2g}. Was the model saved after it had diverged, or never initialised?"
+        f"the first value of {tensor.name!r}{source} is {float(vector[at])} at {where}; training begins with numbers "
+        f"of up to {limit_of(vector.dtype):.2g}. Was the model saved after it had diverged, or never initialised?"
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ps import xp
 from ps.protocol.layout import Chunk, Layout
+from ps.worker.first_values import FirstValues
 from ps.worker.model import Model
 from ps.worker.parameters import Parameters
 from ps.worker.store import Buffers, Store
@@ -29,13 +31,15 @@ def place(model: Model, store: Store, device: Device) -> Placement:
     """
     job, trained = store.job, model.trained
     layout = model.layout if job.federated else trained
-    beside = {name: _fixed(device.array(array)) for name, array in model.frozen.items()}
+    first = FirstValues(model, job.init)
+    beside = {name: _fixed(device.array(array)) for name, array in first.own(model.frozen).items()}
     if not job.federated:
-        beside |= {name: device.array(array) for name, array in model.untrained().items()}
+        beside |= {name: device.array(array) for name, array in first.own(model.untrained()).items()}
     values = xp.host_buffer(layout.nbytes, device)
     model.fill(layout, values)
     chunks = trained.whole() if job.federated else layout.chunks(job.servers, job.chunk_bytes)
-    buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY)
+    count = partial(first.fill, layout, values)
+    buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY, count=count)
     weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, device)
     parameters = Parameters(layout, weights, buffers.shown, device, beside, list(model.arrays))
     return Placement(trained, chunks, buffers, parameters)

@@ -96,6 +96,12 @@ class Session:
         return self._scheduler.member
 
     @property
+    def job_id(self) -> str:
+        """What this job is called, and no other."""
+        identity = self._scheduler.identity
+        return f"{identity.job_id:x}" if identity else ""
+
+    @property
     def epoch(self) -> int:
         """The epoch of the latest view of the members; 0 before there is one."""
         view = self._scheduler.view

@@ -21,6 +21,7 @@ from ps.worker.federated.client_checkpoint import kept_rank
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
+from ps.worker.saving import Saving
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
@@ -39,7 +40,7 @@ def connect(**defaults: Any) -> KV:
     ``staleness=2``, ``optimizer="adam:lr=1e-3"``); flags, ``PS_*`` variables and a TOML file win over them. A
     cluster is found by ``PS_SCHEDULER``, which ``psctl run`` and ``psctl worker`` set. Use as a context manager.
 
-    Raises ConfigError for settings that cannot be, UsageError for a run directory that cannot be written,
+    Raises ConfigError for settings that cannot be, UsageError for a run directory or a file that cannot be written,
     ConnectTimeout when nobody answers or the job stays incomplete, Refused when the scheduler says no.
     """
     keep_freed_memory()
@@ -49,6 +50,8 @@ def connect(**defaults: Any) -> KV:
     plugins.load(process.plugins or ())
     wishes, _ = merge(JobConfig, script=defaults)
     xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
+    saving = Saving(process.save, process.save_every)
+    saving.check()
     log = StepLog(process.run_dir)
     trace = start(process.trace, "worker", 0 if process.scheduler is None else None)
     store: Store
@@ -61,7 +64,7 @@ def connect(**defaults: Any) -> KV:
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
     blas.take(blas.share(cores(), neighbours), os.environ)
-    return KV(store, device, log, trace, ThreadTeam(threads_for(process.threads, cores(), neighbours)))
+    return KV(store, device, log, trace, ThreadTeam(threads_for(process.threads, cores(), neighbours)), saving)
 
 
 def _tell_of_crashes() -> None:

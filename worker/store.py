@@ -31,6 +31,10 @@ class Buffers:
     """
 
 
+def nothing() -> None:
+    """Leave the first values as they are."""
+
+
 class Store(Protocol):
     """What ``KV`` needs of the place where the parameters live. Weights are on the host."""
 
@@ -54,11 +58,24 @@ class Store(Protocol):
     @property
     def num_workers(self) -> int: ...
 
-    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+    @property
+    def job_id(self) -> str:
+        """What no other job is called; empty without a cluster."""
+        ...
+
+    @property
+    def saves(self) -> bool:
+        """Whether this worker has the job's model to save: as the live one of the lowest rank, or of all the rounds."""
+        ...
+
+    def init(
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+    ) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
 
         ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too, and
-        must be one that the script cannot write to.
+        must be one that the script cannot write to. ``count`` is called where this worker's values count, and may
+        change them.
         """
         ...
 

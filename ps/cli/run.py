@@ -12,6 +12,7 @@ from ps.cli.help import EXIT_CODES, HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
 from ps.script import Script
+from ps.whole import check_writable, numbered
 
 EXAMPLES = """\
 psctl run -s 2 -w 4 train.py --epochs 3
@@ -20,6 +21,8 @@ psctl run -w 4 -m package.train --epochs 3    a module, as python -m
 psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json
 psctl run -w 8 --mode federated --run-dir runs/fed train.py    leaves rounds.jsonl as well
 psctl run -w 8 --mode federated --state job.db train.py    goes on when it is given again
+psctl run -w 4 --save model.safetensors train.py    leaves the trained model
+psctl run -w 4 --init model.safetensors train.py    begins with it
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\
@@ -56,6 +59,13 @@ def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
     job = settings.job().config
     process = settings.process().config
 
+    if process.save:
+        check_writable(numbered(process.save, 0), "the model")
+    if job.init:
+        from ps.weights_file import open_weights
+
+        with open_weights(job.init, "init"):
+            pass
     from ps.launch.cluster import run as run_cluster
     from ps.launch.plan import Plan
     from ps.launch.screen import Screen

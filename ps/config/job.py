@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
-from ps.config.values import LONGEST_WAIT, SIZE
+from ps.config.values import LONGEST_WAIT, PATH, SIZE
 from ps.errors import ConfigError
 from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS, MOST_WORKERS
 
@@ -91,6 +91,9 @@ class JobConfig:
     )
     seed: int = setting(
         0, "seed for the order of the data, random compression and the selection of clients", low=0, high=(1 << 63) - 1
+    )
+    init: str | None = setting(
+        None, "safetensors file with the model's first values, which count instead of the script's", kind=PATH
     )
     eval_every: int = setting(
         0, "evaluate every N steps (federated: rounds), and at the end; 0: only at the end", low=0, high=MOST_STEPS

@@ -10,7 +10,7 @@ from typing import Any
 
 from ps.config.setting import check_ranges, env_of, setting
 from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, PATH
-from ps.number import MOST_CLIENTS
+from ps.number import MOST_CLIENTS, MOST_STEPS
 
 ALL = ("run", "scheduler", "server", "worker")
 MEMBERS = ("server", "worker")
@@ -74,6 +74,19 @@ class ProcessConfig:
         None, "directory for the record: metrics.jsonl, summary.json", kind=PATH, roles=("run", "scheduler", "worker")
     )
     trace: str | None = setting(None, "file for a timeline in Chrome-trace format", kind=PATH, roles=("run", *MEMBERS))
+    save: str | None = setting(
+        None,
+        "file for the trained model, in the safetensors format; {clock} in its name is replaced by the clock",
+        kind=PATH,
+        roles=("run", "worker"),
+    )
+    save_every: int = setting(
+        0,
+        "write --save every N steps (federated: rounds), and at the end; 0: only at the end",
+        low=0,
+        high=MOST_STEPS,
+        roles=("run", "worker"),
+    )
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(
         None,

@@ -93,6 +93,8 @@ class Plan:
             threads=self.process.threads,
             run_dir=run_dir if role == "worker" else None,
             trace=trace,
+            save=self.process.save if role == "worker" else None,
+            save_every=self.process.save_every if role == "worker" else 0,
             data=self.process.data,
             state=state,
             runtime_dir=runtime_dir,

@@ -67,6 +67,30 @@ def test_the_scheduler_gets_what_was_set_explicitly_and_no_default(
 
 
 @pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--save", "gone/m.safetensors"], "cannot write the model to gone/m.safetensors: No such file"),
+        (["--save", "."], "cannot write the model to .: it is there, and is no file"),
+        (["--init", "gone.safetensors"], "init: there is no model file gone.safetensors"),
+        (["--init", "train.py"], "cannot read the model file train.py (from init): it has 0 bytes"),
+    ],
+)
+def test_a_model_file_that_cannot_be_is_told_before_anything_starts(
+    calls: list[tuple[Any, ...]],
+    flags: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").touch()
+    assert main(["run", *flags, "train.py"]) == 2
+    assert words in capsys.readouterr().err
+    assert not calls
+
+
+@pytest.mark.parametrize(
     ("env", "argv", "port"),
     [
         ({"PS_SCHEDULER": "a:81"}, [], 81),

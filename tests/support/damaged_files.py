@@ -41,6 +41,7 @@ from ps.simulate.model import _module, model_named
 from ps.simulate.traces import Recorded
 from ps.state_file import StateFile
 from ps.trace.merge import merge as merge_parts
+from ps.weights_file import open_weights, write_weights
 from ps.worker.federated.client_checkpoint import ClientCheckpoint
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.participation import PendingUpload
@@ -248,10 +249,16 @@ def _csv_rows(path: Path) -> None:
     path.write_text("seconds_per_step,up,down,dropout,on,off\n0.1,1e6,5e6,0.1,60,30\n0.2,,,,,\n")
 
 
+def _read_weights(path: Path) -> None:
+    with open_weights(path) as file:
+        _ = [file.read(name, np.empty(e.stop - e.start, np.uint8)) for name, e in file.entries.items()]
+
+
 GOOD = Path("good")
 """The folder with the good files, absolute once ``kinds`` was called."""
 
 KINDS = (
+    Kind("m.safetensors", lambda path: write_weights(path, {"w": np.ones(3)}, {}), _read_weights),
     Kind("x.toml", _toml, lambda path: merge(JobConfig, toml=find_toml({}, str(path)).values), is_text=True),
     Kind("images.idx", _idx, lambda path: idx.read(path, 3)),
     Kind("images.gz", _idx, lambda path: idx.read(path, 3)),

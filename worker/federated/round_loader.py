@@ -19,6 +19,7 @@ from ps.errors import PSError, StateError
 from ps.worker.batch_loader import placed
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.training import Training
+from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.worker.shares import write_share
 from ps.worker.step_log import StepLog
@@ -87,14 +88,16 @@ class RoundLoader:
         self._spoiled = ""
         """What was wrong with a gradient of this round."""
         self._shown: set[int] = set()
+        self._published: Callable[[int], None] = ignore
         self._looked = -1
         """The version that was evaluated last, for the record."""
 
     def stepped(self) -> None:
         """Nothing is taken ahead: a round ends with its last step."""
 
-    def begin(self, clock: int, model: Parameters) -> None:
+    def begin(self, clock: int, model: Parameters, published: Callable[[int], None] = ignore) -> None:
         """Train this model from now on. Nothing is left out: a client always does what it is assigned."""
+        self._published = published
         self._store.place(model.flat, model.refresh)
 
     def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
@@ -145,6 +148,7 @@ class RoundLoader:
                 elif (version := self._due(self._looked)) > self._looked:
                     self._looked = self._store.look(version)
                     self._evaluation.run(self._looked)
+                    self._published(self._looked)
 
         return generate()
 
@@ -175,6 +179,7 @@ class RoundLoader:
         if self._due(self._looked) > self._looked:  # the weights are those of a published version now
             self._looked = task.version
             self._evaluation.run(task.version)
+        self._published(task.version)
         report = self._on_own(data, "") if task.evaluate else {}
         self._metrics, self._samples, self._spoiled = {}, 0.0, ""
         try:

@@ -26,7 +26,7 @@ from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
-from ps.worker.store import Buffers
+from ps.worker.store import Buffers, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
@@ -83,15 +83,26 @@ class FederatedStore:
 
     # The model
 
-    def init(self, layout: Layout, values: HostArray, *, in_place: bool) -> Buffers:
+    @property
+    def job_id(self) -> str:
+        return self._session.job_id
+
+    @property
+    def saves(self) -> bool:
+        return self.finished
+
+    def init(
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+    ) -> Buffers:
         self._layout = layout
         whole = layout.with_controls() if self.training.algorithm.control else layout
         self.training.take(layout)
         self._buffer, shown = twice(whole.nbytes)
-        self._buffer[: values.size] = values
         self._whole = whole
         connection = self._connection = FederatedConnection(self._session, whole, self.traffic)
         if connection.claim():
+            count()
+            self._buffer[: values.size] = values
             connection.seed(self._buffer)
         else:
             self.clock = connection.pull(0, self._buffer)

@@ -1,0 +1,80 @@
+"""FirstValues: what a model begins with: the script's arrays, or those of the file that the job's ``init`` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ps.errors import UsageError
+from ps.protocol.layout import Layout
+from ps.weights_file import DTYPES, WeightsFile, bare, open_weights
+from ps.worker.model import Model, check_values
+from ps.xp import Array, HostArray
+
+SOURCE = "the job's init"
+MOST_NAMED = 3
+"""Tensors that a message names, at most."""
+
+
+class FirstValues:
+    """A model's first values. The file is read by whoever needs some of it: the worker whose values count for all, and
+    each worker with tensors that stay with it."""
+
+    def __init__(self, model: Model, path: str | None) -> None:
+        self._model = model
+        self._path = path
+
+    def own(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return some of the model's tensors as they are to begin. Raises UsageError."""
+        if self._path is None or not arrays:
+            return arrays
+        found = {name: np.empty(array.shape, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+        with open_weights(self._path, SOURCE) as file:
+            names = _matched(file, self._model.arrays)
+            for name, array in found.items():
+                file.read(names[name], array)
+        return found
+
+    def fill(self, layout: Layout, values: HostArray) -> None:
+        """Have the file's values of a layout in a flat buffer, if there is a file. Raises UsageError."""
+        if self._path is None:
+            return
+        views = layout.views(layout.flat(values))
+        with open_weights(self._path, SOURCE) as file:
+            names = _matched(file, self._model.arrays)
+            for tensor in layout.tensors:
+                file.read(names[tensor.name], views[tensor.name])
+                if tensor.kind == "trainable":
+                    check_values(tensor, views[tensor.name], f" of the file {file.path}")
+
+
+def _matched(file: WeightsFile, arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Return what each tensor of the model is called in the file. Raises UsageError unless it is that model's."""
+    mine = bare(arrays)
+    theirs = {text: name for name, text in bare(file.entries).items()}
+    missing = [text for text in mine.values() if text not in theirs]
+    extra = [text for text in theirs if text not in set(mine.values())]
+    if len(missing) == len(mine) and extra:
+        raise UsageError(
+            f"the file {file.path} ({SOURCE}) is of another model: it has {_some(extra)}, and this one has "
+            f"{_some(missing)}"
+        )
+    if missing or extra:
+        lacks = [f"it lacks {_some(missing)}"] if missing else []
+        more = [f"it also has {_some(extra)}, which the model has not"] if extra else []
+        raise UsageError(f"the file {file.path} ({SOURCE}) does not fit the model: {'; '.join(lacks + more)}")
+    for name, text in mine.items():
+        entry, array = file.entries[theirs[text]], arrays[name]
+        if entry.shape != tuple(array.shape) or DTYPES.get(entry.dtype) != array.dtype.name:
+            raise UsageError(
+                f"the file {file.path} ({SOURCE}) has {text!r} as {entry}; the model has "
+                f"{array.dtype.name}{list(array.shape)}"
+            )
+    return {name: theirs[text] for name, text in mine.items()}
+
+
+def _some(names: Iterable[str]) -> str:
+    found = [repr(name) for name in names]
+    more = len(found) - MOST_NAMED
+    return ", ".join(found[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

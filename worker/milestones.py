@@ -1,0 +1,53 @@
+"""Milestones: the clocks at which a model is measured and written to a file, while it is trained and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ps.worker.evaluation import Evaluation
+from ps.worker.parameters import Parameters
+from ps.worker.saving import Saving, about
+from ps.worker.store import Store
+
+
+class Milestones:
+    """Which worker does what: the one with rank 0 measures for the record, the first that is there saves."""
+
+    def __init__(self, store: Store, evaluation: Evaluation, saving: Saving, save: Callable[[str], None]) -> None:
+        """``save`` writes the model to a path."""
+        self._store = store
+        self._evaluation = evaluation
+        self._saving = saving
+        self._save = save
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self._saving.begin(self._store.clock)
+
+    def stepped(self) -> None:
+        """Do what is due after a step; in a federated job the rounds are what counts."""
+        store, clock = self._store, self._store.clock
+        if store.job.federated:
+            return
+        if store.job.eval_every and store.rank == 0 and clock % store.job.eval_every == 0:
+            self._evaluation.run(clock)
+        if self._saving.is_due(clock) and store.saves:
+            self._saving.now(clock, self._save)
+
+    def published(self, version: int) -> None:
+        """Do what is due with a federated version, while the model is that."""
+        if self._store.rank == 0 and self._saving.is_due(version):
+            self._saving.now(version, self._save)
+
+    def finish(self, model: Parameters, barrier: Callable[[], None]) -> None:
+        """Measure the model as it is at the end, and save it. Raises UnsavedModel."""
+        store = self._store
+        federated, saves = store.job.federated, self._saving.path is not None and store.saves
+        if saves and not federated:
+            barrier()  # the others may still be training, and the file is to have that
+        if store.rank == 0:
+            # The script may have changed buffers since it was measured, and the file is to be what was.
+            moved = bool(model.beside) or not store.job.lockstep
+            self._evaluation.run(store.clock, again=saves and not federated and moved)
+        if saves:
+            self._saving.last(store.clock, about(store), self._save, sole=store.rank == 0 and not federated)

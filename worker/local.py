@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
-from ps.half import SINGLE, is_half
+from ps.half import SINGLE, Widened, is_half
 from ps.optim import Optimizer, apply, clip_scale
 from ps.optim.absences import Absences
 from ps.optim.group import optimizer_of, with_decay
@@ -95,7 +95,7 @@ class LocalStore:
             part.updates += 1
             gradient, group = gradients.chunk(part.chunk), part.chunk.group
             if part.half is not None:
-                gradient = gradient.astype(SINGLE)
+                gradient = Widened(gradient).whole()
             for lo, hi, t in part.absences.update(part.updates, frozenset(gradients.absent(part.chunk.index))):
                 apply(
                     self._optimizers[group],

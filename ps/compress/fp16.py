@@ -11,34 +11,10 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded
 from ps.compress.frame import blocks, buffer, clipped, demand, demand_bytes, scratch
 from ps.compress.key import Key
+from ps.half import LARGEST, round_to_half
 from ps.xp import Array, namespace
 
-LARGEST = 65504.0
-_LEAST_NORMAL = 2.0**-14
-_GRID = 13 << 23  # in a float32's exponent: half has 13 bits less of mantissa
 _OFFSET = 126 << 23  # 112 from a half's exponent to a float32's, the grid's 13, and 1 for a half's leading bit
-
-
-def round_to_half(xp: Any, x: Array, e: Array) -> None:
-    """Replace each float32 in ``x`` by its half's bits, in the low 16 and 0 above; ``e``: uint32 scratch, as long.
-
-    To nearest, ties to even, subnormal halves included; ``x`` is within ±65504. Adding 2^13 times a number's power of
-    two leaves as the sum's last bits what half has room for, rounded by the processor.
-    """
-    bits = x.view(np.uint32)
-    power = e.view(np.float32)
-    xp.right_shift(bits, 16, out=e)
-    sign = e & 0x8000
-    bits &= 0x7FFFFFFF
-    xp.bitwise_and(bits, 0x7F800000, out=e)
-    xp.clip(power, _LEAST_NORMAL, LARGEST, out=power)
-    e += _GRID
-    x += power
-    bits -= e
-    e -= _OFFSET
-    xp.right_shift(e, 13, out=e)
-    bits += e
-    bits |= sign
 
 
 def widen_half(xp: Any, x: Array, e: Array) -> None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ps.errors import GradientError, UsageError
+from ps.half import narrow
 from ps.optim.optimizer import Optimizer
 from ps.threads import ThreadTeam
 from ps.xp import Array, HostArray, is_host, namespace
@@ -121,8 +122,7 @@ def apply(
             g = np.add(g, first, out=out)
         optimizer.update(w, g, tuple(slot[lo:hi] for slot in slots), (first, second), constants)
         if half is not None:
-            with np.errstate(over="ignore", invalid="ignore"):  # a weight that float16 has no room for is Inf there
-                np.copyto(half[lo:hi], w, casting="unsafe")
+            narrow(w, half[lo:hi])
 
     arrays = 2 + len(slots) + callable(gradient)
     team.share(work, size, own.elements(dtype), arrays * weights.nbytes)

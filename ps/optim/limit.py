@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from ps.half import SINGLE, is_half
+from ps.half import is_half, parts_of
 from ps.xp import Array, HostArray, is_host, namespace
 
 LIMITS = {"float32": 2.0**54, "float64": 2.0**492, "bfloat16": 2.0**54, "float16": 65504.0}
 """The largest magnitude by dtype: float32 has room for 2^20 squares of it, the steps that an accumulator may add up;
 float64, in which norms are taken, for 2^40 of them, the elements of the largest model. Half precision is worked with in
 float32."""
-BLOCK = 1 << 16
-"""Elements of half precision that are looked at at once."""
+
+
+_BY_DTYPE = {np.dtype(name): limit for name, limit in LIMITS.items()}
 
 
 def limit_of(dtype: np.dtype[Any]) -> float:
     """Return the largest magnitude that an element of a gradient may have."""
-    return LIMITS[dtype.name]
+    return _BY_DTYPE[dtype]
 
 
 def within_limit(vector: HostArray) -> bool:
@@ -30,8 +31,7 @@ def within_limit(vector: HostArray) -> bool:
     if not vector.size:
         return True
     if is_half(vector.dtype):
-        parts = (vector[lo : lo + BLOCK].astype(SINGLE) for lo in range(0, vector.size, BLOCK))
-        return all(map(within_limit, parts))
+        return all(map(within_limit, parts_of(vector)))
     limit = limit_of(vector.dtype)
     with np.errstate(all="ignore"):
         # What is NaN or too large makes the sum of squares so as well. A sum may be too large by itself: look closely.

@@ -30,6 +30,7 @@ from ps.worker.saving import Saving, write_model
 from ps.worker.step import Steps
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
+from ps.worker.tree import Tree, tree_of
 from ps.xp import Array, Device
 
 
@@ -64,6 +65,7 @@ class KV:
         loader = self._loader = store.loader(device, log, self._evaluation)
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
+        self._tree: Tree | None = None
         self._steps = Steps(store, loader, log, trace, self._open)
         self._lifetime = Lifetime(self._finish, self._leave)
 
@@ -98,12 +100,14 @@ class KV:
         return f"<KV: {role} {self.rank} {where}, clock {self.clock}{end}>"
 
     @property
-    def params(self) -> Mapping[str, Array]:
+    def params(self) -> Any:
         """The parameters, as ``init`` returned them. Raises StateError before ``init``."""
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
         found = self._model.all
-        return LazyParameters(found, self._steps.weights.arrive) if self.job.overlap else dict(found)
+        if self.job.overlap:
+            return LazyParameters(found, self._steps.weights.arrive)
+        return dict(found) if self._tree is None else self._tree.build(found)
 
     @property
     def grads(self) -> dict[str, Array]:
@@ -121,10 +125,10 @@ class KV:
 
     def init(
         self,
-        params: Mapping[str, Any],
+        params: Any,
         kinds: Mapping[str, str] | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> Mapping[str, Array]:
+    ) -> Any:
         """Set the model's first values, once, and return the parameters to train.
 
         The first worker's values win; every worker gets the same. The result has the names, shapes and dtypes of
@@ -132,6 +136,9 @@ class KV:
         flat vector, and changes in place with each ``step``; on the host the arrays are read-only, since the job's
         servers decide what the weights are. With ``overlap`` the result is a mapping that waits for what is read of it.
         Of tensors in half precision the servers keep float32 masters, which are what is updated.
+
+        ``params`` may also be a tree of dicts, lists, tuples and dataclasses: then so are the result and the gradients,
+        names are joined by dots (``layers.0.weight``), and the order of a dict does not matter.
 
         ``kinds`` names tensors, by name or pattern, that have no gradients: a ``buffer`` (batch-norm statistics;
         float), a ``counter`` (int64), or ``frozen`` (any dtype). The script changes the first two in place. In a
@@ -148,10 +155,13 @@ class KV:
         self._open()
         if self._model is not None:
             raise StateError("kv.init was called before; a connection trains one model")
+        tree = tree_of(params)
+        if tree is not None:
+            params = tree.demand(self.job).flat
         specs = self.job.specs
         model = read(params, kinds, groups, specs.local_optimizer if self.job.federated else specs.optimizer)
         demand_precision(model.trained, self.job, self.device)
-        self._groups = Groups(model.trained, self.job)
+        self._tree, self._groups = tree, Groups(model.trained, self.job)
         if self._saving.path is not None:
             check_weights(model.arrays)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
@@ -189,7 +199,7 @@ class KV:
 
     def step(
         self,
-        grads: Mapping[str, Any] | None = None,
+        grads: Any = None,
         *,
         examples: float | None = None,
         partial: bool = False,
@@ -209,21 +219,20 @@ class KV:
         """
         with HOLD:
             self._ready()
-            self._steps.push_pull({} if grads is None else grads, examples, metrics, partial=partial)
+            self._steps.push_pull(self._flat({} if grads is None else grads), examples, metrics, partial=partial)
         self._milestones.stepped()
 
-    def push_pull(
-        self, grads: Mapping[str, Any], params: Mapping[str, Any] | None = None, *, examples: float | None = None
-    ) -> None:
+    def push_pull(self, grads: Any, params: Any = None, *, examples: float | None = None) -> None:
         """Give gradients and get the new weights, into ``params`` (dict of arrays) or the connection's own.
 
         Otherwise like ``step``. Raises GradientError or, when the weights do not fit into ``params``, UsageError;
         nothing is applied then.
         """
         model = self._ready()
+        params = self._flat(params)
         targets = None if params is None or model.are(params) else model.targets(params)
         with HOLD:
-            self._steps.push_pull(grads, examples, {})
+            self._steps.push_pull(self._flat(grads), examples, {})
             if targets is not None:
                 self._steps.weights.all()
                 if self.job.federated:
@@ -232,7 +241,7 @@ class KV:
                     model.scatter(model.shown, targets)
         self._milestones.stepped()
 
-    def push(self, grads: Mapping[str, Any], *, examples: float | None = None, partial: bool = False) -> Handle:
+    def push(self, grads: Any, *, examples: float | None = None, partial: bool = False) -> Handle:
         """Give gradients without waiting for their application. They are copied and may be reused at once.
 
         The push before it is waited for first. In sync mode with ``clip_norm`` it waits for the other workers'
@@ -242,9 +251,9 @@ class KV:
         self._steps.refuse_partial()
         count = self._steps.count(examples)
         with HOLD:
-            return Handle(self, self._steps.push(grads, count, partial=partial))
+            return Handle(self, self._steps.push(self._flat(grads), count, partial=partial))
 
-    def pull(self, out: Mapping[str, Any] | None = None) -> Handle:
+    def pull(self, out: Any = None) -> Handle:
         """Ask for the weights that have this worker's pushes in them; they are there after ``wait``.
 
         They land in ``out`` (a dict of arrays like the parameters), or in the parameters themselves. In a federated
@@ -252,6 +261,7 @@ class KV:
         UsageError when they do not fit there.
         """
         model = self._ready()
+        out = self._flat(out)
         with HOLD:
             self._steps.weights.all()
             if out is None or model.are(out):
@@ -357,6 +367,9 @@ class KV:
             raise StateError("no parameters yet: call kv.init(params) first")
         return self._model
 
+    def _flat(self, tensors: Any) -> Any:
+        return tensors if self._tree is None or tensors is None else self._tree.by_name(tensors)
+
     # The end
 
     def close(self, failure: str = "") -> None:
@@ -367,7 +380,7 @@ class KV:
         self._lifetime.close(failure)
 
     def _finish(self) -> None:
-        if self._model is not None:
+        if self._model:
             self._milestones.finish(self._model, self.barrier)
 
     def _leave(self, failure: str) -> None:

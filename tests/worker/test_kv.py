@@ -78,13 +78,13 @@ def test_init_may_be_called_again_with_a_model_that_can_be_trained(local: Local)
     kv = local()
     for params, text in (
         ({"w": np.arange(3)}, "tensor 'w' has dtype int64"),
-        ([np.ones(2)], "a model is a dict with an array for each tensor, not list"),
+        (np.ones(2), "a model is a dict with an array for each tensor, not ndarray"),
         ({}, "a model has 1 to 20000 tensors, not 0"),
         ({"w": object()}, "tensor 'w' is a object, which is no array"),
         ({"w": [[1.0], [1.0, 2.0]]}, "tensor 'w' cannot be read"),
     ):
         with pytest.raises(UsageError, match=text):
-            kv.init(params)  # type: ignore[arg-type]
+            kv.init(params)
     assert kv.init(model((2,)))["a"].shape == (2,)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ps import xp
-from ps.errors import GradientError
+from ps.errors import GradientError, UsageError
 from ps.worker.federated.fit import Fit, Metrics, Params, check, copies, not_finite, numbers, train
 from ps.worker.federated.round_loader import TUNED
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.startup import connect
+from ps.worker.tree import tree_of
 from ps.xp import HostArray
 
 Evaluate: TypeAlias = Callable[[Params], Metrics]
@@ -47,6 +48,8 @@ class Client:
         local step, which are ``fit``'s.
         """
         with connect(**{"mode": "federated", **settings}) as kv:
+            if tree_of(params) is not None:
+                raise UsageError("a Client's parameters are one flat dict of arrays, as fit gets and returns them")
             kv.init(params, kinds)
             store = kv._store
             if isinstance(store, FederatedStore):

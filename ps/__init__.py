@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["KV", "Handle", "PSError", "__version__", "connect"]
 
 _LINKS = ("protocol", "server", "worker")
-_SUBPACKAGES = ("data", "errors", "federated", "models", "optim", "torch")
+_SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "torch")
 
 _HERE = os.path.dirname(__file__)  # noqa: PTH120
 if os.path.isdir(_HERE) and not all(os.path.isdir(os.path.join(_HERE, each)) for each in _LINKS):  # noqa: PTH112, PTH118
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ps import data as data
     from ps import errors as errors
     from ps import federated as federated
+    from ps import jax as jax
     from ps import models as models
     from ps import optim as optim
     from ps.errors import PSError

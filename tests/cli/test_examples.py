@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 import ps.launch.cluster
@@ -24,6 +25,7 @@ from ps.compare import comparison
 from ps.protocol import query
 from ps.server.shard import service
 from ps.trace import start
+from ps.weights_file import write_weights
 
 SECONDS = 60.0
 """Of this process's own time, at most: seconds where nothing else runs."""
@@ -74,6 +76,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def folder(tmp_path: Path) -> None:
     """The files that examples name."""
     (tmp_path / "train.py").write_text("")
+    write_weights(tmp_path / "model.safetensors", {"w": np.zeros(3)}, {})
     (tmp_path / "package").mkdir()
     for name in ("__init__.py", "train.py"):
         (tmp_path / "package" / name).write_text("")

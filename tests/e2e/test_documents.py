@@ -243,8 +243,9 @@ def test_what_is_not_run_stands_in_a_document() -> None:
 @pytest.mark.parametrize("session", [one for one in RUN if not any(map(is_role, one.lines))], ids=shown)
 def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Process]) -> None:
     for line in map(short, session.lines):
-        if "torch" in line:
-            pytest.importorskip("torch", reason="the example is about torch")
+        for library in ("torch", "jax"):
+            if library in line:
+                pytest.importorskip(library, reason=f"the example is about {library}")
         process = typed(line)
         assert ended_well(process), process.text
         assert too_wide(process) == []
@@ -293,8 +294,9 @@ def test_the_roles_of_several_machines_make_a_job(session: Session, typed: Calla
 @pytest.mark.parametrize("block", blocks_of_python(), ids=shown)
 def test_a_block_of_python_runs(block: Python, folder: Path, typed: Callable[..., Process]) -> None:
     before = "".join(BEFORE[begin] for begin in fits(block))
-    if "import torch" in block.text:
-        pytest.importorskip("torch", reason="the block is about torch")
+    for library in ("torch", "jax"):
+        if f"import {library}" in block.text:
+            pytest.importorskip(library, reason=f"the block is about {library}")
     text = re.sub(r"epochs=\d+", "epochs=1", block.text)
     (folder / "block.py").write_text(before + text)
     federated = "psctl run -w 2 --mode federated --rounds 1 block.py"

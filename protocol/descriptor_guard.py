@@ -1,10 +1,10 @@
-"""DescriptorGuard: what a listening process does when its peers have taken nearly all of its open files.
+"""DescriptorGuard: what a listening process does when its peers have taken nearly all of its open files, or memory.
 
 ZeroMQ's tcp listener turns away whom there is no descriptor for. Its ipc listener aborts the process then (libzmq
 4.3.5: ``ipc_listener_t::accept`` does not expect EMFILE), and a server's part of the model with it. ZeroMQ cannot stop
 listening without closing what it has accepted, so the socket's *file* is taken away in time: who is connected stays,
 and whoever comes takes tcp. The listener accepts on ZeroMQ's own thread, faster than a main loop would look, hence a
-thread here that is woken by each connection.
+thread here that is woken by each connection. The same thread cuts off who floods this process, see ``backlog``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import logging
 import os
 import struct
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
+from ps.protocol.backlog import Backlog, bytes_received, cut
 from ps.protocol.sockets import Socket
 
 log = logging.getLogger("ps.descriptors")
@@ -30,13 +33,21 @@ EVENT = struct.Struct("=Hi")
 """What ZeroMQ tells of an event: its number and a value."""
 LOOK = 1.0
 """Seconds between looks at what others than the listener have opened."""
+GLANCE = 0.1
+"""Seconds between looks at this process's memory."""
 
 
 class DescriptorGuard:
     """Guards one listening socket. ``ipc`` is the address of its Unix socket, if it has one."""
 
-    def __init__(self, sock: Socket, limit: int, ipc: str = "") -> None:
-        """``limit``: how many files this process may open."""
+    def __init__(
+        self, sock: Socket, limit: int, ipc: str = "", *, load: Callable[[], tuple[int, int]] | None = None
+    ) -> None:
+        """``limit``: how many files this process may open. ``load`` is that of the socket's Inbox, if it has one."""
+        self._load = load
+        self._backlog = Backlog()
+        self._accepted: set[int] = set()
+        self._glanced = 0.0
         self._sock = sock
         self._limit = limit
         self._path = Path(ipc.removeprefix("ipc://")) if ipc else None
@@ -51,15 +62,36 @@ class DescriptorGuard:
         self._sock.disable_monitor()
         self._thread.join(10 * LOOK)
 
+    def _glance(self) -> None:
+        """Cut off who floods this process, if somebody does."""
+        if self._load is None or time.monotonic() - self._glanced < GLANCE:
+            return
+        self._glanced = time.monotonic()
+        drained, taken = self._load()
+        memory = resident()
+        if not self._backlog.suspects(drained, memory):
+            return
+        if (worst := self._backlog.flooding(bytes_received(self._accepted), taken, memory)) is not None:
+            log.warning("a connection is cut: more comes on it than can be taken")
+            cut(worst)
+
     def _watch(self) -> None:
+        looked = 0.0
         try:
             while True:
-                if not self._monitor.poll(int(LOOK * 1000)):
-                    self._look(self._lowest())
+                self._glance()
+                if not self._monitor.poll(int((LOOK if self._load is None else GLANCE) * 1000)):
+                    if time.monotonic() - looked >= LOOK:
+                        looked = time.monotonic()
+                        self._look(self._lowest())
                     continue
                 event, value = EVENT.unpack(self._monitor.recv_multipart()[0])
                 if event == zmq.EVENT_MONITOR_STOPPED:
                     return
+                if event == zmq.EVENT_ACCEPTED:
+                    self._accepted.add(value)
+                elif event == zmq.EVENT_DISCONNECTED:
+                    self._accepted.discard(value)
                 is_new = event == zmq.EVENT_ACCEPTED  # its value is the number of what was opened for it
                 self._look(value if is_new and not self._is_low else self._lowest())
         finally:
@@ -95,3 +127,11 @@ class DescriptorGuard:
         if self._path is not None:
             with contextlib.suppress(OSError):  # the folder was cleared away: nobody finds the socket then
                 self._path.with_suffix(before).rename(self._path.with_suffix(after))
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

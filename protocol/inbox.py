@@ -23,6 +23,8 @@ log = logging.getLogger("ps.protocol")
 
 MOST_UNREAD = 256 << 20
 
+FRAME = 2
+"""Bytes of ZMTP before those of a frame, at least."""
 SKIP = 1000
 """Frames of an overlong message that are dropped before the caller gets to look at its other sockets."""
 
@@ -45,6 +47,8 @@ class Inbox:
         self.rejected: Counter[str] = Counter()
         self.drained = True
         """Whether nothing was left when ``receive`` was done."""
+        self._drains = 0
+        self._taken = 0
         self._overlong: bytes | None = None
         self.most_unread = MOST_UNREAD
         """Bytes of payloads that are kept for a peer which does not read them, at most."""
@@ -62,6 +66,7 @@ class Inbox:
                 origin = self._origin()
             except zmq.Again:
                 self.drained = True
+                self._drains += 1
                 return
             header, payload, more = self._frames()
             if more:
@@ -82,6 +87,10 @@ class Inbox:
                 continue
             yield origin, message, payload
 
+    def load(self) -> tuple[int, int]:
+        """Return how often nothing was left, and how many bytes were taken; any thread may ask."""
+        return self._drains, self._taken
+
     def _origin(self) -> bytes:
         if not self._tells_address:
             return self.socket.recv(zmq.NOBLOCK)
@@ -95,15 +104,17 @@ class Inbox:
     def _frames(self) -> tuple[bytes, Any, bool]:
         """Return the header, the payload or None, and whether there are more frames than a message has."""
         header = self.socket.recv(zmq.NOBLOCK)
+        self._taken += len(header) + FRAME
         if not self.socket.getsockopt(zmq.RCVMORE):
             return header, None, False
         payload = self.socket.recv(zmq.NOBLOCK, copy=False)
+        self._taken += len(payload) + FRAME
         return header, payload.buffer, bool(self.socket.getsockopt(zmq.RCVMORE))
 
     def _skip(self, origin: bytes) -> bool:
         """Drop frames of a message that has too many; return whether it is over."""
         for _ in range(SKIP):
-            self.socket.recv(zmq.NOBLOCK)
+            self._taken += len(self.socket.recv(zmq.NOBLOCK)) + FRAME
             if not self.socket.getsockopt(zmq.RCVMORE):
                 self._overlong = None
                 self.reject(origin, 0, BadMessage("a message with a wrong number of frames: it has 1 or 2", "frames"))

@@ -16,12 +16,6 @@ A host that vanishes says no goodbye, and TCP alone would try for minutes, less 
 and not ZeroMQ's own heartbeat, since that waits for whole messages: one of 64 MiB takes longer on a slow link, and a
 process that stands still could not answer it. What was lost with a connection is asked for and sent again."""
 
-MOST_UNHEARD = 8
-"""Messages of one connection that wait here while this process is busy; the others wait with their sender, in TCP.
-
-ZeroMQ counts messages, not bytes: so many of the longest, and the one that comes in, are what a peer can make a process
-hold. With more of them nothing was faster (measured over loopback, from 1 KiB to 2 MiB, against 16 and 1000)."""
-
 Socket = zmq.Socket[bytes]
 
 
@@ -30,18 +24,17 @@ def open_socket(
     kind: int,
     *,
     high_water: int = 1000,
-    unheard: int = MOST_UNHEARD,
     longest: int = MAX_FRAME,
 ) -> Socket:
     """Return a socket with the limits and time-outs that every socket of ours has.
 
-    ``high_water``: messages that wait for one peer; ``unheard``: those of one peer; ``longest``: bytes of a frame.
+    ``high_water``: messages that wait for one peer; ``longest``: bytes of a frame.
     """
     sock = context.socket(kind)
     sock.setsockopt(zmq.LINGER, 0)
     sock.setsockopt(zmq.MAXMSGSIZE, longest)
     sock.setsockopt(zmq.SNDHWM, high_water)
-    sock.setsockopt(zmq.RCVHWM, unheard)
+    sock.setsockopt(zmq.RCVHWM, 0)  # or a peer could end this process: see ``backlog``
     sock.setsockopt(zmq.RECONNECT_IVL, 50)
     sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     sock.setsockopt(zmq.HANDSHAKE_IVL, 10_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ps.protocol.messages.rate import UNSAID, Rate, latest
+from ps.protocol.ranges import MOST_STEPS
 
 
 class Rates:
@@ -44,5 +45,7 @@ class Rates:
         number, _, lr, weight_decay = self._known
         if not number:
             lr, weight_decay = self._initial
-        self._own = number + 1, self._rank, self._said.get("lr", lr), self._said.get("weight_decay", weight_decay)
+        lr, weight_decay = self._said.get("lr", lr), self._said.get("weight_decay", weight_decay)
+        # only who lies says the last number there is; no word that others say counts after it
+        self._own = min(number + 1, MOST_STEPS), self._rank, lr, weight_decay
         return self._known, self._own

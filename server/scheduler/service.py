@@ -37,9 +37,6 @@ SIGNS = 5
 """Signs of life of a connection in the time after which a member that is silent is dead."""
 FRESH = 0.1
 """Seconds for which a status that was made is given to others who ask."""
-MOST_UNHEARD = 32
-"""Messages of one connection that wait here while this process is busy; the others wait with their sender, and with
-them its signs of life."""
 LONGEST = 8 << 20
 """Bytes of a frame, at most: layouts are shorter, and so are the distances between the most that are compared."""
 BATCH = 256
@@ -79,7 +76,7 @@ class Scheduler:
             raise
         self._bindings = Bindings[bytes]()
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._router = open_socket(self._context, zmq.ROUTER, unheard=MOST_UNHEARD, longest=LONGEST)
+        self._router = open_socket(self._context, zmq.ROUTER, longest=LONGEST)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to be told who is gone
         timeout = int(self._state.setting("heartbeat_timeout") * 1000)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
@@ -100,7 +97,7 @@ class Scheduler:
             host, port = self._process.host, self._process.port
             bound = Tcp().bind(self._router, host, port, Path())
             self._address = advertised(bound, self._process.advertise)
-            self._guard = DescriptorGuard(self._router, descriptors.allowed())
+            self._guard = DescriptorGuard(self._router, descriptors.allowed(), load=self._inbox.load)
             ready(self._address)
             while not (self._state.over and self._all_know()):
                 sigterm.check()

@@ -28,7 +28,6 @@ from ps.protocol.messages import (
     Status,
     Weights,
 )
-from ps.protocol.sockets import MOST_UNHEARD
 from support import zmtp
 
 HEAD = MAGIC + bytes((VERSION,))
@@ -245,21 +244,6 @@ def test_a_frame_that_declares_too_many_bytes_ends_its_connection(listen: Listen
         assert zmtp.closed(sock)
     assert memory() - before < 10
     assert not inbox.rejected
-
-
-def test_a_peer_that_is_not_read_makes_nobody_hold_more_than_a_few_of_its_messages(listen: Listen, dial: Dial) -> None:
-    inbox, address = listen()
-    peer, frame, sent = dial(address), bytearray(8 << 20), 0
-    peer.setsockopt(zmq.SNDHWM, 1)
-    peer.connect(address)  # once more, with that limit
-    before = memory()
-    while sent < 100 and peer.poll(1000, zmq.POLLOUT):
-        peer.send_multipart([PUSH, frame], copy=False)
-        sent += 1
-    assert MOST_UNHEARD < sent < 60, "it waits: it is not read"
-    assert memory() - before < 2 * 8 * (MOST_UNHEARD + 3)
-    while sent:
-        sent -= len(turn(inbox))
 
 
 def test_declared_sizes_and_open_connections_cost_little(listen: Listen, dial: Dial) -> None:

@@ -11,7 +11,7 @@ import pytest
 import ps
 from ps.errors import BadMessage, VersionMismatch
 from ps.number import MOST_COMPARED
-from ps.protocol import codec, fields, layout, sockets
+from ps.protocol import backlog, codec, fields, layout
 from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates
@@ -139,8 +139,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     rows = dict(row[:2] for row in table("### Limits", "what"))
     large = ", ".join(sorted(cls.__name__ for cls in TYPES.values() if cls.large))
     assert rows["a frame"] == f"{codec.MAX_FRAME >> 20} MiB, to the scheduler {service.LONGEST >> 20} MiB"
-    queue = f"{sockets.MOST_UNHEARD} messages, at the scheduler {service.MOST_UNHEARD}"
-    assert rows["queue of messages from one peer"] == queue
+    assert rows["what is not taken yet"] == f"{backlog.MOST_GROWN >> 20} MiB by which memory grows"
     assert rows["contributions whose distances are measured"] == str(MOST_COMPARED)
     large_row = next(row for row in rows if row.startswith("header of"))
     assert ", ".join(sorted(re.findall(r"[A-Z]\w+", large_row))) == large

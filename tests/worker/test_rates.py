@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ps.protocol.codec import decode, encode
+from ps.protocol.messages import Push
 from ps.protocol.messages.rate import UNSAID, latest
+from ps.protocol.ranges import MOST_STEPS
 from ps.worker.rates import Rates
 
 
@@ -37,3 +40,13 @@ def test_of_rates_for_one_step_that_of_the_lowest_rank_counts_and_a_later_one_be
     assert rates.step() == ((1, 0, 0.2, 0.1),), "it was overruled"
     rates.set(0.3)
     assert rates.step() == ((1, 0, 0.2, 0.1), (2, 2, 0.3, 0.1))
+
+
+def test_a_word_with_the_last_number_there_is_ends_nobody_who_says_another() -> None:
+    last = (MOST_STEPS, 0, 0.2, 0.1)
+    rates = Rates(2, 1.0, 0.1)
+    rates.hear([last])
+    rates.set(0.3)
+    words = rates.step()
+    assert words[0] == last
+    assert decode(encode(Push(1, 2, 3, 4, 4, 1.0, 1.0, True, words))) == Push(1, 2, 3, 4, 4, 1.0, 1.0, True, words)

@@ -1,0 +1,89 @@
+"""Backlog: which connection is cut when peers say more than a listening process can take.
+
+ZeroMQ would stop reading a connection of which so many messages wait (``RCVHWM``), but a peer that is not read can end
+the process: its connection breaks, and the next heartbeat of ZMTP, ours by the clock or its own in what was received,
+is answered all the same (libzmq 4.3.5: ``stream_engine_base_t::out_event`` asserts that nothing has broken). So
+everything is read, and who floods is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+
+SUSPECT = 64 << 20
+"""Bytes by which memory has grown, since nothing waited, before anybody's bytes are counted."""
+MOST_GROWN = 512 << 20
+"""Bytes by which it may grow while more comes than is taken."""
+MOST_WAITING = 16 << 20
+"""Bytes that came and were not taken since they are counted; small messages take twenty times their bytes here."""
+_TCP_INFO, _RECEIVED = 11, struct.Struct("=Q")
+_AT = 128
+"""Where ``struct tcp_info`` of Linux has ``tcpi_bytes_received``."""
+
+
+class Backlog:
+    """Decides by what was received and taken, and by this process's memory."""
+
+    def __init__(self) -> None:
+        self._drained = -1
+        self._memory = 0
+        self._latest: Mapping[int, int] | None = None
+        """What each connection had received at the last count; None before there was one."""
+        self._waiting = 0
+        """Bytes that came since the first count and were not taken, also on connections that have gone since."""
+        self._taken = 0
+
+    def suspects(self, drained: int, memory: int) -> bool:
+        """Whether the connections' bytes are to be counted. ``drained``: how often nothing was left to take."""
+        if drained != self._drained:
+            self._drained, self._memory, self._latest = drained, memory, None
+        return memory - self._memory > SUSPECT
+
+    def flooding(self, received: Mapping[int, int], taken: int, memory: int) -> int | None:
+        """Return the descriptor of the connection to cut, if any: the one that has brought most of late.
+
+        ``received``: the bytes of each; ``taken``: those that this process has taken off all.
+        """
+        if self._latest is None:
+            self._latest, self._taken, self._waiting = received, taken, 0
+            return None
+        late, self._latest = _more(received, self._latest), received
+        self._waiting += sum(late.values()) - (taken - self._taken)
+        self._taken = taken
+        if memory - self._memory <= MOST_GROWN or self._waiting <= MOST_WAITING or not late:
+            return None
+        worst = max(late, key=lambda number: late[number])
+        return worst if late[worst] else None
+
+
+def _more(now: Mapping[int, int], before: Mapping[int, int]) -> dict[int, int]:
+    """Return by how much each has grown; a number that had more is another connection's by now."""
+    was = {number: count if (count := before.get(number, 0)) <= now[number] else 0 for number in now}
+    return {number: now[number] - was[number] for number in now}
+
+
+def bytes_received(numbers: Iterable[int]) -> dict[int, int]:
+    """Return how many bytes each TCP connection has received; those of no such connection are left out."""
+    found = {}
+    for number in numbers:
+        with contextlib.suppress(OSError, struct.error):
+            sock = socket.socket(fileno=number)
+            try:
+                info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
+            finally:
+                sock.detach()
+            found[number] = _RECEIVED.unpack_from(info, _AT)[0]
+    return found
+
+
+def cut(number: int) -> None:
+    """End a connection; ZeroMQ closes it."""
+    with contextlib.suppress(OSError):
+        sock = socket.socket(fileno=number)
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        finally:
+            sock.detach()

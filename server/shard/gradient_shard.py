@@ -46,6 +46,7 @@ from ps.protocol.messages import (
     View,
     Waiting,
 )
+from ps.protocol.messages.rate import latest
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
@@ -66,6 +67,9 @@ from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
 NOTHING: frozenset[int] = frozenset()
+MOST_AHEAD = 1 << 20
+"""Clocks, and words about a rate, that a member may be ahead of all that were counted. An honest one is by a few; who
+is not believed beyond this cannot bring either to the last number there is, after which nobody could say another."""
 
 
 class GradientShard:
@@ -252,6 +256,8 @@ class GradientShard:
         yield from self._advance_all()
 
     def _start(self, origin: Origin, participant: Participant, message: Start) -> Iterator[Send]:
+        if self.chunks:
+            self._demand_near(message.clock, max(chunk.reached for chunk in self.chunks.values()), "to start at clock")
         participant.start, participant.fresh = message.clock, False
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
@@ -281,6 +287,9 @@ class GradientShard:
             yield Send(origin, Late(message.request, message.chunk, chunk.version))
             return
         else:
+            self._demand_near(message.clock, chunk.reached, "a push for clock")
+            if message.rates:
+                self._demand_near(latest(message.rates)[0], chunk.rate[0], "a rate with the number")
             contribution = self._contribution(chunk, participant, message, payload)
             if self.job.lockstep and message.clock != chunk.version:
                 raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
@@ -357,6 +366,11 @@ class GradientShard:
         return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
 
     # Checks
+
+    @staticmethod
+    def _demand_near(number: int, counted: int, what: str) -> None:
+        if number > counted + MOST_AHEAD:
+            raise BadMessage(f"{what} {number}, where {counted} is the highest that was counted")
 
     def _ready(self) -> Progress:
         if self._progress is None:

@@ -29,7 +29,9 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.protocol.messages.data import NOT_YET
+from ps.protocol.ranges import MOST_STEPS
 from ps.server.shard.chunk import MANY_WAITERS
+from ps.server.shard.gradient_shard import MOST_AHEAD
 from support.lone import LAYOUT, SIZE, Lone, told
 
 ONES = np.ones(SIZE, np.float32)
@@ -360,3 +362,21 @@ def test_who_asks_for_what_will_never_be_is_kept_waiting_a_few_times_and_others_
     assert honest == [[], []]
     assert len(lone.chunk.waiters) <= MANY_WAITERS
     assert {waiter.member for waiter in lone.chunk.waiters} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
+def test_who_says_the_last_clock_or_rate_there_is_leaves_others_theirs(mode: str) -> None:
+    lone = Lone(2, mode=mode)
+    lone.push(1, 0, 1.0)
+    lone.push(2, 0, 1.0)
+    far = MOST_STEPS
+    lies = [push(member=2, clock=far), push(member=2, clock=1, rates=((far, 1, 0.5, 0.0),)), Start(9, 2, far)]
+    lies += [Skip(9, 2, 0, far, True, 1), push(member=2, clock=1, rates=((0, 0, 0.0, 0.0), (far, 1, 0.5, 0.0)))]
+    for lie in lies:
+        with pytest.raises(BadMessage, match=str(far)):
+            lone.ask(lie, ONES if isinstance(lie, Push) else None)
+    assert lone.chunk.reached == 1 and lone.chunk.rate[0] == 0
+    lone.retire(1)
+    lone.retire(2)
+    assert lone.attach(1) == 1, "who comes when nobody takes part begins where they were"
+    assert lone.start(1, 1 + MOST_AHEAD), "which another server may know better"

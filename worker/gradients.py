@@ -221,6 +221,8 @@ def match(grads: Mapping[str, Any], staging: Staging, *, partial: bool = False) 
         if partial and grads.get(slot.name) is None:
             left_out.append(slot)
             continue
+        if grads.get(slot.name) is slot.view:
+            continue
         if slot.name not in grads:
             refuse_unknown(grads, staging)
             raise GradientError(f"no gradient for tensor {slot.name!r}; {NO_GRADIENT}")

@@ -64,6 +64,8 @@ class TensorMemory:
         self._kept = [seen(params[name]) for name in buffers]
         gradients = kv.grads
         self._places = [seen(gradients[name]) for name in self._names]
+        ends = [xp.extent(gradients[name]) for name in self._names]
+        self._span = min(low for low, _ in ends), max(high for _, high in ends)
         self._runs = _runs([gradients[name] for name in self._names])
         self._versions: list[int] = []
         self._addresses: list[int] = []
@@ -89,46 +91,38 @@ class TensorMemory:
 
         What lies there is not copied, and ``p.grad`` is never changed.
         """
-        arrays, given = self._kv.grads, [parameter.grad for parameter in self._parameters]
+        arrays = self._kv.grads
+        given = [_dense(parameter.grad) for parameter in self._parameters]
+        low, high = self._span
+        inside = [index for index, each in enumerate(given) if each is not None and low <= each.data_ptr() < high]
+        if inside and scale != 1:
+            raise UsageError(
+                f"the gradient of {self._names[inside[0]]!r} lies in kv.grads and is scaled: call "
+                f"scaler.unscale_(optimizer) before scaler.step(optimizer)"
+            )
         with torch.inference_mode():
-            single = set(range(len(given)))
-            for lo, hi, flat in self._runs:
-                part = given[lo:hi]
-                if all(each is not None and not each.is_sparse for each in part) and (
-                    part[0].data_ptr() != self._places[lo].data_ptr() and part[0].device == flat.device
-                ):
-                    torch.cat([each if each.ndim == 1 else each.reshape(-1) for each in part], out=flat)
-                    single -= set(range(lo, hi))
-            self._copy_single([index for index in sorted(single) if given[index] is not None], given)
-            found = {name: arrays[name] for name, each in zip(self._names, given, strict=True) if each is not None}
+            left = given if inside else self._copy_runs(given)
+            places, values = [], []
+            for place, each in zip(self._places, left, strict=True):
+                if each is not None and not _is(each, place):
+                    places.append(place)
+                    values.append(each.clone() if inside and low <= each.data_ptr() < high else each)
+            if places:
+                torch._foreach_copy_(places, values)
             if scale != 1:
-                self._scale(scale, given)
-        return found
+                used = [place for place, each in zip(self._places, given, strict=True) if each is not None]
+                torch._foreach_mul_(used, scale)
+        return {name: arrays[name] for name, each in zip(self._names, given, strict=True) if each is not None}
 
-    def _copy_single(self, indices: list[int], given: list[Any]) -> None:
-        places, values = [], []
-        for index in indices:
-            place, gradient = self._places[index], given[index]
-            if gradient.is_sparse:
-                gradient = gradient.to_dense()
-            if gradient.data_ptr() != place.data_ptr() or gradient.stride() != place.stride():
-                places.append(place)
-                values.append(gradient)
-        if places:
-            torch._foreach_copy_(places, values)
-
-    def _scale(self, scale: float, given: list[Any]) -> None:
-        places = []
-        for index, gradient in enumerate(given):
-            if gradient is not None and gradient.data_ptr() == self._places[index].data_ptr():
-                raise UsageError(
-                    f"the gradient of {self._names[index]!r} lies in kv.grads and is scaled: call "
-                    f"scaler.unscale_(optimizer) before scaler.step(optimizer)"
-                )
-            if gradient is not None:
-                places.append(self._places[index])
-        if places:
-            torch._foreach_mul_(places, scale)
+    def _copy_runs(self, given: list[Any]) -> list[Any]:
+        """Copy the gradients of whole runs; return the others in their places."""
+        left = list(given)
+        for lo, hi, flat in self._runs:
+            part = given[lo:hi]
+            if all(each is not None and each.device == flat.device for each in part):
+                torch.cat([each if each.ndim == 1 else each.reshape(-1) for each in part], out=flat)
+                left[lo:hi] = [None] * (hi - lo)
+        return left
 
     # What the script does to the weights
 
@@ -165,6 +159,15 @@ class TensorMemory:
             f"(torch.nn.utils.parametrize), average into a copy, load a model before the optimizer is made; "
             f"optimizer.refresh() brings the servers' weights back"
         )
+
+
+def _dense(gradient: Any) -> Any:
+    return gradient if gradient is None or not gradient.is_sparse else gradient.to_dense()
+
+
+def _is(gradient: torch.Tensor, place: torch.Tensor) -> bool:
+    """Whether a gradient is the very memory from which it is sent."""
+    return bool(gradient.data_ptr() == place.data_ptr() and gradient.stride() == place.stride())
 
 
 def _runs(arrays: list[Array]) -> list[tuple[int, int, torch.Tensor]]:

@@ -59,6 +59,12 @@ def here(local: Local, steps: Callable[[nn.Module, torch.optim.Optimizer], None]
     return values(model)
 
 
+def whole(kv: KV) -> np.ndarray:
+    """Return all of kv.grads as one flat array."""
+    grads = list(kv.grads.values())
+    return np.lib.stride_tricks.as_strided(grads[0].reshape(-1), (sum(each.size for each in grads),))
+
+
 # What is sent
 
 
@@ -173,6 +179,32 @@ def test_the_gradient_is_sent_as_it_is_and_is_never_overwritten(local: Local) ->
     optimizer.step()
     for parameter, gradient, was in zip(model.parameters(), kept, before, strict=True):
         assert parameter.grad is gradient and torch.equal(gradient, was)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("some", [["0.weight"], ["2.bias"], ["0.weight", "0.bias", "2.weight", "2.bias"]], ids=len)
+def test_gradients_may_lie_where_they_are_sent_from_even_in_each_others_places(
+    local: Local, some: list[str], swapped: bool
+) -> None:
+    kv = local(optimizer="sgd:lr=0.1")
+    model = net()
+    optimizer = DistributedOptimizer(model, kv)
+    loss_of(model).backward()
+    memory = torch.from_numpy(whole(kv))
+    at = 0
+    for name, parameter in reversed(list(model.named_parameters())) if swapped else model.named_parameters():
+        if name in some:
+            place = memory[at : at + parameter.numel()] if swapped else torch.from_numpy(kv.grads[name]).reshape(-1)
+            place.copy_(parameter.grad.reshape(-1))
+            parameter.grad = place.view(parameter.shape)
+            at += parameter.numel()
+    optimizer.step()
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        loss_of(model).backward()
+        optimizer.step()
+
+    same(values(model), alone(steps))
 
 
 def test_channels_last_weights_and_gradients_keep_their_layout(local: Local) -> None:

@@ -156,7 +156,11 @@ class FederatedParticipation:
 
     def contribute(self, upload: PendingUpload, verdict: str = RESUME) -> FederatedConversation[str]:
         """Upload what servers lack until there is a verdict other than ``resume``, which this begins with."""
+        resumes = 0
         while verdict == RESUME:
+            if resumes > 1:  # a server may claim what it has not
+                yield Pause(1.0)
+            resumes += 1
             here = yield from self.upload(upload.task, upload.round, upload.frames, upload.token)
             verdict = yield from self.submit(upload)  # also where servers take no more: it may be decided on already
             if not here and verdict == RESUME:

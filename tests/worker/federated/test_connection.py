@@ -253,3 +253,14 @@ def test_what_the_scheduler_says_is_handed_on_and_what_cannot_be_is_refused(sess
     assert len(decline.why) == 200
     with pytest.raises(BadMessage, match="to a Poll"):
         made.poll(2, {})
+
+
+def test_a_server_that_claims_what_it_has_not_has_a_client_ask_again_no_faster_than_once_a_second(
+    session: Session,
+) -> None:
+    session.script = Shelf(0, 1, 2, 3)
+    verdicts = ["resume"] * 5 + ["late"]
+    session.answers = [Submitted(1, 12, verdict) for verdict in verdicts]  # type: ignore[arg-type]
+    upload = PendingUpload(12, 5, 5, 10.0, 1, {}, FRAMES, 0)
+    assert connection(session).contribute(upload) == "late"
+    assert session.paused == [1.0] * 4, "the first time a server may have lost it, and is given it at once"

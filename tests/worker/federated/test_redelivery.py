@@ -14,7 +14,7 @@ from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Assign, Finished, Late, Resume, Stored, Submitted, UploadState, Wait
 from ps.state_file import StateFile
-from ps.worker.conversation import Connect, Question
+from ps.worker.conversation import Connect, Pause, Question
 from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
 from ps.worker.federated.store import FederatedStore
 
@@ -61,7 +61,7 @@ class Desk:
             answers = self._answer(upload, asked)
 
     def _answer(self, upload: PendingUpload, asked: Any) -> Any:
-        if isinstance(asked, Connect):
+        if isinstance(asked, Connect | Pause):
             return None
         if isinstance(asked, Question):
             return Submitted(1, upload.task, self.submit(upload))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+from ps.errors import PeerLost
 from ps.worker.evaluation import Evaluation
 from ps.worker.parameters import Parameters
 from ps.worker.saving import Saving, about
 from ps.worker.store import Store
+
+log = logging.getLogger("ps.worker")
 
 
 class Milestones:
@@ -40,14 +44,24 @@ class Milestones:
             self._saving.now(version, self._save)
 
     def finish(self, model: Parameters, barrier: Callable[[], None]) -> None:
-        """Measure the model as it is at the end, and save it. Raises UnsavedModel."""
+        """Measure the model as it is at the end, and save it. Raises UnsavedModel, and PeerLost after that.
+
+        Without a scheduler nobody knows whether the others still train: then it is saved as this worker has it.
+        """
+        lost: PeerLost | None = None
         store = self._store
         federated, saves = store.job.federated, self._saving.path is not None and store.saves
         if saves and not federated:
-            barrier()  # the others may still be training, and the file is to have that
+            try:
+                barrier()  # the others may still be training, and the file is to have that
+            except PeerLost as error:
+                lost = error
+                log.warning("%s; the model is saved as this worker has it", error)
         if store.rank == 0:
             # The script may have changed buffers since it was measured, and the file is to be what was.
             moved = bool(model.beside) or not store.job.lockstep
             self._evaluation.run(store.clock, again=saves and not federated and moved)
         if saves:
             self._saving.last(store.clock, about(store), self._save, sole=store.rank == 0 and not federated)
+        if lost is not None and type(lost) is not PeerLost:
+            raise lost

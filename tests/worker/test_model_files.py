@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from ps import xp
 from ps.config import job_from
-from ps.errors import UnsavedModel, UsageError
+from ps.errors import PeerLost, ServerLost, UnsavedModel, UsageError
 from ps.half import HALVES
 from ps.testing import LocalCluster
 from ps.weights_file import open_weights, write_weights
@@ -217,6 +217,26 @@ def test_what_goes_wrong_on_the_way_costs_that_file_and_at_the_end_the_exit_code
         assert kv.clock == 2
     assert caplog.text.count("No space left on device; training goes on") == 2
     assert caught.value.exit_code == 9
+
+
+@pytest.mark.parametrize("error", [PeerLost("the scheduler is silent"), ServerLost("server 0 is gone")])
+def test_a_model_is_saved_also_where_nobody_can_be_waited_for(
+    path: Path, error: PeerLost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def barrier(kv: KV) -> None:
+        raise error
+
+    monkeypatch.setattr(KV, "barrier", barrier)
+    kv = lone(path)
+    kv.init(model(), KINDS)
+    kv.step(grads())
+    if isinstance(error, ServerLost):
+        with pytest.raises(ServerLost):
+            kv.close()
+    else:
+        kv.close()
+    assert read(path)[1]["clock"] == "1"
+    assert f"{error}; the model is saved as this worker has it" in caplog.text
 
 
 def test_what_no_file_can_hold_is_refused_before_training(path: Path) -> None:

@@ -41,6 +41,16 @@ from support.schema import extreme, fields_of
 Who = Literal["member", "stranger", "another job"]
 WHO: tuple[Who, ...] = ("member", "stranger", "another job")
 LAYOUT = Layout.of({"w": np.zeros((20, 10), np.float32), "b": np.zeros(30, np.float32)})
+VARIED = Layout.unpack(
+    (
+        ("w", "float32", (20, 10)),
+        ("b", "float32/trainable/slow lr=0.001", (30,)),
+        ("c", "float32/trainable/slow lr=0.001", (7,)),
+        ("h", "float16", (40,)),
+        ("g", "bfloat16/trainable/fixed weight_decay=0.1", (9,)),
+    )
+)
+"""A model with groups of tensors, and with half precision."""
 LIFE = 400
 """Messages after which a process is made anew: most of what can be reached is near its beginning."""
 
@@ -58,6 +68,7 @@ class Target:
     others: tuple[int, ...]
     chunks: tuple[Chunk, ...] = ()
     codec = "none"
+    layout = LAYOUT
 
     def take(self, message: m.Message, payload: Any, who: int, now: float) -> list[Send]:
         """Take a message, and return what is said."""
@@ -107,13 +118,14 @@ class SchedulerTarget(Target):
 class GradientTarget(Target):
     """A server of a running job, with two workers that take part."""
 
-    def __init__(self, mode: str, compress: str = "none", **settings: Any) -> None:
-        job = JobConfig(mode=mode, workers=2, chunk_size=1024, compress=compress, optimizer="adam:lr=0.01", **settings)
+    def __init__(self, mode: str, compress: str = "none", *, layout: Layout = LAYOUT, **settings: Any) -> None:
+        self.layout = layout
+        job = JobConfig(mode=mode, workers=2, chunk_size=1024, compress=compress, optimizer="adamw:lr=0.01", **settings)
         self.shard = GradientShard(0, threads=1)
         self.members, self.others, self.codec = (2, 3), (1 << 40, 12345), compress
         rows = tuple((n, "worker", n - 2, True, "h", ()) for n in self.members)
         self.shard.view(m.View(3, "running", "", "", job.to_dict(), rows), 0.0)  # type: ignore[arg-type]
-        self.chunks = LAYOUT.chunks(1, 1024)
+        self.chunks = layout.chunks(1, 1024)
         _seed(self, 2, lambda message, payload: self.shard.receive(b"o", message, payload, 0.0))
         for n in self.members:
             self.shard.receive(b"o", m.Attach(5, n, 3), None, 0.0)
@@ -185,6 +197,10 @@ TARGETS: dict[str, Make] = {
     "scheduler fednova": lambda: SchedulerTarget("federated", algorithm="fednova", late="discount", max_staleness=3),
     "scheduler geomedian": lambda: SchedulerTarget("federated", aggregator="geomedian"),
     **{f"server {mode}": lambda mode=mode: GradientTarget(mode) for mode in ("sync", "async", "ssp")},
+    **{
+        f"server {mode} varied": lambda mode=mode: GradientTarget(mode, layout=VARIED)
+        for mode in ("sync", "async", "ssp")
+    },
     "server sync clipping": lambda: GradientTarget("sync", clip_norm=1.0),
     "server sync robust": lambda: GradientTarget("sync", aggregator="median"),
     **{
@@ -261,7 +277,7 @@ def _message(target: Target, who: Who, chance: random.Random) -> tuple[m.Message
         if chance.random() < 0.7:
             near |= {"clock": chance.randrange(4), "version": chance.randrange(3), "epoch": chance.randrange(6)}
         if chance.random() < 0.5:
-            near |= {"layout": LAYOUT.pack(), "servers": 1, "chunk_size": 1024, "scale": 0.5, "examples": 8.0}
+            near |= {"layout": target.layout.pack(), "servers": 1, "chunk_size": 1024, "scale": 0.5, "examples": 8.0}
         if chance.random() < 0.5:
             near |= {"request": chance.randrange(1, 50), "nonce": chance.randrange(20), "role": "worker", "script": {}}
     if who == "member" and {"task", "rank"} <= near.keys():  # else only that they have no right to it would be tried
@@ -278,13 +294,15 @@ def _usual(cls: type[m.Message], name: str) -> bool:
 def _payload(target: Target, message: m.Message, chance: random.Random) -> memoryview:
     index = getattr(message, "chunk", 0)
     size = target.chunks[index].size if index < len(target.chunks) else 7
+    dtype = target.chunks[index].dtype if index < len(target.chunks) else "float32"
     kind = chance.randrange(6)
     if kind == 0:
         return memoryview(chance.randbytes(chance.choice((0, 1, 8, 72, size, 4 * size))))
     value = chance.choice((0.0, 1.0, -1.0, 1e-40, 1e19, 3e38, float("nan"), float("inf")))
-    values = np.full(size, value, np.float32)
-    if kind == 1:
-        values[chance.randrange(size)] = 1e30
+    with np.errstate(over="ignore"):
+        values = np.full(size, value, np.float32).astype(dtype)
+        if kind == 1:
+            values[chance.randrange(size)] = 1e30
     if target.codec == "none" or kind == 2:
         return memoryview(values.tobytes())
     made = bytearray(frame(target.codec, size))
@@ -302,7 +320,7 @@ def _seat(sends: list[Send]) -> int:
 
 
 def _seed(target: Target, member: int, say: Callable[[m.Message, Any], Any]) -> None:
-    say(m.Init(1, member, 1, 1024, LAYOUT.pack()), None)
+    say(m.Init(1, member, 1, 1024, target.layout.pack()), None)
     for chunk in target.chunks:
         say(m.InitChunk(2, member, chunk.index), memoryview(np.ones(chunk.size, chunk.dtype).tobytes()))
 

@@ -88,7 +88,8 @@ def control_of(section: str) -> str:
 
 def _way_out(dtype: str, kind: str) -> str:
     """Return what to do with a tensor whose dtype its kind cannot have."""
-    allowed = " and ".join(KINDS[kind])
+    *others, last = KINDS[kind]
+    allowed = f"{', '.join(others)} and {last}" if others else last
     if kind != "trainable":
         return f"{allowed} for a {kind}"
     if "float" in dtype:

@@ -92,10 +92,16 @@ def test_a_matrix_of_gradients_trains_however_it_is_cut(local: Local, size: int 
 @pytest.mark.parametrize(
     ("dtype", "text"),
     [
-        ("float16", r"float32 and float64 can be trained: give a float32 copy \(x.astype\('float32'\)\)"),
-        ("int64", "float32 and float64 can be trained: convert it, or name it in kinds, as a counter"),
+        (
+            "float128",
+            r"float16 and bfloat16 can be trained: give such a copy \(x.astype\('float32'\)\)",
+        ),
+        (
+            "int64",
+            "float16 and bfloat16 can be trained: convert it, or name it in kinds, as a counter",
+        ),
     ],
 )
 def test_a_dtype_that_cannot_be_trained_is_refused_with_what_to_do(local: Local, dtype: str, text: str) -> None:
-    with pytest.raises(UsageError, match=f"tensor 'w' has dtype {dtype}; {text}"):
+    with pytest.raises(UsageError, match=f"tensor 'w' has dtype {dtype}; float32, float64, {text}"):
         local().init({"w": np.ones(3, dtype)})

@@ -146,7 +146,7 @@ def test_a_full_disk_costs_the_record_only(tmp_path: Path, caplog: pytest.LogCap
     made.add(total, np.zeros(1))
     (tmp_path / "evaluations.jsonl").mkdir()
     made.run(1)
-    assert "evaluations.jsonl is not written" in caplog.text
+    assert "evaluations.jsonl is no longer written" in caplog.text
 
 
 def test_it_sees_the_parameters_on_the_device(local: Local, strict_device: xp.Device) -> None:

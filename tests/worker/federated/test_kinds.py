@@ -98,7 +98,7 @@ def test_a_pull_and_a_push_pull_fill_them_too_in_a_federated_job(loopback: Start
         ({"w": "control"}, "'w' cannot be a 'control'"),
         ({"mean": "buffer", "seen": "buffer"}, "'seen' has dtype int64; float32 and float64 for a buffer"),
         ({"seen": "counter", "mean": "counter"}, "'mean' has dtype float32; int64 for a counter"),
-        ({"mean": "buffer"}, "'seen' has dtype int64; float32 and float64 can be trained"),
+        ({"mean": "buffer"}, "'seen' has dtype int64; float32, float64, float16 and bfloat16 can be trained"),
         ({**KINDS, "w": "buffer"}, "at least one tensor with elements that is trained"),
         ("buffer", "kinds is a dict"),
     ],

@@ -50,6 +50,9 @@ MOST_NOTES = 10_000
 """Contributions in one RoundStatus."""
 MOST_STEPS = 1 << 53
 """Clocks, versions, epochs and the like: whole numbers up to here are floats too, and one more is still a number."""
+MOST_AHEAD = 1 << 20
+"""Clocks, and words about a rate, that a member may be ahead of all that were counted. An honest one is by a few; who
+is not believed beyond this cannot bring either to the last number there is, after which nobody could say another."""
 MOST_RANK = (1 << 31) - 1
 MOST_SECONDS = 1e9
 _LARGEST = sys.float_info.max

@@ -39,6 +39,7 @@ from ps.protocol.messages import (
     View,
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
+from ps.protocol.ranges import MOST_AHEAD
 from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import joining
 from ps.server.scheduler.absence import Absence, Failure
@@ -162,6 +163,7 @@ class SchedulerState:
                 self._begin_rounds(now)
                 return sends
             case BarrierEnter():
+                self._demand_near(message.clock)
                 self.changed = True
                 live = [member.member for member in self.live("worker")]
                 return _passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
@@ -169,6 +171,13 @@ class SchedulerState:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
+
+    def _demand_near(self, clock: int) -> None:
+        """Raise BadMessage for a clock that no worker can have reached: all would go on with it."""
+        told = [record.report.get("clock") for record in self.live("server")]
+        counted = [number for number in told if isinstance(number, int)]
+        if counted and clock > max(counted) + MOST_AHEAD:
+            raise BadMessage(f"a barrier at clock {clock}, where servers have counted {max(counted)}")
 
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self._seeding.done and self._seeding.layout:

@@ -47,6 +47,7 @@ from ps.protocol.messages import (
     Waiting,
 )
 from ps.protocol.messages.rate import latest
+from ps.protocol.ranges import MOST_AHEAD
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
@@ -67,9 +68,6 @@ from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
 NOTHING: frozenset[int] = frozenset()
-MOST_AHEAD = 1 << 20
-"""Clocks, and words about a rate, that a member may be ahead of all that were counted. An honest one is by a few; who
-is not believed beyond this cannot bring either to the last number there is, after which nobody could say another."""
 
 
 class GradientShard:

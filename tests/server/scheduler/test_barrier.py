@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from ps.errors import BadMessage
+from ps.protocol.messages import BarrierEnter, BarrierLeave, Heartbeat
 from ps.server.scheduler.barrier import Barrier
+from support.desk import Desk
 
 
 def test_nobody_is_through_before_all_are_there_and_all_learn_the_highest_clock() -> None:
@@ -68,3 +73,15 @@ def test_a_restart_between_the_meetings_keeps_the_group() -> None:
     assert again.enter(3, 30, 5, True, [1, 3]) == []
     assert again.enter(1, 10, 5, True, [1, 3]) == [(1, 10, 5)]
     assert again.enter(1, 11, 5, True, [1, 3]) == [(1, 11, 5)]
+
+
+def test_a_clock_that_nobody_can_have_reached_is_refused_and_the_others_meet_without_it() -> None:
+    desk = Desk(servers=1, workers=2)
+    server = desk.join("server").member
+    a, b = (desk.join().member for _ in range(2))
+    desk.say(Heartbeat(server, desk.state.epoch, {"clock": 7}))
+    with pytest.raises(BadMessage, match="a barrier at clock 9007199254740992, where servers have counted 7"):
+        desk.say(BarrierEnter(5, b, 1 << 53))
+    assert desk.say(BarrierEnter(5, a, 9)) == []
+    through = desk.say(BarrierEnter(6, b, 8))
+    assert {send.message.clock for send in through if isinstance(send.message, BarrierLeave)} == {9}

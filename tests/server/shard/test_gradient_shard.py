@@ -29,9 +29,8 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.protocol.messages.data import NOT_YET
-from ps.protocol.ranges import MOST_STEPS
+from ps.protocol.ranges import MOST_AHEAD, MOST_STEPS
 from ps.server.shard.chunk import MANY_WAITERS
-from ps.server.shard.gradient_shard import MOST_AHEAD
 from support.lone import LAYOUT, SIZE, Lone, told
 
 ONES = np.ones(SIZE, np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import zmq
 
+from ps.protocol import dial as module
 from ps.protocol.dial import AGAIN, Dial, Route, doubts, look
 
 V4, V6 = "127.0.0.1", "::1"
@@ -68,6 +69,21 @@ def test_of_a_name_with_both_families_the_one_is_taken_in_which_somebody_listens
 ) -> None:
     host, port = listener
     assert look(f"tcp://twin:{port}", resolve=places(*order)) == Route(ipv6=host == V6)
+
+
+def test_where_somebody_listens_in_both_families_ipv4_is_taken_whatever_the_order_of_the_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def answers(place: Any, timeout: float) -> str:
+        asked.append(place[4][0])
+        return ""
+
+    monkeypatch.setattr(module, "_refusal", answers)
+    for order in ((V4, V6), (V6, V4)):
+        assert look("tcp://twin:7070", resolve=places(*order)) == Route(ipv6=False)
+    assert asked == [V4, V4]
 
 
 def test_where_nobody_listens_yet_both_families_are_named_and_the_way_changes_when_somebody_does(

@@ -105,6 +105,24 @@ def test_a_scheduler_that_does_not_answer_is_named_and_nothing_is_left(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rank_that_an_engine_suggests_is_told_and_an_address_that_others_may_not_reach_is_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "doubts", lambda address, scheduler: f"{scheduler} is elsewhere")
+    for advertise, warned in ((None, 1), ("10.0.0.9", 0)):
+        caplog.clear()
+        with FakeScheduler() as scheduler:
+            server = Service(
+                serve, process(tmp_path, scheduler=scheduler.address, suggested_rank=3, advertise=advertise)
+            )
+            origin, said = scheduler.hello()
+            assert (said.rank, said.suggested) == (-1, 3)
+            doubt = f"workers are told to reach this server at {server.address}, but {scheduler.address} is elsewhere"
+            assert caplog.messages.count(doubt) == warned
+            scheduler.say(origin, encode(Error(said.request, "refused", "no")))
+            server.result()
+
+
 def test_a_port_in_use_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     with FakeScheduler() as taken:
         port = int(taken.address.rpartition(":")[2])

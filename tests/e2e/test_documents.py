@@ -51,6 +51,7 @@ NOT_RUN = {
     "tar .*docker ": DOCKER,
     "scripts/containers/try_engine.py": DOCKER,
     "scripts/chaos ": MINUTES + "; tests/e2e/test_chaos.py runs seconds of it",
+    "python scripts/bench/torch_step.py": MINUTES,
     "python scripts/bench/compare.py": MINUTES + "; tests/scripts/test_compare.py runs its parts",
     "psctl status --json": "asks whoever is at port 7070 of this host; the job of several machines asks its own",
     "psctl (server|worker) --trace FILE": "half a command; tests/e2e/test_trace.py runs whole ones",
@@ -79,6 +80,7 @@ SHORT = {
     r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
     r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",
     r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
+    r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2",
     r"(ps/examples/torch_text\.py)": r"\1 --limit 150000 --batch-size 16",
     r"10\.0\.0\.": f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.",
 }

@@ -89,16 +89,16 @@ def test_a_mistake_that_all_workers_share_ends_the_run_at_once(launch: Start, co
 
 
 def test_a_failed_server_ends_everybody_and_is_named(launch: Start) -> None:
-    run = launch(SLEEP, FAKE_SERVER="rendezvous(4); print('disk on fire'); sys.exit(9)")
-    assert run.finish() == 9
-    assert "server 0 failed (exit code 9), and its share of the model with it" in run.err
+    run = launch(SLEEP, FAKE_SERVER="rendezvous(4); print('disk on fire'); sys.exit(99)")
+    assert run.finish() == 99
+    assert "server 0 failed (exit code 99), and its share of the model with it" in run.err
     assert "disk on fire" in run.err
     run.assert_nothing_left()
 
 
 def test_workers_that_lost_a_server_are_not_blamed_for_it(launch: Start) -> None:
-    run = launch("rendezvous(4)\nsys.exit(4)", FAKE_SERVER="rendezvous(4); time.sleep(0.4); sys.exit(9)")
-    assert run.finish() == 9
+    run = launch("rendezvous(4)\nsys.exit(4)", FAKE_SERVER="rendezvous(4); time.sleep(0.4); sys.exit(99)")
+    assert run.finish() == 99
     assert "failed first: server 0" in run.err
 
 
@@ -266,10 +266,10 @@ def test_a_federated_server_that_dies_is_started_again_with_the_same_state_file(
 
 
 def test_a_federated_server_that_dies_again_and_again_ends_the_run_and_is_named(launch: Start) -> None:
-    run = launch("time.sleep(60)", FAKE_SERVER="rendezvous(4); print('disk on fire'); sys.exit(9)", job=FEDERATED)
-    assert run.finish() == 9
+    run = launch("time.sleep(60)", FAKE_SERVER="rendezvous(4); print('disk on fire'); sys.exit(99)", job=FEDERATED)
+    assert run.finish() == 99
     assert run.err.count("starting it again") == 3
-    assert "server 0 failed (exit code 9) once more: ending the others" in run.err
+    assert "server 0 failed (exit code 99) once more: ending the others" in run.err
     assert run.err.rstrip().endswith("disk on fire")
     run.assert_nothing_left()
 

@@ -263,6 +263,7 @@ def test_finished_work_keeps_no_arrays_alive() -> None:
     assert gone.wait(10)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX's, where another test has imported it
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork_the_child_has_threads_of_its_own() -> None:
     team = ThreadTeam(2)

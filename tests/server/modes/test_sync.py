@@ -6,6 +6,7 @@ import pytest
 
 from ps.errors import BadMessage
 from ps.protocol.messages import Weights
+from ps.protocol.ranges import MOST_AHEAD
 from support.lone import Lone, told
 
 
@@ -82,8 +83,11 @@ def test_clocks_that_nobody_takes_part_in_are_passed_over() -> None:
 
 def test_a_huge_start_clock_does_not_make_the_server_count() -> None:
     lone = Lone(1)
-    lone.start(1, 1 << 62)
-    assert lone.chunk.version == 1 << 62
+    lone.start(1, MOST_AHEAD)
+    assert lone.chunk.version == MOST_AHEAD
+    with pytest.raises(BadMessage, match="to start at clock 4611686018427387904, where 1048576 is the highest"):
+        lone.start(1, 1 << 62)
+    assert lone.chunk.version == MOST_AHEAD
 
 
 def test_with_backup_workers_the_last_push_is_late_and_does_not_count() -> None:

@@ -12,7 +12,7 @@ class Groups:
     """The groups of the tensors that are trained; "" is that of all others."""
 
     def __init__(self, layout: Layout, job: JobConfig) -> None:
-        self._spec = job.specs.local_optimizer if job.federated else job.specs.optimizer
+        self._spec = job.specs.step_optimizer
         self._groups = {
             text: Group.read(text) if text else Group("")
             for text in dict.fromkeys(tensor.group for tensor in layout.tensors if tensor.size)

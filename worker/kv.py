@@ -158,8 +158,7 @@ class KV:
         tree = tree_of(params)
         if tree is not None:
             params = tree.demand(self.job).flat
-        specs = self.job.specs
-        model = read(params, kinds, groups, specs.local_optimizer if self.job.federated else specs.optimizer)
+        model = read(params, kinds, groups, self.job.specs.step_optimizer)
         demand_precision(model.trained, self.job, self.device)
         self._tree, self._groups = tree, Groups(model.trained, self.job)
         if self._saving.path is not None:

@@ -35,6 +35,8 @@ class JobSpecs:
     algorithm: Spec[Algorithm]
     local_optimizer: Spec[Optimizer]
     """The optimizer of a client's steps."""
+    step_optimizer: Spec[Optimizer]
+    """What a script's gradients are applied with: by the servers, or in a federated job by the client itself."""
     server_optimizer: Spec[Optimizer]
     """What the servers of a federated job do with the combination of a round."""
     partition: Spec[Partitioner]
@@ -54,13 +56,15 @@ class JobSpecs:
         optimizer = read(OPTIMIZERS, "optimizer")
         named = read(ALGORITHMS, "algorithm")
         algorithm = named.build()
+        local = read(OPTIMIZERS, "local_optimizer", algorithm.local or str(optimizer))
         return cls(
             optimizer=optimizer,
             schedule=read(SCHEDULES, "schedule"),
             compress=read(CODECS, "compress"),
             aggregator=read(AGGREGATORS, "aggregator", algorithm.aggregator if job.federated else "mean"),
             algorithm=named,
-            local_optimizer=read(OPTIMIZERS, "local_optimizer", algorithm.local or str(optimizer)),
+            local_optimizer=local,
+            step_optimizer=local if job.federated else optimizer,
             server_optimizer=read(OPTIMIZERS, "server_optimizer", algorithm.server),
             partition=read(PARTITIONERS, "partition"),
         )

@@ -25,7 +25,7 @@ NO_NUMBERS = ("params", "param_names", "name", "initial_lr")
 
 def numbers_of(job: JobConfig) -> dict[str, float]:
     """Return the numbers of the optimizer that updates the model, as the job has them: lr, weight_decay and others."""
-    spec = job.specs.local_optimizer if job.federated else job.specs.optimizer
+    spec = job.specs.step_optimizer
     return {name: float(value) for name, value in dataclasses.asdict(spec.build()).items()}  # type: ignore[call-overload]
 
 

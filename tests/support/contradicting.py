@@ -84,7 +84,20 @@ def _say(life: Orders | Views) -> str:
     return "taken"
 
 
-class Orders:
+class Told:
+    """A shard that hears messages of one kind."""
+
+    shard: Any
+
+    def look(self) -> list[Send]:
+        decode(encode(m.Heartbeat(1, 1, self.shard.report(0.0))))
+        return self.shard.tick(0.0)
+
+    def settle(self, sends: list[Send]) -> None:
+        _settle(sends)
+
+
+class Orders(Told):
     """A federated server in some rounds, with uploads that come as they should."""
 
     def __init__(self, settings: dict[str, Any], chance: random.Random) -> None:
@@ -166,20 +179,13 @@ class Orders:
         assert isinstance(message, m.RoundOrder)
         return self.shard.order(message)
 
-    def look(self) -> list[Send]:
-        decode(encode(m.Heartbeat(1, 1, self.shard.report(0.0))))
-        return self.shard.tick(0.0)
-
-    def settle(self, sends: list[Send]) -> None:
-        _settle(sends)
-
     def picture(self) -> Any:
         """Return what it knows."""
         [status] = self.shard.tick(0.0)
         return status.message, [state.weights.tobytes() for state in self.shard.chunks.values()]
 
 
-class Views:
+class Views(Told):
     """A server of a job in another mode, whose workers push."""
 
     def __init__(self, settings: dict[str, Any], chance: random.Random) -> None:
@@ -238,13 +244,6 @@ class Views:
     def hear(self, message: m.Message) -> list[Send]:
         assert isinstance(message, m.View)
         return self.shard.view(message, 0.0)
-
-    def look(self) -> list[Send]:
-        decode(encode(m.Heartbeat(1, 1, self.shard.report(0.0))))
-        return self.shard.tick(0.0)
-
-    def settle(self, sends: list[Send]) -> None:
-        _settle(sends)
 
     def picture(self) -> Any:
         """Return what it knows."""

@@ -15,13 +15,14 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
 from ps.protocol.backlog import Backlog, bytes_received, cut
+from ps.protocol.inbox import Inbox
 from ps.protocol.sockets import Socket
+from ps.protocol.unfinished import Unfinished
 
 log = logging.getLogger("ps.descriptors")
 
@@ -35,19 +36,21 @@ LOOK = 1.0
 """Seconds between looks at what others than the listener have opened."""
 GLANCE = 0.1
 """Seconds between looks at this process's memory."""
+COUNTS = 100e-6
+"""Seconds between two counts of the bytes received, for each connection: a count takes one of them a microsecond."""
 
 
 class DescriptorGuard:
     """Guards one listening socket. ``ipc`` is the address of its Unix socket, if it has one."""
 
-    def __init__(
-        self, sock: Socket, limit: int, ipc: str = "", *, load: Callable[[], tuple[int, int]] | None = None
-    ) -> None:
-        """``limit``: how many files this process may open. ``load`` is that of the socket's Inbox, if it has one."""
-        self._load = load
+    def __init__(self, sock: Socket, limit: int, ipc: str = "", *, inbox: Inbox | None = None) -> None:
+        """``limit``: how many files this process may open. ``inbox``: who reads the socket, if that is one."""
+        self._inbox = inbox
         self._backlog = Backlog()
+        self._unfinished = Unfinished()
         self._accepted: set[int] = set()
         self._glanced = 0.0
+        self._counted = 0.0
         self._sock = sock
         self._limit = limit
         self._path = Path(ipc.removeprefix("ipc://")) if ipc else None
@@ -64,23 +67,33 @@ class DescriptorGuard:
 
     def _glance(self) -> None:
         """Cut off who floods this process, if somebody does."""
-        if self._load is None or time.monotonic() - self._glanced < GLANCE:
+        inbox, now = self._inbox, time.monotonic()
+        if inbox is None or now - self._glanced < GLANCE:
             return
-        self._glanced = time.monotonic()
-        drained, taken = self._load()
+        self._glanced = now
+        drained, taken = inbox.load()
         memory = resident()
-        if not self._backlog.suspects(drained, memory):
-            return
-        if (worst := self._backlog.flooding(bytes_received(self._accepted), taken, memory)) is not None:
-            log.warning("a connection is cut: more comes on it than can be taken")
-            cut(worst)
+        if self._backlog.suspects(drained, memory):
+            worst = self._backlog.flooding(bytes_received(self._accepted), taken, memory)
+            if worst is not None:
+                log.warning("a connection is cut: more comes on it than can be taken")
+                cut(worst)
+        if now - self._counted >= COUNTS * len(self._accepted):
+            self._counted = now
+            heard = inbox.heard()
+            watches, endless = self._unfinished.look(bytes_received(self._accepted), heard, memory)
+            if watches:
+                inbox.note_heard()
+            for number in endless:
+                log.warning("a connection is cut: a message comes on it that does not end")
+                cut(number)
 
     def _watch(self) -> None:
         looked = 0.0
         try:
             while True:
                 self._glance()
-                if not self._monitor.poll(int((LOOK if self._load is None else GLANCE) * 1000)):
+                if not self._monitor.poll(int((LOOK if self._inbox is None else GLANCE) * 1000)):
                     if time.monotonic() - looked >= LOOK:
                         looked = time.monotonic()
                         self._look(self._lowest())

@@ -49,6 +49,8 @@ class Inbox:
         """Whether nothing was left when ``receive`` was done."""
         self._drains = 0
         self._taken = 0
+        self._heard: set[int] | None = None
+        """The descriptors of connections from which messages were taken; None while nobody asks."""
         self._overlong: bytes | None = None
         self.most_unread = MOST_UNREAD
         """Bytes of payloads that are kept for a peer which does not read them, at most."""
@@ -91,14 +93,31 @@ class Inbox:
         """Return how often nothing was left, and how many bytes were taken; any thread may ask."""
         return self._drains, self._taken
 
+    def heard(self) -> set[int]:
+        """Return the descriptors of connections from which messages were taken since ``note_heard``; and end noting."""
+        heard, self._heard = self._heard, None
+        return heard or set()
+
+    def note_heard(self) -> None:
+        """Note from now on from which connections messages are taken, which costs microseconds a message.
+
+        Another thread may ask, with ``heard``; the message that is taken just then may be missed.
+        """
+        self._heard = set()
+
     def _origin(self) -> bytes:
-        if not self._tells_address:
+        heard = self._heard
+        if heard is None and not self._tells_address:
             return self.socket.recv(zmq.NOBLOCK)
         frame = self.socket.recv(zmq.NOBLOCK, copy=False)
-        try:
-            self.address = str(frame.get("Peer-Address"))
-        except zmq.ZMQError:  # not every connection has one, and some have lost it: those that have just closed
-            self.address = ""
+        if heard is not None:
+            with contextlib.suppress(zmq.ZMQError):
+                heard.add(int(frame.get(zmq.SRCFD)))
+        if self._tells_address:
+            try:
+                self.address = str(frame.get("Peer-Address"))
+            except zmq.ZMQError:  # not every connection has one, and some have lost it: those that have just closed
+                self.address = ""
         return bytes(frame.buffer)
 
     def _frames(self) -> tuple[bytes, Any, bool]:

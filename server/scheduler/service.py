@@ -97,7 +97,7 @@ class Scheduler:
             host, port = self._process.host, self._process.port
             bound = Tcp().bind(self._router, host, port, Path())
             self._address = advertised(bound, self._process.advertise)
-            self._guard = DescriptorGuard(self._router, descriptors.allowed(), load=self._inbox.load)
+            self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox)
             ready(self._address)
             while not (self._state.over and self._all_know()):
                 sigterm.check()

@@ -121,7 +121,7 @@ class Server:
             guarded = listening.address if listening.guarded else guarded
             if listening.listener is not None:
                 self._listeners.append(listening.listener)
-        self._guard = DescriptorGuard(self._router, descriptors.allowed(), guarded, load=self._inbox.load)
+        self._guard = DescriptorGuard(self._router, descriptors.allowed(), guarded, inbox=self._inbox)
         return addresses
 
     def _loop(self) -> int:

@@ -16,6 +16,7 @@ import pytest
 from ps.protocol.backlog import MOST_GROWN, MOST_WAITING, SUSPECT, Backlog, bytes_received, cut
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Ping, Pong
+from ps.protocol.unfinished import LONGEST
 from support import zmtp
 
 LISTENS = """
@@ -30,17 +31,18 @@ sock.setsockopt(zmq.HEARTBEAT_IVL, int(sys.argv[1]))
 sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
 print(Tcp().bind(sock, "127.0.0.1", 0, Path()), flush=True)
 inbox = Inbox(sock, "server", 0)
-guard = DescriptorGuard(sock, 1024, load=inbox.load)
+guard = DescriptorGuard(sock, 1024, inbox=inbox)
 for line in sys.stdin:
-    if line == "take\\n":
-        while sock.poll(200):
-            list(inbox.receive(1000))
+    while line == "take\\n" and sock.poll(200):
+        list(inbox.receive(1000))
+    if line == "once\\n" and sock.poll(10_000):
+        list(inbox.receive(1000))
     print(resident() >> 20, flush=True)
 guard.close()
 sock.close()
 print("ended well", flush=True)
 """
-"""Takes what came whenever it is told to, and says how many MiB it holds."""
+"""Takes what came whenever it is told to, all or what is there at once, and says how many MiB it holds."""
 Start = Callable[[int], "tuple[subprocess.Popen[str], str]"]
 
 
@@ -112,6 +114,29 @@ def test_a_peer_that_floods_a_busy_process_is_cut_off_and_others_are_not(start: 
         told(process, "take")
         head = other.recv(2)
         assert isinstance(decode(other.recv(head[1])), Pong)
+    assert ended(process) == "ended well"
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_a_message_without_an_end_is_cut_off_while_others_are_answered(start: Start, size: int) -> None:
+    process, address = start(0)
+    frames = zmtp.frame(bytes(size), more=True) * ((1 << 20) // size)
+    with zmtp.connect(address) as other, zmtp.connect(address) as sock:
+        sent, most = 0, 0
+        sock.settimeout(1)
+        with pytest.raises((ConnectionError, TimeoutError)):  # nobody reads any more
+            while sent < 16 * LONGEST:
+                sock.sendall(frames)
+                sent += len(frames)
+                if sent % (4 << 20) < len(frames):
+                    other.sendall(zmtp.frame(encode(Ping(3))))
+                    most = max(most, int(told(process, "once")))
+                    head = other.recv(2)
+                    assert isinstance(decode(other.recv(head[1])), Pong)
+        assert zmtp.closed(sock)
+        other.sendall(zmtp.frame(encode(Ping(3))))
+        most = max(most, int(told(process, "once")))
+        assert most < (MOST_GROWN >> 20) + 300, "of that a part is the process itself"
     assert ended(process) == "ended well"
 
 

@@ -325,6 +325,23 @@ def test_a_message_whose_address_is_not_known_is_yielded_without_one() -> None:
         assert inbox.address == ""
 
 
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_from_which_connections_messages_were_taken_is_known_once_it_is_asked(
+    listen: Listen, dial: Dial, transport: str
+) -> None:
+    inbox, address = listen(transport)
+    one, other = dial(address), dial(address)
+    one.send(PULL)
+    assert len(list(turn(inbox))) == 1 and inbox.heard() == set()
+    heard = []
+    for peer in (one, other, one):
+        inbox.note_heard()
+        peer.send(PULL)
+        turn(inbox)
+        heard.append(inbox.heard())
+    assert [len(each) for each in heard] == [1, 1, 1] and heard[0] == heard[2] != heard[1]
+
+
 def test_a_peer_that_never_reads_pins_no_more_than_a_bound(listen: Listen, dial: Dial) -> None:
     inbox, address = listen()
     inbox.most_unread = 64 << 20

@@ -1,0 +1,61 @@
+"""Unfinished: which connection is cut because a message comes on it that does not end.
+
+ZeroMQ keeps the frames of a message until the last is there, however many they are, and counts none of them. A message
+of ours has two frames, so it is known how long one can be. Which connection a message was taken from costs
+microseconds to ask, so it is asked only while much has come on some connection since it was asked last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from ps.protocol.codec import MAX_FRAME
+
+WATCHED = 4 << 20
+"""Bytes that come on a connection before it is asked whether messages are taken from it."""
+LONGEST = 2 * MAX_FRAME + WATCHED
+"""Bytes that come without the end of a message, at most."""
+MOST_GROWN = 512 << 20
+"""Bytes by which memory may grow meanwhile, where it grows by several times what came: small frames do that."""
+SEVERAL = 4
+
+
+@dataclass(slots=True)
+class _Connection:
+    received: int
+    """Bytes when a message was last known to be taken from it; while it is watched, when that began."""
+    memory: int | None = None
+    """This process's when it began to be watched; None while it is not."""
+
+
+class Unfinished:
+    """Decides by what was received on each connection, from which a message was taken, and this process's memory."""
+
+    def __init__(self) -> None:
+        self._connections: dict[int, _Connection] = {}
+
+    def look(self, received: Mapping[int, int], heard: Collection[int], memory: int) -> tuple[bool, list[int]]:
+        """Return whether it is to be noted from now on who is heard, and the descriptors of connections to cut.
+
+        ``received``: the bytes of each so far; ``heard``: from which a message was taken since the last look.
+        """
+        known, self._connections = self._connections, {}
+        for number, count in received.items():
+            one = known.get(number)
+            if one is None or number in heard or count < one.received:  # fewer: the number is another's by now
+                one = _Connection(count)
+            elif one.memory is None and count - one.received > WATCHED:
+                one = _Connection(count, memory)
+            self._connections[number] = one
+        late = {
+            number: received[number] - one.received
+            for number, one in self._connections.items()
+            if one.memory is not None
+        }
+        return bool(late), [number for number in late if self._is_endless(number, late, memory)]
+
+    def _is_endless(self, number: int, late: Mapping[int, int], memory: int) -> bool:
+        grown = memory - (self._connections[number].memory or 0)
+        small = grown > MOST_GROWN and grown > SEVERAL * sum(late.values()) and late[number] == max(late.values())
+        return late[number] > LONGEST or small

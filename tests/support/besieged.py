@@ -31,7 +31,8 @@ MODEL = {"w": np.zeros((300, 7), np.float32), "b": np.zeros(320, np.float32), "d
 """As in steady.py."""
 CHUNK = 1024
 SERVERS, HONEST = 2, 2
-MOST_RSS = 600 << 20
+MOST_RSS = (512 << 20) + (300 << 20)
+"""What a message without an end may take, and what the process itself does."""
 STALLED = 25.0
 """Seconds in which every honest worker must have taken a step."""
 LAYOUT = Layout.of(MODEL)

@@ -204,4 +204,19 @@ def deaf(siege: Siege, chance: random.Random) -> None:
                 time.sleep(0.01)
 
 
-ALL: list[Callable[[Siege, random.Random], None]] = [raw, words, silent, slow, deaf]
+def endless(siege: Siege, chance: random.Random) -> None:
+    """A message of more and more frames, until the connection is cut."""
+    while True:
+        with contextlib.suppress(OSError), zmtp.connect(tcp(siege, chance)) as sock:
+            sock.settimeout(2)
+            size = chance.choice((0, 1, 100, 10_000, 1 << 20))
+            frames = zmtp.frame(bytes(size), more=True) * max(1, (1 << 18) // (size + 2))
+            while True:
+                siege.check()
+                sock.sendall(frames)
+                siege.did["endless: quarters of a MiB"] += 1
+                time.sleep(0.01)
+        siege.did["endless, cut off"] += 1
+
+
+ALL: list[Callable[[Siege, random.Random], None]] = [raw, words, silent, slow, deaf, endless]

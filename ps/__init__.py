@@ -17,9 +17,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["KV", "Handle", "PSError", "__version__", "connect"]
+__all__ = ["KV", "Handle", "PSError", "__version__", "connect", "run"]
 
 _LINKS = ("protocol", "server", "worker")
+_ELSEWHERE = {"PSError": "ps.errors", "run": "ps.launch.run"}
 _SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "torch")
 
 _HERE = os.path.dirname(__file__)  # noqa: PTH120
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ps import models as models
     from ps import optim as optim
     from ps.errors import PSError
+    from ps.launch.run import run
     from ps.worker import KV, Handle, connect
 
 
@@ -46,7 +48,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"ps.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'ps' has no attribute {name!r}")
-    found = getattr(importlib.import_module("ps.errors" if name == "PSError" else "ps.worker"), name)
+    found = getattr(importlib.import_module(_ELSEWHERE.get(name, "ps.worker")), name)
     globals()[name] = found
     return found
 

@@ -1,11 +1,14 @@
-"""Descriptors: how many files and connections this process may have open at once, which the system bounds.
+"""Descriptors: how many files and connections this process may have open at once, which the system bounds; and those
+that a launcher has handed over.
 
 Where it runs out of them, ZeroMQ turns away who comes by tcp, and ends the process when somebody comes by ipc.
 """
 
 from __future__ import annotations
 
-from ps.errors import ConfigError
+import os
+
+from ps.errors import ConfigError, UsageError
 
 LEAST = 128
 """Open files with room for a dozen peers; servers and schedulers need one to three for each more."""
@@ -47,3 +50,16 @@ def _limits(role: str) -> tuple[int, int]:
     if hard < LEAST:
         raise ConfigError(f"{role} may open {hard} files here and needs at least {LEAST}; try: ulimit -n 4096")
     return soft, hard
+
+
+def take_descriptor(variable: str) -> int | None:
+    """Return the open descriptor that a variable names and remove the variable, so that nobody inherits it."""
+    text = os.environ.pop(variable, "")
+    if not text:
+        return None
+    try:
+        fd = int(text)
+        os.set_inheritable(fd, False)
+    except (ValueError, OSError):
+        raise UsageError(f"{variable} = {text!r} is not an open file descriptor") from None
+    return fd

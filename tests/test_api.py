@@ -19,6 +19,7 @@ from ps.models import mlp
 
 SIGNATURES = {
     "connect": "(**defaults)",
+    "run": "(function, /, *args, **settings)",
     "KV.init": "(self, params, kinds=None, groups=None)",
     "KV.watch": "(self, function)",
     "KV.ready": "(self, name, grad, *, examples=None)",
@@ -58,7 +59,7 @@ def found(name: str) -> object:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(ps.__all__) == ["Handle", "KV", "PSError", "__version__", "connect"]
+    assert sorted(ps.__all__) == ["Handle", "KV", "PSError", "__version__", "connect", "run"]
     scope: dict[str, object] = {}
     exec("from ps import *", scope)
     assert set(ps.__all__) <= set(scope)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from ps.cli.help import HelpfulCommand
-from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
-from ps.config import JobConfig, ProcessConfig, settings_of
+from ps.cli.options import TWINS, job_options, process_options, read_settings
+from ps.config import JobConfig, ProcessConfig, Settings, settings_of
 
 
 @click.command(

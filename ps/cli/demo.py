@@ -12,6 +12,7 @@ import click
 from ps import descriptors
 from ps.cli.help import EXIT_CODES, HelpfulCommand, broken
 from ps.cli.options import TWINS, job_options, process_options, read_settings
+from ps.launch.checks import check_files
 from ps.script import Script
 
 MODULE = "ps.examples.demo"
@@ -56,6 +57,7 @@ def demo(**options: Any) -> int:
 
     explicit = {"servers": SERVERS, "workers": WORKERS, **settings.explicit_job()}
     job = job_from(explicit)
+    check_files(job, process)
     plan = Plan(
         Script(MODULE, is_module=True), (), job.servers, job.workers, explicit, process, toml=settings.toml.path
     )

@@ -5,26 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import click
 
 from ps.cli.help import SectionOption
 from ps.cli.value import place
-from ps.config import (
-    JobConfig,
-    Loaded,
-    ProcessConfig,
-    Setting,
-    Toml,
-    env_of,
-    explicit_job,
-    find_toml,
-    load,
-    merge,
-    settings_of,
-)
+from ps.config import JobConfig, ProcessConfig, Setting, Settings, find_toml, settings_of
 from ps.config.values import BOOL
 from ps.script import Script
 
@@ -34,44 +22,6 @@ TWINS = """\
 Every flag has an environment twin: --chunk-size is PS_CHUNK_SIZE; and a key, chunk_size, in
 paramserver.toml (or the file of --config or PS_CONFIG). The script's defaults are weakest, then
 the TOML file, then the environment; flags win. psctl config shows what is in force, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line, the environment and the TOML file say together."""
-
-    flags: Mapping[str, Any]
-    env: Mapping[str, str]
-    toml: Toml
-
-    def job(self) -> Loaded[JobConfig]:
-        """Return the job's settings, checked, with their sources."""
-        return self._load(JobConfig)
-
-    def explicit_job(self) -> dict[str, Any]:
-        """Return the job's settings that were really set."""
-        return explicit_job(self._of(JobConfig), self.env, self.toml)
-
-    def process(self) -> Loaded[ProcessConfig]:
-        """Return this process's settings, checked, with their sources."""
-        return self._load(ProcessConfig)
-
-    def plugins(self) -> tuple[str, ...]:
-        """Return the modules that this process loads."""
-        toml = self.toml
-        found = merge(ProcessConfig, flags=self._of(ProcessConfig), env=self.env, toml=toml.values, toml_name=toml.name)
-        return found[0].get("plugins") or ()
-
-    def handed_on(self) -> dict[str, str]:
-        """Return the variables by which processes that this one starts load the same plug-ins."""
-        return env_of(ProcessConfig, {"plugins": self.plugins() or None})
-
-    def _of(self, cls: type) -> dict[str, Any]:
-        return {name: value for name, value in self.flags.items() if name in settings_of(cls)}
-
-    def _load(self, cls: Any) -> Loaded[Any]:
-        toml = self.toml
-        return load(cls, flags=self._of(cls), env=self.env, toml=toml.values, toml_name=toml.name)
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:

@@ -6,23 +6,10 @@ import os
 import sys
 from collections.abc import Callable
 
-from ps.errors import UsageError
+from ps.descriptors import take_descriptor
 from ps.launch import lifeline
 
 READY = "PS_READY_FD"
-
-
-def take_descriptor(variable: str) -> int | None:
-    """Return the open descriptor that a variable names and remove the variable, so that nobody inherits it."""
-    text = os.environ.pop(variable, "")
-    if not text:
-        return None
-    try:
-        fd = int(text)
-        os.set_inheritable(fd, False)
-    except (ValueError, OSError):
-        raise UsageError(f"{variable} = {text!r} is not an open file descriptor") from None
-    return fd
 
 
 def watch_launcher(*, is_worker: bool = True) -> bool:

@@ -16,8 +16,9 @@ from ps import descriptors
 from ps.cli.help import HelpfulCommand
 from ps.cli.logs import log_by_hand, say
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.ready import announcer, take_descriptor
+from ps.cli.ready import announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
+from ps.descriptors import take_descriptor
 from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
 from ps.launch.scheduler_record import SchedulerRecord
@@ -121,7 +122,13 @@ def _from_script(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without the frames above the script: how it was started is not its author's concern."""
     from ps.worker import script
 
-    above = {__file__, script.__file__, runpy.__file__, "<frozen runpy>"}
+    above = {
+        __file__,
+        script.__file__,
+        runpy.__file__,
+        "<frozen runpy>",
+        str(Path(parent.__file__).with_name("called.py")),
+    }
     while trace is not None and trace.tb_frame.f_code.co_filename in above:
         trace = trace.tb_next
     return trace

@@ -11,8 +11,8 @@ from ps import descriptors
 from ps.cli.help import EXIT_CODES, HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
+from ps.launch.checks import check_files
 from ps.script import Script
-from ps.whole import check_writable, numbered
 
 EXAMPLES = """\
 psctl run -s 2 -w 4 train.py --epochs 3
@@ -58,14 +58,7 @@ def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
     settings = read_settings(options)
     job = settings.job().config
     process = settings.process().config
-
-    if process.save:
-        check_writable(numbered(process.save, 0), "the model")
-    if job.init:
-        from ps.weights_file import open_weights
-
-        with open_weights(job.init, "init"):
-            pass
+    check_files(job, process)
     from ps.launch.cluster import run as run_cluster
     from ps.launch.plan import Plan
     from ps.launch.screen import Screen

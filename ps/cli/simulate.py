@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
-from ps.cli.options import TWINS, Settings, job_options, process_options, read_settings
+from ps.cli.options import TWINS, job_options, process_options, read_settings
 from ps.cli.value import place, real, whole
+from ps.config import Settings
 from ps.config.setting import shorten
 from ps.errors import ConfigError, UsageError
 from ps.number import MOST_CLIENTS, parse_whole

@@ -10,6 +10,7 @@ from ps.config.load import NOTHING, Loaded, check_keys, load, merge
 from ps.config.mode import DISTRIBUTED, MODES
 from ps.config.process import ProcessConfig
 from ps.config.setting import Setting, env_of, flags_of, settings_of
+from ps.config.settings import Settings
 from ps.config.toml import Toml, find_toml
 from ps.config.values import SCHEDULER_PORT, format_size, parse_address, parse_size
 
@@ -21,6 +22,7 @@ __all__ = [
     "Loaded",
     "ProcessConfig",
     "Setting",
+    "Settings",
     "Toml",
     "env_of",
     "explicit_job",

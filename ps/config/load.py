@@ -16,7 +16,17 @@ from ps.errors import ConfigError
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 TOML_NAME = "paramserver.toml"
 
-PLUMBING = ("PS_CONFIG", "PS_READY_FD", "PS_LIFELINE_FD", "PS_ACCOUNT_FD", "PS_LIVING_FD")
+COMMAND_LINE = "the command line"
+
+PLUMBING = (
+    "PS_CONFIG",
+    "PS_READY_FD",
+    "PS_LIFELINE_FD",
+    "PS_ACCOUNT_FD",
+    "PS_LIVING_FD",
+    "PS_FUNCTION_FD",
+    "PS_OUTCOME_FD",
+)
 """Our variables that are no settings: the TOML file, and what a launcher passes to its children."""
 
 # Kubernetes announces a Service named "ps-scheduler" to every container by variables of this shape.
@@ -54,13 +64,15 @@ def load(
     toml: Mapping[str, Any] = NOTHING,
     script: Mapping[str, Any] = NOTHING,
     toml_name: str = TOML_NAME,
+    caller: str = COMMAND_LINE,
 ) -> Loaded[T]:
     """Return the checked configuration that the four sources add up to, with the source of each value.
 
-    Values may be typed or texts in the command line's spelling. An empty variable counts as not set.
+    Values may be typed or texts in the command line's spelling. An empty variable counts as not set. ``caller`` is who
+    gave the flags.
     ConfigError names the key, the value, its source and what is allowed, or suggests the key that was meant.
     """
-    values, sources = merge(cls, flags=flags, env=env, toml=toml, script=script, toml_name=toml_name)
+    values, sources = merge(cls, flags=flags, env=env, toml=toml, script=script, toml_name=toml_name, caller=caller)
     config = cls(**values)
     config.check(sources)
     return Loaded(config, {name: sources.get(name, "default") for name in settings_of(cls)})
@@ -74,13 +86,14 @@ def merge(
     toml: Mapping[str, Any] = NOTHING,
     script: Mapping[str, Any] = NOTHING,
     toml_name: str = TOML_NAME,
+    caller: str = COMMAND_LINE,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values that were set, typed, and their sources; like ``load`` without defaults and check."""
     table = settings_of(cls)
     check_env(env)
     toml = _toml_keys(toml, toml_name)
     check_keys(script, table, "the script")
-    check_keys(flags, table, "the command line")
+    check_keys(flags, table, caller)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
 
@@ -97,7 +110,7 @@ def merge(
         if env.get(row.env, "").strip() and not _is_service_link(row.env, env[row.env]):
             put(row, env[row.env], f"env {row.env}")
         if name in flags:
-            put(row, flags[name], f"flag {row.flag}")
+            put(row, flags[name], f"flag {row.flag}" if caller == COMMAND_LINE else caller)
     return values, sources
 
 

@@ -24,13 +24,14 @@ from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, de
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
+from ps.launch.run_result import RunResult
 from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
-from ps.launch.summary import Ends, fold, last_measured, summarize, write_summary
+from ps.launch.summary import Ends, read_record, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
-from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SUMMARY
+from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
 from ps.threads import cores
 
@@ -47,6 +48,11 @@ _NONE: Mapping[str, int] = types.MappingProxyType({})
 
 def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> int:
     """Run the plan to its end and return its exit status. Leaves no process and no temporary file behind."""
+    return run_to_end(plan, environ, screen, fetch).status
+
+
+def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> RunResult:
+    """Run the plan as ``run`` does, and return how it ended."""
     received: list[int] = []
     process = plan.process
     with contextlib.ExitStack() as held:
@@ -59,7 +65,7 @@ def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) ->
             screen.say(before.describe())
             if before.has_ended:
                 screen.close()
-                return 0
+                return RunResult(0, began=False)
         goes_on = before is not None and before.goes_on
         run_dir = held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on)) if process.run_dir else None
         timeline = Timeline(process.trace) if process.trace else None
@@ -111,7 +117,7 @@ class _Cluster:
         self._last: list[Row] | None = None
         self._told_what_is_kept = saved_run is None
 
-    def run(self) -> int:
+    def run(self) -> RunResult:
         interval = SHOWN[0 if self._screen.has_progress else 1]
         self._output = Output(self._screen.line, self._screen.unfinished, interval)
         self._lifeline, keep = os.pipe()
@@ -131,7 +137,10 @@ class _Cluster:
         finally:
             self._merge_timeline()
         with contextlib.closing(self._account):
-            return self._record(status)
+            self._record(status)
+        policy, first = self._policy, self._policy.first
+        tail = tuple(self._child(first.role, first.rank).tail) if first else ()
+        return RunResult(policy.status or self._unwritten, first, tail, policy.signal)
 
     def _start_and_watch(self) -> None:
         address = self._address = self._start_scheduler()
@@ -148,7 +157,8 @@ class _Cluster:
                     return
                 self._spawn(role, rank, address)
         self._screen.say(f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}")
-        self._screen.say(f"another worker can join with: {plan.join_command(address)}")
+        if join := plan.join_command(address):
+            self._screen.say(f"another worker can join with: {join}")
         self._poller = Poller(self._fetch, address, self._show_progress, note=self._note)
         while not self._tick():
             time.sleep(_TICK)
@@ -207,7 +217,12 @@ class _Cluster:
             state=self._state_file(role, rank),
             cores=cores(),
         )
-        fds = {**hands, VARIABLE: self._lifeline, **({LIVING: self._saved_run.fd} if self._saved_run else {})}
+        fds = {
+            **hands,
+            **self._plan.hands(role, rank),
+            VARIABLE: self._lifeline,
+            **({LIVING: self._saved_run.fd} if self._saved_run else {}),
+        }
         env |= {name: str(fd) for name, fd in fds.items()}
         try:
             child = Child(role, rank, self._plan.command(role), env, tuple(fds.values()), tied=True)
@@ -325,7 +340,7 @@ class _Cluster:
         for child in running:
             child.wait(1.0)
 
-    def _record(self, status: Status) -> int:
+    def _record(self, status: Status) -> None:
         policy = self._policy
         ends = Ends(
             policy.status,
@@ -337,11 +352,7 @@ class _Cluster:
         )
         job = status.get("job") or dict(self._plan.job)
         job = {**job, "servers": self._plan.servers, "workers": self._plan.workers}
-        try:
-            with (self._metrics_dir / METRICS).open(errors="replace") as lines:
-                records = fold(lines)
-        except OSError:
-            records = []
+        records, measured = read_record(self._metrics_dir)
         self._round_log.complete(self._account.read())
         scheduler = self._child("scheduler", 0)
         if scheduler.exit is not None and scheduler.exit.code and policy.started:
@@ -350,7 +361,6 @@ class _Cluster:
         rounds = self._round_log.outcome() if self._round_log.status else None
         rows = without(status.get("workers") or (), self._former, self._host)
         guests = joined(rows, self._ours, self._host)
-        measured = self._last_measured()
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests, measured)
         if records or policy.started:
             self._screen.show(summary_table(summary))
@@ -360,15 +370,8 @@ class _Cluster:
             self._write(summary, self._run_dir)
         if policy.first:
             self._screen.say(f"failed first: {policy.first.name} ({describe(policy.first.code)})")
-            self._say_tail(self._child(policy.first.role, policy.first.rank))
-        return policy.status or self._unwritten
-
-    def _last_measured(self) -> dict[str, Any] | None:
-        try:
-            with (self._metrics_dir / EVALUATIONS).open(errors="replace") as lines:
-                return last_measured(lines)
-        except OSError:
-            return None
+            if self._plan.call is None:  # whoever called has them with the error
+                self._say_tail(self._child(policy.first.role, policy.first.rank))
 
     def _merge_timeline(self) -> None:
         if self._timeline is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ps import blas, interpreter
 from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
@@ -14,7 +15,11 @@ from ps.config.values import MOST_PROCESSES
 from ps.errors import ConfigError
 from ps.script import Script
 
+if TYPE_CHECKING:
+    from ps.launch.call import FunctionCall
+
 PROGRAM = interpreter.command("ps.cli")
+_NONE: Mapping[str, int] = types.MappingProxyType({})
 
 
 def check_count(servers: int, workers: int) -> None:
@@ -31,7 +36,8 @@ def check_count(servers: int, workers: int) -> None:
 class Plan:
     """A script, how many processes run it, and the settings that flags, environment and TOML gave.
 
-    ``job`` holds the job's explicit settings; ``toml`` is the path of the TOML file they come from, if any.
+    ``job`` holds the job's explicit settings; ``toml`` is the path of the TOML file they come from, if any;
+    ``call`` has the function that the script is to call, where it is ours.
     """
 
     script: Script
@@ -42,6 +48,7 @@ class Plan:
     process: ProcessConfig
     toml: str = ""
     program: tuple[str, ...] = PROGRAM
+    call: FunctionCall | None = None
 
     def __post_init__(self) -> None:
         check_count(self.servers, self.workers)
@@ -58,8 +65,14 @@ class Plan:
         where = ["--host", host.strip("[]"), "--port", port, "--state", state]
         return shlex.join(["psctl", "scheduler", *where, *self._plugin_flags(), *self._job_flags()])
 
+    def hands(self, role: str, rank: int) -> Mapping[str, int]:
+        """Return the descriptors that a process inherits, by the variables that name them."""
+        return _NONE if self.call is None or role != "worker" else self.call.hands(rank)
+
     def join_command(self, address: str) -> str:
-        """Return what to type to add a worker."""
+        """Return what to type to add a worker; nothing where nobody else has the function."""
+        if self.call is not None:
+            return ""
         dashes = ["--"] if self.script.name.startswith("-") else []
         script = [*self.script.flags, *dashes, self.script.name, *self.args]
         return shlex.join(["psctl", "worker", "--scheduler", address, *self._plugin_flags(), *script])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def signals_into(received: list[int]) -> Iterator[None]:
     """Collect the signals that end a launcher in a list, instead of having them interrupt it anywhere.
 
-    Those that were ignored when it was started (nohup, a shell's ``&``) stay so.
+    Those that were ignored when it was started (nohup, a shell's ``&``) stay so. Another thread than the main one, from
+    which a program may call ``ps.run``, gets none.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     before = {signum: handler for signum, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for signum in before:

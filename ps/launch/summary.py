@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from ps.json_lines import amount, finite, objects
 from ps.launch.policy import Exit, describe, exit_status
+from ps.record_files import EVALUATIONS, METRICS
 from ps.whole import write_whole
 
 FORMAT = 1
@@ -102,6 +104,17 @@ def last_measured(lines: Iterable[str]) -> dict[str, Any] | None:
             metrics = {k: v for k, v in line.items() if k not in ("t", "rank", "clock") and finite(v) is not None}
             last = {"clock": int(amount(line, "clock")), "rank": int(amount(line, "rank")), "metrics": metrics}
     return last
+
+
+def read_record(directory: Path) -> tuple[list[WorkerRecord], dict[str, Any] | None]:
+    """Return what the workers of a run have left in its directory: each rank's record, and what was measured last."""
+    records: list[WorkerRecord] = []
+    measured = None
+    with contextlib.suppress(OSError), (directory / METRICS).open(errors="replace") as lines:
+        records = fold(lines)
+    with contextlib.suppress(OSError), (directory / EVALUATIONS).open(errors="replace") as lines:
+        measured = last_measured(lines)
+    return records, measured
 
 
 def summarize(

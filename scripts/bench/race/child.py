@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ps.cli.ready import READY, take_descriptor, watch_launcher
+from ps.cli.ready import READY, watch_launcher
+from ps.descriptors import take_descriptor
 from race.case import Peer, Rank, Setup
 
 SPEC = "BENCH_SPEC"

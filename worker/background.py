@@ -18,6 +18,11 @@ class Pending(Protocol):
         ...
 
     @property
+    def vetoed(self) -> bool:
+        """Whether it was a step of which nothing was applied, since a worker has vetoed it."""
+        ...
+
+    @property
     def staleness(self) -> int:
         """The greatest staleness that any chunk of it had, as the mode counts it."""
         ...
@@ -62,6 +67,7 @@ class Done:
     """An exchange that was done when it began."""
 
     done: bool = True
+    vetoed: bool = False
     staleness: int = 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ps.errors import PSError
-from ps.protocol.messages import Late, Message
+from ps.protocol.messages import Late, Message, Vetoed
 from ps.worker.landing import Landing
 from ps.xp import HostArray
 
@@ -38,6 +38,11 @@ class Batch:
     def done(self) -> bool:
         """Whether everything was answered."""
         return self.remaining == 0
+
+    @property
+    def vetoed(self) -> bool:
+        """Whether a worker has vetoed the clock that it was for."""
+        return bool(self.answers) and isinstance(self.answers[-1], Vetoed)
 
     @property
     def staleness(self) -> int:

@@ -177,7 +177,7 @@ class ClusterStore:
         self._early = self._runner.submit(asked, self._early)
         self._session.exchange.poll()
 
-    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
+    def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         self._await_pull()
         early, self._early = self._early, None
         if early is None:
@@ -186,7 +186,7 @@ class ClusterStore:
         if overlap and gradients is not None:
             gradients.keep()
         try:
-            self._runner.begin(part.step(gradients, examples, pull=True), early, wait=not overlap)
+            self._runner.begin(part.step(gradients, examples, pull=True, veto=veto), early, wait=not overlap)
         except BaseException:
             self._keep(gradients)
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from ps.compress.key import DOWN
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk
 from ps.xp import Array, HostArray
+
+NOTHING: Mapping[int, Array] = MappingProxyType({})
 
 
 class Compression:
@@ -39,12 +43,14 @@ class Compression:
         self._sent[chunk] = frame, key
         return xp.to_host(frame)
 
-    def give_back(self, chunks: set[int]) -> None:
-        """Remember what was sent last of these chunks: it came too late and did not count."""
+    def give_back(self, chunks: set[int], dropped: Mapping[int, Array] = NOTHING) -> None:
+        """Remember what was sent last of these chunks: it did not count. ``dropped`` of it is never to count."""
         for chunk in sorted(chunks & self._sent.keys()):
             frame, key = self._sent.pop(chunk)
             if "residual" in self.state[chunk]:
                 self._uplink.give_back(frame, self.state[chunk], key)
+                if chunk in dropped:
+                    self.state[chunk]["residual"] -= dropped[chunk]
 
     def follow(self, payload: Any, into: HostArray, chunk: Chunk, version: int) -> int:
         """Bring a chunk's weights to a version by the frame that a server sent; return its bytes.

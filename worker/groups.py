@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ps.config.job import JobConfig
 from ps.errors import UsageError
+from ps.number import DECAY, RATE, Range
 from ps.optim.group import Group, decays, optimizer_of
 from ps.protocol.layout import Layout
+from ps.worker.interrupt import HOLD
+from ps.worker.numbers import as_float, shown
 
 
 class Groups:
     """The groups of the tensors that are trained; "" is that of all others."""
 
-    def __init__(self, layout: Layout, job: JobConfig) -> None:
+    def __init__(self, layout: Layout, job: JobConfig, set_rates: Callable[..., None]) -> None:
+        """``set_rates`` is the store's."""
+        self._set_rates = set_rates
         self._spec = job.specs.step_optimizer
         self._groups = {
             text: Group.read(text) if text else Group("")
             for text in dict.fromkeys(tensor.group for tensor in layout.tensors if tensor.size)
         }
+
+    def set_lr(self, value: Any, group: str | None) -> None:
+        """Set the learning rate of a group, or of all without an own one. Raises UsageError."""
+        rate = _number("the learning rate", RATE, value)
+        with HOLD:
+            self._set_rates(self.of(group, "lr"), lr=rate)
+
+    def set_weight_decay(self, value: Any, group: str | None) -> None:
+        """Set the weight decay of a group, or of all without an own one. Raises UsageError."""
+        decay = _number("the weight decay", DECAY, value)
+        with HOLD:
+            self._set_rates(self.of(group, "weight_decay"), weight_decay=decay)
 
     def of(self, name: str | None, number: str) -> list[str]:
         """Return the groups, as texts, for which one of the optimizer's numbers is set anew.
@@ -35,3 +55,9 @@ class Groups:
         if not found:
             raise UsageError(f"every group was declared with an own {number}: say which is meant, with group=...")
         return found
+
+
+def _number(what: str, allowed: Range, value: Any) -> float:
+    if (given := as_float(value)) not in allowed:
+        raise UsageError(f"{what} {allowed.refusal(given)}, not {shown(value)}")
+    return given

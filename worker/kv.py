@@ -10,7 +10,6 @@ from typing import Any
 
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
-from ps.number import DECAY, RATE, Range
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
 from ps.weights_file import check_weights
@@ -23,13 +22,12 @@ from ps.worker.lazy_parameters import LazyParameters
 from ps.worker.lifetime import Lifetime
 from ps.worker.milestones import Milestones
 from ps.worker.model import demand_precision, read
-from ps.worker.numbers import as_float, shown
 from ps.worker.parameters import Parameters
 from ps.worker.placement import place
 from ps.worker.saving import Saving, write_model
 from ps.worker.step import Steps
 from ps.worker.step_log import StepLog
-from ps.worker.store import Store
+from ps.worker.store import Store, brief
 from ps.worker.tree import Tree, tree_of
 from ps.xp import Array, Device
 
@@ -66,8 +64,9 @@ class KV:
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
         self._tree: Tree | None = None
-        self._steps = Steps(store, loader, log, trace, self._open)
         self._lifetime = Lifetime(self._finish, self._leave)
+        self._open = self._lifetime.demand
+        self._steps = Steps(store, loader, log, trace, self._open)
 
     # What is known
 
@@ -92,12 +91,7 @@ class KV:
         return self._store.job
 
     def __repr__(self) -> str:
-        """Say who this is in which job, and how far; for people."""
-        job, store = self.job, self._store
-        role = "client" if job.federated and store.scheduler else "worker"
-        where = f"in the {job.mode} job at {store.scheduler}" if store.scheduler else "without a cluster"
-        end = ", closed" if self._lifetime.closed else ", before init" if self._model is None else ""
-        return f"<KV: {role} {self.rank} {where}, clock {self.clock}{end}>"
+        return brief(self._store, closed=self._lifetime.closed, begun=self._model is not None)
 
     @property
     def params(self) -> Any:
@@ -160,7 +154,7 @@ class KV:
             params = tree.demand(self.job).flat
         model = read(params, kinds, groups, self.job.specs.step_optimizer)
         demand_precision(model.trained, self.job, self.device)
-        self._tree, self._groups = tree, Groups(model.trained, self.job)
+        self._tree, self._groups = tree, Groups(model.trained, self.job, self._store.set_rates)
         if self._saving.path is not None:
             check_weights(model.arrays)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
@@ -221,6 +215,23 @@ class KV:
             self._steps.push_pull(self._flat({} if grads is None else grads), examples, metrics, partial=partial)
         self._milestones.stepped()
 
+    def skip(self, **metrics: Any) -> None:
+        """Take no step, in the place of ``step``, as where gradients have overflowed.
+
+        In sync mode nobody takes it, whatever the others give: weights and the optimizer's state stay, and the clock
+        goes on. With ``backup_workers``, and in the other modes, it is skipped here alone. Raises StateError after
+        ``ready``.
+        """
+        self._demand_whole()
+        self._steps.skip(metrics)
+        self._milestones.stepped()
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last step was skipped: by ``skip`` here, or, in sync mode, on another worker."""
+        self._ready()
+        return self._steps.skipped
+
     def push_pull(self, grads: Any, params: Any = None, *, examples: float | None = None) -> None:
         """Give gradients and get the new weights, into ``params`` (dict of arrays) or the connection's own.
 
@@ -234,10 +245,7 @@ class KV:
             self._steps.push_pull(self._flat(grads), examples, {})
             if targets is not None:
                 self._steps.weights.all()
-                if self.job.federated:
-                    model.copy(targets)
-                else:
-                    model.scatter(model.shown, targets)
+                model.give(targets, as_shown=not self.job.federated)
         self._milestones.stepped()
 
     def push(self, grads: Any, *, examples: float | None = None, partial: bool = False) -> Handle:
@@ -246,8 +254,7 @@ class KV:
         The push before it is waited for first. In sync mode with ``clip_norm`` it waits for the other workers'
         gradients, whose norm counts too. ``partial`` and GradientError are as in ``step``.
         """
-        self._ready()
-        self._steps.refuse_partial()
+        self._demand_whole()
         count = self._steps.count(examples)
         with HOLD:
             return Handle(self, self._steps.push(self._flat(grads), count, partial=partial))
@@ -327,22 +334,13 @@ class KV:
         this client's, from its next round on. Raises UsageError for what is none, and StateError between ``ready`` and
         ``step``.
         """
-        self._set("lr", "the learning rate", RATE, lr, group)
+        self._demand_whole()
+        self._groups.set_lr(lr, group)
 
     def set_weight_decay(self, weight_decay: float, group: str | None = None) -> None:
-        """From the next step on the optimizer's weight decay is this, for all workers; otherwise like ``set_lr``.
-
-        Raises UsageError also where the optimizer has none.
-        """
-        self._set("weight_decay", "the weight decay", DECAY, weight_decay, group)
-
-    def _set(self, number: str, what: str, allowed: Range, value: float, group: str | None) -> None:
-        self._ready()
-        self._steps.refuse_partial()
-        if (given := as_float(value)) not in allowed:
-            raise UsageError(f"{what} {allowed.refusal(given)}, not {shown(value)}")
-        with HOLD:
-            self._store.set_rates(self._groups.of(group, number), **{number: given})
+        """From the next step on the weight decay is this; otherwise like ``set_lr``, but for optimizers without one."""
+        self._demand_whole()
+        self._groups.set_weight_decay(weight_decay, group)
 
     def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:
         """Yield this worker's batches: in each epoch the workers together see every example once.
@@ -357,14 +355,15 @@ class KV:
 
     # Inside
 
-    def _open(self) -> None:
-        self._lifetime.demand()
-
     def _ready(self) -> Parameters:
         self._open()
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
         return self._model
+
+    def _demand_whole(self) -> None:
+        self._ready()
+        self._steps.refuse_partial()
 
     def _flat(self, tensors: Any) -> Any:
         return tensors if self._tree is None or tensors is None else self._tree.by_name(tensors)

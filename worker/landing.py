@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ps.errors import BadMessage
-from ps.protocol.messages import Message, Pushed, Weights, WeightsDelta
+from ps.protocol.messages import Message, Pushed, Vetoed, Weights, WeightsDelta
 from ps.protocol.messages.rate import Rate
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray
@@ -50,6 +50,8 @@ class Landing:
             if self.follow is None:
                 raise BadMessage(f"{message!r}, though nothing in this job is compressed")
             size = self.follow(channel.take(), message.chunk, message.version)
+        elif isinstance(message, Vetoed):
+            size = 0
         if message.rates and self.hear is not None:
             self.hear(message.chunk, message.rates)
         if self.versions is not None:

@@ -114,7 +114,7 @@ class LocalStore:
             np.copyto(into, self._buffer)
         return Done()
 
-    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
+    def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         return self.push(gradients, examples)
 
     def barrier(self) -> None:

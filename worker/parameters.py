@@ -92,8 +92,11 @@ class Parameters:
                 raise UsageError(f"{tensor} cannot go into an array that is read-only")
         return found
 
-    def copy(self, targets: Mapping[str, Array]) -> None:
-        """Copy what the script has, wherever that is, into arrays that ``targets`` returned."""
+    def give(self, targets: Mapping[str, Array], *, as_shown: bool) -> None:
+        """Copy the weights as they are shown, or as the script has them, into arrays that ``targets`` returned."""
+        if as_shown:
+            self.scatter(self.shown, targets)
+            return
         for name, mine in self.tensors.items():
             xp.copy(mine, targets[name])
 

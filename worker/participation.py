@@ -49,6 +49,8 @@ from ps.protocol.messages import (
     Skip,
     Start,
     Suspend,
+    Veto,
+    Vetoed,
 )
 from ps.protocol.messages.rate import Rate
 from ps.worker.compression import Compression
@@ -213,9 +215,9 @@ class Participation:
             self._said = {group: rates.step() for group, rates in self.rates.items()}
         return self._said
 
-    def _skip(self, chunk: Chunk, *, pull: bool, examples: float = 0.0) -> Call:
+    def _skip(self, chunk: Chunk, *, pull: bool, examples: float = 0.0, veto: bool = False) -> Call:
         make = partial(
-            Skip,
+            Veto if veto else Skip,
             member=self.member,
             chunk=chunk.index,
             clock=self.clock,
@@ -236,16 +238,21 @@ class Participation:
             return 1.0
         return clip_scale(gradients.norm_squared(), self.job.clip_norm)
 
-    def step(self, gradients: ChunkedGradients | None, examples: float, *, pull: bool) -> Conversation[None]:
+    def step(
+        self, gradients: ChunkedGradients | None, examples: float, *, pull: bool, veto: bool = False
+    ) -> Conversation[None]:
         """Send what is not sent of a step's gradients (None: skip this clock), and do what follows from the answers.
 
         With ``pull`` they bring the weights up to date. To clip the aggregated gradient by its global norm all chunks'
-        squares are added up first, and then the servers are told by which factor to scale.
+        squares are added up first, and then the servers are told by which factor to scale. ``veto``: in sync mode
+        nobody is to take the step; with backup workers, where the clock of some chunks may be closed by then, and in
+        the other modes, it is skipped here alone.
         """
         clock, both = self.clock, self.two_phases
         refreshes = pull and not both
         if gradients is None:
-            calls = [self._skip(chunk, pull=refreshes) for chunk in self.chunks]
+            veto = veto and self.job.lockstep and not self.job.backup_workers
+            calls = [self._skip(chunk, pull=refreshes, veto=veto) for chunk in self.chunks]
         else:
             rest = [chunk.index for chunk in self.chunks if chunk.index not in self._sent]
             calls = self.pushes(gradients, rest, examples, pull=refreshes)
@@ -258,7 +265,14 @@ class Participation:
             yield from self._come_back(late)
         elif both:
             scales = self._scales(clock, answers, pull=pull)
-            yield Calls(label, scales, refreshes=pull, contributes=True, resumable=True, last=True)
+            answers = yield Calls(label, scales, refreshes=pull, contributes=True, resumable=True, last=True)
+        if self.compression is not None and gradients is not None and not late:
+            self._take_back(gradients, {answer.chunk for answer in answers if isinstance(answer, Vetoed)})
+
+    def _take_back(self, gradients: ChunkedGradients, vetoed: set[int]) -> None:
+        """Have error feedback be what it was before the gradients of these chunks, which nobody applied."""
+        assert self.compression is not None
+        self.compression.give_back(vetoed, {index: gradients.chunk(self.chunks[index]) for index in vetoed})
 
     def _scales(self, clock: int, answers: list[Message], *, pull: bool) -> list[Call]:
         assert self.job.clip_norm is not None

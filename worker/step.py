@@ -47,6 +47,8 @@ class Steps:
         self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
         self._interrupted = False
         self._encodes = False
+        self._last: Pending = Done()
+        self._skipped = False
 
     def begin(self, placed: Placement, frozen_module: FrozenModuleCheck, device: Device, team: ThreadTeam) -> None:
         """Gather gradients from now on where the store would like them to be, on ``device`` where it encodes there."""
@@ -82,13 +84,25 @@ class Steps:
         """Give one step's gradients and bring the parameters up to date, as far as the job waits for that."""
         self._computed()
         count = self.count(examples)
-        gradients = self._gather(grads, partial=partial)
+        self._exchange(self._gather(grads, partial=partial), count, metrics)
+
+    def skip(self, metrics: Mapping[str, Any]) -> None:
+        """Have nobody take the next step, as far as the mode lets one worker decide that."""
+        with HOLD:
+            self._computed()
+            self._settle()
+            self._exchange(None, self._loader.examples, metrics, veto=True)
+
+    def _exchange(
+        self, gradients: Gradients | None, count: float, metrics: Mapping[str, Any], *, veto: bool = False
+    ) -> None:
         clock = self._store.clock
         try:
-            done = self._store.push_pull(gradients, count or 1.0)
+            done = self._store.push_pull(gradients, count or 1.0, veto=veto)
         except BaseException:
             self._broken(clock, count, gradients is None, metrics)
             raise
+        self._last, self._skipped = done, veto
         if self._job.overlap:
             self.weights.expect()
             self._unlogged = (clock, count, gradients is None, done, metrics)
@@ -99,11 +113,21 @@ class Steps:
         self._frozen_module.look(self._store.clock, self._model.tensors)
         self._left_alone = self._trace.now()
 
+    @property
+    def skipped(self) -> bool:
+        """Whether the last step was skipped here for everybody's sake, or vetoed; waits until that is known."""
+        if not self._last.done:
+            with HOLD:
+                self._background.wait(self._last)
+                self.weights.catch_up()
+        return self._skipped or self._last.vetoed
+
     def push(self, grads: Mapping[str, Any], count: float, *, partial: bool = False) -> Pending:
         """Give one step's gradients, of so many examples; the step is noted once it is answered."""
         gradients = self._gather(grads, partial=partial)
         clock = self._store.clock
-        pending = self._store.push(gradients, count or 1.0)
+        pending = self._last = self._store.push(gradients, count or 1.0)
+        self._skipped = False
         self._unlogged = (clock, count, gradients is None, pending, {})
         self.weights.catch_up()
         return pending
@@ -188,4 +212,5 @@ class Steps:
         """Write a step into the record."""
         self._loader.stepped()
         if not self._loader.note(count, metrics):
+            skipped = skipped or pending.vetoed
             self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)

@@ -91,9 +91,10 @@ class Store(Protocol):
         """Ask for the weights; they are in ``into`` (a flat buffer) once the exchange is waited for."""
         ...
 
-    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
+    def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         """Send gradients and bring the weights' buffer up to date.
 
+        ``veto``: there are none, and in sync mode no worker is to take the step.
         Returns when both are done; in a job with ``overlap``, when the first tensor's weights are there.
         """
         ...
@@ -109,3 +110,11 @@ class Store(Protocol):
     def close(self, failure: str = "") -> None:
         """Leave in good order; ``failure`` says why when it is not one. Raises what an unwaited push ran into."""
         ...
+
+
+def brief(store: Store, *, closed: bool, begun: bool) -> str:
+    """Return which worker of which job a store's is, and how far it is; for people."""
+    role = "client" if store.job.federated and store.scheduler else "worker"
+    where = f"in the {store.job.mode} job at {store.scheduler}" if store.scheduler else "without a cluster"
+    end = ", closed" if closed else "" if begun else ", before init"
+    return f"<KV: {role} {store.rank} {where}, clock {store.clock}{end}>"

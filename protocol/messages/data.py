@@ -92,7 +92,7 @@ class InitChunk(Message):
     chunk: Chunk
 
 
-@message(38, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
+@message(38, answers=("Weights", "WeightsDelta", "Pushed", "Vetoed", "NormPart", "Late"))
 class Push(Message):
     """A gradient for one chunk at ``clock``, computed from the chunk's ``version``.
 
@@ -112,7 +112,7 @@ class Push(Message):
     rates: Rates = ()
 
 
-@message(57, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
+@message(57, answers=("Weights", "WeightsDelta", "Pushed", "Vetoed", "NormPart", "Late"))
 class PartialPush(Push):
     """A Push of a step in which some tensors have no gradient; zeros stand for it.
 
@@ -122,7 +122,7 @@ class PartialPush(Push):
     absent: Absent = ()
 
 
-@message(39, answers=("Weights", "WeightsDelta", "Pushed", "NormPart", "Late"))
+@message(39, answers=("Weights", "WeightsDelta", "Pushed", "Vetoed", "NormPart", "Late"))
 class Skip(Message):
     """The worker, whose weights are of ``version``, has no gradient for this chunk at ``clock``; go on without it.
 
@@ -138,6 +138,11 @@ class Skip(Message):
     version: CountOrNone = -1
     rates: Rates = ()
     examples: Weight = 0.0
+
+
+@message(58, answers=("Weights", "WeightsDelta", "Pushed", "Vetoed", "NormPart", "Late"))
+class Veto(Skip):
+    """A Skip of one for whose sake nobody is to take the step at ``clock``: where clocks are closed for all at once."""
 
 
 @message(40, answers=("Weights",))
@@ -163,7 +168,7 @@ class NormPart(Message):
     value: Squares
 
 
-@message(42, answers=("Weights", "WeightsDelta", "Pushed"))
+@message(42, answers=("Weights", "WeightsDelta", "Pushed", "Vetoed"))
 class Scale(Message):
     """Second phase of clipping by global norm: apply the aggregated gradient times ``scale``."""
 
@@ -212,6 +217,11 @@ class Pushed(Message):
     version: Later
     staleness: Later
     rates: Rates = ()
+
+
+@message(59)
+class Vetoed(Pushed):
+    """A worker has vetoed the clock of the push, so the weights, now at ``version``, are what they were before."""
 
 
 @message(46)

@@ -21,7 +21,8 @@ try:
 except ImportError as error:
     raise ImportError("ps.torch needs PyTorch: pip install 'paramserver[torch]'") from error
 
+from ps.torch.grad_scaler import GradScaler
 from ps.torch.optimizer import DistributedOptimizer
 from ps.torch.sampler import ShareSampler, generator, sampler
 
-__all__ = ["DistributedOptimizer", "ShareSampler", "generator", "sampler"]
+__all__ = ["DistributedOptimizer", "GradScaler", "ShareSampler", "generator", "sampler"]

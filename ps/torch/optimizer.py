@@ -42,9 +42,11 @@ class DistributedOptimizer(torch.optim.Optimizer):
     so on. Barriers, ``kv.pull`` and the rounds of a federated job change the model as well.
 
     **Clipping.** ``torch.nn.utils.clip_grad_norm_`` clips this worker's gradient. The norm of all workers' gradient, as
-    under DDP, is the servers' to clip: ``--clip-norm``. **GradScaler** sees an overflow on one worker only, which the
-    others cannot know of. With several workers it needs ``--on-nan skip``, by which this worker's gradient is left out
-    of that step and the others' counts; autocast to bfloat16 needs no scaler.
+    under DDP, is the servers' to clip: ``--clip-norm``. **GradScaler**: where a worker finds an overflow, in sync mode
+    nobody takes the step, and all workers' ``step_was_skipped`` says so; in async and ssp mode, and with
+    ``--backup-workers``, the step is left out by that worker alone. torch's own scaler does not learn of others'
+    overflows: each has its own scale then, which harms nothing, as gradients are sent unscaled. With
+    ``ps.torch.GradScaler`` all have the same. With ``--on-nan skip`` the others' gradients count all the same.
 
     One connection trains one model. Several networks (a GAN's) are one: ``torch.nn.ModuleDict``, or the groups of both;
     ``step`` then moves what has a gradient, so the other network's are cleared (or frozen) before it.
@@ -61,6 +63,8 @@ class DistributedOptimizer(torch.optim.Optimizer):
         """
         self._begun = False
         self._kv = kv
+        self.step_was_skipped = False
+        """Whether the last step was none, since gradients had overflowed: here or, in sync mode, on another worker."""
         job = kv.job
         if job.overlap:
             raise UsageError("a torch module needs all weights before it goes on: leave out --overlap, or PS_OVERLAP")
@@ -130,13 +134,16 @@ class DistributedOptimizer(torch.optim.Optimizer):
         self._memory.demand_unwritten()
         demand_known(self._frozen)
         scale = self._scale(job)
-        if scale is None:
-            return loss
         self._groups.send(self.param_groups, self._kv)
+        if scale is None:
+            self._kv.skip(**metrics)
+            self.step_was_skipped = True
+            return loss
         self._memory.keep_buffers()
         gradients = self._memory.gradients(scale)
         partial = len(gradients) < sum(len(group["params"]) for group in self.param_groups)
         self._kv.step(gradients, examples=weight, partial=partial, **metrics)
+        self.step_was_skipped = self._kv.skipped
         if self._federated:
             self._memory.take(buffers=False)
         return loss
@@ -159,20 +166,14 @@ class DistributedOptimizer(torch.optim.Optimizer):
     """GradScaler calls ``step`` also after an overflow, and leaves its scale to it."""
 
     def _scale(self, job: JobConfig) -> float | None:
-        """Return what gradients are multiplied by, or None for a step that is left out. Raises UsageError.
+        """Return what gradients are multiplied by, or None for a step that is not to be taken.
 
         GradScaler says it by two attributes that are there during its call of ``step``.
         """
         found_inf = self.__dict__.get("found_inf")
         if found_inf is None:
             return 1.0
-        alone = job.workers == 1 or self._federated
-        if not alone and job.on_nan != "skip":
-            raise UsageError(
-                "GradScaler finds an overflow on one worker, and the others would take the step: use autocast with "
-                "bfloat16, which needs no scaler, or --on-nan skip, by which this worker's gradient is left out then"
-            )
-        if float(found_inf) and alone:
+        if float(found_inf) and (job.on_nan != "skip" or job.workers == 1 or self._federated):
             return None
         scale = self.__dict__.get("grad_scale")
         return 1.0 if scale is None else 1 / float(scale)

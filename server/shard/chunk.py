@@ -123,6 +123,8 @@ class ChunkState:
     """What is updated, float32, where the weights are its copy in half precision."""
     shown: bool = False
     """Whether workers read the weights where they are, so that they must stay there."""
+    vetoed: int | None = None
+    """The last clock that a worker has vetoed: nothing is applied in it."""
     version: int = 0
     """Number of clocks closed (sync) or updates applied (async, ssp)."""
     updates: int = 0
@@ -161,6 +163,13 @@ class ChunkState:
         """Note that a member has done this many clocks; never fewer than before."""
         self.done[member] = max(clocks, self.done.get(member, 0))
         self.reached = max(clocks, self.reached)
+
+    def close(self) -> None:
+        """Go on with the next version. Who has the weights that a vetoed clock began with has those of the next."""
+        if self.vetoed == self.version:
+            for shadow in self.shadows.values():
+                shadow.keep(self.version + 1)
+        self.version += 1
 
     def park(self, waiter: Waiter) -> None:
         """Keep a request until it can be answered; a repeated one takes the place of the first."""

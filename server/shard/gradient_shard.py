@@ -43,6 +43,7 @@ from ps.protocol.messages import (
     Skip,
     Start,
     Suspend,
+    Veto,
     View,
     Waiting,
 )
@@ -296,6 +297,8 @@ class GradientShard:
             chunk.count(participant.member, message.clock + 1)
             chunk.holds.pop(participant.member, None)
             chunk.pending[participant.member] = contribution
+            if isinstance(message, Veto) and self.job.lockstep:
+                chunk.vetoed = message.clock
         waiter = Waiter(origin, participant.member, message.request, message.clock + 1, message.pull, now)
         waiter.version = message.version
         chunk.park(waiter)

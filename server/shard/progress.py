@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ps.config.job import JobConfig
-from ps.protocol.messages import NormPart, Pushed, Weights
+from ps.protocol.messages import NormPart, Pushed, Vetoed, Weights
 from ps.protocol.messages.rate import Rate, latest
 from ps.server.modes import build
 from ps.server.send import Send
@@ -53,7 +53,7 @@ class Progress:
         combined, chunk.combined = chunk.combined, None
         if combined is not None:
             self.updater.apply_combined(chunk, combined, factor)
-            chunk.version += 1
+            chunk.close()
 
     def blockers(self, chunk: ChunkState, waiter: Waiter) -> tuple[int, ...]:
         """Return the ranks that a request waits for."""
@@ -79,7 +79,7 @@ class Progress:
         since = self._trace.now()
         self.updater.apply(chunk, due, max(staleness.values()), rate)
         self._show("apply", since, chunk, due)
-        chunk.version += 1
+        chunk.close()
         for waiter in chunk.waiters:
             if clocks.get(waiter.member, -1) + 1 == waiter.clock:
                 waiter.staleness = staleness[waiter.member]
@@ -120,6 +120,8 @@ class Progress:
 
     def _answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
         index = chunk.chunk.index
+        if chunk.vetoed == waiter.clock - 1 and (not waiter.pull or waiter.version == chunk.vetoed):
+            return Send(waiter.origin, Vetoed(waiter.request, index, chunk.version, waiter.staleness, chunk.rates))
         if not waiter.pull:
             return Send(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness, chunk.rates))
         if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:

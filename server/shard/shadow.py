@@ -34,6 +34,11 @@ class Shadow:
                 self.weights, self.state = weights.copy(), downlink.init(weights)
             self.before, self.version = self.version, version
 
+    def keep(self, version: int) -> None:
+        """Be that of the next version too, which has the same weights."""
+        if self.version == version - 1:
+            self.version, self.before, self.frame = version, -1, None
+
     def frame_for(self, version: int) -> HostArray | None:
         """Return the frame that leads here from a worker's version, if it is the last one."""
         return self.frame if version == self.before and version >= 0 else None

@@ -51,10 +51,10 @@ class Updater:
         """Update a chunk's weights in place with the combination of the contributions.
 
         ``staleness`` is that of the contribution (async), ``rate`` what workers said of the learning rate; those that
-        skipped the step do not count, and when too few are left for the aggregator the weights stay as they are.
-        Tensors of which nobody has a gradient do too, and their optimizer's state.
+        skipped the step do not count, and when too few are left for the aggregator, or the clock is vetoed, the weights
+        stay as they are. Tensors of which nobody has a gradient do too, and their optimizer's state.
         """
-        given = self._given(contributions)
+        given = self._given(chunk, contributions)
         if not given:
             return
         gradient, scale = self._combination(given)
@@ -66,9 +66,10 @@ class Updater:
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[HostArray | None, float]:
         """First phase of clipping by global norm: return the combined gradient and its squared L2 norm.
 
-        There is no gradient when all skipped the step, or too few did not. A norm that is no number is infinite.
+        There is no gradient when all skipped the step, too few did not, or it is vetoed. A norm that is no number is
+        infinite.
         """
-        given = self._given(contributions)
+        given = self._given(chunk, contributions)
         if not given:
             return None, 0.0
         gradient, factor = self._combination(given)
@@ -87,8 +88,10 @@ class Updater:
         if combined.gradient is not None:
             self._step(chunk, combined.gradient, combined.clock, combined.rate, scale, combined.absent)
 
-    def _given(self, contributions: Sequence[Contribution]) -> list[Contribution]:
+    def _given(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> list[Contribution]:
         """Return those that count, or none when they are too few for the aggregator to tell good from bad."""
+        if chunk.vetoed == chunk.version:
+            return []
         given = [c for c in contributions if c.gradient is not None]
         if 0 < len(given) < len(contributions):
             given = [c for c in contributions if c.gradient is not None or c.examples]

@@ -95,7 +95,7 @@ def test_what_may_answer_is_written_as_it_is_coded() -> None:
         row[1]: {*re.findall(r"\b[A-Z][A-Za-z]+\b", row[6])} - {"Error"} for row in table("## Messages", "number")
     }
     coded = {cls.__name__: {*cls.answers} for cls in TYPES.values() if cls.answers}
-    for like in ("Skip", "PartialPush"):
+    for like in ("Skip", "PartialPush", "Veto"):
         assert written[like] == {"Push"}, "it is like Push"
         written[like] = written["Push"]
     assert written | coded == written

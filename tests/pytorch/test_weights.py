@@ -14,7 +14,7 @@ from torch import nn
 
 from ps.errors import GradientError, UsageError
 from ps.testing import LocalCluster
-from ps.torch import DistributedOptimizer
+from ps.torch import DistributedOptimizer, GradScaler
 from ps.worker import KV
 from support.torch_net import alone, here, loss_of, net, same, values
 from support.torch_reference import seeded
@@ -222,46 +222,60 @@ def test_a_scaled_loss_is_unscaled_and_an_overflow_skips_the_step_where_one_work
     same(here(local, steps), alone(steps), rtol=1e-5)
 
 
-def test_an_overflow_on_one_worker_parts_nobody(loopback: Start) -> None:
-    """With another scale on each worker; the gradient of the one that overflows is left out of the step."""
+def scaled(kv: KV, scaler: Any, overflow: Callable[[int], bool]) -> tuple[dict[str, np.ndarray], list[bool], float]:
+    """Take three steps; return the weights, which steps were skipped, and the scale at the end."""
+    model, skipped = net(), []
+    optimizer = DistributedOptimizer(model, kv)
+    for step in range(3):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(model, step)).backward()
+        if overflow(step):
+            model[0].bias.grad[0] = float("inf")
+        scaler.step(optimizer)
+        scaler.update()
+        skipped.append(optimizer.step_was_skipped)
+    return values(model), skipped, scaler.get_scale()
 
-    def script(kv: KV) -> tuple[dict[str, np.ndarray], int]:
-        model = net()
-        optimizer = DistributedOptimizer(model, kv)
-        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0 * (1 + kv.rank))
-        for step in range(3):
-            optimizer.zero_grad()
-            scaler.scale(loss_of(model, step)).backward()
-            if step == 1 and kv.rank == 1:
-                model[0].bias.grad[0] = float("inf")
-            scaler.step(optimizer)
-            scaler.update()
-        return values(model), kv.clock
 
-    (first, a), (second, b) = loopback(workers=2, optimizer="sgd:lr=0.1", on_nan="skip").run(script, script)
-    same(first, second, rtol=0)
-    assert a == b == 3
-
+def all_but(left_out: int) -> Any:
     def steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for step in range(3):
+        for step in {0, 1, 2} - {left_out}:
             optimizer.zero_grad()
             loss_of(model, step).backward()
             optimizer.step()
 
-    same(first, alone(steps), rtol=1e-5)
+    return alone(steps)
 
 
-def test_a_scaler_that_could_part_workers_is_refused_before_anything_is_sent(loopback: Start) -> None:
-    def script(kv: KV) -> int:
-        model = net()
-        optimizer = DistributedOptimizer(model, kv)
-        scaler = torch.amp.GradScaler("cpu")
-        scaler.scale(loss_of(model)).backward()
-        with pytest.raises(UsageError, match=r"GradScaler finds an overflow on one worker.*bfloat16.*--on-nan skip"):
-            scaler.step(optimizer)
-        return kv.clock
+@pytest.mark.parametrize("job", [{}, {"clip_norm": 1e3}, {"mode": "ssp"}], ids=str)
+@pytest.mark.parametrize("made", [torch.amp.GradScaler, GradScaler])
+def test_an_overflow_on_one_worker_skips_the_step_on_all_in_sync_and_its_own_elsewhere(
+    loopback: Start, made: Any, job: dict[str, Any]
+) -> None:
+    """With another scale on each worker: each unscales by its own."""
 
-    assert loopback(workers=2).run(script, script) == [0, 0]
+    def script(kv: KV) -> Any:
+        scaler = made("cpu", init_scale=1024.0 * (1 + kv.rank), growth_interval=100)
+        return scaled(kv, scaler, lambda step: step == 1 and kv.rank == 1)
+
+    (first, one, a), (second, other, b) = loopback(workers=2, optimizer="sgd:lr=0.1", **job).run(script, script)
+    alike = "mode" not in job
+    assert one == [False, alike, False] and other == [False, True, False]
+    assert (a, b) == (512 if alike and made is GradScaler else 1024, 1024)
+    if alike:
+        same(first, second, rtol=0)
+        same(first, all_but(1), rtol=1e-5)
+
+
+def test_with_on_nan_skip_only_the_gradient_that_overflowed_is_left_out(loopback: Start) -> None:
+    def script(kv: KV) -> Any:
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0 * (1 + kv.rank))
+        return *scaled(kv, scaler, lambda step: step == 1 and kv.rank == 1), kv.clock
+
+    (first, *_, a), (second, *_, b) = loopback(workers=2, optimizer="sgd:lr=0.1", on_nan="skip").run(script, script)
+    same(first, second, rtol=0)
+    assert a == b == 3
+    same(first, all_but(-1), rtol=1e-5)
 
 
 def test_overlap_of_the_job_is_refused(local: Local) -> None:

@@ -45,6 +45,7 @@ TO_SERVER = [
     m.Push,
     m.PartialPush,
     m.Skip,
+    m.Veto,
     m.Pull,
     m.Scale,
     m.Inquire,

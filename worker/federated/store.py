@@ -273,7 +273,7 @@ class FederatedStore:
             self.training.step(vectors, absent)
         return Done()
 
-    def push_pull(self, gradients: Gradients | None, examples: float) -> Pending:
+    def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         return self.push(gradients, examples)
 
     def pull(self, into: HostArray) -> Pending:

@@ -24,6 +24,7 @@ SIGNATURES = {
     "KV.watch": "(self, function)",
     "KV.ready": "(self, name, grad, *, examples=None)",
     "KV.step": "(self, grads=None, *, examples=None, partial=False, **metrics)",
+    "KV.skip": "(self, **metrics)",
     "KV.push_pull": "(self, grads, params=None, *, examples=None)",
     "KV.push": "(self, grads, *, examples=None, partial=False)",
     "KV.pull": "(self, out=None)",
@@ -37,7 +38,7 @@ SIGNATURES = {
     "KV.close": "(self, failure='')",
 }
 PROPERTIES = {
-    "KV": {"clock", "job", "grads", "num_workers", "params", "rank"},
+    "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "skipped"},
     "Handle": {"done", "pending", "staleness"},
 }
 

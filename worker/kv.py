@@ -65,7 +65,7 @@ class KV:
         self._model: Parameters | None = None
         self._tree: Tree | None = None
         self._lifetime = Lifetime(self._finish, self._leave)
-        self._open = self._lifetime.demand
+        self._open, self.lent = self._lifetime.demand, self._lifetime.lent
         self._steps = Steps(store, loader, log, trace, self._open)
 
     # What is known
@@ -338,7 +338,7 @@ class KV:
         self._groups.set_lr(lr, group)
 
     def set_weight_decay(self, weight_decay: float, group: str | None = None) -> None:
-        """From the next step on the weight decay is this; otherwise like ``set_lr``, but for optimizers without one."""
+        """From the next step on the weight decay is this, as in ``set_lr``. Raises UsageError if there is none."""
         self._demand_whole()
         self._groups.set_weight_decay(weight_decay, group)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ps.errors import PSError, StateError
 from ps.worker.script import describe
@@ -37,6 +38,15 @@ class Lifetime:
             raise StateError("this connection is closed")
         if (self._process, self._thread) != (os.getpid(), threading.get_ident()):
             raise StateError("this connection belongs to another thread or process; connect in the one that trains")
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Have the connection be this thread's for a while, in which the one that made it has nothing to do with it."""
+        owner, self._thread = self._thread, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._thread = owner
 
     def close(self, failure: str = "") -> None:
         """End it; the second time, and in a forked child, which has no part in the job, do nothing."""

@@ -10,6 +10,7 @@ import torch
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
 from ps.torch import bare_names
+from ps.torch.overlap import INSTEAD, Overlap
 from ps.torch.tensor_memory import TensorMemory, demand_known, numbers
 from ps.torch.trained_groups import TrainedGroups, read_groups
 from ps.worker import KV
@@ -19,6 +20,8 @@ TRAINED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 BUFFERS = {torch.float32: "buffer", torch.float64: "buffer", torch.int64: "counter"}
 STAY = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.bool)
 """What else a frozen tensor may be that the connection has beside the others."""
+
+NOTHING: frozenset[int] = frozenset()
 
 
 class DistributedOptimizer(torch.optim.Optimizer):
@@ -48,15 +51,31 @@ class DistributedOptimizer(torch.optim.Optimizer):
     overflows: each has its own scale then, which harms nothing, as gradients are sent unscaled. With
     ``ps.torch.GradScaler`` all have the same. With ``--on-nan skip`` the others' gradients count all the same.
 
+    **Overlap.** With ``overlap=True`` each gradient is sent as soon as the backward pass has computed it, in the last
+    of the ``accumulate`` passes that a step has; what is left is sent by ``step``. A gradient that is changed after
+    that is refused by ``step``. So it excludes what must see gradients first: clipping by hand, GradScaler, Opacus, two
+    passes as SAM has them, ``weight``. With ``--clip-norm`` or ``--on-nan skip``, where all must be known before one is
+    sent, and in federated jobs it changes nothing. After an exception in the middle of a pass ``step`` sends what there
+    is; another pass before it is refused.
+
     One connection trains one model. Several networks (a GAN's) are one: ``torch.nn.ModuleDict``, or the groups of both;
     ``step`` then moves what has a gradient, so the other network's are cleared (or frozen) before it.
     """
 
-    def __init__(self, model_or_groups: Any, kv: KV, *, model: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        model_or_groups: Any,
+        kv: KV,
+        *,
+        model: torch.nn.Module | None = None,
+        overlap: bool = False,
+        accumulate: int = 1,
+    ) -> None:
         """Give the model to the job, by ``kv.init``, and take the first worker's values into it.
 
         ``model_or_groups``: a module, or parameters or groups of them as any torch optimizer takes them; then ``model``
-        says what they are called (else they are numbered) and which buffers there are.
+        says what they are called (else they are numbered) and which buffers there are. ``overlap``: see above;
+        ``accumulate`` is of how many backward passes the gradients of a step are the sum then.
 
         Raises UsageError naming a tensor that cannot be trained or a group that cannot be, ConfigError for numbers that
         the job's optimizer does not take, LayoutMismatch when another worker trains another model.
@@ -67,7 +86,12 @@ class DistributedOptimizer(torch.optim.Optimizer):
         """Whether the last step was none, since gradients had overflowed: here or, in sync mode, on another worker."""
         job = kv.job
         if job.overlap:
-            raise UsageError("a torch module needs all weights before it goes on: leave out --overlap, or PS_OVERLAP")
+            raise UsageError(
+                "a torch module needs all weights before it goes on: leave out --overlap, or PS_OVERLAP. Gradients are "
+                "sent during the backward pass by DistributedOptimizer(model, kv, overlap=True)"
+            )
+        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+            raise UsageError(f"accumulate is how many backward passes a step has, at least 1, not {accumulate!r}")
         groups, named, module = read_groups(model_or_groups, model)
         trained = {name: parameter for group in groups for name, parameter in group["params"]}
         self._frozen = [(name, parameter) for name, parameter in named.items() if name not in trained]
@@ -83,6 +107,9 @@ class DistributedOptimizer(torch.optim.Optimizer):
         super().__init__(groups, self._groups.defaults)
         self._federated = job.federated
         self._memory = self._start(trained, {} if module is None else dict(bare_names.buffers(module)))
+        self._overlap: Overlap | None = None
+        if overlap and job.clip_norm is None and job.on_nan != "skip" and not job.federated:
+            self._overlap = Overlap(self._memory, list(trained.items()), accumulate, self._send_begins)
         self._begun = True
         self.refresh()
         kv.watch(self.refresh)
@@ -124,29 +151,52 @@ class DistributedOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        job = self._kv.job
+        job, overlap = self._kv.job, self._overlap
+        sent = overlap.sent if overlap is not None else NOTHING
+        if sent and weight is not None:
+            raise UsageError(f"weight is said after gradients were sent: {INSTEAD}")
         if weight is not None and not _weighs(job):
             raise UsageError(
                 f"weight is given, but aggregator = {job.specs.aggregator.name} takes each worker's gradient for as "
                 f"much: --aggregator weighted, or ps.connect(aggregator='weighted'), heeds it"
             )
-        self._groups.check(self.param_groups)
-        self._memory.demand_unwritten()
-        demand_known(self._frozen)
         scale = self._scale(job)
-        self._groups.send(self.param_groups, self._kv)
+        if overlap is not None and sent:
+            self._demand_as_sent(overlap)
+        else:
+            self._send_begins()
         if scale is None:
             self._kv.skip(**metrics)
             self.step_was_skipped = True
             return loss
         self._memory.keep_buffers()
-        gradients = self._memory.gradients(scale)
-        partial = len(gradients) < sum(len(group["params"]) for group in self.param_groups)
+        gradients = self._memory.gradients(scale, sent)
+        partial = len(gradients) + len(sent) < sum(len(group["params"]) for group in self.param_groups)
         self._kv.step(gradients, examples=weight, partial=partial, **metrics)
+        if overlap is not None:
+            overlap.end()
         self.step_was_skipped = self._kv.skipped
         if self._federated:
             self._memory.take(buffers=False)
         return loss
+
+    def _send_begins(self) -> None:
+        """Look at what must hold before a gradient is sent, and say what the groups' numbers are. Raises UsageError."""
+        self._groups.check(self.param_groups)
+        self._memory.demand_unwritten()
+        demand_known(self._frozen)
+        with self._kv.lent():
+            self._groups.send(self.param_groups, self._kv)
+            self._memory.begin()
+
+    def _demand_as_sent(self, overlap: Overlap) -> None:
+        """Raise UsageError where something has changed since gradients were sent."""
+        if "found_inf" in self.__dict__:
+            raise UsageError(f"GradScaler needs all gradients before any is sent: {INSTEAD}")
+        self._groups.check(self.param_groups)
+        self._groups.demand_sent(self.param_groups)
+        demand_known(self._frozen)
+        overlap.demand_unchanged()
 
     def clip_grad_norm_(self, max_norm: float) -> None:
         """Check that the job clips the gradient of all workers to this norm; the servers do, in ``step``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class TensorMemory:
         ends = [xp.extent(gradients[name]) for name in self._names]
         self._span = min(low for low, _ in ends), max(high for _, high in ends)
         self._runs = _runs([gradients[name] for name in self._names])
+        self._arrays = gradients
         self._versions: list[int] = []
         self._addresses: list[int] = []
         self._looks = 0
@@ -86,13 +87,39 @@ class TensorMemory:
             with torch.inference_mode():
                 torch._foreach_copy_(self._kept, self._buffers)
 
-    def gradients(self, scale: float) -> dict[str, Any]:
+    def begin(self) -> None:
+        """Wait until nothing of the step before is read from where gradients are put."""
+        self._arrays = self._kv.grads
+
+    def send(self, index: int, gradient: torch.Tensor) -> None:
+        """Put one gradient where the servers read it, and announce it; on any thread. Raises UsageError."""
+        place, (low, high) = self._places[index], self._span
+        if not _is(gradient, place):
+            if low <= gradient.data_ptr() < high:
+                raise UsageError(
+                    f"the gradient of {self._names[index]!r} lies in kv.grads, in the place of another one, and leaves "
+                    f"as soon as it is computed: compute it in its own place, or leave out overlap=True"
+                )
+            with torch.inference_mode():
+                place.copy_(gradient)
+        with self._kv.lent():
+            self._kv.ready(self._names[index], self._arrays[self._names[index]])
+
+    def has(self, index: int, gradient: torch.Tensor) -> bool:
+        """Whether a gradient is what was sent of it."""
+        place = self._places[index]
+        return bool(torch.allclose(gradient.to(place.device), place, rtol=0, atol=0, equal_nan=True))
+
+    def gradients(self, scale: float, sent: Container[int] = ()) -> dict[str, Any]:
         """Return what ``p.grad`` is now, times ``scale``, of each parameter that has one, where the servers read it.
 
-        What lies there is not copied, and ``p.grad`` is never changed.
+        ``begin`` comes first. What lies there is not copied, and ``p.grad`` is never changed. ``sent``: the numbers of
+        parameters whose gradients are there already.
         """
-        arrays = self._kv.grads
+        arrays = self._arrays
         given = [_dense(parameter.grad) for parameter in self._parameters]
+        if sent:
+            given = [None if index in sent else each for index, each in enumerate(given)]
         low, high = self._span
         inside = [index for index, each in enumerate(given) if each is not None and low <= each.data_ptr() < high]
         if inside and scale != 1:

@@ -116,6 +116,16 @@ class TrainedGroups:
                         f"it for the whole job; only lr and weight_decay may change (OneCycleLR: cycle_momentum=False)"
                     )
 
+    def demand_sent(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        """Raise UsageError for a number that is another one than that of the gradients that are sent already."""
+        for index, (group, sent) in enumerate(zip(groups, self._sent, strict=True)):
+            for key in SETTABLE:
+                if key in sent and _number(index, key, group[key]) != sent[key]:
+                    raise UsageError(
+                        f"{key} of param group {index} was changed between the backward pass, in which gradients were "
+                        f"sent with it, and step(): change it after step(), or leave out overlap=True"
+                    )
+
     def send(self, groups: Iterable[Mapping[str, Any]], kv: KV) -> None:
         """Tell the job of each learning rate and weight decay that is another one than before."""
         for index, (group, sent) in enumerate(zip(groups, self._sent, strict=True)):

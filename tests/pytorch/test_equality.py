@@ -36,12 +36,12 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     return torch.load(folder / "found.pt")
 
 
-def job(loopback: Start, case: str) -> list[torch.Tensor]:
+def job(loopback: Start, case: str, *, overlap: bool) -> list[torch.Tensor]:
     optimizer, settings, _ = reference.CASES[case]
 
     def script(kv: KV) -> torch.Tensor:
         net = reference.model()
-        trained = ps.torch.DistributedOptimizer(reference.groups(case, net), kv, model=net)
+        trained = ps.torch.DistributedOptimizer(reference.groups(case, net), kv, model=net, overlap=overlap)
         rate = reference.schedule(trained)
         for step in range(reference.STEPS):
             x, y = reference.part(step, kv.rank)
@@ -57,11 +57,12 @@ def job(loopback: Start, case: str) -> list[torch.Tensor]:
     return cluster.run(script, script)
 
 
+@pytest.mark.parametrize("overlap", [False, True], ids=["at once", "overlap"])
 @pytest.mark.parametrize("case", reference.CASES)
 def test_fifty_steps_of_a_job_are_those_of_torch_alone_and_of_ddp(
-    loopback: Start, ddp: dict[str, torch.Tensor], case: str
+    loopback: Start, ddp: dict[str, torch.Tensor], case: str, overlap: bool
 ) -> None:
-    first, second = job(loopback, case)
+    first, second = job(loopback, case, overlap=overlap)
     assert torch.equal(first, second)
     net = reference.model()
     began = reference.flat(net)

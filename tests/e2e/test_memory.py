@@ -17,7 +17,7 @@ MB = 1 << 20
 @pytest.mark.parametrize("transport", ["tcp", "shm"])
 def test_a_server_needs_less_than_three_and_a_half_times_weights_and_state(start: Start, transport: str) -> None:
     size = 64 * MB  # of weights; plain SGD has no state, which makes the bound the tightest
-    cluster = start(workers=4, optimizer="sgd:lr=0.1", heartbeat_timeout=10, transport=transport)
+    cluster = start(workers=4, optimizer="sgd:lr=0.1", heartbeat_timeout=10, transport=transport, forked=False)
     gate = cluster.path("gate")
     script = cluster.directory / "large.py"
     script.write_text(
@@ -51,7 +51,7 @@ def status(pid: int, name: str) -> int:
 
 @pytest.mark.parametrize(("mode", "steps"), [("sync", 10_000), ("async", 3_000)])
 def test_memory_is_flat_over_ten_thousand_steps(start: Start, mode: str, steps: int) -> None:
-    cluster = start(workers=2, mode=mode, optimizer="adam:lr=1e-3", heartbeat_timeout=10)
+    cluster = start(workers=2, mode=mode, optimizer="adam:lr=1e-3", heartbeat_timeout=10, forked=False)
     early, late = cluster.path("early"), cluster.path("late")
     args = ("--steps", steps, "--size", 300, "--batch", 2, "--dtype", "float32")
     workers = cluster.train(2, *args, "--gate", f"{steps // 5}:{early}", "--gate", f"{steps - 1}:{late}")

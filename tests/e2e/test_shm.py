@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -120,14 +121,14 @@ def test_a_server_holds_after_thousands_of_steps_what_it_held_at_first(start: St
 
 
 def own_processes(cluster: Cluster) -> list[int]:
-    """Every process that was started with this cluster's directory, whoever started it."""
-    found, mark = [], str(cluster.directory).encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in path.read_bytes() and is_running(int(path.parent.name)):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
+    """Every process that was started with this cluster's directory or by one of its own, whoever started it."""
+    found, mark, roles = [], str(cluster.directory).encode(), {process.pid for process in cluster.processes}
+    for path in Path("/proc").glob("[0-9]*"):
+        pid = int(path.name)
+        with contextlib.suppress(OSError):
+            ours = mark in (path / "environ").read_bytes() or os.getsid(pid) in roles
+            if ours and is_running(pid):
+                found.append(pid)
     return found
 
 

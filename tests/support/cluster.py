@@ -25,6 +25,7 @@ from typing import Any
 
 from ps.errors import PSError
 from ps.protocol.query import fetch_status
+from support import nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tests" / "e2e" / "scripts"
@@ -61,24 +62,30 @@ class Process:
         fds: Sequence[int] = (),
         cwd: Path = ROOT,
         columns: int = 0,
+        *,
+        forked: bool = False,
     ) -> None:
-        """``columns``: it prints to a terminal of that width, if any."""
+        """``columns``: it prints to a terminal of that width, if any; ``forked``: it is one, where it can be."""
         self.name = name
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.began = time.monotonic()
         read, write = terminal(columns) if columns else os.pipe()
         self._output = os.fdopen(read, errors="replace")
-        self._popen = subprocess.Popen(
-            list(command),
-            env=env,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=write,
-            stderr=subprocess.STDOUT,
-            pass_fds=tuple(fds),
-            start_new_session=True,
-        )
+        self._popen: nursery.Forked | subprocess.Popen[bytes]
+        if forked and tuple(command[:3]) == PSCTL and nursery.can_be(env):
+            self._popen = nursery.Forked(command[2:], env, cwd, write, fds)
+        else:
+            self._popen = subprocess.Popen(
+                list(command),
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=write,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(fds),
+                start_new_session=True,
+            )
         os.close(write)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -189,12 +196,13 @@ class Cluster:
         state: bool = False,
         durable: bool = False,
         joining: int | None = None,
+        forked: bool = True,
         **job: Any,
     ) -> None:
         """Start a scheduler and servers. ``job`` are the job's settings, ``flags`` more of the scheduler's.
 
         ``state``: the scheduler has a state file; ``durable``: so have the servers, for a federated job; ``joining``:
-        so many servers are started here, all unless it is said.
+        so many servers are started here, all unless it is said; ``forked``: by the nursery, where they can be.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.env = clean_environment(TMPDIR=str(self.directory))
@@ -204,6 +212,7 @@ class Cluster:
         self._flags = ["-s", str(servers), "-w", str(workers), *named, *flags]
         self._state = ["--state", str(self.directory / "scheduler.db")] if state else []
         self._durable = durable
+        self._forked = forked
         try:
             self.start_scheduler()
             self.servers = [self._server(rank) for rank in range(servers if joining is None else joining)]
@@ -218,7 +227,7 @@ class Cluster:
         read, write = os.pipe()
         env = {**self.env, "PS_READY_FD": str(write)}
         command = [*PSCTL, "scheduler", "--port", port, *self._flags, *self._state]
-        self.scheduler = Process("scheduler", command, env, [write])
+        self.scheduler = Process("scheduler", command, env, [write], forked=self._forked)
         self.processes.append(self.scheduler)
         os.close(write)
         with os.fdopen(read) as ready:
@@ -244,7 +253,7 @@ class Cluster:
         """Start a server or worker; ``args`` are its command line's."""
         number = sum(process.name.startswith(role) for process in self.processes)
         command = [*PSCTL, role, "--scheduler", self.address, *args]
-        process = Process(f"{role} {number}", command, {**self.env, **env})
+        process = Process(f"{role} {number}", command, {**self.env, **env}, forked=self._forked)
         self.processes.append(process)
         return process
 

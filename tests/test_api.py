@@ -32,7 +32,7 @@ SIGNATURES = {
     "KV.barrier": "(self)",
     "KV.set_lr": "(self, lr, group=None)",
     "KV.set_weight_decay": "(self, weight_decay, group=None)",
-    "KV.batches": "(self, data, batch_size, *, epochs=1, shuffle=True)",
+    "KV.batches": "(self, data, batch_size=None, *, epochs=1, shuffle=True, prefetch=0)",
     "KV.evaluate": "(self, function, data)",
     "KV.save": "(self, path)",
     "KV.close": "(self, failure='')",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from ps import xp
-from ps.data import batches, num_examples, steps_per_epoch
+from ps.data import ExampleStream, ahead, demand_prefetch, size_of, source_of
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.xp import Device
@@ -21,7 +23,8 @@ class BatchLoader:
         self._ahead: deque[list[int]] = deque()
         """The batches that were taken and have had no step yet, in their order: how many examples, how many such."""
         self._device = device
-        self._share = {"rank": rank % num_workers, "num_workers": num_workers, "seed": seed}
+        self._rank, self._num_workers = rank % num_workers, num_workers
+        self._share = {"rank": self._rank, "num_workers": num_workers, "seed": seed}
         self._skip = 0
         self._epochs = 0
         self.planned = 0
@@ -54,30 +57,51 @@ class BatchLoader:
         """Leave out the batches of the clocks before this one: the other workers have done those."""
         self._skip = clock
 
-    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
+    def batches(
+        self,
+        data: Any,
+        batch_size: int | None,
+        epochs: int,
+        shuffle: bool,
+        prefetch: int = 0,
+    ) -> Iterator[Any]:
         """Yield batches; a second call goes on with the next epochs. Raises DataError at the call."""
-        batches(data, batch_size, epochs=epochs, shuffle=shuffle, **self._share)  # only to have it checked now
+        demand_prefetch(prefetch)
+        source = source_of(data, batch_size)
+        if isinstance(source, ExampleStream):
+            source.check(epochs)
+        else:  # only to have it checked now
+            source.batches(source.batch_size, epochs=epochs, shuffle=shuffle, **self._share)
 
         def generate() -> Iterator[Any]:
-            steps = steps_per_epoch(num_examples(data), batch_size, self._share["num_workers"])
             first, self._epochs = self._epochs, self._epochs + epochs
-            skipped = min(self._skip, epochs * steps)
-            self._skip -= skipped
             self._calls += 1
-            self.planned = (first + epochs) * steps if self._calls == 1 else 0
-            order = batches(
-                data,
-                batch_size,
-                epochs=first + epochs,
-                start=first * steps + skipped,
-                shuffle=shuffle,
-                **self._share,
-            )
-            for batch in order:
-                self._took(num_examples(batch))
+            if isinstance(source, ExampleStream):
+                self.planned = 0
+                order = self._read(source, range(first, first + epochs))
+            else:
+                steps = source.steps(source.batch_size, self._num_workers)
+                skipped = min(self._skip, epochs * steps)
+                self._skip -= skipped
+                self.planned = (first + epochs) * steps if self._calls == 1 else 0
+                start = first * steps + skipped
+                order = source.batches(
+                    source.batch_size, epochs=first + epochs, start=start, shuffle=shuffle, **self._share
+                )
+            for batch in ahead(order, prefetch):
+                self._took(size_of(batch))
                 yield placed(batch, self._device)
 
         return generate()
+
+    def _read(self, stream: ExampleStream, epochs: Iterable[int]) -> Iterator[Any]:
+        """Yield a stream's batches, without those of clocks that are over: they can only be read over."""
+        for epoch in epochs:
+            for examples in stream.epoch(epoch, self._rank, self._num_workers):
+                if self._skip:
+                    self._skip -= 1
+                else:
+                    yield stream.join(examples)
 
     def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
         """Whether a step has no line of its own in the record: here it has."""
@@ -89,9 +113,11 @@ class BatchLoader:
 
 
 def placed(batch: Any, device: Device) -> Any:
-    """Return a batch, an array or a tuple of arrays, on a device."""
+    """Return a batch with its arrays, one or those of a tuple or dict, on a device; what is no array as it is."""
     if device.backend is xp.NUMPY:
         return batch
     if isinstance(batch, tuple):
         return tuple(placed(part, device) for part in batch)
-    return device.array(batch) if xp.is_host(batch) else batch
+    if isinstance(batch, dict):
+        return {name: placed(part, device) for name, part in batch.items()}
+    return device.array(batch) if isinstance(batch, np.ndarray) and batch.dtype.kind in "biufcV" else batch

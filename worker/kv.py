@@ -342,16 +342,19 @@ class KV:
         self._demand_whole()
         self._groups.set_weight_decay(weight_decay, group)
 
-    def batches(self, data: Any, batch_size: int, *, epochs: int = 1, shuffle: bool = True) -> Iterator[Any]:
-        """Yield this worker's batches: in each epoch the workers together see every example once.
+    def batches(
+        self, data: Any, batch_size: int | None = None, *, epochs: int = 1, shuffle: bool = True, prefetch: int = 0
+    ) -> Iterator[Any]:
+        """Yield this worker's batches, on ``kv.device``: in each epoch the workers together see every example once.
 
-        ``data`` is a Dataset, an array, or a tuple of arrays of one length; batches come on ``kv.device``, at most
-        ``batch_size`` long. All workers get the same number of batches. Every epoch has an order of its own, also
-        over several calls. A worker that came late begins where the job is. Raises DataError, with the numbers,
-        when the data cannot be divided so.
+        ``data`` is arrays of one length, a list or data set with examples by index (PyTorch, Hugging Face), a
+        DataLoader, or any iterable of examples or, without ``batch_size``, of batches; worker/README says how each is
+        shared out. A thread reads ``prefetch`` batches ahead. All workers get the same number of batches; every epoch
+        has an order of its own, also over several calls; a worker that came late begins where the job is. Raises
+        DataError when the data cannot be divided so.
         """
         self._open()
-        return self._loader.batches(data, batch_size, epochs, shuffle)
+        return self._loader.batches(data, batch_size, epochs, shuffle, prefetch)
 
     # Inside
 

@@ -34,7 +34,14 @@ class Loader(Protocol):
         """
         ...
 
-    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
+    def batches(
+        self,
+        data: Any,
+        batch_size: int | None,
+        epochs: int,
+        shuffle: bool,
+        prefetch: int = 0,
+    ) -> Iterator[Any]:
         """Yield this worker's batches. Raises DataError at the call."""
         ...
 

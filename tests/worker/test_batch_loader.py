@@ -92,3 +92,39 @@ def test_a_worker_that_comes_late_ends_at_the_same_clock() -> None:
     loader, data = BatchLoader(xp.CPU, 1, 2, 0), np.arange(100, dtype=np.float32)
     loader.begin(9, MODEL)
     assert 9 + sum(1 for _ in loader.batches(data, 10, 3, True)) == loader.planned == 15
+
+
+def test_a_stream_is_read_over_by_whoever_comes_late_and_has_the_same_batches_then() -> None:
+    data = list(range(25))
+
+    def stream() -> set[int]:
+        return dict.fromkeys(data).keys()  # type: ignore[return-value]
+
+    whole, late = BatchLoader(xp.CPU, 1, 2, 0), BatchLoader(xp.CPU, 1, 2, 0)
+    expected = [batch.tolist() for batch in whole.batches(stream(), 3, 2, True)]
+    assert expected[:5] == [[1, 3, 5], [7, 9, 11], [13, 15, 17], [19, 21, 23], expected[0]]
+    late.begin(6, MODEL)
+    assert [batch.tolist() for batch in late.batches(stream(), 3, 2, True)] == expected[6:]
+    assert late.planned == 0
+
+
+@pytest.mark.parametrize("data", [DATA, range(24), dict.fromkeys(range(24)).keys()], ids=["array", "index", "stream"])
+def test_what_is_read_ahead_is_the_same(data: object) -> None:
+    def taken(prefetch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in BatchLoader(xp.CPU, 1, 2, 0).batches(data, 4, 2, True, prefetch)]
+
+    assert taken(0) == taken(3)
+    with pytest.raises(DataError, match="prefetch is '-1'"):
+        BatchLoader(xp.CPU, 0, 1, 0).batches(data, 4, 1, True, -1)
+
+
+def test_fields_of_a_dict_come_on_the_device_and_texts_stay(strict_device: xp.Device) -> None:
+    data = [{"x": np.float32(index), "text": str(index)} for index in range(4)]
+    batch = next(iter(BatchLoader(strict_device, 0, 1, 0).batches(data, 2, 1, False)))
+    assert isinstance(batch["x"], StrictArray)
+    assert batch["text"] == ["0", "1"]
+
+
+def test_a_generator_for_several_epochs_is_refused_at_the_call() -> None:
+    with pytest.raises(DataError, match="exhausted"):
+        BatchLoader(xp.CPU, 0, 1, 0).batches((i for i in range(4)), 2, 2, True)

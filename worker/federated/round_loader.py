@@ -14,8 +14,26 @@ import numpy as np
 
 from ps import xp
 from ps.config.job import JobConfig
-from ps.data import batches, counterpart, demand_arrays, demand_whole, labels_of, num_examples, partition, view
-from ps.errors import PSError, StateError
+from ps.data import (
+    Columns,
+    ExampleStream,
+    ForeignLoader,
+    IndexedExamples,
+    Partition,
+    Source,
+    ahead,
+    counterpart,
+    demand_arrays,
+    demand_prefetch,
+    demand_whole,
+    is_columns,
+    labels_of,
+    partition,
+    size_of,
+    source_of,
+    view,
+)
+from ps.errors import DataError, PSError, StateError
 from ps.worker.batch_loader import placed
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.training import Training
@@ -24,7 +42,7 @@ from ps.worker.parameters import Parameters
 from ps.worker.shares import write_share
 from ps.worker.step_log import StepLog
 from ps.worker.traffic import Traffic
-from ps.xp import Array, Device
+from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
 
@@ -116,7 +134,14 @@ class RoundLoader:
         self._spoiled = self._spoiled or why
         return True
 
-    def batches(self, data: Any, batch_size: int, epochs: int, shuffle: bool) -> Iterator[Any]:
+    def batches(
+        self,
+        data: Any,
+        batch_size: int | None,
+        epochs: int,
+        shuffle: bool,
+        prefetch: int = 0,
+    ) -> Iterator[Any]:
         """Yield the batches of every round that this client takes part in, until all rounds are done.
 
         ``epochs`` is the script's plan for training at once; here ``local_epochs`` or ``local_steps`` of the job
@@ -124,9 +149,9 @@ class RoundLoader:
         one has NaN or the like, with ``on_nan`` = fail. Raises DataError, at the call, when the data cannot be divided
         as the job wants it; GradientError when gradients spoil several rounds in a row.
         """
-        demand_whole("batch_size", batch_size)
-        share = self._share(data)
-        demand_arrays(share)  # only to have it checked now
+        demand_prefetch(prefetch)
+        source = source_of(data, batch_size)
+        share = self._share(data, source)
         if epochs > 1 and self._store.rank == 0:
             job = self._store.job
             number, unit = (job.local_epochs, "epoch") if job.local_steps is None else (job.local_steps, "step")
@@ -144,7 +169,7 @@ class RoundLoader:
                 self._demand_owner()
                 task = self._store.begin()
                 if task is not None:
-                    yield from self._round(task, data, share, batch_size, shuffle)
+                    yield from self._round(task, data, share, shuffle, prefetch)
                 elif (version := self._due(self._looked)) > self._looked:
                     self._looked = self._store.look(version)
                     self._evaluation.run(self._looked)
@@ -165,27 +190,24 @@ class RoundLoader:
         due = self._evaluation and every > 0 and self._store.rank == 0 and seen // every > looked // every
         return seen if due and not self._store.finished else looked
 
-    def _round(self, task: RoundTask, data: Any, share: Any, batch_size: int, shuffle: bool) -> Iterator[Any]:
-        job, n = self._store.job, num_examples(share)
-        if not n:
+    def _round(self, task: RoundTask, data: Any, share: Source, shuffle: bool, prefetch: int) -> Iterator[Any]:
+        order, n = self._order(task, share, shuffle)
+        if n == 0:
             verdict = self._store.decline("there are no examples in its share")
             self._log.step(task.round, 0, {"verdict": verdict}, self._store.traffic, staleness=0, steps=0)
             return
-        seed = int(np.random.SeedSequence((job.seed, self._store.rank, task.round)).generate_state(1)[0])
-        size = min(batch_size, n)
-        steps = job.local_steps
-        epochs = job.local_epochs if steps is None else math.ceil(steps / math.ceil(n / size))
-        order = batches(share, size, epochs=epochs, seed=seed, shuffle=shuffle)
         if self._due(self._looked) > self._looked:  # the weights are those of a published version now
             self._looked = task.version
             self._evaluation.run(task.version)
         self._published(task.version)
         report = self._on_own(data, "") if task.evaluate else {}
         self._metrics, self._samples, self._spoiled = {}, 0.0, ""
+        seen = 0
         try:
-            for batch in itertools.islice(order, steps):
+            for batch in ahead(itertools.islice(order, self._store.job.local_steps), prefetch):
                 self._demand_owner()
-                self.examples = num_examples(batch)
+                self.examples = size_of(batch)
+                seen += self.examples
                 yield placed(batch, self._device)
                 if self._spoiled:
                     break
@@ -203,9 +225,31 @@ class RoundLoader:
         if task.evaluate:
             report |= self._on_own(data, TUNED)
         count = self._store.training.steps
-        verdict = self._store.end(n, {**means, **report})
+        verdict = self._store.end(self._weight(n, seen), {**means, **report})
         metrics = {**means, **report, "verdict": verdict}
         self._log.step(task.round, self._samples, metrics, self._store.traffic, staleness=0, steps=count)
+
+    def _order(self, task: RoundTask, share: Source, shuffle: bool) -> tuple[Iterator[Any], int | None]:
+        """Return a round's batches and of how many examples they are; None where only reading them tells."""
+        job, steps = self._store.job, self._store.job.local_steps
+        if isinstance(share, ExampleStream):
+            passes = itertools.count() if steps is not None else range(job.local_epochs)
+            own = not job.specs.partition.build().divides
+            rank, clients = (0, 1) if own else (self._store.rank % job.workers, job.workers)
+            return (share.join(each) for number in passes for each in share.epoch(number, rank, clients)), None
+        n = len(share)
+        if not n:
+            return iter(()), 0
+        seed = int(np.random.SeedSequence((job.seed, self._store.rank, task.round)).generate_state(1)[0])
+        size = min(share.batch_size, n)
+        epochs = job.local_epochs if steps is None else math.ceil(steps / math.ceil(n / size))
+        return share.batches(size, epochs=epochs, seed=seed, shuffle=shuffle), n
+
+    def _weight(self, n: int | None, seen: int) -> float:
+        """Return how many examples a round's training counts as: all of the share, however often each was seen."""
+        if n is not None:
+            return n
+        return seen if self._store.job.local_steps is not None else seen / self._store.job.local_epochs
 
     def _on_own(self, train: Any, suffix: str) -> dict[str, float]:
         """Return what is measured on this client's own test data."""
@@ -216,30 +260,60 @@ class RoundLoader:
 
     # The client's data
 
-    def _share(self, data: Any) -> Any:
+    def _share(self, data: Any, source: Source) -> Source:
         """Return this client's part of data that every client sees, or all of what is its own."""
         job = self._store.job
-        if not job.specs.partition.build().divides:
-            return data
-        found = self.division(data)
+        divides = job.specs.partition.build().divides
+        if isinstance(source, ExampleStream):
+            if source.once:
+                raise DataError(
+                    f"a client goes through its data in every round, and a {type(data).__name__} can be gone through "
+                    f"once: give what begins anew each time, such as a list"
+                )
+            if job.specs.partition.name not in ("iid", "own"):
+                raise DataError(
+                    f"--partition {job.partition} divides data by index, and a {type(data).__name__} has examples in a "
+                    f"row: with iid they are dealt out to the clients, with own all of them are this client's"
+                )
+            return source
+        demand_whole("batch_size", source.batch_size)
+        if isinstance(source, Columns):
+            demand_arrays(data)  # only to have it checked now
+        if not divides:
+            return source
+        found = self._division(source)
+        share: Columns | IndexedExamples | ForeignLoader
+        labels: HostArray | None = None
         client = self._store.rank % found.clients
-        share = view(data, found, client)
-        labels = xp.to_host(xp.asarray(labels_of(share)))
+        if isinstance(source, Columns):
+            own = view(data, found, client)
+            share, labels = Columns(own, source.batch_size), xp.to_host(labels_of(own))
+        else:
+            if job.specs.partition.name == "features":
+                raise DataError("--partition features distorts arrays: give a tuple of arrays")
+            share = source.share(found.share(client))
         if self._log.run_dir is not None and client not in self._shown:
             self._shown.add(client)
-            write_share(self._log.run_dir, self._store.rank, num_examples(share), labels)
+            write_share(self._log.run_dir, self._store.rank, len(share), labels)
         return share
 
-    def division(self, data: Any) -> Any:
+    def _division(self, source: Columns | IndexedExamples | ForeignLoader) -> Partition:
         """Return how the job divides data among its clients: the same for all of them."""
         job = self._store.job
-        return partition(job.specs.partition, xp.to_host(labels_of(data)), job.workers, job.seed)
+        if isinstance(source, Columns):
+            labels = xp.to_host(labels_of(source.data))
+        elif job.specs.partition.build().by_label:
+            labels = source.labels()
+        else:
+            labels = np.zeros(len(source))
+        return partition(job.specs.partition, labels, job.workers, job.seed)
 
     def counterpart(self, train: Any, test: Any) -> Any:
-        """Return the test data by which this client is judged: mixed as its own training data are."""
-        if not self._store.job.specs.partition.build().divides:
+        """Return the test data by which this client is judged: arrays mixed as its own training data are, else all."""
+        divides = self._store.job.specs.partition.build().divides
+        if not divides or not is_columns(train) or not is_columns(test):
             return test
-        found = self.division(train)
+        found = self._division(Columns(train, 1))
         client = self._store.rank % found.clients
         labels = xp.to_host(labels_of(train)), xp.to_host(labels_of(test))
         return view(test, found, client, counterpart(found, *labels, client))

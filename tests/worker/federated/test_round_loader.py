@@ -308,3 +308,38 @@ def test_nobody_else_does_and_nobody_unless_it_is_wished(tmp_path: Path, job: di
     bench.evaluation.add(trained, DATA)
     bench.run()
     assert evaluated(tmp_path) == []
+
+
+def test_examples_by_index_are_divided_among_clients_as_arrays_are() -> None:
+    items = list(zip(range(120), LABELS.tolist(), strict=True))
+    for partition in ("iid", "shards:2", "own"):
+        for rank in range(4):
+            store = {"rank": rank, "partition": partition, "rounds": range(2)}
+            assert Bench(Store(**store)).run(items) == Bench(Store(**store)).run(DATA)
+
+
+def test_a_stream_is_dealt_out_to_the_clients_or_is_each_ones_own() -> None:
+    stream = dict.fromkeys(range(10)).keys()
+    bench = Bench(Store(rank=1, rounds=range(2), local_epochs=2))
+    assert bench.run(stream, 2) == [[1, 5]] * 4
+    assert [examples for examples, _ in bench.store.ended] == [2, 2]
+    own = Bench(Store(rank=1, partition="own"))
+    assert own.run(stream, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert own.store.ended[0][0] == 10
+    steps = Bench(Store(rank=1, partition="own", local_steps=5))
+    assert len(steps.run(stream, 4)) == 5
+    assert steps.store.ended[0][0] == 4 + 4 + 2 + 4 + 4
+
+
+@pytest.mark.parametrize(
+    ("data", "partition", "text"),
+    [
+        ((i for i in range(9)), "own", "a client goes through its data in every round, and a generator can be gone"),
+        (dict.fromkeys(range(9)).keys(), "shards:2", "--partition shards:2 divides data by index, and a dict_keys has"),
+        ([(i, i) for i in range(9)], "features:0.1", "--partition features distorts arrays: give a tuple of arrays"),
+        ([{"x": 1}] * 9, "shards:2", "no field label or labels"),
+    ],
+)
+def test_streams_and_examples_that_cannot_be_divided_are_refused(data: Any, partition: str, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        Bench(Store(partition=partition)).loader.batches(data, 2, 1, True)

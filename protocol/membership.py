@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -88,6 +88,10 @@ class Membership:
         self.scheduler = scheduler
         self.welcome: Welcome | None = None
         self.view: View | None = None
+        self.told: Callable[[View], bool] = lambda view: False
+        """Called with each new view; whether something is to be answered at once, by what ``more`` returns."""
+        self.more: Callable[[int], list[Message]] = lambda member: []
+        """Returns what this member says with each heartbeat."""
         self.report: dict[str, Any] = {}
         self.unknown = False
         self.known = 0
@@ -176,7 +180,7 @@ class Membership:
             return [self._hello]
         beat = Heartbeat(self.member, self.view.epoch if self.view else 0, self.report)
         identity = self.identity if self._strange else None
-        return [beat] if identity is None else [identity, beat]
+        return [*([beat] if identity is None else [identity, beat]), *self.more(self.member)]
 
     def _return(self, text: str, now: float) -> None:
         """Join again under the same rank; what is still on its way to the former self is nobody's any more."""
@@ -215,6 +219,8 @@ class Membership:
                 self.known += 1
             case View() if self.view is None or message.epoch > self.view.epoch:
                 self.view = message
+                if self.told(message):
+                    self._sent = -1e9
             case HeartbeatAck():
                 self.unknown = self._strange = False
             case Error(code="rank-taken"):

@@ -21,6 +21,9 @@
     ├── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
     └── UnsavedModel            9   the trained model could not be written to its file
 
+    SystemExit
+    └── TrainingStopped         0   a step was begun after kv.stop had ended training
+
 A training script's own exception ends its worker with 1; Ctrl-C with 130; SIGTERM with 143.
 """
 
@@ -133,3 +136,14 @@ class UnsavedModel(PSError):
     """The model could not be written to its file."""
 
     exit_code = 9
+
+
+class TrainingStopped(SystemExit):
+    """A script goes on with steps although training has ended, by ``kv.stop``: its ``with`` block ends here.
+
+    Not an error: what ends with it ends in good order. A loop of one's own that looks at ``kv.stopped`` never sees it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()  # the code that a process ends with is 0
+        self.args = (text,)

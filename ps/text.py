@@ -1,8 +1,20 @@
-"""Text: what is quoted in a message is no longer than it may be."""
+"""Text: words that processes of several kinds say alike, and no longer than they may be."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 def shortened(text: str, most: int) -> str:
     """Return a text in at most ``most`` characters, with an ellipsis where it goes on."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def stopping(stop: Mapping[str, Any], *, federated: bool = False, past: bool = False) -> str:
+    """Return where training ends before all is done, who asked for it and why, of a status's ``stop``."""
+    clock, why = stop.get("clock") or 0, f"{stop.get('reason')} ({stop.get('by')})"
+    if not stop.get("decided"):
+        return f"training is to end: {why}"
+    where = f"with round {clock:,}" if federated else f"at clock {clock:,}" if clock else "at each worker's next step"
+    return f"training {'was ended' if past else 'ends'} {where}: {why}"

@@ -35,10 +35,11 @@ SIGNATURES = {
     "KV.batches": "(self, data, batch_size=None, *, epochs=1, shuffle=True, prefetch=0)",
     "KV.evaluate": "(self, function, data)",
     "KV.save": "(self, path)",
+    "KV.stop": "(self, reason)",
     "KV.close": "(self, failure='')",
 }
 PROPERTIES = {
-    "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "skipped"},
+    "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "skipped", "stopped"},
     "Handle": {"done", "pending", "staleness"},
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,13 +13,28 @@ from ps import xp
 from ps.data import ExampleStream, ahead, demand_prefetch, size_of, source_of
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
+from ps.worker.stop_point import StopPoint
 from ps.xp import Device
+
+
+class StepStore(Protocol):
+    """Whose steps the batches are for."""
+
+    @property
+    def clock(self) -> int: ...
+
+    @property
+    def stop_point(self) -> StopPoint: ...
+
+    def begin_step(self) -> bool: ...
 
 
 class BatchLoader:
     """Remembers which batches are done, over several calls of ``batches``."""
 
-    def __init__(self, device: Device, rank: int, num_workers: int, seed: int) -> None:
+    def __init__(self, device: Device, rank: int, num_workers: int, seed: int, store: StepStore | None = None) -> None:
+        self._store = store
+        self._owner = threading.get_ident()
         self._examples = 0
         self._ahead: deque[list[int]] = deque()
         """The batches that were taken and have had no step yet, in their order: how many examples, how many such."""
@@ -89,6 +105,8 @@ class BatchLoader:
                     source.batch_size, epochs=first + epochs, start=start, shuffle=shuffle, **self._share
                 )
             for batch in ahead(order, prefetch):
+                if not self._goes_on():
+                    return
                 self._took(size_of(batch))
                 yield placed(batch, self._device)
 
@@ -102,6 +120,18 @@ class BatchLoader:
                     self._skip -= 1
                 else:
                     yield stream.join(examples)
+
+    def _goes_on(self) -> bool:
+        """Whether there is another step to take; a thread that takes batches ahead does not speak for the script."""
+        store = self._store
+        if store is None:
+            return True
+        return store.begin_step() if threading.get_ident() == self._owner else not store.stop_point.over(store.clock)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether there are batches that were taken and have had no step yet."""
+        return bool(self._ahead)
 
     def note(self, samples: float, metrics: Mapping[str, Any]) -> bool:
         """Whether a step has no line of its own in the record: here it has."""

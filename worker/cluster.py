@@ -23,6 +23,7 @@ from ps.worker.participation import Participation, meet
 from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
+from ps.worker.stop_point import StopPoint
 from ps.worker.store import Buffers, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
@@ -128,7 +129,7 @@ class ClusterStore:
     # Gradients up, weights down
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
-        return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
+        return BatchLoader(device, self.rank, self.job.workers, self.job.seed, self)
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         for group in groups:
@@ -234,6 +235,16 @@ class ClusterStore:
         self._runner.begin(self._part.barrier(), wait=True)
 
     # The end
+
+    @property
+    def stop_point(self) -> StopPoint:
+        return self._session.stop_point
+
+    def begin_step(self) -> bool:
+        return self._session.begin(self._part.clock)
+
+    def stop(self, reason: str) -> None:
+        self._session.stop(self._part.clock, reason)
 
     def close(self, failure: str = "") -> None:
         unsettled: PSError | None = None

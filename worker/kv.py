@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -12,7 +11,6 @@ from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
 from ps.threads import ThreadTeam
 from ps.trace import OFF, Trace
-from ps.weights_file import check_weights
 from ps.worker.evaluation import Evaluation, Measure
 from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.groups import Groups
@@ -26,7 +24,7 @@ from ps.worker.parameters import Parameters
 from ps.worker.placement import place
 from ps.worker.saving import Saving, write_model
 from ps.worker.step import Steps
-from ps.worker.step_log import StepLog
+from ps.worker.step_log import StepLog, text_of
 from ps.worker.store import Store, brief
 from ps.worker.tree import Tree, tree_of
 from ps.xp import Array, Device
@@ -64,7 +62,8 @@ class KV:
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
         self._tree: Tree | None = None
-        self._lifetime = Lifetime(self._finish, self._leave)
+        finish = lambda: self._milestones.finish(self._model, self.barrier)
+        self._lifetime = Lifetime(finish, lambda failure: self._steps.leave(failure))
         self._open, self.lent = self._lifetime.demand, self._lifetime.lent
         self._steps = Steps(store, loader, log, trace, self._open)
 
@@ -115,6 +114,16 @@ class KV:
         self._ready()
         return self._steps.arrays(self.device)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether training has ended by ``stop``: for loops of one's own, before each step. False: take another one.
+
+        It may wait until that is decided. Raises PeerLost when the scheduler, which decides it, stays silent.
+        """
+        self._open()
+        with HOLD:
+            return not self._store.begin_step()
+
     # The model
 
     def init(
@@ -155,8 +164,7 @@ class KV:
         model = read(params, kinds, groups, self.job.specs.step_optimizer)
         demand_precision(model.trained, self.job, self.device)
         self._tree, self._groups = tree, Groups(model.trained, self.job, self._store.set_rates)
-        if self._saving.path is not None:
-            check_weights(model.arrays)
+        self._saving.demand(model.arrays)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
         placed = place(model, self._store, self.device)
         self._steps.begin(placed, frozen_module, self.device, self._team)
@@ -238,14 +246,10 @@ class KV:
         Otherwise like ``step``. Raises GradientError or, when the weights do not fit into ``params``, UsageError;
         nothing is applied then.
         """
-        model = self._ready()
+        self._ready()
         params = self._flat(params)
-        targets = None if params is None or model.are(params) else model.targets(params)
         with HOLD:
-            self._steps.push_pull(self._flat(grads), examples, {})
-            if targets is not None:
-                self._steps.weights.all()
-                model.give(targets, as_shown=not self.job.federated)
+            self._steps.push_pull_into(self._flat(grads), examples, params)
         self._milestones.stepped()
 
     def push(self, grads: Any, *, examples: float | None = None, partial: bool = False) -> Handle:
@@ -266,15 +270,10 @@ class KV:
         job they are the published ones, and the parameters stay the client's own until its round is over. Raises
         UsageError when they do not fit there.
         """
-        model = self._ready()
+        self._ready()
         out = self._flat(out)
         with HOLD:
-            self._steps.weights.all()
-            if out is None or model.are(out):
-                return Handle(self, self._store.pull(model.buffer), self._steps.weights.refresh)
-            targets = model.targets(out)
-            scratch = model.scratch()
-            return Handle(self, self._store.pull(scratch), partial(model.deliver, scratch, targets))
+            return Handle(self, *self._steps.pull(out))
 
     def wait(self, handle: Handle) -> None:
         """Return when what the handle stands for is done; the second time at once.
@@ -313,6 +312,18 @@ class KV:
         """
         self._open()
         self._evaluation.add(function, data)
+
+    def stop(self, reason: str) -> None:
+        """Have training end everywhere: in sync mode after the next step, which other workers may have begun.
+
+        In async and ssp each worker ends before its next step, a federated job with the round under way. ``batches``
+        end then, ``stopped`` is true, and a step beyond ends the ``with`` block of the connection (TrainingStopped).
+        Any worker may say it; the first reason counts, and is in the log, the status and the summary. Raises StateError
+        after ``close``.
+        """
+        self._open()
+        with HOLD:
+            self._store.stop(text_of(reason))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as this worker has it into a safetensors file, whole or not at all; what was there goes.
@@ -380,22 +391,10 @@ class KV:
         """
         self._lifetime.close(failure)
 
-    def _finish(self) -> None:
-        if self._model:
-            self._milestones.finish(self._model, self.barrier)
-
-    def _leave(self, failure: str) -> None:
-        try:
-            self._store.close(failure)
-            self._steps.settled()
-        finally:
-            self._log.end()
-            self._trace.close()
-
     def __enter__(self) -> KV:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lifetime.exit(error)
+    ) -> bool | None:
+        return self._lifetime.exit(error)

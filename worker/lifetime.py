@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from ps.errors import PSError, StateError
+from ps.errors import PSError, StateError, TrainingStopped
 from ps.worker.script import describe
 
 log = logging.getLogger("ps.worker")
@@ -60,14 +60,21 @@ class Lifetime:
             atexit.unregister(self.at_exit)
             self._leave(failure)
 
-    def exit(self, error: BaseException | None) -> None:
-        """End it with the block of a script that ended with this error; the script's own error counts."""
+    def exit(self, error: BaseException | None) -> bool:
+        """End it with the block of a script that ended with this error; the script's own error counts.
+
+        Return whether that was no error: training was stopped.
+        """
+        stopped = isinstance(error, TrainingStopped)
+        if stopped:
+            log.warning("%s; the script went on with steps, and its block ends here (kv.stopped tells)", error)
         try:
             self.close(describe(error))
         except Exception as trouble:
-            if error is None:
+            if error is None or stopped:
                 raise
             log.error("while leaving: %s: %s", type(trouble).__name__, trouble)
+        return stopped
 
     def at_exit(self) -> None:
         """Close for a script that did not; ``sys.last_value`` is what it ended with, if it was an exception."""

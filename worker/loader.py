@@ -27,6 +27,11 @@ class Loader(Protocol):
         """Note that a step was done."""
         ...
 
+    @property
+    def ahead(self) -> bool:
+        """Whether there are batches that were taken and have had no step yet."""
+        ...
+
     def begin(self, clock: int, model: Parameters, published: Callable[[int], None] = ignore) -> None:
         """Train this model from now on, without the batches of the clocks before this one: others have done those.
 

@@ -21,6 +21,7 @@ from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.step_log import StepLog
+from ps.worker.stop_point import StopPoint
 from ps.worker.store import Buffers, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
@@ -53,6 +54,7 @@ class LocalStore:
         self.job = job
         self._trace = trace
         self.clock = 0
+        self.stop_point = StopPoint()
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
         self._optimizers: dict[str, Optimizer] = {}
@@ -78,7 +80,7 @@ class LocalStore:
         return Buffers(self._buffer, shown)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
-        return BatchLoader(device, self.rank, self.job.workers, self.job.seed)
+        return BatchLoader(device, self.rank, self.job.workers, self.job.seed, self)
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         if gradients is not None:
@@ -126,6 +128,13 @@ class LocalStore:
                 self._rates[group].set(self.clock, lr)
             if weight_decay is not None:
                 self._optimizers[group] = with_decay(self._optimizers[group], weight_decay)
+
+    def begin_step(self) -> bool:
+        return bool(self.stop_point.begin(self.clock))
+
+    def stop(self, reason: str) -> None:
+        """Training ends where it would with one worker of a cluster: in lockstep others may have begun a step."""
+        self.stop_point.decide(self.clock + self.job.lockstep, reason)
 
     def close(self, failure: str = "") -> None:
         pass

@@ -43,11 +43,13 @@ class Milestones:
         if self._store.rank == 0 and self._saving.is_due(version):
             self._saving.now(version, self._save)
 
-    def finish(self, model: Parameters, barrier: Callable[[], None]) -> None:
-        """Measure the model as it is at the end, and save it. Raises UnsavedModel, and PeerLost after that.
+    def finish(self, model: Parameters | None, barrier: Callable[[], None]) -> None:
+        """Measure the model as it is at the end, if there is one, and save it. Raises UnsavedModel, then PeerLost.
 
         Without a scheduler nobody knows whether the others still train: then it is saved as this worker has it.
         """
+        if model is None:
+            return
         lost: PeerLost | None = None
         store = self._store
         federated, saves = store.job.federated, self._saving.path is not None and store.saves

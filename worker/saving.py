@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ps import xp
 from ps.errors import PSError, UnsavedModel
 from ps.half import HALVES
-from ps.weights_file import open_weights, write_weights
+from ps.weights_file import check_weights, open_weights, write_weights
 from ps.whole import check_writable, numbered
 from ps.worker.parameters import Parameters
 from ps.worker.store import Store
@@ -32,6 +33,11 @@ class Saving:
         """Raise UsageError when the file cannot be written."""
         if self.path is not None:
             check_writable(self._at(0), "the model")
+
+    def demand(self, tensors: Mapping[str, Any]) -> None:
+        """Raise UsageError for tensors that no file can hold, if they are to be saved."""
+        if self.path is not None:
+            check_weights(tensors)
 
     def begin(self, clock: int) -> None:
         """Count from this clock on."""

@@ -7,6 +7,7 @@ answer. Whatever ends this worker's membership is kept and raised by ``check`` o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import math
@@ -26,6 +27,7 @@ from ps.protocol.membership import Membership
 from ps.protocol.messages import Error, Identify, Leave, Message, Ok, View
 from ps.protocol.sockets import Socket, open_socket
 from ps.worker.interrupt import HOLD
+from ps.worker.stop_point import StopPoint
 
 log = logging.getLogger("ps.worker")
 
@@ -37,6 +39,8 @@ TICK = 0.1
 """Seconds between looks at the time."""
 TELL = 10.0
 """Seconds between lines about a wait."""
+SILENT = 5.0
+"""Seconds of silence after which nobody waits for the scheduler to hear that training is to end."""
 LEAST, MOST = 0.5, 5.0
 """Seconds for which a goodbye is said again, at least and at most."""
 MOST_TAKEN = 1000
@@ -53,6 +57,8 @@ class SchedulerClient:
     ) -> None:
         self._membership = membership
         self._report = report
+        self.stop_point = StopPoint()
+        membership.told, membership.more = self.stop_point.hear, self.stop_point.say
         self._failure: PSError | None = None
         self._leaving = False
         self._numbers = itertools.count(1)
@@ -128,6 +134,44 @@ class SchedulerClient:
                 if now - told >= TELL / 2:
                     told = now
                     log.warning("%s", notice(view, now - began))
+
+    def stop(self, clock: int, reason: str) -> bool:
+        """Ask for the end of training; return whether that is decided; not if the scheduler is silent.
+
+        Until then this worker does not go on, so that in sync mode others have begun no more than the step after.
+        """
+        point = self.stop_point
+        message = point.wish(clock, reason)
+        self._send(self.member, encode(dataclasses.replace(message, member=self.member)))
+        self._until(lambda: point.end is not None or self.silence > SILENT)
+        return point.end is not None
+
+    def await_stop(self, clock: int, limit: float) -> bool:
+        """Wait until it is decided where training ends; return whether the step after ``clock`` may be begun.
+
+        Raises PeerLost when the scheduler, which decides it, is silent for ``limit`` seconds.
+        """
+        point, began, told = self.stop_point, time.monotonic(), 0
+        while (verdict := point.begin(clock)) is None:
+            waited = time.monotonic() - began
+            if waited > limit and self.silence > limit:
+                raise PeerLost(f"waited {limit:g} s to hear where training ends, but the scheduler is silent")
+            if waited // TELL > told:
+                told += 1
+                log.warning(
+                    "waiting %.0f s to hear where training ends, as all workers are asked how far they are", waited
+                )
+            self._until(lambda: point.end is not None, TICK)
+        return verdict
+
+    def _until(self, ready: Callable[[], bool], limit: float = math.inf) -> None:
+        """Return once something is so, or after so many seconds."""
+        until = time.monotonic() + limit
+        with self._changed:
+            while not ready() and time.monotonic() < until:
+                self.check()
+                HOLD.check()
+                self._changed.wait(TICK)
 
     def number(self) -> int:
         """Return a new number for a request."""

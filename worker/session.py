@@ -28,6 +28,7 @@ from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
 from ps.worker.server_channels import ServerChannels, open_channels
+from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
@@ -257,6 +258,23 @@ class Session:
         if self._closed:
             raise StateError("this connection is closed")
         return self._scheduler.request(make, kind, waiting, self.job.start_timeout, number=number)
+
+    # The end of training
+
+    @property
+    def stop_point(self) -> StopPoint:
+        """Where training ends, as far as this worker knows."""
+        return self._scheduler.stop_point
+
+    def begin(self, clock: int) -> bool:
+        """Whether the step after ``clock`` of them is this worker's to take. It waits while that is being decided."""
+        verdict = self._scheduler.stop_point.begin(clock)
+        return self._scheduler.await_stop(clock, self.job.start_timeout) if verdict is None else verdict
+
+    def stop(self, clock: int, reason: str) -> None:
+        """Have training end everywhere, after ``clock`` steps of this worker."""
+        if not self._scheduler.stop(clock, reason):
+            log.warning("the scheduler is silent; training goes on, and ends when it hears that it is to: %s", reason)
 
     # Going
 

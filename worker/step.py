@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial as bound
 from typing import Any
 
 import numpy as np
 
 from ps import xp
-from ps.errors import GradientError, StateError, UsageError
+from ps.errors import GradientError, StateError, TrainingStopped, UsageError
 from ps.number import EXAMPLES
 from ps.threads import ThreadTeam
 from ps.trace import Trace
@@ -82,12 +83,16 @@ class Steps:
         self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any], *, partial: bool = False
     ) -> None:
         """Give one step's gradients and bring the parameters up to date, as far as the job waits for that."""
+        if not self._store.begin_step() and self._is_left_out():
+            return
         self._computed()
         count = self.count(examples)
         self._exchange(self._gather(grads, partial=partial), count, metrics)
 
     def skip(self, metrics: Mapping[str, Any]) -> None:
         """Have nobody take the next step, as far as the mode lets one worker decide that."""
+        if not self._store.begin_step() and self._is_left_out():
+            return
         with HOLD:
             self._computed()
             self._settle()
@@ -122,8 +127,28 @@ class Steps:
                 self.weights.catch_up()
         return self._skipped or self._last.vetoed
 
+    def push_pull_into(self, grads: Mapping[str, Any], examples: float | None, into: Mapping[str, Any] | None) -> None:
+        """Give one step's gradients and have the new weights in arrays of the script's, if it gives some."""
+        model = self._model
+        targets = None if into is None or model.are(into) else model.targets(into)
+        self.push_pull(grads, examples, {})
+        if targets is not None:
+            self.weights.all()
+            model.give(targets, as_shown=not self._job.federated)
+
+    def pull(self, out: Mapping[str, Any] | None) -> tuple[Pending, Callable[[], None]]:
+        """Ask for the weights, into arrays of the script's or the parameters; return what is to be done with them."""
+        model, store = self._model, self._store
+        self.weights.all()
+        if out is None or model.are(out):
+            return store.pull(model.buffer), self.weights.refresh
+        targets, scratch = model.targets(out), model.scratch()
+        return store.pull(scratch), bound(model.deliver, scratch, targets)
+
     def push(self, grads: Mapping[str, Any], count: float, *, partial: bool = False) -> Pending:
         """Give one step's gradients, of so many examples; the step is noted once it is answered."""
+        if not self._store.begin_step() and self._is_left_out():
+            return Done()
         gradients = self._gather(grads, partial=partial)
         clock = self._store.clock
         pending = self._last = self._store.push(gradients, count or 1.0)
@@ -134,9 +159,19 @@ class Steps:
 
     def announce(self, name: str, grad: Any, count: float) -> None:
         """Take one tensor's gradient of the next step, and send what is complete. Raises GradientError."""
+        if not self._store.begin_step() and self._is_left_out(announced=True):
+            return
         self._computed()
         self._announce(name, grad, count)
         self._left_alone = self._trace.now()
+
+    def _is_left_out(self, *, announced: bool = False) -> bool:
+        """Whether a step after the end of training is of a batch that was taken before it. Raises TrainingStopped."""
+        if not self._loader.ahead:
+            raise TrainingStopped(f"training ended at clock {self._store.clock}: {self._store.stop_point.reason}")
+        if not announced:
+            self._loader.stepped()
+        return True
 
     def _computed(self) -> None:
         """Show the time since the script was left alone as its own."""
@@ -194,7 +229,16 @@ class Steps:
             return None
         raise GradientError(f"{where}; nothing was applied ({WAY_ON})")
 
-    # The record
+    # The end, and the record
+
+    def leave(self, failure: str) -> None:
+        """Leave the job; ``failure`` says why when it is not in good order."""
+        try:
+            self._store.close(failure)
+            self.settled()
+        finally:
+            self._log.end()
+            self._trace.close()
 
     def settled(self) -> None:
         """Note the last push once it is answered: only then is its staleness known."""

@@ -195,7 +195,7 @@ class StepLog:
 
 def _noted(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return a script's metrics as JSON and the protocol have them, under names that can be written."""
-    return {_text(name): _plain(value) for name, value in metrics.items()}
+    return {text_of(name): _plain(value) for name, value in metrics.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -206,7 +206,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, str):
-        return _text(value)
+        return text_of(value)
     try:
         if getattr(value, "ndim", 0):  # NumPy is about to refuse float() of anything but a scalar
             value = value.reshape(())
@@ -219,11 +219,12 @@ def _plain(value: Any) -> Any:
                 return whole
             number = float(whole)
     except Exception:  # a metric is no reason to end a training, whatever it is
-        return _text(value)
+        return text_of(value)
     return number if math.isfinite(number) else str(number)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return anything as text that can be written and travel, not too long."""
     try:
         text = str(value)
     except Exception as error:

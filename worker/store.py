@@ -13,6 +13,7 @@ from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.loader import Loader
 from ps.worker.step_log import StepLog
+from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 from ps.xp import Device, HostArray
 
@@ -105,6 +106,19 @@ class Store(Protocol):
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         """From the next step on these groups of tensors, "" for the rest, have this base learning rate and decay."""
+        ...
+
+    @property
+    def stop_point(self) -> StopPoint:
+        """Where training ends, as far as this worker knows."""
+        ...
+
+    def begin_step(self) -> bool:
+        """Whether another step is this worker's to take; it counts as begun then."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Have training end everywhere."""
         ...
 
     def close(self, failure: str = "") -> None:

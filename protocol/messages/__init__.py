@@ -24,6 +24,8 @@ from ps.protocol.messages.control import (
     Pong,
     Status,
     StatusRequest,
+    StopReady,
+    StopRequest,
     View,
     Welcome,
 )
@@ -121,6 +123,8 @@ __all__ = [
     "Start",
     "Status",
     "StatusRequest",
+    "StopReady",
+    "StopRequest",
     "Stored",
     "Submit",
     "Submitted",

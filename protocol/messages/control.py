@@ -6,7 +6,7 @@ from typing import Annotated
 
 from ps.number import MOST_MEMBERS
 from ps.protocol.messages.base import Message, Packed, message
-from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase, MemberRole, ProcessRole
+from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase, MemberRole, ProcessRole, StopPhase
 from ps.protocol.ranges import (
     MOST_ADDRESSES,
     Address,
@@ -80,7 +80,8 @@ class Welcome(Message):
 class View(Message):
     """Who is in the job from ``epoch`` on. ``members``: (id, role, rank, initial, place, addresses).
 
-    When the job has failed, ``code`` is a word a program may act on, ``reason`` is for people.
+    When the job has failed, ``code`` is a word a program may act on, ``reason`` is for people. ``stop``: training is to
+    end early, for the reason ``why``; once that is decided ``clock`` is where.
     """
 
     large = True
@@ -90,6 +91,9 @@ class View(Message):
     reason: Prose
     job: Settings
     members: Members
+    stop: StopPhase = ""
+    clock: Later = 0
+    why: Prose = ""
 
 
 @message(4)
@@ -158,6 +162,23 @@ class BarrierLeave(Message):
 
     request: Number
     clock: Later
+
+
+@message(28)
+class StopRequest(Message):
+    """A worker that has done ``clock`` steps wants training to end. Said again until a View shows that it was heard."""
+
+    member: Member
+    clock: Count
+    reason: Prose
+
+
+@message(29)
+class StopReady(Message):
+    """In answer to a View that asks: a worker has begun the steps before ``clock``, and waits with that one."""
+
+    member: Member
+    clock: Count
 
 
 @message(27)

@@ -19,6 +19,9 @@ JobPhase = Literal["waiting", "running", "ended", "failed"]
 FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout"], AtMost(MOST_CODE)]
 """Why a job has failed, by this version's words or another's; nothing while it has not."""
 
+StopPhase = Literal["", "asked", "decided"]
+"""Whether training is to end before all is done; asked: where is not decided yet."""
+
 ErrorCode = Annotated[
     Literal["another-job", "bad-message", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken"]
     | Literal["server-lost", "shm", "stranger", "token", "unknown", "version"],

@@ -12,6 +12,7 @@ from rich.text import Text
 from ps.launch import rounds
 from ps.launch.progress import loss_of, measured, progress_of, waiting_lines
 from ps.launch.table import in_unit, plain_table, seconds, short, unit_of
+from ps.text import stopping
 
 Status = Mapping[str, Any]
 WIDE = 120
@@ -29,6 +30,8 @@ def view(status: Status, width: int = WIDE) -> RenderableType:
     if status.get("phase") == "waiting":
         lines.append(Text(progress_of(status).where, style="yellow"))
     lines.append(members(status, wide=width >= WIDE))
+    if status.get("stop"):
+        lines.append(Text(stopping(status["stop"], federated=bool(status.get("federated"))), style="yellow"))
     if found := measured(status):
         lines.append(Text(f"measured last: {', '.join(found)}"))
     lines += [Text(text, style="yellow") for text in _all_rejected(status)]

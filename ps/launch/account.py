@@ -44,7 +44,11 @@ class Account:
 
     def members(self) -> list[Entry]:
         """Return the workers as a scheduler that has ended saw them last; nothing before that."""
-        return [row for _, entry in self.read() for row in entry.get("workers", ())]
+        return list(self.end().get("workers", ()))
+
+    def end(self) -> Entry:
+        """Return the status as a scheduler that has ended saw it last; nothing before that."""
+        return next((entry for _, entry in self.read() if "workers" in entry), {})
 
     def close(self) -> None:
         """Let go of the file."""

@@ -361,7 +361,8 @@ class _Cluster:
         rounds = self._round_log.outcome() if self._round_log.status else None
         rows = without(status.get("workers") or (), self._former, self._host)
         guests = joined(rows, self._ours, self._host)
-        summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests, measured)
+        stop = self._account.end().get("stop") or status.get("stop")
+        summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests, measured, stop)
         if records or policy.started:
             self._screen.show(summary_table(summary))
             if rounds is not None:

@@ -36,5 +36,7 @@ class SchedulerRecord:
             outcome = self._rounds.outcome() if self._rounds.status else None
             rows, deaths = entry["workers"], entry.get("deaths") or ()
             ends = Ends(0 if entry.get("phase") == "ended" else 4, now - self._begun)
-            summary = summarize([], ends, entry.get("job") or {}, deaths, outcome, rows, last_measured(rows))
+            summary = summarize(
+                [], ends, entry.get("job") or {}, deaths, outcome, rows, last_measured(rows), entry.get("stop")
+            )
             write_summary({**summary, "reason": entry.get("reason", "")}, self._directory / SUMMARY)

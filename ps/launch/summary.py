@@ -125,12 +125,13 @@ def summarize(
     rounds: Mapping[str, Any] | None = None,
     guests: Sequence[Mapping[str, Any]] = (),
     measured: Mapping[str, Any] | None = None,
+    stop: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a run.
 
     ``job`` holds the job's settings as far as they are known, ``deaths`` those that the scheduler saw, ``rounds`` what
     the rounds of a federated job came to, ``guests`` what the scheduler knew of workers that somebody else has started,
-    ``measured`` what ``kv.evaluate`` measured last.
+    ``measured`` what ``kv.evaluate`` measured last, ``stop`` where ``kv.stop`` ended training, and why.
     ``steps`` is the most steps that one worker took, ``total_steps`` the sum over workers.
     """
     known = {record.rank for record in records} | {exit.rank for exit in ends.exits if exit.role == "worker"}
@@ -160,6 +161,7 @@ def summarize(
         "max_staleness": max((record.max_staleness for record in records), default=0),
         **({} if rounds is None else {"federated": dict(rounds), "rounds": sum(record.rounds for record in records)}),
         **({} if measured is None else {"measured": dict(measured)}),
+        **({} if not stop else {"stop": dict(stop)}),
         "deaths": _deaths(records, ends, deaths),
         "restarts": [{"process": exit.name, "why": describe(exit.code)} for exit in ends.restarted],
         "exit_status": ends.status,

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ps.text import stopping
+
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 
 Row = Mapping[str, Any]
@@ -98,8 +100,10 @@ def _columns(rows: Sequence[Row], *, federated: bool, stale: bool) -> list[tuple
 
 
 def _notes(summary: Row) -> list[str]:
-    """Return the lines below the table: what was measured last, and why there are no samples."""
+    """Return the lines below the table: why it ended early, what was measured last, why there are no samples."""
     notes = []
+    if summary.get("stop"):
+        notes.append(stopping(summary["stop"], federated="federated" in summary, past=True))
     if (last := summary.get("measured")) and last["metrics"]:
         what = ", ".join(f"{name} {value:.4g}" for name, value in last["metrics"].items())
         when = f"after round {last['clock']}" if "federated" in summary else f"at step {last['clock']}"

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ps.protocol.messages import BarrierLeave
+from ps.server.send import Send
+
 Passage = tuple[int, int, int]
 """(member, request, clock): tell this member that its request is through, and where all go on."""
 
@@ -68,3 +71,8 @@ class Barrier:
         barrier.passed = {member: (request, clock) for member, request, clock in values["passed"]}
         barrier.inside = set(values["inside"])
         return barrier
+
+
+def passed(passages: Iterable[Passage]) -> list[Send]:
+    """Return what those are told who are let through."""
+    return [Send(member, BarrierLeave(request, clock)) for member, request, clock in passages]

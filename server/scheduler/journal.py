@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ps.server.scheduler.member_record import LIVE, MemberRecord
 from ps.server.scheduler.state import SchedulerState
+from ps.text import stopping
 
 MOST = 10
 """Members of a turn that are named one by one; of more only their number is said."""
@@ -21,6 +23,7 @@ class Journal:
         self._seen: tuple[object, ...] = ()
         self._phase = "waiting"
         self._idle = False
+        self._stop: Mapping[str, Any] | None = None
         self._rounds = 0
         self._told = -SELDOM
 
@@ -29,7 +32,12 @@ class Journal:
         seen = state.epoch, len(state.members), state.count("server"), state.count("worker"), state.phase
         lines = list(self._changes(state)) if seen != self._seen else []
         self._seen = seen
-        return [*lines, *self._without_workers(state), *self._progress(state, now)]
+        return [*lines, *self._stopping(state), *self._without_workers(state), *self._progress(state, now)]
+
+    def _stopping(self, state: SchedulerState) -> Iterator[str]:
+        before, self._stop = self._stop, state.ending.status()
+        if self._stop is not None and before != self._stop:
+            yield stopping(self._stop, federated=state.rounds is not None)
 
     def _without_workers(self, state: SchedulerState) -> Iterator[str]:
         before, self._idle = self._idle, state.absence.idle is not None and state.phase == "running"

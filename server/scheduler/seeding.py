@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ps.errors import LayoutMismatch
 from ps.protocol.layout import Layout
+from ps.protocol.messages import Error, InitDone, InitGrant, InitRequest, Ok
+from ps.server.send import ASKER, Send
 
 Grant = tuple[int, int, bool]
 """(member, request, seed): answer this InitRequest."""
@@ -80,3 +83,22 @@ class Seeding:
         layout = Layout.unpack(tensors) if tensors else None
         torn = values.get("torn", False), values.get("refused", -1)
         return Seeding(layout, values["owner"], values["seed"], values["done"], {}, *torn)
+
+
+def heard(seeding: Seeding, name: str, message: InitRequest | InitDone) -> list[Send]:
+    """Take what a worker called ``name`` says of the first values; return the answers."""
+    if isinstance(message, InitRequest):
+        try:
+            layout = Layout.unpack(message.layout)
+            return granted(seeding.request(message.member, name, message.request, layout))
+        except LayoutMismatch as error:
+            return [Send(ASKER, Error(message.request, "layout", str(error)))]
+    if seeding.is_torn(message.member, message.request):
+        text = "a server was lost while the first values were sent; they are to be sent again"
+        return [Send(ASKER, Error(message.request, "server-lost", text))]
+    return [Send(ASKER, Ok(message.request)), *granted(seeding.finish(message.member))]
+
+
+def granted(grants: list[Grant]) -> list[Send]:
+    """Return what those are told whose turn it is."""
+    return [Send(member, InitGrant(request, seed)) for member, request, seed in grants]

@@ -15,11 +15,9 @@ from functools import partial
 from typing import Any
 
 from ps.config import JobConfig
-from ps.errors import BadMessage, LayoutMismatch
-from ps.protocol.layout import Layout
+from ps.errors import BadMessage
 from ps.protocol.messages import (
     BarrierEnter,
-    BarrierLeave,
     Decline,
     Distances,
     Error,
@@ -35,15 +33,17 @@ from ps.protocol.messages import (
     Ok,
     Poll,
     RoundStatus,
+    StopReady,
+    StopRequest,
     Submit,
     View,
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
-from ps.protocol.ranges import MOST_AHEAD
 from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import joining
 from ps.server.scheduler.absence import Absence, Failure
-from ps.server.scheduler.barrier import Barrier, Passage
+from ps.server.scheduler.barrier import Barrier, passed
+from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
 from ps.server.scheduler.registrar import Registrar
@@ -51,10 +51,11 @@ from ps.server.scheduler.report import kept
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds import dispatch
 from ps.server.scheduler.rounds.rounds import Rounds
-from ps.server.scheduler.seeding import Grant, Seeding
+from ps.server.scheduler.seeding import Seeding, granted, heard
 from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
+_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
 
@@ -78,6 +79,7 @@ class SchedulerState:
         self.absence = Absence()
         self._seeding = Seeding()
         self._barrier = Barrier()
+        self.ending = Ending()
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
         self._views = Views()
@@ -113,7 +115,7 @@ class SchedulerState:
     def view(self) -> View:
         """Return the current view."""
         state = self.phase, self.code, self.reason
-        return self._views.view(self.epoch, state, self.job, self._roster, self._federated)
+        return self._views.view(self.epoch, state, self.job, self._roster, self._federated, self.ending.word)
 
     @property
     def _federated(self) -> bool:
@@ -142,7 +144,7 @@ class SchedulerState:
         if isinstance(record, Error):
             return [Send(ASKER, record)]
         record.seen = now
-        if isinstance(message, InitRequest | InitDone | BarrierEnter) and record.role != "worker":
+        if isinstance(message, _OF_WORKERS) and record.role != "worker":
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
         match message:
             case Heartbeat():
@@ -152,38 +154,48 @@ class SchedulerState:
             case Leave():
                 record.report = kept(message.report) or record.report
                 return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
-            case InitRequest():
-                return self._init(record, message)
-            case InitDone():
+            case InitRequest() | InitDone():
                 self.changed = True
-                if self._seeding.is_torn(record.member, request):
-                    text = "a server was lost while the first values were sent; they are to be sent again"
-                    return [Send(ASKER, Error(request, "server-lost", text))]
-                sends = [Send(ASKER, Ok(request)), *self._granted(self._seeding.finish(record.member))]
+                sends = self._granted(heard(self._seeding, f"worker {record.rank}", message))
                 self._begin_rounds(now)
                 return sends
             case BarrierEnter():
-                self._demand_near(message.clock)
+                demand_near(message.clock, self.live("server"), "a barrier")
                 self.changed = True
                 live = [member.member for member in self.live("worker")]
-                return _passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
+                return passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
+            case StopRequest() | StopReady():
+                return self._stop(record, message, now)
             case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
-    def _demand_near(self, clock: int) -> None:
-        """Raise BadMessage for a clock that no worker can have reached: all would go on with it."""
-        told = [record.report.get("clock") for record in self.live("server")]
-        counted = [number for number in told if isinstance(number, int)]
-        if counted and clock > max(counted) + MOST_AHEAD:
-            raise BadMessage(f"a barrier at clock {clock}, where servers have counted {max(counted)}")
+    def _stop(self, record: MemberRecord, message: StopRequest | StopReady, now: float) -> list[Send]:
+        """A worker wants training to end, or says how far it is since one does."""
+        demand_near(message.clock, self.live("server"), "an end of training")
+        if self.phase != "running":
+            return []
+        if isinstance(message, StopReady):
+            self.ending.ready(message)
+        elif self.ending.ask(record, message, lockstep=self.job is not None and self.job.lockstep, clock=self._round):
+            self._renew_view()
+        if self.ending.decide(self.live("worker")):
+            self._renew_view()
+        return self._say(list(self.rounds.end(self.ending.clock, now))) if self.rounds and self.ending.phase else []
+
+    @property
+    def _round(self) -> int:
+        """How many rounds there are with the one under way; 0 where there are none."""
+        return (self.rounds.under_way if self.rounds else 1) if self._federated else 0
 
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self._seeding.done and self._seeding.layout:
             clients, server = partial(self._roster.count, "worker"), partial(self._roster.id_of, "server")
             about = self.job, self._seeding.layout, now
             self.rounds = self.rounds or Rounds(*about, clients=clients, server=server, token=self.key.token)
+            if self.ending.phase:
+                self.rounds.plan(self.ending.clock)
 
     def _say(self, sends: list[Send]) -> list[Send]:
         """Return what the rounds say, and the end of the job if they cannot go on."""
@@ -266,21 +278,12 @@ class SchedulerState:
             for worker in self.live("worker"):
                 worker.initial = True
 
-    # The first values
-
-    def _init(self, record: MemberRecord, message: InitRequest) -> list[Send]:
-        self.changed = True
-        name = f"worker {record.rank}"
-        try:
-            layout = Layout.unpack(message.layout)
-            return self._granted(self._seeding.request(record.member, name, message.request, layout))
-        except LayoutMismatch as error:
-            return [Send(ASKER, Error(message.request, "layout", str(error)))]
-
-    def _granted(self, grants: list[Grant]) -> list[Send]:
-        for member, _, _ in grants:
-            self.members[member].has_model = True
-        return [Send(member, InitGrant(request, seed)) for member, request, seed in grants]
+    def _granted(self, sends: list[Send]) -> list[Send]:
+        """Note who is told what becomes of its first values."""
+        for send in sends:
+            if isinstance(send.message, InitGrant) and isinstance(send.to, int):
+                self.members[send.to].has_model = True
+        return sends
 
     # Going
 
@@ -296,7 +299,7 @@ class SchedulerState:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
             del self.deaths[:-MAX_DEATHS]
-        sends = self._granted(self._seeding.forget(record.member))
+        sends = self._granted(granted(self._seeding.forget(record.member)))
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
         if record.role == "server" and self.phase == "running":
@@ -308,7 +311,8 @@ class SchedulerState:
             self.job = None  # the next worker's script may ask for something else
         if self.phase == "running" and not self.count("worker") and record.has_finished:
             return self._finish("ended")
-        sends += _passed(self._barrier.check(member.member for member in self.live("worker")))
+        sends += passed(self._barrier.check(member.member for member in self.live("worker")))
+        self.ending.decide(self.live("worker"))
         self._renew_view()
         return sends
 
@@ -317,6 +321,7 @@ class SchedulerState:
         if record.role == "server":
             self._seeding.tear()
         done = self.rounds is not None and self.rounds.phase == "done"
+        done |= self.ending.phase != "" and record.has_finished
         sends = self._say(dispatch.gone(self.rounds, record, now)) if self.rounds is not None else []
         if not self.over and done and not self.count("worker"):
             sends += self._finish("ended")
@@ -350,6 +355,7 @@ class SchedulerState:
             "members": [member.dump() for member in self.members.values()],
             "seeding": self._seeding.dump(),
             "barrier": self._barrier.dump(),
+            "ending": self.ending.dump(),
         }
 
     def amend(self, settings: Mapping[str, Any]) -> None:
@@ -391,9 +397,6 @@ class SchedulerState:
             state.absence.come(now)
         state._seeding = Seeding.load(values["seeding"])
         state._barrier = Barrier.load(values["barrier"])
+        state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
         state._begin_rounds(now)
         return state
-
-
-def _passed(passages: list[Passage]) -> list[Send]:
-    return [Send(member, BarrierLeave(request, clock)) for member, request, clock in passages]

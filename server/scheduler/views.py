@@ -6,7 +6,7 @@ from typing import Any
 
 from ps.config import JobConfig
 from ps.protocol.messages import View
-from ps.protocol.messages.words import FailureCode, JobPhase
+from ps.protocol.messages.words import FailureCode, JobPhase, StopPhase
 from ps.server.scheduler.roster import Roster
 from ps.server.send import Send
 
@@ -38,8 +38,9 @@ class Views:
         job: JobConfig | None,
         roster: Roster,
         federated: bool,
+        stop: tuple[StopPhase, int, str] = ("", 0, ""),
     ) -> View:
-        """Return the view of an epoch."""
+        """Return the view of an epoch; ``stop``: whether training is to end early, at which clock, and why."""
         if self._made is not None and self._made[0] is job:
             made = self._made[1]
             if (made.epoch, made.phase, made.code, made.reason) == (epoch, *state):
@@ -47,7 +48,7 @@ class Views:
         roles = ("server",) if federated else ("server", "worker")  # clients are many, and nobody needs to know
         shown = sorted((m for role in roles for m in roster.live(role)), key=lambda m: m.number)
         rows = tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown)
-        view = View(epoch, *state, self.settings(job), rows)
+        view = View(epoch, *state, self.settings(job), rows, *stop)
         self._made = job, view
         return view
 

@@ -104,6 +104,13 @@ kv = ps.connect(optimizer="sgd:lr=0.1")
 params = kv.init(mlp.init([64, 10], seed=0))
 x, y = np.ones((32, 64), np.float32), np.ones(32, np.int64)
 """,
+    "for x, y in kv.batches(train, ": """
+import numpy as np, ps
+from ps.models import mlp
+kv = ps.connect(optimizer="sgd:lr=0.1")
+params = kv.init(mlp.init([64, 10], seed=0))
+train = np.ones((64, 64), np.float32), np.ones(64, np.int64)
+""",
     "import ps.federated": """
 import numpy as np
 w, b = np.zeros(3), np.zeros(1)

@@ -123,10 +123,10 @@ def test_each_kind_of_garbage_is_counted_by_its_reason_and_answered(
 def test_a_version_error_names_both_versions(listen: Listen, dial: Dial) -> None:
     inbox, address = listen()
     peer = dial(address)
-    peer.send(b"PS\x07" + PULL[3:])
+    peer.send(b"PS" + bytes((VERSION + 1,)) + PULL[3:])
     error = answer(inbox, peer)
     assert isinstance(error, Error)
-    assert error.text == f"the peer speaks protocol version 7, this process version {VERSION}"
+    assert error.text == f"the peer speaks protocol version {VERSION + 1}, this process version {VERSION}"
 
 
 def test_errors_are_never_answered(listen: Listen, dial: Dial) -> None:

@@ -18,6 +18,7 @@ from ps.trace import OFF
 from ps.worker.exchange import Exchange
 from ps.worker.server_channels import ServerChannels
 from ps.worker.session import Session
+from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray
 
@@ -129,6 +130,7 @@ class SimScheduler:
     silence = 0.0
 
     def __init__(self, worker: SimWorker) -> None:
+        self.stop_point = StopPoint()
         self._worker = worker
         self.member = worker.member
         self.rank = worker.rank

@@ -90,6 +90,7 @@ class RoundStore(Protocol):
 class RoundLoader:
     """Waits for tasks, yields a round's batches, and ships what the script's steps made of the weights."""
 
+    ahead = False
     planned = 0
     """How many steps there will be is the rounds' concern."""
 

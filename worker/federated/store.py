@@ -26,6 +26,7 @@ from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
+from ps.worker.stop_point import StopPoint
 from ps.worker.store import Buffers, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
@@ -149,6 +150,7 @@ class FederatedStore:
         if isinstance(answer, Finished):
             self._bring(answer.version)
             self.finished = True
+            self.stop_point.tell(self.clock)
             return None
         if not isinstance(answer, Assign):
             self._session.pause(answer.seconds)
@@ -293,6 +295,17 @@ class FederatedStore:
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         self.training.set_rates(self.clock, groups, lr, weight_decay)
+
+    @property
+    def stop_point(self) -> StopPoint:
+        return self._session.stop_point
+
+    def begin_step(self) -> bool:
+        """A client's steps belong to a round, which is always taken to its end."""
+        return not (self.finished and self.stop_point.asked)
+
+    def stop(self, reason: str) -> None:
+        self._session.stop(self.clock, reason)
 
     def close(self, failure: str = "") -> None:
         try:

@@ -35,6 +35,8 @@ class Assignments:
         now: float,
         clients: Count,
     ) -> None:
+        self.rounds = job.rounds
+        """How many there are, in all."""
         self._job = job
         self._algorithm = algorithm
         self._contributions = contributions
@@ -159,7 +161,7 @@ class Assignments:
             return
         busy = set() if self.asynchronous else tasks.ranks
         every = self._job.eval_every
-        evaluate = version == self._job.rounds - 1 or (every > 0 and version % every == 0)
+        evaluate = version == self.rounds - 1 or (every > 0 and version % every == 0)
         for offer in self._selection.draw(count, busy, f"{self._contributions.ledger.attempt}/{tasks.next}"):
             task = self._contributions.open(offer, now, evaluate)
             yield Send(offer.member, self._assignment(task, offer.request, now))

@@ -10,6 +10,7 @@ and says to each server what it has not shown yet. So events that change nothing
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Iterator
@@ -86,6 +87,11 @@ class Rounds:
         """How many rounds are published."""
         return self._contributions.ledger.version
 
+    @property
+    def under_way(self) -> int:
+        """How many rounds there are with the one under way."""
+        return min(self.version + 1, self.job.rounds)
+
     def status(self) -> dict[str, Any]:
         """Return what ``psctl status`` shows of the rounds."""
         return {
@@ -117,6 +123,16 @@ class Rounds:
         if self.phase != "collect":
             return None
         return min((at for at in (self._attempt.deadline, *assignments.hopes()) if now < at < math.inf), default=None)
+
+    def plan(self, rounds: int) -> None:
+        """From now on there are no more rounds than so many."""
+        self.job = dataclasses.replace(self.job, rounds=max(1, min(rounds, self.job.rounds)))
+        self._assignments.rounds = self.job.rounds
+
+    def end(self, rounds: int, now: float) -> Iterator[Send]:
+        """All ends with so many rounds."""
+        self.plan(rounds)
+        yield from self._go_on(now)
 
     # Clients
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ps.protocol.messages import Heartbeat, Leave
 from ps.server.scheduler.absence import Absence
+from ps.server.scheduler.ending import Ending
 from ps.server.scheduler.journal import MOST, Journal
 from support.desk import Desk
 from support.table import Table
@@ -69,7 +70,13 @@ def test_a_job_that_fails_says_why() -> None:
 def test_rounds_are_told_of_now_and_then_and_the_last_one_always() -> None:
     table, journal, lines = Table(workers=2, rounds=4), Journal(), []
     state: Any = SimpleNamespace(
-        epoch=0, members={}, phase="running", absence=Absence(), rounds=table.rounds, count=lambda role: 0
+        epoch=0,
+        members={},
+        phase="running",
+        absence=Absence(),
+        rounds=table.rounds,
+        count=lambda role: 0,
+        ending=Ending(),
     )
     journal._phase = "running"
     journal._seen = 0, 0, 0, 0, "running"

@@ -44,6 +44,7 @@ def test_extreme_values_end_no_process_and_strangers_change_no_weights(name: str
 @pytest.mark.parametrize("name", ["scheduler federated", "scheduler sync", "server async", "server federated none"])
 def test_the_memory_of_a_process_does_not_grow_with_what_is_said_to_it(name: str, who: Who) -> None:
     target, chance = TARGETS[name](), random.Random(SEED)
+    target.warm_up()
     extremes.speak(target, who, chance, 150)
     tracemalloc.start()
     try:

@@ -8,6 +8,7 @@ keep its weights where a peer has no part in them, and its memory must not grow 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import random
@@ -77,6 +78,9 @@ class Target:
     def look(self, now: float) -> None:
         """Do what the process does now and then, and whoever looks at it."""
 
+    def warm_up(self) -> None:
+        """Have it make what it makes once, and keeps."""
+
     def bits(self) -> bytes:
         """Return the weights."""
         return b""
@@ -133,6 +137,12 @@ class GradientTarget(Target):
 
     def take(self, message: m.Message, payload: Any, who: int, now: float) -> list[Send]:
         return self.shard.receive(b"peer %d" % who, message, payload, now)
+
+    def warm_up(self) -> None:
+        """Take a step: the optimizer's scratch is made by the first."""
+        for chunk, member in itertools.product(self.chunks, self.members):
+            push = m.Push(7, member, chunk.index, 0, 0, 1.0, 1.0, False, ())
+            self.shard.receive(b"peer %d" % member, push, bytes(chunk.nbytes), 0.0)
 
     def look(self, now: float) -> None:
         self.shard.tick(now)

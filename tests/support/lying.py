@@ -7,6 +7,7 @@ see ``schema``. Whom they say it to is in ``among_liars``.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import random
 import socket
@@ -34,6 +35,8 @@ from support.frames import frame
 from support.schema import ends, extreme, fields_of
 
 MEMBER, RANK, SERVERS = 77, 1, 2
+OFTEN = m.Heartbeat | m.StopReady
+"""What is said once a second, or more often, as long as somebody waits."""
 LIES = 0.15
 """How often something is said that is not so, whenever something is said."""
 MOST_WAITS, MOST_ASKED = 20_000, 3_000
@@ -277,13 +280,13 @@ class Liars:
         """Return what the scheduler says to something."""
         if self.silent:
             return []
-        if not isinstance(asked, m.Heartbeat | m.Hello | m.Identify):
+        if not isinstance(asked, m.Heartbeat | m.Hello | m.Identify | m.StopReady):
             self.alone = 0
             self.asked += 1
             if self.asked > MOST_ASKED:
                 raise AssertionError(f"it asks for ever, after {list(self.latest)}")
         said: list[m.Message] = []
-        if self.room > 0 and self.chance.random() < (0.02 if isinstance(asked, m.Heartbeat) else LIES):
+        if self.room > 0 and self.chance.random() < (0.02 if isinstance(asked, OFTEN) else LIES):
             said.append(self._lie(asked))
             self._count(said[-1])
             if self.chance.random() < 0.5:
@@ -297,6 +300,8 @@ class Liars:
                 return [m.Welcome(number, MEMBER, RANK, 10.0, self.job.to_dict(), 5, 3, 9), self.view()]
             case m.Heartbeat():
                 return [m.HeartbeatAck(asked.epoch)]
+            case m.StopReady() | m.StopRequest():
+                return [dataclasses.replace(self.view(), epoch=1 << 53, stop="decided", clock=asked.clock)]
             case m.InitRequest():
                 return [m.InitGrant(number, self.chance.random() < 0.5)]
             case m.BarrierEnter():

@@ -62,8 +62,8 @@ class KV:
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
         self._tree: Tree | None = None
-        finish = lambda: self._milestones.finish(self._model, self.barrier)
-        self._lifetime = Lifetime(finish, lambda failure: self._steps.leave(failure))
+        end = self._milestones.finish
+        self._lifetime = Lifetime(lambda: end(self._model, self.barrier), lambda why: self._steps.leave(why))
         self._open, self.lent = self._lifetime.demand, self._lifetime.lent
         self._steps = Steps(store, loader, log, trace, self._open)
 

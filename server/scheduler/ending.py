@@ -39,25 +39,21 @@ class Ending:
         """What all members are told."""
         return self.phase, self.clock, self.reason
 
-    def ask(self, record: MemberRecord, message: StopRequest, *, lockstep: bool, clock: int) -> bool:
-        """A worker asks for the end: at ``clock``, unless workers go in lockstep. Return whether that is news."""
-        if self.phase:
-            return False
-        self.reason, self.by = printable(message.reason[:MOST_REASON]), str(record)
-        self.phase, self.clock = ("asked", message.clock + 1) if lockstep else ("decided", clock)
-        return True
+    def ask(self, record: MemberRecord, message: StopRequest, *, lockstep: bool, clock: int) -> None:
+        """A worker asks for the end: at ``clock``, unless workers go in lockstep. The first counts."""
+        if not self.phase:
+            self.reason, self.by = printable(message.reason[:MOST_REASON]), str(record)
+            self.phase, self.clock = ("asked", message.clock + 1) if lockstep else ("decided", clock)
 
     def ready(self, message: StopReady) -> None:
         """A worker says how far it has begun."""
         if self.phase == "asked":
             self._limits[message.member] = message.clock
 
-    def decide(self, live: Iterable[MemberRecord]) -> bool:
-        """Decide if all live workers have said how far they are; return whether that is news."""
-        if self.phase != "asked" or any(record.member not in self._limits for record in live):
-            return False
-        self.phase, self.clock = "decided", max(self.clock, *self._limits.values(), 0)
-        return True
+    def decide(self, live: Iterable[MemberRecord]) -> None:
+        """Decide if all live workers have said how far they are."""
+        if self.phase == "asked" and all(record.member in self._limits for record in live):
+            self.phase, self.clock = "decided", max(self.clock, *self._limits.values(), 0)
 
     def status(self) -> dict[str, Any] | None:
         """Return what ``psctl status`` shows of it, if it was asked for."""

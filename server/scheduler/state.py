@@ -174,20 +174,18 @@ class SchedulerState:
     def _stop(self, record: MemberRecord, message: StopRequest | StopReady, now: float) -> list[Send]:
         """A worker wants training to end, or says how far it is since one does."""
         demand_near(message.clock, self.live("server"), "an end of training")
+        word = self.ending.word
         if self.phase != "running":
             return []
         if isinstance(message, StopReady):
             self.ending.ready(message)
-        elif self.ending.ask(record, message, lockstep=self.job is not None and self.job.lockstep, clock=self._round):
-            self._renew_view()
-        if self.ending.decide(self.live("worker")):
+        else:  # in a federated job with the round under way
+            lockstep, rounds = self.job is not None and self.job.lockstep, self.rounds.under_way if self.rounds else 1
+            self.ending.ask(record, message, lockstep=lockstep, clock=rounds if self._federated else 0)
+        self.ending.decide(self.live("worker"))
+        if self.ending.word != word:
             self._renew_view()
         return self._say(list(self.rounds.end(self.ending.clock, now))) if self.rounds and self.ending.phase else []
-
-    @property
-    def _round(self) -> int:
-        """How many rounds there are with the one under way; 0 where there are none."""
-        return (self.rounds.under_way if self.rounds else 1) if self._federated else 0
 
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self._seeding.done and self._seeding.layout:

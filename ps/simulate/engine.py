@@ -1,27 +1,25 @@
 """Engine: the lives of all clients in virtual time, event by event, against the real scheduler and servers.
 
-A client polls, is told to wait or assigned a task, pulls the weights, trains, uploads chunk after chunk, submits, and
-polls again once it knows the verdict. One that drops out says nothing more: after the heartbeat time-out it counts as
-gone, and comes back when its traces have it so. Training itself happens in the pool, and costs no virtual time but
-what the traces say. Nothing here looks at a real clock, so that the same seed gives the same history.
+A client has the conversations of a real one: here they are given their answers when virtual time has come to them, as
+its traces have it. One that drops out says nothing more: after the heartbeat time-out it counts as gone, and comes back
+later. Training itself happens in the pool, and costs no virtual time but what the traces say. Nothing here looks at a
+real clock, so that the same seed gives the same history.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ps.config.values import LONGEST_WAIT
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
-    Busy,
-    Decline,
     Error,
+    Finished,
     Message,
-    Poll,
-    Stored,
-    Submit,
+    Ok,
     Submitted,
     Upload,
     Wait,
@@ -33,6 +31,9 @@ from ps.simulate.event_queue import Event, EventQueue
 from ps.simulate.local_work import LocalWork
 from ps.simulate.task import TrainingTask
 from ps.simulate.traces import Traces
+from ps.simulate.visit import Train, Visited, visit
+from ps.worker.conversation import Calls, Connect, Pause
+from ps.worker.federated.participation import ACCEPTED, FederatedParticipation
 from ps.xp import HostArray
 
 PATIENCE = 30 * 86400.0
@@ -44,6 +45,9 @@ which it is clear that none ever will."""
 
 AGAIN = 1.0
 """Seconds after which a client comes back whose upload was turned down."""
+
+HEARD = Wait, Assign, Finished, Submitted, Ok
+"""What the scheduler answers to clients."""
 
 Published = Callable[[int, float, HostArray], bool]
 """``published(version, now, weights)`` looks at each version, the first included; True ends the simulation."""
@@ -68,6 +72,7 @@ class Engine:
         self._cluster, self._pool, self._traces = cluster, pool, traces
         self._work, self._sizes, self._published = work, sizes, published
         self._heartbeat = heartbeat
+        self._nbytes = sum(chunk.nbytes for chunk in cluster.chunks)
         self._queue = EventQueue()
         self._states = [ClientState(client) for client in range(len(sizes))]
         self._clients: dict[int, int] = {}
@@ -81,6 +86,7 @@ class Engine:
         self._happen: Mapping[str, Callable[[ClientState, Event], None]] = {
             "come": self._come,
             "leave": self._leave,
+            "answered": self._answered,
             "trained": self._trained,
             "uploaded": self._uploaded,
             "vanish": self._vanish,
@@ -114,6 +120,8 @@ class Engine:
                 if event.ticket != state.ticket:
                     continue
                 self._happen[event.what](state, event)
+                if event.what == "trained" and state.left:
+                    continue  # it uploads: nobody has heard of it yet
             self._listen()
 
     def _pass(self, time: float) -> None:
@@ -139,24 +147,68 @@ class Engine:
     def _come(self, state: ClientState, event: Event) -> None:
         """A client that is on polls; one that is not leaves, and comes when it is."""
         span = self._traces.span(state.client, self.now)
-        ticket = self._turn(state)
         if not span.on:
             self._depart(state)
-            self._queue.add(span.until, "come", state.client, ticket)
+            self._queue.add(span.until, "come", state.client, self._turn(state))
             return
         if not state.member:
             self._join(state)
         self.counters.polls += 1
-        self._cluster.tell(state.member, Poll(ticket, state.member, state.version, {}), self.now)
+        cluster = self._cluster
+        part = FederatedParticipation(cluster.job, cluster.layout, cluster.chunks, state.client, lambda: state.member)
+        state.visit = visit(part, state.version)
+        self._go_on(state)
+
+    def _go_on(self, state: ClientState, answer: Any = None) -> None:
+        """Give a client the answer to what it has asked, and see to what it asks next."""
+        assert state.visit is not None
+        try:
+            asked = state.visit.send(answer)
+            while isinstance(asked, Connect):
+                asked = state.visit.send(None)
+        except StopIteration as end:
+            self._visited(state, end.value)
+            return
+        match asked:
+            case Pause():
+                self._queue.add(self.now + asked.seconds, "answered", state.client, state.ticket)
+            case Train():
+                state.version = asked.version
+                if state.order:
+                    self._queue.add(state.due, "trained", state.client, state.ticket)
+            case Calls():
+                self._call(state, asked)
+            case _:
+                question = asked.make(self._turn(state), state.member)
+                self._cluster.tell(state.member, question, self.now)
+
+    def _call(self, state: ClientState, asked: Calls) -> None:
+        """Have servers answer: an upload when it is there, all else at once. What a pull takes is part of ``due``."""
+        first = asked.calls[0].make(state.ticket)
+        if not isinstance(first, Upload):
+            self._go_on(
+                state,
+                [self._cluster.call(call.server, call.make(state.ticket), None, self.now) for call in asked.calls],
+            )
+            return
+        state.calls, state.left, state.answer = asked.calls, len(asked.calls), []
+        at, up = self.now, self._traces.rates(state.client).up
+        for index, call in enumerate(asked.calls):
+            assert call.payload is not None
+            at += call.payload.nbytes / up
+            self._queue.add(at, "uploaded", state.client, state.ticket, index)
+
+    def _answered(self, state: ClientState, event: Event) -> None:
+        answer, state.answer = state.answer, None
+        self._go_on(state, answer)
 
     def _assigned(self, state: ClientState, message: Assign) -> None:
         """A client has a task: it is given to the pool, unless the client drops out before it would be trained."""
         client = state.client
         ticket = self._turn(state)
         rates, span = self._traces.rates(client), self._traces.span(client, self.now)
-        nbytes = self._cluster.layout.nbytes
-        pulled = self.now + nbytes / rates.down
-        due = pulled + self._work.local_steps(self._sizes[client]) * rates.seconds_per_step
+        pulled = self.now + self._nbytes / rates.down
+        due = state.due = pulled + self._work.local_steps(self._sizes[client]) * rates.seconds_per_step
         ends = span.until if span.on else self.now
         after = self._traces.span(client, ends) if ends < math.inf else span
         state.back = ends if after.on else after.until
@@ -166,56 +218,48 @@ class Engine:
             )
         share = self._traces.gives_up(client, ticket)
         if share is not None:
-            gone = self.now + share * (due + nbytes / rates.up - self.now)
+            gone = self.now + share * (due + self._nbytes / rates.up - self.now)
             if gone < ends:
                 ends, state.back = gone, max(gone + AGAIN, self.now + message.seconds)
-        state.task, state.round, state.token, state.version = message.task, message.round, message.token, self._version
         if pulled < ends:
-            self.counters.down[client] += nbytes
+            self.counters.down[client] += self._nbytes
         if ends < math.inf:
             self._queue.add(ends, "vanish", client, ticket)
         if due < ends:
             state.order = ticket
             self._pool.give(TrainingTask(client, ticket, message.round, self._version, message.evaluate), due)
-            self._queue.add(due, "trained", client, ticket)
+        self._go_on(state, message)
 
     def _trained(self, state: ClientState, event: Event) -> None:
-        """A client has its delta, and uploads it chunk after chunk; or it has none, and gives the task back."""
-        state.result = self._pool.take(state.order)
+        """A client has its delta, or none."""
         self.counters.trained += 1
-        if state.result.declined:
-            decline = Decline(self._turn(state), state.member, state.task, state.result.declined)
-            self._settle(state, "declined")
-            self._cluster.tell(state.member, decline, self.now)
-            self._queue.add(self.now, "come", state.client, self._turn(state))
-            return
-        state.left = len(state.result.frames)
-        at, up = self.now, self._traces.rates(state.client).up
-        for index, frame in enumerate(state.result.frames):
-            at += frame.nbytes / up
-            self._queue.add(at, "uploaded", state.client, state.ticket, index)
+        self._go_on(state, self._pool.take(state.order))
 
     def _uploaded(self, state: ClientState, event: Event) -> None:
-        """A server has received a chunk; after the last one the client submits."""
-        result = state.result
-        assert result is not None
-        frame = result.frames[event.chunk]
-        self.counters.up[state.client] += frame.nbytes
-        upload = Upload(state.ticket, state.member, state.task, state.round, state.client, event.chunk, state.token)
-        answer = self._cluster.upload(state.member, upload, frame, self.now)
-        if isinstance(answer, Busy):
-            self._queue.add(self.now + answer.seconds, "uploaded", state.client, state.ticket, event.chunk)
-        elif not isinstance(answer, Stored):
-            reason = answer.code if isinstance(answer, Error) else type(answer).__name__.lower()
-            self._settle(state, reason)
-            self._queue.add(self.now + AGAIN, "come", state.client, self._turn(state))
-        else:
-            state.left -= 1
-            if not state.left:
-                ticket = self._turn(state)
-                done = state.version, result.examples, result.steps, result.report, state.token
-                submit = Submit(ticket, state.member, state.task, *done)
-                self._cluster.tell(state.member, submit, self.now)
+        """A server has received a chunk."""
+        call = state.calls[event.chunk]
+        assert call.payload is not None
+        self.counters.up[state.client] += call.payload.nbytes
+        answer = self._cluster.call(call.server, call.make(state.ticket), call.payload, self.now)
+        if isinstance(answer, Error):
+            self._over(state, answer.code, AGAIN)
+            return
+        state.answer.append(answer)
+        state.left -= 1
+        if not state.left:
+            self._answered(state, event)
+
+    def _visited(self, state: ClientState, came: Visited) -> None:
+        """A client has heard the verdict on what it contributed, or has nothing to do now."""
+        self.counters.accepted += came.verdict == ACCEPTED
+        self._over(state, came.verdict, came.seconds)
+
+    def _over(self, state: ClientState, verdict: str, seconds: float | None) -> None:
+        """End a client's visit; it comes again after so many seconds, if ever."""
+        self._settle(state, "" if verdict == ACCEPTED else verdict, accepted=verdict == ACCEPTED)
+        ticket = self._turn(state)
+        if seconds is not None:
+            self._queue.add(self.now + seconds, "come", state.client, ticket)
 
     def _vanish(self, state: ClientState, event: Event) -> None:
         """A client drops out and says nothing more: it is missed after the heartbeat time-out, or comes back before."""
@@ -265,17 +309,12 @@ class Engine:
         state = self._states[self._clients[member]] if member in self._clients else None
         if isinstance(message, Error):
             raise Refused(f"the scheduler to member {member}: {message.text}")
-        if state is None or not isinstance(message, Wait | Assign | Submitted) or message.request != state.ticket:
+        if state is None or not isinstance(message, HEARD) or message.request != state.ticket:
             return  # it is about something that the client has turned away from
-        if isinstance(message, Wait):
-            self._queue.add(self.now + message.seconds, "come", state.client, self._turn(state))
-        elif isinstance(message, Assign):
+        if isinstance(message, Assign):
             self._assigned(state, message)
         else:
-            accepted = message.verdict == "accepted"
-            self.counters.accepted += accepted
-            self._settle(state, "" if accepted else message.verdict, accepted=accepted)
-            self._queue.add(self.now, "come", state.client, self._turn(state))
+            self._go_on(state, message)
 
     # What clients keep
 
@@ -295,7 +334,7 @@ class Engine:
             self.counters.refused[refused] += 1
         if state.order:
             self._pool.settle(state.order, accepted)
-        state.order, state.result = 0, None
+        state.order, state.visit, state.left, state.answer = 0, None, 0, None
 
     def _turn(self, state: ClientState) -> int:
         """Let a client turn to something else; return the ticket of that."""

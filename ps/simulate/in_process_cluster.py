@@ -14,7 +14,6 @@ from ps.config.values import LONGEST_WAIT
 from ps.errors import PeerLost, Refused
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
-    Decline,
     Error,
     Heartbeat,
     Hello,
@@ -24,13 +23,11 @@ from ps.protocol.messages import (
     InitRequest,
     Leave,
     Message,
-    Poll,
     RoundOrder,
-    Submit,
-    Upload,
     Welcome,
 )
 from ps.protocol.messages.words import MemberRole
+from ps.server.loan import SENT
 from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import SCHEDULER, Send
@@ -105,14 +102,15 @@ class InProcessCluster:
         """A client goes in good order."""
         self._deliver(self._state.receive(Leave(0, member, {}), now), now)
 
-    def tell(self, member: int, message: Poll | Submit | Decline, now: float) -> None:
+    def tell(self, member: int, message: Message, now: float) -> None:
         """Give a client's message to the scheduler."""
         self._deliver(self._state.receive(message, now), now)
 
-    def upload(self, member: int, message: Upload, frame: HostArray, now: float) -> Message:
-        """Give a chunk's frame to its server, which keeps it; return what the server answers."""
-        shard = self._shards[self.chunks[message.chunk].server]
-        answer, *rest = shard.receive(b"", message, frame, now)
+    def call(self, server: int, message: Message, payload: HostArray | None, now: float) -> Message:
+        """Give a client's message to a server, which keeps its payload; return what it answers, without weights."""
+        answer, *rest = self._shards[server].receive(b"", message, payload, now)
+        if answer.loan is not None:
+            answer.loan.tracker = SENT
         self._deliver(self._hear(rest, now), now)
         return answer.message
 

@@ -13,15 +13,18 @@ from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
     Busy,
-    Decline,
     Error,
     Message,
     Poll,
+    Pull,
+    Resume,
     Stored,
     Submit,
     Submitted,
     Upload,
+    UploadState,
     Wait,
+    Weights,
 )
 from ps.simulate.availability import Span
 from ps.simulate.engine import Engine
@@ -31,8 +34,10 @@ from ps.simulate.traces import ClientRates
 from ps.xp import HostArray
 from support.federation import plan_of
 
-NBYTES = 256
-"""Of the model of ``plan_of``: 12 x 4 weights and 4 biases, in whole units of 64 bytes."""
+NBYTES = 208
+"""Of the model of ``plan_of``: 12 x 4 weights and 4 biases."""
+FRAME = NBYTES // 4
+"""Bytes of each chunk's delta here, of which there are four."""
 
 
 class FakeCluster:
@@ -60,7 +65,7 @@ class FakeCluster:
     def leave(self, member: int, now: float) -> None:
         self.seen.append((now, self._ranks[member], "leave"))
 
-    def tell(self, member: int, message: Poll | Submit | Decline, now: float) -> None:
+    def tell(self, member: int, message: Message, now: float) -> None:
         self.seen.append((now, self._ranks[member], message))
         if isinstance(message, Submit):
             self._answers.append((member, Submitted(message.request, message.task, self.verdict)))
@@ -73,9 +78,17 @@ class FakeCluster:
             self._next += 1
             self._answers.append((member, Assign(message.request, self._next, self.version, 50.0, False)))
 
-    def upload(self, member: int, message: Upload, frame: HostArray, now: float) -> Message:
-        self.seen.append((now, self._ranks[member], message))
-        return self.reply.popleft() if self.reply else Stored(message.request, message.task, message.chunk)
+    def call(self, server: int, message: Message, payload: HostArray | None, now: float) -> Message:
+        assert server == 0
+        match message:
+            case Pull():
+                return Weights(message.request, message.chunk, self.version, 0)
+            case Resume():
+                return UploadState(message.request, message.task, ())
+            case Upload():
+                self.seen.append((now, self._ranks[message.member], message))
+                return self.reply.popleft() if self.reply else Stored(message.request, message.task, message.chunk)
+        raise AssertionError(message)
 
     def weights(self) -> HostArray:
         return np.full(self.layout.nbytes, self.version, np.uint8)
@@ -101,7 +114,7 @@ class FakeCluster:
 
 
 class FakePool:
-    """Makes frames of 64 bytes at once, and checks that every task is settled once."""
+    """Makes frames at once, and checks that every task is settled once."""
 
     def __init__(self, chunks: int) -> None:
         self.given: dict[int, TrainingTask] = {}
@@ -119,7 +132,9 @@ class FakePool:
 
     def take(self, ticket: int) -> TrainingResult:
         assert ticket in self.given and ticket not in self.settled
-        return TrainingResult(ticket, 8, 2, {"loss": 1.0}, tuple(np.zeros(64, np.uint8) for _ in range(self._chunks)))
+        return TrainingResult(
+            ticket, 8, 2, {"loss": 1.0}, tuple(np.zeros(FRAME, np.uint8) for _ in range(self._chunks))
+        )
 
     def settle(self, ticket: int, accepted: bool) -> None:
         assert ticket in self.given and ticket not in self.settled
@@ -128,7 +143,7 @@ class FakePool:
 
 @dataclass
 class FakeTraces:
-    """Two seconds a step, 64 bytes a second up and 128 down; on until ``off`` and again from ``on``."""
+    """Two seconds a step, the model in four seconds up and in two down; on until ``off`` and again from ``on``."""
 
     off: float = math.inf
     on: float = math.inf
@@ -136,7 +151,7 @@ class FakeTraces:
     step: float = 2.0
 
     def rates(self, client: int) -> ClientRates:
-        return ClientRates(self.step, 64.0, 128.0)
+        return ClientRates(self.step, NBYTES / 4, NBYTES / 2)
 
     def span(self, client: int, now: float) -> Span:
         if now < self.off:
@@ -217,14 +232,14 @@ def test_a_client_that_is_off_when_it_would_poll_leaves_and_joins_again() -> Non
     assert cluster.of(Submit) == [(110.0, 0)]
 
 
-def test_a_server_without_room_gets_the_chunk_again_later() -> None:
+def test_a_server_without_room_gets_the_chunk_again_later_when_all_others_are_there() -> None:
     cluster = FakeCluster(clients=1, rounds=1)
     cluster.reply.append(Busy(0, 0, 30.0))
     engine, _ = engine_of(cluster, FakeTraces())
     engine.run()
     uploads = [(now, message.chunk) for now, _, message in cluster.seen if isinstance(message, Upload)]
-    assert uploads == [(7.0, 0), (8.0, 1), (9.0, 2), (10.0, 3), (37.0, 0)]
-    assert cluster.of(Submit) == [(37.0, 0)]
+    assert uploads == [(7.0, 0), (8.0, 1), (9.0, 2), (10.0, 3), (41.0, 0)]
+    assert cluster.of(Submit) == [(41.0, 0)]
 
 
 def test_an_upload_that_is_turned_down_ends_the_task_and_is_counted() -> None:

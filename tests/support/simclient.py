@@ -60,7 +60,8 @@ class SimClient:
     verdict_since: float | None = None
 
     def life(self) -> FederatedConversation[None]:
-        part = FederatedParticipation(self.job, self.layout, self.rank, lambda: self.member)
+        chunks = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
+        part = FederatedParticipation(self.job, self.layout, chunks, self.rank, lambda: self.member)
         while True:
             answer = yield from part.poll(0, {})
             if isinstance(answer, Finished):

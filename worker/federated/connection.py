@@ -31,7 +31,9 @@ class FederatedConnection:
         self._session = session
         self._layout = layout
         self.traffic = traffic
-        self._part = FederatedParticipation(session.job, layout, session.rank, lambda: session.member)
+        job = session.job
+        chunks = layout.chunks(job.servers, job.chunk_bytes)
+        self._part = FederatedParticipation(job, layout, chunks, session.rank, lambda: session.member)
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:

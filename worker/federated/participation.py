@@ -69,9 +69,11 @@ class PendingUpload:
 class FederatedParticipation:
     """One client's conversations."""
 
-    def __init__(self, job: JobConfig, layout: Layout, rank: int, member: Callable[[], int]) -> None:
-        """``member`` returns this client's id, which changes when it has to join again."""
-        self.chunks: tuple[Chunk, ...] = layout.chunks(job.servers, job.chunk_bytes)
+    def __init__(
+        self, job: JobConfig, layout: Layout, chunks: tuple[Chunk, ...], rank: int, member: Callable[[], int]
+    ) -> None:
+        """``chunks``: the layout's. ``member`` returns this client's id, which changes when it has to join again."""
+        self.chunks = chunks
         self._job = job
         self._layout = layout
         self._rank = rank

@@ -38,6 +38,7 @@ class Assignments:
         self.rounds = job.rounds
         """How many there are, in all."""
         self._job = job
+        self._wanted, self._quorum = job.goal, job.quorum
         self._algorithm = algorithm
         self._contributions = contributions
         self._deadlines = deadlines
@@ -59,7 +60,7 @@ class Assignments:
         """The contributions that close a round before its deadline."""
         if self.asynchronous:
             return self._algorithm.buffer
-        return max(self._job.quorum, min(self._job.goal, self._clients()))
+        return max(self._quorum, min(self._wanted, self._clients()))
 
     @property
     def active(self) -> int:
@@ -79,7 +80,7 @@ class Assignments:
     def enough(self, now: float) -> bool:
         """Whether a selection can be made of those who wait, and of those who are still busy with a task."""
         here, all_here = self.waiting + self.active, self._clients()
-        return self.asynchronous or (here >= self._job.quorum and (here >= all_here or now >= self.enough_at))
+        return self.asynchronous or (here >= self._quorum and (here >= all_here or now >= self.enough_at))
 
     def hopes(self) -> tuple[float, ...]:
         """Return when somebody is not counted on any more who is now."""
@@ -90,7 +91,7 @@ class Assignments:
     def hopeful(self, counted: int, now: float) -> bool:
         """Whether a collection, with so many contributions, may go on with clients that have no task of it yet."""
         fresh = self._clients() > len(self._contributions.tasks.ranks)  # they had none in this attempt
-        return (fresh and self._returning.soon(now)) or (counted < self._job.quorum and self._returning.again(now))
+        return (fresh and self._returning.soon(now)) or (counted < self._quorum and self._returning.again(now))
 
     # Who offers itself, and who is gone
 
@@ -145,7 +146,7 @@ class Assignments:
             yield from self._draw(self.goal - self._contributions.ledger.counted - self.active, version, now)
         nearly_over = self._deadlines.nearly_over(now - self._attempt.since)
         soon = self.asynchronous or phase != "collect" or nearly_over
-        if phase != "select" and not (soon and self.waiting <= CROWD * self._job.goal):
+        if phase != "select" and not (soon and self.waiting <= CROWD * self._wanted):
             for offer in self._selection.dismiss():
                 yield Send(offer.member, Wait(offer.request, version, self._wait(now)))
 

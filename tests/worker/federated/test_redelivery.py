@@ -51,7 +51,7 @@ class Desk:
 
     def contribute(self, upload: PendingUpload, verdict: str = RESUME) -> str:
         """Have the real conversation; servers have nothing of the delta yet."""
-        part = FederatedParticipation(self.job, LAYOUT, 0, lambda: 7)
+        part = FederatedParticipation(self.job, LAYOUT, self.chunks, 0, lambda: 7)
         conversation, answers = part.contribute(upload, verdict), None
         while True:
             try:

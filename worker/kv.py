@@ -360,9 +360,8 @@ class KV:
 
         ``data`` is arrays of one length, a list or data set with examples by index (PyTorch, Hugging Face), a
         DataLoader, or any iterable of examples or, without ``batch_size``, of batches; worker/README says how each is
-        shared out. A thread reads ``prefetch`` batches ahead. All workers get the same number of batches; every epoch
-        has an order of its own, also over several calls; a worker that came late begins where the job is. Raises
-        DataError when the data cannot be divided so.
+        shared out. A thread reads ``prefetch`` batches ahead. All workers get the same number of batches, each epoch in
+        another order; a worker that came late begins where the job is. Raises DataError for data that cannot be shared.
         """
         self._open()
         return self._loader.batches(data, batch_size, epochs, shuffle, prefetch)

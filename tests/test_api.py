@@ -33,7 +33,7 @@ SIGNATURES = {
     "KV.set_lr": "(self, lr, group=None)",
     "KV.set_weight_decay": "(self, weight_decay, group=None)",
     "KV.batches": "(self, data, batch_size=None, *, epochs=1, shuffle=True, prefetch=0)",
-    "KV.evaluate": "(self, function, data)",
+    "KV.evaluate": "(self, function, data, **patience)",
     "KV.save": "(self, path)",
     "KV.stop": "(self, reason)",
     "KV.close": "(self, failure='')",

@@ -46,6 +46,8 @@ class BatchLoader:
         self.planned = 0
         """The clock at which the one call of ``batches`` ends; 0 before it, and where there are several."""
         self._calls = 0
+        self.epoch = 0
+        """How many steps an epoch of the latest call has; 0 where that is not known."""
 
     @property
     def examples(self) -> int:
@@ -93,10 +95,10 @@ class BatchLoader:
             first, self._epochs = self._epochs, self._epochs + epochs
             self._calls += 1
             if isinstance(source, ExampleStream):
-                self.planned = 0
+                self.planned = self.epoch = 0
                 order = self._read(source, range(first, first + epochs))
             else:
-                steps = source.steps(source.batch_size, self._num_workers)
+                steps = self.epoch = source.steps(source.batch_size, self._num_workers)
                 skipped = min(self._skip, epochs * steps)
                 self._skip -= skipped
                 self.planned = (first + epochs) * steps if self._calls == 1 else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
@@ -21,6 +21,7 @@ from ps.worker.lifetime import Lifetime
 from ps.worker.milestones import Milestones
 from ps.worker.model import demand_precision, read
 from ps.worker.parameters import Parameters
+from ps.worker.patience import PatienceArguments
 from ps.worker.placement import place
 from ps.worker.saving import Saving, write_model
 from ps.worker.step import Steps
@@ -55,10 +56,11 @@ class KV:
         self._team = team or ThreadTeam()
         self._log = log
         log.rank = store.rank
-        self._evaluation = Evaluation(lambda: self.params, log)
+        self._evaluation = Evaluation(lambda: self.params, log, store.stop)
         self._saving = saving or Saving()
         self._milestones = Milestones(store, self._evaluation, self._saving, self.save)
         loader = self._loader = store.loader(device, log, self._evaluation)
+        self._milestones.epoch = lambda: loader.epoch
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
         self._tree: Tree | None = None
@@ -302,24 +304,24 @@ class KV:
                 self._steps.weights.refresh()
                 self._steps.weights.clear()
 
-    def evaluate(self, function: Measure, data: Any) -> None:
+    def evaluate(self, function: Measure, data: Any, **patience: Unpack[PatienceArguments]) -> None:
         """Call ``function(params, data)`` every ``--eval-every`` steps and at the end; show and record the result.
 
         It returns a number, or a dict of numbers by name: ``kv.evaluate(mlp.accuracy, test)``. The worker with rank 0
         calls it. In a federated job ``--eval-every`` counts rounds, and each client that takes part also measures the
-        global model on its own kind of data, before and after its own training. Raises UsageError for a function that
-        cannot be called, and, from the step that evaluates, for a result that is no number.
+        global model on its own kind of data, before and after its own training. With ``patience=5`` training ends when
+        the metric ``monitor`` was not better by over ``min_delta`` 5 times in a row; ``mode`` "max": higher is better.
+        Raises UsageError for a wrong call, and, from the step that evaluates, for a result that is no number.
         """
         self._open()
-        self._evaluation.add(function, data)
+        self._evaluation.add(function, data, **patience)
 
     def stop(self, reason: str) -> None:
         """Have training end everywhere: in sync mode after the next step, which other workers may have begun.
 
         In async and ssp each worker ends before its next step, a federated job with the round under way. ``batches``
         end then, ``stopped`` is true, and a step beyond ends the ``with`` block of the connection (TrainingStopped).
-        Any worker may say it; the first reason counts, and is in the log, the status and the summary. Raises StateError
-        after ``close``.
+        Any worker may say it; the first reason counts. Raises StateError after ``close``.
         """
         self._open()
         with HOLD:
@@ -339,11 +341,9 @@ class KV:
     def set_lr(self, lr: float, group: str | None = None) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
-        It is that of the tensors of a ``group``, or of all that are in none with an ``lr`` of its own. The latest
-        counts, whoever says it. Of several for one step that of the lowest rank does in sync mode, and in async and ssp
-        each worker's for its own gradients. With ``backup_workers`` it counts one step later. In a federated job it is
-        this client's, from its next round on. Raises UsageError for what is none, and StateError between ``ready`` and
-        ``step``.
+        It is that of a ``group``, or of all tensors in none with an ``lr`` of its own. The latest counts, of several
+        for one step the lowest rank's in sync mode, elsewhere each worker's for its own gradients. With ``backup_workers``
+        it counts a step later, for a client from its next round on. Raises UsageError, or StateError after ``ready``.
         """
         self._demand_whole()
         self._groups.set_lr(lr, group)

@@ -27,6 +27,9 @@ class Loader(Protocol):
         """Note that a step was done."""
         ...
 
+    epoch: int
+    """How many steps an epoch of the batches has; 0 where that is not known."""
+
     @property
     def ahead(self) -> bool:
         """Whether there are batches that were taken and have had no step yet."""

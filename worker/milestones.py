@@ -19,6 +19,8 @@ class Milestones:
 
     def __init__(self, store: Store, evaluation: Evaluation, saving: Saving, save: Callable[[str], None]) -> None:
         """``save`` writes the model to a path."""
+        self.epoch: Callable[[], int] = int
+        """Returns the steps of an epoch, after which that is measured by which training may end; 0: not known."""
         self._store = store
         self._evaluation = evaluation
         self._saving = saving
@@ -33,7 +35,8 @@ class Milestones:
         store, clock = self._store, self._store.clock
         if store.job.federated:
             return
-        if store.job.eval_every and store.rank == 0 and clock % store.job.eval_every == 0:
+        every = store.job.eval_every or (self.epoch() if self._evaluation.patient else 0)
+        if every and store.rank == 0 and clock % every == 0:
             self._evaluation.run(clock)
         if self._saving.is_due(clock) and store.saves:
             self._saving.now(clock, self._save)
@@ -62,7 +65,7 @@ class Milestones:
         if store.rank == 0:
             # The script may have changed buffers since it was measured, and the file is to be what was.
             moved = bool(model.beside) or not store.job.lockstep
-            self._evaluation.run(store.clock, again=saves and not federated and moved)
+            self._evaluation.run(store.clock, again=saves and not federated and moved, last=True)
         if saves:
             self._saving.last(store.clock, about(store), self._save, sole=store.rank == 0 and not federated)
         if lost is not None and type(lost) is not PeerLost:

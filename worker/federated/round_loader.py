@@ -91,6 +91,7 @@ class RoundLoader:
     """Waits for tasks, yields a round's batches, and ships what the script's steps made of the weights."""
 
     ahead = False
+    epoch = 0
     planned = 0
     """How many steps there will be is the rounds' concern."""
 
@@ -187,7 +188,7 @@ class RoundLoader:
 
     def _due(self, looked: int) -> int:
         """Return a version that rank 0 is to evaluate for the record, or one that it has."""
-        every, seen = self._store.job.eval_every, self._store.seen
+        every, seen = self._store.job.eval_every or int(self._evaluation.patient), self._store.seen
         due = self._evaluation and every > 0 and self._store.rank == 0 and seen // every > looked // every
         return seen if due and not self._store.finished else looked
 

@@ -342,7 +342,7 @@ class KV:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.
 
         It is that of a ``group``, or of all tensors in none with an ``lr`` of its own. The latest counts, of several
-        for one step the lowest rank's in sync mode, elsewhere each worker's for its own gradients. With ``backup_workers``
+        for one step the lowest rank's in sync mode, else each worker's for its own gradients. With ``backup_workers``
         it counts a step later, for a client from its next round on. Raises UsageError, or StateError after ``ready``.
         """
         self._demand_whole()

@@ -26,9 +26,11 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, default=10_000_000)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=20, help="of one turn")
+    parser.add_argument("--transport", action="append", help="of shm and tcp (default: both)")
+    parser.add_argument("--optimizer", action="append", help="SPEC (default: sgd:lr=1e-3 and adam:lr=1e-3)")
     args = parser.parse_args()
-    for transport in ("shm", "tcp"):
-        for optimizer in ("sgd:lr=1e-3", "adam:lr=1e-3"):
+    for transport in args.transport or ("shm", "tcp"):
+        for optimizer in args.optimizer or ("sgd:lr=1e-3", "adam:lr=1e-3"):
             took, sent = race(args.parameters, args.turns, args.steps, transport, optimizer)
             words = ", ".join(f"{name} {took[name] / took['float32']:.2f} x" for name in list(DTYPES)[1:])
             share = sent["bfloat16"] / sent["float32"]

@@ -80,8 +80,9 @@ SHORT = {
     r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
     r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",
     r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
-    r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2",
-    r"(ps/examples/torch_text\.py)": r"\1 --limit 150000 --batch-size 16",
+    r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2 --transport tcp --optimizer sgd:lr=1e-3",
+    r"(ps/examples/torch_text\.py)": r"\1 --limit 90000 --batch-size 16",
+    r" -w 2( --mode .*(?:torch|jax)_\w+\.py)": r" -w 1\1",
     r"10\.0\.0\.": f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.",
 }
 
@@ -121,6 +122,9 @@ def evaluate(params):
 """,
 }
 """What stands before a block that goes on with what was told: its beginning, and lines that it may rely on."""
+LIBRARIES = ("torch", "jax")
+"""Each takes seconds of a core to load, in every worker. So two workers train with one in sync mode, and one does in
+each of the other modes; several workers in those are what the examples without a library have."""
 
 
 LOGGED = r"[\w ]+ \| "
@@ -194,8 +198,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables with which JAX keeps what it has compiled: it takes most of the time of a small example."""
+    folder = tmp_path_factory.mktemp("compiled")
+    always = {"MIN_COMPILE_TIME_SECS": "0", "MIN_ENTRY_SIZE_BYTES": "-1"}
+    kept = {f"JAX_PERSISTENT_CACHE_{name}": value for name, value in always.items()}
+    return {"JAX_COMPILATION_CACHE_DIR": str(folder), **kept}
+
+
 @pytest.fixture
-def typed(folder: Path) -> Iterator[Callable[..., Process]]:
+def typed(folder: Path, compiled: dict[str, str]) -> Iterator[Callable[..., Process]]:
     """Return a function that types a command in that folder, as whoever has installed the package."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     processes: list[Process] = []
@@ -203,7 +216,7 @@ def typed(folder: Path) -> Iterator[Callable[..., Process]]:
     def run(line: str, fd: int | None = None) -> Process:
         assert shutil.which("psctl", path=path)
         env = clean_environment(
-            PATH=path, PS_DATA=str(folder / "data"), **({} if fd is None else {"PS_READY_FD": str(fd)})
+            PATH=path, PS_DATA=str(folder / "data"), **compiled, **({} if fd is None else {"PS_READY_FD": str(fd)})
         )
         fds = [] if fd is None else [fd]
         processes.append(Process(line, ["bash", "-c", line], env, fds, folder, COLUMNS))
@@ -252,7 +265,7 @@ def test_what_is_not_run_stands_in_a_document() -> None:
 @pytest.mark.parametrize("session", [one for one in RUN if not any(map(is_role, one.lines))], ids=shown)
 def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Process]) -> None:
     for line in map(short, session.lines):
-        for library in ("torch", "jax"):
+        for library in LIBRARIES:
             if library in line:
                 pytest.importorskip(library, reason=f"the example is about {library}")
         process = typed(line)
@@ -303,7 +316,7 @@ def test_the_roles_of_several_machines_make_a_job(session: Session, typed: Calla
 @pytest.mark.parametrize("block", blocks_of_python(), ids=shown)
 def test_a_block_of_python_runs(block: Python, folder: Path, typed: Callable[..., Process]) -> None:
     before = "".join(BEFORE[begin] for begin in fits(block))
-    for library in ("torch", "jax"):
+    for library in LIBRARIES:
         if f"import {library}" in block.text:
             pytest.importorskip(library, reason=f"the block is about {library}")
     text = re.sub(r"epochs=\d+", "epochs=1", block.text)

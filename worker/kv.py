@@ -51,6 +51,7 @@ class KV:
     ) -> None:
         self.device = device
         """Where this worker computes."""
+        self.note_first_batch = log.note_first_batch
         self._store = store
         self._trace = trace
         self._team = team or ThreadTeam()
@@ -180,8 +181,7 @@ class KV:
     def watch(self, function: Callable[[], None]) -> None:
         """Call ``function()`` whenever the parameters have new values: after a step, a barrier, a pull into them, and
         in a federated job at a round's beginning (not after its local steps). It replaces the one before.
-
-        For a library that keeps a copy of its own. Raises UsageError in a job with ``overlap``.
+        Raises UsageError in a job with ``overlap``.
         """
         model = self._ready()
         if self.job.overlap:

@@ -43,6 +43,7 @@ class StepLog:
         self.steps = 0
         self.samples = 0
         self.max_staleness = 0
+        self._first_batch = ""
         self._metrics: dict[str, Any] = {}
         self._measured: tuple[int, dict[str, Any]] | None = None
         """The clock of the last evaluation, and its results."""
@@ -114,6 +115,10 @@ class StepLog:
         if now - self._flushed > FLUSH:
             self.flush()
 
+    def note_first_batch(self, digest: str) -> None:
+        """Have the scheduler told of this worker's first batch, so that it can warn of workers that have the same."""
+        self._first_batch = digest
+
     def evaluation(self, clock: int, metrics: Mapping[str, float]) -> None:
         """Write what the parameters of a clock were measured to be; at once, since others watch it."""
         noted = _noted(metrics)
@@ -134,6 +139,8 @@ class StepLog:
         found: dict[str, Any] = {}
         if (last := self._measured) is not None:
             found = {"measured": dict(itertools.islice(last[1].items(), MOST_SHOWN)), "measured_clock": last[0]}
+        if self._first_batch:
+            found["first_batch"] = self._first_batch
         return {
             **found,
             "metrics": dict(shown),

@@ -22,7 +22,20 @@ except ImportError as error:
     raise ImportError("ps.torch needs PyTorch: pip install 'paramserver[torch]'") from error
 
 from ps.torch.grad_scaler import GradScaler
+from ps.torch.lightning import lightning_strategy
 from ps.torch.optimizer import DistributedOptimizer
+from ps.torch.prepare import prepare
 from ps.torch.sampler import ShareSampler, generator, sampler
+from ps.torch.stream import ShareStream, stream
 
-__all__ = ["DistributedOptimizer", "GradScaler", "ShareSampler", "generator", "sampler"]
+__all__ = [
+    "DistributedOptimizer",
+    "GradScaler",
+    "ShareSampler",
+    "ShareStream",
+    "generator",
+    "lightning_strategy",
+    "prepare",
+    "sampler",
+    "stream",
+]

@@ -10,6 +10,8 @@ import torch
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
 from ps.torch import bare_names
+from ps.torch.clipping import demand_clip_norm
+from ps.torch.first_batch import note_first_batch
 from ps.torch.overlap import INSTEAD, Overlap
 from ps.torch.tensor_memory import TensorMemory, demand_known, numbers
 from ps.torch.trained_groups import TrainedGroups, read_groups
@@ -84,6 +86,8 @@ class DistributedOptimizer(torch.optim.Optimizer):
         self._kv = kv
         self.step_was_skipped = False
         """Whether the last step was none, since gradients had overflowed: here or, in sync mode, on another worker."""
+        self.weight: float | None = None
+        """What the gradients of the coming steps weigh where ``step`` is not told."""
         job = kv.job
         if job.overlap:
             raise UsageError(
@@ -110,6 +114,8 @@ class DistributedOptimizer(torch.optim.Optimizer):
         self._overlap: Overlap | None = None
         if overlap and job.clip_norm is None and job.on_nan != "skip" and not job.federated:
             self._overlap = Overlap(self._memory, list(trained.items()), accumulate, self._send_begins)
+        if module is not None and job.workers > 1 and not job.federated:
+            note_first_batch(module, kv.note_first_batch)
         self._begun = True
         self.refresh()
         kv.watch(self.refresh)
@@ -154,8 +160,9 @@ class DistributedOptimizer(torch.optim.Optimizer):
         job, overlap = self._kv.job, self._overlap
         sent = overlap.sent if overlap is not None else NOTHING
         if sent and weight is not None:
-            raise UsageError(f"weight is said after gradients were sent: {INSTEAD}")
-        if weight is not None and not _weighs(job):
+            raise UsageError("weight is said after gradients were sent: set optimizer.weight before the backward pass")
+        weight = self.weight if weight is None else weight
+        if weight is not None and not weighs(job):
             raise UsageError(
                 f"weight is given, but aggregator = {job.specs.aggregator.name} takes each worker's gradient for as "
                 f"much: --aggregator weighted, or ps.connect(aggregator='weighted'), heeds it"
@@ -187,7 +194,7 @@ class DistributedOptimizer(torch.optim.Optimizer):
         demand_known(self._frozen)
         with self._kv.lent():
             self._groups.send(self.param_groups, self._kv)
-            self._memory.begin()
+            self._memory.begin(self.weight)
 
     def _demand_as_sent(self, overlap: Overlap) -> None:
         """Raise UsageError where something has changed since gradients were sent."""
@@ -203,12 +210,7 @@ class DistributedOptimizer(torch.optim.Optimizer):
 
         Raises UsageError when it does not.
         """
-        if (found := self._kv.job.clip_norm) != float(max_norm):
-            said = "does not clip" if found is None else f"clips to {found:g}"
-            raise UsageError(
-                f"the norm of all workers' gradient is known to the servers alone, and this job {said}: "
-                f"--clip-norm {float(max_norm):g}, or ps.connect(clip_norm={float(max_norm):g})"
-            )
+        demand_clip_norm(self._kv.job, max_norm)
 
     # What torch's own classes do with an optimizer
 
@@ -264,7 +266,7 @@ class DistributedOptimizer(torch.optim.Optimizer):
             group.update({key: value for key, value in loaded.items() if key not in ("params", "param_names")})
 
 
-def _weighs(job: JobConfig) -> bool:
+def weighs(job: JobConfig) -> bool:
     """Whether the job heeds a step's weight, or has no use for it: one worker's gradient is all that is applied."""
     if job.workers == 1 or not job.lockstep:
         return True

@@ -68,6 +68,7 @@ class TensorMemory:
         self._span = min(low for low, _ in ends), max(high for _, high in ends)
         self._runs = _runs([gradients[name] for name in self._names])
         self._arrays = gradients
+        self._weight: float | None = None
         self._versions: list[int] = []
         self._addresses: list[int] = []
         self._looks = 0
@@ -87,9 +88,9 @@ class TensorMemory:
             with torch.inference_mode():
                 torch._foreach_copy_(self._kept, self._buffers)
 
-    def begin(self) -> None:
-        """Wait until nothing of the step before is read from where gradients are put."""
-        self._arrays = self._kv.grads
+    def begin(self, weight: float | None) -> None:
+        """Wait until nothing of the step before is read from where gradients are put; the new ones weigh so much."""
+        self._arrays, self._weight = self._kv.grads, weight
 
     def send(self, index: int, gradient: torch.Tensor) -> None:
         """Put one gradient where the servers read it, and announce it; on any thread. Raises UsageError."""
@@ -103,7 +104,7 @@ class TensorMemory:
             with torch.inference_mode():
                 place.copy_(gradient)
         with self._kv.lent():
-            self._kv.ready(self._names[index], self._arrays[self._names[index]])
+            self._kv.ready(self._names[index], self._arrays[self._names[index]], examples=self._weight)
 
     def has(self, index: int, gradient: torch.Tensor) -> bool:
         """Whether a gradient is what was sent of it."""

@@ -100,5 +100,6 @@ _COLUMNS: Mapping[str, _Keep] = {
     "metrics": _metrics,
     "measured": _metrics,
     "failure": _text,
+    "first_batch": _text,
     "terminated": lambda value: True if value is True else None,
 }

@@ -17,10 +17,21 @@ from ps.protocol import pid
 from ps.protocol.addresses import advertised
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
-from ps.protocol.messages import HeartbeatAck, Hello, Identify, Message, Status, StatusRequest, Welcome
+from ps.protocol.messages import (
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Identify,
+    Leave,
+    Message,
+    Status,
+    StatusRequest,
+    Welcome,
+)
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
+from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
@@ -66,6 +77,7 @@ class Scheduler:
         self._tell = tell
         self._say = say
         self._journal = Journal()
+        self._first_batches = FirstBatches()
         self._announced = -1, False
         """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
@@ -150,6 +162,8 @@ class Scheduler:
         """Have a message heard, and remember who has shown on this connection that it is a member."""
         here = isinstance(message, Hello) and pid.is_own_address(self._inbox.address)
         sends = self._state.hear(message, time.monotonic(), payload, here)
+        if isinstance(message, Heartbeat | Leave) and "first_batch" in message.report:
+            self._first_batches.look(self._state.members.get(message.member))
         for send in sends[:1]:
             if isinstance(send.message, Welcome):
                 self._bindings.bind(send.message.member, origin)

@@ -39,6 +39,7 @@ from support.documents import (
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
+LARGE = "imports large libraries; tests/e2e/test_torch_libraries.py runs the examples of all with one import"
 NETWORK, DOCKER, MINUTES = "installs over the network", "needs docker and the network", "takes minutes or hours"
 NOT_RUN = {
     "scripts/check": "runs this test",
@@ -52,6 +53,7 @@ NOT_RUN = {
     "scripts/containers/try_engine.py": DOCKER,
     "scripts/chaos ": MINUTES + "; tests/e2e/test_chaos.py runs seconds of it",
     "python scripts/bench/torch_step.py": MINUTES,
+    r"(python|psctl run .*)ps/examples/torch_(trainer|accelerate|lightning)\.py": LARGE,
     "python scripts/bench/compare.py": MINUTES + "; tests/scripts/test_compare.py runs its parts",
     "psctl status --json": "asks whoever is at port 7070 of this host; the job of several machines asks its own",
     "psctl (server|worker) --trace FILE": "half a command; tests/e2e/test_trace.py runs whole ones",

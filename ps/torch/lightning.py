@@ -1,0 +1,92 @@
+"""Lightning: a strategy for its Trainer by which a process is one of a job's workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+
+from ps.errors import UsageError
+from ps.torch.clipping import demand_clip_norm, demand_clip_value
+from ps.torch.first_batch import digest
+from ps.torch.sampler import ShareSampler, generator, sampler
+from ps.torch.stream import ShareStream, stream
+from ps.worker import KV
+
+SAME = (
+    *("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn"),
+    *("multiprocessing_context", "prefetch_factor", "persistent_workers"),
+)
+"""What a loader of a share has as the one that it is made of."""
+
+
+def lightning_strategy(kv: KV, device: str | torch.device = "cpu") -> Any:
+    """Return a strategy for ``lightning.Trainer(strategy=..., devices=1)``: training as one of the job's workers.
+
+    ``configure_optimizers`` returns a ``DistributedOptimizer(self, kv)``. Training loaders, also of data without a
+    length, give each worker its share; those for validation are left alone. Rank 0 alone writes checkpoints, removes
+    them and logs. ``gradient_clip_val`` has to be the job's. ``device`` is where this worker computes.
+
+    Raises UsageError in a federated job.
+    """
+    if kv.job.federated:
+        raise UsageError("in a federated job a client trains when it is asked to: take the batches from kv.batches")
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    class ParameterServerStrategy(SingleDeviceStrategy):
+        """Trains on one device, as the worker with its rank in a job."""
+
+        strategy_name = "paramserver"
+
+        def __init__(self) -> None:
+            super().__init__(device)
+            self.global_rank = kv.rank
+            rank_zero_only.rank = kv.rank
+
+        @property
+        def is_global_zero(self) -> bool:
+            return kv.rank == 0
+
+        def setup(self, trainer: Any) -> None:
+            super().setup(trainer)
+            if trainer.gradient_clip_val:
+                by_value = str(trainer.gradient_clip_algorithm or "norm").endswith("value")
+                (demand_clip_value if by_value else demand_clip_norm)(kv.job, trainer.gradient_clip_val)
+                trainer.gradient_clip_val = None  # the servers do it
+
+        def process_dataloader(self, dataloader: Any) -> Any:
+            trainer = self.lightning_module.trainer
+            return share_of(dataloader, kv) if trainer.training else dataloader
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            if args and not self._looked:
+                self._looked = True
+                kv.note_first_batch(digest(args[0]))
+            return super().training_step(*args, **kwargs)
+
+        _looked = False
+
+    return ParameterServerStrategy()
+
+
+def share_of(loader: Any, kv: KV) -> Any:
+    """Return a loader of this worker's share of what a ``DataLoader`` loads, unless it is one already.
+
+    Raises UsageError for one whose share cannot be known.
+    """
+    if not isinstance(loader, DataLoader):
+        raise UsageError(f"training data comes from a DataLoader here, not a {type(loader).__name__}")
+    same = {name: getattr(loader, name) for name in SAME}
+    if isinstance(loader.dataset, IterableDataset):
+        return loader if isinstance(loader.dataset, ShareStream) else DataLoader(stream(kv, loader.dataset), **same)
+    if isinstance(loader.sampler, ShareSampler):
+        return loader
+    if type(loader.sampler) not in (RandomSampler, SequentialSampler) or loader.batch_size is None:
+        raise UsageError(
+            f"a loader with a {type(loader.sampler).__name__} or batches of its own cannot be shared out among "
+            f"workers: DataLoader(..., sampler=ps.torch.sampler(kv, data))"
+        )
+    shuffle = isinstance(loader.sampler, RandomSampler)
+    return DataLoader(loader.dataset, sampler=sampler(kv, loader.dataset, shuffle), generator=generator(kv), **same)

@@ -19,7 +19,8 @@ ROUNDING = 1e-6
 
 SMALL = 1 << 15
 """Bytes of a gradient, at most, that is copied together with others."""
-VERSION, ADDRESS = operator.attrgetter("_version"), operator.methodcaller("data_ptr")
+VERSION, GRADIENT = operator.attrgetter("_version"), operator.attrgetter("grad")
+ADDRESS = operator.methodcaller("data_ptr")
 
 
 class Readable:
@@ -70,7 +71,7 @@ class TensorMemory:
         self._arrays = gradients
         self._weight: float | None = None
         self._versions: list[int] = []
-        self._addresses: list[int] = []
+        self._addresses = list(map(ADDRESS, self._parameters))
         self._looks = 0
 
     def take(self, *, buffers: bool) -> None:
@@ -80,7 +81,6 @@ class TensorMemory:
             if buffers and self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
         self._versions = list(map(VERSION, self._parameters))
-        self._addresses = list(map(ADDRESS, self._parameters))
 
     def keep_buffers(self) -> None:
         """Copy the module's buffers to where the connection has them."""
@@ -118,7 +118,9 @@ class TensorMemory:
         parameters whose gradients are there already.
         """
         arrays = self._arrays
-        given = [_dense(parameter.grad) for parameter in self._parameters]
+        given = list(map(GRADIENT, self._parameters))
+        if any(each is not None and each.is_sparse for each in given):
+            given = [each.to_dense() if each is not None and each.is_sparse else each for each in given]
         if sent:
             given = [None if index in sent else each for index, each in enumerate(given)]
         low, high = self._span
@@ -168,6 +170,7 @@ class TensorMemory:
         for index, found in enumerate(zip(versions, addresses, strict=True)):
             if every or found != (self._versions[index], self._addresses[index]):
                 self._compare(index)
+        self._addresses = addresses
 
     def _compare(self, index: int) -> None:
         parameter, weights = self._parameters[index].detach(), self._weights[index]
@@ -187,10 +190,6 @@ class TensorMemory:
             f"(torch.nn.utils.parametrize), average into a copy, load a model before the optimizer is made; "
             f"optimizer.refresh() brings the servers' weights back"
         )
-
-
-def _dense(gradient: Any) -> Any:
-    return gradient if gradient is None or not gradient.is_sparse else gradient.to_dense()
 
 
 def _is(gradient: torch.Tensor, place: torch.Tensor) -> bool:

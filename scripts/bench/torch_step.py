@@ -78,11 +78,11 @@ def child(kind: str, rank: int, meeting: str) -> None:
 
         return timed(step)
 
-    if kind == "ps":
+    if kind.startswith("ps"):
         import ps.torch
 
         with join(meeting) as kv:
-            print(train(model, ps.torch.DistributedOptimizer(model, kv)))
+            print(train(model, ps.torch.DistributedOptimizer(model, kv, overlap=kind.endswith("overlap"))))
         return
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     if kind == "alone":
@@ -117,18 +117,19 @@ def main() -> None:
     if args.child:
         child(args.child[0], int(args.child[2]), args.child[1])
         return
-    cases = {"alone": 2, "ddp": 2, "ps": 2, "tensors 1000": 1, "tensors 1": 1}
+    cases = {"alone": 2, "ddp": 2, "ps": 2, "ps, overlap": 2, "tensors 1000": 1, "tensors 1": 1}
     seconds: dict[str, list[float]] = {kind: [] for kind in cases}
     with tempfile.TemporaryDirectory(prefix="ps-bench-") as folder:
         for _ in range(args.rounds):
             for kind, workers in cases.items():
                 seconds[kind].append(run(kind, workers, folder))
     median = {kind: statistics.median(times) for kind, times in seconds.items()}
-    added = {kind: median[kind] - median["alone"] for kind in ("ddp", "ps")}
+    added = {kind: median[kind] - median["alone"] for kind in ("ddp", "ps", "ps, overlap")}
     print(machine())
     print(f"computation          {median['alone'] * 1e3:8.2f} ms, two processes")
     print(f"DDP adds             {added['ddp'] * 1e3:8.2f} ms")
-    print(f"ps adds              {added['ps'] * 1e3:8.2f} ms: {added['ps'] / added['ddp']:.2f} of DDP's")
+    for kind in ("ps", "ps, overlap"):
+        print(f"{f'{kind} adds':20} {added[kind] * 1e3:8.2f} ms: {added[kind] / added['ddp']:.2f} of DDP's")
     one, thousand = median["tensors 1"], median["tensors 1000"]
     print(f"step, 1 tensor       {one * 1e3:8.2f} ms")
     print(f"step, 1,000 tensors  {thousand * 1e3:8.2f} ms: {thousand / one:.2f} of that")

@@ -46,7 +46,7 @@ def test_no_row_is_seen_twice_in_an_epoch_though_the_trainer_believes_to_be_alon
 
 def test_a_trainers_ragged_batches_give_the_steps_of_one_process_clipped_by_the_servers(found: dict[str, Any]) -> None:
     """With its groups, weight decay and schedule: AdamW moves a weight by about the rate of 0.01 in each step."""
-    assert max(found["distance"].values()) < 2e-5
+    assert max(found["distance"].values()) < 1e-5
 
 
 def test_schedules_end_with_the_share(found: dict[str, Any]) -> None:
@@ -61,13 +61,13 @@ def test_rank_0_alone_saves_rotates_and_logs_and_its_best_model_is_what_the_serv
 
 
 def test_clipping_that_the_job_does_not_do_is_refused(found: dict[str, Any]) -> None:
-    assert all("this job does not clip: --clip-norm 1" in text for text in found["refused"])
+    assert all("this job clips to 0.3: --clip-norm 9" in worker["refused"] for worker in found["trained"])
 
 
 def test_of_data_without_a_length_each_worker_has_its_part(found: dict[str, Any]) -> None:
-    for begin in (0, 13):
-        seen = [row for used in found["streamed"] for row in used[begin : begin + 13]]
-        assert len(set(seen)) == len(seen)
+    first, second = found["streamed"]
+    assert len(first) == len(second) == COUNT / 2
+    assert sorted(first + second) == list(range(COUNT))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_of_data_without_a_length_each_worker_has_its_part(found: dict[str, Any]
     [
         ("torch_trainer.py", "test loss"),
         ("torch_accelerate.py", "of the numbers are at their place, rate 0"),
-        ("torch_lightning.py", "after 90 steps"),
+        ("torch_lightning.py", "after 60 steps"),
     ],
 )
 def test_an_example_ends_well_and_rank_0_speaks(found: dict[str, Any], name: str, line: str) -> None:

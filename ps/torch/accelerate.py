@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ps.torch.clipping import demand_clip_norm, demand_clip_value
+from ps.torch.optimizer import DistributedOptimizer
 from ps.worker import KV
 
 
@@ -32,9 +33,32 @@ def prepare_accelerator(accelerator: Any, kv: KV) -> None:
         demand_clip_value(job, clip_value)
 
     accelerator.dataloader_config.dispatch_batches = False  # or the main process alone reads what has no length
+    prepared = accelerator.prepare_optimizer
+
+    def prepare_optimizer(optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        found = prepared(optimizer, *args, **kwargs)
+        if isinstance(optimizer, DistributedOptimizer):
+            found.__class__ = _heeding(type(found))
+        return found
+
+    accelerator.prepare_optimizer = prepare_optimizer
     accelerator.clip_grad_norm_ = clip_grad_norm_
     accelerator.clip_grad_value_ = clip_grad_value_
     be_rank(kv.rank)
+
+
+def _heeding(prepared: Any) -> Any:
+    """Return the class of a prepared optimizer that knows of steps which were skipped for another worker's sake.
+
+    Accelerate's own takes a step for taken once it was called, and would have a schedule go on.
+    """
+
+    class PreparedDistributedOptimizer(prepared):
+        @property
+        def step_was_skipped(self) -> bool:
+            return bool(self.optimizer.step_was_skipped)
+
+    return PreparedDistributedOptimizer
 
 
 def be_rank(rank: int) -> None:

@@ -10,6 +10,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from ps import testing, xp
+from support.at_once import pytest_configure as pytest_configure
 
 settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
 settings.load_profile("project")

@@ -46,11 +46,12 @@ def start(tmp_path: Path) -> Start:
         (tmp_path / "scripts").mkdir()
         (tmp_path / "tests").mkdir()
         shutil.copy(ROOT / "scripts" / "tests", tmp_path / "scripts")
+        shutil.copy(ROOT / "tests" / "support" / "at_once.py", tmp_path / "tests" / "conftest.py")
         (tmp_path / "pyproject.toml").write_text(PROJECT)
         for name, text in files.items():
             (tmp_path / "tests" / f"test_{name}.py").write_text(text)
         command = [sys.executable, tmp_path / "scripts" / "tests", *arguments]
-        env = {**os.environ, "PYTEST_ADDOPTS": ""}
+        env = {**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # in half the time
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=tmp_path, env=env, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
@@ -90,6 +91,16 @@ def test_what_failed_is_named_at_the_end_whatever_else_goes_well(start: Start, k
     last = out.splitlines()[-3:]
     assert last[0].startswith(kind) and last[0].endswith("ended with 1")
     assert last[1].startswith("FAILED tests/test_bad.py::") and last[2].startswith("1 failed")
+
+
+def test_what_failed_is_named_when_it_fails_and_counted_once(start: Start) -> None:
+    run = start(bad=FINE.replace("pass", "assert False") + "\n\ndef test_other() -> None:\n    input_at_once\n")
+    out, _ = run.communicate(timeout=60)
+    lines = [line.partition(" | ")[2] for line in out.splitlines()]
+    end = lines.index("=================================== FAILURES ===================================")
+    named = [line for line in lines[:end] if line.startswith("failed: ")]
+    assert named == ["failed: tests/test_bad.py::test_it", "failed: tests/test_bad.py::test_other"]
+    assert out.splitlines()[-1].startswith("2 failed; ")
 
 
 def test_arguments_go_to_every_pytest_and_nothing_to_run_is_not_a_failure(start: Start) -> None:

@@ -13,8 +13,8 @@ class First:
 Each role imports the modules that its own command line, environment or file names (``--plugin``, ``PS_PLUGINS``,
 ``plugins`` in the TOML file). What travels is text that names what is registered: nothing that was received is ever
 imported. The interfaces are ``ps.optim.Optimizer``, ``ps.optim.schedule.Shape``, ``ps.compress.Codec``,
-``ps.aggregators.Aggregator``, ``ps.algorithms.algorithm.Definition``, ``ps.partition.Partitioner`` and
-``ps.protocol.transports.transport.Transport``.
+``ps.aggregators.Aggregator``, ``ps.algorithms.algorithm.Definition``, ``ps.partition.Partitioner``,
+``ps.track.Tracker`` and ``ps.protocol.transports.transport.Transport``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,20 @@ from ps.number import number
 from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
 from ps.spec import Registry
+from ps.track import TRACKERS
 
-__all__ = ["aggregator", "algorithm", "codec", "load", "number", "optimizer", "partition", "schedule", "transport"]
+__all__ = [
+    "aggregator",
+    "algorithm",
+    "codec",
+    "load",
+    "number",
+    "optimizer",
+    "partition",
+    "schedule",
+    "tracker",
+    "transport",
+]
 
 D = TypeVar("D", bound=type[Any])
 
@@ -77,6 +89,11 @@ def algorithm(name: str) -> Callable[[D], D]:
 def partition(name: str) -> Callable[[D], D]:
     """Register a dataclass as the way to divide data of this name."""
     return _adder(PARTITIONERS, name)
+
+
+def tracker(name: str) -> Callable[[D], D]:
+    """Register a dataclass as the tracker of this name, for ``--track``."""
+    return _adder(TRACKERS, name)
 
 
 def transport(name: str, *, shares_memory: bool = False) -> Callable[[D], D]:

@@ -7,6 +7,7 @@ import dataclasses
 import faulthandler
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from ps.memory import keep_freed_memory
 from ps.state_file import StateFile
 from ps.threads import ThreadTeam, cores, threads_for
 from ps.trace import Trace, start
+from ps.track.registry import demand_tracker
 from ps.worker.cluster import ClusterStore
 from ps.worker.federated.client_checkpoint import kept_rank
 from ps.worker.federated.store import FederatedStore
@@ -25,6 +27,7 @@ from ps.worker.saving import Saving
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
+from ps.worker.tracking import track
 from ps.worker.uncaught import report_in_one_line
 
 CLUSTER = ("servers", "workers", "backup_workers", "aggregator")
@@ -52,7 +55,9 @@ def connect(**defaults: Any) -> KV:
     xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
     saving = Saving(process.save, process.save_every)
     saving.check()
-    log = StepLog(process.run_dir)
+    if process.track is not None:
+        demand_tracker(process.track)
+    log = StepLog(process.run_dir if process.track is None else process.run_dir or tempfile.mkdtemp(prefix="ps-track-"))
     trace = start(process.trace, "worker", 0 if process.scheduler is None else None)
     store: Store
     if process.scheduler is None:
@@ -61,6 +66,8 @@ def connect(**defaults: Any) -> KV:
         report_in_one_line()
         store, neighbours = _joined(process, wishes, trace)
         trace.seat(store.rank)
+    if process.track is not None:
+        track(process, store, log)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)
     device.use()
     blas.take(blas.share(cores(), neighbours), os.environ)

@@ -10,7 +10,7 @@ import operator
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class StepLog:
     def __init__(self, run_dir: str | None) -> None:
         """Raises UsageError when there can be no file in the directory."""
         self.rank = 0
+        self.after: Callable[[], None] = lambda: None
+        """Called when all is written."""
         self.run_dir = run_dir
         self.steps = 0
         self.samples = 0
@@ -180,6 +182,7 @@ class StepLog:
             more = "".join(f", {name} {value:.4g}" for name, value in measured if isinstance(value, int | float))
             took = self._last - self._began
             log.info("done after %.1f s: %s steps, %s samples%s", took, f"{self.steps:,}", f"{self.samples:,}", more)
+        self.after()
 
     def flush(self) -> None:
         """Write what is noted. A full disk costs the record, not the training."""

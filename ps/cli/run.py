@@ -23,6 +23,7 @@ psctl run -w 8 --mode federated --run-dir runs/fed train.py    leaves rounds.jso
 psctl run -w 8 --mode federated --state job.db train.py    goes on when it is given again
 psctl run -w 4 --save model.safetensors train.py    leaves the trained model
 psctl run -w 4 --init model.safetensors train.py    begins with it
+psctl run -w 2 --track tensorboard train.py    shows its curves there; mlflow, wandb, trackio
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\

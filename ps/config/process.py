@@ -87,6 +87,17 @@ class ProcessConfig:
         high=MOST_STEPS,
         roles=("run", "worker"),
     )
+    track: str | None = setting(
+        None,
+        "show losses, evaluations and rounds in tensorboard, mlflow, wandb or trackio",
+        roles=("run", "worker"),
+    )
+    track_dir: str | None = setting(
+        None,
+        "folder that --track writes to; none: as the tracker's own variables have it",
+        kind=PATH,
+        roles=("run", "worker"),
+    )
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(
         None,

@@ -21,7 +21,7 @@ from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
-from ps.launch.progress import Fetch, JobProgress, Poller, Status
+from ps.launch.progress import Fetch, JobProgress, Poller, Status, counted
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
 from ps.launch.run_result import RunResult
@@ -31,6 +31,7 @@ from ps.launch.screen import Screen
 from ps.launch.summary import Ends, read_record, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
+from ps.launch.tracking import tracking
 from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
 from ps.threads import cores
@@ -95,6 +96,7 @@ class _Cluster:
         self._timeline = timeline
         self._metrics_dir = run_dir or directory / "run"
         self._metrics_dir.mkdir(exist_ok=True)
+        self._tracker = tracking(plan.process, plan.script.name, self._metrics_dir, screen.say)
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
         self._received = received
@@ -104,8 +106,7 @@ class _Cluster:
         self._former: set[int] = set()
         """The processes in whose place others were started."""
         self._stopped: set[str] = set()
-        self._kill_now = False
-        self._unwritten = 0
+        self._kill_now, self._unwritten = False, 0
         self._poller: Poller | None = None
         self._round_log = RoundLog()
         if saved_run and saved_run.goes_on:
@@ -156,7 +157,9 @@ class _Cluster:
                 if self._tick():  # with hundreds of them this takes a while
                     return
                 self._spawn(role, rank, address)
-        self._screen.say(f"{_count(plan.servers, 'server')}, {_count(plan.workers, 'worker')}, scheduler at {address}")
+        self._screen.say(
+            f"{counted(plan.servers, 'server')}, {counted(plan.workers, 'worker')}, scheduler at {address}"
+        )
         if join := plan.join_command(address):
             self._screen.say(f"another worker can join with: {join}")
         self._poller = Poller(self._fetch, address, self._show_progress, note=self._note)
@@ -170,6 +173,7 @@ class _Cluster:
         self._screen.progress(with_left(progress.where, left), progress.what, progress.fraction)
 
     def _note(self, status: Status) -> None:
+        self._tracker.note(status)
         self._round_log.add(status, time.time())
 
     def _wait_for_the_culprit(self) -> None:
@@ -358,6 +362,7 @@ class _Cluster:
         if scheduler.exit is not None and scheduler.exit.code and policy.started:
             with contextlib.suppress(PSError):  # whoever brought it back tells us of no round
                 self._round_log.recall(SavedJob.read(Path(self._state)).history, time.time())
+        self._tracker.close(self._round_log.rounds())
         rounds = self._round_log.outcome() if self._round_log.status else None
         rows = without(status.get("workers") or (), self._former, self._host)
         guests = joined(rows, self._ours, self._host)
@@ -393,7 +398,3 @@ class _Cluster:
         if child.tail:
             self._screen.say(f"last lines of {child.name}:")
             self._screen.say("\n".join(f"    {line}" for line in child.tail))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -40,7 +40,7 @@ def progress_of(status: Status) -> JobProgress:
         return JobProgress(0, 0, _lacking(status, workers), waits)
     what = []
     if workers:
-        parts = [_count(len(workers), "client" if federated else "worker")]
+        parts = [counted(len(workers), "client" if federated else "worker")]
         if speed := sum(worker.get("samples_per_s") or 0 for worker in workers):
             parts.append(f"{speed:,.0f} samples/s")
         if losses := [loss for worker in workers if (loss := loss_of(worker)) is not None]:
@@ -77,11 +77,11 @@ def _lacking(status: Status, workers: list[Status]) -> str:
     """Return for whom a job waits that has not begun."""
     job = status.get("job") or {}
     servers, all_servers = len(_live(status, "servers")), job.get("servers") or 1
-    members = [f"{servers} of {_count(all_servers, 'server')}"]
+    members = [f"{servers} of {counted(all_servers, 'server')}"]
     if job.get("mode") == "federated":
-        members.append(f"{_count(len(workers), 'client')}")
+        members.append(f"{counted(len(workers), 'client')}")
     else:
-        members.append(f"{len(workers)} of {_count(job.get('workers') or 1, 'worker')}")
+        members.append(f"{len(workers)} of {counted(job.get('workers') or 1, 'worker')}")
     return f"waiting for members: {', '.join(members)} here"
 
 
@@ -89,7 +89,8 @@ def _live(status: Status, role: str) -> list[Status]:
     return [member for member in status.get(role, []) if member.get("state") == "live"]
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in words."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

@@ -1,0 +1,45 @@
+"""Weights & Biases. With ``WANDB_MODE=offline`` runs are kept in files, for ``wandb sync`` to upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ps.track.tracker import Run
+
+
+@dataclass(frozen=True, slots=True)
+class WandB:
+    """``WANDB_PROJECT``, ``WANDB_NAME``, ``WANDB_MODE`` and the like are the library's own, and win."""
+
+    module = "wandb"
+    package = "paramserver[wandb]"
+
+    def open(self, run: Run) -> _Log:
+        """Begin a run."""
+        import os
+
+        import wandb
+
+        made = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", run.project),
+            name=os.environ.get("WANDB_NAME", run.name),
+            config=dict(run.settings),
+            dir=run.directory,
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        made.define_metric("step", hidden=True)
+        made.define_metric("*", step_metric="step")  # its own step may only grow, over all names together
+        return _Log(made)
+
+
+class _Log:
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log({**values, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()

@@ -14,7 +14,7 @@ Each role imports the modules that its own command line, environment or file nam
 ``plugins`` in the TOML file). What travels is text that names what is registered: nothing that was received is ever
 imported. The interfaces are ``ps.optim.Optimizer``, ``ps.optim.schedule.Shape``, ``ps.compress.Codec``,
 ``ps.aggregators.Aggregator``, ``ps.algorithms.algorithm.Definition``, ``ps.partition.Partitioner``,
-``ps.track.Tracker`` and ``ps.protocol.transports.transport.Transport``.
+``ps.track.ExperimentTracker`` and ``ps.protocol.transports.transport.Transport``.
 """
 
 from __future__ import annotations

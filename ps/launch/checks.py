@@ -1,4 +1,4 @@
-"""What is looked at before any process of a run is started: its tracker, and the files that it writes and begins with."""
+"""What is looked at before any process of a run is started: its tracker, the files that it writes and begins with."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from ps.optim.group import optimizer_of
 from ps.optim.rate import LearningRate
 from ps.protocol.fitting import printable
 from ps.record_files import EVALUATIONS, METRICS
-from ps.track import TRACKERS, Run, Tracker, Writer
+from ps.track import TRACKERS, ExperimentTracker, TrackedRun, Writer
 from ps.track.points import Point, Points
 
 LOOK = 0.3
@@ -41,19 +41,21 @@ LAST = 15.0
 class Delivery:
     """Points on their way to one tracker. What it does not take is lost, and that is said once for each outage."""
 
-    def __init__(self, tracker: Tracker, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tracker: ExperimentTracker, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._tracker = tracker
         self._say = say
         self._now = now
         self._waiting: collections.deque[Point] = collections.deque()
-        self._run: Run | None = None
+        self._run: TrackedRun | None = None
         self._writer: Writer | None = None
         self._retry = 0.0
         self._lost = 0
         """Points that the tracker has not taken since it last did."""
         self.down = False
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: TrackedRun) -> None:
         """Know the run from now on."""
         self._run = run
 
@@ -92,7 +94,7 @@ class Delivery:
         if self.down and self._lost:
             self._say(f"{self._lost:,} points are not there")
 
-    def _opened(self, run: Run) -> bool:
+    def _opened(self, run: TrackedRun) -> bool:
         if self._now() < self._retry:
             return False
         try:
@@ -155,7 +157,7 @@ class Follower:
             settings = message["settings"]
             self._rate, self._is_known = _rate(settings), True
             about = self._about
-            self._delivery.begin(Run(about["project"], about["name"], settings, about.get("directory")))
+            self._delivery.begin(TrackedRun(about["project"], about["name"], settings, about.get("directory")))
         elif "rounds" in message:
             for entry in message["rounds"]:
                 self._delivery.add(self._points.round(entry))

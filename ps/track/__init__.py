@@ -6,6 +6,6 @@ They are used by one process beside the training, which nobody waits for: see ``
 from __future__ import annotations
 
 from ps.track.registry import TRACKERS
-from ps.track.tracker import Run, Tracker, Writer
+from ps.track.tracker import ExperimentTracker, TrackedRun, Writer
 
-__all__ = ["TRACKERS", "Run", "Tracker", "Writer"]
+__all__ = ["TRACKERS", "ExperimentTracker", "TrackedRun", "Writer"]

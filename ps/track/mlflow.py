@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ps.track.tracker import Run
+from ps.track.tracker import TrackedRun
 
 MOST_PARAMETER = 500
 """Characters of a parameter's value; servers refuse more."""
@@ -22,7 +22,7 @@ class MLflow:
     module = "mlflow"
     package = "paramserver[mlflow]"
 
-    def open(self, run: Run) -> _Metrics:
+    def open(self, run: TrackedRun) -> _Metrics:
         """Begin a run."""
         if run.directory is not None:
             os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # which newer versions want to be told

@@ -8,11 +8,11 @@ from ps.errors import UsageError
 from ps.spec import Registry
 from ps.track.mlflow import MLflow
 from ps.track.tensorboard import TensorBoard
-from ps.track.tracker import Tracker
+from ps.track.tracker import ExperimentTracker
 from ps.track.trackio import Trackio
 from ps.track.wandb import WandB
 
-TRACKERS: Registry[Tracker] = Registry(
+TRACKERS: Registry[ExperimentTracker] = Registry(
     "tracker",
     {
         "mlflow": MLflow,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ps.track.tracker import Run
+from ps.track.tracker import TrackedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class TensorBoard:
     module = "tensorboard"
     package = "paramserver[tensorboard]"
 
-    def open(self, run: Run) -> _Events:
+    def open(self, run: TrackedRun) -> _Events:
         """Begin a file of events."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from tensorboard.summary.writer.event_file_writer import EventFileWriter

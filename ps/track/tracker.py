@@ -1,4 +1,4 @@
-"""Tracker: what every tracker has: the library it needs, and how it opens a run to write to."""
+"""ExperimentTracker: what every tracker has: the library it needs, and how it opens a run to write to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrackedRun:
     """A run as a tracker shows it: of which project, called what, with the job's settings as its hyper-parameters.
 
     ``directory``: where it goes, if that was said; else where the library's own settings and variables have it.
@@ -32,12 +32,12 @@ class Writer(Protocol):
         ...
 
 
-class Tracker(Protocol):
+class ExperimentTracker(Protocol):
     """A dataclass; ``module`` is what it imports, in ``open`` and nowhere else, ``package`` what is to be installed."""
 
     module: ClassVar[str]
     package: ClassVar[str]
 
-    def open(self, run: Run) -> Writer:
+    def open(self, run: TrackedRun) -> Writer:
         """Begin a run."""
         ...

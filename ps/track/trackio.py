@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ps.track.tracker import Run
+from ps.track.tracker import TrackedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +17,17 @@ class Trackio:
     module = "trackio"
     package = "paramserver[trackio]"
 
-    def open(self, run: Run) -> _Log:
+    def open(self, run: TrackedRun) -> _TrackioLog:
         """Begin a run."""
         if run.directory is not None:
             os.environ["TRACKIO_DIR"] = run.directory  # read when it is imported
         import trackio
 
         trackio.init(project=run.project, name=run.name, config=dict(run.settings))
-        return _Log(trackio)
+        return _TrackioLog(trackio)
 
 
-class _Log:
+class _TrackioLog:
     def __init__(self, library: Any) -> None:
         self._library = library
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ps.track.tracker import Run
+from ps.track.tracker import TrackedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class WandB:
     module = "wandb"
     package = "paramserver[wandb]"
 
-    def open(self, run: Run) -> _Log:
+    def open(self, run: TrackedRun) -> _WandBLog:
         """Begin a run."""
         import os
 
@@ -31,10 +31,10 @@ class WandB:
         )
         made.define_metric("step", hidden=True)
         made.define_metric("*", step_metric="step")  # its own step may only grow, over all names together
-        return _Log(made)
+        return _WandBLog(made)
 
 
-class _Log:
+class _WandBLog:
     def __init__(self, run: Any) -> None:
         self._run = run
 

@@ -11,7 +11,7 @@ import ps
 from ps.config import JobConfig, ProcessConfig
 from ps.errors import ConfigError, UsageError
 from ps.launch.checks import check_files
-from ps.track import TRACKERS, Run, registry
+from ps.track import TRACKERS, TrackedRun, registry
 
 
 def test_an_unknown_one_is_refused_with_those_that_there_are() -> None:
@@ -31,7 +31,9 @@ def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     writer = (
-        TRACKERS.parse("tensorboard").build().open(Run("p", "first", {"mode": "sync", "none": None}, str(tmp_path)))
+        TRACKERS.parse("tensorboard")
+        .build()
+        .open(TrackedRun("p", "first", {"mode": "sync", "none": None}, str(tmp_path)))
     )
     writer.log({"train/loss": 0.5}, 1)
     writer.log({"train/loss": math.nan}, 2)

@@ -333,7 +333,10 @@ class Layout:
         """Raise LayoutMismatch naming the first tensor in which the two differ."""
         for a, b in zip(self.tensors, other.tensors, strict=False):
             if a != b:
-                raise LayoutMismatch(f"{mine} has {a} where {theirs} has {b}: they train different models")
+                why = "they train different models"
+                if set(self.pack()) == set(other.pack()):
+                    why = "they have the same tensors in another order, which counts with --overlap"
+                raise LayoutMismatch(f"{mine} has {a} where {theirs} has {b}: {why}")
         if len(self.tensors) != len(other.tensors):
             longer, owner = (self, mine) if len(self.tensors) > len(other.tensors) else (other, theirs)
             extra = longer.tensors[min(len(self.tensors), len(other.tensors))]

@@ -144,7 +144,7 @@ class KV:
         Of tensors in half precision the servers keep float32 masters, which are what is updated.
 
         ``params`` may also be a tree of dicts, lists, tuples and dataclasses: then so are the result and the gradients,
-        names are joined by dots (``layers.0.weight``), and the order of a dict does not matter.
+        names are joined by dots (``layers.0.weight``). Without ``overlap`` the order of a dict does not matter.
 
         ``kinds`` names tensors, by name or pattern, that have no gradients: a ``buffer`` (batch-norm statistics;
         float), a ``counter`` (int64), or ``frozen`` (any dtype). The script changes the first two in place. In a
@@ -164,7 +164,7 @@ class KV:
         tree = tree_of(params)
         if tree is not None:
             params = tree.demand(self.job).flat
-        model = read(params, kinds, groups, self.job.specs.step_optimizer)
+        model = read(params, kinds, groups, self.job.specs.step_optimizer, as_given=self.job.overlap)
         demand_precision(model.trained, self.job, self.device)
         self._tree, self._groups = tree, Groups(model.trained, self.job, self._store.set_rates)
         self._saving.demand(model.arrays)

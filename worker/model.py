@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from ps.xp import Array, Device, HostArray
 log = logging.getLogger("ps.worker")
 
 FROZEN = "frozen"
+_NUMBERS = re.compile(r"([0-9]+)")
 KINDS = ("trainable", "buffer", "counter", FROZEN)
 
 
@@ -49,8 +51,10 @@ class Model:
         return {t.name: xp.to_host(self.arrays[t.name]) for t in self.layout.tensors if t.kind != "trainable"}
 
 
-def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer]) -> Model:
+def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer], *, as_given: bool = False) -> Model:
     """Return a script's model; ``optimizer`` is what updates it. Raises UsageError naming a tensor that it cannot have.
+
+    It is laid out by the tensors' names, so that their order in the dict means nothing, unless ``as_given``.
 
     Raises ConfigError for a group with numbers that the optimizer does not take.
     """
@@ -60,7 +64,8 @@ def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer]) -> Mo
     _warn_of_ties(arrays)
     declared = _checked(kinds, list(arrays))
     frozen = {name: array for name, array in arrays.items() if declared.get(name) == FROZEN}
-    changing = {name: array for name, array in arrays.items() if name not in frozen}
+    order = list(arrays) if as_given else sorted(arrays, key=natural)
+    changing = {name: arrays[name] for name in order if name not in frozen}
     trainable = [name for name in changing if declared.get(name, "trainable") == "trainable"]
     layout = Layout.of(changing, declared, assign(groups, trainable, optimizer))
     trained = layout.of_kind("trainable")
@@ -69,6 +74,11 @@ def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer]) -> Mo
     for tensor in trained.tensors:
         check_values(tensor, arrays[tensor.name])
     return Model(arrays, layout, trained, frozen)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return what names are sorted by: numbers in them as numbers, so that a model's layers stay side by side."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in _NUMBERS.split(name)]
 
 
 def demand_precision(trained: Layout, job: JobConfig, device: Device) -> None:

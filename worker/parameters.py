@@ -52,7 +52,7 @@ class Parameters:
         self.tensors = layout.views({**self.flat, **fixed, **empty})
         """The parameters by name."""
         found = {**self.tensors, **beside}
-        self.all = {name: found[name] for name in order} if beside else found
+        self.all = {name: found[name] for name in order}
         """These and the tensors that stay with the worker, in the script's order."""
         self._on_buffer = layout.views(self._host)
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from ps.errors import GradientError, UsageError
+from ps.optim import OPTIMIZERS
 from ps.testing import LocalCluster
 from ps.worker import KV
+from ps.worker.model import natural, read
 from ps.worker.tree import Tree, tree_of
 
 Local = Callable[..., KV]
@@ -157,3 +159,28 @@ def test_workers_that_build_a_tree_in_another_order_train_the_same_model(loopbac
 
     first, second = loopback(workers=2, optimizer="sgd:lr=1").run(train, train)
     assert first == second == [[-number] * 3 for number in range(len(NAMES))]
+
+
+def test_workers_that_build_a_flat_dict_in_another_order_train_the_same_model(loopback: Start) -> None:
+    names = ["layers.10.w", "b", "layers.2.w", "layers.2.b"]
+
+    def train(kv: KV) -> dict[str, list[float]]:
+        mine = names[kv.rank :] + names[: kv.rank]
+        params = kv.init({name: vector() for name in mine}, groups={"*.w": {"lr": 1}, "*b": {"lr": 1}})
+        kv.step({name: vector(names.index(name)) for name in mine})
+        assert list(params) == mine, "in the order in which it was given"
+        return {name: params[name].tolist() for name in names}
+
+    first, second = loopback(workers=2, optimizer="sgd:lr=1").run(train, train)
+    assert first == second == {name: [-number] * 3 for number, name in enumerate(names)}
+
+
+def test_names_are_laid_out_with_their_numbers_as_numbers() -> None:
+    names = ["w10", "w9", "b", "w", "w09", "9", "10", "layers.2.w", "layers.10.w", "\u00b2", "w\u00b2"]
+    expected = ["9", "10", "b", "layers.2.w", "layers.10.w", "w", "w09", "w9", "w10", "w\u00b2", "\u00b2"]
+    assert sorted(names, key=natural) == expected
+    flat = {name: vector() for name in names}
+    assert [tensor.name for tensor in read(flat, None, None, OPTIMIZERS.parse("sgd")).layout.tensors] == expected
+    assert [
+        tensor.name for tensor in read(flat, None, None, OPTIMIZERS.parse("sgd"), as_given=True).layout.tensors
+    ] == names

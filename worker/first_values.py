@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ps import xp
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
 from ps.weights_file import DTYPES, WeightsFile, bare, open_weights
@@ -47,6 +48,20 @@ class FirstValues:
                 file.read(names[tensor.name], views[tensor.name])
                 if tensor.kind == "trainable":
                     check_values(tensor, views[tensor.name], f" of the file {file.path}")
+        self._check_ties(views)
+
+    def _check_ties(self, views: Mapping[str, HostArray]) -> None:
+        """Raise UsageError where the file contradicts itself about what is one array in the script, a tied weight."""
+        first: dict[object, str] = {}
+        for name, array in self._model.arrays.items():
+            if name not in views or not array.size:
+                continue
+            other = first.setdefault((*xp.extent(array), array.shape, array.strides, array.dtype.name), name)
+            if not np.array_equal(*(views[each].reshape(-1).view(np.uint8) for each in (other, name))):
+                raise UsageError(
+                    f"the file {self._path} ({SOURCE}) has other values for {name!r} than for {other!r}, which are one "
+                    f"array in the script: were they tied when the model was saved?"
+                )
 
 
 def _matched(file: WeightsFile, arrays: Mapping[str, Array]) -> dict[str, str]:

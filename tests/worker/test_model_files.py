@@ -119,6 +119,29 @@ def test_a_worker_with_nothing_of_its_own_needs_no_file_when_it_comes_late(loopb
             assert late.init({"a": np.ones(3)})["a"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_copies_of_a_tied_weight_that_contradict_each_other_are_refused(local: Local, path: Path, order: Any) -> None:
+    one = np.ones((2, 3), order=order)
+    number = np.ones(())
+    tied = {"a": number, "b": number, "embed": one, "head": one, "other": np.ones((2, 3)), "turned": one.T}
+    file = {
+        "a": number,
+        "b": number,
+        "embed": np.full((2, 3), 5.0),
+        "head": np.full((2, 3), 5.0),
+        "other": np.zeros((2, 3)),
+        "turned": one.T,
+    }
+    write_weights(path, file, {})
+    assert np.asarray(local(init=str(path)).init(tied)["head"]).tolist() == file["head"].tolist()
+    file["head"][1, 2] = 6
+    write_weights(path, file, {})
+    with pytest.raises(UsageError, match="has other values for 'head' than for 'embed', which are one array in the"):
+        local(init=str(path)).init(tied)
+    apart = {name: array.copy() for name, array in tied.items()}
+    assert np.asarray(local(init=str(path)).init(apart)["head"])[1, 2] == 6
+
+
 @pytest.mark.parametrize(
     ("tensors", "text"),
     [

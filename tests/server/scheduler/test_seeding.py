@@ -77,3 +77,13 @@ def test_a_restart_keeps_the_model_and_who_seeds(done: bool) -> None:
     assert again.request(1, "worker 0", 5, MODEL) == [(1, 5, not done)]
     assert again.request(2, "worker 1", 5, MODEL) == ([(2, 5, False)] if done else [])
     assert again.layout == MODEL
+
+
+def test_the_same_tensors_in_another_order_are_told_from_another_model() -> None:
+    seeding = Seeding()
+    ways = [Layout.of({name: np.zeros(3) for name in names}) for names in ("ab", "ba")]
+    seeding.request(1, "worker 0", 5, ways[0])
+    with pytest.raises(
+        LayoutMismatch, match=r"has b .* where worker 0 has a .*: they have the same tensors in another"
+    ):
+        seeding.request(2, "worker 1", 5, ways[1])

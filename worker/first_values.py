@@ -57,7 +57,8 @@ class FirstValues:
             if name not in views or not array.size:
                 continue
             other = first.setdefault((*xp.extent(array), array.shape, array.strides, array.dtype.name), name)
-            if not np.array_equal(*(views[each].reshape(-1).view(np.uint8) for each in (other, name))):
+            one, two = (views[each].reshape(-1).view(np.uint8) for each in (other, name))
+            if not np.array_equal(one, two):
                 raise UsageError(
                     f"the file {self._path} ({SOURCE}) has other values for {name!r} than for {other!r}, which are one "
                     f"array in the script: were they tied when the model was saved?"

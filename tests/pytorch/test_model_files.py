@@ -65,3 +65,26 @@ def test_the_file_of_a_module_with_batch_norm_gives_the_number_that_was_measured
     fresh = network()
     fresh.load_state_dict(load_file(tmp_path / "m.safetensors"), strict=True)
     assert loss_of(fresh) == measured
+
+
+def test_a_file_is_what_transformers_loads_with_its_tied_weight_once(
+    local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 8, "vocab_size": 11, "n_positions": 6}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    model = transformers.GPT2LMHeadModel(config).to(torch.bfloat16)
+    kv = local(optimizer="sgd:lr=0.1")
+    optimizer = ps.torch.DistributedOptimizer(model, kv)
+    ids = torch.tensor([[1, 2, 3]])
+    torch.nn.functional.cross_entropy(model(ids).logits[0].float(), ids[0]).backward()
+    optimizer.step()
+    kv.save(tmp_path / "model.safetensors")
+    config.save_pretrained(tmp_path)
+    again, told = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True, dtype=torch.bfloat16)
+    assert not any(told.values())
+    assert again.lm_head.weight is again.transformer.wte.weight
+    found = again.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(found[name], tensor), name

@@ -22,7 +22,7 @@ SEVERAL = 4
 
 
 @dataclass(slots=True)
-class _Connection:
+class _Bytes:
     received: int
     """Bytes when a message was last known to be taken from it; while it is watched, when that began."""
     memory: int | None = None
@@ -33,7 +33,7 @@ class Unfinished:
     """Decides by what was received on each connection, from which a message was taken, and this process's memory."""
 
     def __init__(self) -> None:
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, _Bytes] = {}
 
     def look(self, received: Mapping[int, int], heard: Collection[int], memory: int) -> tuple[bool, list[int]]:
         """Return whether it is to be noted from now on who is heard, and the descriptors of connections to cut.
@@ -44,9 +44,9 @@ class Unfinished:
         for number, count in received.items():
             one = known.get(number)
             if one is None or number in heard or count < one.received:  # fewer: the number is another's by now
-                one = _Connection(count)
+                one = _Bytes(count)
             elif one.memory is None and count - one.received > WATCHED:
-                one = _Connection(count, memory)
+                one = _Bytes(count, memory)
             self._connections[number] = one
         late = {
             number: received[number] - one.received

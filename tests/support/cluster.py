@@ -25,7 +25,7 @@ from typing import Any
 
 from ps.errors import PSError
 from ps.protocol.query import fetch_status
-from support import nursery
+from support import fork_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tests" / "e2e" / "scripts"
@@ -72,9 +72,9 @@ class Process:
         self.began = time.monotonic()
         read, write = terminal(columns) if columns else os.pipe()
         self._output = os.fdopen(read, errors="replace")
-        self._popen: nursery.Forked | subprocess.Popen[bytes]
-        if forked and tuple(command[:3]) == PSCTL and nursery.can_be(env):
-            self._popen = nursery.Forked(command[2:], env, cwd, write, fds)
+        self._popen: fork_server.Forked | subprocess.Popen[bytes]
+        if forked and tuple(command[:3]) == PSCTL and fork_server.can_be(env):
+            self._popen = fork_server.Forked(command[2:], env, cwd, write, fds)
         else:
             self._popen = subprocess.Popen(
                 list(command),
@@ -202,7 +202,7 @@ class Cluster:
         """Start a scheduler and servers. ``job`` are the job's settings, ``flags`` more of the scheduler's.
 
         ``state``: the scheduler has a state file; ``durable``: so have the servers, for a federated job; ``joining``:
-        so many servers are started here, all unless it is said; ``forked``: by the nursery, where they can be.
+        so many servers are started here, all unless it is said; ``forked``: by the fork server, where they can be.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.env = clean_environment(TMPDIR=str(self.directory))

@@ -1,4 +1,4 @@
-"""Promise: a process that the tests' nursery forks is what one of its own would be, for whoever started it."""
+"""Promise: a process that the tests' fork server forks is what one of its own would be, for whoever started it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.cluster import PSCTL, Process, clean_environment
-from support.nursery import can_be
+from support.fork_server import can_be
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

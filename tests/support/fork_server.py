@@ -55,7 +55,7 @@ def can_be(env: Mapping[str, str]) -> bool:
 
 
 class Forked:
-    """What ``subprocess.Popen`` is, of a process that was forked here: the child of a child of the nursery."""
+    """What ``subprocess.Popen`` is, of a process that was forked here: the child of a child of the fork server."""
 
     def __init__(
         self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, output: int, fds: Sequence[int]
@@ -97,10 +97,10 @@ class Forked:
 
 @cache
 def _link() -> socket.socket:
-    """Start the nursery and return where it takes requests. It ends with this process."""
+    """Start the fork server and return where it takes requests. It ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        nursery = subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, __file__, str(theirs.fileno())],
             cwd=ROOT,
             env=_environment(),
@@ -111,7 +111,7 @@ def _link() -> socket.socket:
 
     def end() -> None:
         ours.close()
-        nursery.wait(2 * ENDED)
+        server.wait(2 * ENDED)
 
     atexit.register(end)
     return ours

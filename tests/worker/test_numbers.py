@@ -37,5 +37,5 @@ def test_a_script_is_told_which_number_cannot_be(local: Callable[..., KV], value
 
 @pytest.mark.parametrize(("size", "epochs"), [("3", 1), (1.5, 1), (None, 1), (2, 1.5), (2, "2"), (0, 1), (2, 0)])
 def test_batches_come_in_whole_numbers(local: Callable[..., KV], size: object, epochs: object) -> None:
-    with pytest.raises(DataError, match=r"(batch_size|epochs) is .*: expected"):
+    with pytest.raises(DataError, match=r"(batch_size|epochs) is (.*: expected|missing: how many)"):
         local().batches(np.ones((10, 2)), size, epochs=epochs)  # type: ignore[arg-type]

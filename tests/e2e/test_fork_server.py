@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from support.cluster import PSCTL, Process, clean_environment
+from support.cluster import PSCTL, Process, clean_environment, is_running
 from support.fork_server import can_be
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -73,3 +75,26 @@ def test_what_the_interpreter_reads_when_it_starts_takes_a_process_of_its_own() 
     assert can_be(clean_environment(PS_RANK="3"))
     assert not can_be(clean_environment(PYTHONPATH=sys.prefix))
     assert not can_be(clean_environment(OMP_NUM_THREADS="2"))
+
+
+def test_it_is_killed_with_its_group_when_the_tests_are(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid)\ninput()")
+    starts = """
+import os, sys
+from support.cluster import PSCTL, Process, clean_environment, is_running
+from pathlib import Path
+command = [*PSCTL, "worker", "--scheduler", "127.0.0.1:1", "script.py"]
+process = Process("script", command, clean_environment(), (), Path(sys.argv[1]), forked=True)
+print(process.wait_for(r"^(\\d+)$")[1], flush=True)
+os.kill(os.getpid(), 9)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", starts, str(tmp_path)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        sleeps = int(tests.stdout.readline())
+        assert tests.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while is_running(sleeps):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -141,12 +141,22 @@ def _next(link: socket.socket) -> tuple[list[Any], list[int]] | None:
 
 
 def _watch(told: int, others: Sequence[int]) -> None:
-    """Fork once more and return in that process; in this one tell how it ends, and end."""
+    """Fork once more and return in that process; in this one tell how it ends, and end.
+
+    It is killed with its group when nobody is left who could be told: tests that were killed leave nobody.
+    """
     pid = os.fork()
     if not pid:
         return
     for fd in (0, 1, 2, *others):
         os.close(fd)
+    ends, events = os.pidfd_open(pid), select.poll()
+    events.register(ends, select.POLLIN)
+    events.register(told, 0)  # of which no more than its error is asked: there is no reader
+    if ends not in dict(events.poll()):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with contextlib.suppress(BrokenPipeError):  # nobody asks any more
         os.write(told, b"%d\n" % code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,10 @@ STAY = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.bool)
 """What else a frozen tensor may be that the connection has beside the others."""
 
 NOTHING: frozenset[int] = frozenset()
+
+_add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+_zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+"""Torch's own, without what they begin with: the import of its compiler, some seconds of every process."""
 
 
 class DistributedOptimizer(torch.optim.Optimizer):
@@ -237,7 +242,11 @@ class DistributedOptimizer(torch.optim.Optimizer):
                 "a job's model is fixed once it has begun: give all parameters to DistributedOptimizer, and freeze "
                 "those that are to be trained later (requires_grad_(False)) afterwards"
             )
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, as torch's own optimizers do."""
+        _zero_grad(self, set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the groups with their numbers. Weights and the optimizer's state are the servers' to keep."""

@@ -97,7 +97,7 @@ class Evaluation:
             if not last and (reason := next(filter(None, reasons), "")):
                 self._stop(reason)
         for _, _, patience in self._measures if last else ():
-            if patience is not None:
+            if patience is not None and patience.looked:
                 log.info("%s", patience.describe())
 
 

@@ -64,8 +64,13 @@ class Patience:
         times = f"{self._worse} evaluation{'' if self._worse == 1 else 's'}"
         return f"{self.describe()}, and has not got better in {times} since" if self.best else self.describe()
 
+    @property
+    def looked(self) -> bool:
+        """Whether anything was measured."""
+        return bool(self._name)
+
     def describe(self) -> str:
-        """Say what was best, and when."""
+        """Say what was best, and when, of what was measured."""
         if self.best is None:
             return f"{self._name} was never a number"
         return f"{self._name} was best at clock {self.best[1]:,}, {self.best[0]:.6g}"

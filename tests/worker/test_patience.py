@@ -116,3 +116,12 @@ def test_of_a_federated_job_rounds_count(loopback: Callable[..., LocalCluster]) 
 def _falling(seen: list[int], params: Any, data: Any) -> dict[str, float]:
     seen.append(1)
     return {"accuracy": -float(len(seen))}
+
+
+def test_nothing_is_said_of_what_was_never_measured() -> None:
+    patience = Patience("accuracy", 1, None, None, 0.0)
+    with pytest.raises(UsageError, match="needs monitor=NAME"):
+        patience.look(1, {"loss": 1.0, "accuracy": 0.5})
+    assert not patience.looked
+    patience.look(1, {"accuracy": 0.5})
+    assert patience.looked

@@ -17,6 +17,7 @@ from ps.state_file import StateFile
 from ps.worker.conversation import Connect, Pause, Question
 from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
 from ps.worker.federated.store import FederatedStore
+from ps.worker.stop_point import StopPoint
 
 SIZE = 800
 LAYOUT = Layout.of({"w": np.zeros(SIZE, np.float32)})
@@ -94,6 +95,7 @@ class Session:
         self.job = job_from({"mode": "federated", "workers": 2, "chunk_size": 1024, **job})
         self.report: Any = None
         self.paused: list[float] = []
+        self.stop_point = StopPoint()
 
     def pause(self, seconds: float) -> None:
         self.paused.append(seconds)

@@ -34,6 +34,7 @@ SPECIAL = {
     "local_optimizer": "adam:lr=0.5",
     "server_optimizer": "adam:lr=0.5",
     "partition": "shards:2",
+    "track": "tensorboard",
 }
 
 

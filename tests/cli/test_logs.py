@@ -17,6 +17,11 @@ def by_hand() -> Iterator[Callable[[], None]]:
     root, ours = logging.getLogger(), logging.getLogger("ps")
     level, before = ours.level, root.handlers
 
+    def forget() -> None:  # also what roles have left that earlier tests ran in this process
+        ours.handlers = [handler for handler in ours.handlers if not isinstance(handler, ByHand)]
+
+    forget()
+
     def begin() -> None:
         root.handlers = []
         log_by_hand()
@@ -24,7 +29,7 @@ def by_hand() -> Iterator[Callable[[], None]]:
     yield begin
     root.handlers = before
     ours.setLevel(level)
-    ours.handlers = [handler for handler in ours.handlers if not isinstance(handler, ByHand)]
+    forget()
 
 
 def test_what_is_logged_is_a_line_with_the_time_once(

@@ -11,6 +11,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def with_article(name: str) -> str:
+    """Return the name of a kind of thing behind a or an."""
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def stopping(stop: Mapping[str, Any], *, federated: bool = False, past: bool = False) -> str:
     """Return where training ends before all is done, who asked for it and why, of a status's ``stop``."""
     clock, why = stop.get("clock") or 0, f"{stop.get('reason')} ({stop.get('by')})"

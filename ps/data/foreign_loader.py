@@ -73,4 +73,6 @@ class ForeignLoader:
 
 def is_default(loader: Batching) -> bool:
     """Whether the sampler is one that a loader makes for itself, which knows nothing of other workers."""
-    return loader.batch_size is not None and type(loader.sampler).__name__ in ORDERS
+    kind = type(loader.sampler)
+    is_own = kind.__name__ in ORDERS and kind.__module__.partition(".")[0] == "torch"
+    return loader.batch_size is not None and is_own

@@ -12,6 +12,7 @@ from ps.data.foreign_loader import Batching, ForeignLoader, is_default
 from ps.data.indexed import Indexed, IndexedExamples, example_at
 from ps.data.stream import Epochs, ExampleStream
 from ps.errors import DataError
+from ps.text import with_article
 
 Source: TypeAlias = Columns | IndexedExamples | ForeignLoader | ExampleStream
 
@@ -81,9 +82,7 @@ def _gives_examples(data: Indexed) -> bool:
     try:
         if len(data):
             example_at(data, 0)
-    except NotImplementedError:  # as iterable data sets of PyTorch have it
-        return False
-    except TypeError:
+    except (NotImplementedError, TypeError):  # as iterable data sets of PyTorch have it
         return False
     return True
 
@@ -95,5 +94,4 @@ def _demanded(batch_size: int | None) -> int:
 
 
 def _named(data: Any) -> str:
-    name = type(data).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return with_article(type(data).__name__)

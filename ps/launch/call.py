@@ -22,6 +22,7 @@ import cloudpickle
 
 from ps.descriptors import take_descriptor
 from ps.errors import UsageError
+from ps.text import with_article
 
 FUNCTION = "PS_FUNCTION_FD"
 OUTCOME = "PS_OUTCOME_FD"
@@ -191,7 +192,7 @@ def _culprit(function: Any, args: tuple[Any, ...]) -> str:
 def _kind(value: Any) -> str:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return with_article(name)
 
 
 def _said(error: Exception) -> str:

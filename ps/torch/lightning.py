@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
+from ps.data.foreign_loader import KEPT, is_default
 from ps.errors import UsageError
 from ps.torch.clipping import demand_clip_norm, demand_clip_value
 from ps.torch.first_batch import digest
+from ps.torch.own_plan import demand_own_plan
 from ps.torch.sampler import ShareSampler, generator, sampler
 from ps.torch.stream import ShareStream, stream
 from ps.worker import KV
 
-SAME = (
-    *("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn"),
-    *("multiprocessing_context", "prefetch_factor", "persistent_workers"),
-)
+SAME = (*(name for name in KEPT if name != "generator"), "batch_size", "drop_last")
 """What a loader of a share has as the one that it is made of."""
 
 
@@ -30,8 +29,7 @@ def lightning_strategy(kv: KV, device: str | torch.device = "cpu") -> Any:
 
     Raises UsageError in a federated job.
     """
-    if kv.job.federated:
-        raise UsageError("in a federated job a client trains when it is asked to: take the batches from kv.batches")
+    demand_own_plan(kv.job)
     from lightning.pytorch.strategies import SingleDeviceStrategy
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -83,7 +81,7 @@ def share_of(loader: Any, kv: KV) -> Any:
         return loader if isinstance(loader.dataset, ShareStream) else DataLoader(stream(kv, loader.dataset), **same)
     if isinstance(loader.sampler, ShareSampler):
         return loader
-    if type(loader.sampler) not in (RandomSampler, SequentialSampler) or loader.batch_size is None:
+    if not is_default(loader):
         raise UsageError(
             f"a loader with a {type(loader.sampler).__name__} or batches of its own cannot be shared out among "
             f"workers: DataLoader(..., sampler=ps.torch.sampler(kv, data))"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ps.errors import UsageError
 from ps.torch.accelerate import prepare_accelerator
+from ps.torch.own_plan import demand_own_plan
 from ps.torch.transformers import prepare_trainer
 from ps.worker import KV
 
@@ -35,8 +36,7 @@ def prepare(trainer: Any, kv: KV) -> None:
 
     Raises UsageError for anything else, in a federated job, and for what cannot be: clipping that the job does not do.
     """
-    if kv.job.federated:
-        raise UsageError("in a federated job a client trains when it is asked to: take the batches from kv.batches")
+    demand_own_plan(kv.job)
     for cls in type(trainer).__mro__:
         if work := KINDS.get((cls.__module__.partition(".")[0], cls.__name__)):
             work(trainer, kv)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ps.errors import DataError, UsageError
+from ps.torch.own_plan import demand_own_plan
 from ps.worker import KV
 
 
@@ -55,8 +56,7 @@ def sampler(kv: KV, dataset: Sized, shuffle: bool = True, seed: int | None = Non
     Raises UsageError in a federated job, where rounds decide what a client trains on, and for data without a length;
     DataError when there are fewer examples than workers.
     """
-    if kv.job.federated:
-        raise UsageError("in a federated job a client trains when it is asked to: take the batches from kv.batches")
+    demand_own_plan(kv.job)
     try:
         n = len(dataset)
     except TypeError:

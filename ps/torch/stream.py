@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ps.errors import UsageError
+from ps.torch.own_plan import demand_own_plan
 from ps.worker import KV
 
 
@@ -43,7 +43,6 @@ def stream(kv: KV, examples: Iterable[Any]) -> ShareStream:
 
     Raises UsageError in a federated job, where rounds decide what a client trains on.
     """
-    if kv.job.federated:
-        raise UsageError("in a federated job a client trains when it is asked to: take the batches from kv.batches")
+    demand_own_plan(kv.job)
     workers = kv.job.workers
     return ShareStream(examples, kv.rank % workers, workers)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ps.config.process import ProcessConfig
-from ps.track.process import TrackerProcess, about
+from ps.track.process import TrackerProcess, Untracked, tracking
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
 
@@ -17,18 +17,15 @@ log = logging.getLogger("ps.worker")
 
 def track(process: ProcessConfig, store: Store, steps: StepLog) -> None:
     """Have a process beside this one follow the worker's record, if it has rank 0, until that is complete."""
-    assert process.track is not None and steps.run_dir is not None
-    folder, name = Path(steps.run_dir), about(sys.argv[0], process.run_dir, process.track_dir)
-    tracker = None
+    assert steps.run_dir is not None
+    folder = Path(steps.run_dir)
+    tracker: TrackerProcess | Untracked = Untracked()
     if store.rank == 0:
-        tracker = TrackerProcess(
-            process.track, folder, name, lambda text: log.warning("%s", text), process.plugins or ()
-        )
-        tracker.settle(store.job.to_dict())
+        tracker = tracking(process, sys.argv[0], folder, lambda text: log.warning("%s", text))
+    tracker.settle(store.job.to_dict())
 
     def end() -> None:
-        if tracker is not None:
-            tracker.close()
+        tracker.close()
         if process.run_dir is None:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -31,10 +31,10 @@ from ps.launch.screen import Screen
 from ps.launch.summary import Ends, read_record, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
-from ps.launch.tracking import tracking
 from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
 from ps.threads import cores
+from ps.track.process import tracking
 
 RESERVE = 0.1
 """The part of the grace that is kept from the workers, for servers and scheduler, which end after them."""

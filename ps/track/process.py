@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ps import interpreter
 
@@ -31,6 +31,9 @@ class Untracked:
     """A run without a tracker."""
 
     def note(self, status: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def settle(self, settings: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def close(self, rounds: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -138,8 +141,33 @@ class TrackerProcess:
             self._say(f"--track {self._name}: {text}")
 
 
-def about(script: str, run_dir: str | None, directory: str | None) -> dict[str, Any]:
-    """Return what a run is called: the script is the project, the folder of its record or the time its name."""
+class TrackingSettings(Protocol):
+    """What the settings of a process say of it."""
+
+    @property
+    def track(self) -> str | None: ...
+
+    @property
+    def track_dir(self) -> str | None: ...
+
+    @property
+    def run_dir(self) -> str | None: ...
+
+    @property
+    def plugins(self) -> tuple[str, ...] | None: ...
+
+
+def tracking(
+    process: TrackingSettings, script: str, folder: Path, say: Callable[[str], None]
+) -> TrackerProcess | Untracked:
+    """Start what follows the record in a folder, if the run is to be tracked.
+
+    The script is the project, and the run is called as the folder of its record, or by the time.
+    """
+    if process.track is None:
+        return Untracked()
     project = Path(script).stem or "paramserver"
-    name = Path(run_dir).absolute().name if run_dir else f"{project}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return {"project": project, "name": name, "directory": directory}
+    run = process.run_dir
+    name = Path(run).absolute().name if run else f"{project}-{time.strftime('%Y%m%d-%H%M%S')}"
+    about = {"project": project, "name": name, "directory": process.track_dir}
+    return TrackerProcess(process.track, folder, about, say, process.plugins or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,6 @@ class WandB:
 
     def open(self, run: TrackedRun) -> _WandBLog:
         """Begin a run."""
-        import os
-
         import wandb
 
         made = wandb.init(

@@ -83,7 +83,7 @@ class Steps:
         self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any], *, partial: bool = False
     ) -> None:
         """Give one step's gradients and bring the parameters up to date, as far as the job waits for that."""
-        if not self._store.begin_step() and self._is_left_out():
+        if self._has_ended():
             return
         self._computed()
         count = self.count(examples)
@@ -91,7 +91,7 @@ class Steps:
 
     def skip(self, metrics: Mapping[str, Any]) -> None:
         """Have nobody take the next step, as far as the mode lets one worker decide that."""
-        if not self._store.begin_step() and self._is_left_out():
+        if self._has_ended():
             return
         with HOLD:
             self._computed()
@@ -147,7 +147,7 @@ class Steps:
 
     def push(self, grads: Mapping[str, Any], count: float, *, partial: bool = False) -> Pending:
         """Give one step's gradients, of so many examples; the step is noted once it is answered."""
-        if not self._store.begin_step() and self._is_left_out():
+        if self._has_ended():
             return Done()
         gradients = self._gather(grads, partial=partial)
         clock = self._store.clock
@@ -159,14 +159,19 @@ class Steps:
 
     def announce(self, name: str, grad: Any, count: float) -> None:
         """Take one tensor's gradient of the next step, and send what is complete. Raises GradientError."""
-        if not self._store.begin_step() and self._is_left_out(announced=True):
+        if self._has_ended(announced=True):
             return
         self._computed()
         self._announce(name, grad, count)
         self._left_alone = self._trace.now()
 
-    def _is_left_out(self, *, announced: bool = False) -> bool:
-        """Whether a step after the end of training is of a batch that was taken before it. Raises TrainingStopped."""
+    def _has_ended(self, *, announced: bool = False) -> bool:
+        """Whether training has ended before this step, which is left out if its batch was taken before that.
+
+        Raises TrainingStopped where it was not.
+        """
+        if self._store.begin_step():
+            return False
         if not self._loader.ahead:
             raise TrainingStopped(f"training ended at clock {self._store.clock}: {self._store.stop_point.reason}")
         if not announced:

@@ -73,15 +73,15 @@ class DescriptorGuard:
         self._glanced = now
         drained, taken = inbox.load()
         memory = resident()
-        if self._backlog.suspects(drained, memory):
-            worst = self._backlog.flooding(bytes_received(self._accepted), taken, memory)
-            if worst is not None:
-                log.warning("a connection is cut: more comes on it than can be taken")
-                cut(worst)
-        if now - self._counted >= COUNTS * len(self._accepted):
+        suspects, counts = self._backlog.suspects(drained, memory), now - self._counted >= COUNTS * len(self._accepted)
+        heard = inbox.heard() if counts else set()
+        received = bytes_received(self._accepted) if suspects or counts else {}
+        if suspects and (worst := self._backlog.flooding(received, taken, memory)) is not None:
+            log.warning("a connection is cut: more comes on it than can be taken")
+            cut(worst)
+        if counts:
             self._counted = now
-            heard = inbox.heard()
-            watches, endless = self._unfinished.look(bytes_received(self._accepted), heard, memory)
+            watches, endless = self._unfinished.look(received, heard, memory)
             if watches:
                 inbox.note_heard()
             for number in endless:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ps.protocol.backlog import MOST_GROWN
 from ps.protocol.codec import MAX_FRAME
 
 WATCHED = 4 << 20
 """Bytes that come on a connection before it is asked whether messages are taken from it."""
 LONGEST = 2 * MAX_FRAME + WATCHED
 """Bytes that come without the end of a message, at most."""
-MOST_GROWN = 512 << 20
-"""Bytes by which memory may grow meanwhile, where it grows by several times what came: small frames do that."""
 SEVERAL = 4
+"""Memory may grow by so many times what came, beyond ``MOST_GROWN``: small frames take twenty times their bytes."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -27,3 +28,12 @@ def strict_device() -> Iterator[xp.Device]:
     """A device without hardware, whose arrays refuse every silent way to the host."""
     with testing.strict_device() as device:
         yield device
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No cluster, and no settings but the test's."""
+    for name in list(os.environ):
+        if name.startswith("PS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

@@ -17,6 +17,8 @@ from ps import errors
 from ps.data import Dataset
 from ps.models import mlp
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 SIGNATURES = {
     "connect": "(**defaults)",
     "run": "(function, /, *args, **settings)",
@@ -42,15 +44,6 @@ PROPERTIES = {
     "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "skipped", "stopped"},
     "Handle": {"done", "pending", "staleness"},
 }
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cluster, and no settings but the test's."""
-    for name in list(os.environ):
-        if name.startswith("PS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 def found(name: str) -> object:

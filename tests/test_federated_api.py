@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,19 +18,12 @@ from ps.errors import ConfigError, GradientError, UsageError
 from ps.models import softmax
 from ps.testing import LocalCluster
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 Params = dict[str, np.ndarray]
 X = np.random.default_rng(0).integers(-1, 3, (16, 2)).astype(np.float64)
 Y = np.random.default_rng(1).integers(-3, 4, 16).astype(np.float64)
 RATE = 0.125
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cluster, and no settings but the test's."""
-    for name in list(os.environ):
-        if name.startswith("PS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -20,13 +20,7 @@ from ps.launch.plan import Plan
 from ps.launch.policy import Exit
 from ps.launch.run_result import RunResult
 
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.startswith("PS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 class Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 
 MORE, LONG, COMMAND = 1, 2, 4
@@ -33,6 +34,27 @@ def frame(body: bytes, *, more: bool = False, declared: int | None = None) -> by
     if size < 256:
         return bytes((MORE * more, size)) + body
     return bytes((LONG | MORE * more,)) + size.to_bytes(8, "big") + body
+
+
+def send(sock: socket.socket, data: bytes) -> bool:
+    """Send all of it; return False once the other side has closed, which may read no more long before it resets.
+
+    Raises TimeoutError when nothing goes for half a minute.
+    """
+    left = memoryview(data)
+    while left:
+        heard, free, _ = select.select([sock], [sock], [], 30)
+        if heard and closed(sock):
+            return False
+        if heard or not free:
+            raise TimeoutError("nothing is read, and the connection is not closed")
+        try:
+            left = left[sock.send(left, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            continue
+        except ConnectionError:
+            return False
+    return True
 
 
 def closed(sock: socket.socket) -> bool:

@@ -17,11 +17,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["KV", "Handle", "PSError", "__version__", "connect", "run"]
+__all__ = ["KV", "Handle", "PSError", "Pipeline", "__version__", "connect", "run"]
 
 _LINKS = ("protocol", "server", "worker")
-_ELSEWHERE = {"PSError": "ps.errors", "run": "ps.launch.run"}
-_SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "torch")
+_ELSEWHERE = {"PSError": "ps.errors", "Pipeline": "ps.pipeline", "run": "ps.launch.run"}
+_SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "pipeline", "torch")
 
 _HERE = os.path.dirname(__file__)  # noqa: PTH120
 if os.path.isdir(_HERE) and not all(os.path.isdir(os.path.join(_HERE, each)) for each in _LINKS):  # noqa: PTH112, PTH118
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from ps import jax as jax
     from ps import models as models
     from ps import optim as optim
+    from ps import pipeline as pipeline
     from ps.errors import PSError
     from ps.launch.run import run
+    from ps.pipeline import Pipeline
     from ps.worker import KV, Handle, connect
 
 

@@ -39,6 +39,11 @@ SIGNATURES = {
     "KV.save": "(self, path)",
     "KV.stop": "(self, reason)",
     "KV.close": "(self, failure='')",
+    "Pipeline.init": "(self, kv, seed=0, kinds=None, groups=None)",
+    "Pipeline.step": "(self, x, y=None, *, microbatches=1, **metrics)",
+    "Pipeline.outputs": "(self, x, params=None)",
+    "Pipeline.loss": "(self, params, data, batch_size=1000)",
+    "Pipeline.accuracy": "(self, params, data, batch_size=1000)",
 }
 PROPERTIES = {
     "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "skipped", "stopped"},
@@ -54,7 +59,7 @@ def found(name: str) -> object:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(ps.__all__) == ["Handle", "KV", "PSError", "__version__", "connect", "run"]
+    assert sorted(ps.__all__) == ["Handle", "KV", "PSError", "Pipeline", "__version__", "connect", "run"]
     scope: dict[str, object] = {}
     exec("from ps import *", scope)
     assert set(ps.__all__) <= set(scope)

@@ -5,5 +5,6 @@ the parameters live (NumPy or CuPy), in the parameters' dtype, and never write t
 """
 
 from ps.models import cnn, mlp, softmax
+from ps.models.softmax_cross_entropy import SoftmaxCrossEntropy, softmax_cross_entropy
 
-__all__ = ["cnn", "mlp", "softmax"]
+__all__ = ["SoftmaxCrossEntropy", "cnn", "mlp", "softmax", "softmax_cross_entropy"]

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from ps.errors import UsageError
 from ps.models import conv, dense, evaluate, initial, loss, pool
+from ps.models.convolution_layer import ConvolutionLayer
+from ps.models.dense_layer import DenseLayer
 from ps.models.evaluate import Grads, Params, Ready
 from ps.xp import Array
 
@@ -29,9 +31,7 @@ def init(seed: int = 0, classes: int = 10, image: tuple[int, ...] = (28, 28)) ->
 
     Height and width must be multiples of 4, UsageError otherwise. A kernel is (5, 5, inputs, outputs).
     """
-    height, width, channels = (*image, 1)[:3]
-    if len(image) not in (2, 3) or height % 4 or width % 4:
-        raise UsageError(f"the CNN pools twice: an image needs sides that are multiples of 4, not {image}")
+    height, width, channels = _size(image)
     rng = np.random.default_rng(seed)
     params: dict[str, NDArray[np.float32]] = {}
     for i, outputs in enumerate(_CHANNELS):
@@ -45,6 +45,21 @@ def init(seed: int = 0, classes: int = 10, image: tuple[int, ...] = (28, 28)) ->
     params["dense1/weight"] = initial.glorot(rng, _HIDDEN, classes)
     params["dense1/bias"] = initial.zeros(classes)
     return params
+
+
+def stages(classes: int = 10, image: tuple[int, ...] = (28, 28)) -> list[Any]:
+    """Return the same model as a list of layers, for ``ps.Pipeline``: a convolution each, and the two linear ones.
+
+    Height and width must be multiples of 4, UsageError otherwise.
+    """
+    height, width, channels = _size(image)
+    first, second = _CHANNELS
+    return [
+        ConvolutionLayer(channels, first, _KERNEL, image=(height, width)),
+        ConvolutionLayer(first, second, _KERNEL, flat=True),
+        DenseLayer(height // 4 * (width // 4) * second, _HIDDEN, relu=True),
+        DenseLayer(_HIDDEN, classes),
+    ]
 
 
 def logits(params: Params, x: Array) -> Array:
@@ -127,6 +142,14 @@ def _forward(xp: Any, params: Params, x: Array) -> _Seen:
     flat = x.transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
     hidden = xp.maximum(dense.forward(flat, params["dense0/weight"], params["dense0/bias"]), 0)
     return _Seen(blocks, flat, hidden, dense.forward(hidden, params["dense1/weight"], params["dense1/bias"]))
+
+
+def _size(image: tuple[int, ...]) -> tuple[int, ...]:
+    """Return height, width and channels. Raises UsageError for what cannot be pooled twice."""
+    height, width, channels = (*image, 1)[:3]
+    if len(image) not in (2, 3) or height % 4 or width % 4:
+        raise UsageError(f"the CNN pools twice: an image needs sides that are multiples of 4, not {image}")
+    return height, width, channels
 
 
 def _images(x: Array, channels: int) -> Array:

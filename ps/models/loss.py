@@ -17,12 +17,18 @@ def cross_entropy(xp: Any, logits: Array, y: Array) -> tuple[float, Array]:
     n = len(logits)
     if n == 0 or y.shape != (n,):
         raise UsageError(f"expected one label for each of {n} examples, got labels of shape {tuple(y.shape)}")
+    losses, grad = each(xp, logits, y)
+    grad /= n
+    return float(losses.sum() / n), grad
+
+
+def each(xp: Any, logits: Array, y: Array) -> tuple[Array, Array]:
+    """Return the loss of every example, and the gradient of their sum by the logits, (n, classes)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    picked = xp.arange(n), y
+    picked = xp.arange(len(logits)), y
     grad = xp.exp(shifted)
     total = grad.sum(axis=1, keepdims=True)
-    loss = (xp.log(total[:, 0]) - shifted[picked]).sum() / n
+    losses = xp.log(total[:, 0]) - shifted[picked]
     grad /= total
     grad[picked] -= 1
-    grad /= n
-    return float(loss), grad
+    return losses, grad

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ps.errors import UsageError
 from ps.models import dense, evaluate, initial, loss
+from ps.models.dense_layer import DenseLayer
 from ps.models.evaluate import Grads, Params, Ready
 from ps.xp import Array
 
@@ -30,6 +31,14 @@ def init(sizes: Sequence[int], seed: int = 0) -> dict[str, NDArray[np.float32]]:
         params[f"layer{i}/weight"] = weight
         params[f"layer{i}/bias"] = initial.zeros(outputs)
     return params
+
+
+def stages(sizes: Sequence[int]) -> list[DenseLayer]:
+    """Return the same model as a list of layers, for ``ps.Pipeline``: their tensors are 0.weight, 0.bias and so on."""
+    if len(sizes) < 2:
+        raise UsageError(f"a perceptron needs at least two sizes, [features, classes], not {list(sizes)}")
+    last = len(sizes) - 2
+    return [DenseLayer(inputs, outputs, i < last) for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes))]
 
 
 def logits(params: Params, x: Array) -> Array:

@@ -1,0 +1,31 @@
+"""Connection: what a pipeline needs of a worker's connection, which ``ps.connect`` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ps.xp import Array, Device
+
+
+class Connection(Protocol):
+    """The part of ``ps.KV`` that a pipeline calls."""
+
+    device: Device
+
+    @property
+    def clock(self) -> int: ...
+
+    @property
+    def params(self) -> Any: ...
+
+    @property
+    def grads(self) -> dict[str, Array]: ...
+
+    def init(
+        self, params: Any, kinds: Mapping[str, str] | None = None, groups: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> Any: ...
+
+    def step(
+        self, grads: Any = None, *, examples: float | None = None, partial: bool = False, **metrics: Any
+    ) -> None: ...

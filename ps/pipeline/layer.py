@@ -1,0 +1,98 @@
+"""What a pipeline asks of a layer: three functions, and what it may have beside them. Layers hold no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ps.xp import Array
+
+
+@runtime_checkable
+class PipelineLayer(Protocol):
+    """One layer of a model. It is given its tensors by their own names, without those of the layers around it.
+
+    What goes in and out is an array or a tree of arrays (dicts, lists, tuples) that may have other things in it.
+    """
+
+    def init(self, rng: np.random.Generator) -> Mapping[str, Array]:
+        """Return fresh tensors by name; an empty dict if there are none."""
+        ...
+
+    def forward(self, params: Mapping[str, Array], x: Any) -> tuple[Any, Any]:
+        """Return the output, and what the backward pass needs of this one."""
+        ...
+
+    def backward(self, params: Mapping[str, Array], saved: Any, dy: Any) -> tuple[Any, Mapping[str, Array]]:
+        """Return the gradient by the input and by each tensor, given that by the output."""
+        ...
+
+
+@runtime_checkable
+class SplitLayer(PipelineLayer, Protocol):
+    """A layer whose backward pass comes in two parts, so that the input's can go on its way first.
+
+    Qi et al., Zero Bubble Pipeline Parallelism, 2023 (arXiv:2401.10241).
+    """
+
+    def backward_input(self, params: Mapping[str, Array], saved: Any, dy: Any) -> Any:
+        """Return the gradient by the input, as ``backward`` does."""
+        ...
+
+    def backward_weights(self, params: Mapping[str, Array], saved: Any, dy: Any) -> Mapping[str, Array]:
+        """Return the gradient by each tensor, as ``backward`` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """Which forward pass of a training step this is: its numbers do not depend on where the model is cut."""
+
+    seed: int
+    step: int
+    microbatch: int
+    position: int
+    """The layer's place in the list."""
+    repeated: bool = False
+    """Whether it was done before, and is done again to save memory."""
+
+    def rng(self) -> np.random.Generator:
+        """Return the same random numbers whenever this pass is done."""
+        return np.random.default_rng([self.seed, self.step, self.microbatch, self.position])
+
+
+@runtime_checkable
+class TrainingLayer(PipelineLayer, Protocol):
+    """A layer that does something else in training than in evaluation, as dropout does.
+
+    ``forward`` is for evaluation then.
+    """
+
+    def forward_at(self, params: Mapping[str, Array], x: Any, at: ForwardPass) -> tuple[Any, Any]:
+        """Return what ``forward`` does, in training; the same for the same ``at``."""
+        ...
+
+
+@runtime_checkable
+class StatefulLayer(PipelineLayer, Protocol):
+    """A layer with tensors that change without gradients, as the statistics of batch norm do."""
+
+    def finish(self, params: Mapping[str, Array]) -> None:
+        """Write the buffers among its tensors anew, once at the end of each training step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tied:
+    """A layer that computes with the tensors of another one in the list, as a head does with an embedding's.
+
+    ``Pipeline([embed, block, Tied(embed, Head())])``: what ``layer`` itself would begin with is not asked for.
+    """
+
+    source: Any
+    """The layer whose tensors they are: the same object as in the list."""
+    layer: Any
+    """What is done with them."""

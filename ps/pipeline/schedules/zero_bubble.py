@@ -1,0 +1,32 @@
+"""Zero bubble (ZB-H1): the input's part of a backward pass goes first, and the weights' part fills what was idle.
+
+Qi et al., Zero Bubble Pipeline Parallelism, 2023 (arXiv:2401.10241).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ps.pipeline.action import FORWARD, INPUT, WEIGHTS, Action
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroBubble:
+    """A third of the bubble of 1F1B where the three parts take equally long, and as many micro-batches held.
+
+    Stage s puts off the weights' parts of s micro-batches.
+    """
+
+    def workers(self, stages: int) -> int:
+        return stages
+
+    def actions(self, stages: int, microbatches: int, worker: int) -> list[Action]:
+        ahead = min(stages - worker - 1, microbatches)
+        order = [Action(FORWARD, worker, k) for k in range(ahead)]
+        for k in range(microbatches):
+            if k + ahead < microbatches:
+                order.append(Action(FORWARD, worker, k + ahead))
+            order.append(Action(INPUT, worker, k))
+            if k >= worker:
+                order.append(Action(WEIGHTS, worker, k - worker))
+        return order + [Action(WEIGHTS, worker, k) for k in range(max(0, microbatches - worker), microbatches)]

@@ -1,0 +1,194 @@
+"""PipelineStage: a run of consecutive layers on one worker, and what it keeps of each micro-batch under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ps.errors import PSError, UsageError
+from ps.pipeline.arrays import ArrayKind, is_finite, shown
+from ps.pipeline.chain import Chain
+from ps.pipeline.cutting_check import demand_additive, demand_same
+from ps.pipeline.gradient_sums import GradientSums
+from ps.pipeline.layer import ForwardPass, PipelineLayer, SplitLayer, StatefulLayer, TrainingLayer
+from ps.pipeline.loss import PipelineLoss
+
+
+class PipelineStage:
+    """The layers at some places of a chain, for one step after the other. It sends nothing and waits for nothing."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        places: range,
+        kind: ArrayKind,
+        loss: PipelineLoss,
+        *,
+        seed: int = 0,
+        recompute: bool = False,
+    ) -> None:
+        """``loss`` counts in the stage with the last layer only. ``recompute``: of a micro-batch under way only the
+        input is kept, and its forward pass is done again before its backward pass."""
+        self.places = places
+        self._chain = chain
+        self._kind = kind
+        self._loss = loss
+        self._seed = seed
+        self._recompute = recompute
+
+    @property
+    def is_last(self) -> bool:
+        return self.places.stop == len(self._chain)
+
+    @property
+    def gives_gradient(self) -> bool:
+        """Whether a stage before this one needs the gradient by its output."""
+        return self.places.start > self._first
+
+    @property
+    def under_way(self) -> int:
+        """How many micro-batches it holds something of."""
+        return len(self._saved)
+
+    def begin(
+        self, params: Mapping[str, Any], names: list[dict[str, str]], sums: GradientSums, first: int, step: int
+    ) -> None:
+        """Begin a step with these tensors, by whole name; ``first``: the first place in the chain that is trained."""
+        self._params = {place: {own: params[name] for own, name in names[place].items()} for place in self.places}
+        self._sums = sums
+        self._first = first
+        self._step = step
+        self._saved: dict[int, Any] = {}
+        self._of_loss: dict[int, Any] = {}
+        self._for_weights: dict[int, list[tuple[int, Any, Any]]] = {}
+
+    # Forward
+
+    def forward(self, microbatch: int, x: Any) -> Any:
+        """Return the output. Raises UsageError naming a layer that cannot work with what it is given."""
+        keep = self.places.stop > self._first
+        y, saved = self._forward(microbatch, x, keep=keep and not self._recompute)
+        if keep:
+            self._saved[microbatch] = x if self._recompute else saved
+        return y
+
+    def _forward(self, microbatch: int, x: Any, *, keep: bool, repeated: bool = False) -> tuple[Any, list[Any]]:
+        saved = []
+        for place in self.places:
+            x, seen = self._layer_forward(place, x, ForwardPass(self._seed, self._step, microbatch, place, repeated))
+            if keep:
+                saved.append(seen if place >= self._first else None)
+        return x, saved
+
+    def _layer_forward(self, place: int, x: Any, at: ForwardPass | None) -> tuple[Any, Any]:
+        layer, params = self._chain.layers[place], self._params[place]
+        try:
+            if at is not None and isinstance(layer, TrainingLayer):
+                return layer.forward_at(params, x, at)
+            return layer.forward(params, x)
+        except PSError:
+            raise
+        except Exception as error:
+            has = ", ".join(f"{name} {shown(value)}" for name, value in params.items()) or "no tensors"
+            raise UsageError(
+                f"{self._chain.describe(place)} has {has} and was given {shown(x)}"
+                f"{f' by {self._chain.describe(place - 1)}' if place else ''}: {type(error).__name__}: {error}"
+            ) from error
+
+    def evaluate(self, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> Any:
+        """Return the output outside of training; nothing is kept."""
+        self._params = {place: {own: params[name] for own, name in names[place].items()} for place in self.places}
+        for place in self.places:
+            x, _ = self._layer_forward(place, x, None)
+        return x
+
+    def first_bad(self, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> tuple[Any, str]:
+        """Return the output, and the first layer that has NaN or Inf in its own, if any has."""
+        self._params = {place: {own: params[name] for own, name in names[place].items()} for place in self.places}
+        for place in self.places:
+            x, _ = self._layer_forward(place, x, None)
+            if not is_finite(x, self._kind):
+                return x, self._chain.describe(place)
+        return x, ""
+
+    def lose(self, microbatch: int, output: Any, y: Any, weight: float) -> float:
+        """Return the sum of the loss, and keep its gradient, divided by the ``weight`` of the whole batch."""
+        value, gradient = self._loss(output, y)
+        if self.places.stop > self._first:
+            divisor = weight or float("nan")
+            self._of_loss[microbatch] = self._kind.tree(lambda leaf: leaf / divisor, gradient)
+        return float(value)
+
+    # Backward
+
+    def backward(self, microbatch: int, dy: Any) -> Any:
+        """Return the gradient by the input, and add up that of the tensors; None where nobody needs it."""
+        return self._backward(microbatch, dy, whole=True)
+
+    def backward_input(self, microbatch: int, dy: Any) -> Any:
+        """Return the gradient by the input; that of the tensors is put off, where layers can do so."""
+        return self._backward(microbatch, dy, whole=False)
+
+    def backward_weights(self, microbatch: int) -> None:
+        """Do what ``backward_input`` has put off."""
+        for place, saved, dy in self._for_weights.pop(microbatch):
+            layer = self._chain.layers[place]
+            if isinstance(layer, SplitLayer):
+                self._add(place, layer.backward_weights(self._params[place], saved, dy))
+
+    def _backward(self, microbatch: int, dy: Any, *, whole: bool) -> Any:
+        kept = self._saved.pop(microbatch)
+        if self._recompute:
+            _, kept = self._forward(microbatch, kept, keep=True, repeated=True)
+        if self.is_last:
+            dy = self._of_loss.pop(microbatch)
+        later = self._for_weights.setdefault(microbatch, []) if not whole else []
+        for place in reversed(self.places):
+            if dy is None or place < self._first:
+                return None
+            saved = kept.pop()
+            dy = self._layer_backward(place, saved, dy, None if whole else later)
+        return dy
+
+    def _layer_backward(self, place: int, saved: Any, dy: Any, later: list[tuple[int, Any, Any]] | None) -> Any:
+        """Return the gradient by a layer's input, if anybody needs it."""
+        layer: PipelineLayer = self._chain.layers[place]
+        params, wanted = self._params[place], self._sums.wanted(place)
+        if isinstance(layer, SplitLayer):
+            if place == self._first:
+                if later is None:
+                    self._add(place, layer.backward_weights(params, saved, dy))
+                else:
+                    later.append((place, saved, dy))
+                return None
+            if not wanted:
+                return layer.backward_input(params, saved, dy)
+            if later is not None:
+                later.append((place, saved, dy))
+                return layer.backward_input(params, saved, dy)
+        dx, grads = layer.backward(params, saved, dy)
+        self._add(place, grads)
+        return dx if place > self._first else None
+
+    def _add(self, place: int, grads: Mapping[str, Any]) -> None:
+        self._sums.add(place, grads, self._params[place])
+
+    # Around the step
+
+    def check(self, one: Any, other: Any, both: Any) -> tuple[Any, Any, Any]:
+        """Return the outputs for two micro-batches, and for both as one. Raises UsageError where a layer's differ."""
+        for place in self.places:
+            (one, _), (other, _), (both, _) = (self._layer_forward(place, x, None) for x in (one, other, both))
+            demand_same(one, other, both, self._kind, self._chain.describe(place))
+        return one, other, both
+
+    def check_loss(self, outputs: tuple[Any, Any, Any], labels: tuple[Any, Any, Any]) -> None:
+        """Raise UsageError if the loss of two micro-batches is not that of both as one."""
+        demand_additive(self._loss, outputs, labels, self._kind)
+
+    def finish(self) -> None:
+        """End a step: buffers of layers that have such are written anew, once."""
+        for place in self.places:
+            layer = self._chain.layers[place]
+            if isinstance(layer, StatefulLayer):
+                layer.finish(self._params[place])

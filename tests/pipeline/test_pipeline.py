@@ -1,0 +1,301 @@
+"""Promises of a pipeline in one process: every cut, schedule and kind of memory gives the same bits, and every number
+of micro-batches the step of the whole batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ps
+from ps.errors import GradientError, StateError, UsageError
+from ps.models import SoftmaxCrossEntropy, cnn, mlp, softmax_cross_entropy
+from ps.pipeline import SummedLoss, Tied
+from support.pipeline_layers import Centred, Dropout, Forgetful, Linear, Masked, Tanh, Transposed
+
+from .conftest import Train, same
+
+SIZES = [6, 16, 16, 16, 16, 4]
+HOW = [
+    {"cuts": 5},
+    {"cuts": [2, 3], "schedule": "fill-drain"},
+    {"cuts": 4, "schedule": "zero-bubble"},
+    {"cuts": 5, "schedule": "interleaved"},
+    {"cuts": 5, "schedule": "interleaved:3", "recompute": True},
+    {"cuts": 2, "recompute": True, "schedule": "zero-bubble"},
+]
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("job", [{}, {"clip_norm": 0.01}])
+def test_every_cut_and_schedule_gives_the_bits_of_the_uncut_model(how: Any, job: Any, train: Train) -> None:
+    for microbatches in (1, 3, 18):
+        whole = train(mlp.stages(SIZES), microbatches=microbatches, job=job)
+        same(whole, train(mlp.stages(SIZES), microbatches=microbatches, job=job, **how))
+
+
+@pytest.mark.parametrize("microbatches", [2, 3, 8, 22])
+def test_every_number_of_micro_batches_gives_the_gradient_of_the_whole_batch(
+    microbatches: int, alone: None, batch: Any
+) -> None:
+    x, y = batch
+    found = []
+    for parts in (1, microbatches):
+        pipe = ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=3)
+        with ps.connect(optimizer="sgd:lr=1") as kv:
+            pipe.init(kv)
+            before = {name: np.array(value) for name, value in kv.params.items()}
+            loss = pipe.step(x, y, microbatches=parts)
+            found.append((loss, {name: before[name] - value for name, value in kv.params.items()}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for name, value in found[0][1].items():
+        np.testing.assert_allclose(found[1][1][name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [None, [0.1, 1, 5, 2]])
+def test_tokens_that_are_ignored_and_class_weights_are_those_of_the_whole_batch(
+    classes: Any, alone: None, batch: Any
+) -> None:
+    x, y = batch
+    y = np.where(np.arange(22) < 10, -1, y)
+    y[0] = 2  # one that counts in the first micro-batch, and twelve in the second
+    loss = SoftmaxCrossEntropy(ignore=-1, class_weights=classes)
+    scale = np.ones(4) if classes is None else np.array(classes)
+    found = []
+    for parts in (1, 2, 8):
+        pipe = ps.Pipeline([Linear(6, 4)], loss)
+        with ps.connect(optimizer="sgd:lr=1") as kv:
+            w = np.array(pipe.init(kv)["0.w"])
+            scores = x @ w
+            p = np.exp(scores - np.log(np.exp(scores).sum(1, keepdims=True)))
+            counts = np.where(y < 0, 0, scale[y])
+            p[np.arange(22), y] -= 1
+            step = x.T @ (p * counts[:, None]) / counts.sum()
+            pipe.step(x, y, microbatches=parts)
+            np.testing.assert_allclose(w - kv.params["0.w"], step, rtol=1e-4, atol=1e-6)
+            found.append(step)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_one_micro_batch_has_the_bits_of_the_uncut_models(name: str, alone: None) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((9, 64), np.float32), random.integers(0, 10, 9)
+    model: Any = mlp if name == "mlp" else cnn
+    layers = mlp.stages([64, 32, 10]) if name == "mlp" else cnn.stages(image=(8, 8))
+    uncut = mlp.init([64, 32, 10]) if name == "mlp" else cnn.init(image=(8, 8))
+    pipe = ps.Pipeline(layers, softmax_cross_entropy, cuts=2)
+    with ps.connect(optimizer="sgd:lr=1") as kv:
+        params = pipe.init(kv)
+        theirs = dict(zip(params, uncut, strict=True))
+        assert [value.shape for value in params.values()] == [value.shape for value in uncut.values()]
+        begin = {theirs[own]: np.array(value) for own, value in params.items()}
+        loss, grads = model.loss_and_grad(begin, x, y)
+        assert pipe.step(x, y) == pytest.approx(loss, rel=1e-6)
+        for own, value in kv.params.items():
+            np.testing.assert_array_equal(value, begin[theirs[own]] - grads[theirs[own]], err_msg=own)
+
+
+def test_a_layers_first_values_follow_from_the_seed_and_its_place_alone() -> None:
+    chain = ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy).chain
+    whole = chain.init(7)
+    for place in range(5):
+        alone = chain.init(7, [place])
+        assert set(alone) == {f"{place}.weight", f"{place}.bias"}
+        same(alone, {name: whole[name] for name in alone})
+    assert not np.array_equal(chain.init(8)["1.weight"], whole["1.weight"])
+
+
+def test_layers_may_have_names(train: Train) -> None:
+    found = train({"first": Linear(6, 5), "a.b": Linear(5, 5), "head": Linear(5, 4)}, cuts=2)
+    assert list(found) == ["first.w", "a.b.w", "head.w"]
+
+
+# Tied tensors, frozen layers, trees
+
+
+@pytest.mark.parametrize("how", [{"cuts": 4}, {"cuts": [3]}, {"cuts": 4, "schedule": "interleaved"}])
+def test_tied_layers_have_one_tensor_and_the_bits_do_not_depend_on_the_cut(how: Any, train: Train) -> None:
+    def layers() -> list[Any]:
+        embed, twice = Linear(6, 4), Linear(4, 4)
+        return [embed, twice, twice, Tied(embed, Transposed(6, 4))]
+
+    whole = train(layers(), job={"clip_norm": 0.01})
+    assert list(whole) == ["0.w", "1.w"]
+    same(whole, train(layers(), job={"clip_norm": 0.01}, **how))
+
+
+def test_the_gradient_of_a_tied_tensor_is_the_sum_of_its_uses(alone: None, batch: Any) -> None:
+    x, y = batch
+    embed = Linear(6, 4)
+    pipe = ps.Pipeline([embed, Tied(embed, Transposed(6, 4))], softmax_cross_entropy, cuts=2)
+    with ps.connect(optimizer="sgd:lr=1") as kv:
+        w = np.array(pipe.init(kv)["0.w"], np.float64)
+        pipe.step(x, y, microbatches=3)
+        gradient = w - kv.params["0.w"]
+        for at in ((0, 0), (5, 3)):
+            values = []
+            for sign in (1, -1):
+                moved = w.copy()
+                moved[at] += sign * 1e-5
+                values.append(pipe.loss({"0.w": moved}, (x.astype(np.float64), y)))
+            assert (values[0] - values[1]) / 2e-5 == pytest.approx(gradient[at], rel=1e-3)
+
+
+@pytest.mark.parametrize("frozen", [["0.*", "1.*"], ["2.*"], ["0.*", "2.*", "3.*"], ["3.*", "4.*"]])
+@pytest.mark.parametrize("how", HOW[:4])
+def test_frozen_layers_stay_and_the_others_train_as_uncut(frozen: Any, how: Any, train: Train) -> None:
+    kinds = dict.fromkeys(frozen, "frozen")
+    whole = train(mlp.stages(SIZES), kinds=kinds)
+    same(whole, train(mlp.stages(SIZES), kinds=kinds, **how))
+    first = ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy).chain.init(3)
+    for name, value in whole.items():
+        assert np.array_equal(value, first[name]) == (f"{name[0]}.*" in frozen)
+
+
+@pytest.mark.parametrize("cuts", [None, 4, [2]])
+def test_trees_with_integers_none_and_numbers_go_between_stages(cuts: Any, train: Train) -> None:
+    def layers() -> list[Any]:
+        return [Linear(6, 5), Masked(adds=True), Masked(adds=False), Linear(5, 4)]
+
+    whole = train(layers())
+    same(whole, train(layers(), cuts=cuts))
+    same(whole, train(layers(), cuts=cuts, schedule="fill-drain", recompute=True))
+
+
+@pytest.mark.parametrize("cuts", [None, 3])
+def test_layers_before_one_that_forgets_its_input_are_left_alone(cuts: Any, train: Train) -> None:
+    found = train([Linear(6, 5), Forgetful(), Linear(5, 4)], cuts=cuts)
+    first = ps.Pipeline([Linear(6, 5)], softmax_cross_entropy).chain.init(3)
+    np.testing.assert_array_equal(found["0.w"], first["0.w"])
+
+
+@pytest.mark.parametrize("how", HOW[:5])
+def test_random_layers_draw_the_same_wherever_the_model_is_cut(how: Any, train: Train) -> None:
+    def layers() -> list[Any]:
+        return [Linear(6, 8), Dropout(), Tanh(), Linear(8, 8), Dropout(), Linear(8, 4)]
+
+    same(train(layers()), train(layers(), **how))
+
+
+def test_recomputed_passes_say_so(train: Train) -> None:
+    dropout = Dropout()
+    train([Linear(6, 8), dropout, Linear(8, 4)], recompute=True, steps=1, microbatches=2)
+    assert [(at.microbatch, at.repeated) for at in dropout.passes] == [(0, False), (0, True), (1, False), (1, True)]
+
+
+# What cutting the batch would change
+
+
+def test_layers_over_the_batch_are_refused_by_name_or_taken_where_the_script_says_so(train: Train) -> None:
+    layers = [Linear(6, 5), Centred(), Linear(5, 4)]
+    for cuts in (None, 3):
+        with pytest.raises(UsageError, match=r"layer 1 \(Centred\) returns something else for a batch.*inexact=True"):
+            train(layers, cuts=cuts)
+    train(layers, inexact=True)
+    train(layers, microbatches=1)
+
+
+def contrastive(output: Any, y: Any) -> Any:
+    scores = output @ output.T
+    return float(scores.sum()), 2 * scores @ output
+
+
+def test_losses_over_the_batch_are_refused(train: Train) -> None:
+    with pytest.raises(UsageError, match=r"the sum of the loss is .* for its two halves together.*microbatches=1"):
+        train([Linear(6, 4)], loss=SummedLoss(contrastive))
+    train([Linear(6, 4)], loss=SummedLoss(contrastive), microbatches=1)
+
+
+def test_a_loss_that_does_not_say_what_it_averages_over_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"the loss contrastive does not say what it averages over.*SummedLoss"):
+        ps.Pipeline([Linear(6, 4)], contrastive)
+
+
+# Bad input
+
+
+def test_shapes_that_do_not_fit_are_named_before_anything_is_trained(alone: None, batch: Any) -> None:
+    pipe = ps.Pipeline([Linear(6, 5), Linear(7, 4)], softmax_cross_entropy, cuts=2)
+    with ps.connect() as kv:
+        pipe.init(kv)
+        text = r"layer 1 \(Linear\) has w float32\[7, 4\] and was given float32\[11, 5\] by layer 0 \(Linear\)"
+        with pytest.raises(UsageError, match=text):
+            pipe.step(*batch, microbatches=2)
+        assert kv.clock == 0
+
+
+class Wrong(Linear):
+    def backward(self, params: Any, saved: Any, dy: Any) -> Any:
+        dx, grads = super().backward(params, saved, dy)
+        return dx, {"w": grads["w"].T}
+
+
+def test_a_gradient_of_another_shape_is_named(train: Train) -> None:
+    text = r"layer 1 \(Wrong\) returns float32\[4, 5\] as the gradient of w, which is float32\[5, 4\]"
+    with pytest.raises(GradientError, match=text):
+        train([Linear(6, 5), Wrong(5, 4)], cuts=2)
+
+
+def test_nan_is_said_with_the_layer_it_came_from(alone: None, batch: Any) -> None:
+    x, y = batch
+    x = x.copy()
+    x[20] = np.inf
+    pipe = ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=2)
+    with ps.connect() as kv, np.errstate(all="ignore"):
+        pipe.init(kv)
+        text = r"nothing was applied.*layer 0 \(DenseLayer\) returned NaN or Inf first, for micro-batch 3"
+        with pytest.raises(GradientError, match=text):
+            pipe.step(x, y, microbatches=4)
+
+
+def test_a_short_last_batch_is_cut_into_fewer_and_a_first_one_refused(alone: None, batch: Any) -> None:
+    x, y = batch
+    pipe = ps.Pipeline([Linear(6, 4)], softmax_cross_entropy)
+    with pytest.raises(StateError, match=r"call pipe.init\(kv\) first"):
+        pipe.step(x, y)
+    with ps.connect() as kv:
+        pipe.init(kv)
+        with pytest.raises(UsageError, match="a batch of 3 examples cannot be cut into 4 micro-batches"):
+            pipe.step(x[:3], y[:3], microbatches=4)
+        pipe.step(x, y, microbatches=4)
+        pipe.step(x[:3], y[:3], microbatches=4)
+        assert kv.clock == 2
+        with pytest.raises(UsageError, match="y has 21 examples in a batch of 22"):
+            pipe.step(x, y[1:], microbatches=4)
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        (Linear(6, 4), "a pipeline is a list of layers.*A model with branches"),
+        ([], "at least one layer"),
+        ([Linear(6, 4), np.tanh], r"layer 1 is a ufunc, which has not the three functions of a layer"),
+        ([Linear(6, 4), Tied(Linear(1, 1), Transposed(1, 1))], "layer 1 is tied to one that is not in the list"),
+    ],
+)
+def test_what_is_no_list_of_layers_is_refused(layers: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        ps.Pipeline(layers, softmax_cross_entropy)
+
+
+@pytest.mark.parametrize("cuts", [[0], [5], [2, 2], [3, 1], [True], 6, 0, [1.0]])
+def test_cuts_that_are_none_are_refused(cuts: Any) -> None:
+    with pytest.raises(UsageError, match="5 layers"):
+        ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=cuts)
+
+
+# In the ordinary modes
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_it_is_measured_and_recorded_as_other_models(overlap: bool, alone: None, batch: Any) -> None:
+    pipe = ps.Pipeline(mlp.stages([6, 16, 4]), softmax_cross_entropy, cuts=2)
+    with ps.connect(optimizer="adam:lr=0.05", overlap=overlap) as kv:
+        pipe.init(kv)
+        kv.evaluate(pipe.accuracy, batch)
+        for x, y in kv.batches(batch, batch_size=10, epochs=40):
+            loss = pipe.step(x, y, microbatches=4, extra=1)
+        assert loss < 0.3
+        assert pipe.accuracy(None, batch) > 0.9
+        assert pipe.loss(kv.params, batch, batch_size=7) == pytest.approx(pipe.loss(None, batch), rel=1e-6)

@@ -42,6 +42,7 @@ MODULES = {
     "ping": "ps.cli.ping",
     "trace": "ps.cli.trace",
     "partition": "ps.cli.partition",
+    "pipeline": "ps.cli.pipeline",
     "simulate": "ps.cli.simulate",
     "config": "ps.cli.config",
 }

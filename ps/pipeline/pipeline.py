@@ -25,11 +25,9 @@ HALVES = 2
 class Pipeline:
     """A model that is a list of layers, each of which takes what the one before it returns.
 
-    pipe = ps.Pipeline([embed, block, block, head], loss=ps.models.softmax_cross_entropy)
-    with ps.connect() as kv:
-        pipe.init(kv, seed=0)
-        for x, y in kv.batches(train, batch_size=64):
-            pipe.step(x, y, microbatches=8)
+    >>> pipe = ps.Pipeline([embed, block, block, head], loss=ps.models.softmax_cross_entropy)  # doctest: +SKIP
+    >>> params = pipe.init(kv, seed=0)  # doctest: +SKIP
+    >>> loss = pipe.step(x, y, microbatches=8)  # doctest: +SKIP
 
     A batch is cut into micro-batches, whose gradients are added up: the step is that of the whole batch. Tensors are
     called by the places of their layers, ``2.weight``, or by the keys of a dict of layers.

@@ -29,6 +29,7 @@ COMMANDS = (
     "ping",
     "trace",
     "partition",
+    "pipeline",
     "simulate",
     "config",
 )

@@ -114,6 +114,10 @@ kv = ps.connect(optimizer="sgd:lr=0.1")
 params = kv.init(mlp.init([64, 10], seed=0))
 train = np.ones((64, 64), np.float32), np.ones(64, np.int64)
 """,
+    "import ps\nfrom ps.models import mlp, softmax_cross_entropy": """
+import numpy as np
+train = test = np.ones((192, 64), np.float32), np.ones(192, np.int64)
+""",
     "import ps.federated": """
 import numpy as np
 w, b = np.zeros(3), np.zeros(1)

@@ -7,13 +7,15 @@ is cut. Each layer's first values follow from the seed and its place alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ps.errors import UsageError
-from ps.pipeline.layer import PipelineLayer, Tied
+from ps.pipeline.layer import PipelineLayer, StatefulLayer, Tied
 from ps.xp import Array
+
+T = TypeVar("T")
 
 
 class Chain:
@@ -35,20 +37,34 @@ class Chain:
             raise UsageError("a pipeline has at least one layer")
         self.names = names
         self.layers: list[PipelineLayer] = []
-        self.owners: list[int] = []
+        self._sources: list[int] = []
         """For each layer the place of the one whose tensors it has: its own, or the first place of the same object."""
+        self._shared: list[dict[str, tuple[int, str]]] = []
+        """For each layer the tensors that it shares, where not all: whose they are, and what they are called there."""
         for place, layer in enumerate(given):
-            inner, source = (layer.layer, layer.source) if isinstance(layer, Tied) else (layer, layer)
-            if not isinstance(inner, PipelineLayer):
+            source, shared = layer, dict[str, tuple[int, str]]()
+            while isinstance(layer, Tied):
+                at = self._first(given, layer.source, place)
+                if layer.names is None:
+                    source = layer.source
+                else:
+                    shared |= {own: (at, theirs) for own, theirs in layer.names.items()}
+                layer = layer.layer
+            if not isinstance(layer, PipelineLayer):
                 raise UsageError(
-                    f"layer {names[place]} is a {type(inner).__name__}, which has not the three functions of a layer: "
+                    f"layer {names[place]} is a {type(layer).__name__}, which has not the three functions of a layer: "
                     f"init(rng), forward(params, x) and backward(params, saved, dy)"
                 )
-            owner = next((at for at, other in enumerate(given) if other is source), None)
-            if owner is None:
-                raise UsageError(f"layer {names[place]} is tied to one that is not in the list")
-            self.layers.append(inner)
-            self.owners.append(owner)
+            self.layers.append(layer)
+            self._sources.append(self._first(given, source, place))
+            self._shared.append(shared)
+
+    def _first(self, given: list[Any], layer: Any, place: int) -> int:
+        """Return the first place of a layer. Raises UsageError for one that is not in the list."""
+        found = next((at for at, other in enumerate(given) if other is layer), None)
+        if found is None:
+            raise UsageError(f"layer {self.names[place]} is tied to one that is not in the list")
+        return found
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -62,24 +78,34 @@ class Chain:
         """Return first values of all tensors, or of those that some layers own, by their whole names."""
         found: dict[str, Array] = {}
         for place in range(len(self)) if places is None else places:
-            if self.owners[place] == place:
+            if self._sources[place] == place:
                 values = self.layers[place].init(np.random.default_rng([seed, place]))
-                found |= {f"{self.names[place]}.{name}": value for name, value in values.items()}
+                found |= self._owned(place, values)
         return found
 
+    def kinds(self) -> dict[str, str]:
+        """Return the kinds of the tensors without gradients, as layers have it, by their whole names."""
+        found: dict[str, str] = {}
+        for place, layer in enumerate(self.layers):
+            if self._sources[place] == place and isinstance(layer, StatefulLayer):
+                found |= self._owned(place, layer.kinds())
+        return found
+
+    def _owned(self, place: int, values: Mapping[str, T]) -> dict[str, T]:
+        return {f"{self.names[place]}.{own}": each for own, each in values.items() if own not in self._shared[place]}
+
     def split(self, names: Iterable[str]) -> list[dict[str, str]]:
-        """Return for each layer its tensors among these: the whole name by its own. Tied ones are in several."""
+        """Return for each layer its tensors among these: the whole name by its own. Shared ones are in several."""
         prefixes = {name: place for place, name in enumerate(self.names)}
         owned: list[dict[str, str]] = [{} for _ in self.layers]
         for name in names:
             place = next((prefixes[name[:at]] for at in _dots(name) if name[:at] in prefixes), None)
             if place is not None:
                 owned[place][name[len(self.names[place]) + 1 :]] = name
-        return [owned[owner] for owner in self.owners]
-
-    def ties(self) -> dict[int, int]:
-        """Return the places of layers that have another one's tensors, and that one's."""
-        return {place: owner for place, owner in enumerate(self.owners) if place != owner}
+        found = [dict(owned[source]) for source in self._sources]
+        for each, shared in zip(found, self._shared, strict=True):
+            each |= {own: owned[at][theirs] for own, (at, theirs) in shared.items() if theirs in owned[at]}
+        return found
 
 
 def _dots(name: str) -> list[int]:

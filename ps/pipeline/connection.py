@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ps.config.job import JobConfig
 from ps.xp import Array, Device
 
 
@@ -12,6 +13,9 @@ class Connection(Protocol):
     """The part of ``ps.KV`` that a pipeline calls."""
 
     device: Device
+
+    @property
+    def job(self) -> JobConfig: ...
 
     @property
     def clock(self) -> int: ...

@@ -41,14 +41,13 @@ def demand_same(one: Any, other: Any, both: Any, kind: ArrayKind, name: str) -> 
 def demand_additive(
     loss: PipelineLoss, outputs: tuple[Any, Any, Any], labels: tuple[Any, Any, Any], kind: ArrayKind
 ) -> None:
-    """Raise UsageError if the sums and weights of two micro-batches' loss are not those of both as one."""
-    one, other, both = ((*loss(output, y), loss.weight(y)) for output, y in zip(outputs, labels, strict=True))
-    for what, at in (("sum", 0), ("weight", 2)):
-        parts, whole = float(one[at]) + float(other[at]), float(both[at])
-        if not np.allclose(parts, whole, rtol=OTHERWISE, atol=0, equal_nan=True):
-            raise UsageError(
-                f"the {what} of the loss is {whole:g} for a batch and {parts:g} for its two halves together, {WAY_OUT}"
-            )
+    """Raise UsageError if the loss of two micro-batches, or its gradient, is not that of both as one."""
+    one, other, both = (loss(output, y) for output, y in zip(outputs, labels, strict=True))
+    parts, whole = float(one[0]) + float(other[0]), float(both[0])
+    if not np.allclose(parts, whole, rtol=OTHERWISE, atol=0, equal_nan=True):
+        raise UsageError(
+            f"the sum of the loss is {whole:g} for a batch and {parts:g} for its two halves together, {WAY_OUT}"
+        )
     demand_same(one[1], other[1], both[1], kind, "the gradient of the loss")
 
 

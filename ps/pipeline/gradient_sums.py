@@ -6,7 +6,7 @@ of the layers after that: so the bits depend neither on the schedule nor on wher
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from ps import xp
@@ -56,19 +56,21 @@ class GradientSums:
             else:
                 sums[own] = given if self._once else self._kind.copy(given)
 
-    def of(self, place: int) -> dict[str, Any]:
-        """Return a layer's sums by the tensors' own names."""
-        return self._sums.get(place, {})
+    def of(self, place: int, names: Iterable[str]) -> dict[str, Any]:
+        """Return a layer's sums for some of its tensors, by their own names."""
+        sums = self._sums.get(place, {})
+        return {own: sums[own] for own in sorted(names) if own in sums}
 
     def take(self, place: int, sums: Mapping[str, Any]) -> None:
-        """Take the sums of a layer that is tied to one of these and computed elsewhere."""
-        self._sums[place] = dict(sums)
+        """Take sums of a layer that was computed elsewhere, of tensors that belong here."""
+        self._sums.setdefault(place, {}).update(sums)
 
-    def all(self, without: Container[int] = ()) -> dict[str, Array]:
-        """Return the gradient of every tensor that has one, by its whole name, but of those at some places."""
+    def all(self, without: Container[tuple[int, str]] = ()) -> dict[str, Array]:
+        """Return the gradient of every tensor that has one, by its whole name, without some of a layer's own."""
         found: dict[str, Array] = {}
-        for place in sorted(place for place in self._sums if place not in without):
+        for place in sorted(self._sums):
             for own, value in self._sums[place].items():
-                name = self._names[place][own]
-                found[name] = found[name] + value if name in found else value
+                if (place, own) not in without:
+                    name = self._names[place][own]
+                    found[name] = found[name] + value if name in found else value
         return found

@@ -78,7 +78,11 @@ class TrainingLayer(PipelineLayer, Protocol):
 
 @runtime_checkable
 class StatefulLayer(PipelineLayer, Protocol):
-    """A layer with tensors that change without gradients, as the statistics of batch norm do."""
+    """A layer with tensors that have no gradients, as the statistics of batch norm, or what is frozen."""
+
+    def kinds(self) -> Mapping[str, str]:
+        """Return what these tensors are, by their own names: ``buffer``, ``counter`` or ``frozen``."""
+        ...
 
     def finish(self, params: Mapping[str, Array]) -> None:
         """Write the buffers among its tensors anew, once at the end of each training step."""
@@ -96,3 +100,5 @@ class Tied:
     """The layer whose tensors they are: the same object as in the list."""
     layer: Any
     """What is done with them."""
+    names: Mapping[str, str] | None = None
+    """The layer's own names of what it shares, and what the source calls them; None for all. The rest is its own."""

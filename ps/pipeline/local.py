@@ -11,6 +11,7 @@ from ps.pipeline.connection import Connection
 from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.runner import StageRunner, StepPlan, Transfer
 from ps.pipeline.stage import PipelineStage
+from ps.pipeline.ties import ties
 
 if TYPE_CHECKING:
     from ps.pipeline.pipeline import Pipeline
@@ -30,13 +31,14 @@ class LocalPipeline:
             )
             for places in self._cut.stages
         ]
-        stage_of = self._cut.stage_of
-        self._ties = {place: (stage_of(place), stage_of(owner)) for place, owner in self._chain.ties().items()}
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         """Give all first values to the job."""
-        found = self._kv.init(self._chain.init(self._seed), kinds, groups)
+        found = self._kv.init(self._chain.init(self._seed), {**self._chain.kinds(), **(kinds or {})}, groups)
         self._names = self._chain.split(self._kv.params)
+        self._ties = ties(self._names, self._cut)
+        aggregator = self._kv.job.specs.aggregator.build()
+        self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
         trained = set(self._kv.grads)
         self._first = next(
             place for place, names in enumerate(self._names) if any(name in trained for name in names.values())
@@ -64,7 +66,8 @@ class LocalPipeline:
         gradients = run(runners, home, runners[0].feed(xs, ys))
         loss = runners[0].loss
         try:
-            self._kv.step(gradients, partial=len(gradients) < len(trained), loss=loss, **metrics)
+            heeded = weight if self._weighs and weight else None  # else it is the examples that count
+            self._kv.step(gradients, examples=heeded, partial=len(gradients) < len(trained), loss=loss, **metrics)
         except GradientError as error:
             raise GradientError(f"{error}{self._origin(params, xs[:microbatches])}") from None
         return loss

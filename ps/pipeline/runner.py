@@ -13,6 +13,7 @@ from ps.errors import StateError
 from ps.pipeline.action import BACKWARD, CHECK, FORWARD, INPUT, WEIGHTS, Action
 from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.stage import PipelineStage
+from ps.pipeline.ties import Tie
 from ps.xp import Array
 
 ACTIVATION, GRADIENT, LABELS, TIED, LOSS = "activation", "gradient", "labels", "tied", "loss"
@@ -67,10 +68,10 @@ class StageRunner:
         actions: Iterable[Action],
         plan: StepPlan,
         sums: GradientSums,
-        ties: Mapping[int, tuple[int, int]],
+        ties: Iterable[Tie],
     ) -> None:
-        """``stages``: this worker's, by number, of ``count`` in all. ``ties``: for each place whose tensors belong to
-        another one, the stage of the place and that of the owner."""
+        """``stages``: this worker's, by number, of ``count`` in all. ``ties``: as the function of that name gives
+        them."""
         self._stages = stages
         self._count = count
         check = [Action(CHECK, stage, OF_CHECK) for stage in sorted(stages)] if plan.check else []
@@ -78,8 +79,9 @@ class StageRunner:
         self._plan = plan
         self._sums = sums
         self._here: dict[tuple[str, int, int], Any] = {}
-        self._sent = {place: pair for place, pair in ties.items() if pair[0] in stages and pair[1] not in stages}
-        owed = [(TIED, owner, place) for place, (user, owner) in ties.items() if owner in stages and user not in stages]
+        ties = list(ties)
+        self._sent = [tie for tie in ties if tie.stage in stages and tie.owner not in stages]
+        owed = [(TIED, tie.owner, tie.place) for tie in ties if tie.owner in stages and tie.stage not in stages]
         self._after = {*owed, *((LOSS, stage, 0) for stage in stages if stage < count - 1)}
         """What has to come beside what actions need, and has not."""
         self._losses: list[float] = []
@@ -149,7 +151,7 @@ class StageRunner:
         """Return what the step gives for the tensors of this worker's layers, when all is done."""
         for number in sorted(self._stages):
             self._stages[number].finish()
-        return self._sums.all(without=self._sent)
+        return self._sums.all(without={(tie.place, own) for tie in self._sent for own in tie.names})
 
     # Inside
 
@@ -176,7 +178,7 @@ class StageRunner:
 
     def _closing(self) -> list[Transfer]:
         """Return what goes out after the last action."""
-        transfers = [Transfer(TIED, owner, place, self._sums.of(place)) for place, (_, owner) in self._sent.items()]
+        transfers = [Transfer(TIED, tie.owner, tie.place, self._sums.of(tie.place, tie.names)) for tie in self._sent]
         if self._count - 1 in self._stages:
             self._loss = sum(self._losses) / self._plan.weight if self._plan.weight else math.nan
             transfers += [Transfer(LOSS, stage, 0, self._loss) for stage in range(self._count - 1)]

@@ -125,6 +125,31 @@ def test_tied_layers_have_one_tensor_and_the_bits_do_not_depend_on_the_cut(how: 
     same(whole, train(layers(), job={"clip_norm": 0.01}, **how))
 
 
+class Shifted(Linear):
+    """``(x + b) @ w``."""
+
+    def init(self, rng: np.random.Generator) -> dict[str, Any]:
+        return {**super().init(rng), "b": np.zeros(self.inputs, np.float32)}
+
+    def forward(self, params: Any, x: Any) -> Any:
+        return super().forward(params, x + params["b"])
+
+    def backward(self, params: Any, saved: Any, dy: Any) -> Any:
+        dx, grads = super().backward(params, saved, dy)
+        return dx, {**grads, "b": dx.sum(axis=0)}
+
+
+@pytest.mark.parametrize("cuts", [3, [2]])
+def test_a_layer_may_share_some_of_its_tensors_and_have_others_of_its_own(cuts: Any, train: Train) -> None:
+    def layers() -> list[Any]:
+        first = Linear(6, 6)
+        return [first, Tied(first, Shifted(6, 6), {"w": "w"}), Linear(6, 4)]
+
+    whole = train(layers())
+    assert list(whole) == ["0.w", "1.b", "2.w"]
+    same(whole, train(layers(), cuts=cuts))
+
+
 def test_the_gradient_of_a_tied_tensor_is_the_sum_of_its_uses(alone: None, batch: Any) -> None:
     x, y = batch
     embed = Linear(6, 4)

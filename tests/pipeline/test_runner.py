@@ -16,6 +16,7 @@ from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.local import run
 from ps.pipeline.runner import LABELS, StageRunner, StepPlan, Transfer
 from ps.pipeline.stage import PipelineStage
+from ps.pipeline.ties import ties
 from support.pipeline_layers import Linear, Transposed
 from support.pipeline_links import run_over_links
 
@@ -30,7 +31,7 @@ def workers(
     trained = {name: params[name] for name in params if int(name.split(".")[0]) >= frozen}
     first = next(place for place, own in enumerate(names) if any(name in trained for name in own.values()))
     count = len(cut.stages)
-    at = {place: (cut.stage_of(place), cut.stage_of(owner)) for place, owner in chain.ties().items()}
+    at = ties(names, cut)
     random = np.random.default_rng(1)
     x, y = random.standard_normal((13, 6), np.float32), random.integers(0, 4, 13)
     parts = microbatch.sizes(13, microbatches)

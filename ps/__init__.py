@@ -17,10 +17,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["KV", "Handle", "PSError", "Pipeline", "__version__", "connect", "run"]
+__all__ = ["KV", "Handle", "PSError", "Pipeline", "__version__", "connect", "follow", "run"]
 
 _LINKS = ("protocol", "server", "worker")
-_ELSEWHERE = {"PSError": "ps.errors", "Pipeline": "ps.pipeline", "run": "ps.launch.run"}
+_ELSEWHERE = {
+    "PSError": "ps.errors",
+    "Pipeline": "ps.pipeline",
+    "follow": "ps.following.follower",
+    "run": "ps.launch.run",
+}
 _SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "pipeline", "torch")
 
 _HERE = os.path.dirname(__file__)  # noqa: PTH120
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from ps import optim as optim
     from ps import pipeline as pipeline
     from ps.errors import PSError
+    from ps.following.follower import follow
     from ps.launch.run import run
     from ps.pipeline import Pipeline
     from ps.worker import KV, Handle, connect

@@ -52,6 +52,9 @@ LONGEST_HEADER = 100_000_000
 """Bytes of a header, at most, as the format has it."""
 MOST_DIMENSIONS = 64
 MOST_BYTES = 1 << 48
+COPIES = "copies in half precision, not the float32 masters"
+MASTERS = "float32 masters of what is trained in half precision"
+"""What the header says under ``weights`` of a model in half precision."""
 ABOUT = "__metadata__"
 """The entry of the header that is no tensor."""
 

@@ -42,6 +42,10 @@ class JobKey:
         """Return what proves that a task was given to the client of this rank."""
         return self._sign(f"task {task} {rank}")
 
+    def leave(self, follower: int) -> int:
+        """Return what proves that somebody who is no member was given leave to read the model."""
+        return self._sign(f"follower {follower}")
+
     def _sign(self, text: str) -> int:
         return int.from_bytes(hmac.digest(self.secret.encode(), text.encode(), "sha256")[:8], "big") >> (64 - BITS)
 

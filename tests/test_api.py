@@ -59,7 +59,7 @@ def found(name: str) -> object:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(ps.__all__) == ["Handle", "KV", "PSError", "Pipeline", "__version__", "connect", "run"]
+    assert sorted(ps.__all__) == ["Handle", "KV", "PSError", "Pipeline", "__version__", "connect", "follow", "run"]
     scope: dict[str, object] = {}
     exec("from ps import *", scope)
     assert set(ps.__all__) <= set(scope)

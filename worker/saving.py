@@ -11,12 +11,10 @@ from typing import Any
 from ps import xp
 from ps.errors import PSError, UnsavedModel
 from ps.half import HALVES
-from ps.weights_file import check_weights, open_weights, write_weights
+from ps.weights_file import COPIES, check_weights, open_weights, write_weights
 from ps.whole import check_writable, numbered
 from ps.worker.parameters import Parameters
 from ps.worker.store import Store
-
-COPIES = "copies in half precision, not the float32 masters"
 
 log = logging.getLogger("ps.worker")
 

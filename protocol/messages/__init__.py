@@ -72,6 +72,7 @@ from ps.protocol.messages.federated import (
     UploadState,
     Wait,
 )
+from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked, Peek, Peeked
 
 TYPES: dict[int, type[Message]] = dict(sorted(NUMBERED.items()))
 """Number on the wire -> message."""
@@ -89,6 +90,8 @@ __all__ = [
     "Entries",
     "Error",
     "Finished",
+    "FollowRequest",
+    "Followed",
     "Heartbeat",
     "HeartbeatAck",
     "Hello",
@@ -101,12 +104,16 @@ __all__ = [
     "Inquire",
     "Late",
     "Leave",
+    "Mark",
+    "Marked",
     "Message",
     "NormPart",
     "Notes",
     "Ok",
     "Packed",
     "PartialPush",
+    "Peek",
+    "Peeked",
     "Ping",
     "Poll",
     "Pong",

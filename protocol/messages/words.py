@@ -23,7 +23,9 @@ StopPhase = Literal["", "asked", "decided"]
 """Whether training is to end before all is done; asked: where is not decided yet."""
 
 ErrorCode = Annotated[
-    Literal["another-job", "bad-message", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken"]
+    Literal[
+        "another-job", "bad-message", "busy", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken"
+    ]
     | Literal["server-lost", "shm", "stranger", "token", "unknown", "version"],
     AtMost(MOST_CODE),
 ]

@@ -39,6 +39,7 @@ MODULES = {
     "server": "ps.cli.roles",
     "worker": "ps.cli.roles",
     "status": "ps.cli.status",
+    "follow": "ps.cli.follow",
     "ping": "ps.cli.ping",
     "trace": "ps.cli.trace",
     "partition": "ps.cli.partition",

@@ -25,7 +25,7 @@ class ProcessConfig:
     """The settings of one process, every one with a default."""
 
     scheduler: str | None = setting(
-        None, "address of the scheduler to join, tcp://host:port", kind=ADDRESS, roles=(*MEMBERS, "status")
+        None, "address of the scheduler to join, tcp://host:port", kind=ADDRESS, roles=(*MEMBERS, "status", "follow")
     )
     host: str = setting(
         "127.0.0.1", "address to listen on and, without --advertise, be reached at", kind=HOST, roles=ALL

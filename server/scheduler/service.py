@@ -18,6 +18,7 @@ from ps.protocol.addresses import advertised
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import (
+    FollowRequest,
     Heartbeat,
     HeartbeatAck,
     Hello,
@@ -32,6 +33,7 @@ from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.first_batches import FirstBatches
+from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.persistence import Persistence
@@ -78,6 +80,7 @@ class Scheduler:
         self._say = say
         self._journal = Journal()
         self._first_batches = FirstBatches()
+        self._following = Following()
         self._announced = -1, False
         """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
@@ -144,6 +147,9 @@ class Scheduler:
             for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
                     self._inbox.send(origin, Status(message.request, self._status()))
+                    continue
+                if isinstance(message, FollowRequest):
+                    self._inbox.send(origin, self._following.answer(state, message))
                     continue
                 if not isinstance(message, Hello | Identify) and not self._bindings.speaks(origin, message):
                     self._inbox.send(origin, stranger(message))

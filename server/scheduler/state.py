@@ -77,7 +77,7 @@ class SchedulerState:
         self._roster = Roster()
         self._failure_detector = FailureDetector(now)
         self.absence = Absence()
-        self._seeding = Seeding()
+        self.seeding = Seeding()
         self._barrier = Barrier()
         self.ending = Ending()
         self.rounds: Rounds | None = None
@@ -156,7 +156,7 @@ class SchedulerState:
                 return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
             case InitRequest() | InitDone():
                 self.changed = True
-                sends = self._granted(heard(self._seeding, f"worker {record.rank}", message))
+                sends = self._granted(heard(self.seeding, f"worker {record.rank}", message))
                 self._begin_rounds(now)
                 return sends
             case BarrierEnter():
@@ -188,9 +188,9 @@ class SchedulerState:
         return self._say(list(self.rounds.end(self.ending.clock, now))) if self.rounds and self.ending.phase else []
 
     def _begin_rounds(self, now: float) -> None:
-        if self._federated and self.job and self._seeding.done and self._seeding.layout:
+        if self._federated and self.job and self.seeding.done and self.seeding.layout:
             clients, server = partial(self._roster.count, "worker"), partial(self._roster.id_of, "server")
-            about = self.job, self._seeding.layout, now
+            about = self.job, self.seeding.layout, now
             self.rounds = self.rounds or Rounds(*about, clients=clients, server=server, token=self.key.token)
             if self.ending.phase:
                 self.rounds.plan(self.ending.clock)
@@ -297,7 +297,7 @@ class SchedulerState:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
             del self.deaths[:-MAX_DEATHS]
-        sends = self._granted(granted(self._seeding.forget(record.member)))
+        sends = self._granted(granted(self.seeding.forget(record.member)))
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
         if record.role == "server" and self.phase == "running":
@@ -317,7 +317,7 @@ class SchedulerState:
     def _gone_from_rounds(self, record: MemberRecord, now: float) -> list[Send]:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
         if record.role == "server":
-            self._seeding.tear()
+            self.seeding.tear()
         done = self.rounds is not None and self.rounds.phase == "done"
         done |= self.ending.phase != "" and record.has_finished
         sends = self._say(dispatch.gone(self.rounds, record, now)) if self.rounds is not None else []
@@ -351,7 +351,7 @@ class SchedulerState:
             "next": self._roster.next,
             "deaths": self.deaths,
             "members": [member.dump() for member in self.members.values()],
-            "seeding": self._seeding.dump(),
+            "seeding": self.seeding.dump(),
             "barrier": self._barrier.dump(),
             "ending": self.ending.dump(),
         }
@@ -393,7 +393,7 @@ class SchedulerState:
         )
         if state.members:
             state.absence.come(now)
-        state._seeding = Seeding.load(values["seeding"])
+        state.seeding = Seeding.load(values["seeding"])
         state._barrier = Barrier.load(values["barrier"])
         state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
         state._begin_rounds(now)

@@ -19,6 +19,7 @@ read the weights in place (``shown``), the other way round.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +113,10 @@ class Combined:
     """The tensors of which nobody had a gradient."""
 
 
+def _keep_nothing(chunk: ChunkState, version: int) -> None:
+    """Nobody follows the model."""
+
+
 @dataclass(slots=True)
 class ChunkState:
     """One chunk: its weights and optimizer state, and who has contributed and who waits."""
@@ -146,6 +151,10 @@ class ChunkState:
     loans: list[Loan] = field(default_factory=list)
     shadows: dict[int, Shadow] = field(default_factory=dict)
     """Compression: the weights as workers have them; by member, or under 0 what all have."""
+    mark: int = -1
+    """The next version that somebody who follows the model wants, -1 for none: it is kept before the weights go on."""
+    keep: Callable[[ChunkState, int], None] = field(default=_keep_nothing, repr=False, compare=False)
+    """Keeps what is marked of the versions before this one."""
     combined: Combined | None = None
     squares: tuple[int, float] | None = None
     """The last combined gradient's clock and squared L2 norm, for those who ask again."""
@@ -169,7 +178,13 @@ class ChunkState:
         if self.vetoed == self.version:
             for shadow in self.shadows.values():
                 shadow.keep(self.version + 1)
-        self.version += 1
+        self.go_to(self.version + 1)
+
+    def go_to(self, version: int) -> None:
+        """Go on with a later version; the weights are what they are."""
+        if 0 <= self.mark < version:
+            self.keep(self, version)
+        self.version = version
 
     def park(self, waiter: Waiter) -> None:
         """Keep a request until it can be answered; a repeated one takes the place of the first."""
@@ -208,8 +223,10 @@ class ChunkState:
     def own(self) -> None:
         """Make the weights safe to change: if a reader may still hold them, go on with a copy.
 
-        Where they must stay in place, what was not sent yet is the copy.
+        Where they must stay in place, what was not sent yet is the copy. A version that is marked is kept first.
         """
+        if self.mark == self.version:
+            self.keep(self, self.version + 1)
         held = [loan for loan in self.loans if not loan.done]
         self.loans.clear()
         if held:

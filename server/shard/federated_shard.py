@@ -353,6 +353,7 @@ class FederatedShard:
             found = prepared.parts[index]
             if found is not None:
                 self._publisher.apply(chunk, found, prepared.factor, prepared.share)
+            chunk.close()
         self.version += 1
         self._trace.add("apply", since, name="publish", clock=self.version)
         self._prepared = None
@@ -373,7 +374,7 @@ class FederatedShard:
                 chunk.weights = demand(model.arrays[f"weights/{index}"], chunk)
                 slots = self._publisher.slots(chunk)
                 chunk.slots = {slot: demand(model.arrays[f"{slot}/{index}"], chunk) for slot in slots}
-                chunk.updates, chunk.filled = model.updates[index], True
+                chunk.updates, chunk.version, chunk.filled = model.updates[index], model.version, True
         self._prepared = self._checkpoint.prepared(self.version, self.chunks)
         if self._prepared is not None:
             self._attempt, self._phase = self._prepared.attempt, "prepared"

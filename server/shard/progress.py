@@ -46,7 +46,7 @@ class Progress:
             clock = self.mode.advance_to(chunk, self._participants)
             if clock == chunk.version and len(chunk.holds) == holds:
                 return
-            chunk.version = clock
+            chunk.go_to(clock)
 
     def scale(self, chunk: ChunkState, factor: float) -> None:
         """Apply the combined gradient that waits, times ``factor``, and close its clock."""

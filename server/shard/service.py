@@ -14,7 +14,7 @@ import zmq
 from ps import descriptors, sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, PeerLost
+from ps.errors import BadMessage
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.addresses import advertised
 from ps.protocol.codec import decode, encode
@@ -24,7 +24,7 @@ from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import Error, Identify, Inquire, Leave, Message, RoundOrder, Share, View, Welcome
+from ps.protocol.messages import Error, Identify, Inquire, Leave, Mark, Message, Peek, RoundOrder, Share, View, Welcome
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.registry import transports
@@ -33,11 +33,14 @@ from ps.server.job_key import JobKey
 from ps.server.loan import SENT
 from ps.server.send import SCHEDULER, Line, Origin, Send
 from ps.server.shard import lines
+from ps.server.shard.alone import demand_company
 from ps.server.shard.callers import Callers
 from ps.server.shard.checkpoint import kept_rank
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.federated_shard import FederatedShard
+from ps.server.shard.followers import Followers
 from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.last_look import send_last
 from ps.server.shard.seldom import Seldom
 from ps.server.shard.shard import Shard
 from ps.state_file import StateFile
@@ -47,8 +50,6 @@ log = logging.getLogger("ps.server")
 
 TICK = 1.0
 """Seconds between two calls of the shard because time has passed: it says anew how far a federated round is."""
-ALONE = 10
-"""Start time-outs for which a server without workers waits for a silent scheduler; they may stand in a barrier."""
 MOST_TAKEN = 1000
 """Messages of the scheduler that are taken before workers are looked after again."""
 BATCH = 64
@@ -68,6 +69,7 @@ class Server:
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
+        self._followers: Followers | None = None
         self._poller = zmq.Poller()
         self._listeners: list[Listener] = []
         self._guard: DescriptorGuard | None = None
@@ -154,11 +156,24 @@ class Server:
             if isinstance(message, Identify):
                 self._refuse(origin, callers.identify(origin, message))
             elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
-                self._refuse(origin, refusal)
+                if isinstance(message, Mark | Peek):  # from no member
+                    self._show(origin, message)
+                else:
+                    self._refuse(origin, refusal)
             elif self._shard is not None:
                 self._take(self._shard, origin, message, payload)
             else:
                 self._put_off(origin, message)
+
+    def _show(self, origin: Origin, message: Mark | Peek) -> None:
+        """Answer somebody who is no member and follows the model. Before there is one, nobody has been told to ask."""
+        if self._followers is None or isinstance(origin, Line):
+            self._reject(origin, message, BadMessage("there is no model here to follow, or not on this connection"))
+            return
+        try:
+            self._perform([self._followers.receive(origin, message, time.monotonic())])
+        except BadMessage as error:
+            self._reject(origin, message, error)
 
     def _refuse(self, origin: Origin, refusal: Error | None) -> None:
         """Tell somebody why it is not believed, if so."""
@@ -242,45 +257,24 @@ class Server:
             return None
 
     def _tell_scheduler(self, now: float) -> None:
+        membership = self._membership
         if self._shard is not None:
-            self._membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
+            membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
             if now - self._ticked >= TICK:
                 self._ticked = now
                 self._perform(self._shard.tick(now))
-        if self._membership.welcome is None and (trouble := self._dial.again(now)):
-            log.warning("%s", self._membership.waits_for_scheduler(trouble))
-        for message in self._membership.tick(now):
+                if self._followers:
+                    self._followers.tick(now)
+        if membership.welcome is None and (trouble := self._dial.again(now)):
+            log.warning("%s", membership.waits_for_scheduler(trouble))
+        for message in membership.tick(now):
             if (header := self._written(message)) is not None:
                 with contextlib.suppress(zmq.Again):
                     self._dealer.send(header, zmq.NOBLOCK)
-        notice = self._membership.silence_notice(now)
+        notice = membership.silence_notice(now)
         if notice:
             log.warning("%s", notice)
-        self._give_up_alone(now)
-
-    def _give_up_alone(self, now: float) -> None:
-        """Raise PeerLost when no worker is left and no scheduler is there to say that the job is over.
-
-        Those that were killed say no goodbye, and only a scheduler could declare them dead: their silence must do.
-        """
-        shard, membership = self._shard, self._membership
-        job = shard.job if shard is not None else JobConfig()
-        limit = ALONE * job.start_timeout
-        if shard is None or shard.deserted:
-            # who stands in a barrier has given up by then, and who was killed is replaced
-            limit = max(2 * job.start_timeout, job.idle_timeout)
-        if membership.welcome is None or not (shard is None or shard.deserted or now - self._visited > limit):
-            return
-        if membership.unknown:
-            raise PeerLost(
-                f"the scheduler at {self._scheduler} was restarted without its --state file and does not know this "
-                f"server, and no worker is left. Start the job anew"
-            )
-        if membership.silence(now) > limit:
-            raise PeerLost(
-                f"no worker is left, and the scheduler at {self._scheduler}, which would end the job, has been "
-                f"silent for {membership.silence(now):.0f} s"
-            )
+        demand_company(self._shard, membership, self._scheduler, self._visited, now)
 
     def _hear_scheduler(self) -> bool:
         """Take what the scheduler sent; return whether the job is over."""
@@ -310,6 +304,8 @@ class Server:
                 log.info("the job begins: mode %s", view.job.get("mode"))
             if view.phase == "ended":
                 log.info("the job has ended in good order")
+                if self._followers:
+                    send_last(self._followers.last(time.monotonic()), self._perform)
                 return True
             if view.phase == "failed":
                 raise failure(view)
@@ -352,6 +348,7 @@ class Server:
         else:
             self._state_file.close()
             self._shard = GradientShard(welcome.rank, self._trace, process.threads)
+        self._followers = Followers(welcome.rank, _key(welcome), self._shard)
         self._trace.seat(welcome.rank)
         return self._shard
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ps.config.job import JobConfig
 from ps.protocol.messages import Message, RoundOrder, View
 from ps.server.send import Origin, Send
+from ps.server.shard.chunk import ChunkState
 from ps.xp import HostArray
 
 
@@ -18,6 +19,7 @@ class Shard(Protocol):
     """One server's part of a model as a state machine."""
 
     job: JobConfig
+    chunks: dict[int, ChunkState]
 
     @property
     def deserted(self) -> bool:

@@ -26,6 +26,7 @@ COMMANDS = (
     "server",
     "worker",
     "status",
+    "follow",
     "ping",
     "trace",
     "partition",

@@ -5,6 +5,7 @@ Those that start processes are taken as far as the settings that the processes w
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
@@ -17,6 +18,7 @@ import click
 import numpy as np
 import pytest
 
+import ps.following.follower
 import ps.launch.cluster
 import ps.worker
 from ps.cli import main
@@ -46,6 +48,12 @@ EXAMPLES = [
 ]
 
 
+class Over(contextlib.nullcontext[tuple[()]]):
+    """A job that has nothing to show any more."""
+
+    job = "a1"
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Whatever an example starts ends at once, well; the list says what it was."""
@@ -62,11 +70,16 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("compare")
         raise SystemExit(0)
 
+    def followed(address: str, **given: Any) -> Over:
+        found.append("follow")
+        return Over(())
+
     monkeypatch.setitem(sys.modules, "ps.server.scheduler", SimpleNamespace(serve=noted("scheduler")))  # type: ignore[arg-type]
     monkeypatch.setattr(service, "serve", noted("server"))
     monkeypatch.setattr(ps.worker, "run_script", noted("worker"), raising=False)
     monkeypatch.setattr(ps.launch.cluster, "run", noted("run"))
     monkeypatch.setattr(comparison, "run_all", compared)
+    monkeypatch.setattr(ps.following.follower, "follow", followed)
     monkeypatch.setattr(query, "fetch_status", lambda *args: {"phase": "running"})
     monkeypatch.setattr(query, "ping", lambda *args: {"role": "server", "rank": 0, "version": 1, "ms": 0.3})
     return found

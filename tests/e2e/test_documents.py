@@ -47,6 +47,7 @@ NOT_RUN = {
     "pip ": NETWORK,
     "debootstrap ": NETWORK,
     ".* --device cuda ": "needs a GPU",
+    "psctl follow ": "follows a job that runs; tests/following has one",
     "docker ": DOCKER,
     "[A-Z].*docker ": DOCKER,
     "tar .*docker ": DOCKER,
@@ -117,6 +118,19 @@ train = np.ones((64, 64), np.float32), np.ones(64, np.int64)
     "import ps\nfrom ps.models import mlp, softmax_cross_entropy": """
 import numpy as np
 train = test = np.ones((192, 64), np.float32), np.ones(192, np.int64)
+""",
+    "with ps.follow(address": """
+import threading, time
+import numpy as np, ps
+from ps.models import mlp
+from ps.testing import LocalCluster
+job = LocalCluster()
+def work(kv):
+    kv.init(mlp.init([64, 10], seed=0))
+    while not any(thread.name == "ps-follow" for thread in threading.enumerate()):
+        time.sleep(0.01)
+threading.Thread(target=job.run, args=(work,)).start()
+address, test = job.address, (np.ones((8, 64), np.float32), np.zeros(8, np.int64))
 """,
     "import ps.federated": """
 import numpy as np

@@ -43,7 +43,7 @@ FILES = {
 STARTS = (
     *("ps.launch.cluster.run", "ps.server.shard.service.serve", "ps.server.scheduler.serve", "ps.worker.run_script"),
     *("ps.protocol.query.fetch_status", "ps.protocol.query.ping", "ps.simulate.simulation.simulate"),
-    *("ps.compare.comparison.run_all", "ps.simulate.examples.synthetic"),
+    *("ps.compare.comparison.run_all", "ps.simulate.examples.synthetic", "ps.following.follower.follow"),
 )
 """What starts processes, waits for them or computes for long."""
 

@@ -50,6 +50,7 @@ from ps.protocol.query import fetch_status
 from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.scheduler import serve as serve_scheduler
+from ps.server.shard import alone
 from ps.server.shard import service as module
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.service import serve
@@ -265,7 +266,7 @@ def test_a_server_that_a_restarted_scheduler_does_not_know_ends_when_no_worker_i
 
 
 def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALONE", 1)
+    monkeypatch.setattr(alone, "PATIENCE", 1)
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()
@@ -278,7 +279,7 @@ def test_a_server_whose_workers_and_scheduler_are_gone_ends(tmp_path: Path, monk
 def test_a_server_whose_workers_were_killed_after_the_scheduler_ends_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ALONE", 1)
+    monkeypatch.setattr(alone, "PATIENCE", 1)
     with FakeScheduler() as scheduler:
         server = Service(serve, process(tmp_path, scheduler=scheduler.address))
         origin = scheduler.origin()

@@ -1,0 +1,3 @@
+"""Jobs in this process to be followed."""
+
+from support.fixtures import loopback as loopback

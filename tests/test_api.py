@@ -36,7 +36,7 @@ SIGNATURES = {
     "KV.set_weight_decay": "(self, weight_decay, group=None)",
     "KV.batches": "(self, data, batch_size=None, *, epochs=1, shuffle=True, prefetch=0)",
     "KV.evaluate": "(self, function, data, **patience)",
-    "KV.save": "(self, path)",
+    "KV.save": "(self, path, *, masters=False)",
     "KV.stop": "(self, reason)",
     "KV.close": "(self, failure='')",
     "Pipeline.init": "(self, kv, seed=0, kinds=None, groups=None)",

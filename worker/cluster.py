@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
-from ps.worker.store import Buffers, nothing
+from ps.worker.store import Buffers, Masters, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Device, HostArray
@@ -77,11 +77,11 @@ class ClusterStore:
         return all(peer.rank >= self.rank for peer in self._session.peers("worker"))
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
     ) -> Buffers:
         job, run = self.job, self._runner.run
-        if first := run(self._part.claim(layout)):
-            count()
+        first = run(self._part.claim(layout))
+        masters = count() if first else {}
         self._first = _chunks_of_first_tensor(layout, self._part.chunks)
         viewing = in_place and job.reads_in_place
         channels = self._session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
@@ -89,7 +89,7 @@ class ClusterStore:
         self._part.in_place = self._view is not None
         self._buffer, shown = self._own_buffer(values, in_place)
         self._landings()
-        run(self._part.seed(layout, values) if first else self._part.join())
+        run(self._part.seed(layout, values, masters) if first else self._part.join())
         gradients = self._memory.array("gradients") if self._memory else None
         return Buffers(self._buffer, shown, gradients, encodes=self._part.compression is not None)
 
@@ -224,6 +224,13 @@ class ClusterStore:
             self._session.exchange.wait(pending)
         if pending is self._runner.under_way:
             self._runner.finish()
+
+    def masters(self) -> tuple[int, Mapping[str, HostArray]]:
+        from ps.following.follower import follow
+
+        with follow(self.scheduler, every=0, masters=True) as snapshots:
+            found = next(snapshots)
+        return found.clock, found
 
     # Together
 

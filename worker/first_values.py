@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 
 from ps import xp
 from ps.errors import UsageError
+from ps.half import HALVES, SINGLE, narrow, widen
 from ps.protocol.layout import Layout
-from ps.weights_file import DTYPES, WeightsFile, bare, open_weights
+from ps.weights_file import DTYPES, Entry, WeightsFile, bare, open_weights
 from ps.worker.model import Model, check_values
+from ps.worker.store import Masters
 from ps.xp import Array, HostArray
 
 SOURCE = "the job's init"
+_NO_MASTER = np.empty(0, SINGLE)
 MOST_NAMED = 3
 """Tensors that a message names, at most."""
 
@@ -32,23 +35,39 @@ class FirstValues:
             return arrays
         found = {name: np.empty(array.shape, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
         with open_weights(self._path, SOURCE) as file:
-            names = _matched(file, self._model.arrays)
+            names = _matched(file, self._model.arrays, {tensor.name for tensor in self._model.trained.tensors})
             for name, array in found.items():
                 file.read(names[name], array)
         return found
 
-    def fill(self, layout: Layout, values: HostArray) -> None:
-        """Have the file's values of a layout in a flat buffer, if there is a file. Raises UsageError."""
+    def fill(self, layout: Layout, values: HostArray) -> Masters:
+        """Have the file's values of a layout in a flat buffer, if there is a file. Raises UsageError.
+
+        Return the masters that it has of tensors in half precision; of a section with some, the others' are their
+        values.
+        """
         if self._path is None:
-            return
-        views = layout.views(layout.flat(values))
+            return {}
+        flat = layout.flat(values)
+        views = layout.views(flat)
         with open_weights(self._path, SOURCE) as file:
-            names = _matched(file, self._model.arrays)
+            names = _matched(file, self._model.arrays, {tensor.name for tensor in self._model.trained.tensors})
+            single = {t.section for t in layout.tensors if _has_master(t.dtype, file.entries[names[t.name]])}
+            masters = {section: np.empty(flat[section].size, SINGLE) for section in single if section in flat}
             for tensor in layout.tensors:
-                file.read(names[tensor.name], views[tensor.name])
+                view, entry = views[tensor.name], file.entries[names[tensor.name]]
+                master = masters.get(tensor.section, _NO_MASTER)[tensor.start : tensor.stop]
+                if _has_master(tensor.dtype, entry):
+                    file.read(names[tensor.name], master)
+                    narrow(master, view.reshape(-1))
+                else:
+                    file.read(names[tensor.name], view)
+                    if tensor.section in masters:
+                        widen(view.reshape(-1), master)
                 if tensor.kind == "trainable":
                     check_values(tensor, views[tensor.name], f" of the file {file.path}")
         self._check_ties(views)
+        return masters
 
     def _check_ties(self, views: Mapping[str, HostArray]) -> None:
         """Raise UsageError where the file contradicts itself about what is one array in the script, a tied weight."""
@@ -65,8 +84,16 @@ class FirstValues:
                 )
 
 
-def _matched(file: WeightsFile, arrays: Mapping[str, Array]) -> dict[str, str]:
-    """Return what each tensor of the model is called in the file. Raises UsageError unless it is that model's."""
+def _has_master(dtype: str, entry: Entry) -> bool:
+    """Whether a file has the float32 master of a tensor of this dtype."""
+    return dtype in HALVES and DTYPES.get(entry.dtype) == SINGLE.name
+
+
+def _matched(file: WeightsFile, arrays: Mapping[str, Array], trained: Container[str]) -> dict[str, str]:
+    """Return what each tensor of the model is called in the file. Raises UsageError unless it is that model's.
+
+    Of what is ``trained`` in half precision it may have the float32 masters.
+    """
     mine = bare(arrays)
     theirs = {text: name for name, text in bare(file.entries).items()}
     missing = [text for text in mine.values() if text not in theirs]
@@ -82,7 +109,9 @@ def _matched(file: WeightsFile, arrays: Mapping[str, Array]) -> dict[str, str]:
         raise UsageError(f"the file {file.path} ({SOURCE}) does not fit the model: {'; '.join(lacks + more)}")
     for name, text in mine.items():
         entry, array = file.entries[theirs[text]], arrays[name]
-        if entry.shape != tuple(array.shape) or DTYPES.get(entry.dtype) != array.dtype.name:
+        fits = DTYPES.get(entry.dtype) == array.dtype.name
+        fits = fits or (name in trained and _has_master(array.dtype.name, entry))
+        if entry.shape != tuple(array.shape) or not fits:
             raise UsageError(
                 f"the file {file.path} ({SOURCE}) has {text!r} as {entry}; the model has "
                 f"{array.dtype.name}{list(array.shape)}"

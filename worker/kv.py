@@ -327,16 +327,17 @@ class KV:
         with HOLD:
             self._store.stop(text_of(reason))
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, masters: bool = False) -> None:
         """Write the model as this worker has it into a safetensors file, whole or not at all; what was there goes.
 
         All tensors are in it, also those without gradients, by the names of the bare model: without ``module.`` or
         ``_orig_mod.`` where all have that in front. Buffers and counters are this worker's. Raises UsageError for a
-        path or a tensor that cannot be, UnsavedModel when the file cannot be written.
+        path or a tensor that cannot be, UnsavedModel when the file cannot be written. With ``masters``, what is trained
+        in half precision is there as the servers' float32 masters, from which ``--init`` goes on with the same bits.
         """
         model = self._ready()
         self._steps.weights.all()
-        write_model(path, model, self._store)
+        write_model(path, model, self._store, masters=masters)
 
     def set_lr(self, lr: float, group: str | None = None) -> None:
         """From the next step on the base learning rate is ``lr``, for all workers; the schedule multiplies it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
-from ps.worker.store import Buffers, nothing
+from ps.worker.store import Buffers, Masters, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Device, HostArray
@@ -62,9 +62,10 @@ class LocalStore:
         """By group of tensors."""
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
     ) -> Buffers:
-        count()
+        masters = count()
+        self._layout = layout
         self._buffer, shown = twice(values.nbytes) if in_place else (values, values)
         np.copyto(self._buffer, values)
         weights = layout.flat(self._buffer)
@@ -75,7 +76,8 @@ class LocalStore:
             self._rates[chunk.group] = LearningRate(optimizer.lr, schedule)
             half, part = None, weights[chunk.section][chunk.start : chunk.stop]
             if is_half(part.dtype):
-                half, part = part, part.astype(SINGLE)
+                known = masters.get(chunk.section)
+                half, part = part, part.astype(SINGLE) if known is None else known[chunk.start : chunk.stop].copy()
             self._chunks.append(LocalChunk(chunk, part, optimizer.init(part), Absences(layout.spans(chunk)), half))
         return Buffers(self._buffer, shown)
 
@@ -118,6 +120,13 @@ class LocalStore:
 
     def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         return self.push(gradients, examples)
+
+    def masters(self) -> tuple[int, Mapping[str, HostArray]]:
+        flat = {section: vector.copy() for section, vector in self._layout.flat(self._buffer).items()}
+        flat |= {section: vector.astype(SINGLE) for section, vector in flat.items() if is_half(vector.dtype)}
+        for part in self._chunks:
+            flat[part.chunk.section][part.chunk.start : part.chunk.stop] = part.weights
+        return self.clock, self._layout.views(flat)
 
     def barrier(self) -> None:
         pass

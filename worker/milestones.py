@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from ps.errors import PeerLost
 from ps.worker.evaluation import Evaluation
@@ -17,14 +18,14 @@ log = logging.getLogger("ps.worker")
 class Milestones:
     """Which worker does what: the one with rank 0 measures for the record, the first that is there saves."""
 
-    def __init__(self, store: Store, evaluation: Evaluation, saving: Saving, save: Callable[[str], None]) -> None:
-        """``save`` writes the model to a path."""
+    def __init__(self, store: Store, evaluation: Evaluation, saving: Saving, save: Callable[..., None]) -> None:
+        """``save`` writes the model to a path, with its ``masters`` if so."""
         self.epoch: Callable[[], int] = int
         """Returns the steps of an epoch, after which that is measured by which training may end; 0: not known."""
         self._store = store
         self._evaluation = evaluation
         self._saving = saving
-        self._save = save
+        self._save = partial(save, masters=saving.masters)
 
     def begin(self) -> None:
         """Count from here on."""

@@ -23,7 +23,7 @@ it waits for their next gradients itself. Who was interrupted while joining has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -113,10 +113,10 @@ class Participation:
             self.rates[group] = Rates(self._rank, optimizer.lr, optimizer.weight_decay)
         return (yield from claim(layout))
 
-    def seed(self, layout: Layout, values: HostArray) -> Conversation[None]:
+    def seed(self, layout: Layout, values: HostArray, masters: Mapping[str, HostArray]) -> Conversation[None]:
         """Give the servers the first values, and take part from clock 0 on."""
         yield from self._attach()
-        yield from seed(self.member, self.job, layout, self.chunks, values)
+        yield from seed(self.member, self.job, layout, self.chunks, values, masters)
         self.versions.update({chunk.index: 0 for chunk in self.chunks})
         yield from self._start(0)
 

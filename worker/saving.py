@@ -11,7 +11,8 @@ from typing import Any
 from ps import xp
 from ps.errors import PSError, UnsavedModel
 from ps.half import HALVES
-from ps.weights_file import COPIES, check_weights, open_weights, write_weights
+from ps.regular_file import shown
+from ps.weights_file import COPIES, MASTERS, check_weights, open_weights, write_weights
 from ps.whole import check_writable, numbered
 from ps.worker.parameters import Parameters
 from ps.worker.store import Store
@@ -22,8 +23,10 @@ log = logging.getLogger("ps.worker")
 class Saving:
     """The wishes of ``--save`` and ``--save-every``; without a ``path`` there are none."""
 
-    def __init__(self, path: str | None = None, every: int = 0) -> None:
+    def __init__(self, path: str | None = None, every: int = 0, *, masters: bool = False) -> None:
+        """``masters``: of what is trained in half precision they are saved, not the copies."""
         self.path = path
+        self.masters = masters
         self._every = every
         self._seen = 0
 
@@ -72,12 +75,25 @@ def about(store: Store) -> dict[str, str]:
     return {"job": store.job_id, "mode": store.job.mode, "clock": str(store.clock)}
 
 
-def write_model(path: str | PathLike[str], model: Parameters, store: Store) -> None:
-    """Write all tensors of a model as they are. Raises UsageError, UnsavedModel."""
+def write_model(path: str | PathLike[str], model: Parameters, store: Store, *, masters: bool = False) -> None:
+    """Write all tensors of a model as they are, or those in half precision as their ``masters``.
+
+    Raises UsageError; UnsavedModel, also when the masters cannot be had: then the copies are written.
+    """
     place = check_writable(path, "the model")
-    half = any(tensor.dtype in HALVES for tensor in model.layout.tensors)
-    what = {"weights": COPIES} if half else {}
-    write_weights(place, {name: xp.to_host(array) for name, array in model.all.items()}, {**about(store), **what})
+    tensors, said = {name: xp.to_host(array) for name, array in model.all.items()}, about(store)
+    trouble: PSError | None = None
+    if any(tensor.dtype in HALVES for tensor in model.layout.tensors):
+        said["weights"] = COPIES
+        if masters:
+            try:
+                clock, found = store.masters()
+                tensors, said = {**tensors, **found}, {**said, "weights": MASTERS, "clock": str(clock)}
+            except PSError as error:
+                trouble = error
+    write_weights(place, tensors, said)
+    if trouble is not None:
+        raise UnsavedModel(f"{shown(str(path))} has the {COPIES}, which cannot be had: {trouble}")
 
 
 def _is_there(path: str, about: Mapping[str, str]) -> bool:

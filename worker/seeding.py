@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Mapping
 from functools import partial
+
+import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Init, InitChunk, InitDone, Ok
+from ps.protocol.messages import Init, InitChunk, InitDone, InitMaster, Ok
 from ps.worker.conversation import Call, Calls, Conversation, Question
 from ps.xp import HostArray
 
+_NONE: Mapping[str, HostArray] = types.MappingProxyType({})
 
-def seed(member: int, job: JobConfig, layout: Layout, chunks: Iterable[Chunk], values: HostArray) -> Conversation[None]:
+
+def seed(
+    member: int,
+    job: JobConfig,
+    layout: Layout,
+    chunks: Iterable[Chunk],
+    values: HostArray,
+    masters: Mapping[str, HostArray] = _NONE,
+) -> Conversation[None]:
     """Send a flat buffer's values to the servers of its chunks, and tell the scheduler that all have them.
 
-    It refuses that when a server was lost that had some of the values.
+    ``masters``: float32 vectors for sections in half precision, whose values are these to the nearest; without them
+    the servers make masters of the values. It refuses to be told when a server was lost that had some of the values.
     """
     announce = partial(Init, member=member, servers=job.servers, chunk_size=job.chunk_bytes, layout=layout.pack())
     yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
-    calls = []
+    calls, chunks = [], tuple(chunks)
     for chunk in chunks:
         lo, hi = chunk.region
         make = partial(InitChunk, member=member, chunk=chunk.index)
         calls.append(Call(chunk.server, make, values[lo:hi], chunk.region))
     yield Calls("the first values to be stored", calls)
+    for part in (0, 1) if masters else ():
+        halves = [_of_master(member, chunk, part, masters) for chunk in chunks if chunk.section in masters]
+        yield Calls("the masters of the first values to be stored", halves)
     yield Question(InitDone, Ok, "the scheduler to note the first values")
+
+
+def _of_master(member: int, chunk: Chunk, part: int, masters: Mapping[str, HostArray]) -> Call:
+    """Return what sends half of a master's bytes, as many as its chunk has."""
+    bits = masters[chunk.section][chunk.start : chunk.stop].view(np.uint8)
+    half = bits[part * chunk.nbytes : (part + 1) * chunk.nbytes].view(np.dtype(chunk.dtype))
+    return Call(chunk.server, partial(InitMaster, member=member, chunk=chunk.index, part=part), half, chunk.region)

@@ -53,7 +53,7 @@ def connect(**defaults: Any) -> KV:
     plugins.load(process.plugins or ())
     wishes, _ = merge(JobConfig, script=defaults)
     xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
-    saving = Saving(process.save, process.save_every)
+    saving = Saving(process.save, process.save_every, masters=process.save_masters)
     saving.check()
     if process.track is not None:
         demand_tracker(process.track)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,8 +32,13 @@ class Buffers:
     """
 
 
-def nothing() -> None:
+Masters = Mapping[str, HostArray]
+"""Float32 masters of what is in half precision, as flat vectors by section of the layout."""
+
+
+def nothing() -> Masters:
     """Leave the first values as they are."""
+    return {}
 
 
 class Store(Protocol):
@@ -70,13 +75,13 @@ class Store(Protocol):
         ...
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
     ) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
 
         ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too, and
-        must be one that the script cannot write to. ``count`` is called where this worker's values count, and may
-        change them.
+        must be one that the script cannot write to. ``count`` is called where this worker's values count; it may
+        change them, and returns masters that they are the copies of, if there are any.
         """
         ...
 
@@ -97,6 +102,13 @@ class Store(Protocol):
 
         ``veto``: there are none, and in sync mode no worker is to take the step.
         Returns when both are done; in a job with ``overlap``, when the first tensor's weights are there.
+        """
+        ...
+
+    def masters(self) -> tuple[int, Mapping[str, HostArray]]:
+        """Return the tensors that are trained with the float32 masters of those in half precision, and their clock.
+
+        They are this worker's own to have: nobody changes them. Raises PSError when they cannot be had.
         """
         ...
 

@@ -24,12 +24,15 @@ from ps.protocol.ranges import (
     Size,
     Squares,
     Weight,
+    Within,
 )
 
 Rates = Annotated[tuple[Rate, ...], AtMost(2)]
 """Words about the learning rate: the latest, then a new one."""
 Asked = Annotated[tuple[Number, ...], AtMost(MOST_ASKED)]
 Absent = Annotated[tuple[Count, ...], AtMost(MOST_TENSORS)]
+Half = Annotated[int, Within(0, 1)]
+"""The first or the second half of some bytes."""
 Ranks = Annotated[tuple[Rank, ...], AtMost(MOST_MEMBERS)]
 
 NOT_YET = -1
@@ -90,6 +93,20 @@ class InitChunk(Message):
     request: Number
     member: Member
     chunk: Chunk
+
+
+@message(76, answers=("Ok",))
+class InitMaster(Message):
+    """Half of the bytes of the float32 master of a chunk in half precision, the first or the second ``part``.
+
+    The chunk's own values came before, and are the master's to the nearest.
+    """
+
+    payload = True
+    request: Number
+    member: Member
+    chunk: Chunk
+    part: Half
 
 
 @message(38, answers=("Weights", "WeightsDelta", "Pushed", "Vetoed", "NormPart", "Late"))

@@ -87,6 +87,11 @@ class ProcessConfig:
         high=MOST_STEPS,
         roles=("run", "worker"),
     )
+    save_masters: bool = setting(
+        False,
+        "have --save write float32 masters of what is trained in half precision, for --init to go on with",
+        roles=("run", "worker"),
+    )
     track: str | None = setting(
         None,
         "show losses, evaluations and rounds in tensorboard, mlflow, wandb or trackio",

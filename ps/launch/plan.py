@@ -108,6 +108,7 @@ class Plan:
             trace=trace,
             save=self.process.save if role == "worker" else None,
             save_every=self.process.save_every if role == "worker" else 0,
+            save_masters=self.process.save_masters and role == "worker",
             data=self.process.data,
             state=state,
             runtime_dir=runtime_dir,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from ps.config.job import JobConfig
 from ps.errors import BadMessage, ConfigError
-from ps.half import HALVES
+from ps.half import HALVES, SINGLE, is_half
 from ps.optim import Optimizer
 from ps.optim.group import optimizer_of
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Error, Init
 from ps.server.shard.chunk import ChunkState
 from ps.spec import Spec
+from ps.xp import HostArray
 
 
 def layout_of(message: Init, job: JobConfig) -> Layout:
@@ -43,6 +46,26 @@ def demand_full_precision(layout: Layout, where: str) -> None:
 def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:
     """Return the chunks that are a server's."""
     return [chunk for chunk in layout.chunks(job.servers, job.chunk_bytes) if chunk.server == rank]
+
+
+def fill(chunk: ChunkState, values: HostArray, optimizer: Optimizer) -> None:
+    """Have a chunk begin with these values, and half precision with a master that is the same numbers."""
+    chunk.own()
+    np.copyto(chunk.weights, values)
+    chunk.master = chunk.weights.astype(SINGLE) if is_half(chunk.weights.dtype) else None
+    chunk.slots = optimizer.init(chunk.weights if chunk.master is None else chunk.master)
+    chunk.filled = True
+
+
+def fill_master(chunk: ChunkState, bits: HostArray, part: int, optimizer: Optimizer) -> None:
+    """Have a chunk begin with a master of its own; these are the first or the second ``part`` of its bytes.
+
+    Raises BadMessage for a chunk that has none.
+    """
+    if chunk.master is None:
+        raise BadMessage(f"a master of chunk {chunk.chunk.index}, which is {chunk.chunk.dtype} and has none")
+    np.copyto(chunk.master.view(bits.dtype)[part * bits.size : (part + 1) * bits.size], bits)
+    chunk.slots = optimizer.init(chunk.master)
 
 
 def no_memory(request: int, rank: int, layout: Layout) -> Error:

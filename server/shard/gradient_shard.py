@@ -20,7 +20,6 @@ import numpy as np
 from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
-from ps.half import SINGLE, is_half
 from ps.optim.absences import Absences
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.membership import peers
@@ -30,6 +29,7 @@ from ps.protocol.messages import (
     Error,
     Init,
     InitChunk,
+    InitMaster,
     Inquire,
     Late,
     Message,
@@ -60,6 +60,8 @@ from ps.server.shard.first_values import (
     chunk_of,
     cut_for,
     demand_full_precision,
+    fill,
+    fill_master,
     filled_chunk,
     layout_of,
     no_memory,
@@ -148,6 +150,8 @@ class GradientShard:
                 return self._init(origin, message)
             case InitChunk():
                 return self._fill(origin, message, payload)
+            case InitMaster():
+                return self._fill_master(origin, message, payload)
             case _:
                 raise BadMessage(f"a server has no use for {type(message).__name__}")
 
@@ -223,12 +227,16 @@ class GradientShard:
         if message.member != self._seeder:
             return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started():
-            chunk.own()
-            np.copyto(chunk.weights, values)
-            chunk.master = chunk.weights.astype(SINGLE) if is_half(chunk.weights.dtype) else None
-            updated = chunk.weights if chunk.master is None else chunk.master
-            chunk.slots = progress.updater.optimizer(chunk.chunk).init(updated)
-            chunk.filled = True
+            fill(chunk, values, progress.updater.optimizer(chunk.chunk))
+        return [Send(origin, Ok(message.request))]
+
+    def _fill_master(self, origin: Origin, message: InitMaster, payload: Any) -> list[Send]:
+        progress, chunk = self._ready(), self._filled(message.chunk)
+        bits = self._array(chunk, payload)
+        if message.member != self._seeder:
+            return [Send(origin, another_seeder(message.request, self.rank))]
+        if not self._started():
+            fill_master(chunk, bits, message.part, progress.updater.optimizer(chunk.chunk))
         return [Send(origin, Ok(message.request))]
 
     def _started(self) -> bool:

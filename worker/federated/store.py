@@ -27,7 +27,7 @@ from ps.worker.gradients import Gradients
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
-from ps.worker.store import Buffers, nothing
+from ps.worker.store import Buffers, Masters, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
@@ -93,7 +93,7 @@ class FederatedStore:
         return self.finished
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], None] = nothing
+        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
     ) -> Buffers:
         self._layout = layout
         whole = layout.with_controls() if self.training.algorithm.control else layout
@@ -287,6 +287,9 @@ class FederatedStore:
             self.connection.pull(self.clock, whole)
             np.copyto(into, whole[: into.size])
         return Done()
+
+    def masters(self) -> tuple[int, Mapping[str, HostArray]]:
+        raise StateError("nothing is trained in half precision in a federated job")
 
     def barrier(self) -> None:
         """Return at once, with the latest weights: clients come and go, and nobody waits for them."""

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ps.pipeline.action import BACKWARD, FORWARD, INPUT, WEIGHTS
 from ps.pipeline.schedules import PIPELINE_SCHEDULES
-from ps.pipeline.timeline import ScheduleTimeline, Span, timeline
+from ps.pipeline.timeline import ScheduleTimeline, TimedAction, timeline
 
 STYLES = {
     FORWARD: "black on bright_blue",
@@ -48,12 +48,12 @@ def _many(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('h') else 's'}"
 
 
-def _name(span: Span, *, several: bool) -> str:
+def _name(span: TimedAction, *, several: bool) -> str:
     action = span.action
     return f"{action!r}" if several else f"{action}"
 
 
-def _row(worker: int, spans: list[Span], start: int, until: int, cell: int, head: int, several: bool) -> Text:
+def _row(worker: int, spans: list[TimedAction], start: int, until: int, cell: int, head: int, several: bool) -> Text:
     text = Text(f"{f'worker {worker}':<{head}}")
     at = start
     for span in spans:

@@ -72,7 +72,7 @@ def shown(values: Any) -> str:
     shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
     if shape is None or dtype is None:
         return type(values).__name__
-    return f"{np.dtype(dtype).name if isinstance(dtype, np.dtype) else dtype}{list(shape)}"
+    return f"{str(dtype).rpartition('.')[2]}{list(shape)}"  # torch's begin with its name
 
 
 def is_finite(values: Any, kind: ArrayKind) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ps.errors import UsageError
-from ps.pipeline.layer import PipelineLayer, StatefulLayer, Tied
+from ps.pipeline.layer import PipelineLayer, SplitLayer, StatefulLayer, Tied, TrainingLayer, WrappedLayer
 from ps.xp import Array
 
 T = TypeVar("T")
@@ -36,7 +36,11 @@ class Chain:
         if not given:
             raise UsageError("a pipeline has at least one layer")
         self.names = names
-        self.layers: list[PipelineLayer] = []
+        self.layers: list[Any] = []
+        self.splits: list[bool] = []
+        """Which of them are a SplitLayer, as is asked in every pass."""
+        self.trains: list[bool] = []
+        """Which of them are a TrainingLayer."""
         self._sources: list[int] = []
         """For each layer the place of the one whose tensors it has: its own, or the first place of the same object."""
         self._shared: list[dict[str, tuple[int, str]]] = []
@@ -56,6 +60,8 @@ class Chain:
                     f"init(rng), forward(params, x) and backward(params, saved, dy)"
                 )
             self.layers.append(layer)
+            self.splits.append(isinstance(layer, SplitLayer))
+            self.trains.append(isinstance(layer, TrainingLayer))
             self._sources.append(self._first(given, source, place))
             self._shared.append(shared)
 
@@ -71,8 +77,9 @@ class Chain:
 
     def describe(self, place: int) -> str:
         """Return what a layer is called in messages."""
-        name, kind = self.names[place], type(self.layers[place]).__name__
-        return f"layer {name} ({kind})"
+        layer = self.layers[place]
+        kind = layer.wraps if isinstance(layer, WrappedLayer) else type(layer).__name__
+        return f"layer {self.names[place]} ({kind})"
 
     def init(self, seed: int, places: Iterable[int] | None = None) -> dict[str, Array]:
         """Return first values of all tensors, or of those that some layers own, by their whole names."""

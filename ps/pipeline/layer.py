@@ -89,6 +89,16 @@ class StatefulLayer(PipelineLayer, Protocol):
         ...
 
 
+@runtime_checkable
+class WrappedLayer(PipelineLayer, Protocol):
+    """A layer around something of another library."""
+
+    @property
+    def wraps(self) -> str:
+        """What that is called in messages."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tied:
     """A layer that computes with the tensors of another one in the list, as a head does with an embedding's.

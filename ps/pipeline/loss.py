@@ -44,7 +44,7 @@ class SummedLoss:
 
 def demand_loss(loss: Any) -> PipelineLoss:
     """Return a loss. Raises UsageError for one that does not say what it averages over."""
-    if not isinstance(loss, PipelineLoss):
+    if not (isinstance(loss, PipelineLoss) and callable(loss.weight)):
         raise UsageError(
             f"the loss {getattr(loss, '__name__', type(loss).__name__)} does not say what it averages over, so its "
             f"micro-batches cannot be combined: give ps.pipeline.SummedLoss(f, of=len), where f(output, y) returns the "

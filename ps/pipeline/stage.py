@@ -10,7 +10,7 @@ from ps.pipeline.arrays import ArrayKind, is_finite, shown
 from ps.pipeline.chain import Chain
 from ps.pipeline.cutting_check import demand_additive, demand_same
 from ps.pipeline.gradient_sums import GradientSums
-from ps.pipeline.layer import ForwardPass, PipelineLayer, SplitLayer, StatefulLayer, TrainingLayer
+from ps.pipeline.layer import ForwardPass, StatefulLayer
 from ps.pipeline.loss import PipelineLoss
 
 
@@ -83,9 +83,8 @@ class PipelineStage:
     def _layer_forward(self, place: int, x: Any, at: ForwardPass | None) -> tuple[Any, Any]:
         layer, params = self._chain.layers[place], self._params[place]
         try:
-            if at is not None and isinstance(layer, TrainingLayer):
-                return layer.forward_at(params, x, at)
-            return layer.forward(params, x)
+            training = at is not None and self._chain.trains[place]
+            y, saved = layer.forward_at(params, x, at) if training else layer.forward(params, x)
         except PSError:
             raise
         except Exception as error:
@@ -94,6 +93,7 @@ class PipelineStage:
                 f"{self._chain.describe(place)} has {has} and was given {shown(x)}"
                 f"{f' by {self._chain.describe(place - 1)}' if place else ''}: {type(error).__name__}: {error}"
             ) from error
+        return y, saved
 
     def evaluate(self, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> Any:
         """Return the output outside of training; nothing is kept."""
@@ -133,7 +133,7 @@ class PipelineStage:
         """Do what ``backward_input`` has put off."""
         for place, saved, dy in self._for_weights.pop(microbatch):
             layer = self._chain.layers[place]
-            if isinstance(layer, SplitLayer):
+            if self._chain.splits[place]:
                 self._add(place, layer.backward_weights(self._params[place], saved, dy))
 
     def _backward(self, microbatch: int, dy: Any, *, whole: bool) -> Any:
@@ -152,9 +152,9 @@ class PipelineStage:
 
     def _layer_backward(self, place: int, saved: Any, dy: Any, later: list[tuple[int, Any, Any]] | None) -> Any:
         """Return the gradient by a layer's input, if anybody needs it."""
-        layer: PipelineLayer = self._chain.layers[place]
+        layer = self._chain.layers[place]
         params, wanted = self._params[place], self._sums.wanted(place)
-        if isinstance(layer, SplitLayer):
+        if self._chain.splits[place]:
             if place == self._first:
                 if later is None:
                     self._add(place, layer.backward_weights(params, saved, dy))

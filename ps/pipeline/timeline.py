@@ -17,7 +17,7 @@ USUAL: Costs = {FORWARD: 1, BACKWARD: 2, INPUT: 1, WEIGHTS: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimedAction:
     """One action, from when to when."""
 
     action: Action
@@ -29,7 +29,7 @@ class Span:
 class ScheduleTimeline:
     """What each worker does when, if what is sent is there at once."""
 
-    workers: list[list[Span]]
+    workers: list[list[TimedAction]]
 
     @property
     def length(self) -> int:
@@ -60,7 +60,7 @@ def timeline(work: Sequence[Sequence[Action]], stages: int, costs: Costs = USUAL
     Raises StateError where workers wait for each other.
     """
     done: dict[Action, int] = {}
-    workers: list[list[Span]] = [[] for _ in work]
+    workers: list[list[TimedAction]] = [[] for _ in work]
     total = sum(map(len, work))
     while len(done) < total:
         before = len(done)
@@ -72,7 +72,7 @@ def timeline(work: Sequence[Sequence[Action]], stages: int, costs: Costs = USUAL
                     break
                 start = max(spans[-1].stop if spans else 0, 0 if needed is None else done[needed])
                 done[action] = start + costs[action.kind]
-                spans.append(Span(action, start, done[action]))
+                spans.append(TimedAction(action, start, done[action]))
         if len(done) == before:
             raise StateError("the workers of this schedule wait for each other")
     return ScheduleTimeline(workers)

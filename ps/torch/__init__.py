@@ -24,15 +24,19 @@ except ImportError as error:
 from ps.torch.grad_scaler import GradScaler
 from ps.torch.lightning import lightning_strategy
 from ps.torch.optimizer import DistributedOptimizer
+from ps.torch.pipeline import Pipeline
 from ps.torch.prepare import prepare
 from ps.torch.sampler import ShareSampler, generator, sampler
 from ps.torch.stream import ShareStream, stream
+from ps.torch.torch_loss import TorchLoss
 
 __all__ = [
     "DistributedOptimizer",
     "GradScaler",
+    "Pipeline",
     "ShareSampler",
     "ShareStream",
+    "TorchLoss",
     "generator",
     "lightning_strategy",
     "prepare",

@@ -1,0 +1,34 @@
+"""TENSORS: torch's tensors, and NumPy's arrays beside them, as the arrays of a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ps import xp
+from ps.pipeline.arrays import ArrayKind
+from ps.torch.tensor_memory import numbers, seen
+from ps.xp import Array, HostArray
+
+
+def tensor(value: Any) -> torch.Tensor:
+    """Return an array as a tensor over the same memory."""
+    return value if isinstance(value, torch.Tensor) else seen(value)
+
+
+def array(value: torch.Tensor) -> Array:
+    """Return a tensor's numbers as an array, where they are."""
+    return xp.asarray(value.detach()) if value.is_cuda else numbers(value)
+
+
+def _join(parts: list[Any], axis: int) -> torch.Tensor:
+    return torch.cat([tensor(part) for part in parts], axis)
+
+
+def _to_host(value: Any) -> HostArray:
+    return numbers(value) if isinstance(value, torch.Tensor) else xp.to_host(value)
+
+
+TENSORS = ArrayKind((torch.Tensor, *(each.array_type for each in xp.backends())), _join, _to_host, tensor, np.copy)

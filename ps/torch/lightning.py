@@ -25,13 +25,22 @@ def lightning_strategy(kv: KV, device: str | torch.device = "cpu") -> Any:
 
     ``configure_optimizers`` returns a ``DistributedOptimizer(self, kv)``. Training loaders, also of data without a
     length, give each worker its share; those for validation are left alone. Rank 0 alone writes checkpoints, removes
-    them and logs. ``gradient_clip_val`` has to be the job's. ``device`` is where this worker computes.
+    them and logs. ``gradient_clip_val`` has to be the job's. Training ends where ``kv.stop`` has it end. ``device`` is
+    where this worker computes.
 
     Raises UsageError in a federated job.
     """
     demand_own_plan(kv.job)
+    from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.strategies import SingleDeviceStrategy
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    class StopCallback(Callback):
+        """Ends training where it ends for all."""
+
+        def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+            if kv.stopped:
+                trainer.should_stop = True
 
     class ParameterServerStrategy(SingleDeviceStrategy):
         """Trains on one device, as the worker with its rank in a job."""
@@ -53,6 +62,8 @@ def lightning_strategy(kv: KV, device: str | torch.device = "cpu") -> Any:
                 by_value = str(trainer.gradient_clip_algorithm or "norm").endswith("value")
                 (demand_clip_value if by_value else demand_clip_norm)(kv.job, trainer.gradient_clip_val)
                 trainer.gradient_clip_val = None  # the servers do it
+
+            trainer.callbacks.append(StopCallback())
 
         def process_dataloader(self, dataloader: Any) -> Any:
             trainer = self.lightning_module.trainer

@@ -26,8 +26,8 @@ def prepare(trainer: Any, kv: KV) -> None:
     ``Trainer``: it gets a ``DistributedOptimizer`` with the groups, the learning rate and weight decay of its own
     arguments (what else its ``optim`` says is the job's ``--optimizer`` to decide), its share of the training data,
     also of data without a length, and with ``--aggregator weighted`` its batches weigh what they have of labels, as in
-    one process. What it loads as the best model, on rank 0, is what the servers had then; ``train()`` once more goes on
-    with what they have.
+    one process. It ends where ``kv.stop`` has training end. What it loads as the best model is what the servers had
+    then, on every worker that can read the checkpoints of rank 0; ``train()`` once more goes on with what they have.
 
     ``Accelerator``: the script makes the ``DistributedOptimizer``, and its loader with ``ps.torch.sampler`` or
     ``ps.torch.stream``, before ``accelerator.prepare``.

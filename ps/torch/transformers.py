@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sized
+from pathlib import Path
 from typing import Any
 
 from ps.errors import UsageError
@@ -17,6 +19,7 @@ from ps.worker import KV
 
 log = logging.getLogger("ps.worker")
 
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 ORDERS = {"random": True, "sequential": False}
 """Which of a Trainer's ways to draw its examples can be shared out, and whether they shuffle."""
 
@@ -42,7 +45,7 @@ def prepare_trainer(trainer: Any, kv: KV) -> None:
     prepare_accelerator(trainer.accelerator, kv)
     if kv.rank:
         args.save_strategy = type(args.save_strategy)("no")
-    trainer.add_callback(_callback(optimizer))
+    trainer.add_callback(_callback(trainer, optimizer, kv))
 
 
 def _groups(trainer: Any, kv: KV) -> list[dict[str, Any]]:
@@ -72,15 +75,46 @@ def _share(trainer: Any, kv: KV, *, shuffle: bool) -> None:
         trainer._get_train_sampler = share
 
 
-def _callback(optimizer: DistributedOptimizer) -> Any:
-    """Return what begins each training with the servers' weights: the Trainer may have loaded a best model before."""
+def _callback(trainer: Any, optimizer: DistributedOptimizer, kv: KV) -> Any:
+    """Return what has a Trainer begin with the servers' weights, end where training ends for all, and have one best
+    model on all workers."""
     from transformers import TrainerCallback
 
-    class ServersWeights(TrainerCallback):
+    class OneOfSeveral(TrainerCallback):
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            optimizer.refresh()
+            optimizer.refresh()  # the Trainer may have loaded a best model before
 
-    return ServersWeights()
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step < state.max_steps and kv.stopped:
+                control.should_training_stop = True
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if args.load_best_model_at_end:
+                kv.barrier()  # rank 0 has written it by then
+                if kv.rank:
+                    _load_best(trainer)
+
+    return OneOfSeveral()
+
+
+def _load_best(trainer: Any) -> None:
+    """Load what rank 0 has found to be the best model, from the folder that both can read; else say so."""
+    from transformers.trainer_callback import TrainerState
+
+    folder, step = Path(trainer.args.output_dir), trainer.state.global_step
+    written = [(int(m[1]), path) for path in folder.glob("checkpoint-*") if (m := _CHECKPOINT.fullmatch(path.name))]
+    newest = max(((each, path) for each, path in written if each <= step), default=None)
+    best = newest and TrainerState.load_from_json(str(newest[1] / "trainer_state.json")).best_model_checkpoint
+    if not best or not Path(best).is_dir():
+        log.warning(
+            "the best model was loaded by rank 0 alone: its checkpoints are not in %s here. This worker has the model of "
+            "step %d",
+            folder,
+            step,
+        )
+        return
+    trainer.state.best_model_checkpoint = best
+    trainer._load_best_model()
 
 
 def _weigh(trainer: Any, optimizer: DistributedOptimizer, kv: KV) -> None:

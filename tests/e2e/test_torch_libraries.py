@@ -57,7 +57,14 @@ def test_rank_0_alone_saves_rotates_and_logs_and_its_best_model_is_what_the_serv
     first, second = found["trained"]
     assert len(first["folders"]) == 1
     assert first["best"] and first["loaded"]
+    assert second["loaded"], "and all have it in the end"
     assert first["logs"] > 0 and second["logs"] == 0
+
+
+def test_training_ends_at_one_clock_on_all_workers_where_one_has_said_so(found: dict[str, Any]) -> None:
+    for workers in found["stopped"]:
+        assert workers[0] == workers[1]
+        assert workers[0][0] in (4, 5) and workers[0][1] == workers[0][0]
 
 
 def test_clipping_that_the_job_does_not_do_is_refused(found: dict[str, Any]) -> None:

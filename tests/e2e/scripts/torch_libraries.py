@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import accelerate  # noqa: F401
-import lightning  # noqa: F401
+import lightning.pytorch
 import safetensors.torch
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
@@ -179,14 +179,58 @@ def trained(folder: Path) -> dict[str, Any]:
         found["weights"] = {name: array.tolist() for name, array in end.items()} if kv.rank == 0 else {}
         folders = sorted((folder / "out").glob("checkpoint-*"))
         found["folders"] = [each.name for each in folders]
+        step = int(folders[0].name.partition("-")[2])
+        loaded = safetensors.torch.load_file(folders[0] / "model.safetensors")
+        model = dict(trainer.model.named_parameters())
+        found["loaded"] = all(torch.equal(model[name], loaded[name]) for name in end)
         if kv.rank == 0:
-            step = int(folders[0].name.partition("-")[2])
-            loaded = safetensors.torch.load_file(folders[0] / "model.safetensors")
-            model = dict(trainer.model.named_parameters())
             found["best"] = all((loaded[name].numpy() == array).all() for name, array in watch.saved[step].items())
-            found["loaded"] = all(torch.equal(model[name], loaded[name]) for name in watch.saved[step])
         kv.barrier()
     return found
+
+
+class Enough(TrainerCallback):
+    """Has training end everywhere, on one of the workers."""
+
+    def __init__(self, kv: ps.KV) -> None:
+        self.kv = kv
+
+    def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if self.kv.rank == 1 and state.global_step == 3:
+            self.kv.stop("worker 1 has seen enough")
+
+
+def stopped_trainer(folder: Path) -> list[int]:
+    with ps.connect(optimizer="adamw", aggregator="weighted") as kv:
+        more = {"max_steps": 40, "max_grad_norm": 0, "save_strategy": "no"}
+        trainer = Trainer(gpt(), settings(folder, **more), padded, rows(), callbacks=[Enough(kv)])
+        ps.torch.prepare(trainer, kv)
+        trainer.train()
+        return [kv.clock, trainer.state.global_step]
+
+
+class Line(lightning.pytorch.LightningModule):
+    """A line through points, of which one worker has seen enough after three steps."""
+
+    def __init__(self, kv: ps.KV) -> None:
+        super().__init__()
+        self.kv, self.line = kv, torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
+        if self.kv.rank == 1 and self.kv.clock == 3:
+            self.kv.stop("worker 1 has seen enough")
+        return self.line(batch).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return ps.torch.DistributedOptimizer(self, self.kv)
+
+
+def stopped_lightning(folder: Path) -> list[int]:
+    with ps.connect(optimizer="sgd:lr=0.1") as kv:
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = lightning.Trainer(max_epochs=40, strategy=ps.torch.lightning_strategy(kv), devices=1, **quiet)
+        trainer.fit(Line(kv), torch.utils.data.DataLoader(torch.randn(40, 2), batch_size=4))
+        return [kv.clock, trainer.global_step]
 
 
 def streamed(folder: Path) -> list[int]:
@@ -230,6 +274,7 @@ def reference(used: list[list[list[int]]]) -> dict[str, Any]:
 def main() -> None:
     found: dict[str, Any] = {"trained": together(trained)}
     found["streamed"] = together(streamed)
+    found["stopped"] = [together(stopped_trainer), together(stopped_lightning)]
     found["torch_trainer.py"] = example("torch_trainer.py", "--limit", "400", "--epochs", "1")
     found["torch_accelerate.py"] = example("torch_accelerate.py", "--examples", "600")
     found["torch_lightning.py"] = example("torch_lightning.py", "--epochs", "2")

@@ -107,7 +107,7 @@ def _load_best(trainer: Any) -> None:
     best = newest and TrainerState.load_from_json(str(newest[1] / "trainer_state.json")).best_model_checkpoint
     if not best or not Path(best).is_dir():
         log.warning(
-            "the best model was loaded by rank 0 alone: its checkpoints are not in %s here. This worker has the model of "
+            "the best model was loaded by rank 0 alone: its checkpoints are not in %s here. This worker has that of "
             "step %d",
             folder,
             step,

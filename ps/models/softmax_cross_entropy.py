@@ -38,7 +38,7 @@ class SoftmaxCrossEntropy:
         if self._weighs:
             weights = self._weights(y).reshape(-1).astype(losses.dtype)
             losses, grad = losses * weights, grad * weights[:, None]
-        return float(losses.sum()), grad.reshape(output.shape)
+        return float(losses.astype("float64").sum()), grad.reshape(output.shape)  # in float16 it ends at 65504
 
     @property
     def _weighs(self) -> bool:

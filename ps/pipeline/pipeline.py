@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ps import xp
 from ps.errors import StateError, UsageError
 from ps.pipeline import microbatch
 from ps.pipeline.arrays import ArrayKind, here
@@ -156,4 +157,10 @@ class Pipeline:
             raise UsageError(f"nothing is measured of {examples} examples, {batch_size} at a time")
         parts = [min(batch_size, examples - at) for at in range(0, examples, batch_size)]
         xs = microbatch.cut(x, parts, self.axis, self.arrays)
-        return zip(xs, microbatch.cut(y, parts, self.label_axis, self.arrays, "y"), strict=True)
+        ys = microbatch.cut(y, parts, self.label_axis, self.arrays, "y")
+        for pair in zip(xs, ys, strict=True):
+            yield self.arrays.tree(self._brought, pair)
+
+    def _brought(self, array: Any) -> Any:
+        """Return an array where the layers compute: examples to be measured are on the host."""
+        return self.arrays.from_host(array) if xp.is_host(array) else array

@@ -54,13 +54,23 @@ class PipelineStage:
         self, params: Mapping[str, Any], names: list[dict[str, str]], sums: GradientSums, first: int, step: int
     ) -> None:
         """Begin a step with these tensors, by whole name; ``first``: the first place in the chain that is trained."""
-        self._params = {place: {own: params[name] for own, name in names[place].items()} for place in self.places}
+        self._have(params, names)
         self._sums = sums
         self._first = first
         self._step = step
         self._saved: dict[int, Any] = {}
         self._of_loss: dict[int, Any] = {}
         self._for_weights: dict[int, list[tuple[int, Any, Any]]] = {}
+
+    def _have(self, params: Mapping[str, Any], names: list[dict[str, str]]) -> None:
+        self._params, self._names = params, names
+        self._by_place: dict[int, dict[str, Any]] = {}
+
+    def _tensors(self, place: int) -> dict[str, Any]:
+        """Return a layer's tensors: looked up with its first pass, for they may still be on their way before that."""
+        if place not in self._by_place:
+            self._by_place[place] = {own: self._params[name] for own, name in self._names[place].items()}
+        return self._by_place[place]
 
     # Forward
 
@@ -81,7 +91,7 @@ class PipelineStage:
         return x, saved
 
     def _layer_forward(self, place: int, x: Any, at: ForwardPass | None) -> tuple[Any, Any]:
-        layer, params = self._chain.layers[place], self._params[place]
+        layer, params = self._chain.layers[place], self._tensors(place)
         try:
             training = at is not None and self._chain.trains[place]
             y, saved = layer.forward_at(params, x, at) if training else layer.forward(params, x)
@@ -97,14 +107,14 @@ class PipelineStage:
 
     def evaluate(self, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> Any:
         """Return the output outside of training; nothing is kept."""
-        self._params = {place: {own: params[name] for own, name in names[place].items()} for place in self.places}
+        self._have(params, names)
         for place in self.places:
             x, _ = self._layer_forward(place, x, None)
         return x
 
     def first_bad(self, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> tuple[Any, str]:
         """Return the output, and the first layer that has NaN or Inf in its own, if any has."""
-        self._params = {place: {own: params[name] for own, name in names[place].items()} for place in self.places}
+        self._have(params, names)
         for place in self.places:
             x, _ = self._layer_forward(place, x, None)
             if not is_finite(x, self._kind):
@@ -134,7 +144,7 @@ class PipelineStage:
         for place, saved, dy in self._for_weights.pop(microbatch):
             layer = self._chain.layers[place]
             if self._chain.splits[place]:
-                self._add(place, layer.backward_weights(self._params[place], saved, dy))
+                self._add(place, layer.backward_weights(self._tensors(place), saved, dy))
 
     def _backward(self, microbatch: int, dy: Any, *, whole: bool) -> Any:
         kept = self._saved.pop(microbatch)
@@ -153,7 +163,7 @@ class PipelineStage:
     def _layer_backward(self, place: int, saved: Any, dy: Any, later: list[tuple[int, Any, Any]] | None) -> Any:
         """Return the gradient by a layer's input, if anybody needs it."""
         layer = self._chain.layers[place]
-        params, wanted = self._params[place], self._sums.wanted(place)
+        params, wanted = self._tensors(place), self._sums.wanted(place)
         if self._chain.splits[place]:
             if place == self._first:
                 if later is None:
@@ -171,7 +181,7 @@ class PipelineStage:
         return dx if place > self._first else None
 
     def _add(self, place: int, grads: Mapping[str, Any]) -> None:
-        self._sums.add(place, grads, self._params[place])
+        self._sums.add(place, grads, self._tensors(place))
 
     # Around the step
 
@@ -191,4 +201,4 @@ class PipelineStage:
         for place in self.places:
             layer = self._chain.layers[place]
             if isinstance(layer, StatefulLayer):
-                layer.finish(self._params[place])
+                layer.finish(self._tensors(place))

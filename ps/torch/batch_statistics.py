@@ -7,6 +7,7 @@ deferred batch norm has it (torchgpipe: Kim et al., 2020, arXiv:2004.09910).
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ps.pipeline import ForwardPass
+
+log = logging.getLogger("ps.worker")
 
 COUNT, MEAN, VARIANCE = "num_batches_tracked", "running_mean", "running_var"
 
@@ -31,12 +34,24 @@ class BatchStatistics:
         self._at: ForwardPass | None = None
         self._seen: dict[str, dict[int, tuple[int, torch.Tensor, torch.Tensor]]] = {path: {} for path in self._norms}
         """For each batch norm and micro-batch the number of values in a channel, and their sum and sum of squares."""
+        self._name = name
+        self._told = False
         for path, part in self._norms.items():
             part.register_forward_pre_hook(self._look(path))
 
     def has(self, name: str) -> bool:
         """Whether a tensor is one of the running statistics."""
         return name in self._names
+
+    def tell(self) -> None:
+        """Say once that micro-batches are normalised by themselves, if there is a batch norm."""
+        if self._norms and not self._told:
+            self._told = True
+            log.warning(
+                "%s has batch norm, which takes each micro-batch by itself: what is trained depends on their number. "
+                "Its running statistics are those of the whole batch",
+                self._name,
+            )
 
     def scratch(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return tensors with copies of the statistics, which modules write to and nobody reads."""

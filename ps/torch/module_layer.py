@@ -93,6 +93,8 @@ class ModuleLayer:
                 self._clones = True  # from now on
                 with drawing(seed, devices):
                     y = self._call(state, TENSORS.tree(torch.clone, inputs))
+        if at.microbatch and not at.repeated:
+            self._statistics.tell()
         if at.repeated:
             changed = [own for own, version in versions.items() if state[own]._version != version]
             if own := next((own for own in changed if not self._statistics.has(own)), ""):

@@ -29,6 +29,7 @@ FUNCTIONS: dict[Any, type[nn.Module]] = {
     functional.soft_margin_loss: nn.SoftMarginLoss,
 }
 """Functions, and the modules that do the same."""
+HALVES = (torch.float16, torch.bfloat16)
 CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 """Losses whose mean is over the labels that count, by their classes' weights."""
 ELEMENTS = tuple(kind for kind in FUNCTIONS.values() if kind not in CLASSES)
@@ -53,7 +54,10 @@ class TorchLoss:
         given = _tree(lambda each: each.detach().requires_grad_(each.is_floating_point()), output)
         wanted = [leaf for _, leaf in leaves(given, "") if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
         with torch.enable_grad():
-            value = self._function(given, _tensors(y))
+            # in half precision a sum ends at 65504
+            value = self._function(
+                _tree(lambda each: each.float() if each.dtype in HALVES else each, given), _tensors(y)
+            )
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise UsageError("a loss returns its sum over the examples, a tensor with one number")
         found = iter(torch.autograd.grad(value, wanted, allow_unused=True))

@@ -11,6 +11,7 @@ import pytest
 import ps
 from ps.models import softmax_cross_entropy
 from ps.xp import HostArray
+from support.fixtures import local as local
 
 Train = Callable[..., dict[str, HostArray]]
 

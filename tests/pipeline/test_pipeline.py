@@ -3,15 +3,19 @@ of micro-batches the step of the whole batch."""
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ps
+from ps import xp
 from ps.errors import GradientError, StateError, UsageError
 from ps.models import SoftmaxCrossEntropy, cnn, mlp, softmax_cross_entropy
 from ps.pipeline import SummedLoss, Tied
+from ps.worker import KV
 from support.pipeline_layers import Centred, Dropout, Forgetful, Linear, Masked, Tanh, Transposed
 
 from .conftest import Train, same
@@ -308,6 +312,54 @@ def test_what_is_no_list_of_layers_is_refused(layers: Any, text: str) -> None:
 def test_cuts_that_are_none_are_refused(cuts: Any) -> None:
     with pytest.raises(UsageError, match="5 layers"):
         ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=cuts)
+
+
+# Memory and devices
+
+
+def test_what_is_held_is_what_the_schedule_and_recomputation_say(alone: None) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((512, 64), np.float32), random.integers(0, 4, 512)
+    peaks = []
+    for schedule, recompute in (("fill-drain", False), ("1f1b", False), ("fill-drain", True)):
+        layers = [each for _ in range(3) for each in (Linear(64, 64), Tanh(), Tanh())]
+        how: Any = {"cuts": 3, "schedule": schedule, "recompute": recompute}
+        pipe = ps.Pipeline([*layers, Linear(64, 4)], softmax_cross_entropy, **how)
+        with ps.connect(optimizer="sgd:lr=1e-3") as kv:
+            pipe.init(kv)
+            pipe.step(x, y, microbatches=16)
+            tracemalloc.start()
+            pipe.step(x, y, microbatches=16)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 0.5 * peaks[0]
+    assert peaks[2] < 0.6 * peaks[0]
+
+
+def test_on_a_device_nothing_goes_to_the_host_unasked(
+    strict_device: xp.Device, local: Callable[..., KV], batch: Any
+) -> None:
+    pipes = []
+    for device in (xp.CPU, strict_device):
+        pipe = ps.Pipeline(mlp.stages(SIZES), SoftmaxCrossEntropy(ignore=3), cuts=2, schedule="zero-bubble")
+        kv = local(device=device, optimizer="sgd:lr=0.1")
+        pipe.init(kv)
+        x, y = map(device.array, batch)
+        losses = [pipe.step(x, y, microbatches=3) for _ in range(2)]
+        values = {name: xp.to_host(value) for name, value in kv.params.items()}
+        pipes.append((losses, values, pipe.accuracy(None, batch), pipe.loss(kv.params, batch)))
+    assert pipes[0][0] == pipes[1][0]
+    assert pipes[0][2:] == pipes[1][2:]
+    same(pipes[0][1], pipes[1][1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_loss_of_many_examples_in_half_precision_is_no_inf(dtype: str) -> None:
+    scores = np.zeros((70_000, 4), dtype)
+    scores[:, 0] = 4
+    value, gradient = softmax_cross_entropy(scores, np.ones(70_000, np.int64))
+    assert value / 70_000 == pytest.approx(4.05, rel=0.02)
+    assert gradient.dtype == dtype
 
 
 # In the ordinary modes

@@ -164,6 +164,24 @@ def test_one_micro_batch_with_batch_norm_trains_as_torch_alone(how: Any, local: 
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=2e-6, err_msg=name)
 
 
+def test_it_is_said_once_that_batch_norm_takes_each_micro_batch_by_itself(
+    local: Local, caplog: pytest.LogCaptureFixture
+) -> None:
+    for microbatches, times in ((1, 0), (4, 1)):
+        caplog.clear()
+        piped(local, net(nn.BatchNorm1d(16)), batches(2), functional.cross_entropy, microbatches=microbatches)
+        assert caplog.text.count("layer 2 has batch norm, which takes each micro-batch by itself") == times
+
+
+def test_the_loss_of_many_examples_in_half_precision_is_no_inf() -> None:
+    loss = ps.torch.Pipeline(net(), functional.cross_entropy).loss_function
+    scores = torch.zeros(70_000, 4, dtype=torch.float16)
+    scores[:, 0] = 4
+    value, gradient = loss(scores, torch.ones(70_000, dtype=torch.int64))
+    assert value / 70_000 == pytest.approx(4.05, rel=0.02)
+    assert gradient.dtype == torch.float16
+
+
 # Frozen, tied, meta
 
 

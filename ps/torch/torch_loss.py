@@ -54,15 +54,17 @@ class TorchLoss:
         given = _tree(lambda each: each.detach().requires_grad_(each.is_floating_point()), output)
         wanted = [leaf for _, leaf in leaves(given, "") if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
         with torch.enable_grad():
-            # in half precision a sum ends at 65504
-            value = self._function(
-                _tree(lambda each: each.float() if each.dtype in HALVES else each, given), _tensors(y)
-            )
+            value = self._function(_tree(_widened, given), _tensors(y))
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise UsageError("a loss returns its sum over the examples, a tensor with one number")
         found = iter(torch.autograd.grad(value, wanted, allow_unused=True))
         gradient = _tree(lambda each: next(found) if each.requires_grad else None, given)
         return float(value.detach()), gradient
+
+
+def _widened(value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in which many losses can be added up: in float16 a sum ends at 65504."""
+    return value.float() if value.dtype in HALVES else value
 
 
 def loss_of(loss: Any) -> PipelineLoss:

@@ -33,8 +33,8 @@ class ModuleLayer:
     def __init__(self, module: torch.nn.Module, name: str) -> None:
         self._module = module
         self._name = name
-        self._clones = False
-        """Whether the module writes into what it is given."""
+        self._clones = any(getattr(part, "inplace", False) is True for part in module.modules())
+        """Whether the module writes into what it is given, which may be the script's, or kept by the layer before."""
         self._tensors: dict[str, tuple[Array, torch.Tensor]] = {}
         self._statistics = BatchStatistics(module, name)
         self._held = {**dict(module.named_buffers()), **dict(module.named_parameters())}
@@ -70,7 +70,10 @@ class ModuleLayer:
             module.training = False
         try:
             with torch.no_grad():
-                return self._call(dict(self._state(params)), TENSORS.tree(tensor, x)), None
+                inputs = TENSORS.tree(tensor, x)
+                if self._clones:
+                    inputs = TENSORS.tree(torch.clone, inputs)
+                return self._call(dict(self._state(params)), inputs), None
         finally:
             for module in training:
                 module.training = True

@@ -182,6 +182,14 @@ def test_the_loss_of_many_examples_in_half_precision_is_no_inf() -> None:
     assert gradient.dtype == torch.float16
 
 
+def test_a_module_that_works_in_place_leaves_the_scripts_batch_alone(local: Local) -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 4))
+    x, y = batches(1)[0]
+    kept = x.clone()
+    piped(local, model, [(x, y)], functional.cross_entropy, microbatches=2)
+    assert torch.equal(x, kept)
+
+
 # Frozen, tied, meta
 
 

@@ -11,11 +11,12 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
+
+from ps.dataclass import dataclass
 
 PROBE = 1.0
 """Seconds for which one address of a host is tried."""

@@ -12,12 +12,12 @@ import hashlib
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.errors import BadMessage, LayoutMismatch, UsageError
 from ps.half import HALVES
 from ps.protocol.messages import Packed

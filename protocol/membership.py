@@ -12,10 +12,10 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ps.config.process import ProcessConfig
+from ps.dataclass import dataclass
 from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
 from ps.protocol.addresses import check_address

@@ -8,9 +8,9 @@ message may calculate with it, keep it and show it.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ps.dataclass import dataclass
 from ps.number import MOST, MOST_MEMBERS, MOST_RATE
 
 

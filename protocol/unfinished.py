@@ -8,8 +8,8 @@ microseconds to ask, so it is asked only while much has come on some connection 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
+from ps.dataclass import dataclass
 from ps.protocol.backlog import MOST_GROWN
 from ps.protocol.codec import MAX_FRAME
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from ps.dataclass import dataclass
 
 MAX_BETA = 0.999999
 """The largest decay of a running mean; one closer to 1 would be 1 in float32."""

@@ -2,7 +2,7 @@
 
 A plug-in is a module that registers dataclasses (a transport is any class) when it is imported:
 
-from dataclasses import dataclass
+from ps.dataclass import dataclass
 from ps.plugins import aggregator, number
 
 @aggregator("first")

@@ -6,10 +6,10 @@ import importlib.util
 import stat
 import sys
 import zipfile
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.regular_file import blaming, open_regular, shown
 

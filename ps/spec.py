@@ -12,9 +12,10 @@ import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.number import parse_decimal
 

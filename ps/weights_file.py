@@ -13,12 +13,12 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.errors import UnsavedModel, UsageError
 from ps.regular_file import blaming, open_regular, reason, shown
 from ps.whole import replacement

@@ -10,13 +10,13 @@ import functools
 import re
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ps.dataclass import dataclass
 from ps.errors import ConfigError, UsageError
 
 Array: TypeAlias = Any

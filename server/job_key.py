@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
 from typing import Any
+
+from ps.dataclass import dataclass
 
 BITS = 62
 """Of a job's and a member's id, and of what is proven with: any language has such integers."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk
 from ps.xp import HostArray
 

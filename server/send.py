@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ps.dataclass import dataclass
 from ps.protocol.messages import Message
 from ps.protocol.transports.listener import Line, Origin
 from ps.server.loan import Loan

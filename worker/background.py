@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
+from ps.dataclass import dataclass
 from ps.worker.gradients import Gradients
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.errors import PSError
 from ps.protocol.messages import Late, Message, Vetoed
 from ps.worker.landing import Landing

@@ -13,9 +13,9 @@ yielded, and the conversation begins anew, for time has passed, and clocks with 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from ps.dataclass import dataclass
 from ps.protocol.messages import Message
 from ps.xp import HostArray
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ps.dataclass import dataclass
 from ps.errors import BadMessage
 from ps.protocol.messages import Message, Pushed, Vetoed, Weights, WeightsDelta
 from ps.protocol.messages.rate import Rate

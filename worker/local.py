@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.half import SINGLE, Widened, is_half
 from ps.optim import Optimizer, apply, clip_scale
 from ps.optim.absences import Absences

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps import xp
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.half import HALVES
 from ps.optim import Optimizer

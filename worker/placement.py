@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from ps import xp
+from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk, Layout
 from ps.worker.first_values import FirstValues
 from ps.worker.model import Model

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import zmq
 
+from ps.dataclass import dataclass
 from ps.errors import Unshared
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Identify

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.protocol.layout import Layout
 from ps.worker.background import Background, Pending
 from ps.worker.evaluation import Evaluation

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import zmq
 
+from ps.dataclass import dataclass
 from ps.protocol.messages import Identify
 from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from ps.aggregators.least import demand
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.xp import HostArray
 

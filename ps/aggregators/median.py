@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ps.aggregators.middle import middle_mean
+from ps.dataclass import dataclass
 from ps.xp import HostArray
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from ps.aggregators.krum import scores
 from ps.aggregators.least import demand
+from ps.dataclass import dataclass
 from ps.number import MOST_CLIENTS, number
 from ps.xp import HostArray
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ps.aggregators.middle import middle_mean
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.xp import HostArray
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from ps.dataclass import dataclass
 from ps.xp import Array
 
 Correct: TypeAlias = Callable[[Array, Array, Array, Array | None, Array | None], None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ps.algorithms.algorithm import Algorithm
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.xp import Array
 

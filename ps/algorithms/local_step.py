@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ps.algorithms.algorithm import Algorithm
+from ps.dataclass import dataclass
 from ps.optim import Optimizer, apply, clip_scale, square_sum
 from ps.xp import Array
 

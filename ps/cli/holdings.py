@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ps.data import Partition, partition
+from ps.dataclass import dataclass
 from ps.partition import Features
 from ps.xp import HostArray
 

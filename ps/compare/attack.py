@@ -7,10 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ps.compare.follow import Follow
+from ps.dataclass import dataclass
 from ps.json_lines import amount
 from ps.record_files import EVALUATIONS, METRICS
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ps.config import DISTRIBUTED as DISTRIBUTED_MODES
 from ps.config import JobConfig, ProcessConfig, env_of, flags_of, settings_of
 from ps.config.load import PLUMBING
 from ps.config.transport import shares_memory
+from ps.dataclass import dataclass
 from ps.errors import ConfigError, UsageError
 from ps.launch.plan import PROGRAM, check_count
 from ps.script import Script

@@ -6,7 +6,6 @@ import os
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ps.compare.record import Record, read
 from ps.compare.runner import Bounds, Fetch, Run, RunOutcome
 from ps.compare.watchdog import Watchdog
 from ps.config import ProcessConfig, env_of
+from ps.dataclass import dataclass
 from ps.errors import PSError, UsageError
 from ps.regular_file import reason, shown
 from ps.script import Script

@@ -6,7 +6,7 @@ same to whoever sees no colours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ps.dataclass import dataclass
 
 COLOURS = {
     "page": ("#ffffff", "#14171c"),

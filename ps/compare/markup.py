@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from ps.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ps.compare.follow import number, read_lines, read_object
+from ps.dataclass import dataclass
 from ps.json_lines import amount
 from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, SUMMARY
 from ps.xp import HostArray

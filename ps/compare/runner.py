@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ps.compare.attack import Attack
 from ps.compare.watchdog import Watchdog
+from ps.dataclass import dataclass
 from ps.errors import PSError
 from ps.launch.child import Child
 from ps.launch.output import Output

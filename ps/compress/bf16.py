@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded
 from ps.compress.frame import blocks, buffer, clipped, demand, demand_bytes, scratch
 from ps.compress.key import Key
+from ps.dataclass import dataclass
 from ps.xp import Array, namespace
 
 LARGEST = float(np.array(0x7F7F0000, np.uint32).view(np.float32))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps.compress.frame import blocks, like, scratch
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.xp import Array, namespace
 

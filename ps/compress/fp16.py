@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded
 from ps.compress.frame import blocks, buffer, clipped, demand, demand_bytes, scratch
 from ps.compress.key import Key
+from ps.dataclass import dataclass
 from ps.half import LARGEST, round_to_half
 from ps.xp import Array, namespace
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.xp import HostArray
 
 DOWN = 1 << 32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded
 from ps.compress.frame import BLOCK, buffer, demand, demand_bytes, demand_finite, largest, like, spans
 from ps.compress.key import Key
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.xp import Array, HostArray, is_host, namespace
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import DTypeLike
 from ps.compress.decoded import Decoded, sparse
 from ps.compress.frame import buffer, demand_bytes, demand_finite, like
 from ps.compress.key import Key
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.xp import Array, HostArray, namespace
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
 from ps.config.values import LONGEST_WAIT, PATH, SIZE
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS, MOST_WORKERS
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.config.setting import Setting, settings_of, suggest
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ps.config.setting import check_ranges, env_of, setting
 from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, PATH
+from ps.dataclass import dataclass
 from ps.number import MOST_CLIENTS, MOST_STEPS
 
 ALL = ("run", "scheduler", "server", "worker")

@@ -7,10 +7,10 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ps.config.values import BOOL, FLOAT, INT, MODULES, TEXT, Kind
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.text import shortened
 

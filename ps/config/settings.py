@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ps.config.job import JobConfig
@@ -11,6 +10,7 @@ from ps.config.load import COMMAND_LINE, Loaded, load, merge
 from ps.config.process import ProcessConfig
 from ps.config.setting import env_of, settings_of
 from ps.config.toml import Toml
+from ps.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ Imported where it is needed: it knows all that can be named, and so NumPy, for w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ps.aggregators import AGGREGATORS, Aggregator
 from ps.algorithms import ALGORITHMS, Algorithm
 from ps.compress import CODECS, Codec
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from ps.partition import PARTITIONERS, Partitioner

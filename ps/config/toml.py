@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ps.config.load import TOML_NAME
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.regular_file import blaming, read_regular, reason
 

@@ -8,9 +8,9 @@ import numbers
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.number import parse_decimal, parse_whole
 
 SCHEDULER_PORT = 7070

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ps.dataclass import dataclass
 from ps.errors import DataError
 from ps.xp import Array
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.errors import ConnectTimeout, JobEnded, PeerLost
 from ps.following.reading import Permit
 from ps.protocol.layout import Layout

@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.errors import BadMessage
 from ps.half import SINGLE, is_half
 from ps.protocol.layout import Chunk, Layout, dtype_of

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ps.dataclass import dataclass
 from ps.half import HALVES
 from ps.protocol.layout import Layout
 from ps.weights_file import COPIES, MASTERS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from ps.dataclass import dataclass
 
 Row = Mapping[str, Any]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ps import blas, interpreter
 from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
 from ps.config.load import PLUMBING
 from ps.config.values import MOST_PROCESSES
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.script import Script
 

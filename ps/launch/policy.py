@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from ps import errors
+from ps.dataclass import dataclass
 from ps.launch.members import Members
 
 HOPELESS = (errors.UsageError.exit_code, errors.Refused.exit_code)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.launch import rounds
 from ps.launch.pace import Pace
 

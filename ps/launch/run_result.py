@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ps.dataclass import dataclass
 from ps.launch.policy import Exit
 
 

@@ -7,9 +7,9 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.launch.lifeline import AFTER_WORKERS
 from ps.lock import Lock

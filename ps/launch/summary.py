@@ -6,10 +6,11 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.json_lines import amount, finite, objects
 from ps.launch.policy import Exit, describe, exit_status
 from ps.record_files import EVALUATIONS, METRICS

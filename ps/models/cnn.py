@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.models import conv, dense, evaluate, initial, loss, pool
 from ps.models.convolution_layer import ConvolutionLayer

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps import xp
+from ps.dataclass import dataclass
 from ps.models import dense, evaluate, initial
 from ps.models.evaluate import Grads, Params
 from ps.xp import Array

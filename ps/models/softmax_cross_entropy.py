@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ps import xp
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.models import loss
 from ps.xp import Array

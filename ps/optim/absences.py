@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ps.dataclass import dataclass
 
 
 @dataclass(slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.number import MOST_RATE, number
 from ps.optim.kernel import Kernel
 from ps.xp import Array, HostArray, namespace

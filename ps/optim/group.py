@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.errors import ConfigError, UsageError
 from ps.number import parse_decimal
 from ps.optim.optimizer import Optimizer

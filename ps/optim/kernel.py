@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.xp import Array, namespace
 
 # Comparisons instead of fmin and fmax, which would turn a NaN into a bound and hide it.

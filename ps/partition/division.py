@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ps import xp
+from ps.dataclass import dataclass
 from ps.errors import DataError
 from ps.partition.partitioner import Partitioner
 from ps.partition.registry import PARTITIONERS

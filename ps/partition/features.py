@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ps import xp
+from ps.dataclass import dataclass
 from ps.errors import DataError
 from ps.number import number
 from ps.partition.owners import dealt, demand, shares

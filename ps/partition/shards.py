@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.number import MOST_CLIENTS, number
 from ps.partition.owners import demand, shares
 from ps.xp import HostArray

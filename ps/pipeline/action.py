@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ps.dataclass import dataclass
 
 FORWARD, BACKWARD, INPUT, WEIGHTS, CHECK = "F", "B", "I", "W", "C"
 """A whole forward and a whole backward pass; a backward pass's parts for the input and for the weights; and, before the

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ps import xp
+from ps.dataclass import dataclass
 from ps.xp import Array, HostArray
 
 

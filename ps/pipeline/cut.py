@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.errors import StateError
 from ps.pipeline.action import BACKWARD, CHECK, FORWARD, INPUT, WEIGHTS, Action
 from ps.pipeline.gradient_sums import GradientSums

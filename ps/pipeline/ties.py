@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ps.dataclass import dataclass
 from ps.pipeline.cut import Cut
 
 

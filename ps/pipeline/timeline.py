@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from ps.dataclass import dataclass
 from ps.errors import StateError
 from ps.pipeline.action import BACKWARD, FORWARD, INPUT, WEIGHTS, Action
 

@@ -7,11 +7,11 @@ import os
 import tempfile
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.errors import DataError
 from ps.xp import HostArray
 

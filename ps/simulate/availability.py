@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.simulate.rng import exponential, normal, uniform
 from ps.spec import Registry

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.simulate.visit import Visit
 from ps.worker.conversation import Call
 

@@ -6,10 +6,10 @@ Softmax regression is a perceptron with one layer. A client's numbers are bit fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.protocol.layout import Layout
 from ps.xp import HostArray

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 
 from ps.compress import Key, Uplink
+from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk
 from ps.simulate.task import TrainingTask
 from ps.xp import HostArray

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.xp import HostArray
 

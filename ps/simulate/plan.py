@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ps.algorithms import LocalStep
 from ps.compress import Uplink
 from ps.config import JobConfig
+from ps.dataclass import dataclass
 from ps.protocol.layout import Layout
 from ps.simulate.local_work import LocalWork
 

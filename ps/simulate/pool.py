@@ -9,9 +9,10 @@ import heapq
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 
+from ps.dataclass import dataclass
 from ps.errors import ConnectTimeout, PeerLost, StateError, UsageError
 from ps.simulate.arrays import SharedArrays
 from ps.simulate.plan import TrainingPlan

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.memory import check_fits
 from ps.protocol.layout import Layout
 from ps.simulate.counters import Counters

@@ -6,11 +6,11 @@ import csv
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ps.config.setting import shorten
+from ps.dataclass import dataclass
 from ps.errors import ConfigError, DataError
 from ps.regular_file import blaming, read_regular
 from ps.simulate.availability import LEAST, MOST, Always, Availability, OnOff, Span

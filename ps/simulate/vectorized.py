@@ -6,11 +6,11 @@ What a client gets does not depend on who else is in its group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ps.algorithms import LocalStep, StepArrays
+from ps.dataclass import dataclass
 from ps.xp import HostArray
 
 WORKING_SET = 8 << 20

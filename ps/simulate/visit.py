@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ps.dataclass import dataclass
 from ps.protocol.messages import Assign, Finished
 from ps.simulate.task import TrainingResult
 from ps.worker.conversation import FederatedAsked

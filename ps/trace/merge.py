@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO, Any
 
+from ps.dataclass import dataclass
 from ps.regular_file import reason, shown
 from ps.trace.events import FORMAT, HEADER
 from ps.trace.part import is_whole, read_events

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.trace.events import HEADER
 from ps.trace.trace import BEGIN, END, LANES
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.track.tracker import TrackedRun
 
 MOST_PARAMETER = 500

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.track.tracker import TrackedRun
 
 

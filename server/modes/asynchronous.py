@@ -7,9 +7,9 @@ The staleness of a push is the number of updates that were applied since the wei
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
 Participants = Mapping[int, Participant]

@@ -8,9 +8,9 @@ that comes without that leave is not applied before then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.server.modes.asynchronous import clocks_done, newcomer_clock
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 

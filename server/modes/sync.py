@@ -8,9 +8,9 @@ Contributions are added in rank order, so two runs give the same bits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
 Participants = Mapping[int, Participant]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.protocol.messages.words import FailureCode
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.roster import Roster

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.server.scheduler.database import Database
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.errors import LayoutMismatch
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Error, InitDone, InitGrant, InitRequest, Ok

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
 from ps.server.shard.chunk import ChunkState

@@ -20,12 +20,13 @@ read the weights in place (``shown``), the other way round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from ps.compress import Decoded
+from ps.dataclass import dataclass
 from ps.errors import BadMessage
 from ps.optim.absences import Absences
 from ps.protocol.layout import Chunk

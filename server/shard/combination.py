@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ps.aggregators import Aggregator, distances
 from ps.aggregators.running_sum import RunningSum
 from ps.compress import Decoded
+from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import RoundOrder
 from ps.server.shard.staged import Part

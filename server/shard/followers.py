@@ -9,8 +9,9 @@ the clock that was asked for, the same on all servers; elsewhere it is what each
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ps.dataclass import dataclass
 from ps.protocol.messages import Error, Mark, Marked, Peek, Peeked
 from ps.server.job_key import JobKey
 from ps.server.loan import Loan

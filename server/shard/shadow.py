@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ps.compress import Downlink
 from ps.compress.key import DOWN, Key
+from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk
 from ps.xp import Array, HostArray
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from ps.compress import Decoded
 from ps.compress.frame import blocks, scratch
+from ps.dataclass import dataclass
 from ps.optim.limit import all_within, limit_of
 from ps.protocol.messages.words import Defect
 from ps.xp import HostArray

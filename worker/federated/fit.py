@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ps import xp
 from ps.config import JobConfig
+from ps.dataclass import dataclass
 from ps.errors import ConfigError, UsageError
 from ps.number import EXAMPLES, MOST_STEPS
 from ps.worker.numbers import as_float, shown

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.errors import BadMessage, PeerLost, ServerLost, ServersMoved
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (

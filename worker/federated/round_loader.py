@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +32,7 @@ from ps.data import (
     source_of,
     view,
 )
+from ps.dataclass import dataclass
 from ps.errors import DataError, PSError, StateError
 from ps.worker.batch_loader import placed
 from ps.worker.evaluation import Evaluation

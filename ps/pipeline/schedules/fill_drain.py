@@ -5,8 +5,7 @@ Huang et al., GPipe, 2018 (arXiv:1811.06965).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ps.dataclass import dataclass
 from ps.pipeline.action import BACKWARD, FORWARD, Action
 
 

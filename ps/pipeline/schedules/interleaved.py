@@ -5,8 +5,7 @@ Narayanan et al., Efficient Large-Scale Language Model Training on GPU Clusters,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ps.dataclass import dataclass
 from ps.number import number
 from ps.pipeline.action import BACKWARD, FORWARD, Action
 

@@ -6,8 +6,7 @@ Narayanan et al., PipeDream, 2019 (arXiv:1806.03377); Memory-Efficient Pipeline-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ps.dataclass import dataclass
 from ps.pipeline.action import BACKWARD, FORWARD, Action
 
 

@@ -5,8 +5,7 @@ Qi et al., Zero Bubble Pipeline Parallelism, 2023 (arXiv:2401.10241).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ps.dataclass import dataclass
 from ps.pipeline.action import FORWARD, INPUT, WEIGHTS, Action
 
 

@@ -13,9 +13,10 @@ their own. ``measure`` comes before prepare where an aggregator makes weights of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ps.dataclass import dataclass
 from ps.protocol.messages import RoundOrder, RoundStatus
 from ps.protocol.messages.words import OrderPhase, ShardPhase
 from ps.protocol.ranges import MOST_ENTRIES

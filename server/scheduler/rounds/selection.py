@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+
+from ps.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

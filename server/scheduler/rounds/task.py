@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Final, Literal
 
+from ps.dataclass import dataclass
 from ps.protocol.messages.words import Defect, Refusal, Ruling
 
 State = Literal["open", "submitted", "accepted"] | Refusal

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
 from ps.config.federated import most_stale
 from ps.config.job import JobConfig
+from ps.dataclass import dataclass
 from ps.optim import Optimizer
 from ps.protocol.messages.words import Refusal
 from ps.server.scheduler.rounds.task import ACCEPTED, STALE, Task

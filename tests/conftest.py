@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from ps import testing, xp
-from support.at_once import pytest_configure as pytest_configure
-
-settings.register_profile("project", deadline=None)  # a busy machine is no fault; pytest's time-out bounds each test
-settings.load_profile("project")
+from support import at_once, long
 
 threadpool_limits(
     1, user_api="blas"
 )  # small products on many threads cost ten times as much, in waiting for each other
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all it imports
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of those who have an hour."""
+    parser.addoption("--long", action="store_true", help="try all cases of what goes through many")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set up what the tests have in common."""
+    at_once.register(config)
+    long.choose(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes long."""
+    long.skip(items)
+
+
+def pytest_collection_finish() -> None:
+    """Leave alone what was loaded by now: going through all of it takes a quarter of a second in each collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

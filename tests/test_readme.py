@@ -20,10 +20,11 @@ README = TEXTS["README.md"]
 ALL = "\n".join(TEXTS.values())
 OTHERS = {"--scale", "--build", "--no-recreate", "--rm", "--no-deps", "--entrypoint", "--volumes"} | {
     "--include",
+    "--long",
     "--variant",
     "--wheel-dir",
 }
-"""Flags of docker compose, debootstrap and pip."""
+"""Flags of docker compose, debootstrap and pip, and of our tests."""
 each = pytest.mark.parametrize("name", TEXTS)
 
 

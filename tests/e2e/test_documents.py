@@ -60,6 +60,17 @@ NOT_RUN = {
     "psctl (server|worker) --trace FILE": "half a command; tests/e2e/test_trace.py runs whole ones",
 }
 """Beginnings of commands (regular expressions), and why they cannot be run here."""
+MODES_OF_DIGITS = "digits.py, which is written alike, runs in every mode"
+WITH_WORKERS = "the same script runs as a worker of a job, and digits.py and demo.py alone"
+LONG = {
+    r"psctl run .*--mode \w+ .*ps/examples/(jax_mlp|mnist|torch_mnist|torch_text)\.py": MODES_OF_DIGITS,
+    r"psctl run .*--mode \w+ -m ps\.examples\.demo": MODES_OF_DIGITS + ", and psctl demo runs this one",
+    r"python ps/examples/(jax|torch)_\w+\.py": WITH_WORKERS,
+    r"psctl run .*ps/examples/mnist\.py --limit": "it runs with --data",
+    r"psctl run .*ps/examples/sklearn_sgd\.py --partition": "it runs as it is, and digits.py with --partition",
+    r"psctl run .*--save model.safetensors ps/examples/digits\.py": "train.py does the same",
+}
+"""Beginnings of commands that run with ``scripts/check --long``, and what is like them and runs always."""
 
 FILLED = {
     "FILE…": "a.json b.json",
@@ -179,6 +190,16 @@ def fits(block: Python) -> list[str]:
     return [begin for begin in BEFORE if block.text.startswith(begin)]
 
 
+def always(session: Session) -> bool:
+    return not any(re.match(begin, line) for line in session.lines for begin in LONG)
+
+
+def typed_here(session: Session) -> Any:
+    """Return a parameter of a test, which is left out where it takes long."""
+    why = next((why for begin, why in LONG.items() for line in session.lines if re.match(begin, line)), "")
+    return pytest.param(session, marks=pytest.mark.long(why)) if why else session
+
+
 RUN = [session for session in sessions() if not any(map(reason, session.lines))]
 
 
@@ -278,11 +299,12 @@ def test_what_is_not_run_stands_in_a_document() -> None:
     assert [begin for begin in NOT_RUN if not any(re.match(begin, line) for line in lines)] == []
     assert [word for word in FILLED if not any(word in line for line in lines)] == []
     assert [flag for flag in MOST if not any(f"{flag} " in line for line in lines)] == []
+    assert [begin for begin in LONG if not any(re.match(begin, line) for line in lines)] == []
     assert [text for text in SHORT if not any(re.search(text, line) for line in lines)] == []
     assert [begin for begin in BEFORE if not any(begin in fits(block) for block in blocks_of_python())] == []
 
 
-@pytest.mark.parametrize("session", [one for one in RUN if not any(map(is_role, one.lines))], ids=shown)
+@pytest.mark.parametrize("session", [typed_here(one) for one in RUN if not any(map(is_role, one.lines))], ids=shown)
 def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Process]) -> None:
     for line in map(short, session.lines):
         for library in LIBRARIES:
@@ -297,9 +319,18 @@ def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Proc
 
 
 def test_every_command_is_run_by_a_line_of_a_document() -> None:
-    lines = [line for session in RUN for line in session.lines if "--help" not in line]
+    lines = [line for session in filter(always, RUN) for line in session.lines if "--help" not in line]
     run = {found[1] for line in lines if (found := re.search(r"psctl ((trace )?\w+)", line))}
     assert run == {" ".join(path) for path, _ in leaves(psctl)}
+
+
+def test_every_example_always_runs_as_a_worker_and_digits_in_every_mode() -> None:
+    lines = [line for session in filter(always, RUN) for line in session.lines]
+    for name, text in SCRIPTS.items():
+        told = [line for line in told_by(text) if line.startswith("psctl run ") and not reason(line)]
+        assert not told or set(told) & set(lines), name
+    digits = [line for line in lines if "ps/examples/digits.py" in line]
+    assert {(re.findall(r"--mode (\w+)", line) or ["sync"])[0] for line in digits} == set(MODES)
 
 
 @pytest.mark.parametrize("name", [name for name, text in SCRIPTS.items() if "kv.step(" in text])

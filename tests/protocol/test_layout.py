@@ -13,6 +13,7 @@ from ps.errors import BadMessage, LayoutMismatch, UsageError
 from ps.protocol import layout as module
 from ps.protocol.layout import ALIGN, KINDS, Chunk, Layout, dtype_of
 from ps.protocol.messages import Packed
+from support.long import cases
 
 DTYPES = KINDS["trainable"]
 SECTIONS = (
@@ -52,7 +53,7 @@ def demand_partition(layout: Layout, chunks: tuple[Chunk, ...], servers: int, ch
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(100, 300), deadline=None)
 @given(layouts())
 def test_every_element_of_the_model_has_exactly_one_place(layout: Layout) -> None:
     buffer = np.zeros(layout.nbytes, np.uint8)
@@ -68,7 +69,7 @@ def test_every_element_of_the_model_has_exactly_one_place(layout: Layout) -> Non
     assert all(offset % ALIGN == 0 for offset, _ in layout.sections().values())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(200, 500), deadline=None)
 @given(layouts(), st.integers(1, 9), st.integers(ALIGN, 70_000))
 def test_chunks_cut_every_section_without_gap_or_overlap(layout: Layout, servers: int, chunk_size: int) -> None:
     chunks = layout.chunks(servers, chunk_size)
@@ -76,7 +77,7 @@ def test_chunks_cut_every_section_without_gap_or_overlap(layout: Layout, servers
     assert chunks == Layout.unpack(layout.pack()).chunks(servers, chunk_size)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(200, 500), deadline=None)
 @given(layouts(st.tuples(sizes)), st.integers(1, 16), st.sampled_from([1 << 10, 1 << 14, 1 << 20, 4 << 20, 1_000_000]))
 def test_no_server_holds_over_one_percent_more_than_another(layout: Layout, servers: int, chunk_size: int) -> None:
     assume(layout.nbytes // chunk_size < 5_000)
@@ -180,7 +181,7 @@ def test_a_difference_is_told_by_its_first_tensor(other: Packed, text: str) -> N
         Layout.unpack(A).demand_equal(Layout.unpack(other), "me", "you")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(100, 200), deadline=None)
 @given(layouts(), layouts())
 def test_layouts_are_equal_exactly_when_nothing_differs(a: Layout, b: Layout) -> None:
     Layout.unpack(a.pack()).demand_equal(a, "me", "you")

@@ -173,7 +173,11 @@ def test_nothing_is_left_however_it_ends(signum: int, code: int, tmp_path: Path,
 
 
 @pytest.mark.e2e
-def test_a_whole_run_prints_and_writes_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "workers"),
+    [("one", 1), pytest.param("two", 2, marks=pytest.mark.long("the cases are run by the test of two workers"))],
+)
+def test_a_whole_run_prints_and_writes_everything(part: str, workers: int, tmp_path: Path) -> None:
     files = [
         "--json",
         str(tmp_path / "a.json"),
@@ -182,15 +186,15 @@ def test_a_whole_run_prints_and_writes_everything(tmp_path: Path) -> None:
         "--plot",
         str(tmp_path / "a.png"),
     ]
-    given = ["--only", "two", "--size", "400KB", "--repeats", "2", "--seconds", "0.01", "--peers", "zmq_server"]
+    given = ["--only", part, "--size", "400KB", "--repeats", "2", "--seconds", "0.01", "--peers", "zmq_server"]
     command = [sys.executable, str(BENCH / "compare.py"), *given, *files]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 workers, 1 server: 400 KB" in done.stdout
+    assert f"{workers} worker{'s' * (workers > 1)}, 1 server: 400 KB" in done.stdout
     assert "not measured" in done.stdout
     written = json.loads((tmp_path / "a.json").read_text())
     (table,) = written["tables"]
-    assert table["setup"]["workers"] == 2
+    assert table["setup"]["workers"] == workers
     names = [case["name"] for case in table["cases"]]
     assert {"in place", "memcpy", "ps tcp", "ps ipc", "ps shm", "pyzmq server, ipc"} <= set(names) | set(
         table["absent"]

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.long import cases
 from support.sim import Sim
 from support.simmail import Faults
 from support.simworker import LAYOUT, Plan, first_values, gradient
 
 SEEDS = st.integers(0, 2**32)
-RUNS = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+RUNS = settings(max_examples=cases(30, 50), deadline=None, suppress_health_check=list(HealthCheck))
 
 MODES: dict[str, dict[str, Any]] = {
     "sync": {},

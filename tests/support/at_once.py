@@ -18,6 +18,6 @@ class AtOnce:
             shown.write_line(f"\nfailed: {report.nodeid}")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register it, in whose name a conftest imports this."""
+def register(config: pytest.Config) -> None:
+    """Have it told."""
     config.pluginmanager.register(AtOnce(config))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import struct
 import threading
 import time
 from pathlib import Path
@@ -21,7 +20,8 @@ import zmq
 
 from ps.protocol.backlog import Backlog, bytes_received, cut
 from ps.protocol.inbox import Inbox
-from ps.protocol.sockets import Socket
+from ps.protocol.incoming import Incoming
+from ps.protocol.sockets import EVENT, Socket
 from ps.protocol.unfinished import Unfinished
 
 log = logging.getLogger("ps.descriptors")
@@ -30,8 +30,6 @@ LEAST = 1024
 """Open files that a process must be allowed for ipc to be offered: with fewer there is no room for a reserve."""
 NEARLY, AGAIN = 0.75, 0.6
 """The parts of the allowed files at which the ipc socket's file is taken away, and is put back."""
-EVENT = struct.Struct("=Hi")
-"""What ZeroMQ tells of an event: its number and a value."""
 LOOK = 1.0
 """Seconds between looks at what others than the listener have opened."""
 GLANCE = 0.1
@@ -43,8 +41,14 @@ COUNTS = 100e-6
 class DescriptorGuard:
     """Guards one listening socket. ``ipc`` is the address of its Unix socket, if it has one."""
 
-    def __init__(self, sock: Socket, limit: int, ipc: str = "", *, inbox: Inbox | None = None) -> None:
-        """``limit``: how many files this process may open. ``inbox``: who reads the socket, if that is one."""
+    def __init__(
+        self, sock: Socket, limit: int, ipc: str = "", *, inbox: Inbox | None = None, incoming: Incoming | None = None
+    ) -> None:
+        """``limit``: how many files this process may open. ``inbox``: who reads the socket, if that is one.
+
+        ``incoming``: what comes on a socket that this process has connected; it is looked at here too.
+        """
+        self._incoming = incoming
         self._inbox = inbox
         self._backlog = Backlog()
         self._unfinished = Unfinished()
@@ -67,6 +71,8 @@ class DescriptorGuard:
 
     def _glance(self) -> None:
         """Cut off who floods this process, if somebody does."""
+        if self._incoming is not None:
+            self._incoming.look()
         inbox, now = self._inbox, time.monotonic()
         if inbox is None or now - self._glanced < GLANCE:
             return

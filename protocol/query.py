@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any, TypeVar
 
 import zmq
@@ -12,14 +13,13 @@ from ps.protocol.addresses import check_address
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.dial import look
 from ps.protocol.error_codes import refusal
+from ps.protocol.incoming import GLANCE, Incoming
 from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
 from ps.protocol.sockets import open_socket
 from ps.protocol.transports.registry import connect
 
 PROMPT = 0.25
 """Seconds without an answer after which it is looked whether anybody can be there at all."""
-LOOK = 3600.0
-"""Seconds of one look for an answer: ZeroMQ knows no number of milliseconds beyond 31 bits."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -31,22 +31,27 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> 
     peer says.
     """
     address = check_address(address)
-    with zmq.Context() as context, open_socket(context, zmq.DEALER) as sock:
+    with (
+        zmq.Context() as context,
+        open_socket(context, zmq.DEALER) as sock,
+        closing(Incoming(sock, address)) as incoming,
+    ):
         try:
             connect(sock, address)
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
         sock.send(encode(question))
-        deadline, looked = time.monotonic() + timeout, False
-        while (left := deadline - time.monotonic()) > 0:
-            if not sock.poll(int(min(left, LOOK if looked else PROMPT) * 1000) + 1):
-                if not looked and (trouble := look(address, probing=True, timeout=left).trouble):
-                    raise ConnectTimeout(f"{trouble}. Is it up, and is the address right?")
-                looked = True
+        began, looked = time.monotonic(), False
+        while (left := began + timeout - time.monotonic()) > 0:
+            incoming.look()
+            if not sock.poll(int(min(left, GLANCE) * 1000) + 1):
+                if not looked and time.monotonic() - began >= PROMPT:
+                    looked = True
+                    if trouble := look(address, probing=True, timeout=left).trouble:
+                        raise ConnectTimeout(f"{trouble}. Is it up, and is the address right?")
                 continue
-            header, *_ = sock.recv_multipart()
             try:
-                answer = decode(header)
+                answer = decode(incoming.receive())
             except VersionMismatch as error:
                 raise VersionMismatch(f"{address}: {error}") from None
             except BadMessage:

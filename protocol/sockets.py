@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 
 import zmq
 
@@ -17,6 +18,9 @@ and not ZeroMQ's own heartbeat, since that waits for whole messages: one of 64 M
 process that stands still could not answer it. What was lost with a connection is asked for and sent again."""
 
 Socket = zmq.Socket[bytes]
+
+EVENT = struct.Struct("=Hi")
+"""What ZeroMQ tells of an event on a socket that is monitored: its number and a value."""
 
 
 def open_socket(

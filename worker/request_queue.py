@@ -64,6 +64,7 @@ class RequestQueue:
         self.early = False
         """Whether the server said that it has not heard of this worker yet: its news from the scheduler are late."""
         self._window = channel.window or window
+        self._incoming = channel.incoming
         self._traffic = traffic
         self._flying = 0
         self._asked_for_room = False
@@ -104,6 +105,8 @@ class RequestQueue:
             heapq.heappop(unsent)
             self.inflight[request.message.request] = request
             self._flying += request.cost
+            if self._incoming is not None:
+                self._incoming.due += request.cost
 
     def _has_room(self) -> bool:
         return not self._flying or self._flying + self.unsent[0][2].cost <= self._window
@@ -152,6 +155,8 @@ class RequestQueue:
         if request is not None:
             if not request.taken:
                 self._flying -= request.cost
+            if self._incoming is not None:
+                self._incoming.due -= request.cost
             self._unexplained = 0
             self._puzzled = self._unknown = self.early = False
             if not self.inflight:

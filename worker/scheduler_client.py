@@ -23,6 +23,7 @@ from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSErr
 from ps.protocol.codec import decode, encode
 from ps.protocol.dial import Dial
 from ps.protocol.error_codes import failure, refusal
+from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership
 from ps.protocol.messages import Error, Identify, Leave, Message, Ok, View
 from ps.protocol.sockets import Socket, open_socket
@@ -67,6 +68,8 @@ class SchedulerClient:
         self._changed = threading.Condition()
         self._dealer = open_socket(context, zmq.DEALER)
         self._dealer.setsockopt(zmq.SNDHWM, MOST_QUEUED)
+        self._incoming = Incoming(self._dealer, f"the scheduler at {membership.scheduler}")
+        self._watched: list[Incoming] = []
         self._dial = Dial(self._dealer, membership.scheduler, time.monotonic())
         self._bell = open_socket(context, zmq.PAIR)
         self._bell.bind(f"inproc://scheduler-client-{id(self)}")
@@ -173,6 +176,10 @@ class SchedulerClient:
                 HOLD.check()
                 self._changed.wait(TICK)
 
+    def watch(self, incoming: list[Incoming]) -> None:
+        """From now on look also at what comes on these other sockets, while the script computes."""
+        self._watched = incoming
+
     def number(self) -> int:
         """Return a new number for a request."""
         return next(self._numbers)
@@ -270,6 +277,7 @@ class SchedulerClient:
             log.exception("the connection to the scheduler broke")
             self._fail(PSError(f"the connection to the scheduler broke: {error!r}"))
         finally:
+            self._incoming.close()
             self._dealer.close()
             self._bell.close()
 
@@ -285,6 +293,8 @@ class SchedulerClient:
         if notice := membership.silence_notice(now):
             log.warning("%s", notice)
         poller.poll(int(TICK * 1000))
+        for incoming in (self._incoming, *self._watched):
+            incoming.look()
         with contextlib.suppress(zmq.Again):
             while True:
                 self._bell.recv(zmq.NOBLOCK)
@@ -296,8 +306,7 @@ class SchedulerClient:
                 self._out(header)
         with contextlib.suppress(zmq.Again):
             for _ in range(MOST_TAKEN):
-                header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
-                self._take(self._read(header))
+                self._take(self._read(self._incoming.receive()))
         return True
 
     def _out(self, header: bytes) -> None:

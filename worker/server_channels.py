@@ -9,6 +9,7 @@ import zmq
 
 from ps.dataclass import dataclass
 from ps.errors import Unshared
+from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Identify
 from ps.protocol.segment import MappedView, Segment
@@ -33,6 +34,11 @@ class ServerChannels:
     """The weights where all servers keep them, if they can be read there."""
     identity: Identify | None = None
     """What the servers were told first, and are told again when they do not know a connection."""
+
+    @property
+    def incoming(self) -> list[Incoming]:
+        """What comes on the channels, where some thread has to look at it."""
+        return [channel.incoming for channel in self.channels if channel.incoming is not None]
 
     def close(self) -> None:
         """Close all channels."""

@@ -183,6 +183,7 @@ class Session:
             identity=identity,
             sharing=self.job.compress == "none" and not self.job.federated,
         )
+        self._scheduler.watch(channels.incoming)
         how = ", reads the weights where they are" if channels.view else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(channels.names), how)
         self._exchange = Exchange(

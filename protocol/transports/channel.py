@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from ps.protocol.incoming import Incoming
 from ps.protocol.messages import Message
 from ps.protocol.segment import Segment
 from ps.xp import HostArray
@@ -21,6 +22,8 @@ class ServerChannel(Protocol):
     """Whether tensors lie in the memory that this worker has handed over, and do not travel."""
     weights_memory: Segment | None
     """The memory in which the server keeps its weights, if it lets them be read there."""
+    incoming: Incoming | None
+    """What comes, where there is no other bound to it; whoever asks keeps what is due."""
     trouble: str
     """Why nobody could be reached there when it was opened, if so; whoever comes later is."""
 

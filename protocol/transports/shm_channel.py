@@ -34,6 +34,7 @@ class ShmChannel:
     window: int | None = UNLIMITED  # what is not answered takes no memory
     shares_memory = True
     trouble = ""
+    incoming = None  # nothing but headers comes, as few as the line holds
 
     def __init__(self, line: UnixChannel, memory: WorkerMemory, weights_memory: Segment | None) -> None:
         self.pollable = line.fileno()

@@ -10,6 +10,7 @@ import zmq
 
 from ps.errors import BadMessage
 from ps.protocol.codec import encode
+from ps.protocol.incoming import Incoming
 from ps.protocol.messages import Identify, Message
 from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket, open_socket
@@ -36,15 +37,17 @@ class ZmqChannel:
     closed = False
     stuck = False
 
-    def __init__(self, sock: Socket, trouble: str = "") -> None:
+    def __init__(self, sock: Socket, incoming: Incoming, trouble: str = "") -> None:
         self.pollable: Any = sock
         self.trouble = trouble
+        self.incoming = incoming
 
     @classmethod
     def open(cls, context: zmq.Context[Socket], carrier: Carrier, address: str, identity: Identify) -> ZmqChannel:
         """Connect by a transport that ZeroMQ carries, and say who this is."""
         sock = open_socket(context, zmq.DEALER)
-        channel = cls(sock, carrier.connect(sock, address, probing=True))
+        incoming = Incoming(sock, address)  # before it connects
+        channel = cls(sock, incoming, carrier.connect(sock, address, probing=True))
         channel.send(encode(identity))
         return channel
 
@@ -68,7 +71,9 @@ class ZmqChannel:
             try:
                 header = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
+                self.incoming.drained()
                 return
+            self.incoming.took(len(header))
             yield header
             if socket.getsockopt(zmq.RCVMORE):
                 raise BadMessage("a message with a wrong number of frames")
@@ -79,12 +84,18 @@ class ZmqChannel:
 
     def land(self, into: HostArray | None, region: tuple[int, int], aside: bool) -> int:
         if into is None:
-            return len(self.pollable.recv(copy=False))
-        lo, hi = region
-        return int(self.pollable.recv_into(into[lo:hi].data))
+            size = len(self.pollable.recv(copy=False))
+        else:
+            lo, hi = region
+            size = int(self.pollable.recv_into(into[lo:hi].data))
+        self.incoming.took(size)
+        return size
 
     def take(self) -> Any:
-        return self.pollable.recv(copy=False).buffer
+        frame = self.pollable.recv(copy=False)
+        self.incoming.took(len(frame))
+        return frame.buffer
 
     def close(self) -> None:
+        self.incoming.close()
         self.pollable.close()

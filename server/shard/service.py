@@ -23,6 +23,7 @@ from ps.protocol.dial import Dial, doubts
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
+from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Error, Identify, Inquire, Leave, Mark, Message, Peek, RoundOrder, Share, View, Welcome
 from ps.protocol.sockets import Socket, open_socket
@@ -67,6 +68,7 @@ class Server:
         self._context: zmq.Context[Socket] = zmq.Context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
+        self._incoming = Incoming(self._dealer, f"the scheduler at {self._scheduler}")
         self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
         self._followers: Followers | None = None
@@ -123,7 +125,9 @@ class Server:
             guarded = listening.address if listening.guarded else guarded
             if listening.listener is not None:
                 self._listeners.append(listening.listener)
-        self._guard = DescriptorGuard(self._router, descriptors.allowed(), guarded, inbox=self._inbox)
+        self._guard = DescriptorGuard(
+            self._router, descriptors.allowed(), guarded, inbox=self._inbox, incoming=self._incoming
+        )
         return addresses
 
     def _loop(self) -> int:
@@ -280,7 +284,7 @@ class Server:
         """Take what the scheduler sent; return whether the job is over."""
         for _ in range(MOST_TAKEN):
             try:
-                header, *_ = self._dealer.recv_multipart(zmq.NOBLOCK)
+                header = self._incoming.receive()
             except zmq.Again:
                 break
             try:
@@ -363,6 +367,7 @@ class Server:
         if self._guard is not None:
             self._guard.close()
         self._directory.remove()
+        self._incoming.close()
         self._router.close()
         self._dealer.close()
         self._context.term()

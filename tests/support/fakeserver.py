@@ -14,6 +14,7 @@ import zmq
 
 from ps.errors import PSError
 from ps.protocol.codec import decode, encode
+from ps.protocol.incoming import Incoming
 from ps.protocol.messages import (
     Message,
     Pull,
@@ -64,7 +65,7 @@ class FakeServer:
 def _dialled(context: zmq.Context[Any], address: str) -> ZmqChannel:
     sock = open_socket(context, zmq.DEALER)
     connect(sock, address)
-    return ZmqChannel(sock)
+    return ZmqChannel(sock, Incoming(sock, "a server"))
 
 
 class Setup:

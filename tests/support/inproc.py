@@ -103,6 +103,7 @@ class InProcessListener:
 
 class InProcessChannel:
     window: int | None = None
+    incoming = None
     shares_memory = False
     trouble = ""
     weights_memory = None

@@ -22,6 +22,7 @@ from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol import messages as m
 from ps.protocol.codec import decode, encode
+from ps.protocol.incoming import Incoming
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.segment import MappedView, Segment
 from ps.protocol.sockets import open_socket
@@ -344,7 +345,7 @@ class Liars:
             end.bind(address)
             self.ends.append(end)
             sock.connect(address)
-            channels.append(ZmqChannel(sock))
+            channels.append(ZmqChannel(sock, Incoming(sock, "a liar")))
             channels[-1].send(encode(settings["identity"]))
         found = ServerChannels([f"server {rank}" for rank in range(len(servers))], channels, memory)
         found.identity = settings["identity"]

@@ -29,6 +29,7 @@ class SimChannel:
     """A worker's way to one server. Payloads are read on arrival: until then they must not change."""
 
     window: int | None = None
+    incoming = None
     closed = False
     stuck = False
 

@@ -34,6 +34,7 @@ class SimChannel:
     """A channel that keeps its order; ``room`` messages may be unsent. Lost messages leave no trace."""
 
     window: int | None = None
+    incoming = None
     closed = False
 
     def __init__(self, room: int) -> None:

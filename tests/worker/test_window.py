@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,3 +100,21 @@ def test_workers_that_announce_in_different_orders_all_come_to_the_end(
     assert first == second
     if not job.get("mode"):
         assert set(np.frombuffer(first, np.float32)) == {-6.0}
+
+
+def test_what_is_due_is_told_to_who_watches_the_connections_and_what_came_is_taken_to_the_byte(
+    loopback: Callable[..., LocalCluster],
+) -> None:
+    with loopback(servers=2, transport="tcp", chunk_size=1024, optimizer="sgd:lr=1").connect() as kv:
+        params = kv.init({"w": np.zeros(20_000, "float32"), "b": np.zeros(3, "float32")})
+        for _ in range(20):
+            kv.step({name: np.ones_like(value) for name, value in params.items()})
+        store: Any = kv._store
+        queues, watched = store._session._exchange._queues, store._session._scheduler._watched
+        assert [queue.channel.incoming for queue in queues] == watched and len(watched) == 2
+        for incoming in watched:
+            incoming._looked = 0.0
+            incoming.look()
+            waiting = incoming._unasked._waiting
+            assert incoming.due == 0 and 0 < waiting < 1000, "the handshake alone"
+            assert incoming._taken > 20 * 20_000

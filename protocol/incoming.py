@@ -1,0 +1,93 @@
+"""Incoming: what comes on a connecting socket, and the end of a connection on which far more comes than was asked for.
+
+ZeroMQ reads on its own thread whatever a peer says, without a bound (see ``backlog``). Whoever has the socket counts
+what it takes off; some thread that is never long at work looks ten times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import zmq
+
+from ps.protocol.backlog import bytes_received, cut
+from ps.protocol.sockets import EVENT, Socket
+from ps.protocol.unasked import Unasked
+
+log = logging.getLogger("ps.protocol")
+
+GLANCE = 0.1
+"""Seconds between looks."""
+_SHORT = 256
+"""Bytes of the shortest frame whose length ZMTP tells in eight bytes."""
+
+
+class Incoming:
+    """Watches one socket; bytes are known of TCP connections on Linux only. ``peer``: its name, for people."""
+
+    def __init__(self, sock: Socket, peer: str) -> None:
+        self.due = 0
+        """Bytes of answers that are to come at most; kept by whoever asks."""
+        self._peer = peer
+        self._taken = 0
+        self._drains = 0
+        self._unasked = Unasked()
+        self._number: int | None = None
+        self._looked = 0.0
+        self._sock = sock
+        self._lock = threading.Lock()
+        """Held by whichever thread has the monitor."""
+        self._monitor: Socket | None = sock.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+
+    def receive(self) -> bytes:
+        """Take a message, and return its first frame; what has more is for nobody. Raises ``zmq.Again``."""
+        try:
+            frames = self._sock.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            self.drained()
+            raise
+        for frame in frames:
+            self.took(len(frame))
+        return frames[0]
+
+    def took(self, size: int) -> None:
+        """Count a frame that was taken off the socket."""
+        self._taken += size + (2 if size < _SHORT else 9)
+
+    def drained(self) -> None:
+        """Note that no message was left."""
+        self._drains += 1
+
+    def look(self) -> None:
+        """Cut the connection off if too much comes on it; does nothing until it is time."""
+        now = time.monotonic()
+        if now - self._looked < GLANCE:
+            return
+        self._looked = now
+        with self._lock:
+            if self._monitor is not None:
+                self._hear(self._monitor)
+        if self._number is None:
+            return
+        received = bytes_received((self._number,)).get(self._number)
+        if received is not None and self._unasked.look(received, self._taken, self._drains, self.due):
+            log.warning("the connection to %s is cut: more comes on it than was asked for", self._peer)
+            cut(self._number)
+
+    def _hear(self, monitor: Socket) -> None:
+        while monitor.poll(0):
+            event, value = EVENT.unpack(monitor.recv_multipart()[0])
+            self._number = None
+            if event == zmq.EVENT_CONNECTED:
+                self._number = value
+                self._unasked.connected(self._taken)
+
+    def close(self) -> None:
+        """Stop; to be called by whoever has the socket, before it is closed."""
+        with self._lock:
+            if self._monitor is not None:
+                self._sock.disable_monitor()
+                self._monitor.close(0)
+                self._monitor = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -116,7 +115,7 @@ WHOLE = zmtp.frame(bytes(1 << 20))
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value) >> 10} KiB",
 )
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="what a connection has received is known on Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what a connection has received is known on Linux")
 def test_who_says_more_than_was_asked_for_is_cut_off_each_time(who: str, said: bytes) -> None:
     with flooded(who, said) as (flood, process):
         deadline = time.monotonic() + 50

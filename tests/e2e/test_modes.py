@@ -65,8 +65,13 @@ def test_digits_is_learnt_without_a_cluster(command: Command) -> None:
     assert accuracy(run) >= 0.95
 
 
+BY_DIGITS = pytest.mark.long("digits is learnt in every mode, and MNIST in two")
+
+
 @needs_mnist
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [mode if mode in ("sync", "federated") else pytest.param(mode, marks=BY_DIGITS) for mode in MODES]
+)
 def test_real_mnist_is_learnt_by_two_workers_in_every_mode(command: Command, mode: str) -> None:
     options = ("--data", MNIST_DATA, "--model", "mlp", "--limit", 6000, "--batch-size", 50)
     run = command("run", "-s", 2, "-w", 2, "--mode", mode, MNIST, *options)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.faults import Faults
+from support.long import cases
 from support.roundsim import RoundSim
 from support.simclient import FADER, HONEST, LIARS, SHIRKER, honest
 
@@ -76,7 +77,7 @@ def test_the_same_seed_gives_the_same_history_and_the_same_bits(kind: str, tmp_p
     assert play("one") == play("another")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=cases(25, 250), deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     seed=st.integers(0, 1 << 30),

@@ -12,14 +12,15 @@ from ps.optim.group import Group, decays, optimizer_of
 from ps.protocol.layout import Layout
 from ps.worker.interrupt import HOLD
 from ps.worker.numbers import as_float, shown
+from ps.worker.step_log import StepLog
 
 
 class Groups:
     """The groups of the tensors that are trained; "" is that of all others."""
 
-    def __init__(self, layout: Layout, job: JobConfig, set_rates: Callable[..., None]) -> None:
-        """``set_rates`` is the store's."""
-        self._set_rates = set_rates
+    def __init__(self, layout: Layout, job: JobConfig, set_rates: Callable[..., None], log: StepLog) -> None:
+        """``set_rates`` is the store's; ``log`` is told the rate of the first group where that is set anew."""
+        self._set_rates, self._log = set_rates, log
         self._spec = job.specs.step_optimizer
         self._groups = {
             text: Group.read(text) if text else Group("")
@@ -30,7 +31,10 @@ class Groups:
         """Set the learning rate of a group, or of all without an own one. Raises UsageError."""
         rate = _number("the learning rate", RATE, value)
         with HOLD:
-            self._set_rates(self.of(group, "lr"), lr=rate)
+            groups = self.of(group, "lr")
+            self._set_rates(groups, lr=rate)
+            if next(iter(self._groups)) in groups:
+                self._log.base_lr = rate
 
     def set_weight_decay(self, value: Any, group: str | None) -> None:
         """Set the weight decay of a group, or of all without an own one. Raises UsageError."""

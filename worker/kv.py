@@ -166,7 +166,7 @@ class KV:
             params = tree.demand(self.job).flat
         model = read(params, kinds, groups, self.job.specs.step_optimizer, as_given=self.job.overlap)
         demand_precision(model.trained, self.job, self.device)
-        self._tree, self._groups = tree, Groups(model.trained, self.job, self._store.set_rates)
+        self._tree, self._groups = tree, Groups(model.trained, self.job, self._store.set_rates, self._log)
         self._saving.demand(model.arrays)
         frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
         placed = place(model, self._store, self.device)

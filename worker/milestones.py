@@ -25,6 +25,7 @@ class Milestones:
         self._store = store
         self._evaluation = evaluation
         self._saving = saving
+        self._told = False
         self._save = partial(save, masters=saving.masters)
 
     def begin(self) -> None:
@@ -36,11 +37,21 @@ class Milestones:
         store, clock = self._store, self._store.clock
         if store.job.federated:
             return
-        every = store.job.eval_every or (self.epoch() if self._evaluation.patient else 0)
+        every = store.job.eval_every or (self._own_epoch() if self._evaluation.patient else 0)
         if every and store.rank == 0 and clock % every == 0:
             self._evaluation.run(clock)
         if self._saving.is_due(clock) and store.saves:
             self._saving.now(clock, self._save)
+
+    def _own_epoch(self) -> int:
+        """Return the steps after which is measured what training may end by, where no setting says so."""
+        if not (steps := self.epoch()) and not self._told:
+            self._told = True
+            log.warning(
+                "patience has no evaluations to count: nobody knows how many steps an epoch of these data has. Give "
+                "--eval-every N"
+            )
+        return steps
 
     def published(self, version: int) -> None:
         """Do what is due with a federated version, while the model is that."""

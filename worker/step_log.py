@@ -42,6 +42,8 @@ class StepLog:
         self.after: Callable[[], None] = lambda: None
         """Called when all is written."""
         self.run_dir = run_dir
+        self.base_lr: float | None = None
+        """What this worker's script has set the learning rate to, if it has; the schedule multiplies it."""
         self.steps = 0
         self.samples = 0
         self.max_staleness = 0
@@ -111,6 +113,7 @@ class StepLog:
             "bytes_down": traffic.bytes_down - down,
             "wait_s": round(traffic.wait_s - waited, 6),
             "staleness": staleness,
+            **({} if self.base_lr is None else {"base_lr": self.base_lr}),
             **({"skipped": 1} if skipped else {}),
         }
         self._lines.append(json.dumps(line, allow_nan=False))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from ps.cli.help import HelpfulCommand, SectionOption
-from ps.cli.options import TWINS, job_options_of, process_options, read_settings, script_arguments
+from ps.cli.options import TWINS, job_options_of, process_options, read_settings, say_untracked, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
 from ps.cli.value import place, real, whole
 from ps.config.values import LONGEST_WAIT, MOST_PROCESSES
@@ -100,6 +100,7 @@ def compare(
     from ps.whole import write_whole
 
     settings = read_settings(options)
+    say_untracked(settings, "psctl compare")
     explicit = settings.explicit_job()
     names = [name.strip() for name in only.split(",") if name.strip()]
     found = case.cases(explicit, clients=clients, non_iid=non_iid, only=names)

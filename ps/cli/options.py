@@ -70,6 +70,16 @@ def process_options(role: str, title: str = "Process") -> Callable[[F], F]:
     return decorate
 
 
+def say_untracked(settings: Settings, command: str) -> None:
+    """Say so where a variable or a file would have a command of many runs show them in a tracker."""
+    process = settings.process()
+    if process.config.track is not None:
+        source = process.sources["track"]
+        click.echo(
+            f"track = {process.config.track} ({source}) means nothing to {command}: psctl run heeds it", err=True
+        )
+
+
 def script_arguments(function: F) -> F:
     """Add SCRIPT, which python could run or, after ``-m``, import, and the arguments that go to it untouched."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
-from ps.cli.options import TWINS, job_options, process_options, read_settings
+from ps.cli.options import TWINS, job_options, process_options, read_settings, say_untracked
 from ps.cli.value import place, real, whole
 from ps.config import Settings
 from ps.config.setting import shorten
@@ -116,6 +116,7 @@ def simulate(json_file: str | None, record: str | None, **options: Any) -> int:
     --partition divides them.
     """
     settings = read_settings(_job_options(options))
+    say_untracked(settings, "psctl simulate")
     os.environ.update(settings.handed_on())
     scenario = _scenario(settings, options)
     out = None if json_file in (None, "-") else check_writable(json_file, "the report")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ LOST = 20.0
 """Seconds of silence after which it is given up."""
 ANSWER = 2.0
 """Seconds for which the scheduler's answer is waited for meanwhile."""
+NICE = 10
 SLICE, SHORT = 0.05, 0.005
 """Seconds of one look at the sockets, and of one wait of the reader; of one while a snapshot is on its way."""
 
@@ -57,8 +61,6 @@ class ModelFollower(Iterator[Snapshot]):
         """When the next snapshot is due."""
         self._reading: Reading | None = None
         self._last: ChunkSet | None = None
-        self._servers = Servers()
-        self._servers.connect(self._entry.servers)
         self._heard = dict.fromkeys(range(len(self._entry.servers)), time.monotonic())
         self._thread = threading.Thread(target=self._run, name="ps-follow", daemon=True)
         self._thread.start()
@@ -103,7 +105,10 @@ class ModelFollower(Iterator[Snapshot]):
     # The thread
 
     def _run(self) -> None:
+        _give_way()
+        self._servers = Servers()
         try:
+            self._servers.connect(self._entry.servers)
             beat = asked = 0.0
             while not self._over:
                 now = time.monotonic()
@@ -210,6 +215,13 @@ class ModelFollower(Iterator[Snapshot]):
         """Go on with other servers of the same job."""
         self._entry = entry
         self._reading = None if self._reading is None else self._begin(time.monotonic())
+
+
+def _give_way() -> None:
+    """Have training on the same machine go first: this thread, and those of ZeroMQ that it starts, are nice."""
+    if sys.platform == "linux":  # elsewhere a thread's number may be another process's
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def follow(scheduler: str, *, every: float = 10.0, masters: bool = False, timeout: float = 60.0) -> ModelFollower:

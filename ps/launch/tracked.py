@@ -22,7 +22,6 @@ from ps.config import JobConfig
 from ps.errors import PSError
 from ps.json_lines import parse_object
 from ps.optim.group import optimizer_of
-from ps.optim.rate import LearningRate
 from ps.protocol.fitting import printable
 from ps.record_files import EVALUATIONS, METRICS
 from ps.track import TRACKERS, ExperimentTracker, TrackedRun, Writer
@@ -145,7 +144,7 @@ class Follower:
     def __init__(self, delivery: Delivery, folder: Path) -> None:
         self._delivery = delivery
         self._metrics, self._evaluations = LineFile(folder / METRICS), LineFile(folder / EVALUATIONS)
-        self._rate: Callable[[int], float] | None = None
+        self._rate: Callable[[int, float | None], float] | None = None
         self._points = Points(self._of_clock)
         self._about: dict[str, Any] = {}
         self._is_known = False
@@ -177,15 +176,16 @@ class Follower:
         if not last:
             self._delivery.go_on()
 
-    def _of_clock(self, clock: int) -> dict[str, float]:
-        return {} if self._rate is None else {"scheduled_lr": self._rate(clock)}
+    def _of_clock(self, clock: int, base: float | None) -> dict[str, float]:
+        return {} if self._rate is None else {"scheduled_lr": self._rate(clock, base)}
 
 
-def _rate(settings: Any) -> Callable[[int], float] | None:
-    """Return the learning rate that the schedule has for a clock."""
+def _rate(settings: Any) -> Callable[[int, float | None], float] | None:
+    """Return the learning rate that the schedule has for a clock; it multiplies that of the job, or one set anew."""
     try:
         specs = JobConfig.from_dict(settings).specs
-        return LearningRate(optimizer_of(specs.step_optimizer, "").lr, specs.schedule.build())
+        initial, schedule = optimizer_of(specs.step_optimizer, "").lr, specs.schedule.build()
+        return lambda clock, base: (initial if base is None else base) * schedule(clock)
     except (PSError, TypeError, AttributeError):
         return None
 

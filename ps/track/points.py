@@ -23,8 +23,8 @@ OF_ROUND = ("accepted", "selected", "spare", "seconds", "examples", "steps", "at
 class Points:
     """Workers' lines become one point a clock: means over those who contributed; their speeds add up."""
 
-    def __init__(self, more: Callable[[int], Mapping[str, float]] = lambda clock: {}) -> None:
-        """``more``: what else there is to say of a clock."""
+    def __init__(self, more: Callable[[int, float | None], Mapping[str, float]] = lambda clock, lr: {}) -> None:
+        """``more``: what else there is to say of a clock, and of the learning rate that workers have set, if any."""
         self._more = more
         self._open: dict[int, tuple[float, list[Mapping[str, Any]]]] = {}
         """Clock -> when its first line came, and its lines."""
@@ -51,7 +51,8 @@ class Points:
             if clock <= self._done:
                 continue  # of a worker that is far behind the others: a tracker's steps only grow
             self._done = clock
-            values = {**self._of_clock(lines), **self._more(clock)}
+            values = self._of_clock(lines)
+            values |= self._more(clock, values.pop("base_lr", None))
             found.append((clock + 1, self._kept("train", values)))
         return found
 

@@ -6,11 +6,13 @@ python scripts/bench/follow.py [--parameters 10000000] [--turns 15] [--steps 100
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from local_cluster import cluster
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--servers", type=int, default=1)
     args = parser.parse_args()
     took: dict[bool, list[float]] = {False: [], True: []}
+    worked: dict[bool, list[float]] = {False: [], True: []}
     with cluster("--optimizer", "sgd:lr=1e-3", servers=args.servers) as address:
         os.environ["PS_SCHEDULER"] = address
         with ps.connect() as kv:
@@ -47,15 +50,29 @@ def main() -> None:
                 turn(kv, args.steps)
                 for _ in range(args.turns):
                     for followed in (False, True):
+                        before = processor_time(but=follower.pid)
                         took[followed].append(turn(kv, args.steps, follower if followed else None))
+                        worked[followed].append(processor_time(but=follower.pid) - before)
                 follower.stdin.close()
     without, with_one = (statistics.median(took[followed]) for followed in (False, True))
-    extra = statistics.median(b - a for a, b in zip(took[False], took[True], strict=True))
+    extra, work = with_one - without, statistics.median(worked[True]) - statistics.median(worked[False])
     print(
         f"{args.parameters * 4 / 1e6:.0f} MB, {args.servers} servers: {1e3 * without / args.steps:.2f} ms a step; "
         f"a turn {without:.3f} s, with a snapshot {with_one:.3f} s (x {with_one / without:.3f}); a snapshot costs "
-        f"{1e3 * extra:.1f} ms, which is {extra / EVERY:.2%} with one every {EVERY:g} s"
+        f"{1e3 * extra:.1f} ms, which is {extra / EVERY:.2%} with one every {EVERY:g} s; of processor time, worker, "
+        f"servers and scheduler need {1e3 * work:.1f} ms more, {work / EVERY:.2%}"
     )
+
+
+def processor_time(but: int) -> float:
+    """Return the seconds of a core that this process and its children have used, except for one."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if os.getpid() in (int(stat.parent.name), int(fields[1])) and int(stat.parent.name) != but:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def turn(kv: ps.KV, steps: int, follower: subprocess.Popen[str] | None = None) -> float:

@@ -44,6 +44,17 @@ def test_flags_variables_and_toml_set_the_job_as_everywhere(
     assert simulated(["--seed", "6"], capsys)["weights"] != found["weights"]
 
 
+def test_a_tracker_of_the_environment_means_nothing_and_a_line_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PS_TRACK", "tensorboard")
+    for words in (["simulate", "--rounds", "0"], ["compare", "--clients", "2", "--only", "none", "nowhere.py"]):
+        main(words)
+    assert capsys.readouterr().err.count("track = tensorboard (") == 1, "of a script that is not there nothing else"
+    main(["simulate", "--rounds", "0"])
+    assert "means nothing to psctl simulate: psctl run heeds it" in capsys.readouterr().err
+
+
 def test_traces_may_come_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_text("seconds_per_step\n100\n")
     assert simulated(["--traces", "t.csv"], capsys)["virtual_s"] > 300 > simulated([], capsys)["virtual_s"]

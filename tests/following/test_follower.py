@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +97,12 @@ def test_one_that_is_at_long_work_gets_the_last_snapshot_and_one_that_went_is_no
         with pytest.raises(StopIteration):
             next(follower)
         follower.close()
+
+
+@pytest.fixture(autouse=True)
+def unprinted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command logs is not printed, also not by what comes after these tests."""
+    monkeypatch.setattr("ps.cli.follow.log_by_hand", lambda: None)
 
 
 @pytest.mark.parametrize(("masters", "dtype", "said"), [(True, "float32", MASTERS), (False, "bfloat16", COPIES)])
@@ -252,3 +260,14 @@ def test_the_command_looks_at_its_folder_before_anything(tmp_path: Path, capfd: 
     (tmp_path / "file").touch()
     assert main(["follow", "--scheduler", "127.0.0.1:9", "--out", str(tmp_path / "file")]) == 2
     assert "cannot write snapshots to" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+def test_its_thread_lets_training_go_first_and_the_readers_own_is_as_it_was(loopback: Start) -> None:
+    job, before = loopback(workers=1), os.getpriority(os.PRIO_PROCESS, 0)
+    with Training(job, 1), ps.follow(job.address) as follower:
+        next(follower)
+        thread = follower._thread.native_id
+        assert thread is not None
+        assert os.getpriority(os.PRIO_PROCESS, thread) == min(19, module.NICE)
+        assert os.getpriority(os.PRIO_PROCESS, 0) == before

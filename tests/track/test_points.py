@@ -13,7 +13,7 @@ def line(rank: int, clock: int, **metrics: Any) -> dict[str, Any]:
 
 
 def test_a_clock_is_one_point_with_means_once_all_have_told_it() -> None:
-    points = Points(lambda clock: {"scheduled_lr": 0.1})
+    points = Points(lambda clock, lr: {"scheduled_lr": 0.1})
     points.step(line(0, 0, loss=1.0, staleness=0), 0.0)
     points.step(line(1, 0, loss=3.0, staleness=2), 0.0)
     points.step(line(0, 1, loss=0.5), 0.0)
@@ -23,6 +23,16 @@ def test_a_clock_is_one_point_with_means_once_all_have_told_it() -> None:
     assert points.due(0.2) == []
     [(step, values)] = points.due(LATE)
     assert (step, values["train/loss"]) == (2, 0.5)
+
+
+def test_the_rate_that_workers_have_set_is_what_the_schedule_multiplies() -> None:
+    points = Points(lambda clock, lr: {"scheduled_lr": (1.0 if lr is None else lr) / 2})
+    points.step(line(0, 0), 0.0)
+    points.step(line(0, 1, base_lr=0.5), 0.0)
+    points.step(line(0, 2, base_lr=0.25), 0.0)
+    found = points.due(0.0)
+    assert [values["train/scheduled_lr"] for _, values in found] == [0.5, 0.25, 0.125]
+    assert not any("train/base_lr" in values for _, values in found)
 
 
 def test_steps_only_grow_and_who_is_far_behind_adds_nothing() -> None:

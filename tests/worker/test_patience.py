@@ -125,3 +125,19 @@ def test_nothing_is_said_of_what_was_never_measured() -> None:
     assert not patience.looked
     patience.look(1, {"accuracy": 0.5})
     assert patience.looked
+
+
+def test_where_nobody_knows_an_epochs_steps_it_is_said_that_nothing_is_counted(
+    local: Callable[..., KV], caplog: pytest.LogCaptureFixture
+) -> None:
+    def stream(kv: KV) -> None:
+        kv.init({"w": np.zeros(3, np.float32)})
+        kv.evaluate(accuracy, None, patience=1)
+        for _ in kv.batches(iter(np.ones((20, 3), np.float32)), 4):
+            kv.step({"w": np.ones(3, np.float32)})
+
+    stream(local())
+    assert sum(line.startswith("patience has no evaluations to count: nobody knows") for line in caplog.messages) == 1
+    caplog.clear()
+    stream(local(eval_every=2))
+    assert not any("patience has no" in line for line in caplog.messages)

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from ps import xp
-from ps.config import ProcessConfig
+from ps.config import ProcessConfig, job_from
 from ps.errors import UsageError
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Heartbeat
 from ps.testing import STRICT
-from ps.worker import step_log
+from ps.worker import KV, step_log
+from ps.worker.local import LocalStore
 from ps.worker.step_log import StepLog
 from ps.worker.traffic import Traffic
 
@@ -33,6 +34,17 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def note(log: StepLog, clock: int = 0, traffic: Traffic | None = None, /, **metrics: Any) -> None:
     log.step(clock, 32, metrics, traffic or Traffic(), staleness=clock)
+
+
+def test_a_line_has_the_learning_rate_from_when_a_script_has_set_one(tmp_path: Path) -> None:
+    with KV(LocalStore(job_from({"optimizer": "sgd:lr=1"})), xp.CPU, StepLog(str(tmp_path))) as kv:
+        kv.init({"a": np.zeros(2), "b": np.zeros(2)}, groups={"b": {"lr": 0.5}})
+        for rate in (None, 0.25, None):
+            if rate is not None:
+                kv.set_lr(rate)
+            kv.set_lr(9.0, group="b")  # which is not the first
+            kv.step({"a": np.ones(2), "b": np.ones(2)})
+    assert [line.get("base_lr") for line in lines(tmp_path)] == [None, 0.25, 0.25]
 
 
 class Odd:

@@ -59,8 +59,8 @@ class BatchStatistics:
 
     @contextlib.contextmanager
     def noting(self, at: ForwardPass) -> Iterator[None]:
-        """Note what batch norms are given, unless it was noted before."""
-        self._at = None if at.repeated else at
+        """Note what batch norms are given; a pass that is done again notes the same."""
+        self._at = at
         try:
             yield
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -20,6 +20,7 @@ def timed(text: str, stages: int, microbatches: int) -> ScheduleTimeline:
     return timeline(work, stages)
 
 
+@settings(max_examples=40)
 @given(stages=st.integers(1, 8), microbatches=st.integers(1, 20))
 def test_bubbles_are_those_of_the_papers(stages: int, microbatches: int) -> None:
     formula = (stages - 1) / (microbatches + stages - 1)
@@ -58,7 +59,7 @@ def test_a_picture_has_a_row_for_each_worker_and_a_cell_for_each_pass() -> None:
 
 
 @pytest.mark.parametrize("text", ["1f1b", "zero-bubble", "interleaved:3", "fill-drain"])
-@pytest.mark.parametrize(("stages", "microbatches"), [(1, 1), (7, 3), (100, 2), (4, 200)])
+@pytest.mark.parametrize(("stages", "microbatches"), [(1, 1), (100, 2), (4, 200)])
 @pytest.mark.parametrize("width", [40, 80])
 def test_every_picture_fits_its_columns(text: str, stages: int, microbatches: int, width: int) -> None:
     lines = drawn(stages, microbatches, text, width=width)

@@ -37,22 +37,35 @@ names of --save; DIR/latest.safetensors is a link to the newest. Files are whole
 @click.option("--once", is_flag=True, help="write one snapshot and end")
 @click.option("--masters", is_flag=True, help="write float32 masters of what is trained in half precision")
 @click.option(
+    "--base",
+    type=place(),
+    metavar="FILE",
+    help="model file whose other tensors, such as frozen ones, complete each snapshot",
+)
+@click.option(
     "--timeout",
     type=real(low=0, high=LONGEST_WAIT),
     default=60.0,
     metavar="X",
     help="seconds to wait for a job that has no model yet (60)",
 )
-def follow(out: str, every: float, keep: int, once: bool, masters: bool, timeout: float, **options: Any) -> int:
+def follow(
+    out: str, every: float, keep: int, once: bool, masters: bool, timeout: float, base: str | None, **options: Any
+) -> int:
     """Write the model of a running job to files, while it is trained and when it has ended.
 
     It reads only: it is no member of the job, and may come, go and be slow as it likes.
     """
+    from ps.following.base import rest_of
     from ps.following.folder import SnapshotFolder
     from ps.following.follower import follow as begin
+    from ps.weights_file import open_weights
 
     address = find_scheduler(options)
     folder = SnapshotFolder(out, keep)
+    if base:
+        with open_weights(base, "--base"):
+            pass  # what is wrong with it is told before anything
     try:
         log_by_hand()
         try:
@@ -60,7 +73,7 @@ def follow(out: str, every: float, keep: int, once: bool, masters: bool, timeout
         except JobEnded as error:
             raise PeerLost(f"{error}: there is nothing to follow any more") from None
         with follower as snapshots:
-            folder.claim(follower.job)
+            folder.claim(follower.job, rest_of(base, follower.shapes) if base else None)
             for snapshot in snapshots:
                 try:
                     log.info("%s", folder.write(snapshot))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from ps.errors import PSError, UnsavedModel, UsageError
 from ps.following.snapshot import Snapshot
 from ps.lock import Lock
 from ps.regular_file import reason, shown
-from ps.weights_file import open_weights, write_weights
+from ps.weights_file import bare, open_weights, write_weights
 from ps.whole import check_writable
+from ps.xp import HostArray
 
 LATEST = "latest.safetensors"
 _NAME = re.compile(r"step-([0-9]+)\.safetensors")
@@ -25,6 +27,7 @@ class SnapshotFolder:
     def __init__(self, path: str, keep: int = 0) -> None:
         """Make the folder; ``keep``: of so many files, the oldest go, 0 for all. Raises UsageError."""
         self._keep = keep
+        self._rest: Mapping[str, HostArray] = {}
         try:
             self.path = Path(path).absolute()
             self.path.mkdir(parents=True, exist_ok=True)
@@ -34,8 +37,11 @@ class SnapshotFolder:
         advice = "give each its own --out"
         self._lock = Lock(self.path / "follow", what=f"the folder {path}", advice=advice)
 
-    def claim(self, job: str) -> None:
-        """Raise UsageError if the folder has another job's snapshots; take away what a killed follower was writing."""
+    def claim(self, job: str, rest: Mapping[str, HostArray] | None = None) -> None:
+        """Write snapshots of this job from now on, with the ``rest`` of the model in each.
+
+        Raise UsageError if the folder has another job's snapshots; take away what a killed follower was writing."""
+        self._rest = rest or {}
         for each in self._files():
             if (other := _job_of(each)) != job:
                 whose = f"job {other}" if other else "no job"
@@ -47,7 +53,10 @@ class SnapshotFolder:
     def write(self, snapshot: Snapshot) -> Path:
         """Write a snapshot, whole or not at all; return its file. Raises UnsavedModel."""
         path = self.path / f"step-{snapshot.clock:08d}.safetensors"
-        write_weights(path, snapshot, snapshot.about())
+        about = snapshot.about()
+        if self._rest:
+            about["tensors"] = f"what is trained, and {len(self._rest)} tensors of another file"
+        write_weights(path, {**bare_of(snapshot), **self._rest} if self._rest else snapshot, about)
         own = self.path / f".{LATEST}.{secrets.token_hex(4)}"
         try:
             own.symlink_to(path.name)
@@ -71,6 +80,12 @@ class SnapshotFolder:
         """Return the snapshots that are here, the oldest first."""
         matches = [(_NAME.fullmatch(path.name), path) for path in self.path.iterdir()]
         return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
+
+
+def bare_of(snapshot: Snapshot) -> dict[str, HostArray]:
+    """Return a snapshot's tensors by the names of the bare model, as those of a file are."""
+    names = bare(snapshot)
+    return {names[name]: array for name, array in snapshot.items()}
 
 
 def _job_of(path: Path) -> str:

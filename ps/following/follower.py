@@ -70,6 +70,11 @@ class ModelFollower(Iterator[Snapshot]):
         """What the job is called, and no other."""
         return f"{self._entry.job_id:x}"
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors that a snapshot has, by name."""
+        return {tensor.name: tensor.shape for tensor in self._entry.layout.tensors if tensor.kind != "control"}
+
     # The reader's side
 
     def __next__(self) -> Snapshot:

@@ -112,7 +112,7 @@ class SimWorker:
         self.seeded = yield from self._watch(self.part.claim(LAYOUT))
         if self.seeded:
             values = first_buffer(self.chunks, self.rank)
-            yield from self._watch(self.part.seed(LAYOUT, values))
+            yield from self._watch(self.part.seed(LAYOUT, values, {}))
             if not self.part.in_place:
                 self.weights[:] = values
         else:

@@ -18,6 +18,9 @@ class Connection(Protocol):
     def job(self) -> JobConfig: ...
 
     @property
+    def rank(self) -> int: ...
+
+    @property
     def clock(self) -> int: ...
 
     @property

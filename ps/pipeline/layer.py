@@ -58,10 +58,17 @@ class ForwardPass:
     """The layer's place in the list."""
     repeated: bool = False
     """Whether it was done before, and is done again to save memory."""
+    pipeline: int = 0
+    """Which of the pipelines of a job, as each has examples of its own."""
 
     def rng(self) -> np.random.Generator:
         """Return the same random numbers whenever this pass is done."""
-        return np.random.default_rng([self.seed, self.step, self.microbatch, self.position])
+        return np.random.default_rng(self.numbers)
+
+    @property
+    def numbers(self) -> list[int]:
+        """What the random numbers of this pass follow from."""
+        return [self.seed, self.pipeline, self.step, self.microbatch, self.position]
 
 
 @runtime_checkable

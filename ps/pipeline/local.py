@@ -27,7 +27,13 @@ class LocalPipeline:
         self._chain, self._kind, self._cut = pipeline.chain, pipeline.arrays, pipeline.cut
         self._stages = [
             PipelineStage(
-                self._chain, places, self._kind, pipeline.loss_function, seed=seed, recompute=pipeline.recompute
+                self._chain,
+                places,
+                self._kind,
+                pipeline.loss_function,
+                seed=seed,
+                pipeline=kv.rank,
+                recompute=pipeline.recompute,
             )
             for places in self._cut.stages
         ]

@@ -32,14 +32,19 @@ def count(values: Any, axis: Axis, kind: ArrayKind, name: str = "x") -> int:
     return found[1]
 
 
+def demand_number(microbatches: Any) -> int:
+    """Return a number of micro-batches. Raises UsageError for what is none."""
+    if isinstance(microbatches, bool) or not isinstance(microbatches, int) or microbatches < 1:
+        raise UsageError(f"microbatches is how many parts a batch is cut into, at least 1, not {microbatches!r}")
+    return microbatches
+
+
 def sizes(examples: int, microbatches: int) -> list[int]:
     """Return how many examples each micro-batch has: as equally many as can be, the larger ones first.
 
     Raises UsageError for more micro-batches than examples.
     """
-    if isinstance(microbatches, bool) or not isinstance(microbatches, int) or microbatches < 1:
-        raise UsageError(f"microbatches is how many parts a batch is cut into, at least 1, not {microbatches!r}")
-    if microbatches > examples:
+    if demand_number(microbatches) > examples:
         raise UsageError(f"a batch of {examples} examples cannot be cut into {microbatches} micro-batches")
     each, more = divmod(examples, microbatches)
     return [each + (k < more) for k in range(microbatches)]

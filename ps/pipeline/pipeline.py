@@ -101,7 +101,7 @@ class Pipeline:
         if self._execution is None:
             raise StateError("no parameters yet: call pipe.init(kv) first")
         examples = microbatch.count(x, self.axis, self.arrays)
-        if microbatches > examples and self._most >= microbatches:
+        if microbatch.demand_number(microbatches) > examples and self._most >= microbatches:
             microbatches = examples
         parts = microbatch.sizes(examples, microbatches)
         xs = microbatch.cut(x, parts, self.axis, self.arrays)
@@ -132,10 +132,11 @@ class Pipeline:
 
         Raises UsageError for no examples.
         """
-        total = weight = 0.0
+        total = 0.0
         for x, y in self._batches(data, batch_size):
             total += float(self.loss_function(self.outputs(x, params), y)[0])
-            weight += self.loss_function.weight(y)
+        _, labels = data
+        weight = weight_of(self.loss_function, labels)
         return total / weight if weight else float("nan")
 
     def accuracy(self, params: Mapping[str, Any] | None, data: Any, batch_size: int = 1000) -> float:

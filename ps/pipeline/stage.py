@@ -25,6 +25,7 @@ class PipelineStage:
         loss: PipelineLoss,
         *,
         seed: int = 0,
+        pipeline: int = 0,
         recompute: bool = False,
     ) -> None:
         """``loss`` counts in the stage with the last layer only. ``recompute``: of a micro-batch under way only the
@@ -34,6 +35,7 @@ class PipelineStage:
         self._kind = kind
         self._loss = loss
         self._seed = seed
+        self._pipeline = pipeline
         self._recompute = recompute
 
     @property
@@ -85,7 +87,9 @@ class PipelineStage:
     def _forward(self, microbatch: int, x: Any, *, keep: bool, repeated: bool = False) -> tuple[Any, list[Any]]:
         saved = []
         for place in self.places:
-            x, seen = self._layer_forward(place, x, ForwardPass(self._seed, self._step, microbatch, place, repeated))
+            x, seen = self._layer_forward(
+                place, x, ForwardPass(self._seed, self._step, microbatch, place, repeated, self._pipeline)
+            )
             if keep:
                 saved.append(seen if place >= self._first else None)
         return x, saved

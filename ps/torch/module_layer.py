@@ -80,9 +80,7 @@ class ModuleLayer:
 
     def forward_at(self, params: Mapping[str, Array], x: Any, at: ForwardPass) -> tuple[Any, Any]:
         """Return the output, and the graph to it from the input and the parameters."""
-        seed = int(
-            np.random.SeedSequence([at.seed, at.step, at.microbatch, at.position]).generate_state(1, np.uint64)[0]
-        )
+        seed = int(np.random.SeedSequence(at.numbers).generate_state(1, np.uint64)[0])
         state = self._statistics.scratch(dict(self._state(params)))
         versions = {own: each._version for own, each in state.items() if not each.requires_grad}
         devices = {each.device.index for each in state.values() if each.is_cuda}

@@ -289,6 +289,9 @@ def test_a_short_last_batch_is_cut_into_fewer_and_a_first_one_refused(alone: Non
         pipe.step(x, y, microbatches=4)
         pipe.step(x[:3], y[:3], microbatches=4)
         assert kv.clock == 2
+        for wrong in ("4", 2.0, True):
+            with pytest.raises(UsageError, match="microbatches is how many parts"):
+                pipe.step(x, y, microbatches=wrong)
         with pytest.raises(UsageError, match="y has 21 examples in a batch of 22"):
             pipe.step(x, y[1:], microbatches=4)
 

@@ -131,9 +131,9 @@ def test_bits_depend_neither_on_the_cut_nor_on_the_schedule_with_dropout_too(
 def test_dropout_draws_anew_for_each_step_micro_batch_and_place_and_the_same_again() -> None:
     layer = ps.torch.Pipeline(nn.Sequential(nn.Dropout(0.5)), functional.mse_loss).chain.layers[0]
     numbers = [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]
-    passes = [ForwardPass(*each) for each in numbers]
+    passes = [*(ForwardPass(*each) for each in numbers), ForwardPass(1, 2, 3, 4, pipeline=1)]
     drawn = [layer.forward_at({}, torch.ones(64), at)[0].numpy().tobytes() for at in passes]
-    assert len(set(drawn)) == 5
+    assert len(set(drawn)) == 6
     again = ForwardPass(1, 2, 3, 4, repeated=True)
     assert layer.forward_at({}, torch.ones(64), again)[0].numpy().tobytes() == drawn[0]
 
@@ -199,6 +199,15 @@ def test_a_module_that_works_in_place_leaves_the_scripts_batch_alone(local: Loca
     kept = x.clone()
     piped(local, model, [(x, y)], functional.cross_entropy, microbatches=2)
     assert torch.equal(x, kept)
+
+
+def test_a_sum_is_measured_as_the_sum_over_all(local: Local) -> None:
+    pipe = ps.torch.Pipeline(net(), nn.MSELoss(reduction="sum"))
+    x, y = torch.randn(22, 6), torch.randn(22, 4)
+    with local() as kv:
+        pipe.init(kv)
+        expected = float(nn.MSELoss(reduction="sum")(net()(x), y).detach())
+        assert pipe.loss(None, (x, y), batch_size=5) == pytest.approx(expected, rel=1e-5)
 
 
 # Frozen, tied, meta

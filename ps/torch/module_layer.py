@@ -37,6 +37,7 @@ class ModuleLayer:
         """Whether the module writes into what it is given, which may be the script's, or kept by the layer before."""
         self._tensors: dict[str, tuple[Array, torch.Tensor]] = {}
         self._statistics = BatchStatistics(module, name)
+        self._buffers = [own for own, _ in bare_names.buffers(module)]
         self._held = {**dict(module.named_buffers()), **dict(module.named_parameters())}
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -73,7 +74,10 @@ class ModuleLayer:
                 inputs = TENSORS.tree(tensor, x)
                 if self._clones:
                     inputs = TENSORS.tree(torch.clone, inputs)
-                return self._call(dict(self._state(params)), inputs), None
+                state = dict(self._state(params))
+                # what is measured, or looked at before the first step, changes nothing
+                state |= {own: state[own].clone() for own in self._buffers if own in state}
+                return self._call(state, inputs), None
         finally:
             for module in training:
                 module.training = True

@@ -299,6 +299,41 @@ def test_a_module_on_the_meta_device_that_cannot_be_drawn_is_refused() -> None:
         ps.torch.Pipeline(model, functional.mse_loss).chain.init(0)
 
 
+class Rotary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.arange(6), persistent=False)
+
+    def forward(self, x: Any) -> Any:
+        return x * self.table
+
+
+def test_a_buffer_that_is_no_part_of_the_state_is_the_modules_own_and_on_the_meta_device_refused(local: Local) -> None:
+    found, _ = piped(local, nn.Sequential(Rotary(), nn.Linear(6, 4)), batches(1), functional.cross_entropy, cuts=2)
+    assert list(found) == ["1.weight", "1.bias"]
+    with torch.device("meta"):
+        model = nn.Sequential(Rotary(), nn.Linear(6, 4))
+    with pytest.raises(UsageError, match=r"layer 0 has the buffer table on the meta device.*build it on the CPU"):
+        ps.torch.Pipeline(model, functional.cross_entropy).chain.init(0)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Any) -> Any:
+        self.passes.add_(1)
+        return x
+
+
+def test_a_buffer_that_each_pass_changes_is_refused_with_recomputation(local: Local) -> None:
+    found, _ = piped(local, net(Counting()), batches(2), functional.cross_entropy, microbatches=3)
+    assert found["2.passes"] == 6
+    with pytest.raises(UsageError, match=r"layer 2 changes its buffer passes in each forward pass.*recompute=True"):
+        piped(local, net(Counting()), batches(1), functional.cross_entropy, recompute=True)
+
+
 # Measuring, and what is refused
 
 

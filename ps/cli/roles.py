@@ -41,7 +41,7 @@ SCRIPT_SETTINGS = {"allow_interspersed_args": False}
 def scheduler(has_launcher: bool, /, **options: Any) -> int:
     """Run the scheduler: it seats the members, hands out the job and watches who is alive."""
     with uncollected():
-        from ps.server.scheduler import serve
+        from ps.server.scheduler.service import serve
 
     descriptors.claim("a scheduler")
     settings = read_settings(options)

@@ -1,5 +1,1 @@
 """The scheduler: who is in the job, in which order they go, and what they agreed on. Never on the data path."""
-
-from ps.server.scheduler.service import serve
-
-__all__ = ["serve"]

@@ -55,7 +55,7 @@ def test_the_commands_are_those_of_the_readme_in_this_order(capsys: pytest.Captu
 def test_a_role_loads_neither_the_other_commands_nor_the_other_roles() -> None:
     code = """import sys
 from ps.cli.app import psctl
-import ps.server.scheduler
+import ps.server.scheduler.service
 psctl.main(["scheduler", "--help"], standalone_mode=False)
 print(*(name for name in sys.modules if name.startswith("ps.") or name == "rich"))"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -74,7 +74,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("follow")
         return Over(())
 
-    monkeypatch.setitem(sys.modules, "ps.server.scheduler", SimpleNamespace(serve=noted("scheduler")))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ps.server.scheduler.service", SimpleNamespace(serve=noted("scheduler")))  # type: ignore[arg-type]
     monkeypatch.setattr(service, "serve", noted("server"))
     monkeypatch.setattr(ps.worker, "run_script", noted("worker"), raising=False)
     monkeypatch.setattr(ps.launch.cluster, "run", noted("run"))

@@ -45,7 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         found.append((plan,))
         return 6
 
-    monkeypatch.setitem(sys.modules, "ps.server.scheduler", SimpleNamespace(serve=serve_job))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ps.server.scheduler.service", SimpleNamespace(serve=serve_job))  # type: ignore[arg-type]
     monkeypatch.setattr(service, "serve", serve)
     monkeypatch.setattr(ps.worker, "run_script", run_script, raising=False)
     monkeypatch.setattr(ps.launch.cluster, "run", run)

@@ -39,8 +39,8 @@ from ps.protocol.messages import (
 from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.job_key import JobKey
-from ps.server.scheduler import serve as serve_scheduler
 from ps.server.scheduler import service
+from ps.server.scheduler.service import serve as serve_scheduler
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Line
 from ps.server.shard.callers import Callers

@@ -19,7 +19,7 @@ from ps.errors import BadMessage
 from ps.protocol.codec import MAGIC, VERSION, encode
 from ps.protocol.messages import TYPES, Error, Hello, Leave, Ok, Ping, Pong, Welcome
 from ps.protocol.query import fetch_status
-from ps.server.scheduler import serve as serve_scheduler
+from ps.server.scheduler.service import serve as serve_scheduler
 from ps.server.shard.service import serve as serve_server
 from support import extremes
 from support.extremes import TARGETS, WHO, Who

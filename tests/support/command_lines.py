@@ -41,7 +41,12 @@ FILES = {
     "plug.py": "",
 }
 STARTS = (
-    *("ps.launch.cluster.run", "ps.server.shard.service.serve", "ps.server.scheduler.serve", "ps.worker.run_script"),
+    *(
+        "ps.launch.cluster.run",
+        "ps.server.shard.service.serve",
+        "ps.server.scheduler.service.serve",
+        "ps.worker.run_script",
+    ),
     *("ps.protocol.query.fetch_status", "ps.protocol.query.ping", "ps.simulate.simulation.simulate"),
     *("ps.compare.comparison.run_all", "ps.simulate.examples.synthetic", "ps.following.follower.follow"),
 )

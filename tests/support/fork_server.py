@@ -27,7 +27,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LOADED = ("ps.cli.app", "ps.cli.roles", "ps.server.scheduler", "ps.server.shard.service", "ps.worker", "ps.models.mlp")
+LOADED = (
+    "ps.cli.app",
+    "ps.cli.roles",
+    "ps.server.scheduler.service",
+    "ps.server.shard.service",
+    "ps.worker",
+    "ps.models.mlp",
+)
 LONGEST = 1 << 17
 """Bytes of a request: a command line and an environment."""
 MOST_FDS = 16

@@ -13,7 +13,7 @@ import pytest
 from ps.config import ProcessConfig
 from ps.protocol import pid
 from ps.protocol.messages import Heartbeat, HeartbeatAck, Hello, Identify, Leave, View, Welcome
-from ps.server.scheduler import serve
+from ps.server.scheduler.service import serve
 from support.desk import Desk
 from support.wire import Peer, Service
 

@@ -19,8 +19,9 @@ from ps.config import ProcessConfig
 from ps.errors import AddressInUse, ConfigError, PeerLost
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Leave, Ok, Ping, Pong, View, Welcome
 from ps.protocol.query import fetch_status
-from ps.server.scheduler import serve, service
+from ps.server.scheduler import service
 from ps.server.scheduler.database import Database
+from ps.server.scheduler.service import serve
 from support import zmtp
 from support.wire import BOUND, Peer, Service
 

@@ -49,7 +49,7 @@ from ps.protocol.messages.data import NOT_YET
 from ps.protocol.query import fetch_status
 from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
-from ps.server.scheduler import serve as serve_scheduler
+from ps.server.scheduler.service import serve as serve_scheduler
 from ps.server.shard import alone
 from ps.server.shard import service as module
 from ps.server.shard.gradient_shard import GradientShard

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import ps
 from ps import xp
 from ps.errors import GradientError, StateError, UsageError
 from ps.models import SoftmaxCrossEntropy, cnn, mlp, softmax_cross_entropy
+from ps.models.dense_layer import DenseLayer
 from ps.pipeline import SummedLoss, Tied
 from ps.worker import KV
 from support.pipeline_layers import Centred, Dropout, Forgetful, Linear, Masked, Tanh, Transposed
@@ -316,7 +319,43 @@ def test_cuts_that_are_none_are_refused(cuts: Any) -> None:
         ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=cuts)
 
 
-# Memory and devices
+@pytest.mark.parametrize("cuts", [None, 2, 3])
+def test_what_four_stages_saved_begins_any_other_cut_and_an_ordinary_job(
+    cuts: Any, alone: None, batch: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    with ps.connect(optimizer="adam:lr=0.01") as kv:
+        pipe = ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=4)
+        pipe.init(kv, seed=1)
+        pipe.step(*batch, microbatches=4)
+        kv.save(path)
+        saved = {name: np.array(value) for name, value in kv.params.items()}
+    with ps.connect(init=str(path)) as kv:
+        other = ps.Pipeline(mlp.stages(SIZES), softmax_cross_entropy, cuts=cuts)
+        same(saved, dict(other.init(kv, seed=2)))
+    with ps.connect(init=str(path)) as kv:
+        same(saved, dict(kv.init({name: np.zeros_like(value) for name, value in saved.items()})))
+
+
+# Memory, time and devices
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(DenseLayer):
+    """Notes each gradient by its input that is computed."""
+
+    places: list[int] = field(default_factory=list)
+
+    def backward_input(self, params: Any, saved: Any, dy: Any) -> Any:
+        self.places.append(self.inputs)
+        return DenseLayer.backward_input(self, params, saved, dy)
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zero-bubble"])
+def test_the_gradient_by_the_batch_itself_is_not_computed(schedule: str, train: Train) -> None:
+    first, second = Counted(6, 5, relu=True), Counted(5, 4)
+    train([first, second], schedule=schedule, steps=1, microbatches=3)
+    assert (first.places, second.places) == ([], [5, 5, 5])
 
 
 def test_what_is_held_is_what_the_schedule_and_recomputation_say(alone: None) -> None:

@@ -1,7 +1,7 @@
 """How much is tried by tests that go through many cases: the few of ``scripts/check``, or all with ``--long``.
 
 The few are the same ones each time, and several times as many as the faults needed that were put into what they guard
-(``tests/README.md``); the many differ from run to run.
+(``tests/README.md``); the many differ from run to run, and so do those that say ``derandomize=False``.
 """
 
 from __future__ import annotations

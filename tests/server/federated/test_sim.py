@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_history_and_the_same_bits(kind: str, tmp_p
     assert play("one") == play("another")
 
 
-@settings(max_examples=cases(25, 250), deadline=None)
+@settings(max_examples=cases(25, 250), derandomize=False, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     seed=st.integers(0, 1 << 30),

@@ -1,4 +1,4 @@
-"""Promises of a chunk about weights that were lent: they are sent as they were, whether they stay in place or not."""
+"""Promises of a chunk: weights that were lent are sent as they were, and nothing waits for who is gone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ps.protocol.layout import Layout
+from ps.protocol.messages.rate import UNSAID
 from ps.server.loan import SENT
-from ps.server.shard.chunk import MANY_LOANS, ChunkState
+from ps.server.shard.chunk import MANY_LOANS, ChunkState, Combined
 
 [CHUNK] = Layout.of({"w": np.zeros(8, np.float32)}).chunks(1, 1024)
 
@@ -45,3 +46,12 @@ def test_loans_that_are_done_do_not_pile_up_while_nothing_is_pushed() -> None:
     for _ in range(10 * MANY_LOANS):
         chunk.lend().tracker = SENT
     assert len(chunk.loans) <= MANY_LOANS
+
+
+def test_a_combined_gradient_is_dropped_with_the_last_that_could_send_its_scale() -> None:
+    chunk = state(shown=False)
+    chunk.combined = waiting = Combined(0, np.ones(8, np.float32), 8.0, {1, 2}, UNSAID)
+    chunk.retire(1)
+    assert chunk.combined is waiting and waiting.scalers == {2}
+    chunk.forget(2)
+    assert chunk.combined is None

@@ -109,6 +109,8 @@ class Reading:
         """Servers that are not there yet: when they are asked again, and after how long."""
         self._moved = now
         """When something came that brings this on."""
+        self._rests = now
+        """Until when nothing is asked: a server has just said that it cannot answer."""
 
     @property
     def done(self) -> bool:
@@ -123,6 +125,8 @@ class Reading:
         """Return what is to be asked now."""
         if self.clock >= 0 and self._attempt and now - self._moved > STILL:
             return self._begin(now, attempt=0)
+        if now < self._rests:
+            return []
         if self.clock < 0 and not self._open:
             return [self._ask(rank, self.mark(rank, -1), now) for rank in self._reached]
         asked = self._resent(now)
@@ -156,7 +160,7 @@ class Reading:
                 nap = min(LAST_NAP, 2 * self._again[rank][1]) if rank in self._again else FIRST_NAP
                 self._again[rank] = now + nap, nap
             case Error():  # it was replaced, and knows nothing of this
-                self._open.clear()
+                self._rests = now + LAST_NAP
                 self._begin(now, attempt=0, known=False)
         return []
 

@@ -13,7 +13,7 @@ from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.following.reading import Permit, Reading
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Init, InitChunk, Mark, Marked, Message, Peek, Peeked, Push, Start, View
+from ps.protocol.messages import Error, Init, InitChunk, Mark, Marked, Message, Peek, Peeked, Push, Start, View
 from ps.server.shard.followers import Followers
 from ps.server.shard.gradient_shard import GradientShard
 from support.identity import KEY
@@ -158,3 +158,12 @@ def test_what_nobody_asked_for_changes_nothing() -> None:
     for message in (Peeked(1, 0, 0, False), Peeked(999, 0, 0, False), Marked(999, 0, 7, True)):
         assert read.hear(1 if message.request == 1 else 0, message, bytes(64), 0.0) == []
     assert (read.clock, read.done) == (-1, False)
+
+
+def test_a_server_that_cannot_answer_yet_is_asked_again_after_a_rest() -> None:
+    job = Job()
+    read = reading(job)
+    [(rank, mark), _] = read.tick(0.0)
+    assert read.hear(rank, Error(_number(mark), "bad-message", "there is no model here"), None, 1.0) == []
+    assert read.tick(1.0) == read.tick(1.05) == [], "and not as often as it can say so"
+    assert [(to, getattr(each, "clock", None)) for to, each in read.tick(1.2)] == [(0, -1), (1, -1)]

@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set up what the tests have in common."""
-    at_once.register(config)
+    at_once.pytest_configure(config)
     long.choose(config)
 
 

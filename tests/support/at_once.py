@@ -18,6 +18,6 @@ class AtOnce:
             shown.write_line(f"\nfailed: {report.nodeid}")
 
 
-def register(config: pytest.Config) -> None:
-    """Have it told."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Have it told; a conftest calls this, or is this file."""
     config.pluginmanager.register(AtOnce(config))

@@ -43,13 +43,13 @@ def peak(header: bytes) -> int:
         tracemalloc.stop()
 
 
-@settings(max_examples=cases(300, 1000), deadline=None)
+@settings(max_examples=cases(1000, 10_000), deadline=None)
 @given(any_message())
 def test_what_is_encoded_is_decoded(message: m.Message) -> None:
     assert decode(encode(message)) == message
 
 
-@settings(max_examples=cases(300, 2000), deadline=None)
+@settings(max_examples=cases(2000, 20_000), deadline=None)
 @given(st.binary(max_size=64))
 @example(b"")
 @example(HEAD)
@@ -58,7 +58,7 @@ def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
         decode(data if data[:2] != b"PS" else b"ps" + data)
 
 
-@settings(max_examples=cases(1000, 3000), deadline=None)
+@settings(max_examples=cases(3000, 30_000), deadline=None)
 @given(st.sampled_from(sorted(m.TYPES)), st.binary(max_size=2 * SHORT))
 def test_any_body_is_a_message_or_bad(number: int, body: bytes) -> None:
     try:
@@ -77,7 +77,7 @@ LONG = [
 ]
 
 
-@settings(max_examples=cases(30, 100), deadline=None)
+@settings(max_examples=cases(100, 1000), deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_mutated_header_is_a_message_or_an_error(seed: int) -> None:
     """A hundred of them for each seed: that many draws of hypothesis' own would take a hundred times as long."""

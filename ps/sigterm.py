@@ -19,6 +19,7 @@ ONE_ASKING = 1.0
 
 _asked = 0
 _asked_at = 0.0
+_closing = 0
 _forking = threading.local()
 
 
@@ -29,7 +30,7 @@ def terminate(signum: int, frame: FrameType | None) -> None:
     if _asked and now - _asked_at < ONE_ASKING:
         return
     _asked, _asked_at = signum, now
-    raise SystemExit(128 + signum)
+    check()
 
 
 def check() -> None:
@@ -38,8 +39,22 @@ def check() -> None:
     Python runs a signal's handler between any two instructions, and an exception that it raises in a finalizer is
     printed and forgotten. So loops that wait look here now and then.
     """
-    if _asked:
+    if _asked and not _closing:
         raise SystemExit(128 + _asked)
+
+
+@contextlib.contextmanager
+def closing() -> Iterator[None]:
+    """Have what closes a process's sockets and ends its threads go through: it is ending, and needs not be asked to.
+
+    What is done meanwhile must be bounded.
+    """
+    global _closing
+    _closing += 1
+    try:
+        yield
+    finally:
+        _closing -= 1
 
 
 def asked() -> bool:

@@ -122,12 +122,16 @@ class Scheduler:
                 raise PeerLost(f"the job failed: {self._state.reason}")
             return 0
         finally:
-            if self._guard is not None:
-                self._guard.close()
-            self._router.setsockopt(zmq.LINGER, 300)
-            self._router.close()
-            self._context.term()
-            self._persistence.close()
+            with sigterm.closing():
+                self._close()
+
+    def _close(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        self._router.setsockopt(zmq.LINGER, 300)
+        self._router.close()
+        self._context.term()
+        self._persistence.close()
 
     def _all_know(self) -> bool:
         """Whether the job's end was told to all: each says goodbye, or is found to be dead."""

@@ -105,7 +105,8 @@ class Server:
             self._warn_of_address(tcp)
             return self._loop()
         finally:
-            self._close()
+            with sigterm.closing():
+                self._close()
 
     def _warn_of_address(self, tcp: str) -> None:
         if self._process.advertise is None and (doubt := doubts(tcp, self._scheduler)):

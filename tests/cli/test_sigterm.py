@@ -32,6 +32,20 @@ def test_a_second_asking_at_once_is_the_same_asking() -> None:
     sigterm.forget()
 
 
+def test_what_closes_a_process_goes_through_though_it_is_asked_to_end_meanwhile() -> None:
+    sigterm.forget()
+    with sigterm.heeded(), pytest.raises(SystemExit) as caught:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            with sigterm.closing():
+                sigterm.forget()
+                os.kill(os.getpid(), signal.SIGTERM)
+                sigterm.check()
+                closed = sigterm.asked()
+    assert caught.value.code == 143 and closed
+
+
 def test_what_was_ignored_at_the_start_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

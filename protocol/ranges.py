@@ -53,6 +53,10 @@ MOST_STEPS = 1 << 53
 MOST_AHEAD = 1 << 20
 """Clocks, and words about a rate, that a member may be ahead of all that were counted. An honest one is by a few; who
 is not believed beyond this cannot bring either to the last number there is, after which nobody could say another."""
+MOST_STAGES = 1000
+MOST_MICROBATCHES = 1 << 31
+MOST_CHANNELS = 8 * MOST_STAGES
+"""Kinds of transfers, times stages."""
 MOST_RANK = (1 << 31) - 1
 MOST_SECONDS = 1e9
 _LARGEST = sys.float_info.max
@@ -109,3 +113,5 @@ Report = Annotated[dict[str, Any], AtMost(16 << 10, cut=True)]
 """What a member says of itself to be shown. What does not fit is left out."""
 Picture = Annotated[dict[str, Any], AtMost(4_000_000)]
 """A job as ``psctl status`` shows it."""
+Plain = Annotated[dict[str, Any], AtMost(64 << 10)]
+"""Plain values that mean something to programs."""

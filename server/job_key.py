@@ -47,6 +47,10 @@ class JobKey:
         """Return what proves that somebody who is no member was given leave to read the model."""
         return self._sign(f"follower {follower}")
 
+    def line(self, sender: int, receiver: int) -> int:
+        """Return with what one worker of a pipeline shows to another one who it is; no third one knows it."""
+        return self._sign(f"line {sender} {receiver}")
+
     def _sign(self, text: str) -> int:
         return int.from_bytes(hmac.digest(self.secret.encode(), text.encode(), "sha256")[:8], "big") >> (64 - BITS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ps.worker.conversation import Calls
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.landing import Landing
+from ps.worker.part import Part
 from ps.worker.participation import Participation, meet
 from ps.worker.runner import Runner
 from ps.worker.session import Session
@@ -28,6 +29,10 @@ from ps.worker.store import Buffers, Masters, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Device, HostArray
+
+if TYPE_CHECKING:
+    from ps.pipeline import Pipeline
+    from ps.pipeline.execution import Execution
 
 
 class ClusterStore:
@@ -77,10 +82,16 @@ class ClusterStore:
         return all(peer.rank >= self.rank for peer in self._session.peers("worker"))
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
+        self,
+        layout: Layout,
+        values: HostArray,
+        *,
+        in_place: bool,
+        count: Callable[[], Masters] = nothing,
+        part: Part | None = None,
     ) -> Buffers:
         job, run = self.job, self._runner.run
-        first = run(self._part.claim(layout))
+        first = run(self._part.claim(layout, part))
         masters = count() if first else {}
         self._first = _chunks_of_first_tensor(layout, self._part.chunks)
         viewing = in_place and job.reads_in_place
@@ -89,7 +100,7 @@ class ClusterStore:
         self._part.in_place = self._view is not None
         self._buffer, shown = self._own_buffer(values, in_place)
         self._landings()
-        run(self._part.seed(layout, values, masters) if first else self._part.join())
+        run(self._part.seed(values, masters) if first else self._part.join())
         gradients = self._memory.array("gradients") if self._memory else None
         return Buffers(self._buffer, shown, gradients, encodes=self._part.compression is not None)
 
@@ -128,8 +139,16 @@ class ClusterStore:
 
     # Gradients up, weights down
 
+    def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> Execution | None:
+        if not self.job.pipeline:
+            return None
+        from ps.worker.pipeline.execution import DistributedPipeline
+
+        return DistributedPipeline(pipeline, kv, seed, self._session)
+
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
-        return BatchLoader(device, self.rank, self.job.workers, self.job.seed, self)
+        place, job = self.rank % self.job.places, self.job
+        return BatchLoader(device, self.rank // job.places, job.replicas, job.seed, self, blank=place > 0)
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         for group in groups:
@@ -271,5 +290,7 @@ class ClusterStore:
 
 
 def _chunks_of_first_tensor(layout: Layout, chunks: tuple[Chunk, ...]) -> list[int]:
-    first = next(tensor for tensor in layout.tensors if tensor.size)
+    first = next((tensor for tensor in layout.tensors if tensor.size), None)
+    if first is None:  # all that this worker has of the model is frozen
+        return []
     return [c.index for c in chunks if c.section == first.section and c.start < first.stop and c.stop > first.start]

@@ -72,7 +72,10 @@ class Staging:
         self._buffer = buffer
         self._on_device: dict[str, Array] = {}
         flat = layout.flat(buffer)
-        self.regions = [flat[chunk.section][chunk.start : chunk.stop] for chunk in chunks]
+        # of chunks that are other workers' there is nothing
+        self.regions = [
+            flat[c.section][c.start : c.stop] if c.section in flat else np.empty(0, c.dtype) for c in chunks
+        ]
         nothing = {t.section: xp.namespace(buffer).empty(0, t.dtype) for t in layout.tensors if not t.size}
         staged = (flat[t.section][t.start : t.stop] if t.size else nothing[t.section] for t in layout.tensors)
         self.slots = [Slot(tensor, place) for tensor, place in zip(layout.tensors, staged, strict=True)]

@@ -51,7 +51,7 @@ class KV:
     ) -> None:
         self.device = device
         """Where this worker computes."""
-        self.note_first_batch = log.note_first_batch
+        self.note_first_batch, self.execution = log.note_first_batch, store.execution
         self._store = store
         self._trace = trace
         self._team = team or ThreadTeam()
@@ -166,9 +166,9 @@ class KV:
             params = tree.demand(self.job).flat
         model = read(params, kinds, groups, self.job.specs.step_optimizer, as_given=self.job.overlap)
         demand_precision(model.trained, self.job, self.device)
-        self._tree, self._groups = tree, Groups(model.trained, self.job, self._store.set_rates, self._log)
+        self._tree, self._groups = tree, Groups(model.whole, self.job, self._store.set_rates, self._log)
         self._saving.demand(model.arrays)
-        frozen_module = FrozenModuleCheck(params, model.arrays, model.trained)
+        frozen_module = FrozenModuleCheck(params if model.part is None else model.arrays, model.arrays, model.trained)
         placed = place(model, self._store, self.device)
         self._steps.begin(placed, frozen_module, self.device, self._team)
         self._model = placed.parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +20,16 @@ from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
+from ps.worker.part import Part
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
 from ps.worker.store import Buffers, Masters, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Device, HostArray
+
+if TYPE_CHECKING:
+    from ps.pipeline import Pipeline
 
 
 @dataclass(slots=True)
@@ -62,7 +66,13 @@ class LocalStore:
         """By group of tensors."""
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
+        self,
+        layout: Layout,
+        values: HostArray,
+        *,
+        in_place: bool,
+        count: Callable[[], Masters] = nothing,
+        part: Part | None = None,
     ) -> Buffers:
         masters = count()
         self._layout = layout
@@ -80,6 +90,9 @@ class LocalStore:
                 half, part = part, part.astype(SINGLE) if known is None else known[chunk.start : chunk.stop].copy()
             self._chunks.append(LocalChunk(chunk, part, optimizer.init(part), Absences(layout.spans(chunk)), half))
         return Buffers(self._buffer, shown)
+
+    def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> None:
+        """Each process has all stages."""
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         return BatchLoader(device, self.rank, self.job.workers, self.job.seed, self)

@@ -15,11 +15,12 @@ from ps.dataclass import dataclass
 from ps.errors import UsageError
 from ps.half import HALVES
 from ps.optim import Optimizer
-from ps.optim.group import assign, matches
+from ps.optim.group import assign, divide, matches
 from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Layout, Tensor
 from ps.spec import Spec
 from ps.worker.parameters import readable
+from ps.worker.part import DividedModel, Part
 from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
@@ -33,13 +34,20 @@ KINDS = ("trainable", "buffer", "counter", FROZEN)
 class Model:
     """``arrays`` by name, in the script's order.
 
-    ``layout`` has those of them that may change, ``trained`` those that have gradients; ``frozen`` is the rest.
+    ``layout`` has those of them that may change, ``trained`` those that have gradients; ``frozen`` is the rest. They
+    are this worker's, where it has a ``part`` of the model only.
     """
 
     arrays: dict[str, Array]
     layout: Layout
     trained: Layout
     frozen: dict[str, Array]
+    part: Part | None = None
+
+    @property
+    def whole(self) -> Layout:
+        """The layout of what all workers train together."""
+        return self.trained if self.part is None else self.part.whole
 
     def fill(self, layout: Layout, values: HostArray) -> None:
         """Copy the tensors of a layout into a flat buffer."""
@@ -58,22 +66,42 @@ def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer], *, as
 
     Raises ConfigError for a group with numbers that the optimizer does not take.
     """
+    divided = params if isinstance(params, DividedModel) else None
+    params = params if divided is None else divided.arrays
     if not isinstance(params, Mapping):
         raise UsageError(f"a model is a dict with an array for each tensor, not {type(params).__name__}")
     arrays = {name: readable(name, value) for name, value in params.items()}
     _warn_of_ties(arrays)
-    declared = _checked(kinds, list(arrays))
+    declared = declared_kinds(kinds, list(arrays))
     frozen = {name: array for name, array in arrays.items() if declared.get(name) == FROZEN}
     order = list(arrays) if as_given else sorted(arrays, key=natural)
     changing = {name: arrays[name] for name in order if name not in frozen}
     trainable = [name for name in changing if declared.get(name, "trainable") == "trainable"]
-    layout = Layout.of(changing, declared, assign(groups, trainable, optimizer))
+    assigned = assign(groups, trainable, optimizer)
+    layout = Layout.of(
+        changing, declared, assigned if divided is None else divide(assigned, divided.parts(trainable))
+    )
     trained = layout.of_kind("trainable")
     if not any(tensor.size for tensor in trained.tensors):
         raise UsageError("a model has at least one tensor with elements that is trained")
+    if divided is not None:
+        return _part(Model(arrays, layout, trained, frozen), divided)
     for tensor in trained.tensors:
         check_values(tensor, arrays[tensor.name])
     return Model(arrays, layout, trained, frozen)
+
+
+def _part(whole: Model, divided: DividedModel) -> Model:
+    """Return what one worker has of a model."""
+    own = divided.own
+    layout, trained = (
+        Layout(tuple(tensor for tensor in each.tensors if tensor.name in own))
+        for each in (whole.layout, whole.trained)
+    )
+    arrays, frozen = ({n: a for n, a in each.items() if n in own} for each in (whole.arrays, whole.frozen))
+    for tensor in trained.tensors:
+        check_values(tensor, arrays[tensor.name])
+    return Model(arrays, layout, trained, frozen, Part(whole.trained, trained, divided.place, divided.value))
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -125,7 +153,7 @@ def _warn_of_ties(arrays: Mapping[str, Array]) -> None:
         open_.append((high, name))
 
 
-def _checked(kinds: Any, names: list[str]) -> dict[str, str]:
+def declared_kinds(kinds: Any, names: list[str]) -> dict[str, str]:
     """Return each tensor's kind, of those that have one, by name or pattern: a name before any pattern.
 
     Raises UsageError for a tensor that there is not, or a kind that scripts have nothing to do with.

@@ -55,8 +55,9 @@ from ps.protocol.messages import (
 from ps.protocol.messages.rate import Rate
 from ps.worker.compression import Compression
 from ps.worker.conversation import Call, Calls, Conversation, Interrupted, Question
+from ps.worker.part import Part
 from ps.worker.rates import Rates
-from ps.worker.seeding import seed
+from ps.worker.seeding import seed, seed_piecewise
 from ps.xp import Array, HostArray
 
 MOST_JOINS = 10
@@ -97,6 +98,10 @@ class Participation:
         """By group of tensors."""
         self.compression = Compression(job, rank) if job.compress != "none" else None
         self.chunks: tuple[Chunk, ...] = ()
+        self._held: tuple[Chunk, ...] = ()
+        """Those of them that this worker has: all, unless it has a part of the model."""
+        self._given: frozenset[int] | None = None
+        """Those that it has gradients for, if they are not all: in the others it takes no part, and says so."""
         self._epoch = epoch
         self._sent: set[int] = set()
         """The chunks whose gradients of the next step are sent already."""
@@ -105,19 +110,30 @@ class Participation:
 
     # Joining
 
-    def claim(self, layout: Layout) -> Conversation[bool]:
-        """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another."""
-        self.chunks = layout.chunks(self.job.servers, self.job.chunk_bytes)
+    def claim(self, layout: Layout, part: Part | None = None) -> Conversation[bool]:
+        """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another.
+
+        ``part``: the layout is that of the part of a model that this worker has.
+        """
+        self.chunks = self._held = (part or layout).chunks(self.job.servers, self.job.chunk_bytes)
+        self._layout, self._model_part = layout if part is None else part.whole, part
+        if part is not None:
+            own, self._given = part.holds(self.chunks), part.gives(self.chunks)
+            self._held = tuple(chunk for chunk in self.chunks if chunk.index in own)
+        self._own = {chunk.index for chunk in self._held}
         for group in {chunk.group for chunk in self.chunks}:
             optimizer = optimizer_of(self.job.specs.optimizer, group)
             self.rates[group] = Rates(self._rank, optimizer.lr, optimizer.weight_decay)
-        return (yield from claim(layout))
+        return (yield from claim(self._layout))
 
-    def seed(self, layout: Layout, values: HostArray, masters: Mapping[str, HostArray]) -> Conversation[None]:
+    def seed(self, values: HostArray, masters: Mapping[str, HostArray]) -> Conversation[None]:
         """Give the servers the first values, and take part from clock 0 on."""
         yield from self._attach()
-        yield from seed(self.member, self.job, layout, self.chunks, values, masters)
-        self.versions.update({chunk.index: 0 for chunk in self.chunks})
+        if self._model_part is None:
+            yield from seed(self.member, self.job, self._layout, self.chunks, values, masters)
+        else:
+            yield from seed_piecewise(self.member, self.job, self._layout, self.chunks, self._model_part.first)
+        self.versions.update({chunk.index: 0 for chunk in self._held})
         yield from self._start(0)
 
     def join(self) -> Conversation[None]:
@@ -128,7 +144,7 @@ class Participation:
         for _ in range(MOST_JOINS):
             yield from self._start((yield from self._attach()))
             yield self._refresh()
-            if not self.job.lockstep or set(self.versions.values()) <= {self.clock}:
+            if not self.job.lockstep or self._had <= {self.clock}:
                 break  # else the connection broke meanwhile, and clocks were closed without this worker
         self.rejoins += 1
 
@@ -137,11 +153,16 @@ class Participation:
         for _ in range(MOST_PULLS):
             yield from self._start(clock)
             yield self._refresh()
-            clock = max(self.versions.values())
-            if set(self.versions.values()) == {self.clock}:
+            clock = max(self._had)
+            if self._had == {self.clock}:
                 self.rejoins += 1
                 return  # else clocks were closed meanwhile; those that are closed everywhere are passed over
         yield from self._join()  # the others step faster than it pulls: they wait for it, while it pulls once
+
+    @property
+    def _had(self) -> set[int]:
+        """The versions of the chunks that this worker has."""
+        return {self.versions[chunk.index] for chunk in self._held if chunk.index in self.versions}
 
     def _attach(self) -> Conversation[int]:
         """Present this worker to all servers; return the first clock in which all can take it in."""
@@ -166,9 +187,10 @@ class Participation:
         return Calls(f"clock {self.clock}", self.each(Pull, clock=self.clock), refreshes=True)
 
     def each(self, kind: Callable[..., Message], *, versions: bool = False, **fields: Any) -> list[Call]:
-        """Return a request without payload for every chunk; ``versions``: it names that of this worker's weights."""
+        """Return a request without payload for every chunk that this worker has; ``versions``: it names that of its
+        weights."""
         calls = []
-        for c in self.chunks:
+        for c in self._held:
             known = {"version": self.versions.get(c.index, 0)} if versions else {}
             make = partial(kind, member=self.member, chunk=c.index, **fields, **known)
             calls.append(Call(c.server, make, None, c.region))
@@ -189,6 +211,9 @@ class Participation:
         for index in chunks:
             chunk = self.chunks[index]
             self._sent.add(index)
+            if self._given is not None and index not in self._given:
+                found.append(self._skip(chunk, pull=pull and index in self._own))
+                continue
             if gradients.lacks(index):
                 found.append(self._skip(chunk, pull=pull, examples=examples))
                 continue
@@ -252,7 +277,8 @@ class Participation:
         refreshes = pull and not both
         if gradients is None:
             veto = veto and self.job.lockstep and not self.job.backup_workers
-            calls = [self._skip(chunk, pull=refreshes, veto=veto) for chunk in self.chunks]
+            own = self._own
+            calls = [self._skip(chunk, pull=refreshes and chunk.index in own, veto=veto) for chunk in self.chunks]
         else:
             rest = [chunk.index for chunk in self.chunks if chunk.index not in self._sent]
             calls = self.pushes(gradients, rest, examples, pull=refreshes)

@@ -6,6 +6,7 @@ from functools import partial
 
 from ps import xp
 from ps.dataclass import dataclass
+from ps.errors import UsageError
 from ps.protocol.layout import Chunk, Layout
 from ps.worker.first_values import FirstValues
 from ps.worker.model import Model
@@ -27,9 +28,16 @@ class Placement:
 def place(model: Model, store: Store, device: Device) -> Placement:
     """Give a model's first values to the store, and return where it is from now on.
 
+    Raises UsageError where workers have parts of models and this is a whole one.
+
     In a federated job buffers and counters are part of what the store has; else they stay with this worker.
     """
-    job, trained = store.job, model.trained
+    job, trained, part = store.job, model.trained, model.part
+    if job.pipeline and part is None:
+        raise UsageError(
+            f"with mode = {job.mode} a worker has some layers of the model: make it a ps.Pipeline and call pipe.init(kv). "
+            f"With mode = sync each worker trains the whole model"
+        )
     layout = model.layout if job.federated else trained
     first = FirstValues(model, job.init)
     beside = {name: _fixed(device.array(array)) for name, array in first.own(model.frozen).items()}
@@ -37,9 +45,9 @@ def place(model: Model, store: Store, device: Device) -> Placement:
         beside |= {name: device.array(array) for name, array in first.own(model.untrained()).items()}
     values = xp.host_buffer(layout.nbytes, device)
     model.fill(layout, values)
-    chunks = trained.whole() if job.federated else layout.chunks(job.servers, job.chunk_bytes)
+    chunks = trained.whole() if job.federated else (part or layout).chunks(job.servers, job.chunk_bytes)
     count = partial(first.fill, layout, values)
-    buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY, count=count)
+    buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY, count=count, part=part)
     weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, device)
     parameters = Parameters(layout, weights, buffers.shown, device, beside, list(model.arrays))
     return Placement(trained, chunks, buffers, parameters)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,8 @@ from ps.protocol.messages import Init, InitChunk, InitDone, InitMaster, Ok
 from ps.worker.conversation import Call, Calls, Conversation, Question
 from ps.xp import HostArray
 
+AT_ONCE = 2
+"""Chunks for each server that are in memory at a time, of first values that are nowhere together."""
 _NONE: Mapping[str, HostArray] = types.MappingProxyType({})
 
 
@@ -41,6 +44,19 @@ def seed(
     for part in (0, 1) if masters else ():
         halves = [_of_master(member, chunk, part, masters) for chunk in chunks if chunk.section in masters]
         yield Calls("the masters of the first values to be stored", halves)
+    yield Question(InitDone, Ok, "the scheduler to note the first values")
+
+
+def seed_piecewise(
+    member: int, job: JobConfig, layout: Layout, chunks: Iterable[Chunk], first: Callable[[Chunk], HostArray]
+) -> Conversation[None]:
+    """Do so with values that are nowhere together: ``first`` returns those of a chunk when it is their turn."""
+    announce = partial(Init, member=member, servers=job.servers, chunk_size=job.chunk_bytes, layout=layout.pack())
+    yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
+    rest = iter(chunks)
+    while some := list(itertools.islice(rest, AT_ONCE * job.servers)):
+        calls = [Call(c.server, partial(InitChunk, member=member, chunk=c.index), first(c), c.region) for c in some]
+        yield Calls("some of the first values to be stored", calls)
     yield Question(InitDone, Ok, "the scheduler to note the first values")
 
 

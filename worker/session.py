@@ -181,7 +181,7 @@ class Session:
             seeding=seeding,
             viewing=viewing,
             identity=identity,
-            sharing=self.job.compress == "none" and not self.job.federated,
+            sharing=self.job.compress == "none" and not (self.job.federated or self.job.pipeline),
         )
         self._scheduler.watch(channels.incoming)
         how = ", reads the weights where they are" if channels.view else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
@@ -12,10 +12,15 @@ from ps.worker.background import Background, Pending
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.loader import Loader
+from ps.worker.part import Part
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 from ps.xp import Device, HostArray
+
+if TYPE_CHECKING:
+    from ps.pipeline import Pipeline
+    from ps.pipeline.execution import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,25 @@ class Store(Protocol):
         ...
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
+        self,
+        layout: Layout,
+        values: HostArray,
+        *,
+        in_place: bool,
+        count: Callable[[], Masters] = nothing,
+        part: Part | None = None,
     ) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
 
         ``in_place``: the script reads the weights in the buffer itself, so it may be one that others read too, and
         must be one that the script cannot write to. ``count`` is called where this worker's values count; it may
-        change them, and returns masters that they are the copies of, if there are any.
+        change them, and returns masters that they are the copies of, if there are any. ``part``: the layout is that of
+        the part of a model that this worker has.
         """
+        ...
+
+    def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> Execution | None:
+        """Return how the stages of a model are executed together with other workers; None: each worker has all."""
         ...
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> Loader:

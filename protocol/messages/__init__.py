@@ -74,6 +74,7 @@ from ps.protocol.messages.federated import (
     Wait,
 )
 from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked, Peek, Peeked
+from ps.protocol.messages.pipeline import Credit, CreditRequest, Introduce, Neighbours, Rendezvous, TransferPart
 
 TYPES: dict[int, type[Message]] = dict(sorted(NUMBERED.items()))
 """Number on the wire -> message."""
@@ -86,6 +87,8 @@ __all__ = [
     "BarrierEnter",
     "BarrierLeave",
     "Busy",
+    "Credit",
+    "CreditRequest",
     "Decline",
     "Distances",
     "Entries",
@@ -104,11 +107,13 @@ __all__ = [
     "InitMaster",
     "InitRequest",
     "Inquire",
+    "Introduce",
     "Late",
     "Leave",
     "Mark",
     "Marked",
     "Message",
+    "Neighbours",
     "NormPart",
     "Notes",
     "Ok",
@@ -122,6 +127,7 @@ __all__ = [
     "Pull",
     "Push",
     "Pushed",
+    "Rendezvous",
     "Resume",
     "RoundOrder",
     "RoundStatus",
@@ -138,6 +144,7 @@ __all__ = [
     "Submit",
     "Submitted",
     "Suspend",
+    "TransferPart",
     "Upload",
     "UploadState",
     "Veto",

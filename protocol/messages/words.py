@@ -46,3 +46,6 @@ Refusal = (
 Ruling = Literal["accepted", "resume", "token"] | Refusal
 """What a client is told of its contribution; ``resume``: upload again what a server has lost, and submit again;
 ``token``: the task is not the one that it was given."""
+
+TransferKind = Literal["activation", "gradient", "labels", "loss", "outputs", "plan", "tied"]
+"""What goes from stage to stage of a pipeline; ``plan``: what all its workers know of a step before it begins."""

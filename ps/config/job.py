@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from ps.config.mode import DISTRIBUTED, FEDERATED, MODES
+from ps.config.mode import DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
 from ps.config.values import LONGEST_WAIT, PATH, SIZE
@@ -22,6 +22,7 @@ LATE = ("drop", "discount", "carry")
 PARAMS = ("auto", "private")
 
 MOST_SERVERS = 1000
+MOST_STAGES = 1000
 
 EXPLICIT = "explicit"
 """The source of a setting that somebody has set, where it is not known how."""
@@ -97,6 +98,20 @@ class JobConfig:
     )
     eval_every: int = setting(
         0, "evaluate every N steps (federated: rounds), and at the end; 0: only at the end", low=0, high=MOST_STEPS
+    )
+    stages: int | None = setting(
+        None,
+        "how many pieces the model is cut into; none: one for each worker of a pipeline",
+        low=1,
+        high=MOST_STAGES,
+        modes=PIPELINE,
+    )
+    pipeline_workers: int | None = setting(
+        None,
+        "workers of one pipeline; with fewer than stages each has several; none: one for each stage, or all workers",
+        low=1,
+        high=MOST_STAGES,
+        modes=PIPELINE,
     )
     algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)
     rounds: int = setting(10, "how many rounds", low=1, high=MOST_STEPS, modes=FEDERATED)
@@ -209,6 +224,21 @@ class JobConfig:
         return MODES[self.mode].federated
 
     @property
+    def pipeline(self) -> bool:
+        """Whether each worker has a part of the model."""
+        return MODES[self.mode].pipeline
+
+    @property
+    def places(self) -> int:
+        """The workers that have the whole model together: worker r is place r modulo these of its pipeline."""
+        return (self.pipeline_workers or self.stages or self.workers) if self.pipeline else 1
+
+    @property
+    def replicas(self) -> int:
+        """How many times the model is trained, each time on another share of the data."""
+        return self.workers // self.places
+
+    @property
     def lockstep(self) -> bool:
         """Whether all workers contribute to one clock at a time."""
         return MODES[self.mode].lockstep
@@ -221,7 +251,7 @@ class JobConfig:
     @property
     def reads_in_place(self) -> bool:
         """Whether workers of the servers' host may read the weights where these keep them: all are in one clock."""
-        return self.lockstep and not self.backup_workers and self.params == "auto"
+        return self.lockstep and not self.backup_workers and self.params == "auto" and not self.pipeline
 
     def heeds(self, name: str) -> bool:
         """Whether a setting means something in this mode."""
@@ -282,6 +312,10 @@ class JobConfig:
             from ps.config.federated import check_federated
 
             check_federated(self, say)
+        if self.pipeline:
+            from ps.config.pipeline import check_pipeline
+
+            check_pipeline(self, say)
         if self.backup_workers and not self.heeds("backup_workers"):
             needed = " or ".join(settings_of(JobConfig)["backup_workers"].modes)
             raise ConfigError(f"{say('backup_workers')} needs mode = {needed}, but {say('mode')}")
@@ -321,8 +355,8 @@ class JobConfig:
                 f"{say('aggregator')} compares contributions and needs mode = {needed}, but with {say('mode')} each is "
                 f"applied alone"
             )
-        together = self.workers - self.backup_workers
+        together = self.replicas - self.backup_workers
         if aggregator.least > together and self.lockstep:
             less = f" less {say('backup_workers')}" if self.backup_workers else ""
-            needed = f"at least {aggregator.least} workers"
+            needed = f"at least {aggregator.least} {'pipelines' if self.pipeline else 'workers'}"
             raise ConfigError(f"{say('aggregator')} needs {needed}, but there are {say('workers')}{less}")

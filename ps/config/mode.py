@@ -18,15 +18,21 @@ class ModeTraits:
     federated: bool = False
     """Whether clients train on their own and ship deltas."""
 
+    pipeline: bool = False
+    """Whether the model is cut into stages, and each worker has some of them."""
+
 
 MODES = {
     "sync": ModeTraits("sync", lockstep=True),
     "async": ModeTraits("asynchronous"),
     "ssp": ModeTraits("ssp"),
+    "pipeline": ModeTraits("sync", lockstep=True, pipeline=True),
     "federated": ModeTraits(federated=True),
 }
 """A mode is one line here and one file in ``ps/server/modes``."""
 
-DISTRIBUTED = tuple(name for name, traits in MODES.items() if not traits.federated)
-"""The modes in which workers push gradients."""
+DISTRIBUTED = tuple(name for name, traits in MODES.items() if not (traits.federated or traits.pipeline))
+"""The modes in which workers push gradients of the whole model."""
 FEDERATED = tuple(name for name, traits in MODES.items() if traits.federated)
+PIPELINE = tuple(name for name, traits in MODES.items() if traits.pipeline)
+"""The modes in which a worker has a part of the model."""

@@ -23,22 +23,31 @@ MOST_GROUP = 200
 """Characters of a group's name."""
 TENSORS = "tensors"
 """The key under which a group lists its tensors."""
+PART = " @"
+"""What stands before the part in a group's text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A name, and the numbers of the job's optimizer that are others for these tensors."""
+    """A name, and the numbers of the job's optimizer that are others for these tensors.
+
+    Where a worker has a part of the model, ``part`` says which workers have these, "0" or "0+3": places in a pipeline.
+    A group in several parts is one group all the same, of which no chunk is in two.
+    """
 
     name: str
     numbers: Numbers = ()
+    part: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} " + ",".join(f"{key}={value!r}" for key, value in self.numbers)
+        part = f"{PART}{self.part}" if self.part else ""
+        return f"{self.name}{part} " + ",".join(f"{key}={value!r}" for key, value in self.numbers)
 
     @staticmethod
     def read(text: str) -> Group:
         """Return the group of a text, which ``str`` wrote. Raises ConfigError when it is none."""
         name, _, rest = text.rpartition(" ")
+        name, _, part = name.rpartition(PART) if PART in name else (name, "", "")
         numbers = []
         for item in rest.split(",") if rest else ():
             key, _, value = item.partition("=")
@@ -46,9 +55,9 @@ class Group:
                 numbers.append((key, parse_decimal(value)))
             except ValueError:
                 raise ConfigError(f"group {text[:40]!r}: {item[:40]!r} is not key=number") from None
-        if not name:
+        if not (name or part):
             raise ConfigError(f"group {text[:40]!r} has no name")
-        return Group(name, tuple(numbers))
+        return Group(name, tuple(numbers), part)
 
     def optimizer(self, spec: Spec[Optimizer]) -> Optimizer:
         """Return the job's optimizer with this group's numbers. Raises ConfigError for those that it does not take."""
@@ -98,6 +107,15 @@ def assign(groups: Any, names: list[str], spec: Spec[Optimizer]) -> dict[str, st
                 raise UsageError(f"group {name!r}: no trained tensor is called {pattern!r}; there are {_some(names)}")
             for tensor in matching:
                 found.setdefault(tensor, str(group))
+    return found
+
+
+def divide(groups: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
+    """Return each tensor's group, as text, where tensors are dealt out in ``parts``: those of none have one too."""
+    found = {}
+    for name, part in parts.items():
+        text = groups.get(name, "")
+        found[name] = str(dataclasses.replace(Group.read(text) if text else Group(""), part=part))
     return found
 
 

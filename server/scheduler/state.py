@@ -32,6 +32,7 @@ from ps.protocol.messages import (
     Message,
     Ok,
     Poll,
+    Rendezvous,
     RoundStatus,
     StopReady,
     StopRequest,
@@ -46,6 +47,7 @@ from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
+from ps.server.scheduler.pipelines import Pipelines
 from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.report import kept
 from ps.server.scheduler.roster import Roster
@@ -55,7 +57,7 @@ from ps.server.scheduler.seeding import Seeding, granted, heard
 from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
-_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady
+_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady | Rendezvous
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
 
@@ -78,7 +80,7 @@ class SchedulerState:
         self._failure_detector = FailureDetector(now)
         self.absence = Absence()
         self.seeding = Seeding()
-        self._barrier = Barrier()
+        self._barrier, self._pipelines = Barrier(), Pipelines(self.key.line)
         self.ending = Ending()
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
@@ -166,6 +168,9 @@ class SchedulerState:
                 return passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
+            case Rendezvous() if self.job is not None and self.job.pipeline:
+                self.changed = True
+                return self._pipelines.meet(record, message, self.job.places, self.live("worker"))
             case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
             case _:

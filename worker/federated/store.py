@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ps.worker.federated.participation import ACCEPTED, LATE, RESUME, PendingUpl
 from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
+from ps.worker.part import Part
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
@@ -31,6 +32,9 @@ from ps.worker.store import Buffers, Masters, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
+
+if TYPE_CHECKING:
+    from ps.pipeline import Pipeline
 
 log = logging.getLogger("ps.worker")
 
@@ -79,6 +83,9 @@ class FederatedStore:
     def num_workers(self) -> int:
         return self.job.workers
 
+    def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> None:
+        """Each process has all stages."""
+
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> RoundLoader:
         return RoundLoader(self, device, log, evaluation)
 
@@ -93,7 +100,13 @@ class FederatedStore:
         return self.finished
 
     def init(
-        self, layout: Layout, values: HostArray, *, in_place: bool, count: Callable[[], Masters] = nothing
+        self,
+        layout: Layout,
+        values: HostArray,
+        *,
+        in_place: bool,
+        count: Callable[[], Masters] = nothing,
+        part: Part | None = None,
     ) -> Buffers:
         self._layout = layout
         whole = layout.with_controls() if self.training.algorithm.control else layout

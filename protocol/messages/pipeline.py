@@ -1,0 +1,96 @@
+"""Messages between the workers of a pipeline, and with the scheduler about where they are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from ps.protocol.messages.base import Message, message
+from ps.protocol.messages.control import Addresses
+from ps.protocol.messages.words import TransferKind
+from ps.protocol.ranges import (
+    MOST_CHANNELS,
+    MOST_MICROBATCHES,
+    MOST_STAGES,
+    AtMost,
+    Count,
+    Member,
+    Number,
+    Plain,
+    Random,
+    Rank,
+    Size,
+    Within,
+)
+
+Stage = Annotated[int, Within(0, MOST_STAGES - 1)]
+Microbatch = Annotated[int, Within(-1, MOST_MICROBATCHES - 1)]
+Lines = Annotated[tuple[tuple[Rank, Member, Addresses, Random, Random], ...], AtMost(MOST_STAGES)]
+Used = Annotated[tuple[tuple[TransferKind, Stage, Count], ...], AtMost(MOST_CHANNELS)]
+
+
+@message(80)
+class Rendezvous(Message):
+    """A worker of a pipeline says where the others reach it, and asks where they are."""
+
+    request: Number
+    member: Member
+    addresses: Addresses
+
+
+@message(81)
+class Neighbours(Message):
+    """All workers of the pipeline are there. ``lines``: (rank, id, addresses, token, token of the other) of each of the
+    others: with the first token this worker shows to that one who it is, with the second that one does so here."""
+
+    large = True
+    request: Number
+    lines: Lines
+
+
+@message(82)
+class Introduce(Message):
+    """A worker says on a new connection to another of its pipeline who it is: what follows on it is from that worker.
+
+    It is answered with nothing, or an Error.
+    """
+
+    request: Number
+    member: Member
+    token: Random
+
+
+@message(83)
+class TransferPart(Message):
+    """A part of what goes from one stage to another; ``number`` counts all parts on this line, from 1.
+
+    What a transfer has of arrays travels one after the other, in parts of at most a frame; ``start``: the first byte of
+    this one, of ``nbytes``. ``tree`` says what it is, and comes with the first.
+    """
+
+    payload = True
+    member: Member
+    number: Number
+    step: Count
+    kind: TransferKind
+    stage: Stage
+    microbatch: Microbatch
+    start: Size
+    nbytes: Size
+    tree: Plain
+
+
+@message(84)
+class Credit(Message):
+    """The parts up to ``number`` are here. ``used``: of each channel, how many transfers have been worked with."""
+
+    member: Member
+    number: Number
+    used: Used
+
+
+@message(85)
+class CreditRequest(Message):
+    """All parts up to ``number`` are on their way: say what has come."""
+
+    member: Member
+    number: Number

@@ -1,0 +1,40 @@
+"""What a job whose workers have parts of the model needs of its settings, and which of them it has no use for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ps.config.transport import shares_memory
+from ps.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ps.config.job import JobConfig
+
+
+def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
+    """Raise ConfigError unless the workers can be dealt out to pipelines, and do what other settings ask for."""
+    places, stages = job.places, job.stages or job.places
+    if job.workers % places:
+        cause = next((say(name) for name in ("pipeline_workers", "stages") if getattr(job, name)), say("mode"))
+        less = job.workers // places * places
+        fitting = f"{less} or {less + places}" if less else str(places)
+        raise ConfigError(
+            f"{say('workers')} with {cause}: {places} workers are one pipeline, so their number is a multiple of "
+            f"{places}. Try: --workers {fitting}"
+        )
+    each = -(-stages // places)
+    if -(-stages // each) != places:
+        raise ConfigError(
+            f"{say('pipeline_workers')} with {say('stages')}: {each} stages each are enough for {-(-stages // each)} "
+            f"workers, and the others would have none"
+        )
+    for name, idle in (("overlap", False), ("compress", "none"), ("init", None)):
+        if getattr(job, name) != idle:
+            raise ConfigError(f"{say(name)} cannot be had with {say('mode')}: a worker has a part of the model only")
+    if job.on_nan == "skip":
+        raise ConfigError(
+            f"{say('on_nan')} cannot be had with {say('mode')}: the workers of the other stages would take the step"
+        )
+    if shares_memory(job.transport):
+        raise ConfigError(f"{say('transport')} cannot be had with {say('mode')}. Try: --transport auto")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps import xp
-from ps.data import ExampleStream, ahead, demand_prefetch, size_of, source_of
+from ps.data import BlankBatches, ExampleStream, ahead, demand_prefetch, size_of, source_of
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.worker.stop_point import StopPoint
@@ -32,8 +32,19 @@ class StepStore(Protocol):
 class BatchLoader:
     """Remembers which batches are done, over several calls of ``batches``."""
 
-    def __init__(self, device: Device, rank: int, num_workers: int, seed: int, store: StepStore | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        rank: int,
+        num_workers: int,
+        seed: int,
+        store: StepStore | None = None,
+        *,
+        blank: bool = False,
+    ) -> None:
+        """``blank``: another worker has the batches, and here are as many, of zeros, for which nothing is read."""
         self._store = store
+        self._blank = blank
         self._owner = threading.get_ident()
         self._examples = 0
         self._ahead: deque[list[int]] = deque()
@@ -85,7 +96,8 @@ class BatchLoader:
     ) -> Iterator[Any]:
         """Yield batches; a second call goes on with the next epochs. Raises DataError at the call."""
         demand_prefetch(prefetch)
-        source = source_of(data, batch_size)
+        given = source_of(data, batch_size)
+        source = BlankBatches(given) if self._blank else given
         if isinstance(source, ExampleStream):
             source.check(epochs)
         else:  # only to have it checked now

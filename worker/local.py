@@ -84,11 +84,11 @@ class LocalStore:
         for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
             optimizer = self._optimizers[chunk.group] = optimizer_of(self.job.specs.optimizer, chunk.group)
             self._rates[chunk.group] = LearningRate(optimizer.lr, schedule)
-            half, part = None, weights[chunk.section][chunk.start : chunk.stop]
-            if is_half(part.dtype):
+            half, own = None, weights[chunk.section][chunk.start : chunk.stop]
+            if is_half(own.dtype):
                 known = masters.get(chunk.section)
-                half, part = part, part.astype(SINGLE) if known is None else known[chunk.start : chunk.stop].copy()
-            self._chunks.append(LocalChunk(chunk, part, optimizer.init(part), Absences(layout.spans(chunk)), half))
+                half, own = own, own.astype(SINGLE) if known is None else known[chunk.start : chunk.stop].copy()
+            self._chunks.append(LocalChunk(chunk, own, optimizer.init(own), Absences(layout.spans(chunk)), half))
         return Buffers(self._buffer, shown)
 
     def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> None:

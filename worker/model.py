@@ -78,9 +78,7 @@ def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer], *, as
     changing = {name: arrays[name] for name in order if name not in frozen}
     trainable = [name for name in changing if declared.get(name, "trainable") == "trainable"]
     assigned = assign(groups, trainable, optimizer)
-    layout = Layout.of(
-        changing, declared, assigned if divided is None else divide(assigned, divided.parts(trainable))
-    )
+    layout = Layout.of(changing, declared, assigned if divided is None else divide(assigned, divided.parts(trainable)))
     trained = layout.of_kind("trainable")
     if not any(tensor.size for tensor in trained.tensors):
         raise UsageError("a model has at least one tensor with elements that is trained")
@@ -95,8 +93,7 @@ def _part(whole: Model, divided: DividedModel) -> Model:
     """Return what one worker has of a model."""
     own = divided.own
     layout, trained = (
-        Layout(tuple(tensor for tensor in each.tensors if tensor.name in own))
-        for each in (whole.layout, whole.trained)
+        Layout(tuple(tensor for tensor in each.tensors if tensor.name in own)) for each in (whole.layout, whole.trained)
     )
     arrays, frozen = ({n: a for n, a in each.items() if n in own} for each in (whole.arrays, whole.frozen))
     for tensor in trained.tensors:

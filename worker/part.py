@@ -14,18 +14,23 @@ from ps.protocol.layout import Chunk, Layout
 from ps.xp import Array, HostArray
 
 
-@dataclass(frozen=True, slots=True)
 class DividedModel:
-    """A model whose tensors are dealt out to the workers of a pipeline, as one of them brings it to ``kv.init``.
+    """A model whose tensors are dealt out to the workers of a pipeline, as one of them brings it to ``kv.init``."""
 
-    ``arrays``: all tensors; those of others have shape and dtype, and memory for one element. ``holders``: the places
-    in the pipeline that have a tensor, the one first that has its gradient. ``value`` returns a tensor's first value.
-    """
-
-    arrays: Mapping[str, Array]
-    holders: Mapping[str, tuple[int, ...]]
-    place: int
-    value: Callable[[str], Array]
+    def __init__(
+        self,
+        arrays: Mapping[str, Array],
+        holders: Mapping[str, tuple[int, ...]],
+        place: int,
+        value: Callable[[str], Array],
+    ) -> None:
+        """``arrays``: all tensors; those of others have shape and dtype, and memory for one element. ``holders``: the
+        places in the pipeline that have a tensor, the one first that has its gradient; this worker's is ``place``.
+        ``value`` returns a tensor's first value."""
+        self.arrays = arrays
+        self.holders = holders
+        self.place = place
+        self.value = value
 
     @property
     def own(self) -> frozenset[str]:

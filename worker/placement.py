@@ -35,8 +35,8 @@ def place(model: Model, store: Store, device: Device) -> Placement:
     job, trained, part = store.job, model.trained, model.part
     if job.pipeline and part is None:
         raise UsageError(
-            f"with mode = {job.mode} a worker has some layers of the model: make it a ps.Pipeline and call pipe.init(kv). "
-            f"With mode = sync each worker trains the whole model"
+            f"with mode = {job.mode} a worker has some layers of the model: make it a ps.Pipeline and call "
+            f"pipe.init(kv). With mode = sync each worker trains the whole model"
         )
     layout = model.layout if job.federated else trained
     first = FirstValues(model, job.init)

@@ -59,6 +59,8 @@ class SchedulerClient:
         self._membership = membership
         self._report = report
         self.stop_point = StopPoint()
+        self.tend: Callable[[], None] = lambda: None
+        """Called now and then while a request waits for its answer."""
         membership.told, membership.more = self.stop_point.hear, self.stop_point.say
         self._failure: PSError | None = None
         self._leaving = False
@@ -205,6 +207,7 @@ class SchedulerClient:
             while True:
                 self.check()
                 HOLD.check()
+                self.tend()
                 now = time.monotonic()
                 if now - began > at_most or (now - began > limit and self.silence > limit):
                     address = self._membership.scheduler

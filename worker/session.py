@@ -14,6 +14,7 @@ from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import PeerLost, PSError, ServerLost, ServersMoved, StateError
+from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, Peer, peers, scheduler_address
 from ps.protocol.messages import (
     Identify,
@@ -61,6 +62,13 @@ class Session:
         self._as = 0
         """The member that this process was when the exchange began."""
         self._trace = trace
+        self.tend: Callable[[], None] = lambda: None
+        """Called now and then while this worker waits for servers."""
+        self.farewell: Callable[[str], None] = lambda failure: None
+        """Called before this worker leaves, with what has gone wrong, if anything has."""
+        self.process = process
+        self._lines: list[Incoming] = []
+        """What comes over lines to other workers."""
         self._closed = False
         self.rank = -1
         self._context: zmq.Context[Socket] = zmq.Context()
@@ -143,13 +151,37 @@ class Session:
 
     def _check(self) -> None:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
-        self._scheduler.check()
+        self.check()
+        self.tend()
         if self.moved:
             raise ServersMoved("a server was replaced by another process, or this one has joined anew")
         exchange, limit = self.exchange, self.job.start_timeout
         if exchange.since is not None and self._scheduler.silence > limit and time.monotonic() - exchange.since > limit:
             who = exchange.awaited
             raise PeerLost(f"waited {limit:g} s for {who}, and the scheduler, which would know, is silent as well")
+
+    def check(self) -> None:
+        """Raise what has ended this worker's membership, if anything has."""
+        self._scheduler.check()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the scheduler was last heard."""
+        return self._scheduler.silence
+
+    def serve(self, function: Callable[[], None]) -> None:
+        """Have a function called now and then while this worker waits for the scheduler."""
+        self._scheduler.tend = function
+
+    def watch(self, incoming: list[Incoming]) -> None:
+        """Look also at what comes on these sockets, while the script computes. Needs ``connect`` before."""
+        self._lines = incoming
+        self._scheduler.watch([*self._from_servers, *incoming])
+
+    @property
+    def context(self) -> zmq.Context[Socket]:
+        """What sockets are made in that live no longer than this session."""
+        return self._context
 
     @property
     def moved(self) -> bool:
@@ -183,7 +215,8 @@ class Session:
             identity=identity,
             sharing=self.job.compress == "none" and not (self.job.federated or self.job.pipeline),
         )
-        self._scheduler.watch(channels.incoming)
+        self._from_servers = channels.incoming
+        self.watch(self._lines)
         how = ", reads the weights where they are" if channels.view else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(channels.names), how)
         self._exchange = Exchange(
@@ -284,6 +317,8 @@ class Session:
         if self._closed:
             return
         try:
+            farewell, self.farewell = self.farewell, lambda failure: None
+            farewell(failure)
             self._farewell()
         finally:
             asked = {"terminated": True} if sigterm.asked() else {}

@@ -81,10 +81,14 @@ class TransferPart(Message):
 
 @message(84)
 class Credit(Message):
-    """The parts up to ``number`` are here. ``used``: of each channel, how many transfers have been worked with."""
+    """The parts up to ``number`` are here. ``used``: of each channel, how many transfers have been worked with.
+
+    ``asked``: the number of the CreditRequest that this answers, or 0.
+    """
 
     member: Member
     number: Number
+    asked: Number
     used: Used
 
 

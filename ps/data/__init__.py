@@ -1,5 +1,6 @@
 """Data sets and their division among workers and clients."""
 
+from ps.data.blank import BlankBatches
 from ps.data.collate import collate, size_of
 from ps.data.columns import Columns
 from ps.data.dataset import Dataset
@@ -16,6 +17,7 @@ from ps.partition import PARTITIONERS, Partition, counterpart, partition
 
 __all__ = [
     "PARTITIONERS",
+    "BlankBatches",
     "Columns",
     "Dataset",
     "ExampleStream",

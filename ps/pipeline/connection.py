@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ps.config.job import JobConfig
+from ps.pipeline.execution import Execution
 from ps.xp import Array, Device
 
 
@@ -28,6 +29,10 @@ class Connection(Protocol):
 
     @property
     def grads(self) -> dict[str, Array]: ...
+
+    def execution(self, pipeline: Any, kv: Any, seed: int) -> Execution | None:
+        """Return how a pipeline's stages are executed together with other workers; None: each worker has them all."""
+        ...
 
     def init(
         self, params: Any, kinds: Mapping[str, str] | None = None, groups: Mapping[str, Mapping[str, Any]] | None = None

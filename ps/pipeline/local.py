@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class LocalPipeline:
     """Each worker of a job trains the whole model; the stages take turns, as the schedule has it for their workers."""
 
+    feeds = True
+
     def __init__(self, pipeline: Pipeline, kv: Connection, seed: int) -> None:
         self._kv = kv
         self._seed = seed
@@ -52,7 +54,15 @@ class LocalPipeline:
         return found
 
     def step(
-        self, xs: list[Any], ys: list[Any], weight: float, microbatches: int, *, check: bool, metrics: Mapping[str, Any]
+        self,
+        xs: list[Any],
+        ys: list[Any],
+        weight: float,
+        microbatches: int,
+        *,
+        examples: int,
+        check: bool,
+        metrics: Mapping[str, Any],
     ) -> float:
         """Train on one batch, cut already."""
         count, schedule = len(self._stages), self._pipeline.schedule
@@ -77,6 +87,10 @@ class LocalPipeline:
         except GradientError as error:
             raise GradientError(f"{error}{self._origin(params, xs[:microbatches])}") from None
         return loss
+
+    def follow(self, metrics: Mapping[str, Any]) -> float:
+        """All batches go in here. Raises StateError."""
+        raise StateError("this worker has all stages, and batches of its own")
 
     def _origin(self, params: Mapping[str, Any], xs: list[Any]) -> str:
         """Return where NaN or Inf came from, for an error: the first layer that returned such for a micro-batch."""

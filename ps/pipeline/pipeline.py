@@ -14,6 +14,7 @@ from ps.pipeline.arrays import ArrayKind, here
 from ps.pipeline.chain import Chain
 from ps.pipeline.connection import Connection
 from ps.pipeline.cut import cut_at
+from ps.pipeline.execution import Execution
 from ps.pipeline.local import LocalPipeline
 from ps.pipeline.loss import demand_loss, weight_of
 from ps.pipeline.microbatch import Axis
@@ -68,7 +69,7 @@ class Pipeline:
         self._given_arrays = arrays
         self._most = 0
         """Micro-batches of a batch so far, at most."""
-        self._execution: LocalPipeline | None = None
+        self._execution: Execution | None = None
 
     def init(
         self,
@@ -84,7 +85,7 @@ class Pipeline:
         Raises UsageError for tensors that cannot be trained, LayoutMismatch where another worker trains another model.
         """
         self.arrays = self._given_arrays or here(kv.device)
-        self._execution = LocalPipeline(self, kv, seed)
+        self._execution = kv.execution(self, kv, seed) or LocalPipeline(self, kv, seed)
         return self._execution.init(kinds, groups)
 
     def step(self, x: Any, y: Any = None, *, microbatches: int = 1, **metrics: Any) -> float:
@@ -100,6 +101,8 @@ class Pipeline:
         """
         if self._execution is None:
             raise StateError("no parameters yet: call pipe.init(kv) first")
+        if not self._execution.feeds:
+            return self._execution.follow(metrics)
         examples = microbatch.count(x, self.axis, self.arrays)
         if microbatch.demand_number(microbatches) > examples and self._most >= microbatches:
             microbatches = examples
@@ -112,7 +115,7 @@ class Pipeline:
             xs.append(microbatch.cut(x, both, self.axis, self.arrays)[0])
             ys.append(microbatch.cut(y, both, self.label_axis, self.arrays, "y")[0])
         weight = weight_of(self.loss_function, y)
-        loss = self._execution.step(xs, ys, weight, microbatches, check=check, metrics=metrics)
+        loss = self._execution.step(xs, ys, weight, microbatches, examples=examples, check=check, metrics=metrics)
         self._most = max(self._most, microbatches)
         return loss
 

@@ -19,6 +19,9 @@ from ps.xp import Array
 ACTIVATION, GRADIENT, LABELS, TIED, LOSS = "activation", "gradient", "labels", "tied", "loss"
 """What goes from stage to stage: outputs forward; gradients backward; labels from the first stage to the last; the
 gradients of tied tensors to the stage that owns them; and the batch's mean loss from the last stage to all others."""
+PLAN, OUTPUTS = "plan", "outputs"
+"""And, where stages are on several workers, what the first one says of a step before it begins (``StepPlan``), and what
+comes out of the last stage when the model is measured, which goes to the first."""
 OF_CHECK = -1
 """The micro-batch of the activations and labels that are three at once, for the check before the first step."""
 

@@ -1,0 +1,346 @@
+"""DistributedPipeline: a pipeline whose stages are on several workers, as one of them executes it.
+
+The worker with the first stage has the batches, and says of each pass what all others have to know (the plan): a step
+of so many micro-batches, or outputs for as many, when the model is measured. The others do what it says, one pass after
+the other; so it may measure whenever its script likes, also while they wait for the next batch, in a barrier, or to
+leave.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ps.errors import PeerLost, StateError, UsageError
+from ps.pipeline import Pipeline
+from ps.pipeline.action import needed
+from ps.pipeline.cut import Cut, evenly
+from ps.pipeline.gradient_sums import GradientSums
+from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StageRunner, StepPlan, Transfer
+from ps.pipeline.schedules.interleaved import Interleaved
+from ps.pipeline.schedules.schedule import PipelineSchedule
+from ps.pipeline.stage import PipelineStage
+from ps.pipeline.ties import ties
+from ps.worker.model import declared_kinds
+from ps.worker.part import DividedModel
+from ps.worker.pipeline.peers import PipelinePeers
+from ps.worker.session import Session
+from ps.xp import Array
+
+log = logging.getLogger("ps.worker")
+
+FAREWELL = 5.0
+"""Seconds for which the last words to the others are said, at most."""
+END = "end"
+"""The plan after which there is none."""
+
+
+class DistributedPipeline:
+    """One worker's stages of a pipeline."""
+
+    def __init__(self, pipeline: Pipeline, kv: Any, seed: int, session: Session) -> None:
+        """Raises UsageError for a model that cannot be cut as the job has it."""
+        job = session.job
+        self._session, self._kv, self._seed = session, kv, seed
+        self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
+        self._place, self._places = session.rank % job.places, job.places
+        self._first_rank = session.rank - self._place
+        self._count = job.stages or job.places
+        self._cut = pipeline.cut = _cut(pipeline.cut, self._count, len(self._chain))
+        self._schedule = _schedule(pipeline.schedule, self._count, self._places)
+        make = partial(PipelineStage, self._chain, kind=self._kind, loss=pipeline.loss_function)
+        stages = self._cut.stages
+        self._stages = {
+            number: make(places=stages[number], seed=seed, recompute=pipeline.recompute)
+            for number in range(self._place, self._count, self._places)
+        }
+        self._peers: PipelinePeers | None = None
+        self._pass = 0
+        """How many passes there have been."""
+        self._ended = False
+
+    @property
+    def feeds(self) -> bool:
+        return self._place == 0
+
+    # The model
+
+    def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
+        kinds = {**self._chain.kinds(), **(kinds or {})}
+        divided = self._divided()
+        found = self._kv.init(divided, kinds, groups)
+        declared = declared_kinds(kinds, list(divided.arrays))
+        trained = {name for name in divided.arrays if declared.get(name, "trainable") == "trainable"}
+        self._names = self._chain.split(divided.arrays)
+        self._ties = ties(self._names, self._cut)
+        self._first = next(
+            place for place, names in enumerate(self._names) if any(name in trained for name in names.values())
+        )
+        aggregator = self._kv.job.specs.aggregator.build()
+        self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
+        self._peers = PipelinePeers(self._session, self._kind)
+        self._session.tend = self._peers.turn
+        self._session.serve(self._serve)
+        self._session.farewell = self._leave
+        return found
+
+    def _divided(self) -> DividedModel:
+        """Return the model: of other workers' layers it is known what tensors they have, no layer after the other's
+        values are kept."""
+        chain, cut, places = self._chain, self._cut, self._places
+        arrays: dict[str, Array] = {}
+        home = [cut.stage_of(place) % places for place in range(len(chain))]
+        for place in range(len(chain)):
+            for name, value in chain.init(self._seed, [place]).items():
+                arrays[name] = value if home[place] == self._place else _shape_of(value)
+        holders: dict[str, list[int]] = {}
+        for place, names in enumerate(chain.split(arrays)):
+            for name in names.values():
+                holders.setdefault(name, []).append(home[place])
+        held = {name: tuple(dict.fromkeys(found)) for name, found in holders.items()}
+        owners = {name: place for place in range(len(chain)) for name in self._owned(place, arrays)}
+        for name, found in held.items():
+            if self._place in found and home[owners[name]] != self._place:  # of a layer that shares it
+                arrays[name] = chain.init(self._seed, [owners[name]])[name]
+        return DividedModel(arrays, held, self._place, _FirstValues(self, owners).value)
+
+    def _owned(self, place: int, arrays: Iterable[str]) -> list[str]:
+        prefix = f"{self._chain.names[place]}."
+        names = self._chain.split(arrays)[place].values()
+        return [name for name in names if name.startswith(prefix)]
+
+    # A pass
+
+    def step(
+        self,
+        xs: list[Any],
+        ys: list[Any],
+        weight: float,
+        microbatches: int,
+        *,
+        examples: int,
+        check: bool,
+        metrics: Mapping[str, Any],
+    ) -> float:
+        plan = StepPlan(self._kv.clock, microbatches, weight, check)
+        self._announce({**asdict(plan), "examples": examples})
+        return self._train(plan, examples, metrics, (xs, ys))
+
+    def follow(self, metrics: Mapping[str, Any]) -> float:
+        """Do what the first stage's worker says, up to and with its next step."""
+        while True:
+            told = self._next_plan()
+            if told == END:
+                raise PeerLost(
+                    f"worker {self._first_rank} has no more batches, and this worker waits for one: scripts take as "
+                    f"many steps as kv.batches has"
+                )
+            if isinstance(told, dict) and "step" in told:
+                plan = StepPlan(told["step"], told["microbatches"], told["weight"], told["check"])
+                return self._train(plan, told["examples"], metrics, None)
+            self._measure(None)
+
+    def _announce(self, told: Any) -> None:
+        """Begin a pass, and tell the others of what kind."""
+        self._pass += 1
+        for place in range(1, self._places):
+            self._lines.send(self._first_rank + place, self._pass, Transfer(PLAN, place, 0, told))
+
+    def _next_plan(self) -> Any:
+        """Wait for what the first stage's worker says of the next pass."""
+        self._pass += 1
+        self._kept: list[Transfer] = []
+        while True:
+            arrived = self._lines.take(self._pass)
+            self._kept += [transfer for transfer in arrived if transfer.kind != PLAN]
+            for transfer in arrived:
+                if transfer.kind == PLAN:
+                    return transfer.tree
+            self._lines.await_any(self._pass, f"the next batch, after step {self._kv.clock}", self._first_rank)
+
+    def _train(
+        self, plan: StepPlan, examples: int, metrics: Mapping[str, Any], batch: tuple[list[Any], list[Any]] | None
+    ) -> float:
+        params, trained, kept = self._kv.params, self._kv.grads, [] if batch else self._kept
+        sums = GradientSums(self._chain, self._names, trained, self._kind, once=plan.microbatches == 1)
+        for stage in self._stages.values():
+            stage.begin(params, self._names, sums, self._first, plan.step)
+        first = self._cut.stage_of(self._first)
+        actions = needed(self._schedule.actions(self._count, plan.microbatches, self._place), first)
+        runner = StageRunner(self._stages, self._count, actions, plan, sums, self._ties)
+        self._lines.unused = runner.unused
+        for transfer in kept:
+            runner.receive(transfer)
+        self._send(runner.feed(*batch) if batch else [])
+        while not runner.done:
+            self._lines.turn()
+            for transfer in self._lines.take(self._pass):
+                runner.receive(transfer)
+            if (wanted := runner.waiting_for) is not None:
+                self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", self._sender(wanted))
+            elif not runner.done:
+                self._send(runner.run())
+        gradients, loss = runner.gradients(), runner.loss
+        given = plan.weight if self._weighs and plan.weight else examples
+        self._kv.step(gradients, examples=given or None, partial=len(gradients) < len(trained), loss=loss, **metrics)
+        return loss
+
+    def _send(self, transfers: Iterable[Transfer]) -> None:
+        for transfer in transfers:
+            self._lines.send(self._rank_of(transfer.stage), self._pass, transfer)
+
+    def _rank_of(self, stage: int) -> int:
+        return self._first_rank + stage % self._places
+
+    def _sender(self, transfer: Transfer) -> int:
+        """Return the rank of the worker that something comes from."""
+        stage = {
+            ACTIVATION: transfer.stage - 1,
+            GRADIENT: transfer.stage + 1,
+            LABELS: 0,
+            LOSS: self._count - 1,
+            OUTPUTS: self._count - 1,
+        }.get(transfer.kind)
+        if transfer.kind == TIED:
+            stage = self._cut.stage_of(transfer.microbatch)
+        return self._rank_of(stage or 0)
+
+    # Measuring
+
+    def outputs(self, x: Any, params: Mapping[str, Any] | None) -> Any:
+        own = self._kv.params
+        if params is not None and any(params.get(name) is not value for name, value in own.items()):
+            raise UsageError(
+                "stages that are on several workers give outputs for the parameters as they are, no others"
+            )
+        if not self.feeds:
+            raise UsageError(
+                f"outputs are asked for by the worker with the first stage, of rank {self._first_rank}, and this is "
+                f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
+            )
+        self._announce("outputs")
+        return self._measure(x)
+
+    def _measure(self, x: Any) -> Any:
+        """Send a batch through these stages; return what comes out of the last one, on the worker with the first."""
+        params, here = self._kv.params, {t.stage: t.tree for t in ([] if self.feeds else self._kept)}
+        self._lines.unused = lambda kind, stage: 0
+        if self.feeds:
+            here[0] = x
+        for number in sorted(self._stages):
+            while number not in here:
+                for transfer in self._lines.take(self._pass):
+                    here[transfer.stage] = transfer.tree
+                if number not in here:
+                    rank = self._rank_of(number - 1)
+                    self._lines.await_any(self._pass, f"the input of stage {number} of outputs", rank)
+            y = self._stages[number].evaluate(params, self._names, here.pop(number))
+            kind, target = (OUTPUTS, 0) if number == self._count - 1 else (ACTIVATION, number + 1)
+            if self._rank_of(target) == self._session.rank:
+                here[self._count if kind == OUTPUTS else target] = y
+            else:
+                self._send([Transfer(kind, target, 0, y)])
+        if not self.feeds:
+            return None
+        while self._count not in here:
+            for transfer in self._lines.take(self._pass):
+                here[self._count if transfer.kind == OUTPUTS else transfer.stage] = transfer.tree
+            if self._count not in here:
+                self._lines.await_any(self._pass, "the outputs", self._rank_of(self._count - 1))
+        return here[self._count]
+
+    # Beside the script
+
+    def _serve(self) -> None:
+        """Take part in what the first stage's worker measures while this one waits for something else."""
+        self._lines.turn()
+        if self.feeds or self._ended:
+            return
+        arrived = self._lines.peek(self._pass + 1)
+        if any(transfer.kind == PLAN and transfer.tree == "outputs" for transfer in arrived):
+            self._next_plan()
+            self._measure(None)
+
+    def _leave(self, failure: str) -> None:
+        """Say that there is nothing more, or wait for that: until then others may want to measure."""
+        lines, self._peers = self._lines, None
+        try:
+            if failure:
+                return
+            self._peers = lines
+            if self.feeds:
+                self._announce(END)
+                lines.flush(FAREWELL)
+                return
+            while not self._ended and lines.is_there(self._first_rank):
+                told = self._next_plan()
+                self._ended = told == END
+                if told == "outputs":
+                    self._measure(None)
+                elif not self._ended:
+                    log.warning("worker %d has more batches than this worker takes steps", self._first_rank)
+                    return
+            lines.flush(FAREWELL)
+        except PeerLost as error:
+            log.warning("%s", error)
+        finally:
+            self._session.tend = lambda: None
+            self._session.serve(lambda: None)
+            lines.close()
+
+    @property
+    def _lines(self) -> PipelinePeers:
+        if self._peers is None:
+            raise StateError("this pipeline is closed, or pipe.init(kv) was not called")
+        return self._peers
+
+
+class _FirstValues:
+    """First values of tensors one after the other, whoever has them; of one layer at a time."""
+
+    def __init__(self, pipeline: DistributedPipeline, owners: Mapping[str, int]) -> None:
+        self._pipeline = pipeline
+        self._owners = owners
+        self._at = -1
+        self._values: dict[str, Array] = {}
+
+    def value(self, name: str) -> Array:
+        place = self._owners[name]
+        if place != self._at:
+            self._at, self._values = place, self._pipeline._chain.init(self._pipeline._seed, [place])
+        return self._values[name]
+
+
+def _shape_of(array: Array) -> Array:
+    """Return an array like this one with memory for one element."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+
+def _cut(given: Cut, count: int, layers: int) -> Cut:
+    """Return the cut into as many stages as the job has, as the script has it. Raises UsageError."""
+    if len(given.stages) == count:
+        return given
+    if len(given.stages) > 1:
+        raise UsageError(
+            f"the script cuts the model into {len(given.stages)} stages, and the job has {count}: start it with "
+            f"--stages {len(given.stages)}, or leave cuts out"
+        )
+    return evenly(layers, count)
+
+
+def _schedule(given: PipelineSchedule, count: int, places: int) -> PipelineSchedule:
+    """Return the schedule: with several stages on each worker an interleaved one. Raises UsageError."""
+    if given.workers(count) == places:
+        return given
+    found = Interleaved(-(-count // places))
+    if given.workers(count) != count or found.workers(count) != places:
+        raise UsageError(
+            f"the script's schedule has {given.workers(count)} workers for {count} stages, and the job {places}: start "
+            f"it with --pipeline-workers {given.workers(count)}, or leave schedule out"
+        )
+    return found

@@ -1,0 +1,175 @@
+"""LineSockets: the sockets of a worker's lines to the others of its pipeline, and who has shown to be at which end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import zmq
+
+from ps import descriptors
+from ps.config.process import ProcessConfig
+from ps.dataclass import dataclass
+from ps.errors import BadMessage, ProtocolError
+from ps.protocol.addresses import advertised
+from ps.protocol.codec import decode, encode
+from ps.protocol.descriptor_guard import DescriptorGuard
+from ps.protocol.directory import PrivateDirectory
+from ps.protocol.error_codes import refusal
+from ps.protocol.inbox import Inbox
+from ps.protocol.incoming import Incoming
+from ps.protocol.messages import Credit, CreditRequest, Error, Introduce, Message, TransferPart
+from ps.protocol.sockets import Socket, open_socket
+from ps.protocol.transports import registry
+from ps.protocol.transports.transport import Place
+from ps.xp import HostArray
+
+log = logging.getLogger("ps.worker")
+
+BATCH = 64
+"""Messages that are taken before anything else is looked after."""
+CARRIED = ("ipc", "tcp")
+"""The transports that workers offer each other, the faster first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another worker of this pipeline. ``token`` is what this worker shows to it, ``its_token`` what it shows here."""
+
+    rank: int
+    member: int
+    addresses: tuple[str, ...]
+    token: int
+    its_token: int
+
+
+class LineSockets:
+    """One socket that listens, and one to each other worker. It sends and receives; what comes means is others' to say.
+
+    A token is known to the scheduler, the servers and the two workers whose line it is for: so a third worker can
+    pretend to be neither of them, and what one has shown to another proves nothing to the servers. As everything that
+    travels it can be read along by whoever listens in on the network.
+    """
+
+    def __init__(self, context: zmq.Context[Socket], process: ProcessConfig, rank: int, poller: zmq.Poller) -> None:
+        """Listen. Raises ConfigError where that is impossible."""
+        self._context = context
+        self._poller = poller
+        self._directory = PrivateDirectory(process.runtime_dir)
+        self._router = open_socket(context, zmq.ROUTER)
+        self._inbox = Inbox(self._router, "worker", rank)
+        self._origins: dict[bytes, int] = {}
+        """Whose connection is whose, by rank, of those who have shown it."""
+        self._neighbours: dict[int, Neighbour] = {}
+        self._dealers: dict[int, Socket] = {}
+        self._incoming: dict[int, Incoming] = {}
+        place = Place(self._router, process.host, 0, self._directory.path, poller, self._inbox.rejected)
+        listening = [registry.transport(name).listen(place) for name in CARRIED]
+        found = [each for each in listening if each is not None]
+        self.addresses = tuple(
+            advertised(each.address, None) if each.address.startswith("tcp") else each.address for each in found
+        )
+        guarded = next((each.address for each in found if each.guarded), "")
+        self._guard = DescriptorGuard(self._router, descriptors.allowed(), guarded, inbox=self._inbox)
+        poller.register(self._router, zmq.POLLIN)
+
+    def connect(self, neighbours: list[Neighbour], transport: str, member: int) -> list[Incoming]:
+        """Connect to the others, and say who this is. Return what comes on these sockets, for a thread to look at.
+
+        Raises Refused for one that the wanted transport does not reach.
+        """
+        self._member = member
+        for each in neighbours:
+            self._neighbours[each.rank] = each
+            address = registry.choose(each.addresses, transport, f"worker {each.rank}")[0]
+            sock = self._dealers[each.rank] = open_socket(self._context, zmq.DEALER)
+            self._incoming[each.rank] = Incoming(sock, f"worker {each.rank} at {address}")
+            registry.connect(sock, address)
+            self._poller.register(sock, zmq.POLLIN)
+            self.introduce(each.rank)
+            log.info("worker %d is reached at %s", each.rank, address)
+        return list(self._incoming.values())
+
+    def introduce(self, rank: int) -> None:
+        """Say to another worker who this is."""
+        self.send(rank, Introduce(0, self._member, self._neighbours[rank].token))
+
+    def send(self, rank: int, message: Message, payload: HostArray | None = None) -> bool:
+        """Send to another worker; False: there is no room now. The payload must not change any more."""
+        sock = self._dealers[rank]
+        try:
+            sock.send(encode(message), zmq.NOBLOCK | (0 if payload is None else zmq.SNDMORE))
+        except zmq.Again:
+            return False
+        if payload is not None:
+            sock.send(payload.data, copy=False)
+        return True
+
+    def reply(self, rank: int, message: Message) -> None:
+        """Say something on the connection on which another worker sends."""
+        for origin, at in self._origins.items():
+            if at == rank:
+                self._inbox.send(origin, message)
+
+    def receive(self) -> Iterator[tuple[int, TransferPart | CreditRequest, Any]]:
+        """Yield what others send, with their ranks; what is not from one of them is told so."""
+        for origin, message, payload in self._inbox.receive(BATCH):
+            if isinstance(message, Introduce):
+                self._meet(origin, message)
+                continue
+            rank = self._origins.get(origin)
+            if rank is None or getattr(message, "member", 0) != self._neighbours[rank].member:
+                text = f"a {type(message).__name__} from a connection that has not shown whose it is: Introduce first"
+                self._inbox.send(origin, Error(getattr(message, "request", 0), "stranger", text))
+            elif isinstance(message, TransferPart | CreditRequest):
+                yield rank, message, payload
+            else:
+                error = BadMessage(f"a worker has no use for {type(message).__name__}")
+                self._inbox.reject(origin, getattr(message, "request", 0), error)
+
+    def _meet(self, origin: bytes, message: Introduce) -> None:
+        for rank, each in self._neighbours.items():
+            if each.member == message.member and each.its_token == message.token:
+                self._origins = {o: at for o, at in self._origins.items() if at != rank}
+                self._origins[origin] = rank
+                return
+        text = "this does not prove that you are a worker of this pipeline"
+        self._inbox.send(origin, Error(message.request, "stranger", text))
+
+    def answers(self, again: Callable[[int], None]) -> Iterator[tuple[int, Credit]]:
+        """Yield what others say of what was sent to them, with their ranks. ``again`` is called with the rank of one
+        that does not know this connection. Raises what they find wrong with what was sent."""
+        for rank, incoming in self._incoming.items():
+            with suppress(zmq.Again):
+                for _ in range(BATCH):
+                    header = incoming.receive()
+                    try:
+                        message = decode(header)
+                    except ProtocolError as error:
+                        raise type(error)(f"worker {rank}: {error}") from None
+                    if isinstance(message, Credit):
+                        yield rank, message
+                    elif isinstance(message, Error) and message.code == "stranger":
+                        self.introduce(rank)
+                        again(rank)
+                    elif isinstance(message, Error):
+                        raise refusal(message, f"worker {rank}")
+                    else:
+                        raise BadMessage(f"worker {rank}: {message!r} is no answer to a transfer")
+
+    def reject(self, rank: int, error: ProtocolError) -> None:
+        """Tell another worker what is wrong with what it sent."""
+        for origin, at in self._origins.items():
+            if at == rank:
+                self._inbox.reject(origin, 0, error)
+
+    def close(self) -> None:
+        """Close everything; what was not sent is dropped."""
+        self._guard.close()
+        for incoming in self._incoming.values():
+            incoming.close()
+        for sock in (self._router, *self._dealers.values()):
+            sock.close(0)
+        self._directory.remove()

@@ -1,0 +1,160 @@
+"""PipelinePeers: a worker's lines to the others of its pipeline, and the waiting for what comes over them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import zmq
+
+from ps import sigterm
+from ps.errors import PeerLost, ProtocolError
+from ps.pipeline.arrays import ArrayKind
+from ps.pipeline.runner import Transfer
+from ps.protocol.messages import CreditRequest, Neighbours, Rendezvous
+from ps.worker.interrupt import HOLD
+from ps.worker.pipeline.line import IncomingLine, OutgoingLine
+from ps.worker.pipeline.line_sockets import LineSockets, Neighbour
+from ps.worker.session import Session
+
+log = logging.getLogger("ps.worker")
+
+SLICE = 100
+"""Milliseconds of one look at the sockets; then failures are looked for."""
+TELL = 10.0
+"""Seconds between lines about a wait."""
+
+
+class PipelinePeers:
+    """Not to be used from two threads."""
+
+    def __init__(self, session: Session, arrays: ArrayKind) -> None:
+        """Listen, and connect to the others once all are there. Raises PeerLost when they do not come."""
+        self._session = session
+        self._poller = zmq.Poller()
+        self._sockets = LineSockets(session.context, session.process, session.rank, self._poller)
+        self.unused: Callable[[str, int], int] = lambda kind, stage: 0
+        """Returns how many transfers of a channel have been taken from here and were not worked with."""
+        self._arrived: dict[int, list[Transfer]] = defaultdict(list)
+        """What has come and was not taken, by the pass that it is of."""
+        self.waiting_for = -1
+        """The rank of whom this worker waits for; -1 while it does not."""
+        self.since: float | None = None
+        self.awaited = ""
+        try:
+            addresses = self._sockets.addresses
+            found = session.ask(
+                lambda request, member: Rendezvous(request, member, addresses),
+                Neighbours,
+                "the other workers of this pipeline to be there",
+            )
+            neighbours = [Neighbour(*line) for line in found.lines]
+            session.watch(self._sockets.connect(neighbours, session.job.transport, session.member))
+        except BaseException:
+            self._sockets.close()
+            raise
+        self._members = {each.rank: each.member for each in neighbours}
+        self._outgoing = {each.rank: OutgoingLine(session.member, arrays) for each in neighbours}
+        self._incoming = {each.rank: IncomingLine(arrays) for each in neighbours}
+
+    def send(self, rank: int, number: int, transfer: Transfer) -> None:
+        """Have something sent that belongs to the pass with this number; it may be changed afterwards."""
+        self._outgoing[rank].put(number, transfer)
+        self._push(rank)
+
+    def take(self, number: int) -> list[Transfer]:
+        """Return what has come of a pass, and was not taken yet."""
+        return self._arrived.pop(number, [])
+
+    def peek(self, number: int) -> list[Transfer]:
+        """Return what has come of a pass, which stays to be taken."""
+        return list(self._arrived.get(number, ()))
+
+    def turn(self, milliseconds: int = 0) -> None:
+        """Take what is here, within so many milliseconds, and send what may be sent."""
+        self._poller.poll(milliseconds)
+        for rank, message, payload in self._sockets.receive():
+            line = self._incoming[rank]
+            if isinstance(message, CreditRequest):
+                if (credit := line.credit(self._session.member, self._unused, message.number)) is not None:
+                    self._sockets.reply(rank, credit)
+                continue
+            try:
+                whole = line.receive(message, payload)
+            except ProtocolError as error:
+                self._sockets.reject(rank, error)
+                raise type(error)(f"worker {rank}: {error}") from None
+            if whole is not None:
+                self._arrived[whole[0]].append(whole[1])
+        now = time.monotonic()
+        for rank, credit in self._sockets.answers(lambda rank: self._outgoing[rank].begin_again()):
+            self._outgoing[rank].credit(credit, now)
+        for rank, outgoing in self._outgoing.items():
+            self._push(rank)
+            if (question := outgoing.ask(now)) is not None:
+                self._sockets.send(rank, question)
+            if (credit := self._incoming[rank].credit(self._session.member, self._unused)) is not None:
+                self._sockets.reply(rank, credit)
+
+    def _push(self, rank: int) -> None:
+        line = self._outgoing[rank]
+        while (entry := line.next()) is not None and self._sockets.send(rank, *entry):
+            line.sent(time.monotonic())
+
+    def _unused(self, kind: str, stage: int) -> int:
+        parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for t in arrived)
+        return parked + self.unused(kind, stage)
+
+    def await_any(self, number: int, what: str, rank: int) -> None:
+        """Return when something of a pass has come. ``what`` is waited for, of the worker of this rank.
+
+        Raises PeerLost when that worker is gone.
+        """
+        began, told = time.monotonic(), 0.0
+        self.since, self.waiting_for, self.awaited = began, rank, what
+        try:
+            while True:
+                self.turn(0 if self._arrived.get(number) else SLICE)
+                if self._arrived.get(number):
+                    return
+                sigterm.check()
+                HOLD.check()
+                waited = time.monotonic() - began
+                self._demand_there(rank, what, waited)
+                if waited - told >= TELL:
+                    told = waited
+                    log.warning("waiting %.0f s for %s from worker %d", waited, what, rank)
+        finally:
+            self.since, self.waiting_for, self.awaited = None, -1, ""
+
+    def is_there(self, rank: int) -> bool:
+        """Whether another worker of this pipeline is in the job, as far as this one knows."""
+        return any(peer.member == self._members[rank] for peer in self._session.peers("worker"))
+
+    def _demand_there(self, rank: int, what: str, waited: float) -> None:
+        self._session.check()
+        if not self.is_there(rank):
+            self.turn()
+            raise PeerLost(
+                f"worker {rank} is gone, and {what} was to come from it: this pipeline cannot go on. What went wrong "
+                f"there is in its log"
+            )
+        limit = self._session.job.start_timeout
+        if waited > limit and self._session.silence > limit:
+            raise PeerLost(
+                f"waited {limit:g} s for {what} from worker {rank}, and the scheduler, which would know, is silent too"
+            )
+
+    def flush(self, seconds: float) -> None:
+        """Return when everything has come where it is to go, or nobody is there for it, or after so many seconds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(
+            not line.empty and self.is_there(rank) for rank, line in self._outgoing.items()
+        ):
+            self.turn(SLICE // 10)
+
+    def close(self) -> None:
+        """Close everything; what was not sent is dropped."""
+        self._sockets.close()

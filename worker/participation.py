@@ -251,7 +251,7 @@ class Participation:
             rates=self._say()[chunk.group],
             examples=examples,
         )
-        return Call(chunk.server, make, None, chunk.region)
+        return Call(chunk.server, make, None, chunk.region if chunk.index in self._own else (0, 0))
 
     def hear(self, chunk: int, rates: Sequence[Rate]) -> None:
         """Take what came with a chunk's weights: words about the learning rate of its group."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ps import xp
-from ps.errors import PSError, UnsavedModel
+from ps.errors import PSError, UnsavedModel, UsageError
 from ps.half import HALVES
 from ps.regular_file import shown
 from ps.weights_file import COPIES, MASTERS, check_weights, open_weights, write_weights
@@ -18,6 +18,11 @@ from ps.worker.parameters import Parameters
 from ps.worker.store import Store
 
 log = logging.getLogger("ps.worker")
+
+WHOLE = (
+    "no worker has the whole model. Have it written from outside of the job: psctl follow --scheduler ADDRESS --out "
+    "DIRECTORY, which also has the last one"
+)
 
 
 class Saving:
@@ -80,6 +85,8 @@ def write_model(path: str | PathLike[str], model: Parameters, store: Store, *, m
 
     Raises UsageError; UnsavedModel, also when the masters cannot be had: then the copies are written.
     """
+    if store.job.pipeline:
+        raise UsageError(f"kv.save with mode = {store.job.mode}: {WHOLE}")
     place = check_writable(path, "the model")
     tensors, said = {name: xp.to_host(array) for name, array in model.all.items()}, about(store)
     trouble: PSError | None = None

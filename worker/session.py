@@ -64,6 +64,9 @@ class Session:
         self._trace = trace
         self.tend: Callable[[], None] = lambda: None
         """Called now and then while this worker waits for servers."""
+        self.peer_wait: Callable[[], tuple[int, float] | None] = lambda: None
+        """Returns the rank of the worker that this one waits for, if it does, and since when (monotonic); called on
+        another thread."""
         self.farewell: Callable[[str], None] = lambda failure: None
         """Called before this worker leaves, with what has gone wrong, if anything has."""
         self.process = process
@@ -146,6 +149,8 @@ class Session:
         exchange = self._exchange  # another thread's to replace at any moment
         since = exchange.since if exchange else None
         ranks = exchange.waiting_for if exchange and since is not None else ()
+        if (peer := self.peer_wait()) is not None:
+            ranks, since = (peer[0],), peer[1]
         waited = round(time.monotonic() - since, 1) if since is not None else 0.0
         return {**self.report(), "waiting_for": list(ranks), "waiting_s": waited}
 

@@ -15,6 +15,7 @@ from ps.protocol import backlog, codec, fields, layout
 from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates
+from ps.protocol.messages.pipeline import Lines, Used
 from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
 from ps.server.scheduler import service
 
@@ -26,6 +27,8 @@ WORDS: dict[Any, str] = {
     Entries: "entries",
     Rates: "rates",
     Notes: "notes",
+    Lines: "lines",
+    Used: "used",
 }
 
 

@@ -91,4 +91,10 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Marked(23, 13, 12, True),
     m.Peek(24, 1 << 61, 1 << 59, 13, 1),
     m.Peeked(24, 13, 1, False),
+    m.Rendezvous(25, 3, ("tcp://h:7072",)),
+    m.Neighbours(25, ((1, 1 << 61, ("tcp://h:7073",), 1 << 60, 1 << 59),)),
+    m.Introduce(0, 3, 1 << 60),
+    m.TransferPart(3, 26, 12, "activation", 1, 2, 0, 256, {"tree": ("a", "float32", (8, 8))}),
+    m.Credit(3, 26, 27, (("activation", 1, 5), ("loss", 0, 12))),
+    m.CreditRequest(3, 27),
 )  # fmt: skip

@@ -83,8 +83,9 @@ class DistributedPipeline:
         )
         aggregator = self._kv.job.specs.aggregator.build()
         self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
-        self._peers = PipelinePeers(self._session, self._kind)
-        self._session.tend = self._peers.turn
+        peers = self._peers = PipelinePeers(self._session, self._kind)
+        self._session.peer_wait = lambda: peers.waiting
+        self._session.tend = peers.turn
         self._session.serve(self._serve)
         self._session.farewell = self._leave
         return found
@@ -289,7 +290,7 @@ class DistributedPipeline:
         except PeerLost as error:
             log.warning("%s", error)
         finally:
-            self._session.tend = lambda: None
+            self._session.tend, self._session.peer_wait = (lambda: None), (lambda: None)
             self._session.serve(lambda: None)
             lines.close()
 

@@ -39,10 +39,8 @@ class PipelinePeers:
         """Returns how many transfers of a channel have been taken from here and were not worked with."""
         self._arrived: dict[int, list[Transfer]] = defaultdict(list)
         """What has come and was not taken, by the pass that it is of."""
-        self.waiting_for = -1
-        """The rank of whom this worker waits for; -1 while it does not."""
-        self.since: float | None = None
-        self.awaited = ""
+        self.waiting: tuple[int, float] | None = None
+        """The rank of whom this worker waits for, and since when (monotonic); None while it does not."""
         try:
             addresses = self._sockets.addresses
             found = session.ask(
@@ -113,7 +111,7 @@ class PipelinePeers:
         Raises PeerLost when that worker is gone.
         """
         began, told = time.monotonic(), 0.0
-        self.since, self.waiting_for, self.awaited = began, rank, what
+        self.waiting = rank, began
         try:
             while True:
                 self.turn(0 if self._arrived.get(number) else SLICE)
@@ -127,7 +125,7 @@ class PipelinePeers:
                     told = waited
                     log.warning("waiting %.0f s for %s from worker %d", waited, what, rank)
         finally:
-            self.since, self.waiting_for, self.awaited = None, -1, ""
+            self.waiting = None
 
     def is_there(self, rank: int) -> bool:
         """Whether another worker of this pipeline is in the job, as far as this one knows."""

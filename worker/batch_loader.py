@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps import xp
-from ps.data import BlankBatches, ExampleStream, ahead, demand_prefetch, size_of, source_of
+from ps.data import BlankBatches, ExampleStream, ahead, demand_length, demand_prefetch, size_of, source_of
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.worker.stop_point import StopPoint
@@ -40,11 +40,12 @@ class BatchLoader:
         seed: int,
         store: StepStore | None = None,
         *,
-        blank: bool = False,
+        place: int | None = None,
     ) -> None:
-        """``blank``: another worker has the batches, and here are as many, of zeros, for which nothing is read."""
+        """``place``: of this worker in a pipeline, if it is in one. The first has batches, and the others as many, of
+        zeros, for which nothing is read."""
         self._store = store
-        self._blank = blank
+        self._place = place
         self._owner = threading.get_ident()
         self._examples = 0
         self._ahead: deque[list[int]] = deque()
@@ -97,7 +98,9 @@ class BatchLoader:
         """Yield batches; a second call goes on with the next epochs. Raises DataError at the call."""
         demand_prefetch(prefetch)
         given = source_of(data, batch_size)
-        source = BlankBatches(given) if self._blank else given
+        if self._place is not None:
+            demand_length(given)
+        source = BlankBatches(given) if self._place else given
         if isinstance(source, ExampleStream):
             source.check(epochs)
         else:  # only to have it checked now

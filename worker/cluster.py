@@ -100,7 +100,7 @@ class ClusterStore:
         self._part.in_place = self._view is not None
         self._buffer, shown = self._own_buffer(values, in_place)
         self._landings()
-        run(self._part.seed(values, masters) if first else self._part.join())
+        run(self._part.seed(layout, values, masters) if first else self._part.join())
         gradients = self._memory.array("gradients") if self._memory else None
         return Buffers(self._buffer, shown, gradients, encodes=self._part.compression is not None)
 
@@ -147,8 +147,9 @@ class ClusterStore:
         return DistributedPipeline(pipeline, kv, seed, self._session)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
-        place, job = self.rank % self.job.places, self.job
-        return BatchLoader(device, self.rank // job.places, job.replicas, job.seed, self, blank=place > 0)
+        job = self.job
+        place = self.rank % job.places if job.pipeline else None
+        return BatchLoader(device, self.rank // job.places, job.replicas, job.seed, self, place=place)
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         for group in groups:

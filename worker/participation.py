@@ -100,6 +100,9 @@ class Participation:
         self.chunks: tuple[Chunk, ...] = ()
         self._held: tuple[Chunk, ...] = ()
         """Those of them that this worker has: all, unless it has a part of the model."""
+        self._part: Part | None = None
+        self._own: set[int] = set()
+        """The same, by index."""
         self._given: frozenset[int] | None = None
         """Those that it has gradients for, if they are not all: in the others it takes no part, and says so."""
         self._epoch = epoch
@@ -116,7 +119,7 @@ class Participation:
         ``part``: the layout is that of the part of a model that this worker has.
         """
         self.chunks = self._held = (part or layout).chunks(self.job.servers, self.job.chunk_bytes)
-        self._layout, self._model_part = layout if part is None else part.whole, part
+        self._part = part
         if part is not None:
             own, self._given = part.holds(self.chunks), part.gives(self.chunks)
             self._held = tuple(chunk for chunk in self.chunks if chunk.index in own)
@@ -124,15 +127,15 @@ class Participation:
         for group in {chunk.group for chunk in self.chunks}:
             optimizer = optimizer_of(self.job.specs.optimizer, group)
             self.rates[group] = Rates(self._rank, optimizer.lr, optimizer.weight_decay)
-        return (yield from claim(self._layout))
+        return (yield from claim(layout if part is None else part.whole))
 
-    def seed(self, values: HostArray, masters: Mapping[str, HostArray]) -> Conversation[None]:
+    def seed(self, layout: Layout, values: HostArray, masters: Mapping[str, HostArray]) -> Conversation[None]:
         """Give the servers the first values, and take part from clock 0 on."""
         yield from self._attach()
-        if self._model_part is None:
-            yield from seed(self.member, self.job, self._layout, self.chunks, values, masters)
+        if (part := self._part) is None:
+            yield from seed(self.member, self.job, layout, self.chunks, values, masters)
         else:
-            yield from seed_piecewise(self.member, self.job, self._layout, self.chunks, self._model_part.first)
+            yield from seed_piecewise(self.member, self.job, part.whole, self.chunks, part.first)
         self.versions.update({chunk.index: 0 for chunk in self._held})
         yield from self._start(0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ps.config.job import EXPLICIT, JobConfig
 from ps.config.load import NOTHING, Loaded, check_keys, load, merge
-from ps.config.mode import DISTRIBUTED, MODES
+from ps.config.mode import DISTRIBUTED, MODES, PIPELINE
 from ps.config.process import ProcessConfig
 from ps.config.setting import Setting, env_of, flags_of, settings_of
 from ps.config.settings import Settings
@@ -17,6 +17,7 @@ from ps.config.values import SCHEDULER_PORT, format_size, parse_address, parse_s
 __all__ = [
     "DISTRIBUTED",
     "MODES",
+    "PIPELINE",
     "SCHEDULER_PORT",
     "JobConfig",
     "Loaded",

@@ -34,7 +34,7 @@ class ProcessConfig:
         None,
         "HOST or HOST:PORT at which others reach this process, where it is not the one it listens on",
         kind=ADVERTISED,
-        roles=("scheduler", "server"),
+        roles=("scheduler", *MEMBERS),
     )
     port: int = setting(
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")

@@ -1,6 +1,6 @@
 """Data sets and their division among workers and clients."""
 
-from ps.data.blank import BlankBatches
+from ps.data.blank import BlankBatches, demand_length
 from ps.data.collate import collate, size_of
 from ps.data.columns import Columns
 from ps.data.dataset import Dataset
@@ -30,6 +30,7 @@ __all__ = [
     "collate",
     "counterpart",
     "demand_arrays",
+    "demand_length",
     "demand_prefetch",
     "demand_whole",
     "digits",

@@ -8,26 +8,22 @@ from typing import Any
 import numpy as np
 
 from ps import xp
-from ps.data.collate import size_of
+from ps.data.columns import Columns
 from ps.data.epochs import batches, steps_per_epoch
+from ps.data.foreign_loader import ForeignLoader
+from ps.data.indexed import IndexedExamples
 from ps.data.source import Source
 from ps.data.stream import ExampleStream
 from ps.errors import DataError
 
 
 class BlankBatches:
-    """As many batches as a source has, of the sizes, shapes and dtypes of these. One batch is read, to be like it."""
+    """As many batches as a source has, of their sizes, shapes and dtypes. One example is read, to be like it."""
 
     def __init__(self, source: Source) -> None:
-        """Raises DataError for a stream: how many batches it has is found out by reading it."""
-        if isinstance(source, ExampleStream):
-            raise DataError(
-                "a stream has no length, and a job whose workers have stages of a model needs one: only the worker "
-                "with the first stage reads the data, and the others take as many steps. Give arrays, a list, or a "
-                "data set with len()"
-            )
-        self.batch_size = source.batch_size
-        self._source = source
+        """Raises DataError as ``demand_length`` does."""
+        self._source = demand_length(source)
+        self.batch_size = self._source.batch_size
 
     def __len__(self) -> int:
         return len(self._source)
@@ -41,29 +37,39 @@ class BlankBatches:
         numbers = batches(np.broadcast_to(np.int8(0), len(self)), batch_size, **how)
 
         def generate() -> Iterator[Any]:
-            like = next(iter(self._source.batches(batch_size)))
-            size = size_of(like)
+            like = next(iter(self._source.batches(1)))
             for each in numbers:
-                yield _blank(like, size, len(each))
+                yield _blank(like, len(each))
 
         return generate()
 
 
-def _blank(like: Any, size: int, wanted: int) -> Any:
-    """Return what is like a batch of ``size`` examples, with the ``wanted`` number of them."""
+def demand_length(source: Source) -> Columns | IndexedExamples | ForeignLoader:
+    """Return a source. Raises DataError for a stream: how many batches it has is found out by reading it."""
+    if isinstance(source, ExampleStream):
+        raise DataError(
+            "a stream has no length, and a job whose workers have stages of a model needs one: only the worker with "
+            "the first stage reads the data, and the others take as many steps. Give arrays, a list, or a data set "
+            "with len()"
+        )
+    return source
+
+
+def _blank(like: Any, size: int) -> Any:
+    """Return what is like a batch of one example, with ``size`` of them."""
     if isinstance(like, Mapping):
-        return {key: _blank(value, size, wanted) for key, value in like.items()}
+        return {key: _blank(value, size) for key, value in like.items()}
     if isinstance(like, tuple):
-        parts = [_blank(value, size, wanted) for value in like]
+        parts = [_blank(value, size) for value in like]
         kind: Any = type(like)
         return kind(*parts) if getattr(like, "_fields", ()) else tuple(parts)
     if isinstance(like, list):
-        return [like[0]] * wanted if len(like) == size else like
+        return like * size if len(like) == 1 else like
     shape = getattr(like, "shape", None)
-    if not shape or shape[0] != size:
+    if not shape or shape[0] != 1:
         return like
     if isinstance(like, np.ndarray):
-        return np.zeros((wanted, *shape[1:]), like.dtype)
+        return np.zeros((size, *shape[1:]), like.dtype)
     if any(isinstance(like, backend.array_type) for backend in xp.backends()):
-        return xp.namespace(like).zeros((wanted, *shape[1:]), like.dtype)
-    return like.new_zeros((wanted, *shape[1:]))  # a tensor of torch, which is not imported here
+        return xp.namespace(like).zeros((size, *shape[1:]), like.dtype)
+    return like.new_zeros((size, *shape[1:]))  # a tensor of torch, which is not imported here

@@ -3,6 +3,7 @@
 python ps/examples/pipeline_mlp.py                        one process, the layers in one piece
 python ps/examples/pipeline_mlp.py --stages 4 --schedule zero-bubble    in four stages that take turns: the same bits
 psctl run -s 2 -w 2 ps/examples/pipeline_mlp.py           two workers, each with its share of the data and all stages
+psctl run -s 2 -w 4 --mode pipeline ps/examples/pipeline_mlp.py           four workers, each with one stage of four
 psctl pipeline show --stages 4 --microbatches 8           what four stages do when
 """
 

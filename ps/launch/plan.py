@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ps import blas, interpreter
-from ps.config import JobConfig, ProcessConfig, flags_of, settings_of
+from ps.config import PIPELINE, JobConfig, ProcessConfig, flags_of, settings_of
 from ps.config.load import PLUMBING
 from ps.config.values import MOST_PROCESSES
 from ps.dataclass import dataclass
@@ -70,8 +70,8 @@ class Plan:
         return _NONE if self.call is None or role != "worker" else self.call.hands(rank)
 
     def join_command(self, address: str) -> str:
-        """Return what to type to add a worker; nothing where nobody else has the function."""
-        if self.call is not None:
+        """Return what to type to add a worker; nothing where nobody else has the function, or all seats are taken."""
+        if self.call is not None or self.job.get("mode") in PIPELINE:
             return ""
         dashes = ["--"] if self.script.name.startswith("-") else []
         script = [*self.script.flags, *dashes, self.script.name, *self.args]

@@ -42,7 +42,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import joining
-from ps.server.scheduler.absence import Absence, Failure
+from ps.server.scheduler.absence import Absence
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
@@ -148,6 +148,7 @@ class SchedulerState:
         record.seen = now
         if isinstance(message, _OF_WORKERS) and record.role != "worker":
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
+        self.changed |= isinstance(message, _OF_WORKERS)
         match message:
             case Heartbeat():
                 record.report = kept(message.report)
@@ -157,19 +158,16 @@ class SchedulerState:
                 record.report = kept(message.report) or record.report
                 return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
             case InitRequest() | InitDone():
-                self.changed = True
                 sends = self._granted(heard(self.seeding, f"worker {record.rank}", message))
                 self._begin_rounds(now)
                 return sends
             case BarrierEnter():
                 demand_near(message.clock, self.live("server"), "a barrier")
-                self.changed = True
                 live = [member.member for member in self.live("worker")]
                 return passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
             case Rendezvous() if self.job is not None and self.job.pipeline:
-                self.changed = True
                 return self._pipelines.meet(record, message, self.job.places, self.live("worker"))
             case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
@@ -220,14 +218,11 @@ class SchedulerState:
             sends += self._gone(record, DEAD, "its process is gone", now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
-        if not self.over and (verdict := self._lacking(now)):
+        unheard, waiting = self.rounds.durability.unheard if self.rounds is not None else set(), self.phase == "waiting"
+        verdict = self.absence.verdict(self._roster, self.setting, unheard, now, waiting=waiting)
+        if verdict and not self.over:
             sends += self._finish("failed", *verdict)
         return [*sends, *self.news()]
-
-    def _lacking(self, now: float) -> Failure | None:
-        """Return why a job is given up that has waited for members for too long."""
-        unheard = self.rounds.durability.unheard if self.rounds is not None else set()
-        return self.absence.verdict(self._roster, self.setting, unheard, now, waiting=self.phase == "waiting")
 
     # Joining
 

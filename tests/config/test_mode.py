@@ -21,6 +21,7 @@ def test_settings_of_some_modes_name_modes_that_there_are_and_say_so_in_their_he
 
 def test_two_phases_and_weights_in_place_are_for_modes_with_one_clock_for_all() -> None:
     clipped = [mode for mode in MODES if JobConfig(mode=mode, clip_norm=1.0).clips_in_two_phases]
-    assert clipped == [mode for mode in MODES if JobConfig(mode=mode).reads_in_place] == ["sync"]
+    assert clipped == ["sync", "pipeline"]
+    assert [mode for mode in MODES if JobConfig(mode=mode).reads_in_place] == ["sync"], "a part is nowhere in one piece"
     assert not JobConfig(backup_workers=1, workers=3).reads_in_place
     assert not JobConfig(params="private").reads_in_place

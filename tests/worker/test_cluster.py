@@ -261,7 +261,7 @@ def test_a_barrier_before_init_is_one_too(loopback: Start) -> None:
     assert order == ["before", "before", "after", "after"]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [name for name, traits in MODES.items() if not traits.pipeline])
 def test_a_notebook_is_told_in_which_job_a_connection_is(loopback: Start, mode: str) -> None:
     def script(kv: KV) -> str:
         kv.init(model((2,)))

@@ -36,8 +36,10 @@ log = logging.getLogger("ps.worker")
 
 FAREWELL = 5.0
 """Seconds for which the last words to the others are said, at most."""
-END = "end"
-"""The plan after which there is none."""
+NEXT = 20
+"""Milliseconds for which another batch that is measured is waited for, by a worker that has other things to do."""
+END, MEASURE = "end", "outputs"
+"""The plan after which there is none, and that of a batch whose outputs are wanted. That of a step is a dict."""
 
 
 class DistributedPipeline:
@@ -46,6 +48,11 @@ class DistributedPipeline:
     def __init__(self, pipeline: Pipeline, kv: Any, seed: int, session: Session) -> None:
         """Raises UsageError for a model that cannot be cut as the job has it."""
         job = session.job
+        if session.rank >= job.workers:
+            raise UsageError(
+                f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would have "
+                f"no stages"
+            )
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
         self._place, self._places = session.rank % job.places, job.places
@@ -62,6 +69,10 @@ class DistributedPipeline:
         self._peers: PipelinePeers | None = None
         self._pass = 0
         """How many passes there have been."""
+        self._kept: list[Transfer] = []
+        """What came of the present pass before its plan did."""
+        self._broken = False
+        """Whether a pass was begun and did not come to its end: the others are in the midst of it."""
         self._ended = False
 
     @property
@@ -95,25 +106,21 @@ class DistributedPipeline:
         values are kept."""
         chain, cut, places = self._chain, self._cut, self._places
         arrays: dict[str, Array] = {}
+        owners: dict[str, int] = {}
         home = [cut.stage_of(place) % places for place in range(len(chain))]
         for place in range(len(chain)):
             for name, value in chain.init(self._seed, [place]).items():
                 arrays[name] = value if home[place] == self._place else _shape_of(value)
+                owners[name] = place
         holders: dict[str, list[int]] = {}
         for place, names in enumerate(chain.split(arrays)):
             for name in names.values():
                 holders.setdefault(name, []).append(home[place])
         held = {name: tuple(dict.fromkeys(found)) for name, found in holders.items()}
-        owners = {name: place for place in range(len(chain)) for name in self._owned(place, arrays)}
         for name, found in held.items():
             if self._place in found and home[owners[name]] != self._place:  # of a layer that shares it
                 arrays[name] = chain.init(self._seed, [owners[name]])[name]
         return DividedModel(arrays, held, self._place, _FirstValues(self, owners).value)
-
-    def _owned(self, place: int, arrays: Iterable[str]) -> list[str]:
-        prefix = f"{self._chain.names[place]}."
-        names = self._chain.split(arrays)[place].values()
-        return [name for name in names if name.startswith(prefix)]
 
     # A pass
 
@@ -155,7 +162,7 @@ class DistributedPipeline:
     def _next_plan(self) -> Any:
         """Wait for what the first stage's worker says of the next pass."""
         self._pass += 1
-        self._kept: list[Transfer] = []
+        self._kept = []
         while True:
             arrived = self._lines.take(self._pass)
             self._kept += [transfer for transfer in arrived if transfer.kind != PLAN]
@@ -167,7 +174,24 @@ class DistributedPipeline:
     def _train(
         self, plan: StepPlan, examples: int, metrics: Mapping[str, Any], batch: tuple[list[Any], list[Any]] | None
     ) -> float:
-        params, trained, kept = self._kv.params, self._kv.grads, [] if batch else self._kept
+        """Take a step. Raises PeerLost when another worker is gone, GradientError as ``kv.step`` does."""
+        if self._broken:
+            raise StateError(
+                "a step of this pipeline was broken off, and the other workers wait in the midst of it: it cannot go on"
+            )
+        self._broken = True
+        trained = self._kv.grads
+        gradients, loss = self._execute(plan, batch, trained)
+        given = plan.weight if self._weighs and plan.weight else examples
+        self._kv.step(gradients, examples=given or None, partial=len(gradients) < len(trained), loss=loss, **metrics)
+        self._broken = False
+        return loss
+
+    def _execute(
+        self, plan: StepPlan, batch: tuple[list[Any], list[Any]] | None, trained: Mapping[str, Array]
+    ) -> tuple[dict[str, Array], float]:
+        """Do the passes of a step; return the gradients, and the mean loss."""
+        params, kept = self._kv.params, [] if batch else self._kept
         sums = GradientSums(self._chain, self._names, trained, self._kind, once=plan.microbatches == 1)
         for stage in self._stages.values():
             stage.begin(params, self._names, sums, self._first, plan.step)
@@ -186,10 +210,8 @@ class DistributedPipeline:
                 self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", self._sender(wanted))
             elif not runner.done:
                 self._send(runner.run())
-        gradients, loss = runner.gradients(), runner.loss
-        given = plan.weight if self._weighs and plan.weight else examples
-        self._kv.step(gradients, examples=given or None, partial=len(gradients) < len(trained), loss=loss, **metrics)
-        return loss
+        self._lines.unused = _none
+        return runner.gradients(), runner.loss
 
     def _send(self, transfers: Iterable[Transfer]) -> None:
         for transfer in transfers:
@@ -224,13 +246,12 @@ class DistributedPipeline:
                 f"outputs are asked for by the worker with the first stage, of rank {self._first_rank}, and this is "
                 f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
             )
-        self._announce("outputs")
+        self._announce(MEASURE)
         return self._measure(x)
 
     def _measure(self, x: Any) -> Any:
         """Send a batch through these stages; return what comes out of the last one, on the worker with the first."""
         params, here = self._kv.params, {t.stage: t.tree for t in ([] if self.feeds else self._kept)}
-        self._lines.unused = lambda kind, stage: 0
         if self.feeds:
             here[0] = x
         for number in sorted(self._stages):
@@ -260,12 +281,12 @@ class DistributedPipeline:
     def _serve(self) -> None:
         """Take part in what the first stage's worker measures while this one waits for something else."""
         self._lines.turn()
-        if self.feeds or self._ended:
-            return
-        arrived = self._lines.peek(self._pass + 1)
-        if any(transfer.kind == PLAN and transfer.tree == "outputs" for transfer in arrived):
+        while not (self.feeds or self._ended or self._broken):
+            if not any(each.kind == PLAN and each.tree == MEASURE for each in self._lines.peek(self._pass + 1)):
+                return
             self._next_plan()
             self._measure(None)
+            self._lines.turn(NEXT)  # there are often more
 
     def _leave(self, failure: str) -> None:
         """Say that there is nothing more, or wait for that: until then others may want to measure."""
@@ -278,10 +299,10 @@ class DistributedPipeline:
                 self._announce(END)
                 lines.flush(FAREWELL)
                 return
-            while not self._ended and lines.is_there(self._first_rank):
+            while not (self._ended or self._broken):
                 told = self._next_plan()
                 self._ended = told == END
-                if told == "outputs":
+                if told == MEASURE:
                     self._measure(None)
                 elif not self._ended:
                     log.warning("worker %d has more batches than this worker takes steps", self._first_rank)
@@ -315,6 +336,11 @@ class _FirstValues:
         if place != self._at:
             self._at, self._values = place, self._pipeline._chain.init(self._pipeline._seed, [place])
         return self._values[name]
+
+
+def _none(kind: str, stage: int) -> int:
+    """Nothing has come of a channel that was not worked with."""
+    return 0
 
 
 def _shape_of(array: Array) -> Array:

@@ -7,7 +7,9 @@ were sent before the question, and are not there when it comes, were lost, and a
 
 **Flow control.** A channel is a kind of transfer and the stage it is for; at most ``window`` transfers of it are on
 their way or not worked with yet. One channel never waits for the room of another, and whoever sends never waits at all:
-so no two workers stop each other, whatever the schedule (``ps.pipeline.runner``) and the size of an activation.
+so no two workers stop each other, whatever the schedule (``ps.pipeline.runner``) and the size of an activation. Of all
+channels together at most ``flying`` bytes and a part are on their way; what has come is not, so that this holds up
+nothing but a receiver that computes and does not look.
 
 No sockets and no threads; the time comes in.
 """
@@ -32,6 +34,9 @@ WINDOW = 4
 """Transfers of one channel that are on their way or have come and not been worked with, at most."""
 PART = 32 << 20
 """Bytes of a part, at most."""
+FLYING = 64 << 20
+"""Bytes that were sent and are not known to have come beyond which nothing more is sent. ZeroMQ keeps what a process
+has not looked at, and a connection that brings too much of it is cut (``ps.protocol.backlog``)."""
 ASK = 1.0
 """Seconds after which somebody who says nothing is asked what has come."""
 
@@ -42,7 +47,12 @@ Sent = tuple[TransferPart, HostArray]
 class OutgoingLine:
     """This worker's end of a line on which it sends."""
 
-    def __init__(self, member: int, arrays: ArrayKind, *, window: int = WINDOW, part: int = PART) -> None:
+    def __init__(
+        self, member: int, arrays: ArrayKind, *, window: int = WINDOW, part: int = PART, flying: int = FLYING
+    ) -> None:
+        self._most_flying = flying
+        self._flying = 0
+        """Bytes of parts that were sent and are not known to have come."""
         self._member = member
         self._arrays = arrays
         self._window = window
@@ -71,12 +81,15 @@ class OutgoingLine:
 
     def next(self) -> Sent | None:
         """Return what is to be sent now, header and payload; nothing when there is nothing, or no room for it."""
+        if self._flying > self._most_flying:
+            return None
         if self._next == len(self._parts):
             self._admit()
         return self._parts[self._next] if self._next < len(self._parts) else None
 
     def sent(self, now: float) -> None:
         """Note that it was sent."""
+        self._flying += self._parts[self._next][1].nbytes
         self._next += 1
         self._since = now if self._since is None else self._since
 
@@ -105,21 +118,23 @@ class OutgoingLine:
         if message.number > self._number:
             raise BadMessage(f"{message!r}, where {self._number} parts were sent")
         while self._parts and self._parts[0][0].number <= message.number:
-            self._parts.popleft()
-            self._next = max(0, self._next - 1)
+            _, payload = self._parts.popleft()
+            if self._next:
+                self._next -= 1
+                self._flying -= payload.nbytes
             self._since = now
         for kind, stage, count in message.used:
             self._used[kind, stage] = max(count, self._used.get((kind, stage), 0))
         if message.asked and message.asked == self._asked:
             self._asked, self._since = 0, now
             if message.number < message.asked:
-                self._next = 0
+                self.begin_again()
         if not self._parts:
             self._since = None
 
     def begin_again(self) -> None:
-        """Send all again that is not known to have come: the connection is a new one."""
-        self._next = 0
+        """Send all again that is not known to have come: it was lost, or the connection is a new one."""
+        self._next = self._flying = 0
 
     def ask(self, now: float) -> CreditRequest | None:
         """Return a question for the other end, when it is time for one."""

@@ -69,7 +69,8 @@ class LineSockets:
         listening = [registry.transport(name).listen(place) for name in CARRIED]
         found = [each for each in listening if each is not None]
         self.addresses = tuple(
-            advertised(each.address, None) if each.address.startswith("tcp") else each.address for each in found
+            advertised(each.address, process.advertise) if each.address.startswith("tcp:") else each.address
+            for each in found
         )
         guarded = next((each.address for each in found if each.guarded), "")
         self._guard = DescriptorGuard(self._router, descriptors.allowed(), guarded, inbox=self._inbox)

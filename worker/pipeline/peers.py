@@ -43,6 +43,7 @@ class PipelinePeers:
         """The rank of whom this worker waits for, and since when (monotonic); None while it does not."""
         try:
             addresses = self._sockets.addresses
+            session.serve(self._demand_all)
             found = session.ask(
                 lambda request, member: Rendezvous(request, member, addresses),
                 Neighbours,
@@ -53,9 +54,22 @@ class PipelinePeers:
         except BaseException:
             self._sockets.close()
             raise
+        finally:
+            session.serve(lambda: None)
         self._members = {each.rank: each.member for each in neighbours}
         self._outgoing = {each.rank: OutgoingLine(session.member, arrays) for each in neighbours}
         self._incoming = {each.rank: IncomingLine(arrays) for each in neighbours}
+
+    def _demand_all(self) -> None:
+        """Raise PeerLost when somebody is gone before the pipeline was complete."""
+        session = self._session
+        first, here = session.rank - session.rank % session.job.places, {p.rank for p in session.peers("worker")}
+        gone = [rank for rank in range(first, first + session.job.places) if rank not in here]
+        if gone:
+            raise PeerLost(
+                f"worker {gone[0]} is gone, and this pipeline cannot begin without it. What went wrong there is in "
+                f"its log"
+            )
 
     def send(self, rank: int, number: int, transfer: Transfer) -> None:
         """Have something sent that belongs to the pass with this number; it may be changed afterwards."""
@@ -114,13 +128,14 @@ class PipelinePeers:
         self.waiting = rank, began
         try:
             while True:
+                there = self.is_there(rank)  # before it is looked what it has sent last
                 self.turn(0 if self._arrived.get(number) else SLICE)
                 if self._arrived.get(number):
                     return
                 sigterm.check()
                 HOLD.check()
                 waited = time.monotonic() - began
-                self._demand_there(rank, what, waited)
+                self._demand_there(rank, what, waited, there=there)
                 if waited - told >= TELL:
                     told = waited
                     log.warning("waiting %.0f s for %s from worker %d", waited, what, rank)
@@ -131,10 +146,9 @@ class PipelinePeers:
         """Whether another worker of this pipeline is in the job, as far as this one knows."""
         return any(peer.member == self._members[rank] for peer in self._session.peers("worker"))
 
-    def _demand_there(self, rank: int, what: str, waited: float) -> None:
+    def _demand_there(self, rank: int, what: str, waited: float, *, there: bool) -> None:
         self._session.check()
-        if not self.is_there(rank):
-            self.turn()
+        if not there:
             raise PeerLost(
                 f"worker {rank} is gone, and {what} was to come from it: this pipeline cannot go on. What went wrong "
                 f"there is in its log"

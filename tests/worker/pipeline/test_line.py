@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.test_runner import model, workers
 from ps.errors import BadMessage
 from ps.pipeline.arrays import here
 from ps.pipeline.local import run
-from ps.pipeline.runner import StageRunner, Transfer
+from ps.pipeline.runner import Transfer
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Credit, CreditRequest, TransferPart
 from ps.worker.pipeline.line import ASK, WINDOW, IncomingLine, OutgoingLine
+from support.pipeline_step import model, workers
 
 KIND = here()
 
@@ -113,6 +113,21 @@ def test_a_channel_without_room_holds_up_no_other_one() -> None:
     assert line.next() is None
 
 
+def test_what_was_not_looked_at_is_bounded_and_a_transfer_of_any_size_gets_through() -> None:
+    line = OutgoingLine(1, KIND, part=64, flying=100)
+    line.put(0, Transfer("activation", 1, 0, np.arange(64, dtype=np.float32)))
+    sent = 0
+    while not line.empty:
+        there = 0
+        while (entry := line.next()) is not None:
+            there += entry[1].nbytes
+            sent += 1
+            line.sent(0.0)
+        assert 0 < there <= 128
+        line.credit(Credit(2, sent, 0, ()), 0.0)
+    assert sent == 4
+
+
 def test_nothing_is_sent_again_because_an_answer_is_old() -> None:
     line, other = OutgoingLine(1, KIND), IncomingLine(KIND)
     line.put(0, Transfer("loss", 0, 0, 1.5))
@@ -193,4 +208,3 @@ def test_a_step_over_lines_that_lose_has_the_bits_of_one_process(
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in found)
     assert {runner.loss for runner in runners} == {whole[0].loss}
-    assert isinstance(runners[0], StageRunner)

@@ -1,0 +1,53 @@
+"""Promises of the settings of pipelines: workers are dealt out to them, and what does not go together is said by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ps.config import JobConfig, job_from
+from ps.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "places", "replicas"),
+    [
+        ({"workers": 4}, 4, 1),
+        ({"workers": 8, "stages": 4}, 4, 2),
+        ({"workers": 6, "stages": 6, "pipeline_workers": 3}, 3, 2),
+        ({"workers": 2, "stages": 5, "pipeline_workers": 2}, 2, 1),
+        ({"workers": 3, "stages": 1}, 1, 3),
+    ],
+)
+def test_workers_are_dealt_out_to_pipelines(settings: dict[str, Any], places: int, replicas: int) -> None:
+    job = job_from({"mode": "pipeline", **settings})
+    assert (job.places, job.replicas) == (places, replicas)
+
+
+def test_elsewhere_every_worker_has_the_whole_model() -> None:
+    assert (JobConfig(workers=4).places, JobConfig(workers=4).replicas) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"workers": 6, "stages": 4}, r"workers = 6 .*stages = 4.* 4 workers are one pipeline.*--workers 4 or 8"),
+        ({"workers": 2, "stages": 4}, r"workers = 2 .*--workers 4$"),
+        ({"workers": 3, "pipeline_workers": 2}, r"workers = 3 .*pipeline_workers = 2.*--workers 2 or 4"),
+        (
+            {"workers": 4, "stages": 5, "pipeline_workers": 4},
+            "2 stages each are enough for 3 workers, and the others would have none",
+        ),
+        ({"overlap": True}, "overlap = true .*cannot be had with mode = pipeline"),
+        ({"compress": "int8"}, "compress = int8 .*cannot be had with mode = pipeline"),
+        ({"init": "model.safetensors"}, "init = model.safetensors .*cannot be had with mode = pipeline"),
+        ({"on_nan": "skip"}, "on_nan = skip .*cannot be had"),
+        ({"transport": "shm"}, "transport = shm .*--transport auto"),
+        ({"workers": 3, "backup_workers": 1}, "backup_workers = 1 .*needs mode = sync"),
+        ({"workers": 4, "stages": 2, "aggregator": "krum:1"}, "needs at least [0-9]+ pipelines"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_starts(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        job_from({"mode": "pipeline", **settings})

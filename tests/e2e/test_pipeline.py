@@ -1,0 +1,44 @@
+"""Stages as processes of their own: the bits of one process; and when one is killed in the midst of a step nobody hangs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.cluster import SCRIPTS, Cluster, Process, clean_environment
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+Start = Callable[..., Cluster]
+SCRIPT = str(SCRIPTS / "pipeline.py")
+SLACK = 6.0
+"""Seconds that a busy machine may add to a time-out."""
+
+
+def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp_path: Path) -> None:
+    cluster = start(servers=2, workers=4, mode="pipeline", clip_norm=0.5, optimizer="adam:lr=0.01")
+    workers = cluster.train(4, tmp_path / "stage-{rank}.npz", script=SCRIPT)
+    alone = Process("alone", [sys.executable, SCRIPT, str(tmp_path / "whole.npz")], clean_environment(PS_CLIP_NORM="0.5"))
+    assert [process.wait() for process in (*workers, alone)] == [0] * 5, [process.text for process in workers]
+    whole = np.load(tmp_path / "whole.npz")
+    found = {name: value for rank in range(4) for name, value in np.load(tmp_path / f"stage-{rank}.npz").items()}
+    assert found.keys() == set(whole)
+    assert all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_a_stage_that_is_killed_in_the_midst_of_a_step_ends_its_pipeline_by_name_and_no_other(start: Start) -> None:
+    cluster = start(workers=4, mode="pipeline", stages=2, heartbeat_timeout=2)
+    workers = cluster.train(4, "-", "--epochs", 400, "--slow", "2:0.005", script=SCRIPT)
+    workers[1].wait_for("step 5 ")
+    workers[1].kill()
+    killed = time.monotonic()
+    assert workers[0].wait() == 4
+    assert time.monotonic() - killed < 2 + 1 + SLACK
+    assert "worker 1 is gone, and" in workers[0].text
+    step = max(int(line.split()[1]) for line in workers[2].text.splitlines() if line.startswith("step "))
+    workers[2].wait_for(f"step {step + 20} ")

@@ -28,6 +28,8 @@ class FirstValues:
     def __init__(self, model: Model, path: str | None) -> None:
         self._model = model
         self._path = path
+        self._read = "", _NO_MASTER
+        """The tensor that ``value`` was asked for last."""
 
     def own(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return some of the model's tensors as they are to begin. Raises UsageError."""
@@ -35,9 +37,30 @@ class FirstValues:
             return arrays
         found = {name: np.empty(array.shape, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
         with open_weights(self._path, SOURCE) as file:
-            names = _matched(file, self._model.arrays, {tensor.name for tensor in self._model.trained.tensors})
+            names = self._names(file)
             for name, array in found.items():
                 file.read(names[name], array)
+        return found
+
+    def _names(self, file: WeightsFile) -> dict[str, str]:
+        return _matched(file, self._model.all, {tensor.name for tensor in self._model.whole.tensors})
+
+    def value(self, name: str) -> HostArray:
+        """Return one tensor of the file, of any worker; it is asked for again and again. Raises UsageError."""
+        assert self._path is not None
+        if self._read[0] == name:
+            return self._read[1]
+        like = self._model.all[name]
+        found = np.empty(like.shape, like.dtype)
+        with open_weights(self._path, SOURCE) as file:
+            names = self._names(file)
+            if _has_master(like.dtype.name, file.entries[names[name]]):
+                raise UsageError(
+                    f"the file {file.path} ({SOURCE}) has the float32 master of {name!r}, and workers with parts of a "
+                    f"model begin with copies: save it without --masters"
+                )
+            file.read(names[name], found)
+        self._read = name, found
         return found
 
     def fill(self, layout: Layout, values: HostArray) -> Masters:
@@ -51,7 +74,7 @@ class FirstValues:
         flat = layout.flat(values)
         views = layout.views(flat)
         with open_weights(self._path, SOURCE) as file:
-            names = _matched(file, self._model.arrays, {tensor.name for tensor in self._model.trained.tensors})
+            names = self._names(file)
             single = {t.section for t in layout.tensors if _has_master(t.dtype, file.entries[names[t.name]])}
             masters = {section: np.empty(flat[section].size, SINGLE) for section in single if section in flat}
             for tensor in layout.tensors:

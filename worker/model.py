@@ -43,6 +43,13 @@ class Model:
     trained: Layout
     frozen: dict[str, Array]
     part: Part | None = None
+    shapes: Mapping[str, Array] | None = None
+    """All tensors, of which those of other workers are no more than shapes and dtypes; where it has a part."""
+
+    @property
+    def all(self) -> Mapping[str, Array]:
+        """The tensors of all workers, as far as this one knows them."""
+        return self.arrays if self.shapes is None else self.shapes
 
     @property
     def whole(self) -> Layout:
@@ -98,7 +105,8 @@ def _part(whole: Model, divided: DividedModel) -> Model:
     arrays, frozen = ({n: a for n, a in each.items() if n in own} for each in (whole.arrays, whole.frozen))
     for tensor in trained.tensors:
         check_values(tensor, arrays[tensor.name])
-    return Model(arrays, layout, trained, frozen, Part(whole.trained, trained, divided.place, divided.value))
+    part = Part(whole.trained, trained, divided.place, divided.value)
+    return Model(arrays, layout, trained, frozen, part, whole.arrays)
 
 
 def natural(name: str) -> list[tuple[int, str]]:

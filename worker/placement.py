@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 from ps import xp
@@ -40,6 +41,8 @@ def place(model: Model, store: Store, device: Device) -> Placement:
         )
     layout = model.layout if job.federated else trained
     first = FirstValues(model, job.init)
+    if part is not None and job.init is not None:
+        part = dataclasses.replace(part, value=first.value)
     beside = {name: _fixed(device.array(array)) for name, array in first.own(model.frozen).items()}
     if not job.federated:
         beside |= {name: device.array(array) for name, array in first.own(model.untrained()).items()}

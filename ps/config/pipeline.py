@@ -29,7 +29,7 @@ def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
             f"{say('pipeline_workers')} with {say('stages')}: {each} stages each are enough for {-(-stages // each)} "
             f"workers, and the others would have none"
         )
-    for name, idle in (("overlap", False), ("compress", "none"), ("init", None)):
+    for name, idle in (("overlap", False), ("compress", "none")):
         if getattr(job, name) != idle:
             raise ConfigError(f"{say(name)} cannot be had with {say('mode')}: a worker has a part of the model only")
     if job.on_nan == "skip":

@@ -259,7 +259,7 @@ class _Cluster:
         if ended:
             # A server that these died of has died before them: look again, so that it is found with them.
             ended += [child for child in running if child not in ended and child.poll()]
-            self._policy.federated = self._mode == "federated"
+            self._policy.federated, self._policy.pipeline = self._mode == "federated", self._mode == "pipeline"
             actions += self._policy.on_exits([c.exit for c in ended if c.exit and c.name not in self._stopped])
         actions += self._policy.on_members(self._look_at_members())
         self._tell_what_is_kept()

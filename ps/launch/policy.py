@@ -112,6 +112,8 @@ class FailurePolicy:
     restart: str = ""
     restarts: int = RESTARTS
     federated: bool = False
+    pipeline: bool = False
+    """Whether workers have parts of the model, and need each other."""
     started: bool = False
     stopping: bool = False
     first: Exit | None = None
@@ -257,6 +259,8 @@ class FailurePolicy:
         if exit.code in HOPELESS and not self.federated:
             return [Say(f"{what}: the other workers would too, ending them"), Stop()]
         left = self.workers - len(self._ended)
+        if left and self.pipeline:
+            return [Say(f"{what}, and its pipeline cannot go on without it")]
         if left:
             return [Say(f"{what}; {left} of {self.workers} workers go on")]
         has_model = bool(self._joined) and not self.federated and not self._members.others

@@ -41,7 +41,6 @@ def test_elsewhere_every_worker_has_the_whole_model() -> None:
         ),
         ({"overlap": True}, "overlap = true .*cannot be had with mode = pipeline"),
         ({"compress": "int8"}, "compress = int8 .*cannot be had with mode = pipeline"),
-        ({"init": "model.safetensors"}, "init = model.safetensors .*cannot be had with mode = pipeline"),
         ({"on_nan": "skip"}, "on_nan = skip .*cannot be had"),
         ({"transport": "shm"}, "transport = shm .*--transport auto"),
         ({"workers": 3, "backup_workers": 1}, "backup_workers = 1 .*needs mode = sync"),

@@ -23,7 +23,9 @@ SLACK = 6.0
 def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp_path: Path) -> None:
     cluster = start(servers=2, workers=4, mode="pipeline", clip_norm=0.5, optimizer="adam:lr=0.01")
     workers = cluster.train(4, tmp_path / "stage-{rank}.npz", script=SCRIPT)
-    alone = Process("alone", [sys.executable, SCRIPT, str(tmp_path / "whole.npz")], clean_environment(PS_CLIP_NORM="0.5"))
+    alone = Process(
+        "alone", [sys.executable, SCRIPT, str(tmp_path / "whole.npz")], clean_environment(PS_CLIP_NORM="0.5")
+    )
     assert [process.wait() for process in (*workers, alone)] == [0] * 5, [process.text for process in workers]
     whole = np.load(tmp_path / "whole.npz")
     found = {name: value for rank in range(4) for name, value in np.load(tmp_path / f"stage-{rank}.npz").items()}

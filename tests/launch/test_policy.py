@@ -240,3 +240,12 @@ def test_without_its_scheduler_a_federated_run_waits() -> None:
     [say] = policy.on_exits([Exit("scheduler", 0, -9)])
     assert isinstance(say, Say)
     assert "the rounds wait for it. To bring it back: psctl scheduler" in say.text
+
+
+def test_a_worker_with_a_part_of_the_model_is_missed_by_the_others_of_its_pipeline() -> None:
+    policy = FailurePolicy(4, started=True, pipeline=True)
+    [say] = policy.on_exits([Exit("worker", 1, -9)])
+    assert isinstance(say, Say)
+    assert say.text == "worker 1 failed (killed by SIGKILL), and its pipeline cannot go on without it"
+    assert stops(policy.on_exits([Exit("worker", rank, 4) for rank in (0, 2, 3)]))
+    assert policy.status == 137

@@ -35,9 +35,7 @@ def test_each_line_has_a_token_that_both_ends_know_and_nobody_else() -> None:
     workers = desk.fill()
     for member in workers[:2]:
         assert not meet(desk, member)
-    told = {
-        (me, other): tokens for me, message in meet(desk, workers[2]) for _, other, _, *tokens in message.lines
-    }
+    told = {(me, other): tokens for me, message in meet(desk, workers[2]) for _, other, _, *tokens in message.lines}
     assert len(told) == 6
     for (me, other), (mine, its) in told.items():
         assert told[other, me] == [its, mine]

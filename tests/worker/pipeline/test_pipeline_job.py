@@ -91,10 +91,40 @@ def test_the_parameters_and_losses_are_the_bits_of_one_process(
 def test_two_pipelines_are_what_two_workers_with_the_whole_model_are(loopback: Start) -> None:
     cluster = loopback(mode="pipeline", workers=4, stages=2, optimizer="momentum:lr=0.1")
     pipelines = cluster.run(*[lambda kv: script(kv, batch_size=8)] * 4)
-    expected = loopback(mode="sync", workers=2, optimizer="momentum:lr=0.1").run(*[lambda kv: script(kv, batch_size=8)] * 2)
+    expected = loopback(mode="sync", workers=2, optimizer="momentum:lr=0.1").run(
+        *[lambda kv: script(kv, batch_size=8)] * 2
+    )
     assert_same(whole(pipelines[:2]), expected[0][0])
     assert_same(whole(pipelines[2:]), expected[0][0])
     assert [losses for _, losses in pipelines[::2]] == [losses for _, losses in expected]
+
+
+def test_a_job_begins_with_a_file_wherever_the_model_is_cut(
+    loopback: Start, local: Callable[..., KV], tmp_path: Any
+) -> None:
+    path = tmp_path / "first.safetensors"
+    kv = local()
+    pipe = Pipeline(layers(), softmax_cross_entropy)
+    pipe.init(kv, seed=11)
+    kv.save(path)
+    expected, _ = script(local(init=str(path)))
+    found = loopback(mode="pipeline", workers=3, init=str(path), servers=2).run(*[script] * 3)
+    assert_same(whole(found), expected)
+
+
+def test_who_follows_the_job_has_the_whole_model(loopback: Start, local: Callable[..., KV]) -> None:
+    job = loopback(mode="pipeline", workers=2, servers=2)
+
+    def train(kv: KV) -> Found:
+        found = script(kv)
+        kv.barrier()
+        if kv.rank == 0:
+            with ps.follow(job.address, every=0) as snapshots:
+                snapshot = next(snapshots)
+            return {name: np.array(snapshot[name]) for name in snapshot}, found[1]
+        return found
+
+    assert_same(job.run(train, train)[0][0], script(local())[0])
 
 
 def test_only_the_first_stages_worker_reads_the_data(loopback: Start) -> None:

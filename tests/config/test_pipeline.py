@@ -1,4 +1,4 @@
-"""Promises of the settings of pipelines: workers are dealt out to them, and what does not go together is said by name."""
+"""Promises of the settings of pipelines: workers are dealt out to them, and what does not fit is said by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages as processes of their own: the bits of one process; and when one is killed in the midst of a step nobody hangs."""
+"""Stages as processes of their own: the bits of one process; and where one is killed nobody hangs."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class DistributedPipeline:
         job = session.job
         if session.rank >= job.workers:
             raise UsageError(
-                f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would have "
-                f"no stages"
+                f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would "
+                f"have no stages"
             )
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays

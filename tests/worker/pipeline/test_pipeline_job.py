@@ -1,4 +1,4 @@
-"""Promises of a pipeline whose stages are on several workers: the bits of one process, nothing of the others' stages, and
+"""Promises of a pipeline whose stages are on several workers: the bits of one process, nothing of other stages, and
 measuring whenever the first worker's script likes. A whole job in this process."""
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def test_a_model_that_is_not_cut_as_the_job_has_it_is_refused(
 
 def test_what_needs_the_whole_model_is_refused_by_name(loopback: Start, tmp_path: Any) -> None:
     def train(kv: KV) -> None:
-        with pytest.raises(UsageError, match="make it a ps.Pipeline"):
+        with pytest.raises(UsageError, match=r"make it a ps\.Pipeline"):
             kv.init({"w": np.zeros(3, np.float32)})
         pipe = ps.Pipeline(layers(), softmax_cross_entropy)
         params = pipe.init(kv)

@@ -144,7 +144,7 @@ class ClusterStore:
             return None
         from ps.worker.pipeline.execution import DistributedPipeline
 
-        return DistributedPipeline(pipeline, kv, seed, self._session)
+        return DistributedPipeline(pipeline, kv, seed, self._session, self.barrier)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
@@ -259,6 +259,7 @@ class ClusterStore:
             self._runner.run(meet(self.clock))
             return
         self.settle()
+        self._session.gather()
         self._runner.begin(self._part.barrier(), wait=True)
 
     # The end

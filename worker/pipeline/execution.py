@@ -9,7 +9,7 @@ leave.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -38,15 +38,20 @@ FAREWELL = 5.0
 """Seconds for which the last words to the others are said, at most."""
 NEXT = 20
 """Milliseconds for which another batch that is measured is waited for, by a worker that has other things to do."""
-END, MEASURE = "end", "outputs"
-"""The plan after which there is none, and that of a batch whose outputs are wanted. That of a step is a dict."""
+END, MEASURE, BARRIER = "end", "outputs", "barrier"
+"""The plan after which there is none; that of a batch whose outputs are wanted; and word that the worker which plans is
+in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict."""
 
 
 class DistributedPipeline:
     """One worker's stages of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, kv: Any, seed: int, session: Session) -> None:
-        """Raises UsageError for a model that cannot be cut as the job has it."""
+    def __init__(self, pipeline: Pipeline, kv: Any, seed: int, session: Session, barrier: Callable[[], None]) -> None:
+        """``barrier``: that of the connection, also while it closes.
+
+        Raises UsageError for a model that cannot be cut as the job has it.
+        """
+        self._barrier = barrier
         job = session.job
         if session.rank >= job.workers:
             raise UsageError(
@@ -99,6 +104,8 @@ class DistributedPipeline:
         self._session.tend = peers.turn
         self._session.serve(self._serve)
         self._session.farewell = self._leave
+        if self.feeds:
+            self._session.gather = partial(self._announce, BARRIER)
         return found
 
     def _divided(self) -> DividedModel:
@@ -148,10 +155,11 @@ class DistributedPipeline:
                     f"worker {self._first_rank} has no more batches, and this worker waits for one: scripts take as "
                     f"many steps as kv.batches has"
                 )
-            if isinstance(told, dict) and "step" in told:
+            if isinstance(told, dict):
                 plan = StepPlan(told["step"], told["microbatches"], told["weight"], told["check"])
                 return self._train(plan, told["examples"], metrics, None)
-            self._measure(None)
+            if told == MEASURE:
+                self._measure(None)
 
     def _announce(self, told: Any) -> None:
         """Begin a pass, and tell the others of what kind."""
@@ -282,11 +290,12 @@ class DistributedPipeline:
         """Take part in what the first stage's worker measures while this one waits for something else."""
         self._lines.turn()
         while not (self.feeds or self._ended or self._broken):
-            if not any(each.kind == PLAN and each.tree == MEASURE for each in self._lines.peek(self._pass + 1)):
+            plans = [each.tree for each in self._lines.peek(self._pass + 1) if each.kind == PLAN]
+            if not plans or plans[0] not in (MEASURE, BARRIER):
                 return
-            self._next_plan()
-            self._measure(None)
-            self._lines.turn(NEXT)  # there are often more
+            if self._next_plan() == MEASURE:
+                self._measure(None)
+                self._lines.turn(NEXT)  # there are often more
 
     def _leave(self, failure: str) -> None:
         """Say that there is nothing more, or wait for that: until then others may want to measure."""
@@ -304,6 +313,8 @@ class DistributedPipeline:
                 self._ended = told == END
                 if told == MEASURE:
                     self._measure(None)
+                elif told == BARRIER:
+                    self._barrier()
                 elif not self._ended:
                     log.warning("worker %d has more batches than this worker takes steps", self._first_rank)
                     return
@@ -311,7 +322,7 @@ class DistributedPipeline:
         except PeerLost as error:
             log.warning("%s", error)
         finally:
-            self._session.tend, self._session.peer_wait = (lambda: None), (lambda: None)
+            self._session.tend, self._session.gather, self._session.peer_wait = [lambda: None] * 3
             self._session.serve(lambda: None)
             lines.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -28,6 +29,8 @@ from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
 
+AGAIN = 0.5
+"""Seconds between two introductions on a line: who is not believed is told so again and again."""
 BATCH = 64
 """Messages that are taken before anything else is looked after."""
 CARRIED = ("ipc", "tcp")
@@ -65,6 +68,7 @@ class LineSockets:
         self._neighbours: dict[int, Neighbour] = {}
         self._dealers: dict[int, Socket] = {}
         self._incoming: dict[int, Incoming] = {}
+        self._introduced: dict[int, float] = {}
         place = Place(self._router, process.host, 0, self._directory.path, poller, self._inbox.rejected)
         listening = [registry.transport(name).listen(place) for name in CARRIED]
         found = [each for each in listening if each is not None]
@@ -95,6 +99,7 @@ class LineSockets:
 
     def introduce(self, rank: int) -> None:
         """Say to another worker who this is."""
+        self._introduced[rank] = time.monotonic()
         self.send(rank, Introduce(0, self._member, self._neighbours[rank].token))
 
     def send(self, rank: int, message: Message, payload: HostArray | None = None) -> bool:
@@ -153,8 +158,9 @@ class LineSockets:
                     if isinstance(message, Credit):
                         yield rank, message
                     elif isinstance(message, Error) and message.code == "stranger":
-                        self.introduce(rank)
-                        again(rank)
+                        if time.monotonic() - self._introduced[rank] >= AGAIN:
+                            self.introduce(rank)
+                            again(rank)
                     elif isinstance(message, Error):
                         raise refusal(message, f"worker {rank}")
                     else:

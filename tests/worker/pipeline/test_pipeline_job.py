@@ -176,6 +176,20 @@ def test_the_first_worker_measures_whenever_it_likes_and_the_numbers_are_those_o
     assert len(expected) == 5
 
 
+def test_the_first_worker_may_be_alone_in_a_barrier_while_the_others_wait_to_leave(loopback: Start) -> None:
+    def train(kv: KV) -> float:
+        pipe = Pipeline(layers(), softmax_cross_entropy)
+        pipe.init(kv)
+        pipe.step(X, Y)
+        if kv.rank:
+            return 0.0
+        kv.barrier()
+        kv.barrier()
+        return pipe.loss(None, (X, Y))
+
+    assert loopback(mode="pipeline", workers=2).run(train, train)[0] > 0
+
+
 def test_a_script_that_takes_too_few_or_too_many_steps_hangs_nobody(loopback: Start) -> None:
     def train(kv: KV, steps: int) -> int:
         pipe = Pipeline(layers(), softmax_cross_entropy)

@@ -183,10 +183,7 @@ class DistributedPipeline:
         self, plan: StepPlan, examples: int, metrics: Mapping[str, Any], batch: tuple[list[Any], list[Any]] | None
     ) -> float:
         """Take a step. Raises PeerLost when another worker is gone, GradientError as ``kv.step`` does."""
-        if self._broken:
-            raise StateError(
-                "a step of this pipeline was broken off, and the other workers wait in the midst of it: it cannot go on"
-            )
+        self._demand_whole()
         self._broken = True
         trained = self._kv.grads
         gradients, loss = self._execute(plan, batch, trained)
@@ -194,6 +191,12 @@ class DistributedPipeline:
         self._kv.step(gradients, examples=given or None, partial=len(gradients) < len(trained), loss=loss, **metrics)
         self._broken = False
         return loss
+
+    def _demand_whole(self) -> None:
+        if self._broken:
+            raise StateError(
+                "a step of this pipeline was broken off, and the other workers wait in the midst of it: it cannot go on"
+            )
 
     def _execute(
         self, plan: StepPlan, batch: tuple[list[Any], list[Any]] | None, trained: Mapping[str, Array]
@@ -254,6 +257,7 @@ class DistributedPipeline:
                 f"outputs are asked for by the worker with the first stage, of rank {self._first_rank}, and this is "
                 f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
             )
+        self._demand_whole()
         self._announce(MEASURE)
         return self._measure(x)
 

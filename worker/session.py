@@ -61,7 +61,7 @@ class Session:
         """The servers that the exchange is with, where they may be replaced."""
         self._as = 0
         """The member that this process was when the exchange began."""
-        self._trace = trace
+        self.trace = trace
         self.tend: Callable[[], None] = lambda: None
         """Called now and then while this worker waits for servers."""
         self.peer_wait: Callable[[], tuple[int, float] | None] = lambda: None
@@ -234,7 +234,7 @@ class Session:
             check=self._check,
             traffic=traffic,
             rank=self.rank,
-            trace=self._trace,
+            trace=self.trace,
             # else it would have told of their death
             alive=lambda: self._scheduler.silence < self.job.heartbeat_timeout,
         )

@@ -202,7 +202,7 @@ class DistributedPipeline:
         self, plan: StepPlan, batch: tuple[list[Any], list[Any]] | None, trained: Mapping[str, Array]
     ) -> tuple[dict[str, Array], float]:
         """Do the passes of a step; return the gradients, and the mean loss."""
-        params, kept = self._kv.params, [] if batch else self._kept
+        params, kept, trace = self._kv.params, [] if batch else self._kept, self._session.trace
         sums = GradientSums(self._chain, self._names, trained, self._kind, once=plan.microbatches == 1)
         for stage in self._stages.values():
             stage.begin(params, self._names, sums, self._first, plan.step)
@@ -218,9 +218,13 @@ class DistributedPipeline:
             for transfer in self._lines.take(self._pass):
                 runner.receive(transfer)
             if (wanted := runner.waiting_for) is not None:
-                self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", self._sender(wanted))
+                since, rank = trace.now(), self._sender(wanted)
+                self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", rank)
+                trace.add("wait", since, name=repr(wanted), clock=plan.step, peer=rank)
             elif not runner.done:
+                since, action = trace.now(), runner.next
                 self._send(runner.run())
+                trace.add("compute", since, name=repr(action), clock=plan.step)
         self._lines.unused = _none
         return runner.gradients(), runner.loss
 

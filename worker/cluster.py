@@ -144,7 +144,7 @@ class ClusterStore:
             return None
         from ps.worker.pipeline.execution import DistributedPipeline
 
-        return DistributedPipeline(pipeline, kv, seed, self._session, self.barrier)
+        return DistributedPipeline(pipeline, kv, seed, self._session, self.barrier, self.traffic)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job

@@ -30,6 +30,7 @@ from ps.worker.model import declared_kinds
 from ps.worker.part import DividedModel
 from ps.worker.pipeline.peers import PipelinePeers
 from ps.worker.session import Session
+from ps.worker.traffic import Traffic
 from ps.xp import Array
 
 log = logging.getLogger("ps.worker")
@@ -46,12 +47,14 @@ in a barrier: who has come to its end by then and only waits to leave goes there
 class DistributedPipeline:
     """One worker's stages of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, kv: Any, seed: int, session: Session, barrier: Callable[[], None]) -> None:
-        """``barrier``: that of the connection, also while it closes.
+    def __init__(
+        self, pipeline: Pipeline, kv: Any, seed: int, session: Session, barrier: Callable[[], None], traffic: Traffic
+    ) -> None:
+        """``barrier``: that of the connection, also while it closes; ``traffic`` counts what travels.
 
         Raises UsageError for a model that cannot be cut as the job has it.
         """
-        self._barrier = barrier
+        self._barrier, self._traffic = barrier, traffic
         job = session.job
         if session.rank >= job.workers:
             raise UsageError(
@@ -99,7 +102,7 @@ class DistributedPipeline:
         )
         aggregator = self._kv.job.specs.aggregator.build()
         self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
-        peers = self._peers = PipelinePeers(self._session, self._kind)
+        peers = self._peers = PipelinePeers(self._session, self._kind, self._traffic)
         self._session.peer_wait = lambda: peers.waiting
         self._session.tend = peers.turn
         self._session.serve(self._serve)
@@ -220,7 +223,7 @@ class DistributedPipeline:
             if (wanted := runner.waiting_for) is not None:
                 since, rank = trace.now(), self._sender(wanted)
                 self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", rank)
-                trace.add("wait", since, name=repr(wanted), clock=plan.step, peer=rank)
+                trace.add("wait", since, name=repr(wanted), clock=plan.step)
             elif not runner.done:
                 since, action = trace.now(), runner.next
                 self._send(runner.run())

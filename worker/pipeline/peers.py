@@ -18,6 +18,7 @@ from ps.worker.interrupt import HOLD
 from ps.worker.pipeline.line import IncomingLine, OutgoingLine
 from ps.worker.pipeline.line_sockets import LineSockets, Neighbour
 from ps.worker.session import Session
+from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
 
@@ -30,9 +31,9 @@ TELL = 10.0
 class PipelinePeers:
     """Not to be used from two threads."""
 
-    def __init__(self, session: Session, arrays: ArrayKind) -> None:
+    def __init__(self, session: Session, arrays: ArrayKind, traffic: Traffic) -> None:
         """Listen, and connect to the others once all are there. Raises PeerLost when they do not come."""
-        self._session = session
+        self._session, self._traffic = session, traffic
         self._poller = zmq.Poller()
         self._sockets = LineSockets(session.context, session.process, session.rank, self._poller)
         self.unused: Callable[[str, int], int] = lambda kind, stage: 0
@@ -93,6 +94,7 @@ class PipelinePeers:
                 if (credit := line.credit(self._session.member, self._unused, message.number)) is not None:
                     self._sockets.reply(rank, credit)
                 continue
+            self._traffic.bytes_down += memoryview(payload).nbytes
             try:
                 whole = line.receive(message, payload)
             except ProtocolError as error:
@@ -114,6 +116,7 @@ class PipelinePeers:
         line = self._outgoing[rank]
         while (entry := line.next()) is not None and self._sockets.send(rank, *entry):
             line.sent(time.monotonic())
+            self._traffic.bytes_up += entry[1].nbytes
 
     def _unused(self, kind: str, stage: int) -> int:
         parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for t in arrived)
@@ -141,6 +144,7 @@ class PipelinePeers:
                     log.warning("waiting %.0f s for %s from worker %d", waited, what, rank)
         finally:
             self.waiting = None
+            self._traffic.wait_s += time.monotonic() - began
 
     def is_there(self, rank: int) -> bool:
         """Whether another worker of this pipeline is in the job, as far as this one knows."""

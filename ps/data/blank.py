@@ -37,7 +37,7 @@ class BlankBatches:
         numbers = batches(np.broadcast_to(np.int8(0), len(self)), batch_size, **how)
 
         def generate() -> Iterator[Any]:
-            like = next(iter(self._source.batches(1)))
+            like = next(iter(self._source.batches(1, shuffle=False)))
             for each in numbers:
                 yield _blank(like, len(each))
 

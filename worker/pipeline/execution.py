@@ -190,9 +190,14 @@ class DistributedPipeline:
         self._broken = True
         trained = self._kv.grads
         gradients, loss = self._execute(plan, batch, trained)
-        given = plan.weight if self._weighs and plan.weight else examples
-        self._kv.step(gradients, examples=given or None, partial=len(gradients) < len(trained), loss=loss, **metrics)
         self._broken = False
+        given = plan.weight if self._weighs and plan.weight else examples
+        leaves_out = len(gradients) < len(trained)
+        try:
+            self._kv.step(gradients, examples=given or None, partial=leaves_out, loss=loss, **metrics)
+        except BaseException:
+            self._broken = self._kv.clock == plan.step  # it was not taken here, as where a gradient is NaN
+            raise
         return loss
 
     def _demand_whole(self) -> None:

@@ -44,7 +44,8 @@ class Model:
     frozen: dict[str, Array]
     part: Part | None = None
     shapes: Mapping[str, Array] | None = None
-    """All tensors, of which those of other workers are no more than shapes and dtypes; where it has a part."""
+    """All workers' tensors, where it has a part. Here and in ``arrays`` they are shapes and dtypes alone then, and
+    ``value`` makes them, one layer after the other."""
 
     @property
     def all(self) -> Mapping[str, Array]:
@@ -58,12 +59,19 @@ class Model:
 
     def fill(self, layout: Layout, values: HostArray) -> None:
         """Copy the tensors of a layout into a flat buffer."""
-        for name, view in layout.views(layout.flat(values)).items():
-            xp.copy_to_host(self.arrays[name], view)
+        views = layout.views(layout.flat(values))
+        for tensor in layout.tensors:
+            xp.copy_to_host(self.value(tensor.name), views[tensor.name])
+            if self.part is not None:
+                check_values(tensor, views[tensor.name])
 
     def untrained(self) -> dict[str, HostArray]:
         """Return the tensors that have no gradients, in host memory."""
-        return {t.name: xp.to_host(self.arrays[t.name]) for t in self.layout.tensors if t.kind != "trainable"}
+        return {t.name: xp.to_host(self.value(t.name)) for t in self.layout.tensors if t.kind != "trainable"}
+
+    def value(self, name: str) -> Array:
+        """Return what a tensor of this worker's begins with."""
+        return self.arrays[name] if self.part is None else self.part.value(name)
 
 
 def read(params: Any, kinds: Any, groups: Any, optimizer: Spec[Optimizer], *, as_given: bool = False) -> Model:
@@ -102,9 +110,8 @@ def _part(whole: Model, divided: DividedModel) -> Model:
     layout, trained = (
         Layout(tuple(tensor for tensor in each.tensors if tensor.name in own)) for each in (whole.layout, whole.trained)
     )
-    arrays, frozen = ({n: a for n, a in each.items() if n in own} for each in (whole.arrays, whole.frozen))
-    for tensor in trained.tensors:
-        check_values(tensor, arrays[tensor.name])
+    arrays = {name: array for name, array in whole.arrays.items() if name in own}
+    frozen = {name: divided.value(name) for name in whole.frozen if name in own}
     part = Part(whole.trained, trained, divided.place, divided.value)
     return Model(arrays, layout, trained, frozen, part, whole.arrays)
 

@@ -24,7 +24,7 @@ class DividedModel:
         place: int,
         value: Callable[[str], Array],
     ) -> None:
-        """``arrays``: all tensors; those of others have shape and dtype, and memory for one element. ``holders``: the
+        """``arrays``: all tensors, with shape and dtype, and memory for one element. ``holders``: the
         places in the pipeline that have a tensor, the one first that has its gradient; this worker's is ``place``.
         ``value`` returns a tensor's first value."""
         self.arrays = arrays

@@ -19,6 +19,7 @@ import numpy as np
 from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
 from ps.pipeline.action import needed
+from ps.pipeline.chain import Chain
 from ps.pipeline.cut import Cut, evenly
 from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StageRunner, StepPlan, Transfer
@@ -91,8 +92,9 @@ class DistributedPipeline:
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         kinds = {**self._chain.kinds(), **(kinds or {})}
-        divided = self._divided()
+        divided, first = self._divided()
         found = self._kv.init(divided, kinds, groups)
+        first.forget()
         declared = declared_kinds(kinds, list(divided.arrays))
         trained = {name for name in divided.arrays if declared.get(name, "trainable") == "trainable"}
         self._names = self._chain.split(divided.arrays)
@@ -111,26 +113,24 @@ class DistributedPipeline:
             self._session.gather = partial(self._announce, BARRIER)
         return found
 
-    def _divided(self) -> DividedModel:
-        """Return the model: of other workers' layers it is known what tensors they have, no layer after the other's
-        values are kept."""
+    def _divided(self) -> tuple[DividedModel, _FirstValues]:
+        """Return the model, and what makes its first values. All are made once, layer by layer, to know what tensors
+        there are."""
         chain, cut, places = self._chain, self._cut, self._places
         arrays: dict[str, Array] = {}
         owners: dict[str, int] = {}
         home = [cut.stage_of(place) % places for place in range(len(chain))]
         for place in range(len(chain)):
             for name, value in chain.init(self._seed, [place]).items():
-                arrays[name] = value if home[place] == self._place else _shape_of(value)
+                arrays[name] = _shape_of(value)
                 owners[name] = place
         holders: dict[str, list[int]] = {}
         for place, names in enumerate(chain.split(arrays)):
             for name in names.values():
                 holders.setdefault(name, []).append(home[place])
         held = {name: tuple(dict.fromkeys(found)) for name, found in holders.items()}
-        for name, found in held.items():
-            if self._place in found and home[owners[name]] != self._place:  # of a layer that shares it
-                arrays[name] = chain.init(self._seed, [owners[name]])[name]
-        return DividedModel(arrays, held, self._place, _FirstValues(self, owners).value)
+        first = _FirstValues(chain, self._seed, owners)
+        return DividedModel(arrays, held, self._place, first.value), first
 
     # A pass
 
@@ -352,16 +352,21 @@ class DistributedPipeline:
 class _FirstValues:
     """First values of tensors one after the other, whoever has them; of one layer at a time."""
 
-    def __init__(self, pipeline: DistributedPipeline, owners: Mapping[str, int]) -> None:
-        self._pipeline = pipeline
-        self._owners = owners
-        self._at = -1
-        self._values: dict[str, Array] = {}
+    def __init__(self, chain: Chain, seed: int, owners: Mapping[str, int]) -> None:
+        """``owners``: the place of the layer that a tensor belongs to."""
+        self._chain, self._seed, self._owners = chain, seed, owners
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep the values of no layer."""
+        self._at, self._values = -1, dict[str, Array]()
 
     def value(self, name: str) -> Array:
+        """Return a tensor's first value."""
         place = self._owners[name]
         if place != self._at:
-            self._at, self._values = place, self._pipeline._chain.init(self._pipeline._seed, [place])
+            self.forget()
+            self._at, self._values = place, self._chain.init(self._seed, [place])
         return self._values[name]
 
 

@@ -19,7 +19,7 @@ from ps.worker.conversation import Calls
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.landing import Landing
-from ps.worker.part import Part
+from ps.worker.part import ModelPart
 from ps.worker.participation import Participation, meet
 from ps.worker.runner import Runner
 from ps.worker.session import Session
@@ -88,7 +88,7 @@ class ClusterStore:
         *,
         in_place: bool,
         count: Callable[[], Masters] = nothing,
-        part: Part | None = None,
+        part: ModelPart | None = None,
     ) -> Buffers:
         job, run = self.job, self._runner.run
         first = run(self._part.claim(layout, part))

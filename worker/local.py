@@ -20,7 +20,7 @@ from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
-from ps.worker.part import Part
+from ps.worker.part import ModelPart
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
 from ps.worker.store import Buffers, Masters, nothing
@@ -72,7 +72,7 @@ class LocalStore:
         *,
         in_place: bool,
         count: Callable[[], Masters] = nothing,
-        part: Part | None = None,
+        part: ModelPart | None = None,
     ) -> Buffers:
         masters = count()
         self._layout = layout

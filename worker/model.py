@@ -20,7 +20,7 @@ from ps.optim.limit import all_within, elements_within, limit_of
 from ps.protocol.layout import Layout, Tensor
 from ps.spec import Spec
 from ps.worker.parameters import readable
-from ps.worker.part import DividedModel, Part
+from ps.worker.part import DividedModel, ModelPart
 from ps.xp import Array, Device, HostArray
 
 log = logging.getLogger("ps.worker")
@@ -42,7 +42,7 @@ class Model:
     layout: Layout
     trained: Layout
     frozen: dict[str, Array]
-    part: Part | None = None
+    part: ModelPart | None = None
     shapes: Mapping[str, Array] | None = None
     """All workers' tensors, where it has a part. Here and in ``arrays`` they are shapes and dtypes alone then, and
     ``value`` makes them, one layer after the other."""
@@ -112,7 +112,7 @@ def _part(whole: Model, divided: DividedModel) -> Model:
     )
     arrays = {name: array for name, array in whole.arrays.items() if name in own}
     frozen = {name: divided.value(name) for name in whole.frozen if name in own}
-    part = Part(whole.trained, trained, divided.place, divided.value)
+    part = ModelPart(whole.trained, trained, divided.place, divided.value)
     return Model(arrays, layout, trained, frozen, part, whole.arrays)
 
 

@@ -1,4 +1,4 @@
-"""Part: which tensors of a model a worker has, where they are dealt out, and how the rest of it is known."""
+"""ModelPart: which tensors of a model a worker has, where they are dealt out, and how the rest of it is known."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DividedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModelPart:
     """``whole`` is the layout of what the servers have, ``own`` that of this worker's buffer: some sections of it."""
 
     whole: Layout

@@ -55,7 +55,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.rate import Rate
 from ps.worker.compression import Compression
 from ps.worker.conversation import Call, Calls, Conversation, Interrupted, Question
-from ps.worker.part import Part
+from ps.worker.part import ModelPart
 from ps.worker.rates import Rates
 from ps.worker.seeding import seed, seed_piecewise
 from ps.xp import Array, HostArray
@@ -100,7 +100,7 @@ class Participation:
         self.chunks: tuple[Chunk, ...] = ()
         self._held: tuple[Chunk, ...] = ()
         """Those of them that this worker has: all, unless it has a part of the model."""
-        self._part: Part | None = None
+        self._part: ModelPart | None = None
         self._own: set[int] = set()
         """The same, by index."""
         self._given: frozenset[int] | None = None
@@ -113,7 +113,7 @@ class Participation:
 
     # Joining
 
-    def claim(self, layout: Layout, part: Part | None = None) -> Conversation[bool]:
+    def claim(self, layout: Layout, part: ModelPart | None = None) -> Conversation[bool]:
         """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another.
 
         ``part``: the layout is that of the part of a model that this worker has.

@@ -12,7 +12,7 @@ from ps.worker.background import Background, Pending
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.loader import Loader
-from ps.worker.part import Part
+from ps.worker.part import ModelPart
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
@@ -86,7 +86,7 @@ class Store(Protocol):
         *,
         in_place: bool,
         count: Callable[[], Masters] = nothing,
-        part: Part | None = None,
+        part: ModelPart | None = None,
     ) -> Buffers:
         """Agree on the layout and the first values (one flat buffer); return the buffers to work with.
 

@@ -24,7 +24,7 @@ from ps.worker.federated.participation import ACCEPTED, LATE, RESUME, PendingUpl
 from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.federated.training import Training
 from ps.worker.gradients import Gradients
-from ps.worker.part import Part
+from ps.worker.part import ModelPart
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
@@ -106,7 +106,7 @@ class FederatedStore:
         *,
         in_place: bool,
         count: Callable[[], Masters] = nothing,
-        part: Part | None = None,
+        part: ModelPart | None = None,
     ) -> Buffers:
         self._layout = layout
         whole = layout.with_controls() if self.training.algorithm.control else layout

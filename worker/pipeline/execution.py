@@ -20,15 +20,13 @@ from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
 from ps.pipeline.action import needed
 from ps.pipeline.chain import Chain
-from ps.pipeline.cut import Cut, evenly
 from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StageRunner, StepPlan, Transfer
-from ps.pipeline.schedules.interleaved import Interleaved
-from ps.pipeline.schedules.schedule import PipelineSchedule
 from ps.pipeline.stage import PipelineStage
 from ps.pipeline.ties import ties
 from ps.worker.model import declared_kinds
 from ps.worker.part import DividedModel
+from ps.worker.pipeline.division import cut_for, schedule_for
 from ps.worker.pipeline.peers import PipelinePeers
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
@@ -67,8 +65,8 @@ class DistributedPipeline:
         self._place, self._places = session.rank % job.places, job.places
         self._first_rank = session.rank - self._place
         self._count = job.stages or job.places
-        self._cut = pipeline.cut = _cut(pipeline.cut, self._count, len(self._chain))
-        self._schedule = _schedule(pipeline.schedule, self._count, self._places)
+        self._cut = pipeline.cut = cut_for(pipeline.cut, self._count, len(self._chain))
+        self._schedule = schedule_for(pipeline.schedule, self._count, self._places)
         make = partial(PipelineStage, self._chain, kind=self._kind, loss=pipeline.loss_function)
         stages = self._cut.stages
         self._stages = {
@@ -378,28 +376,3 @@ def _none(kind: str, stage: int) -> int:
 def _shape_of(array: Array) -> Array:
     """Return an array like this one with memory for one element."""
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
-
-
-def _cut(given: Cut, count: int, layers: int) -> Cut:
-    """Return the cut into as many stages as the job has, as the script has it. Raises UsageError."""
-    if len(given.stages) == count:
-        return given
-    if len(given.stages) > 1:
-        raise UsageError(
-            f"the script cuts the model into {len(given.stages)} stages, and the job has {count}: start it with "
-            f"--stages {len(given.stages)}, or leave cuts out"
-        )
-    return evenly(layers, count)
-
-
-def _schedule(given: PipelineSchedule, count: int, places: int) -> PipelineSchedule:
-    """Return the schedule: with several stages on each worker an interleaved one. Raises UsageError."""
-    if given.workers(count) == places:
-        return given
-    found = Interleaved(-(-count // places))
-    if given.workers(count) != count or found.workers(count) != places:
-        raise UsageError(
-            f"the script's schedule has {given.workers(count)} workers for {count} stages, and the job {places}: start "
-            f"it with --pipeline-workers {given.workers(count)}, or leave schedule out"
-        )
-    return found

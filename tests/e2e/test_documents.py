@@ -91,6 +91,7 @@ MOST = {
 SHORT = {
     r"(psctl demo)$": r"\1 -s 1 -w 2 --mode federated --rounds 2",
     r"(psctl run) -s \d+": r"\1 -s 1",
+    r"(--mode pipeline --stages) \d+(?! --pipeline)": r"\1 2",
     r"(psctl compare)": r"\1 --only centralized,federated-non-iid -w 2 --clients 2 --rounds 1 --no-dropout",
     r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
     r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",
@@ -338,7 +339,14 @@ def test_an_example_tells_how_it_is_run_in_every_mode(name: str) -> None:
     assert max(map(len, page.splitlines())) <= COLUMNS
     assert any(line.startswith("python ") for line in told)
     modes = {(re.findall(r"--mode (\w+)", line) or ["sync"])[0] for line in told if line.startswith("psctl run ")}
-    assert modes == set(MODES)
+    assert modes == {mode for mode, traits in MODES.items() if not traits.pipeline}
+
+
+def test_an_example_of_a_pipeline_tells_how_its_stages_are_run_on_several_workers() -> None:
+    of_pipelines = {name: told_by(text) for name, text in SCRIPTS.items() if "ps.Pipeline(" in text}
+    assert of_pipelines
+    for name, told in of_pipelines.items():
+        assert any("--mode pipeline" in line for line in told), name
 
 
 @pytest.mark.parametrize("session", [one for one in RUN if any(map(is_role, one.lines))], ids=shown)

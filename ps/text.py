@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -14,6 +14,12 @@ def shortened(text: str, most: int) -> str:
 def with_article(name: str) -> str:
     """Return the name of a kind of thing behind a or an."""
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return names as a choice: ``a``, ``a or b``, ``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def stopping(stop: Mapping[str, Any], *, federated: bool = False, past: bool = False) -> str:

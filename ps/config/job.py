@@ -14,6 +14,7 @@ from ps.config.values import LONGEST_WAIT, PATH, SIZE
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS, MOST_WORKERS
+from ps.text import one_of
 
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
@@ -317,7 +318,7 @@ class JobConfig:
 
             check_pipeline(self, say)
         if self.backup_workers and not self.heeds("backup_workers"):
-            needed = " or ".join(settings_of(JobConfig)["backup_workers"].modes)
+            needed = one_of(settings_of(JobConfig)["backup_workers"].modes)
             raise ConfigError(f"{say('backup_workers')} needs mode = {needed}, but {say('mode')}")
         if self.backup_workers >= self.workers:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
@@ -350,7 +351,7 @@ class JobConfig:
                 f"Try: --clip-norm"
             )
         if aggregator.kind != "fold" and not self.lockstep:
-            needed = " or ".join(name for name, traits in MODES.items() if traits.lockstep or traits.federated)
+            needed = one_of(name for name, traits in MODES.items() if traits.lockstep or traits.federated)
             raise ConfigError(
                 f"{say('aggregator')} compares contributions and needs mode = {needed}, but with {say('mode')} each is "
                 f"applied alone"

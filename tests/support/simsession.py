@@ -191,7 +191,10 @@ class SimSession(Session):
         self._scheduler: Any = SimScheduler(worker)
         self._exchange = None
         self._servers = []
-        self._trace = OFF
+        self.trace = OFF
+        self.tend = self.gather = lambda: None
+        self.peer_wait = lambda: None
+        self.farewell = lambda failure: None
         self._closed = False
 
     def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> ServerChannels:

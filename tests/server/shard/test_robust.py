@@ -131,7 +131,7 @@ def test_too_few_gradients_are_none_to_clip_either() -> None:
         ),
         (
             {"aggregator": "median", "mode": "ssp"},
-            "needs mode = sync or federated, but with mode = ssp each is applied",
+            "needs mode = sync, pipeline or federated, but with mode = ssp each is applied",
         ),
         ({"aggregator": "krum:1", "workers": 4}, "krum:1 needs at least 5 workers, but there are workers = 4"),
         (

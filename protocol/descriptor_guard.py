@@ -39,15 +39,17 @@ COUNTS = 100e-6
 
 
 class DescriptorGuard:
-    """Guards one listening socket. ``ipc`` is the address of its Unix socket, if it has one."""
+    """Guards one listening socket, from before it is bound: a connection that it has not seen come is never counted."""
 
     def __init__(
-        self, sock: Socket, limit: int, ipc: str = "", *, inbox: Inbox | None = None, incoming: Incoming | None = None
+        self, sock: Socket, limit: int, *, inbox: Inbox | None = None, incoming: Incoming | None = None
     ) -> None:
         """``limit``: how many files this process may open. ``inbox``: who reads the socket, if that is one.
 
         ``incoming``: what comes on a socket that this process has connected; it is looked at here too.
         """
+        if sock.getsockopt(zmq.LAST_ENDPOINT):
+            raise ValueError("a socket is guarded before it is bound")
         self._incoming = incoming
         self._inbox = inbox
         self._backlog = Backlog()
@@ -57,12 +59,16 @@ class DescriptorGuard:
         self._counted = 0.0
         self._sock = sock
         self._limit = limit
-        self._path = Path(ipc.removeprefix("ipc://")) if ipc else None
+        self._path: Path | None = None
         self._is_low = False
         events = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
         self._monitor = sock.get_monitor_socket(events)
         self._thread = threading.Thread(target=self._watch, name="descriptors", daemon=True)
         self._thread.start()
+
+    def guard_file(self, address: str) -> None:
+        """Take the file of this Unix socket away while there are no descriptors; ``address`` is that of ZeroMQ."""
+        self._path = Path(address.removeprefix("ipc://"))
 
     def close(self) -> None:
         """Stop; to be called before the socket is closed."""

@@ -110,9 +110,9 @@ class Scheduler:
         """Listen and answer until the job is over. Raises PeerLost with the reason when it failed."""
         try:
             host, port = self._process.host, self._process.port
+            self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox)
             bound = Tcp().bind(self._router, host, port, Path())
             self._address = advertised(bound, self._process.advertise)
-            self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox)
             ready(self._address)
             while not (self._state.over and self._all_know()):
                 sigterm.check()

@@ -114,7 +114,8 @@ class Server:
 
     def _listen(self) -> dict[str, str]:
         """Listen by every transport that can be had here; return the addresses by its name."""
-        process, addresses, guarded = self._process, {}, ""
+        process, addresses = self._process, {}
+        self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox, incoming=self._incoming)
         place = Place(
             self._router, process.host, process.port, self._directory.path, self._poller, self._inbox.rejected
         )
@@ -123,12 +124,10 @@ class Server:
             if listening is None:
                 continue
             addresses[transport.name] = listening.address
-            guarded = listening.address if listening.guarded else guarded
+            if listening.guarded:
+                self._guard.guard_file(listening.address)
             if listening.listener is not None:
                 self._listeners.append(listening.listener)
-        self._guard = DescriptorGuard(
-            self._router, descriptors.allowed(), guarded, inbox=self._inbox, incoming=self._incoming
-        )
         return addresses
 
     def _loop(self) -> int:

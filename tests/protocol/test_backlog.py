@@ -29,9 +29,9 @@ from ps.protocol.transports.tcp import Tcp
 sock = open_socket(zmq.Context.instance(), zmq.ROUTER)
 sock.setsockopt(zmq.HEARTBEAT_IVL, int(sys.argv[1]))
 sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
-print(Tcp().bind(sock, "127.0.0.1", 0, Path()), flush=True)
 inbox = Inbox(sock, "server", 0)
 guard = DescriptorGuard(sock, 1024, inbox=inbox)
+print(Tcp().bind(sock, "127.0.0.1", 0, Path()), flush=True)
 for line in sys.stdin:
     while line == "take\\n" and sock.poll(200):
         list(inbox.receive(1000))

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import zmq
 
+from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.registry import connect
+from ps.protocol.transports.tcp import Tcp
 
 LIMIT = 1024
 
@@ -28,9 +30,10 @@ import logging
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))
 sock = open_socket(zmq.Context.instance(), zmq.ROUTER)
+guard = DescriptorGuard(sock, {LIMIT})
 ipc = Ipc().bind(sock, "127.0.0.1", 0, Path(sys.argv[1]))
+guard.guard_file(ipc)
 tcp = Tcp().bind(sock, "127.0.0.1", 0, Path(sys.argv[1]))
-guard = DescriptorGuard(sock, {LIMIT}, ipc)
 print(ipc, tcp, flush=True)
 while (frames := sock.recv_multipart())[1] != b"end":
     sock.send_multipart(frames)
@@ -118,3 +121,10 @@ def test_a_process_without_open_files_left_serves_whom_it_has_and_others_when_th
         for sock in sockets:
             sock.close()
         context.destroy(0)
+
+
+def test_a_socket_is_guarded_before_anybody_can_have_come() -> None:
+    with zmq.Context() as context, open_socket(context, zmq.ROUTER) as sock:
+        Tcp().bind(sock, "127.0.0.1", 0, Path())
+        with pytest.raises(ValueError, match="before it is bound"):
+            DescriptorGuard(sock, LIMIT)

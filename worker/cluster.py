@@ -42,6 +42,8 @@ class ClusterStore:
         self.traffic = Traffic()
         self.background: Background = self
         self.report: Callable[[], dict[str, Any]] = dict
+        self.gather: Callable[[], None] = lambda: None
+        """Called before this worker goes into a barrier."""
         self._early: Batch | None = None
         """What is sent of the next step."""
         self._aside = Batch()
@@ -144,7 +146,7 @@ class ClusterStore:
             return None
         from ps.worker.pipeline.execution import DistributedPipeline
 
-        return DistributedPipeline(pipeline, kv, seed, self._session, self.barrier, self.traffic)
+        return DistributedPipeline(pipeline, kv, seed, self._session, self)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
@@ -259,7 +261,7 @@ class ClusterStore:
             self._runner.run(meet(self.clock))
             return
         self.settle()
-        self._session.gather()
+        self.gather()
         self._runner.begin(self._part.barrier(), wait=True)
 
     # The end

@@ -67,8 +67,6 @@ class Session:
         self.peer_wait: Callable[[], tuple[int, float] | None] = lambda: None
         """Returns the rank of the worker that this one waits for, if it does, and since when (monotonic); called on
         another thread."""
-        self.gather: Callable[[], None] = lambda: None
-        """Called before this worker goes into a barrier."""
         self.farewell: Callable[[str], None] = lambda failure: None
         """Called before this worker leaves, with what has gone wrong, if anything has."""
         self.process = process

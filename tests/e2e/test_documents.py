@@ -91,7 +91,6 @@ MOST = {
 SHORT = {
     r"(psctl demo)$": r"\1 -s 1 -w 2 --mode federated --rounds 2",
     r"(psctl run) -s \d+": r"\1 -s 1",
-    r"(--mode pipeline --stages) \d+(?! --pipeline)": r"\1 2",
     r"(psctl compare)": r"\1 --only centralized,federated-non-iid -w 2 --clients 2 --rounds 1 --no-dropout",
     r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
     r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",

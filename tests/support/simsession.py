@@ -192,7 +192,7 @@ class SimSession(Session):
         self._exchange = None
         self._servers = []
         self.trace = OFF
-        self.tend = self.gather = lambda: None
+        self.tend = lambda: None
         self.peer_wait = lambda: None
         self.farewell = lambda failure: None
         self._closed = False

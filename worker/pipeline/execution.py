@@ -12,21 +12,17 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
 from ps.pipeline.action import needed
-from ps.pipeline.chain import Chain
 from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StageRunner, StepPlan, Transfer
 from ps.pipeline.stage import PipelineStage
 from ps.pipeline.ties import ties
 from ps.worker.model import declared_kinds
-from ps.worker.part import DividedModel
-from ps.worker.pipeline.division import cut_for, schedule_for
+from ps.worker.pipeline.dealing import cut_for, divided, schedule_for
 from ps.worker.pipeline.peers import PipelinePeers
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
@@ -43,17 +39,21 @@ END, MEASURE, BARRIER = "end", "outputs", "barrier"
 in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict."""
 
 
+class PipelineStore(Protocol):
+    """What a pipeline needs of the store under its connection."""
+
+    traffic: Traffic
+    gather: Callable[[], None]
+
+    def barrier(self) -> None: ...
+
+
 class DistributedPipeline:
     """One worker's stages of a pipeline."""
 
-    def __init__(
-        self, pipeline: Pipeline, kv: Any, seed: int, session: Session, barrier: Callable[[], None], traffic: Traffic
-    ) -> None:
-        """``barrier``: that of the connection, also while it closes; ``traffic`` counts what travels.
-
-        Raises UsageError for a model that cannot be cut as the job has it.
-        """
-        self._barrier, self._traffic = barrier, traffic
+    def __init__(self, pipeline: Pipeline, kv: Any, seed: int, session: Session, store: PipelineStore) -> None:
+        """``store`` is the connection's. Raises UsageError for a model that cannot be cut as the job has it."""
+        self._store = store
         job = session.job
         if session.rank >= job.workers:
             raise UsageError(
@@ -90,45 +90,26 @@ class DistributedPipeline:
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         kinds = {**self._chain.kinds(), **(kinds or {})}
-        divided, first = self._divided()
-        found = self._kv.init(divided, kinds, groups)
+        model, first = divided(self._chain, self._cut, self._seed, self._places, self._place)
+        found = self._kv.init(model, kinds, groups)
         first.forget()
-        declared = declared_kinds(kinds, list(divided.arrays))
-        trained = {name for name in divided.arrays if declared.get(name, "trainable") == "trainable"}
-        self._names = self._chain.split(divided.arrays)
+        declared = declared_kinds(kinds, list(model.arrays))
+        trained = {name for name in model.arrays if declared.get(name, "trainable") == "trainable"}
+        self._names = self._chain.split(model.arrays)
         self._ties = ties(self._names, self._cut)
         self._first = next(
             place for place, names in enumerate(self._names) if any(name in trained for name in names.values())
         )
         aggregator = self._kv.job.specs.aggregator.build()
         self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
-        peers = self._peers = PipelinePeers(self._session, self._kind, self._traffic)
+        peers = self._peers = PipelinePeers(self._session, self._kind, self._store.traffic)
         self._session.peer_wait = lambda: peers.waiting
         self._session.tend = peers.turn
         self._session.serve(self._serve)
         self._session.farewell = self._leave
         if self.feeds:
-            self._session.gather = partial(self._announce, BARRIER)
+            self._store.gather = partial(self._announce, BARRIER)
         return found
-
-    def _divided(self) -> tuple[DividedModel, _FirstValues]:
-        """Return the model, and what makes its first values. All are made once, layer by layer, to know what tensors
-        there are."""
-        chain, cut, places = self._chain, self._cut, self._places
-        arrays: dict[str, Array] = {}
-        owners: dict[str, int] = {}
-        home = [cut.stage_of(place) % places for place in range(len(chain))]
-        for place in range(len(chain)):
-            for name, value in chain.init(self._seed, [place]).items():
-                arrays[name] = _shape_of(value)
-                owners[name] = place
-        holders: dict[str, list[int]] = {}
-        for place, names in enumerate(chain.split(arrays)):
-            for name in names.values():
-                holders.setdefault(name, []).append(home[place])
-        held = {name: tuple(dict.fromkeys(found)) for name, found in holders.items()}
-        first = _FirstValues(chain, self._seed, owners)
-        return DividedModel(arrays, held, self._place, first.value), first
 
     # A pass
 
@@ -328,7 +309,7 @@ class DistributedPipeline:
                 if told == MEASURE:
                     self._measure(None)
                 elif told == BARRIER:
-                    self._barrier()
+                    self._store.barrier()
                 elif not self._ended:
                     log.warning("worker %d has more batches than this worker takes steps", self._first_rank)
                     return
@@ -336,8 +317,8 @@ class DistributedPipeline:
         except PeerLost as error:
             log.warning("%s", error)
         finally:
-            self._session.tend, self._session.gather, self._session.peer_wait = [lambda: None] * 3
-            self._session.serve(lambda: None)
+            self._session.tend = self._session.peer_wait = self._store.gather = _nothing
+            self._session.serve(_nothing)
             lines.close()
 
     @property
@@ -347,32 +328,10 @@ class DistributedPipeline:
         return self._peers
 
 
-class _FirstValues:
-    """First values of tensors one after the other, whoever has them; of one layer at a time."""
-
-    def __init__(self, chain: Chain, seed: int, owners: Mapping[str, int]) -> None:
-        """``owners``: the place of the layer that a tensor belongs to."""
-        self._chain, self._seed, self._owners = chain, seed, owners
-        self.forget()
-
-    def forget(self) -> None:
-        """Keep the values of no layer."""
-        self._at, self._values = -1, dict[str, Array]()
-
-    def value(self, name: str) -> Array:
-        """Return a tensor's first value."""
-        place = self._owners[name]
-        if place != self._at:
-            self.forget()
-            self._at, self._values = place, self._chain.init(self._seed, [place])
-        return self._values[name]
+def _nothing() -> None:
+    """Do nothing: these stages are over."""
 
 
 def _none(kind: str, stage: int) -> int:
     """Nothing has come of a channel that was not worked with."""
     return 0
-
-
-def _shape_of(array: Array) -> Array:
-    """Return an array like this one with memory for one element."""
-    return np.broadcast_to(np.zeros((), array.dtype), array.shape)

@@ -14,7 +14,7 @@ from support.cluster import SCRIPTS, Cluster
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 Start = Callable[..., Cluster]
-TRIES = 4
+TRIES = 10
 """Times to stop it, at most, until that is in the midst of a transfer."""
 NAP = 0.5
 """Seconds between the steps of a worker, at most."""
@@ -52,7 +52,7 @@ def has_nothing_to_do(pid: int, seconds: float = 0.1) -> bool:
 
 def soon(holds: Callable[[], bool]) -> bool:
     """Return whether something holds within what that takes on a busy machine."""
-    end = time.monotonic() + 15.0
+    end = time.monotonic() + 4.0
     while not holds() and time.monotonic() < end:
         time.sleep(0.05)
     return holds()

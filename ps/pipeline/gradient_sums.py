@@ -6,6 +6,7 @@ of the layers after that: so the bits depend neither on the schedule nor on wher
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
@@ -28,8 +29,8 @@ class GradientSums:
         self._names = [{own: name for own, name in each.items() if name in trained} for each in names]
         self._kind = kind
         self._once = once
-        uses = [name for each in self._names for name in each.values()]
-        self._into = {name: trained[name] for name in uses if uses.count(name) == 1}
+        uses = Counter(name for each in self._names for name in each.values())
+        self._into = {name: trained[name] for name, times in uses.items() if times == 1}
         self._sums: dict[int, dict[str, Any]] = {}
 
     def wanted(self, place: int) -> bool:

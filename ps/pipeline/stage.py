@@ -146,9 +146,7 @@ class PipelineStage:
     def backward_weights(self, microbatch: int) -> None:
         """Do what ``backward_input`` has put off."""
         for place, saved, dy in self._for_weights.pop(microbatch):
-            layer = self._chain.layers[place]
-            if self._chain.splits[place]:
-                self._add(place, layer.backward_weights(self._tensors(place), saved, dy))
+            self._add(place, self._chain.layers[place].backward_weights(self._tensors(place), saved, dy))
 
     def _backward(self, microbatch: int, dy: Any, *, whole: bool) -> Any:
         kept = self._saved.pop(microbatch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ps.dataclass import dataclass
 from ps.pipeline.action import FORWARD, INPUT, WEIGHTS, Action
+from ps.pipeline.schedules.one_f_one_b import OneForwardOneBackward
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,12 @@ class ZeroBubble:
         return stages
 
     def actions(self, stages: int, microbatches: int, worker: int) -> list[Action]:
-        ahead = min(stages - worker - 1, microbatches)
-        order = [Action(FORWARD, worker, k) for k in range(ahead)]
-        for k in range(microbatches):
-            if k + ahead < microbatches:
-                order.append(Action(FORWARD, worker, k + ahead))
+        order = []
+        for action in OneForwardOneBackward().actions(stages, microbatches, worker):
+            k = action.microbatch
+            if action.kind == FORWARD:
+                order.append(action)
+                continue
             order.append(Action(INPUT, worker, k))
             if k >= worker:
                 order.append(Action(WEIGHTS, worker, k - worker))

@@ -41,6 +41,12 @@ class JobSpecs:
     """What the servers of a federated job do with the combination of a round."""
     partition: Spec[Partitioner]
 
+    @property
+    def weighs(self) -> bool:
+        """Whether contributions are combined by the weights that workers give them."""
+        aggregator = self.aggregator.build()
+        return aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
+
     @classmethod
     def read(cls, job: JobConfig, sources: Mapping[str, str]) -> JobSpecs:
         """Return the specs; ConfigError with the setting and where its value came from when one is wrong."""

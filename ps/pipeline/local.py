@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ps.errors import GradientError, StateError
-from ps.pipeline.action import needed
 from ps.pipeline.connection import Connection
-from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.runner import StageRunner, StepPlan, Transfer
-from ps.pipeline.stage import PipelineStage
-from ps.pipeline.ties import ties
+from ps.pipeline.worker_stages import WorkerStages
 
 if TYPE_CHECKING:
     from ps.pipeline.pipeline import Pipeline
@@ -25,32 +22,23 @@ class LocalPipeline:
     def __init__(self, pipeline: Pipeline, kv: Connection, seed: int) -> None:
         self._kv = kv
         self._seed = seed
-        self._pipeline = pipeline
-        self._chain, self._kind, self._cut = pipeline.chain, pipeline.arrays, pipeline.cut
-        self._stages = [
-            PipelineStage(
-                self._chain,
-                places,
-                self._kind,
-                pipeline.loss_function,
-                seed=seed,
-                pipeline=kv.rank,
-                recompute=pipeline.recompute,
-            )
-            for places in self._cut.stages
+        self._chain, cut, schedule = pipeline.chain, pipeline.cut, pipeline.schedule
+        count = len(cut.stages)
+        workers = schedule.workers(count)
+        self._home = {number: number % workers for number in range(count)}
+        self._workers = [
+            WorkerStages(pipeline, cut, schedule, worker, workers, seed=seed, replica=kv.rank)
+            for worker in range(workers)
         ]
+        self._stages = [self._workers[home].stages[number] for number, home in self._home.items()]
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         """Give all first values to the job."""
         found = self._kv.init(self._chain.init(self._seed), {**self._chain.kinds(), **(kinds or {})}, groups)
-        self._names = self._chain.split(self._kv.params)
-        self._ties = ties(self._names, self._cut)
-        aggregator = self._kv.job.specs.aggregator.build()
-        self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
-        trained = set(self._kv.grads)
-        self._first = next(
-            place for place, names in enumerate(self._names) if any(name in trained for name in names.values())
-        )
+        for worker in self._workers:
+            worker.know(self._kv.params, self._kv.grads)
+        self._names = self._workers[0].names
+        self._weighs = self._kv.job.specs.weighs
         return found
 
     def step(
@@ -65,21 +53,10 @@ class LocalPipeline:
         metrics: Mapping[str, Any],
     ) -> float:
         """Train on one batch, cut already."""
-        count, schedule = len(self._stages), self._pipeline.schedule
         plan = StepPlan(self._kv.clock, microbatches, weight, check)
         params, trained = self._kv.params, self._kv.grads
-        first = self._cut.stage_of(self._first)
-        workers = schedule.workers(count)
-        runners = []
-        for worker in range(workers):
-            sums = GradientSums(self._chain, self._names, trained, self._kind, once=microbatches == 1)
-            stages = {number: self._stages[number] for number in range(worker, count, workers)}
-            for stage in stages.values():
-                stage.begin(params, self._names, sums, self._first, plan.step)
-            actions = needed(schedule.actions(count, microbatches, worker), first)
-            runners.append(StageRunner(stages, count, actions, plan, sums, self._ties))
-        home = {number: number % workers for number in range(count)}
-        gradients = run(runners, home, runners[0].feed(xs, ys))
+        runners = [worker.runner(plan, params, trained) for worker in self._workers]
+        gradients = run(runners, self._home, runners[0].feed(xs, ys))
         loss = runners[0].loss
         try:
             heeded = weight if self._weighs and weight else None  # else it is the examples that count

@@ -279,8 +279,7 @@ def weighs(job: JobConfig) -> bool:
     """Whether the job heeds a step's weight, or has no use for it: one worker's gradient is all that is applied."""
     if job.workers == 1 or not job.lockstep:
         return True
-    aggregator = job.specs.aggregator.build()
-    return aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
+    return job.specs.weighs
 
 
 def _names(group: Mapping[str, Any]) -> Iterable[str]:

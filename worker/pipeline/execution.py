@@ -16,11 +16,8 @@ from typing import Any, Protocol
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
-from ps.pipeline.action import needed
-from ps.pipeline.gradient_sums import GradientSums
-from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StageRunner, StepPlan, Transfer
-from ps.pipeline.stage import PipelineStage
-from ps.pipeline.ties import ties
+from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StepPlan, Transfer
+from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.model import declared_kinds
 from ps.worker.pipeline.dealing import cut_for, divided, schedule_for
 from ps.worker.pipeline.peers import PipelinePeers
@@ -66,13 +63,15 @@ class DistributedPipeline:
         self._first_rank = session.rank - self._place
         self._count = job.stages or job.places
         self._cut = pipeline.cut = cut_for(pipeline.cut, self._count, len(self._chain))
-        self._schedule = schedule_for(pipeline.schedule, self._count, self._places)
-        make = partial(PipelineStage, self._chain, kind=self._kind, loss=pipeline.loss_function)
-        stages = self._cut.stages
-        self._stages = {
-            number: make(places=stages[number], seed=seed, recompute=pipeline.recompute)
-            for number in range(self._place, self._count, self._places)
-        }
+        self._own = WorkerStages(
+            pipeline,
+            self._cut,
+            schedule_for(pipeline.schedule, self._count, self._places),
+            self._place,
+            self._places,
+            seed=seed,
+            replica=session.rank // self._places,
+        )
         self._peers: PipelinePeers | None = None
         self._pass = 0
         """How many passes there have been."""
@@ -95,13 +94,8 @@ class DistributedPipeline:
         first.forget()
         declared = declared_kinds(kinds, list(model.arrays))
         trained = {name for name in model.arrays if declared.get(name, "trainable") == "trainable"}
-        self._names = self._chain.split(model.arrays)
-        self._ties = ties(self._names, self._cut)
-        self._first = next(
-            place for place, names in enumerate(self._names) if any(name in trained for name in names.values())
-        )
-        aggregator = self._kv.job.specs.aggregator.build()
-        self._weighs = aggregator.kind == "fold" and aggregator.weight(2.0) != aggregator.weight(1.0)
+        self._own.know(model.arrays, trained)
+        self._weighs = self._kv.job.specs.weighs
         peers = self._peers = PipelinePeers(self._session, self._kind, self._store.traffic)
         self._session.peer_wait = lambda: peers.waiting
         self._session.tend = peers.turn
@@ -189,13 +183,8 @@ class DistributedPipeline:
         self, plan: StepPlan, batch: tuple[list[Any], list[Any]] | None, trained: Mapping[str, Array]
     ) -> tuple[dict[str, Array], float]:
         """Do the passes of a step; return the gradients, and the mean loss."""
-        params, kept, trace = self._kv.params, [] if batch else self._kept, self._session.trace
-        sums = GradientSums(self._chain, self._names, trained, self._kind, once=plan.microbatches == 1)
-        for stage in self._stages.values():
-            stage.begin(params, self._names, sums, self._first, plan.step)
-        first = self._cut.stage_of(self._first)
-        actions = needed(self._schedule.actions(self._count, plan.microbatches, self._place), first)
-        runner = StageRunner(self._stages, self._count, actions, plan, sums, self._ties)
+        kept, trace = [] if batch else self._kept, self._session.trace
+        runner = self._own.runner(plan, self._kv.params, trained)
         self._lines.unused = runner.unused
         for transfer in kept:
             runner.receive(transfer)
@@ -257,27 +246,26 @@ class DistributedPipeline:
         params, here = self._kv.params, {t.stage: t.tree for t in ([] if self.feeds else self._kept)}
         if self.feeds:
             here[0] = x
-        for number in sorted(self._stages):
-            while number not in here:
-                for transfer in self._lines.take(self._pass):
-                    here[transfer.stage] = transfer.tree
-                if number not in here:
-                    rank = self._rank_of(number - 1)
-                    self._lines.await_any(self._pass, f"the input of stage {number} of outputs", rank)
-            y = self._stages[number].evaluate(params, self._names, here.pop(number))
+        for number, stage in self._own.stages.items():
+            self._await_input(here, number, f"the input of stage {number} of outputs")
+            y = stage.evaluate(params, self._own.names, here.pop(number))
             kind, target = (OUTPUTS, 0) if number == self._count - 1 else (ACTIVATION, number + 1)
             if self._rank_of(target) == self._session.rank:
-                here[self._count if kind == OUTPUTS else target] = y
+                here[number + 1] = y
             else:
                 self._send([Transfer(kind, target, 0, y)])
         if not self.feeds:
             return None
-        while self._count not in here:
+        self._await_input(here, self._count, "the outputs")
+        return here[self._count]
+
+    def _await_input(self, here: dict[int, Any], number: int, what: str) -> None:
+        """Have what stage ``number`` works with among what is here; that of one beyond the last are the outputs."""
+        while number not in here:
             for transfer in self._lines.take(self._pass):
                 here[self._count if transfer.kind == OUTPUTS else transfer.stage] = transfer.tree
-            if self._count not in here:
-                self._lines.await_any(self._pass, "the outputs", self._rank_of(self._count - 1))
-        return here[self._count]
+            if number not in here:
+                self._lines.await_any(self._pass, what, self._rank_of(number - 1))
 
     # Beside the script
 
@@ -294,11 +282,10 @@ class DistributedPipeline:
 
     def _leave(self, failure: str) -> None:
         """Say that there is nothing more, or wait for that: until then others may want to measure."""
-        lines, self._peers = self._lines, None
+        lines = self._lines
         try:
             if failure:
                 return
-            self._peers = lines
             if self.feeds:
                 self._announce(END)
                 lines.flush(FAREWELL)
@@ -319,6 +306,7 @@ class DistributedPipeline:
         finally:
             self._session.tend = self._session.peer_wait = self._store.gather = _nothing
             self._session.serve(_nothing)
+            self._peers = None
             lines.close()
 
     @property

@@ -15,7 +15,7 @@ from ps.models import mlp, softmax_cross_entropy
 from ps.pipeline import Pipeline, Tied
 from ps.testing import LocalCluster
 from ps.worker import KV
-from support.pipeline_layers import Linear, Transposed
+from support.pipeline_layers import Dropout, Linear, Transposed
 
 Start = Callable[..., LocalCluster]
 RANDOM = np.random.default_rng(0)
@@ -23,7 +23,10 @@ X, Y = RANDOM.standard_normal((96, 6), np.float32), RANDOM.integers(0, 4, 96)
 Found = tuple[dict[str, np.ndarray], list[float]]
 
 
-def layers(*, tied: bool = False) -> list[Any]:
+def layers(*, tied: bool = False, dropout: bool = False) -> list[Any]:
+    if dropout:
+        first, *rest = mlp.stages([6, 5, 5, 4])
+        return [first, Dropout(), *rest]
     if not tied:
         return mlp.stages([6, 5, 5, 5, 5, 4])
     embed = Linear(6, 4)
@@ -37,9 +40,10 @@ def script(
     batch_size: int = 32,
     kinds: dict[str, str] | None = None,
     tied: bool = False,
+    dropout: bool = False,
     **pipeline: Any,
 ) -> Found:
-    pipe = Pipeline(layers(tied=tied), softmax_cross_entropy, **pipeline)
+    pipe = Pipeline(layers(tied=tied, dropout=dropout), softmax_cross_entropy, **pipeline)
     pipe.init(kv, seed=3, kinds=kinds)
     losses = [
         pipe.step(x, y, microbatches=microbatches) for x, y in kv.batches((X, Y), batch_size=batch_size, epochs=3)
@@ -88,12 +92,13 @@ def test_the_parameters_and_losses_are_the_bits_of_one_process(
     assert_same(whole(found), expected)
 
 
-def test_two_pipelines_are_what_two_workers_with_the_whole_model_are(loopback: Start) -> None:
-    cluster = loopback(mode="pipeline", workers=4, stages=2, optimizer="momentum:lr=0.1")
-    pipelines = cluster.run(*[lambda kv: script(kv, batch_size=8)] * 4)
-    expected = loopback(mode="sync", workers=2, optimizer="momentum:lr=0.1").run(
-        *[lambda kv: script(kv, batch_size=8)] * 2
-    )
+@pytest.mark.parametrize("dropout", [False, True])
+def test_two_pipelines_are_what_two_workers_with_the_whole_model_are(loopback: Start, dropout: bool) -> None:
+    def train(kv: KV) -> Found:
+        return script(kv, batch_size=8, dropout=dropout)
+
+    pipelines = loopback(mode="pipeline", workers=4, stages=2, optimizer="momentum:lr=0.1").run(*[train] * 4)
+    expected = loopback(mode="sync", workers=2, optimizer="momentum:lr=0.1").run(*[train] * 2)
     assert_same(whole(pipelines[:2]), expected[0][0])
     assert_same(whole(pipelines[2:]), expected[0][0])
     assert [losses for _, losses in pipelines[::2]] == [losses for _, losses in expected]

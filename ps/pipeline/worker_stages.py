@@ -1,0 +1,67 @@
+"""WorkerStages: the stages that one worker of a pipeline has, made ready for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ps.pipeline.action import needed
+from ps.pipeline.cut import Cut
+from ps.pipeline.gradient_sums import GradientSums
+from ps.pipeline.runner import StageRunner, StepPlan
+from ps.pipeline.schedules.schedule import PipelineSchedule
+from ps.pipeline.stage import PipelineStage
+from ps.pipeline.ties import ties
+
+if TYPE_CHECKING:
+    from ps.pipeline.pipeline import Pipeline
+
+
+class WorkerStages:
+    """Those with the numbers ``worker``, ``worker`` + ``workers`` and so on; ``stages`` has them by number."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cut: Cut,
+        schedule: PipelineSchedule,
+        worker: int,
+        workers: int,
+        *,
+        seed: int,
+        replica: int,
+    ) -> None:
+        """``replica``: the number of this pipeline among those that train the model on other shares of the data."""
+        self._chain, self._kind, self._cut, self._schedule = pipeline.chain, pipeline.arrays, cut, schedule
+        self._worker = worker
+        self._count = len(cut.stages)
+        self.stages = {
+            number: PipelineStage(
+                self._chain,
+                cut.stages[number],
+                self._kind,
+                pipeline.loss_function,
+                seed=seed,
+                pipeline=replica,
+                recompute=pipeline.recompute,
+            )
+            for number in range(worker, self._count, workers)
+        }
+
+    def know(self, names: Iterable[str], trained: Container[str]) -> None:
+        """Take the names of all tensors of the model, and which of them are trained, on whatever worker they are."""
+        self.names = self._chain.split(names)
+        self._ties = ties(self.names, self._cut)
+        self._first = next(
+            place for place, own in enumerate(self.names) if any(name in trained for name in own.values())
+        )
+
+    def runner(self, plan: StepPlan, params: Mapping[str, Any], trained: Mapping[str, Any]) -> StageRunner:
+        """Begin a step with these tensors; ``trained``: where their gradients are added up, by whole name."""
+        sums = GradientSums(self._chain, self.names, trained, self._kind, once=plan.microbatches == 1)
+        for stage in self.stages.values():
+            stage.begin(params, self.names, sums, self._first, plan.step)
+        actions = self._schedule.actions(self._count, plan.microbatches, self._worker)
+        return StageRunner(
+            self.stages, self._count, needed(actions, self._cut.stage_of(self._first)), plan, sums, self._ties
+        )

@@ -43,14 +43,18 @@ class Incoming:
 
     def receive(self) -> bytes:
         """Take a message, and return its first frame; what has more is for nobody. Raises ``zmq.Again``."""
+        return self.frames()[0].bytes
+
+    def frames(self) -> list[zmq.Frame]:
+        """Take a message, and return its frames. Raises ``zmq.Again``."""
         try:
-            frames = self._sock.recv_multipart(zmq.NOBLOCK)
+            frames = self._sock.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             self.drained()
             raise
         for frame in frames:
             self.took(len(frame))
-        return frames[0]
+        return frames
 
     def took(self, size: int) -> None:
         """Count a frame that was taken off the socket."""

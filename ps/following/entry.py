@@ -30,6 +30,11 @@ class JobEntry:
     permit: Permit
     servers: tuple[Peer, ...]
 
+    @property
+    def chunk_bytes(self) -> int:
+        """The bytes that a chunk has at most; float32 masters have twice those of half precision."""
+        return 2 * self.job.chunk_bytes
+
 
 def entry_of(answer: Followed) -> JobEntry | None:
     """Return what an answer says, if the model is there. Raises BadMessage, ConfigError."""

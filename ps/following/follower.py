@@ -113,7 +113,7 @@ class ModelFollower(Iterator[Snapshot]):
         _give_way()
         self._servers = Servers()
         try:
-            self._servers.connect(self._entry.servers)
+            self._servers.connect(self._entry.servers, self._entry.chunk_bytes)
             beat = asked = 0.0
             while not self._over:
                 now = time.monotonic()
@@ -210,7 +210,7 @@ class ModelFollower(Iterator[Snapshot]):
                 raise PeerLost(f"the job at {self.address} has ended, and its last weights did not come") from None
             return
         entry = entry_of(answer)
-        if entry is not None and self._servers.connect(entry.servers):
+        if entry is not None and self._servers.connect(entry.servers, entry.chunk_bytes):
             log.info("a server of the job at %s was replaced", self.address)
             self._take_up(entry)
         elif silence > LOST:

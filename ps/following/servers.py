@@ -10,6 +10,7 @@ import zmq
 
 from ps.errors import ProtocolError
 from ps.protocol.codec import decode, encode
+from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Message
 from ps.protocol.sockets import Socket, open_socket
@@ -17,6 +18,8 @@ from ps.protocol.transports.registry import choose, connect, shares_memory
 
 MOST_TAKEN = 100
 """Messages that are taken from one server before the others are looked at."""
+LAST = 64 << 20
+"""Bytes of the last weights that a server sends unasked before any are read; it is never asked for more at a time."""
 
 
 class Servers:
@@ -27,10 +30,14 @@ class Servers:
         self._poller = zmq.Poller()
         self._addresses: list[str] = []
         self._sockets: list[Socket] = []
+        self._incoming: list[Incoming] = []
         self.peers: Sequence[Peer] = ()
 
-    def connect(self, peers: Sequence[Peer]) -> bool:
-        """Connect to these servers; return whether they are others than before. Raises Refused for one out of reach."""
+    def connect(self, peers: Sequence[Peer], chunk: int) -> bool:
+        """Connect to these servers; return whether they are others than before. Raises Refused for one out of reach.
+
+        ``chunk``: the bytes that a chunk of the model has at most.
+        """
         self.peers = sorted(peers, key=lambda peer: peer.rank)
         addresses = [_address(peer) for peer in self.peers]
         if addresses == self._addresses:
@@ -40,6 +47,9 @@ class Servers:
         for address in addresses:
             sock = open_socket(self._context, zmq.DEALER)
             self._sockets.append(sock)
+            incoming = Incoming(sock, address)
+            incoming.due = LAST + chunk
+            self._incoming.append(incoming)
             connect(sock, address)
             self._poller.register(sock, zmq.POLLIN)
         return True
@@ -52,10 +62,11 @@ class Servers:
     def receive(self, seconds: float) -> Iterator[tuple[int, Message, Any]]:
         """Wait for messages for a while; yield (rank, message, payload), but nothing malformed."""
         ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
-        for rank, sock in enumerate(self._sockets):
+        for rank, (sock, incoming) in enumerate(zip(self._sockets, self._incoming, strict=True)):
+            incoming.look()
             for _ in range(MOST_TAKEN if sock in ready else 0):
                 try:
-                    header, *frames = sock.recv_multipart(zmq.NOBLOCK, copy=False)
+                    header, *frames = incoming.frames()
                 except zmq.Again:
                     break
                 try:
@@ -71,11 +82,13 @@ class Servers:
         self._context.term()
 
     def _disconnect(self) -> None:
+        for incoming in self._incoming:
+            incoming.close()
         for sock in self._sockets:
             if sock in self._poller:
                 self._poller.unregister(sock)
             sock.close()
-        self._sockets = []
+        self._sockets, self._incoming = [], []
 
 
 def _address(peer: Peer) -> str:

@@ -32,6 +32,14 @@ from ps.config.process import ProcessConfig
 from ps.server.shard.service import serve
 serve(ProcessConfig(scheduler=address, host="127.0.0.1", port=0, connect_timeout=60))
 """,
+    "a follower": """
+from ps.following.servers import Servers
+from ps.protocol.membership import Peer
+servers = Servers()
+servers.connect([Peer(1, "server", 0, True, "h, pid 1", (address,))], 1 << 20)
+while True:
+    list(servers.receive(0.1))
+""",
     "a worker whose script computes": """
 import time, zmq
 from ps.protocol.membership import Membership

@@ -35,7 +35,7 @@ else:
             made = _standard(**bare, slots=True, weakref_slot=weakref_slot)(cls)
             params = made.__dataclass_params__
             params.init, params.frozen, params.eq, params.repr = True, frozen, eq, repr
-            methods = {"__init__": _constructor(made, frozen)}
+            methods = {"__init__": constructor(made, frozen=frozen)}
             methods |= _shown(made) if repr else {}
             methods |= _compared(made, frozen) if eq else {}
             methods |= _kept(made) if frozen else {}
@@ -57,11 +57,14 @@ class _Factory:
 FACTORY = _Factory()
 
 
-def _constructor(cls: type, frozen: bool) -> Callable[..., None]:
-    """Return ``__init__``, from text: a call by name with defaults is fast no other way."""
+def constructor(cls: type, *, frozen: bool) -> Callable[..., None]:
+    """Return ``__init__`` for a class with slots, from text: a call by name with defaults is fast no other way.
+
+    ``frozen``: it writes past what keeps others from assigning.
+    """
     scope: dict[str, Any] = {"FACTORY": FACTORY}
-    taken, lines = ["self"], []
-    for field in fields(cls):
+    taken, lines, declared = ["self"], [], fields(cls)
+    for field in declared:
         name = value = field.name
         scope[f"set__{name}"] = getattr(cls, name).__set__  # past what keeps others from assigning
         scope[f"default__{name}"], scope[f"make__{name}"] = field.default, field.default_factory
@@ -80,7 +83,7 @@ def _constructor(cls: type, frozen: bool) -> Callable[..., None]:
     exec("\n".join([f"def __init__({', '.join(taken)}):", *lines, "    return"]), scope)
     made: Callable[..., None] = scope["__init__"]
     made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
-    made.__annotations__ = {field.name: field.type for field in fields(cls) if field.init}
+    made.__annotations__ = {field.name: field.type for field in declared if field.init}
     made.__annotations__["return"] = None
     return made
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
+from ps.dataclass import constructor
 from ps.protocol.ranges import MOST_DIMENSIONS, MOST_TENSORS, AtMost, Name, Section, Size
 
 Shape = Annotated[tuple[Size, ...], AtMost(MOST_DIMENSIONS)]
@@ -57,23 +58,6 @@ NUMBERED: dict[int, type[Message]] = {}
 """Number on the wire -> message. A number is never given to another message; 43 was once one."""
 
 
-def _initial(cls: type[Message], declared: tuple[Field[Any], ...]) -> Callable[..., None]:
-    """Return a message's constructor, which writes past what keeps others from assigning.
-
-    A frozen dataclass has it and five methods more made from text, each compiled on its own: half of the time in which
-    this module is loaded.
-    """
-    written = {f"set_{field.name}": getattr(cls, field.name).__set__ for field in declared}
-    defaults = {f"default_{field.name}": field.default for field in declared if field.default is not MISSING}
-    taken = [f"{field.name}=default_{field.name}" * (field.default is not MISSING) or field.name for field in declared]
-    lines = [f"    set_{field.name}(self, {field.name})" for field in declared] or ["    pass"]
-    scope: dict[str, Any] = {**written, **defaults}
-    exec("\n".join([f"def __init__({', '.join(['self', *taken])}):", *lines]), scope)
-    made: Callable[..., None] = scope["__init__"]
-    made.__qualname__ = f"{cls.__qualname__}.__init__"
-    return made
-
-
 @dataclass_transform(frozen_default=True)
 def message(number: int, *, answers: tuple[str, ...] = ()) -> Callable[[type[M]], type[M]]:
     """Declare a message: a frozen, slotted dataclass with the one-line repr of its base.
@@ -84,7 +68,7 @@ def message(number: int, *, answers: tuple[str, ...] = ()) -> Callable[[type[M]]
 
     def register(cls: type[M]) -> type[M]:
         made = dataclass(slots=True, init=False, repr=False, eq=False)(cls)
-        made.__init__ = _initial(made, fields(made))  # type: ignore[arg-type,method-assign]
+        made.__init__ = constructor(made, frozen=True)  # type: ignore[method-assign]
         if number in NUMBERED:
             raise TypeError(f"{made.__name__} and {NUMBERED[number].__name__} have the number {number}")
         made.answers = answers

@@ -35,7 +35,9 @@ class Ipc:
                 "this server may open %d files, too few to offer ipc; it does with %d (ulimit -n)", limit, LEAST
             )
             return None
-        return Listening(self.bind(place.router, place.host, 0, place.directory), guarded=True)
+        address = self.bind(place.router, place.host, 0, place.directory)
+        place.guard.guard_file(address)
+        return Listening(address)
 
     def open(self, context: zmq.Context[Socket], address: str, identity: Identify, sharing: Sharing) -> ZmqChannel:
         return ZmqChannel.open(context, self, address, identity)

@@ -9,6 +9,7 @@ from typing import Protocol
 import zmq
 
 from ps.dataclass import dataclass
+from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.messages import Identify
 from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket
@@ -30,6 +31,8 @@ class Place:
     """Where a listener registers what wakes the server."""
     rejected: Counter[str]
     """What was dropped, by reason: listeners count it there."""
+    guard: DescriptorGuard
+    """Of the router, which is told of a Unix socket bound there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,6 @@ class Listening:
 
     address: str
     listener: Listener | None = None
-    guarded: bool = False
-    """Whether it is a Unix socket at the router, whose file is taken away in time (``DescriptorGuard``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,15 +117,19 @@ class Server:
         process, addresses = self._process, {}
         self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox, incoming=self._incoming)
         place = Place(
-            self._router, process.host, process.port, self._directory.path, self._poller, self._inbox.rejected
+            self._router,
+            process.host,
+            process.port,
+            self._directory.path,
+            self._poller,
+            self._inbox.rejected,
+            self._guard,
         )
         for transport in transports():
             listening = transport.listen(place)
             if listening is None:
                 continue
             addresses[transport.name] = listening.address
-            if listening.guarded:
-                self._guard.guard_file(listening.address)
             if listening.listener is not None:
                 self._listeners.append(listening.listener)
         return addresses

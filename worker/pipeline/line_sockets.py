@@ -70,16 +70,13 @@ class LineSockets:
         self._incoming: dict[int, Incoming] = {}
         self._introduced: dict[int, float] = {}
         self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox)
-        place = Place(self._router, process.host, 0, self._directory.path, poller, self._inbox.rejected)
+        place = Place(self._router, process.host, 0, self._directory.path, poller, self._inbox.rejected, self._guard)
         listening = [registry.transport(name).listen(place) for name in CARRIED]
         found = [each for each in listening if each is not None]
         self.addresses = tuple(
             advertised(each.address, process.advertise) if each.address.startswith("tcp:") else each.address
             for each in found
         )
-        for each in found:
-            if each.guarded:
-                self._guard.guard_file(each.address)
         poller.register(self._router, zmq.POLLIN)
 
     def connect(self, neighbours: list[Neighbour], transport: str, member: int) -> list[Incoming]:

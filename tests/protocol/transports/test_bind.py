@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,10 +60,12 @@ def test_a_directory_that_does_not_exist_is_named_with_the_flag(open_one: Open, 
 def test_ipc_is_offered_only_where_there_are_files_enough_and_a_line_says_so(
     open_one: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place(open_one(zmq.ROUTER), "127.0.0.1", 0, tmp_path, zmq.Poller(), Counter())
+    guarded: list[str] = []
+    guard: Any = SimpleNamespace(guard_file=guarded.append)
+    place = Place(open_one(zmq.ROUTER), "127.0.0.1", 0, tmp_path, zmq.Poller(), Counter(), guard)
     monkeypatch.setattr("ps.descriptors.allowed", lambda: LEAST - 1)
     assert Ipc().listen(place) is None and not list(tmp_path.iterdir())
     assert f"may open {LEAST - 1} files, too few to offer ipc; it does with {LEAST} (ulimit -n)" in caplog.text
     monkeypatch.setattr("ps.descriptors.allowed", lambda: LEAST)
     listening = Ipc().listen(place)
-    assert listening is not None and listening.guarded and Ipc().reaches(listening.address)
+    assert listening is not None and guarded == [listening.address] and Ipc().reaches(listening.address)

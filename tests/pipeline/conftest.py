@@ -14,6 +14,8 @@ from ps.xp import HostArray
 from support.fixtures import local as local
 
 Train = Callable[..., dict[str, HostArray]]
+SIZES = [6, 16, 16, 16, 16, 4]
+"""Of a perceptron of five layers."""
 
 
 @pytest.fixture

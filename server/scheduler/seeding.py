@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -9,6 +10,7 @@ from ps.dataclass import dataclass
 from ps.errors import LayoutMismatch
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Error, InitDone, InitGrant, InitRequest, Ok
+from ps.server.scheduler.member_record import MemberRecord
 from ps.server.send import ASKER, Send
 
 Grant = tuple[int, int, bool]
@@ -103,3 +105,11 @@ def heard(seeding: Seeding, name: str, message: InitRequest | InitDone) -> list[
 def granted(grants: list[Grant]) -> list[Send]:
     """Return what those are told whose turn it is."""
     return [Send(member, InitGrant(request, seed)) for member, request, seed in grants]
+
+
+def noted(sends: list[Send], members: Mapping[int, MemberRecord]) -> list[Send]:
+    """Note in its record who is told what becomes of its first values."""
+    for send in sends:
+        if isinstance(send.message, InitGrant) and isinstance(send.to, int):
+            members[send.to].has_model = True
+    return sends

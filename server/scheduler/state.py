@@ -26,7 +26,6 @@ from ps.protocol.messages import (
     Hello,
     Identify,
     InitDone,
-    InitGrant,
     InitRequest,
     Leave,
     Message,
@@ -42,7 +41,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import joining
-from ps.server.scheduler.absence import Absence
+from ps.server.scheduler.absence import Absence, Failure
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
@@ -53,7 +52,7 @@ from ps.server.scheduler.report import kept
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds import dispatch
 from ps.server.scheduler.rounds.rounds import Rounds
-from ps.server.scheduler.seeding import Seeding, granted, heard
+from ps.server.scheduler.seeding import Seeding, granted, heard, noted
 from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
@@ -80,7 +79,8 @@ class SchedulerState:
         self._failure_detector = FailureDetector(now)
         self.absence = Absence()
         self.seeding = Seeding()
-        self._barrier, self._pipelines = Barrier(), Pipelines(self.key.line)
+        self._barrier = Barrier()
+        self._pipelines = Pipelines(self.key.line)
         self.ending = Ending()
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
@@ -148,7 +148,6 @@ class SchedulerState:
         record.seen = now
         if isinstance(message, _OF_WORKERS) and record.role != "worker":
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
-        self.changed |= isinstance(message, _OF_WORKERS)
         match message:
             case Heartbeat():
                 record.report = kept(message.report)
@@ -158,16 +157,19 @@ class SchedulerState:
                 record.report = kept(message.report) or record.report
                 return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
             case InitRequest() | InitDone():
-                sends = self._granted(heard(self.seeding, f"worker {record.rank}", message))
+                self.changed = True
+                sends = noted(heard(self.seeding, f"worker {record.rank}", message), self.members)
                 self._begin_rounds(now)
                 return sends
             case BarrierEnter():
                 demand_near(message.clock, self.live("server"), "a barrier")
+                self.changed = True
                 live = [member.member for member in self.live("worker")]
                 return passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
             case Rendezvous() if self.job is not None and self.job.pipeline:
+                self.changed = True
                 return self._pipelines.meet(record, message, self.job.places, self.live("worker"))
             case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
@@ -218,11 +220,14 @@ class SchedulerState:
             sends += self._gone(record, DEAD, "its process is gone", now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
-        unheard, waiting = self.rounds.durability.unheard if self.rounds is not None else set(), self.phase == "waiting"
-        verdict = self.absence.verdict(self._roster, self.setting, unheard, now, waiting=waiting)
-        if verdict and not self.over:
+        if not self.over and (verdict := self._lacking(now)):
             sends += self._finish("failed", *verdict)
         return [*sends, *self.news()]
+
+    def _lacking(self, now: float) -> Failure | None:
+        """Return why a job is given up that has waited for members for too long."""
+        unheard = self.rounds.durability.unheard if self.rounds is not None else set()
+        return self.absence.verdict(self._roster, self.setting, unheard, now, waiting=self.phase == "waiting")
 
     # Joining
 
@@ -276,13 +281,6 @@ class SchedulerState:
             for worker in self.live("worker"):
                 worker.initial = True
 
-    def _granted(self, sends: list[Send]) -> list[Send]:
-        """Note who is told what becomes of its first values."""
-        for send in sends:
-            if isinstance(send.message, InitGrant) and isinstance(send.to, int):
-                self.members[send.to].has_model = True
-        return sends
-
     # Going
 
     def _gone(self, record: MemberRecord, state: Liveness, why: str, now: float) -> list[Send]:
@@ -297,7 +295,7 @@ class SchedulerState:
             clock = record.report.get("clock", 0)
             self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
             del self.deaths[:-MAX_DEATHS]
-        sends = self._granted(granted(self.seeding.forget(record.member)))
+        sends = noted(granted(self.seeding.forget(record.member)), self.members)
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
         if record.role == "server" and self.phase == "running":

@@ -240,6 +240,11 @@ class JobConfig:
         return self.workers // self.places
 
     @property
+    def steady(self) -> bool:
+        """Whether a clock, or a round, is closed for all of the model at once."""
+        return self.lockstep or self.federated
+
+    @property
     def lockstep(self) -> bool:
         """Whether all workers contribute to one clock at a time."""
         return MODES[self.mode].lockstep

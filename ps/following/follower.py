@@ -135,8 +135,7 @@ class ModelFollower(Iterator[Snapshot]):
             self._servers.close()
 
     def _mark(self, clock: int) -> Mark:
-        permit = self._entry.permit
-        return Mark(next(self._numbers), permit.follower, permit.token, clock, self._masters)
+        return self._entry.permit.mark(next(self._numbers), clock, masters=self._masters)
 
     def _go_on(self, now: float) -> None:
         if self._reading is None and self._wanted and now >= self._next and self._last is None:

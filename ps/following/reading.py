@@ -46,6 +46,10 @@ class Permit:
     follower: int
     token: int
 
+    def mark(self, request: int, clock: int, *, masters: bool) -> Mark:
+        """Return what a server is told that is to keep a clock, or -1 for none."""
+        return Mark(request, self.follower, self.token, clock, masters)
+
 
 @dataclass(slots=True)
 class ChunkSet:
@@ -92,7 +96,7 @@ class Reading:
         now: float,
     ) -> None:
         """``numbers`` are those of this follower's requests."""
-        self._steady = job.lockstep or job.federated
+        self._steady = job.steady
         self._permit, self._numbers, self._masters = permit, numbers, masters
         chunks = layout.chunks(job.servers, job.chunk_bytes)
         self.found = ChunkSet.of(layout, chunks, masters=masters)
@@ -117,9 +121,8 @@ class Reading:
         """Whether all is here."""
         return not self.found.missing
 
-    def mark(self, rank: int, clock: int) -> Mark:
-        """Return what a server is told that is to keep a clock, or -1 for none."""
-        return Mark(next(self._numbers), self._permit.follower, self._permit.token, clock, self._masters)
+    def _mark(self, clock: int) -> Mark:
+        return self._permit.mark(next(self._numbers), clock, masters=self._masters)
 
     def tick(self, now: float) -> list[Asked]:
         """Return what is to be asked now."""
@@ -128,7 +131,7 @@ class Reading:
         if now < self._rests:
             return []
         if self.clock < 0 and not self._open:
-            return [self._ask(rank, self.mark(rank, -1), now) for rank in self._reached]
+            return [self._ask(rank, self._mark(-1), now) for rank in self._reached]
         asked = self._resent(now)
         if len(self._kept) == len(self._reached):
             for rank in self._reached:
@@ -189,7 +192,7 @@ class Reading:
         self._waiting = {rank: deque() for rank in self._reached}
         for chunk in self.found.chunks:
             self._waiting[chunk.server].append(chunk)
-        return [self._ask(rank, self.mark(rank, self.clock), now) for rank in self._reached]
+        return [self._ask(rank, self._mark(self.clock), now) for rank in self._reached]
 
     def _fetch(self, rank: int, now: float) -> list[Asked]:
         if now < self._again.get(rank, (0.0, 0.0))[0]:

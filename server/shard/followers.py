@@ -86,17 +86,12 @@ class Followers:
         for record in self._records.values():
             record.drop()
             for index, chunk in self._chunks().items():
-                about = Peeked(0, chunk.version if self._steady else self._reached, index, True)
+                about = Peeked(0, chunk.version if self._shard.job.steady else self._reached, index, True)
                 yield Send(record.origin, about, Loan(chunk.chunk, _wanted(chunk, record), chunk.shown))
 
     @property
-    def _steady(self) -> bool:
-        """Whether a clock is the same for all chunks."""
-        return self._shard.job.lockstep or self._shard.job.federated
-
-    @property
     def _reached(self) -> int:
-        steady, chunks = self._steady, self._shard.chunks.values()
+        steady, chunks = self._shard.job.steady, self._shard.chunks.values()
         return max((chunk.version if steady else chunk.reached for chunk in chunks), default=0)
 
     def _chunks(self) -> dict[int, ChunkState]:
@@ -112,7 +107,7 @@ class Followers:
         """Have the snapshot made that is wanted now, unless a chunk is beyond it, or has no values yet."""
         record.drop()
         record.masters = message.masters
-        chunks, steady = self._chunks(), self._steady
+        chunks, steady = self._chunks(), self._shard.job.steady
         late = steady and any(chunk.version > message.clock for chunk in chunks.values())
         if message.clock < 0 or late or len(chunks) < len(self._shard.chunks):
             return

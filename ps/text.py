@@ -16,6 +16,11 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in words."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('h') else 's'}"
+
+
 def one_of(names: Iterable[str]) -> str:
     """Return names as a choice: ``a``, ``a or b``, ``a, b or c``."""
     *first, last = names

@@ -11,6 +11,7 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.errors import UsageError
+from ps.sequences import rebuilt
 from ps.worker.numbers import shown
 
 DEEPEST = 64
@@ -118,8 +119,7 @@ def _built(like: Any, name: str, flat: Mapping[str, Any]) -> Any:
     if isinstance(like, Mapping):
         return {key: made[key] for key in like}
     if isinstance(like, list | tuple):
-        kind: Any = type(like)
-        return kind(*made.values()) if _fields(like) else kind(made.values())
+        return rebuilt(like, made.values())
     found = copy.copy(like)
     for key, part in made.items():
         object.__setattr__(found, key, part)  # also of a frozen one

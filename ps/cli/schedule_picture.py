@@ -8,6 +8,7 @@ from rich.text import Text
 from ps.pipeline.action import BACKWARD, FORWARD, INPUT, WEIGHTS
 from ps.pipeline.schedules import PIPELINE_SCHEDULES
 from ps.pipeline.timeline import ScheduleTimeline, TimedAction, timeline
+from ps.text import counted
 
 STYLES = {
     FORWARD: "black on bright_blue",
@@ -27,7 +28,9 @@ def schedule_picture(stages: int, microbatches: int, spec: str, width: int) -> R
     schedule = parsed.build()
     count = schedule.workers(stages)
     times = timeline([schedule.actions(stages, microbatches, worker) for worker in range(count)], stages)
-    title = f"{parsed}: {_many(stages, 'stage')} on {_many(count, 'worker')}, {_many(microbatches, 'micro-batch')}"
+    title = (
+        f"{parsed}: {counted(stages, 'stage')} on {counted(count, 'worker')}, {counted(microbatches, 'micro-batch')}"
+    )
     kinds = [kind for kind in WORDS if any(span.action.kind == kind for span in times.workers[0])]
     rows = times.workers[:MOST_WORKERS]
     head = len(f"worker {len(rows) - 1}") + 1
@@ -42,10 +45,6 @@ def schedule_picture(stages: int, microbatches: int, spec: str, width: int) -> R
     if count > len(rows):
         parts.append(Text(f"{len(rows)} of {count} workers", style="dim"))
     return Group(*parts, _legend(kinds), *_measures(times, stages, microbatches, count))
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('h') else 's'}"
 
 
 def _name(span: TimedAction, *, several: bool) -> str:

@@ -15,6 +15,7 @@ from ps.data.indexed import IndexedExamples
 from ps.data.source import Source
 from ps.data.stream import ExampleStream
 from ps.errors import DataError
+from ps.sequences import rebuilt
 
 
 class BlankBatches:
@@ -60,9 +61,7 @@ def _blank(like: Any, size: int) -> Any:
     if isinstance(like, Mapping):
         return {key: _blank(value, size) for key, value in like.items()}
     if isinstance(like, tuple):
-        parts = [_blank(value, size) for value in like]
-        kind: Any = type(like)
-        return kind(*parts) if getattr(like, "_fields", ()) else tuple(parts)
+        return rebuilt(like, [_blank(value, size) for value in like])
     if isinstance(like, list):
         return like * size if len(like) == 1 else like
     shape = getattr(like, "shape", None)

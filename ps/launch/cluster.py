@@ -21,7 +21,7 @@ from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
 from ps.launch.plan import Plan
 from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
-from ps.launch.progress import Fetch, JobProgress, Poller, Status, counted
+from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
 from ps.launch.run_result import RunResult
@@ -33,6 +33,7 @@ from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
 from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
+from ps.text import counted
 from ps.threads import cores
 from ps.track.process import tracking
 
@@ -58,9 +59,8 @@ def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fe
     process = plan.process
     with contextlib.ExitStack() as held:
         held.enter_context(signals_into(received))
-        before = (
-            held.enter_context(saved_run(process.state, process.grace, screen.say, received)) if process.state else None
-        )
+        saved = saved_run(process.state, process.grace, screen.say, received) if process.state else None
+        before = held.enter_context(saved) if saved is not None else None
         if before:
             before.check(plan.servers)
             screen.say(before.describe())

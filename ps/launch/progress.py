@@ -10,6 +10,7 @@ from typing import Any
 from ps.dataclass import dataclass
 from ps.launch import rounds
 from ps.launch.pace import Pace
+from ps.text import counted
 
 Status = Mapping[str, Any]
 Fetch = Callable[[str, float], Status]
@@ -87,11 +88,6 @@ def _lacking(status: Status, workers: list[Status]) -> str:
 
 def _live(status: Status, role: str) -> list[Status]:
     return [member for member in status.get(role, []) if member.get("state") == "live"]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things, in words."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def loss_of(worker: Status) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ps import xp
 from ps.dataclass import dataclass
+from ps.sequences import rebuilt
 from ps.xp import Array, HostArray
 
 
@@ -33,12 +34,6 @@ class ArrayKind:
         if isinstance(values, list | tuple):
             return rebuilt(values, [self.tree(function, value) for value in values])
         return values
-
-
-def rebuilt(like: Any, parts: list[Any]) -> Any:
-    """Return a list, a tuple or a named tuple with other parts."""
-    kind: Any = type(like)
-    return kind(*parts) if getattr(like, "_fields", ()) else kind(parts)
 
 
 def leaves(values: Any, name: str) -> list[tuple[str, Any]]:

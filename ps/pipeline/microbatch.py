@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from ps.errors import UsageError
-from ps.pipeline.arrays import ArrayKind, rebuilt
+from ps.pipeline.arrays import ArrayKind
+from ps.sequences import rebuilt
 
 Axis: TypeAlias = Any
 """The axis of the examples: one for all arrays, None for none, or a tree of these like the values."""

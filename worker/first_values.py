@@ -28,6 +28,7 @@ class FirstValues:
     def __init__(self, model: Model, path: str | None) -> None:
         self._model = model
         self._path = path
+        self._known: dict[str, str] = {}
         self._read = "", _NO_MASTER
         """The tensor that ``value`` was asked for last."""
 
@@ -43,7 +44,10 @@ class FirstValues:
         return found
 
     def _names(self, file: WeightsFile) -> dict[str, str]:
-        return _matched(file, self._model.all, {tensor.name for tensor in self._model.whole.tensors})
+        """Return what each tensor is called in the file, which is found out once. Raises UsageError."""
+        if not self._known:
+            self._known = _matched(file, self._model.all, {tensor.name for tensor in self._model.whole.tensors})
+        return self._known
 
     def value(self, name: str) -> HostArray:
         """Return one tensor of the file, of any worker; it is asked for again and again. Raises UsageError."""
@@ -57,7 +61,7 @@ class FirstValues:
             if _has_master(like.dtype.name, file.entries[names[name]]):
                 raise UsageError(
                     f"the file {file.path} ({SOURCE}) has the float32 master of {name!r}, and workers with parts of a "
-                    f"model begin with copies: save it without --masters"
+                    f"model begin with copies: save it without masters"
                 )
             file.read(names[name], found)
         self._read = name, found

@@ -34,7 +34,7 @@ def place(model: Model, store: Store, device: Device) -> Placement:
     In a federated job buffers and counters are part of what the store has; else they stay with this worker.
     """
     job, trained, part = store.job, model.trained, model.part
-    if job.pipeline and part is None:
+    if job.pipeline and part is None and store.scheduler:
         raise UsageError(
             f"with mode = {job.mode} a worker has some layers of the model: make it a ps.Pipeline and call "
             f"pipe.init(kv). With mode = sync each worker trains the whole model"

@@ -24,6 +24,7 @@ PARAMS = ("auto", "private")
 
 MOST_SERVERS = 1000
 MOST_STAGES = 1000
+MOST_WAVES = 100
 
 EXPLICIT = "explicit"
 """The source of a setting that somebody has set, where it is not known how."""
@@ -112,6 +113,20 @@ class JobConfig:
         "workers of one pipeline; with fewer than stages each has several; none: one for each stage, or all workers",
         low=1,
         high=MOST_STAGES,
+        modes=PIPELINE,
+    )
+    waves: int = setting(
+        1,
+        "batches that a pipeline has under way at once; 1: none begins before the weights are up to date",
+        low=1,
+        high=MOST_WAVES,
+        modes=PIPELINE,
+    )
+    lookahead: float = setting(
+        0.0,
+        "against the delay of several waves, compute with weights that are this many updates ahead",
+        low=0,
+        high=1000,
         modes=PIPELINE,
     )
     algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)

@@ -29,6 +29,10 @@ def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
             f"{say('pipeline_workers')} with {say('stages')}: {each} stages each are enough for {-(-stages // each)} "
             f"workers, and the others would have none"
         )
+    if job.lookahead and job.waves == 1:
+        raise ConfigError(
+            f"{say('lookahead')} makes up for the delay of several waves, and with {say('waves')} there is none"
+        )
     for name, idle in (("overlap", False), ("compress", "none")):
         if getattr(job, name) != idle:
             raise ConfigError(f"{say(name)} cannot be had with {say('mode')}: a worker has a part of the model only")

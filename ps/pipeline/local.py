@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ps.errors import GradientError, StateError
 from ps.pipeline.connection import Connection
 from ps.pipeline.runner import StageRunner, StepPlan, Transfer
+from ps.pipeline.weight_stash import WeightStash
 from ps.pipeline.worker_stages import WorkerStages
 
 if TYPE_CHECKING:
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class LocalPipeline:
-    """Each worker of a job trains the whole model; the stages take turns, as the schedule has it for their workers."""
+    """Each worker of a job trains the whole model; the stages take turns, as the schedule has it for their workers.
+
+    With several waves it computes what stages on several workers do: each wave is done here before the next begins, but
+    with the weights that it would have there.
+    """
 
     feeds = True
 
@@ -31,6 +37,9 @@ class LocalPipeline:
             for worker in range(workers)
         ]
         self._stages = [self._workers[home].stages[number] for number, home in self._home.items()]
+        waves = kv.job.waves if kv.job.pipeline else 1
+        self._stash = WeightStash(waves, kv.job.lookahead) if waves > 1 else None
+        self._losses: deque[float] = deque(maxlen=waves)
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         """Give all first values to the job."""
@@ -39,6 +48,8 @@ class LocalPipeline:
             worker.know(self._kv.params, self._kv.grads)
         self._names = self._workers[0].names
         self._weighs = self._kv.job.specs.weighs
+        if self._stash is not None:
+            self._stash.begin(self._kv.clock)
         return found
 
     def step(
@@ -55,6 +66,9 @@ class LocalPipeline:
         """Train on one batch, cut already."""
         plan = StepPlan(self._kv.clock, microbatches, weight, check)
         params, trained = self._kv.params, self._kv.grads
+        if self._stash is not None:
+            self._stash.keep(plan.step, {name: params[name] for name in trained})
+            params = {**params, **self._stash.of(plan.step)}
         runners = [worker.runner(plan, params, trained) for worker in self._workers]
         gradients = run(runners, self._home, runners[0].feed(xs, ys))
         loss = runners[0].loss
@@ -63,7 +77,8 @@ class LocalPipeline:
             self._kv.step(gradients, examples=heeded, partial=len(gradients) < len(trained), loss=loss, **metrics)
         except GradientError as error:
             raise GradientError(f"{error}{self._origin(params, xs[:microbatches])}") from None
-        return loss
+        self._losses.append(loss)
+        return self._losses[0]
 
     def follow(self, metrics: Mapping[str, Any]) -> float:
         """All batches go in here. Raises StateError."""

@@ -91,6 +91,11 @@ class Pipeline:
     def step(self, x: Any, y: Any = None, *, microbatches: int = 1, **metrics: Any) -> float:
         """Train on one batch, cut into micro-batches; return its mean loss.
 
+        In a job with several ``waves`` the batch is under way when this returns, and what is returned is the loss of
+        the newest wave that is done: of the batch ``waves - 1`` before this one, in the first steps of the first one.
+        They are all done when ``kv.batches`` ends, in ``kv.barrier`` and at the end of the connection; ``kv.clock`` and
+        ``kv.params`` are those of the updates so far.
+
         ``x`` and ``y`` are arrays or trees of them. A batch with fewer examples than micro-batches is refused, but for
         a last one that is shorter than those before it: it is cut into single examples. ``metrics`` go into the
         record, the loss by itself.

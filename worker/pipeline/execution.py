@@ -57,6 +57,10 @@ class DistributedPipeline:
                 f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would "
                 f"have no stages"
             )
+        if job.waves > 1:
+            raise UsageError(
+                f"waves = {job.waves} needs all stages in one process so far: run the script without a cluster"
+            )
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
         self._place, self._places = session.rank % job.places, job.places

@@ -51,12 +51,13 @@ class KV:
     ) -> None:
         self.device = device
         """Where this worker computes."""
-        self.note_first_batch, self.execution = log.note_first_batch, store.execution
+        self.note_first_batch, self.note_stages, self.execution = log.note_first_batch, log.note_stages, store.execution
         self._store = store
         self._trace = trace
         self._team = team or ThreadTeam()
         self._log = log
         log.rank = store.rank
+        log.reads = store.rank % store.job.places == 0
         self._evaluation = Evaluation(lambda: self.params, log, store.stop)
         self._saving = saving or Saving()
         self._milestones = Milestones(store, self._evaluation, self._saving, self.save)

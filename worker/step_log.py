@@ -10,13 +10,14 @@ import operator
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ps.errors import UsageError
-from ps.record_files import EVALUATIONS, METRICS, SHARES
+from ps.record_files import EVALUATIONS, METRICS, SHARES, STAGES
 from ps.regular_file import reason, refuse_pipe, shown
+from ps.worker.shares import write_stages
 from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
@@ -55,14 +56,17 @@ class StepLog:
         """When there were how many samples, since not too long."""
         self._lines: list[str] = []
         self._began = self._last = self._flushed = time.monotonic()
+        self.reads = True
+        """Whether the examples of a step come in at this worker, and are counted here."""
         self._counted = (0, 0, 0.0)
+        self._passes: dict[str, float] = {}
         self._path: Path | None = None
         self._evaluations: Path | None = None
         """The files; none where there is none, or no room."""
         if run_dir is not None:
             self._path, self._evaluations = Path(run_dir) / METRICS, Path(run_dir) / EVALUATIONS
             try:
-                for path in (self._path, self._evaluations, Path(run_dir) / SHARES):
+                for path in (self._path, self._evaluations, *(Path(run_dir) / name for name in (SHARES, STAGES))):
                     refuse_pipe(path)
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.open("ab").close()
@@ -73,6 +77,7 @@ class StepLog:
         """Note where the first step begins: its line counts from here."""
         self._began = self._last = time.monotonic()
         self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
+        self._passes = dict(traffic.passes)
 
     def step(
         self,
@@ -94,8 +99,11 @@ class StepLog:
         took, self._last = now - self._last, now
         up, down, waited = self._counted
         self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
+        passes = {name: round(total - self._passes.get(name, 0), 6) for name, total in traffic.passes.items()}
+        self._passes = dict(traffic.passes)
+        samples = min(int(samples), MOST) if self.reads else 0
         self.steps += 1 if steps is None else steps
-        self.samples = min(self.samples + int(samples), MOST)
+        self.samples = min(self.samples + samples, MOST)
         self.max_staleness = max(self.max_staleness, staleness)
         self._metrics = _noted(metrics)
         self._keep_pace(now)
@@ -107,18 +115,24 @@ class StepLog:
             "t": round(time.time(), 3),
             "rank": self.rank,
             "clock": clock,
-            "samples": min(int(samples), MOST),
+            "samples": samples,
             "samples_per_s": _plain(round(samples / took, 1)) if took > 0 else 0.0,
             "bytes_up": traffic.bytes_up - up,
             "bytes_down": traffic.bytes_down - down,
             "wait_s": round(traffic.wait_s - waited, 6),
             "staleness": staleness,
+            **passes,
             **({} if self.base_lr is None else {"base_lr": self.base_lr}),
             **({"skipped": 1} if skipped else {}),
         }
         self._lines.append(json.dumps(line, allow_nan=False))
         if now - self._flushed > FLUSH:
             self.flush()
+
+    def note_stages(self, layers: Sequence[int], count: int, nbytes: int) -> None:
+        """Write down which layers of a pipeline this worker has, of how many, and the bytes of their tensors."""
+        if self.run_dir is not None:
+            write_stages(self.run_dir, self.rank, layers, count, nbytes)
 
     def note_first_batch(self, digest: str) -> None:
         """Have the scheduler told of this worker's first batch, so that it can warn of workers that have the same."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import field
+from functools import partial
+
 from ps.dataclass import dataclass
 
 
@@ -12,3 +16,7 @@ class Traffic:
     bytes_up: int = 0
     bytes_down: int = 0
     wait_s: float = 0.0
+    passes: defaultdict[str, float] = field(default_factory=partial(defaultdict, int))
+    """Of a worker that has stages of a pipeline. Of the bytes up, those that went to other workers:
+    ``bytes_activations``, and ``bytes_gradients`` on the way back. ``pipeline_s``: seconds from the beginning of a
+    step's passes to their end, and ``busy_s``: those in which it computed."""

@@ -19,8 +19,10 @@ from ps.errors import ConfigError, UsageError
 from ps.launch.plan import PROGRAM, check_count
 from ps.script import Script
 
-CENTRALIZED, DISTRIBUTED, FEDERATED = "centralized", "distributed", "federated"
-NAMES = ("centralized", *DISTRIBUTED_MODES, "federated-iid", "federated-non-iid")
+CENTRALIZED, DISTRIBUTED, MODEL_PARALLEL, FEDERATED = "centralized", "distributed", "model parallel", "federated"
+PIPELINE = "pipeline"
+"""The one run in which workers have parts of the model."""
+NAMES = ("centralized", *DISTRIBUTED_MODES, PIPELINE, "federated-iid", "federated-non-iid")
 
 EVAL_EVERY = 20
 """Steps of one process after which the model is evaluated, if nobody says otherwise."""
@@ -33,7 +35,10 @@ _KEPT = ("device", "threads", "data", "plugins", "grace", "restarts")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run. ``job`` holds the settings it is given; ``victims`` the ranks that are killed in its middle."""
+    """One run. ``job`` holds the settings it is given; ``victims`` the ranks that are killed in its middle.
+
+    ``impossible`` says why it cannot be, if it cannot.
+    """
 
     name: str
     title: str
@@ -41,6 +46,7 @@ class Case:
     participants: int
     job: Mapping[str, Any]
     victims: tuple[int, ...] = ()
+    impossible: str = ""
 
     def command(self, script: Script, args: Sequence[str], run_dir: str, program: Sequence[str] = PROGRAM) -> list[str]:
         """Return the command line: ``python SCRIPT`` for the centralized run, ``psctl run`` for the others."""
@@ -99,9 +105,9 @@ def cases(
         job = {key: value for key, value in explicit.items() if heeded(key, mode) and key != "aggregator"}
         # As many examples between two evaluations as in one process: N workers take N batches in a step.
         job |= {"workers": workers, "mode": mode, "eval_every": max(1, every // workers) if every else 0}
-        if can_be({**job, "aggregator": explicit.get("aggregator", "auto")}):
-            job |= {key: explicit[key] for key in ("aggregator",) if key in explicit}
+        job |= _aggregator(explicit, job)
         found.append(Case(mode, f"Distributed, {mode}", DISTRIBUTED, workers, job))
+    found.append(_pipeline(explicit, workers, every))
     for name, partition in (("federated-iid", "iid"), ("federated-non-iid", non_iid)):
         job = {key: value for key, value in explicit.items() if heeded(key, FEDERATED)}
         job |= {"workers": clients, "mode": "federated", "partition": partition, "rounds": rounds}
@@ -115,6 +121,51 @@ def cases(
     return [case for case in found if case.name in only or not only]
 
 
+def _pipeline(explicit: Mapping[str, Any], workers: int, every: int) -> Case:
+    """Return the run whose workers have parts of the model; with other settings than it has, it is impossible."""
+    job = {key: value for key, value in explicit.items() if heeded(key, PIPELINE) and key != "aggregator"}
+    job |= {"workers": workers, "mode": PIPELINE, "eval_every": 0}
+    job |= _aggregator(explicit, job)
+    case = Case(PIPELINE, _title(job), MODEL_PARALLEL, workers, job)
+    try:
+        config = JobConfig(**job)
+        config.check()
+    except ConfigError as error:
+        return dataclasses.replace(case, impossible=str(error))
+    return dataclasses.replace(case, job=job | {"eval_every": max(1, every // config.replicas) if every else 0})
+
+
+def fitted(case: Case, layers: int) -> Case:
+    """Return the run of a script whose model is a pipeline of so many layers (0: it is none), or why it cannot be.
+
+    Where nobody says how many stages there are, a model with fewer layers than workers gets several pipelines.
+    """
+    if case.paradigm != MODEL_PARALLEL or case.impossible:
+        return case
+    if not layers:
+        why = "the script's model is no list of layers that could be dealt out. Make it a ps.Pipeline"
+        return dataclasses.replace(case, impossible=why)
+    config = JobConfig(**case.job)
+    stages = config.stages or config.places
+    if stages <= layers:
+        return case
+    if "stages" in case.job or "pipeline_workers" in case.job:
+        why = f"the script's model has {layers} layers, which cannot be cut into {stages} stages"
+        return dataclasses.replace(case, impossible=f"{why}. Try: --stages {layers}")
+    fewer = max(number for number in range(1, layers + 1) if config.workers % number == 0)
+    every = case.job["eval_every"]  # of one pipeline, which is that of one process
+    job = {**case.job, "stages": fewer, "eval_every": max(1, every * fewer // config.workers) if every else 0}
+    if fewer == 1:
+        why = f"the script's model has {layers} layers, and {config.workers} workers are no whole number of pipelines"
+        return dataclasses.replace(case, impossible=f"{why} of at most as many workers each")
+    return dataclasses.replace(case, job=job, title=_title(job))
+
+
+def _title(job: Mapping[str, Any]) -> str:
+    stages = job.get("stages", job.get("pipeline_workers", job["workers"]))
+    return f"Model parallel, {stages} stages"
+
+
 def _check(explicit: Mapping[str, Any], found: Sequence[Case], only: Sequence[str]) -> None:
     """Raise ConfigError for what would stop a run, now and not an hour later.
 
@@ -124,6 +175,8 @@ def _check(explicit: Mapping[str, Any], found: Sequence[Case], only: Sequence[st
     unused = {name for name in explicit if not any(name in case.job for case in wanted)}
     for case in found:
         if case in wanted or unused & {*case.job}:
+            if case.impossible and case.name not in only:
+                continue  # the others can be compared all the same, and it is said why this one is not among them
             try:
                 JobConfig(**case.job).check()
                 if case.paradigm != CENTRALIZED:
@@ -136,6 +189,12 @@ def heeded(name: str, mode: str) -> bool:
     """Whether a setting of the job means something in a mode."""
     modes = settings_of(JobConfig)[name].modes
     return not modes or mode in modes
+
+
+def _aggregator(explicit: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the aggregator that somebody set, if this job can have it."""
+    given = {key: explicit[key] for key in ("aggregator",) if key in explicit}
+    return given if can_be({**job, **given}) else {}
 
 
 def can_be(job: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ps.compare.attack import Attack, Middle
-from ps.compare.case import CENTRALIZED, Case, with_victims
+from ps.compare.case import CENTRALIZED, Case, fitted, with_victims
 from ps.compare.record import Record, read
 from ps.compare.runner import Bounds, Fetch, Run, RunOutcome
 from ps.compare.watchdog import Watchdog
@@ -101,7 +101,14 @@ def run_all(
     with Watchdog(plan.grace) as watchdog:
         one = partial(_run, plan, environ, callbacks, watchdog)
         for case in plan.cases:
-            results.append(one(case, None, f"{len(results) + 1} of {total}"))
+            case = _fitted(case, results)
+            which = f"{len(results) + 1} of {total}"
+            if case.impossible:
+                outcome = RunOutcome("not run", why=case.impossible)
+                results.append(CaseResult(case, "", outcome, Record()))
+                callbacks.say(f"{case.name}, {which}: not run. {case.impossible}")
+            else:
+                results.append(one(case, None, which))
         for result in results if plan.drop is not None else ():
             case = with_victims(result.case, plan.drop or 0.0, plan.seed)
             if result.outcome.ended == "finished":
@@ -112,6 +119,14 @@ def run_all(
                 why = f"the run without drop-outs did not finish: {result.outcome.why or result.outcome.ended}"
                 dropouts.append(CaseResult(case, "", RunOutcome("not run", why=why), Record()))
     return results, dropouts
+
+
+def _fitted(case: Case, results: Sequence[CaseResult]) -> Case:
+    """Return a run as the script's model lets it be, as far as those before it have shown that model."""
+    for before in results:
+        if before.case.paradigm == CENTRALIZED and before.outcome.ended == "finished":
+            return fitted(case, before.record.layers)
+    return case
 
 
 def _run(

@@ -35,6 +35,7 @@ LOOKS = {
     "sync": Look("#0065a3", "#6cbdf2", "solid", "square"),
     "async": Look("#a35f00", "#f0b13c", "solid", "triangle-up"),
     "ssp": Look("#a3437d", "#ef9dcb", "solid", "diamond"),
+    "pipeline": Look("#6a3fb5", "#b99bf5", "longdash", "star"),
     "federated-iid": Look("#00785a", "#35c99b", "dashdot", "triangle-down"),
     "federated-non-iid": Look("#cc4100", "#ff8f5e", "dot", "x"),
 }

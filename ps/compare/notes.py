@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ps.compare.case import DISTRIBUTED, FEDERATED
+from ps.compare.case import CENTRALIZED, MODEL_PARALLEL
 from ps.compare.show import show
 
 CLOSE = 0.05
@@ -70,9 +70,17 @@ def _paradigms(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             "may want a smaller learning rate there. Their clock is that of rank 0, whose weights are evaluated."
         )
     paradigms = {run["paradigm"] for run in runs}
-    if paradigms & {DISTRIBUTED, FEDERATED}:
+    if paradigms - {CENTRALIZED}:
         found.append(
             "Bytes are those of tensors handed over between participants and servers, both ways, in shared memory "
             "as over a network; the centralized run hands nothing over."
+        )
+    for run in (run for run in runs if run["paradigm"] == MODEL_PARALLEL and run["bytes_up"]):
+        forward, back = run["bytes_activations"], run["bytes_gradients"]
+        rest = run["bytes_up"] - forward - back
+        found.append(
+            f"Of the bytes up of {run['name']}, {show('bytes', forward)} are activations on the way to the next stage, "
+            f"{show('bytes', back)} their gradients on the way back, and {show('bytes', rest)} gradients of weights on "
+            f"the way to the servers. What goes from stage to stage is up for one worker and down for the other."
         )
     return found

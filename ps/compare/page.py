@@ -100,7 +100,7 @@ def _digest(script: str) -> str:
 def _head(report: Mapping[str, Any]) -> Markup:
     script = " ".join((report["script"], shlex.join(report["args"]))).rstrip()  # which is quoted already
     count = len({run["paradigm"] for run in report["runs"]})
-    how = {1: "one paradigm", 2: "two paradigms", 3: "three paradigms"}[count] if count else "nothing"
+    how = ("nothing", "one paradigm", "two paradigms", "three paradigms", "four paradigms")[count]
     return tag(
         "header",
         tag("h1", f"One script, {how}"),

@@ -12,7 +12,7 @@ import numpy as np
 from ps.compare.follow import number, read_lines, read_object
 from ps.dataclass import dataclass
 from ps.json_lines import amount
-from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, SUMMARY
+from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, STAGES, SUMMARY
 from ps.xp import HostArray
 
 MOST_POINTS = 60
@@ -42,7 +42,20 @@ class RankTotals:
     examples: int
     bytes_up: int
     bytes_down: int
+    bytes_activations: int
+    """Of the bytes up, those that went to the next stages of a model."""
+    bytes_gradients: int
+    """Of the bytes up, those that went back to the stages before."""
     wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShare:
+    """The layers of a model that one rank has, and the bytes of their tensors."""
+
+    rank: int
+    layers: tuple[int, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,10 @@ class Record:
     """The metric over the clients, each on data like its own, after the last round that has it."""
     shares: tuple[tuple[int, Mapping[str, int]], ...] = ()
     """The examples of each label that a client holds."""
+    parts: tuple[ModelShare, ...] = ()
+    """What each worker has of a model that is a pipeline."""
+    layers: int = 0
+    """Of such a model, all of them."""
 
     @property
     def clock(self) -> int:
@@ -86,6 +103,7 @@ def read(folder: Path, metric: str = "accuracy") -> Record:
     times = np.array([_at(line) for line in lines])
     rounds = read_lines(folder / ROUNDS)
     summary = read_object(folder / SUMMARY)
+    stages = [line for line in read_lines(folder / STAGES) if isinstance(line.get("layers"), list)]
     name, points = _points(read_lines(folder / EVALUATIONS), metric, lines, times)
     return Record(
         name,
@@ -97,6 +115,8 @@ def read(folder: Path, metric: str = "accuracy") -> Record:
         len(rounds),
         _spread(rounds, name),
         _shares(read_lines(folder / SHARES)),
+        _parts(stages),
+        max((int(amount(line, "of")) for line in stages), default=0),
     )
 
 
@@ -149,6 +169,8 @@ def _participants(lines: Sequence[dict[str, Any]]) -> tuple[RankTotals, ...]:
             int(total(own, "samples")),
             int(total(own, "bytes_up")),
             int(total(own, "bytes_down")),
+            int(total(own, "bytes_activations")),
+            int(total(own, "bytes_gradients")),
             round(total(own, "wait_s"), 2),
         )
         for rank, own in sorted(ranks.items())
@@ -181,6 +203,15 @@ def _shares(lines: Sequence[dict[str, Any]]) -> tuple[tuple[int, dict[str, int]]
         if isinstance(line.get("rank"), int) and isinstance(labels, dict):
             shares[line["rank"]] = {str(label): int(amount(labels, label)) for label in labels}
     return tuple(sorted(shares.items()))
+
+
+def _parts(lines: Sequence[dict[str, Any]]) -> tuple[ModelShare, ...]:
+    found = {
+        line["rank"]: ModelShare(line["rank"], tuple(map(int, line["layers"])), int(amount(line, "bytes")))
+        for line in lines
+        if isinstance(line.get("rank"), int) and all(isinstance(place, int) for place in line["layers"])
+    }
+    return tuple(found[rank] for rank in sorted(found))
 
 
 def _thin(points: Sequence[Point]) -> tuple[Point, ...]:

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ps.compare.case import CENTRALIZED, DISTRIBUTED, FEDERATED
+from ps.compare.case import CENTRALIZED, DISTRIBUTED, FEDERATED, MODEL_PARALLEL
 from ps.compare.comparison import CaseResult, ComparisonPlan, survived
 from ps.compare.notes import notes
 from ps.compare.record import Record
-from ps.config import MODES
+from ps.config import MODES, JobConfig
 
 FORMAT = 1
 
@@ -19,7 +19,16 @@ DATA = {
     CENTRALIZED: "One process holds every example and sees every label.",
     DISTRIBUTED: "Every worker reads from the whole set: in each epoch another share of it, drawn anew. "
     "Each could see every example, and over the epochs nearly does.",
+    MODEL_PARALLEL: "In each pipeline the worker with the first stage reads examples and labels, the one with the last "
+    "gets the labels. The others see activations, no example.",
     FEDERATED: "Each client keeps its own examples, the same in every round. Only what it learned leaves it.",
+}
+MODEL = {
+    CENTRALIZED: "The one process has all of it, and its optimizer's state.",
+    DISTRIBUTED: "Every worker has all of it. The servers share out one more, and the optimizer's state.",
+    MODEL_PARALLEL: "No worker has all of it, each has the layers of its stages. The servers share out a whole "
+    "one, and the optimizer's state.",
+    FEDERATED: "Every client has all of it while it trains. The servers have the common one.",
 }
 
 
@@ -27,6 +36,9 @@ def build(
     plan: ComparisonPlan, machine: Mapping[str, Any], results: Sequence[CaseResult], dropouts: Sequence[CaseResult]
 ) -> dict[str, Any]:
     """Return the report. Values that are not known are None."""
+    left_out = [result for result in results if result.case.impossible]
+    results = [result for result in results if not result.case.impossible]
+    dropouts = [result for result in dropouts if not result.case.impossible]
     runs = [_run(result) for result in results]
     metric = next((run["metric"] for run in runs if run["metric"]), "accuracy")
     return {
@@ -40,7 +52,10 @@ def build(
         "drop": plan.drop,
         "runs": runs,
         "dropouts": [_dropout(result, before) for result, before in _pairs(dropouts, results)],
-        "notes": notes(runs, metric, plan.drop is not None),
+        "notes": [
+            *notes(runs, metric, plan.drop is not None),
+            *(f"{result.case.name} was not run: {result.case.impossible}." for result in left_out),
+        ],
     }
 
 
@@ -68,9 +83,15 @@ def _run(result: CaseResult) -> dict[str, Any]:
         "examples": sum(one.examples for one in record.participants),
         "bytes_up": sum(one.bytes_up for one in record.participants),
         "bytes_down": sum(one.bytes_down for one in record.participants),
+        "bytes_activations": sum(one.bytes_activations for one in record.participants),
+        "bytes_gradients": sum(one.bytes_gradients for one in record.participants),
         "curve": [dataclasses.asdict(point) for point in record.points],
         "per_participant": [dataclasses.asdict(one) for one in record.participants],
         "data": DATA[case.paradigm],
+        "model": MODEL[case.paradigm],
+        "parts": [{**dataclasses.asdict(part), "layers": list(part.layers)} for part in record.parts]
+        if case.paradigm == MODEL_PARALLEL
+        else [],
         "partition": case.job.get("partition"),
         "shares": [{"rank": rank, "labels": dict(labels)} for rank, labels in record.shares],
         "refused": dict(record.refused),
@@ -89,7 +110,7 @@ def _update(result: CaseResult) -> dict[str, Any]:
         count = record.clock if MODES[case.job.get("mode", "sync")].lockstep else steps
     return {
         "count": count,
-        "contributions": round(steps / count, 1) if count else None,
+        "contributions": round(steps / count / JobConfig(**case.job).places, 1) if count else None,
         "examples": round(examples / count, 1) if count else None,
     }
 

@@ -33,6 +33,8 @@ def numbers(report: Report) -> Markup:
         ("examples", "examples"),
         ("bytes_up", "bytes up"),
         ("bytes_down", "bytes down"),
+        ("bytes_activations", "activations"),
+        ("bytes_gradients", "their gradients"),
     )
     rows = [
         [run["title"], *(show(key, run[key], metric) for key, _ in columns), *_update(run), _ending(run)]
@@ -78,10 +80,12 @@ def traffic(report: Report, drawn: Figures) -> Markup:
     drawn["traffic"], drawn["totals"] = figures.traffic(runs), figures.totals(runs)
     head = ("rank", "steps or rounds", "last clock", "examples", "bytes up", "bytes down", "waited")
     keys = ("rank", "records", "clock", "examples", "bytes_up", "bytes_down", "wait_s")
-    tables = [
-        table(head, [[show(key, one[key]) for key in keys] for one in run["per_participant"]], run["title"])
-        for run in runs
-    ]
+    between = {"bytes_activations": "activations", "bytes_gradients": "their gradients"}
+    tables = []
+    for run in runs:
+        more = between if any(run[key] for key in between) else {}
+        rows = [[show(key, one[key]) for key in (*keys, *more)] for one in run["per_participant"]]
+        tables.append(table((*head, *more.values()), rows, run["title"]))
     caption = "Full bars go up, pale bars come down. A whisker reaches from the participant with the least to the most."
     each, total = "One participant, on average", "All together"
     plots = (
@@ -97,17 +101,18 @@ def traffic(report: Report, drawn: Figures) -> Markup:
 
 
 def data(report: Report, drawn: Figures) -> Markup:
-    """Return where the examples were, and which labels each client held."""
+    """Return where the examples and the model were: which labels each client held, which layers each worker."""
     cards, seen = [], set()
     for run in report["runs"]:
         kind = (run["paradigm"], run["partition"])
         if kind not in seen:
             seen.add(kind)
             cards.append(_card(run))
-    parts: list[Node] = [tag("h2", "Where the data was"), tag("div", *cards, class_="cards")]
+    parts: list[Node] = [tag("h2", "Where the data and the model were"), tag("div", *cards, class_="cards")]
     held = [run for run in report["runs"] if run["shares"]]
     if held:
         parts.append(tag("div", *(_holdings(run, drawn) for run in held), class_="plots"))
+    parts += [_parts(run) for run in report["runs"] if run["parts"]]
     spread = [run for run in report["runs"] if run["spread"]]
     if spread:
         parts.append(_spread(spread, report["metric"]))
@@ -212,9 +217,21 @@ def _card(run: Mapping[str, Any]) -> Markup:
     return tag(
         "div",
         tag("h3", title),
-        tag("p", run["data"]),
+        tag("p", tag("b", "Data."), " ", run["data"]),
+        tag("p", tag("b", "Model."), " ", run["model"]),
         class_="card",
         style=f"--run:{ink(run['name'])}",
+    )
+
+
+def _parts(run: Mapping[str, Any]) -> Markup:
+    """Return which layers each worker had."""
+    rows = [
+        [show("rank", one["rank"]), ", ".join(map(str, one["layers"])), show("bytes", one["bytes"])]
+        for one in run["parts"]
+    ]
+    return table(
+        ("worker", "layers", "bytes of the model"), rows, f"{run['title']}: what each worker had", stacked=True
     )
 
 

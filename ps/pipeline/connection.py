@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ps.config.job import JobConfig
@@ -32,6 +32,10 @@ class Connection(Protocol):
 
     def execution(self, pipeline: Any, kv: Any, seed: int) -> Execution | None:
         """Return how a pipeline's stages are executed together with other workers; None: each worker has them all."""
+        ...
+
+    def note_stages(self, layers: Sequence[int], count: int, nbytes: int) -> None:
+        """Have it written into the record which layers this worker has, of how many, and the bytes of their tensors."""
         ...
 
     def init(

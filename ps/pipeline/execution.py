@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -12,6 +12,11 @@ class Execution(Protocol):
     @property
     def feeds(self) -> bool:
         """Whether batches go in here; else another worker has them, and says all that is to be known of them."""
+        ...
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The places of the layers that are executed here."""
         ...
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:

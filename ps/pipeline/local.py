@@ -41,6 +41,10 @@ class LocalPipeline:
         self._stash = WeightStash(waves, kv.job.lookahead) if waves > 1 else None
         self._losses: deque[float] = deque(maxlen=waves)
 
+    @property
+    def places(self) -> Sequence[int]:
+        return range(len(self._chain))
+
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         """Give all first values to the job."""
         found = self._kv.init(self._chain.init(self._seed), {**self._chain.kinds(), **(kinds or {})}, groups)

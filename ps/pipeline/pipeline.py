@@ -86,7 +86,10 @@ class Pipeline:
         """
         self.arrays = self._given_arrays or here(kv.device)
         self._execution = kv.execution(self, kv, seed) or LocalPipeline(self, kv, seed)
-        return self._execution.init(kinds, groups)
+        found = self._execution.init(kinds, groups)
+        nbytes = sum(tensor.nbytes for tensor in found.values())
+        kv.note_stages(self._execution.places, len(self.chain), nbytes)
+        return found
 
     def step(self, x: Any, y: Any = None, *, microbatches: int = 1, **metrics: Any) -> float:
         """Train on one batch, cut into micro-batches; return its mean loss.

@@ -70,7 +70,7 @@ class LocalCluster:
 
     def connect(self, rank: int | None = None, device: xp.Device = xp.CPU, **process: Any) -> KV:
         """Join as a worker, as ``ps.connect`` does; returns once all members of the job are there."""
-        return KV(self.store(rank, **process), device, StepLog(None))
+        return KV(self.store(rank, **process), device, StepLog(process.get("run_dir")))
 
     @contextlib.contextmanager
     def together(self, count: int) -> Iterator[list[KV]]:
@@ -79,14 +79,17 @@ class LocalCluster:
             stores = list(pool.map(self.store, range(count)))
             yield [stack.enter_context(KV(store, xp.CPU, StepLog(None))) for store in stores]
 
-    def run(self, *scripts: Callable[[KV], Any], device: xp.Device = xp.CPU) -> list[Any]:
-        """Run one worker for each script, in rank order, and return what they return. Raises what one raises."""
+    def run(self, *scripts: Callable[[KV], Any], device: xp.Device = xp.CPU, **process: Any) -> list[Any]:
+        """Run one worker for each script, in rank order, and return what they return. Raises what one raises.
+
+        ``process``: settings of the workers' processes.
+        """
         results: list[Any] = [None] * len(scripts)
         errors: list[BaseException] = []
 
         def worker(rank: int) -> None:
             try:
-                with self.connect(rank, device) as kv:
+                with self.connect(rank, device, **process) as kv:
                     results[rank] = scripts[rank](kv)
             except BaseException as error:
                 errors.append(error)

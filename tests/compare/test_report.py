@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from ps.compare.comparison import survived
+from ps.compare.report import build
 from ps.compare.show import show
 from support.made import report, results
 
@@ -41,9 +43,33 @@ def test_an_update_is_made_of_what_its_paradigm_makes_it_of(found: dict[str, Any
         "sync": (113, 4.0),
         "async": (452, 1.0),
         "ssp": (0, None),
+        "pipeline": (450, 1.0),
         "federated-iid": (20, 5.0),
         "federated-non-iid": (20, 5.0),
     }
+
+
+def test_of_model_parallel_it_is_told_where_the_model_was_and_what_went_from_stage_to_stage(
+    found: dict[str, Any],
+) -> None:
+    run = run_of(found, "pipeline")
+    assert run["parts"][1] == {"rank": 1, "layers": [2, 3], "bytes": 1000}
+    assert run["model"].startswith("No worker has all of it")
+    assert (run["bytes_activations"], run["bytes_gradients"]) == (3 * 450 * 4000, 3 * 450 * 3000)
+    assert run["examples"] == run_of(found, "centralized")["examples"]
+    told = "5.4 MB are activations on the way to the next stage, 4.0 MB their gradients on the way back, and 26.6 MB"
+    assert told in " ".join(found["notes"])
+
+
+def test_a_run_that_cannot_be_is_left_out_and_told_why(tmp_path: Path) -> None:
+    plan, done, dropouts = results(tmp_path)
+    at = next(i for i, result in enumerate(done) if result.case.name == "pipeline")
+    for listed in (done, dropouts):
+        case = dataclasses.replace(listed[at].case, impossible="no ps.Pipeline")
+        listed[at] = dataclasses.replace(listed[at], case=case)
+    built = build(plan, {}, done, dropouts)
+    assert not [run for run in (*built["runs"], *built["dropouts"]) if run["paradigm"] == "model parallel"]
+    assert built["notes"][-1] == "pipeline was not run: no ps.Pipeline."
 
 
 def test_a_run_that_failed_is_there_with_its_last_lines(found: dict[str, Any]) -> None:
@@ -73,8 +99,6 @@ def test_a_run_is_lost_when_a_survivor_failed(tmp_path: Path) -> None:
     assert survived(sync)
     exits = dict(sync.record.exits)
     exits[0] = 4
-    import dataclasses
-
     assert not survived(dataclasses.replace(sync, record=dataclasses.replace(sync.record, exits=exits)))
     timed_out = dataclasses.replace(sync.outcome, ended="timed out")
     assert not survived(dataclasses.replace(sync, outcome=timed_out))
@@ -83,7 +107,7 @@ def test_a_run_is_lost_when_a_survivor_failed(tmp_path: Path) -> None:
 def test_what_differs_is_said(found: dict[str, Any]) -> None:
     notes = " ".join(found["notes"])
     assert "All runs have seen about as many examples." in notes
-    assert "centralized 32, sync 131, async 32.8, federated-iid 719.5" in notes
+    assert "centralized 32, sync 131, async 32.8, pipeline 32, federated-iid 719.5" in notes
     assert "SIGKILL" in notes
 
 

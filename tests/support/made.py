@@ -13,7 +13,7 @@ from ps.compare.comparison import CaseResult, ComparisonPlan
 from ps.compare.record import Record, read
 from ps.compare.report import build
 from ps.compare.runner import RunOutcome
-from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, SUMMARY
+from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, STAGES, SUMMARY
 from ps.script import Script
 
 BEGAN = 1_700_000_000.0
@@ -35,20 +35,31 @@ def write_run(
     samples: int = 32,
     moved: int = 38_000,
     step_s: float = 0.01,
+    stages: bool = False,
 ) -> None:
-    """Write the steps of ``ranks(clock)`` for each clock, and an evaluation each ``every`` clocks and at the end."""
+    """Write the steps of ``ranks(clock)`` for each clock, and an evaluation each ``every`` clocks and at the end.
+
+    With ``stages`` each of four ranks has two of eight layers, and the first one reads the examples.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     steps, evaluations, seen = [], [], 0
     for clock in range(clocks):
         for i, rank in enumerate(ranks(clock)):
             t = round(BEGAN + (clock + 1) * step_s + i * step_s / 1000, 6)
             line = {"t": t, "rank": rank, "clock": clock, "samples": samples + rank % 3, "samples_per_s": 1000.0}
-            steps.append({**line, "bytes_up": moved, "bytes_down": moved, "wait_s": 0.001, "staleness": 0})
-            seen += samples
+            line |= {"bytes_up": moved, "bytes_down": moved, "wait_s": 0.001, "staleness": 0}
+            if stages:
+                line |= {"bytes_activations": 4000 * (rank < 3), "bytes_gradients": 3000 * (rank > 0)}
+                line["samples"] *= rank == 0
+            steps.append(line)
+            seen += samples * bool(line["samples"])
         if (clock + 1) % every == 0 or clock == clocks - 1:
             value = level * (1 - math.exp(-seen * slope)) + 0.002 * math.sin(clock)
             t = round(BEGAN + (clock + 1) * step_s + step_s / 2, 6)
             evaluations.append({"t": t, "rank": 0, "clock": clock + 1, "accuracy": value})
+    if stages:
+        held = [{"rank": rank, "layers": [2 * rank, 2 * rank + 1], "of": 8, "bytes": 1000} for rank in range(4)]
+        write_lines(folder / STAGES, held)
     write_lines(folder / METRICS, steps)
     write_lines(folder / EVALUATIONS, evaluations)
 
@@ -115,6 +126,9 @@ def _run(case: Case, out: Path) -> CaseResult:
     folder = out / case.name
     if case.paradigm == "centralized":
         write_run(folder, lambda clock: [0], 450, every=20, level=0.98, slope=6e-4, moved=0)
+    elif case.paradigm == "model parallel":
+        write_run(folder, lambda clock: range(4), 450, every=20, level=0.98, slope=6e-4, moved=20_000, stages=True)
+        write_summary(folder, dict.fromkeys(range(4), 0))
     elif case.paradigm == "distributed":
         slopes = {"sync": 4e-4, "async": 5.5e-4, "ssp": 5e-4}
         write_run(folder, lambda clock: range(4), 113, every=5, level=0.975, slope=slopes[case.name], step_s=0.02)

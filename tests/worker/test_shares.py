@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps.record_files import SHARES
-from ps.worker.shares import MOST_LABELS, write_share
+from ps.record_files import SHARES, STAGES
+from ps.worker.shares import MOST_LABELS, write_share, write_stages
 
 
 def lines(folder: Path) -> list[object]:
@@ -34,3 +34,8 @@ def test_what_are_no_classes_is_left_out(tmp_path: Path, labels: np.ndarray | No
 def test_a_folder_that_is_gone_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_share(str(tmp_path / "gone"), 0, 5)
     assert "is not written: No such file" in caplog.text
+
+
+def test_a_worker_of_a_pipeline_adds_what_it_has_of_the_model(tmp_path: Path) -> None:
+    write_stages(str(tmp_path), 1, [2, 3], 4, 800)
+    assert json.loads((tmp_path / STAGES).read_text()) == {"rank": 1, "layers": [2, 3], "of": 4, "bytes": 800}

@@ -9,6 +9,7 @@ leave.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -88,6 +89,10 @@ class DistributedPipeline:
     @property
     def feeds(self) -> bool:
         return self._place == 0
+
+    @property
+    def places(self) -> list[int]:
+        return [place for stage in self._own.stages for place in self._cut.stages[stage]]
 
     # The model
 
@@ -188,6 +193,7 @@ class DistributedPipeline:
     ) -> tuple[dict[str, Array], float]:
         """Do the passes of a step; return the gradients, and the mean loss."""
         kept, trace = [] if batch else self._kept, self._session.trace
+        began, busy = time.monotonic(), 0.0
         runner = self._own.runner(plan, self._kv.params, trained)
         self._lines.unused = runner.unused
         for transfer in kept:
@@ -202,10 +208,15 @@ class DistributedPipeline:
                 self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", rank)
                 trace.add("wait", since, name=repr(wanted), clock=plan.step)
             elif not runner.done:
-                since, action = trace.now(), runner.next
-                self._send(runner.run())
+                since, action, at = trace.now(), runner.next, time.monotonic()
+                transfers = runner.run()
+                busy += time.monotonic() - at
+                self._send(transfers)
                 trace.add("compute", since, name=repr(action), clock=plan.step)
         self._lines.unused = _none
+        passes = self._store.traffic.passes
+        passes["busy_s"] += busy
+        passes["pipeline_s"] += time.monotonic() - began
         return runner.gradients(), runner.loss
 
     def _send(self, transfers: Iterable[Transfer]) -> None:

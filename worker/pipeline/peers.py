@@ -12,7 +12,7 @@ import zmq
 from ps import sigterm
 from ps.errors import PeerLost, ProtocolError
 from ps.pipeline.arrays import ArrayKind
-from ps.pipeline.runner import Transfer
+from ps.pipeline.runner import GRADIENT, TIED, Transfer
 from ps.protocol.messages import CreditRequest, Neighbours, Rendezvous
 from ps.worker.interrupt import HOLD
 from ps.worker.pipeline.line import IncomingLine, OutgoingLine
@@ -24,6 +24,8 @@ log = logging.getLogger("ps.worker")
 
 SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
+BACK = (GRADIENT, TIED)
+"""What goes from later stages to earlier ones in a step; all else is on its way through the model, or is said of it."""
 TELL = 10.0
 """Seconds between lines about a wait."""
 
@@ -117,6 +119,7 @@ class PipelinePeers:
         while (entry := line.next()) is not None and self._sockets.send(rank, *entry):
             line.sent(time.monotonic())
             self._traffic.bytes_up += entry[1].nbytes
+            self._traffic.passes["bytes_gradients" if entry[0].kind in BACK else "bytes_activations"] += entry[1].nbytes
 
     def _unused(self, kind: str, stage: int) -> int:
         parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for t in arrived)

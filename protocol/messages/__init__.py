@@ -74,7 +74,16 @@ from ps.protocol.messages.federated import (
     Wait,
 )
 from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked, Peek, Peeked
-from ps.protocol.messages.pipeline import Credit, CreditRequest, Introduce, Neighbours, Rendezvous, TransferPart
+from ps.protocol.messages.pipeline import (
+    Credit,
+    CreditRequest,
+    Introduce,
+    Neighbours,
+    Rendezvous,
+    ShareBuffer,
+    SharedTransfer,
+    TransferPart,
+)
 
 TYPES: dict[int, type[Message]] = dict(sorted(NUMBERED.items()))
 """Number on the wire -> message."""
@@ -133,7 +142,9 @@ __all__ = [
     "RoundStatus",
     "Scale",
     "Share",
+    "ShareBuffer",
     "Shared",
+    "SharedTransfer",
     "Skip",
     "Start",
     "Status",

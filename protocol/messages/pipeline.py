@@ -98,3 +98,32 @@ class CreditRequest(Message):
 
     member: Member
     number: Number
+
+
+@message(86)
+class SharedTransfer(Message):
+    """What goes from one stage to another, whose bytes lie in memory that both workers have; it is numbered as parts
+    are. ``use`` counts those of the ``buffer``."""
+
+    member: Member
+    number: Number
+    step: Count
+    kind: TransferKind
+    stage: Stage
+    microbatch: Microbatch
+    nbytes: Size
+    tree: Plain
+    buffer: Number
+    use: Number
+
+
+@message(87)
+class ShareBuffer(Message):
+    """A worker hands memory of so many bytes over to another; with 0 the buffer is not used any more.
+
+    It comes on a Unix socket, after an Introduce, with an open file.
+    """
+
+    member: Member
+    buffer: Number
+    nbytes: Size

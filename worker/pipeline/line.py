@@ -11,6 +11,9 @@ so no two workers stop each other, whatever the schedule (``ps.pipeline.runner``
 channels together at most ``flying`` bytes and a part are on their way; what has come is not, so that this holds up
 nothing but a receiver that computes and does not look.
 
+**Shared memory.** Where there is a buffer for the bytes of a transfer they lie in it, and one message says so
+(``shared_buffers``); if that is lost it is said again.
+
 No sockets and no threads; the time comes in.
 """
 
@@ -22,12 +25,14 @@ from typing import cast
 
 import numpy as np
 
+from ps.dataclass import dataclass
 from ps.errors import BadMessage
 from ps.pipeline.arrays import ArrayKind
 from ps.pipeline.runner import Transfer
-from ps.protocol.messages import Credit, CreditRequest, TransferPart
+from ps.protocol.messages import Credit, CreditRequest, SharedTransfer, TransferPart
 from ps.protocol.messages.words import TransferKind
 from ps.worker.pipeline import packed_tree
+from ps.worker.pipeline.shared_buffers import LentBuffer, OfferedBuffers
 from ps.xp import HostArray
 
 WINDOW = 4
@@ -41,7 +46,20 @@ ASK = 1.0
 """Seconds after which somebody who says nothing is asked what has come."""
 
 Channel = tuple[str, int]
-Sent = tuple[TransferPart, HostArray]
+Sent = tuple[TransferPart | SharedTransfer, HostArray | None]
+"""A header, and the bytes that go with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Something that has no room yet, packed."""
+
+    step: int
+    transfer: Transfer
+    what: dict[str, object]
+    memory: HostArray
+    lent: LentBuffer | None
+    """The buffer that the memory is of, if that is shared."""
 
 
 class OutgoingLine:
@@ -57,8 +75,8 @@ class OutgoingLine:
         self._arrays = arrays
         self._window = window
         self._part = part
-        self._waiting: deque[tuple[int, Transfer, dict[str, object], HostArray]] = deque()
-        """What has no room yet."""
+        self._buffers: OfferedBuffers | None = None
+        self._waiting: deque[_Waiting] = deque()
         self._begun: Counter[Channel] = Counter()
         self._used: dict[Channel, int] = {}
         self._parts: deque[Sent] = deque()
@@ -75,9 +93,21 @@ class OutgoingLine:
         """Whether everything has come."""
         return not (self._waiting or self._parts)
 
+    def share(self, buffers: OfferedBuffers) -> None:
+        """Lay what is sent from now on into these, as far as they have room."""
+        self._buffers = buffers
+
     def put(self, step: int, transfer: Transfer) -> None:
         """Take something to send; it may be changed afterwards. Raises UsageError for what cannot travel."""
-        self._waiting.append((step, transfer, *packed_tree.pack(transfer.tree, self._arrays)))
+        lent: LentBuffer | None = None
+
+        def room(nbytes: int) -> HostArray:
+            nonlocal lent
+            lent = self._buffers.take(nbytes) if self._buffers else None
+            return lent.memory if lent else packed_tree.new(nbytes)
+
+        what, memory = packed_tree.pack(transfer.tree, self._arrays, room)
+        self._waiting.append(_Waiting(step, transfer, what, memory, lent))
 
     def next(self) -> Sent | None:
         """Return what is to be sent now, header and payload; nothing when there is nothing, or no room for it."""
@@ -89,27 +119,33 @@ class OutgoingLine:
 
     def sent(self, now: float) -> None:
         """Note that it was sent."""
-        self._flying += self._parts[self._next][1].nbytes
+        self._flying += _size(self._parts[self._next])
         self._next += 1
         self._since = now if self._since is None else self._since
 
     def _admit(self) -> None:
         """Number what there is room for. What has to wait holds up nothing but what is of its own channel."""
-        kept: deque[tuple[int, Transfer, dict[str, object], HostArray]] = deque()
+        kept: deque[_Waiting] = deque()
         full: set[Channel] = set()
         for entry in self._waiting:
-            step, transfer, what, memory = entry
+            transfer, memory = entry.transfer, entry.memory
             channel = transfer.kind, transfer.stage
             if channel in full or self._begun[channel] - self._used.get(channel, 0) >= self._window:
                 full.add(channel)
                 kept.append(entry)
                 continue
             self._begun[channel] += 1
+            kind = cast("TransferKind", transfer.kind)
+            about = entry.step, kind, transfer.stage, transfer.microbatch
+            if entry.lent is not None:
+                self._number += 1
+                where = memory.size, entry.what, entry.lent.number, entry.lent.use
+                self._parts.append((SharedTransfer(self._member, self._number, *about, *where), None))
+                continue
             for start in range(0, max(1, memory.size), self._part):
                 self._number += 1
-                kind = cast("TransferKind", transfer.kind)
-                about = self._member, self._number, step, kind, transfer.stage, transfer.microbatch
-                message = TransferPart(*about, start, memory.size, {} if start else what)
+                what = {} if start else entry.what
+                message = TransferPart(self._member, self._number, *about, start, memory.size, what)
                 self._parts.append((message, memory[start : start + self._part]))
         self._waiting = kept
 
@@ -118,10 +154,10 @@ class OutgoingLine:
         if message.number > self._number:
             raise BadMessage(f"{message!r}, where {self._number} parts were sent")
         while self._parts and self._parts[0][0].number <= message.number:
-            _, payload = self._parts.popleft()
+            part = self._parts.popleft()
             if self._next:
                 self._next -= 1
-                self._flying -= payload.nbytes
+                self._flying -= _size(part)
             self._since = now
         for kind, stage, count in message.used:
             self._used[kind, stage] = max(count, self._used.get((kind, stage), 0))
@@ -145,11 +181,17 @@ class OutgoingLine:
         return CreditRequest(self._member, self._asked)
 
 
+def _size(part: Sent) -> int:
+    return 0 if part[1] is None else part[1].nbytes
+
+
 class IncomingLine:
     """This worker's end of a line on which it receives."""
 
-    def __init__(self, arrays: ArrayKind) -> None:
+    def __init__(self, arrays: ArrayKind, shared: Callable[[int, int, int], HostArray] | None = None) -> None:
+        """``shared`` returns so many bytes that were laid into a buffer, as ``AdoptedBuffers.receive`` does."""
         self._arrays = arrays
+        self._shared = shared
         self.number = 0
         """The last part that has come."""
         self.received: Counter[Channel] = Counter()
@@ -158,11 +200,23 @@ class IncomingLine:
         self._filled = 0
         self._told: Credit | None = None
 
-    def receive(self, part: TransferPart, payload: object) -> tuple[int, Transfer] | None:
+    def receive(self, part: TransferPart | SharedTransfer, payload: object) -> tuple[int, Transfer] | None:
         """Take a part; return the step and the transfer that are whole with it. Raises BadMessage."""
         if part.number != self.number + 1:  # it has come before, or something before it was lost
             self._told = None
             return None
+        return self._whole(part) if isinstance(part, SharedTransfer) else self._piece(part, payload)
+
+    def _whole(self, shared: SharedTransfer) -> tuple[int, Transfer]:
+        if self._first is not None or self._shared is None:
+            raise BadMessage(f"{shared!r} in the midst of another, or where no memory is shared")
+        if packed_tree.size_of(shared.tree) != shared.nbytes:
+            raise BadMessage(f"{shared!r}: its arrays have another size")
+        memory = self._shared(shared.buffer, shared.use, shared.nbytes)
+        self.number = shared.number
+        return self._take(shared, memory)
+
+    def _piece(self, part: TransferPart, payload: object) -> tuple[int, Transfer] | None:
         size = memoryview(payload).nbytes  # type: ignore[arg-type]
         first = self._first or part
         if part.start != self._filled or (part.start == 0) != (self._first is None) or part.start + size > part.nbytes:
@@ -179,10 +233,13 @@ class IncomingLine:
         self.number, self._filled, self._first = part.number, self._filled + size, first
         if self._filled < part.nbytes:
             return None
-        tree = packed_tree.unpack(first.tree, self._memory, self._arrays)
-        self._first, self._memory, self._filled = None, np.empty(0, np.uint8), 0
-        self.received[first.kind, first.stage] += 1
-        return first.step, Transfer(first.kind, first.stage, first.microbatch, tree)
+        memory, self._first, self._memory, self._filled = self._memory, None, np.empty(0, np.uint8), 0
+        return self._take(first, memory)
+
+    def _take(self, about: TransferPart | SharedTransfer, memory: HostArray) -> tuple[int, Transfer]:
+        tree = packed_tree.unpack(about.tree, memory, self._arrays)
+        self.received[about.kind, about.stage] += 1
+        return about.step, Transfer(about.kind, about.stage, about.microbatch, tree)
 
     def credit(self, member: int, unused: Callable[[str, int], int], asked: int = 0) -> Credit | None:
         """Return what the other end is to know, if it does not; ``unused``: of a channel, how many have come and were

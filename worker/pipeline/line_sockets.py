@@ -13,7 +13,7 @@ import zmq
 from ps import descriptors
 from ps.config.process import ProcessConfig
 from ps.dataclass import dataclass
-from ps.errors import BadMessage, ProtocolError
+from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.addresses import advertised
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import DescriptorGuard
@@ -21,10 +21,12 @@ from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import refusal
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
-from ps.protocol.messages import Credit, CreditRequest, Error, Introduce, Message, TransferPart
+from ps.protocol.messages import Credit, CreditRequest, Error, Introduce, Message, SharedTransfer, TransferPart
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports import registry
 from ps.protocol.transports.transport import Place
+from ps.worker.pipeline.buffer_channels import BufferChannels
+from ps.worker.pipeline.shared_buffers import OfferedBuffers
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
@@ -77,24 +79,46 @@ class LineSockets:
             advertised(each.address, process.advertise) if each.address.startswith("tcp:") else each.address
             for each in found
         )
+        self._channels = BufferChannels(self._directory.path, poller, self._believed)
+        if self._channels.address:
+            self.addresses = (self._channels.address, *self.addresses)
+        self.offered: dict[int, OfferedBuffers] = {}
+        """The memory shared with other workers of this host, by rank."""
         poller.register(self._router, zmq.POLLIN)
 
     def connect(self, neighbours: list[Neighbour], transport: str, member: int) -> list[Incoming]:
         """Connect to the others, and say who this is. Return what comes on these sockets, for a thread to look at.
 
-        Raises Refused for one that the wanted transport does not reach.
+        Raises Refused for one that the wanted transport does not reach, Unshared where that is shared memory.
         """
         self._member = member
         for each in neighbours:
             self._neighbours[each.rank] = each
-            address = registry.choose(each.addresses, transport, f"worker {each.rank}")[0]
+            address = self._reach(each, transport)
             sock = self._dealers[each.rank] = open_socket(self._context, zmq.DEALER)
             self._incoming[each.rank] = Incoming(sock, f"worker {each.rank} at {address}")
             registry.connect(sock, address)
             self._poller.register(sock, zmq.POLLIN)
             self.introduce(each.rank)
-            log.info("worker %d is reached at %s", each.rank, address)
+            how = ", and shares memory" if each.rank in self.offered else ""
+            log.info("worker %d is reached at %s%s", each.rank, address, how)
         return list(self._incoming.values())
+
+    def _reach(self, each: Neighbour, transport: str) -> str:
+        """Return the address to which headers go; offer to share memory where that is possible."""
+        who = f"worker {each.rank}"
+        best = registry.choose(each.addresses, transport, who)[0]
+        if not registry.shares_memory(best):
+            return best
+        try:
+            introduction = Introduce(0, self._member, each.token)
+            self.offered[each.rank] = self._channels.offer(each.rank, best, introduction)
+        except Unshared as error:
+            if transport != "auto":
+                raise Unshared(f"{who} cannot share memory with this process ({error}). Try --transport auto") from None
+            log.warning("%s: no shared memory (%s)", who, error)
+        carried = tuple(address for address in each.addresses if not registry.shares_memory(address))
+        return registry.choose(carried, "auto", who)[0]
 
     def introduce(self, rank: int) -> None:
         """Say to another worker who this is."""
@@ -118,7 +142,16 @@ class LineSockets:
             if at == rank:
                 self._inbox.send(origin, message)
 
-    def receive(self) -> Iterator[tuple[int, TransferPart | CreditRequest, Any]]:
+    def adopted(self, rank: int, number: int, use: int, nbytes: int) -> HostArray:
+        """Return what another worker has laid into a buffer. Raises BadMessage."""
+        return self._channels.buffers(rank).receive(number, use, nbytes)
+
+    def poll(self, milliseconds: int) -> None:
+        """Wait for something to come, for so long at most."""
+        ready = dict(self._poller.poll(milliseconds))
+        self._channels.look(ready)
+
+    def receive(self) -> Iterator[tuple[int, TransferPart | SharedTransfer | CreditRequest, Any]]:
         """Yield what others send, with their ranks; what is not from one of them is told so."""
         for origin, message, payload in self._inbox.receive(BATCH):
             if isinstance(message, Introduce):
@@ -128,20 +161,27 @@ class LineSockets:
             if rank is None or getattr(message, "member", 0) != self._neighbours[rank].member:
                 text = f"a {type(message).__name__} from a connection that has not shown whose it is: Introduce first"
                 self._inbox.send(origin, Error(getattr(message, "request", 0), "stranger", text))
-            elif isinstance(message, TransferPart | CreditRequest):
+            elif isinstance(message, TransferPart | SharedTransfer | CreditRequest):
                 yield rank, message, payload
             else:
                 error = BadMessage(f"a worker has no use for {type(message).__name__}")
                 self._inbox.reject(origin, getattr(message, "request", 0), error)
 
     def _meet(self, origin: bytes, message: Introduce) -> None:
-        for rank, each in self._neighbours.items():
-            if each.member == message.member and each.its_token == message.token:
-                self._origins = {o: at for o, at in self._origins.items() if at != rank}
-                self._origins[origin] = rank
-                return
+        rank = self._believed(message)
+        if rank is not None:
+            self._origins = {o: at for o, at in self._origins.items() if at != rank}
+            self._origins[origin] = rank
+            return
         text = "this does not prove that you are a worker of this pipeline"
         self._inbox.send(origin, Error(message.request, "stranger", text))
+
+    def _believed(self, message: Introduce) -> int | None:
+        """Return the rank of the worker that introduces itself so; None for nobody of this pipeline."""
+        for rank, each in self._neighbours.items():
+            if each.member == message.member and each.its_token == message.token:
+                return rank
+        return None
 
     def answers(self, again: Callable[[int], None]) -> Iterator[tuple[int, Credit]]:
         """Yield what others say of what was sent to them, with their ranks. ``again`` is called with the rank of one
@@ -174,6 +214,7 @@ class LineSockets:
     def close(self) -> None:
         """Close everything; what was not sent is dropped."""
         self._guard.close()
+        self._channels.close()
         for incoming in self._incoming.values():
             incoming.close()
         for sock in (self._router, *self._dealers.values()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,19 @@ TREE = "tree"
 ARRAY, DICT, LIST, TUPLE, VALUE = "a", "d", "l", "t", "v"
 
 
-def pack(tree: Any, arrays: ArrayKind) -> tuple[dict[str, Any], HostArray]:
-    """Return what a tree is, and its arrays' bytes, which are a copy. Raises UsageError for what cannot travel."""
+def new(nbytes: int) -> HostArray:
+    """Return memory of this process."""
+    return np.empty(nbytes, np.uint8)
+
+
+def pack(tree: Any, arrays: ArrayKind, room: Callable[[int], HostArray] = new) -> tuple[dict[str, Any], HostArray]:
+    """Return what a tree is, and its arrays' bytes, which are a copy in the memory that ``room`` returns for so many.
+
+    Raises UsageError for what cannot travel.
+    """
     found: list[HostArray] = []
     what = {TREE: _packed(tree, arrays, found, 0)}
-    memory = np.empty(sum(_room(array.nbytes) for array in found), np.uint8)
+    memory = room(sum(_room(array.nbytes) for array in found))
     for array, place in zip(found, _places([(a.dtype, a.shape) for a in found], memory), strict=True):
         np.copyto(place, array)
     return what, memory

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
@@ -13,7 +14,7 @@ from ps import sigterm
 from ps.errors import PeerLost, ProtocolError
 from ps.pipeline.arrays import ArrayKind
 from ps.pipeline.runner import GRADIENT, TIED, Transfer
-from ps.protocol.messages import CreditRequest, Neighbours, Rendezvous
+from ps.protocol.messages import CreditRequest, Neighbours, Rendezvous, SharedTransfer
 from ps.worker.interrupt import HOLD
 from ps.worker.pipeline.line import IncomingLine, OutgoingLine
 from ps.worker.pipeline.line_sockets import LineSockets, Neighbour
@@ -61,7 +62,11 @@ class PipelinePeers:
             session.serve(lambda: None)
         self._members = {each.rank: each.member for each in neighbours}
         self._outgoing = {each.rank: OutgoingLine(session.member, arrays) for each in neighbours}
-        self._incoming = {each.rank: IncomingLine(arrays) for each in neighbours}
+        for rank, buffers in self._sockets.offered.items():
+            self._outgoing[rank].share(buffers)
+        self._incoming = {
+            each.rank: IncomingLine(arrays, partial(self._sockets.adopted, each.rank)) for each in neighbours
+        }
 
     def _demand_all(self) -> None:
         """Raise PeerLost when somebody is gone before the pipeline was complete."""
@@ -89,14 +94,16 @@ class PipelinePeers:
 
     def turn(self, milliseconds: int = 0) -> None:
         """Take what is here, within so many milliseconds, and send what may be sent."""
-        self._poller.poll(milliseconds)
+        self._sockets.poll(milliseconds)
         for rank, message, payload in self._sockets.receive():
             line = self._incoming[rank]
             if isinstance(message, CreditRequest):
                 if (credit := line.credit(self._session.member, self._unused, message.number)) is not None:
                     self._sockets.reply(rank, credit)
                 continue
-            self._traffic.bytes_down += memoryview(payload).nbytes
+            self._traffic.bytes_down += (
+                message.nbytes if isinstance(message, SharedTransfer) else memoryview(payload).nbytes
+            )
             try:
                 whole = line.receive(message, payload)
             except ProtocolError as error:
@@ -118,8 +125,10 @@ class PipelinePeers:
         line = self._outgoing[rank]
         while (entry := line.next()) is not None and self._sockets.send(rank, *entry):
             line.sent(time.monotonic())
-            self._traffic.bytes_up += entry[1].nbytes
-            self._traffic.passes["bytes_gradients" if entry[0].kind in BACK else "bytes_activations"] += entry[1].nbytes
+            message, payload = entry
+            size = message.nbytes if payload is None else payload.nbytes
+            self._traffic.bytes_up += size
+            self._traffic.passes["bytes_gradients" if message.kind in BACK else "bytes_activations"] += size
 
     def _unused(self, kind: str, stage: int) -> int:
         parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for t in arrived)

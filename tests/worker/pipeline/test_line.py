@@ -3,6 +3,7 @@ channel has more under way than its window; and a step over such lines has the b
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from typing import Any
@@ -17,8 +18,10 @@ from ps.pipeline.arrays import here
 from ps.pipeline.local import run
 from ps.pipeline.runner import Transfer
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Credit, CreditRequest, TransferPart
+from ps.protocol.messages import Credit, CreditRequest, SharedTransfer, TransferPart
+from ps.protocol.segment import Segment
 from ps.worker.pipeline.line import ASK, WINDOW, IncomingLine, OutgoingLine
+from ps.worker.pipeline.shared_buffers import AdoptedBuffers, OfferedBuffers
 from support.pipeline_step import model, workers
 
 KIND = here()
@@ -27,19 +30,35 @@ KIND = here()
 class Link:
     """One line over a connection that breaks now and then, with all that is on its way in both directions."""
 
-    def __init__(self, luck: random.Random, window: int, part: int) -> None:
+    def __init__(self, luck: random.Random, window: int, part: int, *, shared: bool = False) -> None:
         self.luck = luck
         self.sender = OutgoingLine(1, KIND, window=window, part=part)
-        self.receiver = IncomingLine(KIND)
+        self.adopted = AdoptedBuffers()
+        self.handed: list[tuple[int, int, int]] = []
+        """Buffers that were handed over and have not come."""
+        self.receiver = IncomingLine(KIND, self.adopted.receive)
+        if shared:
+            self.sender.share(OfferedBuffers("it", self._hand, most=3, small=0))
         self.there: list[Any] = []
         self.back: list[bytes] = []
         self.breaks = 6
 
+    def _hand(self, number: int, size: int, segment: Segment | None) -> bool:
+        if segment is None:
+            self.adopted.forget(number)
+        elif self.luck.random() < 0.3:
+            return False
+        else:
+            self.handed.append((number, size, os.dup(segment.fd)))
+        return True
+
     def turn(self, now: float, unused: Any) -> list[tuple[int, Transfer]]:
         """Send, lose, receive and answer something; return what has come."""
+        for number, size, fd in self._some(self.handed):
+            self.adopted.adopt(number, size, Segment.adopt(fd, size))
         while (entry := self.sender.next()) is not None:
             message, payload = entry
-            self.there.append((encode(message), payload.tobytes()))
+            self.there.append((encode(message), None if payload is None else payload.tobytes()))
             self.sender.sent(now)
         if (question := self.sender.ask(now)) is not None:
             self.there.append((encode(question), None))
@@ -69,11 +88,16 @@ class Link:
         return taken
 
 
-@given(sizes=st.lists(st.integers(0, 40), max_size=20), window=st.integers(1, 5), seed=st.integers(0, 1 << 16))
+@given(
+    sizes=st.lists(st.integers(0, 40), max_size=20),
+    window=st.integers(1, 5),
+    seed=st.integers(0, 1 << 16),
+    shared=st.booleans(),
+)
 def test_all_comes_once_in_order_and_whole_over_a_connection_that_breaks(
-    sizes: list[int], window: int, seed: int
+    sizes: list[int], window: int, seed: int, *, shared: bool
 ) -> None:
-    link = Link(random.Random(seed), window, part=64)
+    link = Link(random.Random(seed), window, part=64, shared=shared)
     sent = [Transfer("activation", 1 + k % 2, k, np.arange(size, dtype=np.int64)) for k, size in enumerate(sizes)]
     for transfer in sent:
         link.sender.put(7, transfer)
@@ -120,6 +144,7 @@ def test_what_was_not_looked_at_is_bounded_and_a_transfer_of_any_size_gets_throu
     while not line.empty:
         there = 0
         while (entry := line.next()) is not None:
+            assert entry[1] is not None
             there += entry[1].nbytes
             sent += 1
             line.sent(0.0)
@@ -166,6 +191,22 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
             line.receive(bad, bytes(size))
 
 
+def test_what_lies_in_no_buffer_is_refused() -> None:
+    what = {"tree": ("a", "float32", (32,))}
+    adopted = AdoptedBuffers()
+    for message, shared in [
+        (SharedTransfer(1, 1, 0, "activation", 1, 0, 128, what, 1, 2), None),
+        (SharedTransfer(1, 1, 0, "activation", 1, 0, 128, what, 1, 2), adopted.receive),
+        (SharedTransfer(1, 1, 0, "activation", 1, 0, 64, what, 1, 2), adopted.receive),
+    ]:
+        with pytest.raises(BadMessage):
+            IncomingLine(KIND, shared).receive(message, None)
+    line = IncomingLine(KIND, adopted.receive)
+    line.receive(TransferPart(1, 1, 0, "activation", 1, 0, 0, 128, what), bytes(64))
+    with pytest.raises(BadMessage, match="in the midst"):
+        line.receive(SharedTransfer(1, 2, 0, "activation", 1, 0, 128, what, 1, 2), None)
+
+
 def test_a_credit_for_what_was_never_sent_is_refused() -> None:
     with pytest.raises(BadMessage):
         OutgoingLine(1, KIND).credit(Credit(2, 1, 0, ()), 0.0)
@@ -178,14 +219,15 @@ def test_a_credit_for_what_was_never_sent_is_refused() -> None:
     microbatches=st.integers(1, 7),
     window=st.integers(1, 3),
     seed=st.integers(0, 1 << 16),
+    shared=st.booleans(),
 )
 def test_a_step_over_lines_that_lose_has_the_bits_of_one_process(
-    stages: int, schedule: str, microbatches: int, window: int, seed: int
+    stages: int, schedule: str, microbatches: int, window: int, seed: int, *, shared: bool
 ) -> None:
     luck = random.Random(seed)
     runners, home, fed = workers(model(stages, schedule, tied=False), microbatches)
     count = len(runners)
-    links = {(a, b): Link(luck, window, part=64) for a in range(count) for b in range(count) if a != b}
+    links = {(a, b): Link(luck, window, part=64, shared=shared) for a in range(count) for b in range(count) if a != b}
 
     def send(worker: int, transfers: list[Transfer]) -> None:
         for transfer in transfers:

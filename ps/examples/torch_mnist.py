@@ -32,10 +32,11 @@ def network(pixels: int) -> nn.Module:
     )
 
 
-def accuracy(model: nn.Module, test: Dataset) -> float:
+def accuracy(model: nn.Module, test: Dataset, device: torch.device) -> float:
+    x, y = torch.as_tensor(test.x, device=device), torch.as_tensor(test.y, device=device)
     with torch.no_grad():
-        guessed = [model(part).argmax(1) for part in torch.from_numpy(test.x).split(500)]
-    return float((torch.cat(guessed) == torch.from_numpy(test.y)).float().mean())
+        guessed = [model(part).argmax(1) for part in x.split(500)]
+    return float((torch.cat(guessed) == y).float().mean())
 
 
 def main() -> None:
@@ -59,16 +60,17 @@ def main() -> None:
     torch.manual_seed(0)
     model = network(train.x.shape[1])
     with ps.connect(optimizer="adam:lr=2e-3", local_optimizer="adam:lr=2e-3") as kv:
-        optimizer = ps.torch.DistributedOptimizer(model, kv)
-        kv.evaluate(lambda params, data: {"accuracy": accuracy(model, data)}, test)
+        device = ps.torch.device(kv)
+        optimizer = ps.torch.DistributedOptimizer(model.to(device), kv)
+        kv.evaluate(lambda params, data: {"accuracy": accuracy(model, data, device)}, test)
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
+            loss = nn.functional.cross_entropy(model(torch.as_tensor(x)), torch.as_tensor(y))
             loss.backward()
             optimizer.step(loss=loss.item())
         kv.barrier()  # the others may still be training
         if kv.rank == 0:
-            print(f"test accuracy {accuracy(model, test):.4f}")
+            print(f"test accuracy {accuracy(model, test, device):.4f}")
 
 
 if __name__ == "__main__":

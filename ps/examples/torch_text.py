@@ -57,12 +57,14 @@ def main() -> None:
     matrices = {"params": [p for p in model.parameters() if p.ndim > 1]}
     others = {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}
     with ps.connect(optimizer="adamw:lr=3e-3,weight_decay=0.1") as kv:
-        optimizer = ps.torch.DistributedOptimizer([matrices, others], kv, model=model)
+        device = ps.torch.device(kv)
+        optimizer = ps.torch.DistributedOptimizer([matrices, others], kv, model=model.to(device))
         share = ps.torch.sampler(kv, train)
         loader = DataLoader(train, args.batch_size, sampler=share, drop_last=True)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, args.epochs * len(loader), cycle_momentum=False)
         for _ in range(args.epochs):
-            for (row,) in loader:
+            for (rows,) in loader:
+                row = rows.to(device)
                 optimizer.zero_grad()
                 loss = nn.functional.cross_entropy(model(row[:, :-1]).flatten(0, 1), row[:, 1:].flatten())
                 loss.backward()
@@ -71,6 +73,7 @@ def main() -> None:
         kv.barrier()  # the others may still be training
         if kv.rank == 0:
             with torch.no_grad():
+                test = test.to(device)
                 right = (model(test[:, :-1]).argmax(-1) == test[:, 1:]).float().mean()
             print(f"test accuracy {right:.4f} of the next character")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,14 +46,15 @@ class Pipeline:
         axis: Axis = 0,
         label_axis: Axis = 0,
         inexact: bool = False,
-        arrays: ArrayKind | None = None,
+        arrays: Callable[[xp.Device], ArrayKind] = here,
     ) -> None:
         """``layers`` are as ``ps.pipeline.PipelineLayer`` says, ``loss`` as ``PipelineLoss``.
 
         ``cuts``: the places with which stages begin, or how many stages; ``schedule``: in which order they work.
         ``recompute`` keeps only the inputs of stages, and does forward passes again. ``axis`` and ``label_axis`` say
         where the examples are, if not in the first axis of each array: a number, None for what is passed whole, or a
-        tree of these. ``inexact`` takes layers and losses for which cutting the batch changes the result.
+        tree of these. ``inexact`` takes layers and losses for which cutting the batch changes the result. ``arrays``
+        returns the arrays that layers work with, on a device.
 
         Raises UsageError for what is no layer, loss or cut, ConfigError for an unknown schedule.
         """
@@ -65,8 +66,8 @@ class Pipeline:
         self.axis = axis
         self.label_axis = label_axis
         self.inexact = inexact
-        self.arrays = arrays or here()
-        self._given_arrays = arrays
+        self.arrays = here()
+        self._arrays_on = arrays
         self._most = 0
         """Micro-batches of a batch so far, at most."""
         self._execution: Execution | None = None
@@ -84,7 +85,7 @@ class Pipeline:
 
         Raises UsageError for tensors that cannot be trained, LayoutMismatch where another worker trains another model.
         """
-        self.arrays = self._given_arrays or here(kv.device)
+        self.arrays = self._arrays_on(kv.device)
         self._execution = kv.execution(self, kv, seed) or LocalPipeline(self, kv, seed)
         found = self._execution.init(kinds, groups)
         nbytes = sum(tensor.nbytes for tensor in found.values())

@@ -21,6 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("ps.torch needs PyTorch: pip install 'paramserver[torch]'") from error
 
+from ps.torch.device import device
 from ps.torch.grad_scaler import GradScaler
 from ps.torch.lightning import lightning_strategy
 from ps.torch.optimizer import DistributedOptimizer
@@ -37,6 +38,7 @@ __all__ = [
     "ShareSampler",
     "ShareStream",
     "TorchLoss",
+    "device",
     "generator",
     "lightning_strategy",
     "prepare",

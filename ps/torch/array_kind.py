@@ -1,10 +1,9 @@
-"""TENSORS: torch's tensors, and NumPy's arrays beside them, as the arrays of a pipeline."""
+"""Torch's tensors, and NumPy's and CuPy's arrays beside them, as the arrays of a pipeline."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from ps import xp
@@ -31,4 +30,16 @@ def _to_host(value: Any) -> HostArray:
     return numbers(value) if isinstance(value, torch.Tensor) else xp.to_host(value)
 
 
-TENSORS = ArrayKind((torch.Tensor, *(each.array_type for each in xp.backends())), _join, _to_host, tensor, np.copy)
+def tensors(device: xp.Device = xp.CPU) -> ArrayKind:
+    """Return the arrays of a pipeline whose modules compute on this device."""
+
+    def from_host(value: HostArray) -> torch.Tensor:
+        there = tensor(value)
+        return there if device.backend is xp.NUMPY else there.to(f"cuda:{device.index}")
+
+    types = torch.Tensor, *(each.array_type for each in xp.backends())
+    return ArrayKind(types, _join, _to_host, from_host, lambda given: given.copy())
+
+
+TENSORS = tensors()
+"""Wherever they are."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from ps import xp
 from ps.errors import UsageError
 from ps.pipeline import Pipeline as LayerPipeline
 from ps.pipeline import Tied
+from ps.pipeline.arrays import ArrayKind
 from ps.torch import bare_names
-from ps.torch.array_kind import TENSORS
+from ps.torch.array_kind import tensors
 from ps.torch.module_layer import ModuleLayer
 from ps.torch.torch_loss import loss_of
 
@@ -37,7 +40,8 @@ def Pipeline(
     ``loss`` is a loss module of torch, or function of ``torch.nn.functional`` (also a ``functools.partial`` of one),
     or ``TorchLoss(f, of=...)``. Tensors have the names of ``model.state_dict()``. The modules' weights are the first
     values; those of modules on the meta device are drawn anew for the stages that a worker has, by the seed and their
-    places. The model itself is not changed: its weights are in ``kv.params``, and ``kv.save`` writes them.
+    places. The model itself is not changed: its weights are in ``kv.params``, and ``kv.save`` writes them. Modules
+    compute where the worker does (``--device``; with CuPy installed that is its GPU).
 
     Raises UsageError for what is no sequence, for a loss that does not say what it averages over, and for a tensor that
     cannot be trained.
@@ -54,8 +58,18 @@ def Pipeline(
         axis=axis,
         label_axis=label_axis,
         inexact=inexact,
-        arrays=TENSORS,
+        arrays=functools.partial(_arrays, next((each for each in inner.parameters() if each.is_cuda), None)),
     )
+
+
+def _arrays(there: torch.Tensor | None, device: xp.Device) -> ArrayKind:
+    """Return the arrays on the device that the job's worker computes on. Raises UsageError for a model elsewhere."""
+    if there is not None and device.backend is xp.NUMPY:
+        raise UsageError(
+            f"the model is on {there.device}, and this worker computes on the host, since there is no cupy or --device "
+            f"is cpu: install paramserver[cuda12] or [cuda13], give --device cuda, or leave the model on the CPU"
+        )
+    return tensors(device)
 
 
 def _layers(model: torch.nn.Sequential) -> dict[str, Any]:

@@ -10,10 +10,12 @@ pip install "paramserver[jax,examples]"
 """
 
 import argparse
+from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import ps
 import ps.jax
@@ -23,11 +25,12 @@ from ps.errors import DataError
 
 def network(sizes: list[int], seed: int) -> dict[str, Any]:
     """Return the first parameters: a list of layers, each with a weight (inputs, outputs) and a bias."""
-    keys = jax.random.split(jax.random.key(seed), len(sizes))
-    pairs = zip(sizes, sizes[1:], keys, strict=False)
-    return {
-        "layers": [{"w": jax.random.normal(key, (n, m)) * (2 / n) ** 0.5, "b": jnp.zeros(m)} for n, m, key in pairs]
-    }
+    rng = np.random.default_rng(seed)  # whose numbers need not be compiled, as JAX's own do for seconds
+
+    def layer(n: int, m: int) -> dict[str, Any]:
+        return {"w": rng.standard_normal((n, m), np.float32) * np.float32((2 / n) ** 0.5), "b": np.zeros(m, np.float32)}
+
+    return {"layers": [layer(n, m) for n, m in pairwise(sizes)]}
 
 
 def logits(params: Any, x: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,30 @@ def start() -> Iterator[Callable[..., Cluster]]:
             print(f"--- {process.name}, exit code {process.code}\n{process.text[-3000:]}")
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Return a function that runs a ``psctl`` command line, or any other with ``program``."""
+def _commands(forked: bool) -> Iterator[Callable[..., Process]]:
     processes: list[Process] = []
 
-    def run(*args: object, program: tuple[str, ...] = PSCTL, **env: str) -> Process:
-        name = " ".join(map(str, args))
-        processes.append(Process(name, [*program, *map(str, args)], clean_environment(**env)))
+    def run(*args: object, program: tuple[str, ...] = PSCTL, loaded: Sequence[str] = (), **env: str) -> Process:
+        name, command = " ".join(map(str, args)), [*program, *map(str, args)]
+        processes.append(Process(name, command, clean_environment(**env), forked=forked, loaded=loaded))
         return processes[-1]
 
     yield run
     for process in processes:
         process.end()
         print(f"--- psctl {process.name}, exit code {process.code}\n{process.text[-3000:]}")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Return a function that runs a ``psctl`` command line, or any other with ``program``."""
+    yield from _commands(forked=False)
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Return the same for what is not about how processes are started: psctl and what it starts are forked.
+
+    ``loaded`` are libraries that these have before.
+    """
+    yield from _commands(forked=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import pytest
 from ps.cli.app import psctl
 from ps.config import MODES
 from ps.trace import start as start_trace
-from support.cluster import Process, clean_environment
+from support.cluster import PSCTL, Process, clean_environment
 from support.command_lines import leaves
 from support.documents import (
     ROOT,
@@ -36,6 +37,8 @@ from support.documents import (
     sessions,
     told_by,
 )
+from support.libraries import demand
+from support.long import is_long
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -66,12 +69,16 @@ LONG = {
     r"psctl run .*--mode \w+ .*ps/examples/(jax_mlp|mnist|torch_mnist|torch_text)\.py": MODES_OF_DIGITS,
     r"psctl run -s 2 -w 4 --mode \w+ .*ps/examples/digits\.py": "test_modes.py trains it in every mode, to its end",
     r"psctl run .*--mode \w+ -m ps\.examples\.demo": MODES_OF_DIGITS + ", and psctl demo runs this one",
-    r"python ps/examples/(jax|torch)_\w+\.py": WITH_WORKERS,
+    r"python ps/examples/(jax|sklearn|torch)_\w+\.py": WITH_WORKERS,
     r"psctl run .*ps/examples/mnist\.py --limit": "it runs with --data",
     r"psctl run .*ps/examples/sklearn_sgd\.py --partition": "it runs as it is, and digits.py with --partition",
     r"psctl run .*--save model.safetensors ps/examples/digits\.py": "train.py does the same",
 }
 """Beginnings of commands that run with ``scripts/check --long``, and what is like them and runs always."""
+FORKED = r"psctl (run|compare) "
+TYPED = ("psctl run -s 2 -w 4 ps/examples/digits.py", "psctl run -m package.train")
+"""Beginnings of commands whose processes are forked (``support/fork_server.py``), but for these: a shell starts them,
+as it does psctl demo, the roles of several machines and whatever else there is; with --long it starts everything."""
 
 FILLED = {
     "FILE…": "a.json b.json",
@@ -97,7 +104,7 @@ SHORT = {
     r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
     r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2 --transport tcp --optimizer sgd:lr=1e-3",
     r"(ps/examples/torch_text\.py)": r"\1 --limit 90000 --batch-size 16",
-    r" -w 2( --mode .*(?:torch|jax)_\w+\.py)": r" -w 1\1",
+    r" -w 2( --mode .*(?:torch|jax)_\w+\.py| ps/examples/(?:sklearn_sgd|torch_text)\.py)": r" -w 1\1",
     r"10\.0\.0\.": f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.",
 }
 
@@ -155,8 +162,8 @@ def evaluate(params):
 }
 """What stands before a block that goes on with what was told: its beginning, and lines that it may rely on."""
 LIBRARIES = ("torch", "jax")
-"""Each takes seconds of a core to load, in every worker. So two workers train with one in sync mode, and one does in
-each of the other modes; several workers in those are what the examples without a library have."""
+"""Each takes seconds of a core to load, in every worker, as scikit-learn does. So of each one example is trained by two
+workers in sync mode, and the others by one; several workers in the other modes are what the examples without have."""
 
 
 LOGGED = r"[\w ]+ \| "
@@ -261,7 +268,10 @@ def typed(folder: Path, compiled: dict[str, str]) -> Iterator[Callable[..., Proc
             PATH=path, PS_DATA=str(folder / "data"), **compiled, **({} if fd is None else {"PS_READY_FD": str(fd)})
         )
         fds = [] if fd is None else [fd]
-        processes.append(Process(line, ["bash", "-c", line], env, fds, folder, COLUMNS))
+        forked = not is_long() and re.match(FORKED, line) is not None and line not in map(short, TYPED)
+        words = [*PSCTL, *shlex.split(line)[1:]] if forked else ["bash", "-c", line]
+        loaded = ["torch"] if "torch" in line else []
+        processes.append(Process(line, words, env, fds, folder, COLUMNS, forked=forked, loaded=loaded))
         return processes[-1]
 
     yield run
@@ -301,6 +311,7 @@ def test_what_is_not_run_stands_in_a_document() -> None:
     assert [word for word in FILLED if not any(word in line for line in lines)] == []
     assert [flag for flag in MOST if not any(f"{flag} " in line for line in lines)] == []
     assert [begin for begin in LONG if not any(re.match(begin, line) for line in lines)] == []
+    assert [line for line in TYPED if line not in lines or not re.match(FORKED, line)] == []
     assert [text for text in SHORT if not any(re.search(text, line) for line in lines)] == []
     assert [begin for begin in BEFORE if not any(begin in fits(block) for block in blocks_of_python())] == []
 
@@ -310,7 +321,7 @@ def test_what_can_be_typed_ends_well(session: Session, typed: Callable[..., Proc
     for line in map(short, session.lines):
         for library in LIBRARIES:
             if library in line:
-                pytest.importorskip(library, reason=f"the example is about {library}")
+                demand(library, f"the example is about {library}")
         process = typed(line)
         assert ended_well(process), process.text
         assert too_wide(process) == []
@@ -375,7 +386,7 @@ def test_a_block_of_python_runs(block: Python, folder: Path, typed: Callable[...
     before = "".join(BEFORE[begin] for begin in fits(block))
     for library in LIBRARIES:
         if f"import {library}" in block.text:
-            pytest.importorskip(library, reason=f"the block is about {library}")
+            demand(library, f"the block is about {library}")
     text = re.sub(r"epochs=\d+", "epochs=1", block.text)
     (folder / "block.py").write_text(before + text)
     federated = "psctl run -w 2 --mode federated --rounds 1 block.py"

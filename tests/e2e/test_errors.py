@@ -99,8 +99,8 @@ def test_layouts_that_differ_name_the_first_tensor_that_does(start: Start) -> No
     assert "Traceback" not in refused.text
 
 
-def test_a_gradient_that_is_not_finite_ends_its_worker_and_names_the_tensor(command: Command) -> None:
-    process = command("run", "-w", 2, TRAIN, "--steps", 20, "--nan-at", "1:7")
+def test_a_gradient_that_is_not_finite_ends_its_worker_and_names_the_tensor(forked: Command) -> None:
+    process = forked("run", "-w", 2, TRAIN, "--steps", 20, "--nan-at", "1:7")
     assert process.wait() == 8, process.text
     assert "'bias' is nan" in process.text and "clock 7" in process.text and "--on-nan skip" in process.text
     assert "result rank=0 clock=20" in process.text
@@ -120,7 +120,7 @@ def test_on_nan_skip_goes_on_without_that_step(start: Start) -> None:
     ids=["more workers than examples", "batch larger than shard"],
 )
 def test_data_that_cannot_be_divided_is_refused_with_the_numbers(
-    command: Command, tmp_path: Path, workers: int, examples: int, batch: int, words: tuple[str, ...]
+    forked: Command, tmp_path: Path, workers: int, examples: int, batch: int, words: tuple[str, ...]
 ) -> None:
     script = tmp_path / "few.py"
     script.write_text(
@@ -129,7 +129,7 @@ def test_data_that_cannot_be_divided_is_refused_with_the_numbers(
         "    kv.init({'w': np.zeros(4)})\n"
         "    for x in kv.batches(np.zeros(int(sys.argv[1])), int(sys.argv[2])): kv.step({'w': np.zeros(4)})\n"
     )
-    process = command("run", "-w", workers, script, examples, batch)
+    process = forked("run", "-w", workers, script, examples, batch)
     assert process.wait() == 2
     for word in words:
         assert word in process.text
@@ -228,10 +228,10 @@ with ps.connect(optimizer="sgd:lr=0.5") as kv:
 @pytest.mark.parametrize(
     "how", ["--transport shm", "--transport ipc", "--transport tcp", "--compress int8", "--params private", ""]
 )
-def test_a_write_into_the_weights_ends_alike_with_every_transport(command: Command, tmp_path: Path, how: str) -> None:
+def test_a_write_into_the_weights_ends_alike_with_every_transport(forked: Command, tmp_path: Path, how: str) -> None:
     script = tmp_path / "poke.py"
     script.write_text(POKE)
-    run = command("run", "-w", 1, *how.split(), script) if how else command(script, program=(sys.executable,))
+    run = forked("run", "-w", 1, *how.split(), script) if how else forked(script, program=(sys.executable,))
     assert run.wait() == (139 if how else -signal.SIGSEGV)
     assert "Fatal Python error: Segmentation fault" in run.text
     assert 'poke.py", line 6 in <module>' in run.text

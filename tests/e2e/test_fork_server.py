@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import PSCTL, Process, clean_environment, is_running
+from support.cluster import PSCTL, Process, clean_environment, is_running, wait_until
 from support.fork_server import can_be
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -57,6 +57,33 @@ def test_it_is_started_and_ends_as_one_of_its_own(how: str, code: int, tmp_path:
     forked_says, own_says = said
     assert forked_says == own_says
     assert forked_says["env"]["PS_RANK"] == "3"
+
+
+VARY = ("PS_SCHEDULER", "PS_RUNTIME_DIR", "PS_RUN_DIR", "PS_STATE")
+
+
+def test_what_a_forked_launcher_starts_is_what_a_launcher_starts(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SAYS.replace("os.write", "# ").replace("HOW", "sys.exit(7)"))
+    said = []
+    for forked in (True, False):
+        command = [*PSCTL, "run", "-w", "1", "script.py", "a b", "--flag"]
+        process = Process("run", command, clean_environment(OTHER="ü\n"), (), tmp_path, forked=forked)
+        assert process.wait() == 7, process.text
+        assert process.wait_for("error$")
+        says = json.loads(process.wait_for(r"worker 0 \| (\{.*)")[1])
+        assert {name for name in VARY if name in says["env"]} == {*VARY}
+        said.append({**says, "env": {name: value for name, value in says["env"].items() if name not in VARY}})
+    assert said[0] == said[1]
+    assert said[0]["arguments"] == ["a b", "--flag"] and said[0]["env"]["OTHER"] == "ü\n"
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_launcher_that_is_killed_takes_with_it_what_it_has_started(forked: bool, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import os, time\nprint('pid', os.getpid())\ntime.sleep(60)")
+    process = Process("run", [*PSCTL, "run", "-w", "1", "script.py"], clean_environment(), (), tmp_path, forked=forked)
+    worker = int(process.wait_for(r"pid (\d+)")[1])
+    process.kill()
+    wait_until(lambda: not is_running(worker))
 
 
 @pytest.mark.parametrize("forked", [True, False])

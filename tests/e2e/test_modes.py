@@ -13,6 +13,7 @@ import pytest
 
 from ps.config import MODES
 from support.cluster import DIGITS, ROOT, TRAIN, Process
+from support.libraries import demand
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -34,10 +35,10 @@ def record(directory: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
-def test_digits_is_learnt_in_every_mode(command: Command, tmp_path: Path, mode: str) -> None:
-    pytest.importorskip("sklearn")
+def test_digits_is_learnt_in_every_mode(forked: Command, tmp_path: Path, mode: str) -> None:
+    demand("sklearn", "the digits come with it")
     epochs = 20 if mode == "async" else 10  # rank 0 measures when it is done, which here is when the other is not
-    run = command("run", "-s", 2, "-w", 2, "--mode", mode, "--run-dir", tmp_path / "run", DIGITS, "--epochs", epochs)
+    run = forked("run", "-s", 2, "-w", 2, "--mode", mode, "--run-dir", tmp_path / "run", DIGITS, "--epochs", epochs)
     assert run.wait(100) == 0, run.text
     assert accuracy(run) >= 0.95
     summary = record(tmp_path / "run")
@@ -48,9 +49,11 @@ def test_digits_is_learnt_in_every_mode(command: Command, tmp_path: Path, mode: 
     assert {"loss", "samples_per_s", "bytes_up", "bytes_down", "wait_s", "staleness"} <= json.loads(lines[-1]).keys()
 
 
-def test_digits_is_learnt_by_clients_that_keep_their_shares_and_the_screen_says_how_well(command: Command) -> None:
-    pytest.importorskip("sklearn")
-    run = command("run", "-w", 2, "--mode", "federated", "--rounds", 12, "--partition", "dirichlet:1", DIGITS)
+def test_digits_is_learnt_by_clients_that_keep_their_shares_and_the_screen_says_how_well(
+    forked: Command,
+) -> None:
+    demand("sklearn", "the digits come with it")
+    run = forked("run", "-w", 2, "--mode", "federated", "--rounds", 12, "--partition", "dirichlet:1", DIGITS)
     assert run.wait(100) == 0, run.text
     assert accuracy(run) >= 0.9
     measured = run.wait_for(r"measured after round 12: accuracy ([0-9.]+)")
@@ -58,9 +61,9 @@ def test_digits_is_learnt_by_clients_that_keep_their_shares_and_the_screen_says_
     assert "epochs = 10 of kv.batches does not count in a federated job: a client trains 1 epoch" in run.text
 
 
-def test_digits_is_learnt_without_a_cluster(command: Command) -> None:
-    pytest.importorskip("sklearn")
-    run = command(DIGITS, program=(sys.executable,))
+def test_digits_is_learnt_without_a_cluster(forked: Command) -> None:
+    demand("sklearn", "the digits come with it")
+    run = forked(DIGITS, program=(sys.executable,))
     assert run.wait(60) == 0, run.text
     assert accuracy(run) >= 0.95
 
@@ -72,9 +75,9 @@ BY_DIGITS = pytest.mark.long("digits is learnt in every mode, and MNIST in two")
 @pytest.mark.parametrize(
     "mode", [mode if mode in ("sync", "federated") else pytest.param(mode, marks=BY_DIGITS) for mode in MODES]
 )
-def test_real_mnist_is_learnt_by_two_workers_in_every_mode(command: Command, mode: str) -> None:
+def test_real_mnist_is_learnt_by_two_workers_in_every_mode(forked: Command, mode: str) -> None:
     options = ("--data", MNIST_DATA, "--model", "mlp", "--limit", 6000, "--batch-size", 50)
-    run = command("run", "-s", 2, "-w", 2, "--mode", mode, MNIST, *options)
+    run = forked("run", "-s", 2, "-w", 2, "--mode", mode, MNIST, *options)
     assert run.wait(100) == 0, run.text
     assert accuracy(run) >= 0.85
 
@@ -83,27 +86,27 @@ def test_real_mnist_is_learnt_by_two_workers_in_every_mode(command: Command, mod
 @pytest.mark.slow
 @pytest.mark.skipif("PS_TEST_SLOW" not in os.environ, reason="minutes of work; PS_TEST_SLOW=1 runs it")
 @pytest.mark.timeout(1500)
-def test_the_cnn_is_98_percent_right_on_mnist_with_two_workers(command: Command, tmp_path: Path) -> None:
-    run = command("run", "-s", 2, "-w", 2, "--run-dir", tmp_path / "run", MNIST, "--data", MNIST_DATA)
+def test_the_cnn_is_98_percent_right_on_mnist_with_two_workers(forked: Command, tmp_path: Path) -> None:
+    run = forked("run", "-s", 2, "-w", 2, "--run-dir", tmp_path / "run", MNIST, "--data", MNIST_DATA)
     assert run.wait(1400) == 0, run.text
     print(f"accuracy {accuracy(run)} after {record(tmp_path / 'run')['wall_s']} s")
     assert accuracy(run) >= 0.98
 
 
-def test_ssp_never_exceeds_its_bound_and_the_fast_worker_reaches_it(command: Command, tmp_path: Path) -> None:
+def test_ssp_never_exceeds_its_bound_and_the_fast_worker_reaches_it(forked: Command, tmp_path: Path) -> None:
     options = ("-s", 2, "-w", 3, "--mode", "ssp", "--staleness", 3, "--run-dir", tmp_path / "run")
-    run = command("run", *options, "--optimizer", "sgd:lr=0.002", TRAIN, "--steps", 25, "--slow", "1:0.05")
+    run = forked("run", *options, "--optimizer", "sgd:lr=0.002", TRAIN, "--steps", 25, "--slow", "1:0.05")
     assert run.wait() == 0, run.text
     summary = record(tmp_path / "run")
     assert summary["max_staleness"] == 3
     assert [row["steps"] for row in summary["per_worker"]] == [25, 25, 25]
 
 
-def test_async_waits_for_nobody(command: Command, tmp_path: Path) -> None:
+def test_async_waits_for_nobody(forked: Command, tmp_path: Path) -> None:
     options = ("-w", 2, "--mode", "async", "--run-dir", tmp_path / "run", "--optimizer", "sgd:lr=0.002")
     gate = tmp_path / "gate"  # at which the slow one stands until the fast one, which began with it, is done
     slow_one = ("--slow", "1:0.05", "--gate", f"1@1:{gate}")
-    run = command("run", *options, TRAIN, "--steps", 40, "--barrier-at", 0, *slow_one)
+    run = forked("run", *options, TRAIN, "--steps", 40, "--barrier-at", 0, *slow_one)
     run.wait_for(r"result rank=0")
     gate.touch()
     assert run.wait() == 0, run.text
@@ -113,12 +116,10 @@ def test_async_waits_for_nobody(command: Command, tmp_path: Path) -> None:
     assert fast["samples_per_s"] > 3 * slow["samples_per_s"]
 
 
-def test_a_backup_worker_does_not_slow_the_others_and_sees_whole_versions_only(
-    command: Command, tmp_path: Path
-) -> None:
+def test_a_backup_worker_does_not_slow_the_others_and_sees_whole_versions_only(forked: Command, tmp_path: Path) -> None:
     options = ("-s", 2, "-w", 3, "--backup-workers", 1, "--chunk-size", 1024, "--run-dir", tmp_path / "run")
     script = str(Path(TRAIN).with_name("versions.py"))
-    run = command("run", *options, script, 60, "2:0.1")
+    run = forked("run", *options, script, 60, "2:0.1")
     assert run.wait() == 0, run.text
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["torn"] == 0 for row in rows)

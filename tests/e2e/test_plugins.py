@@ -14,24 +14,24 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 PLUGIN = ("--plugin", "ps.examples.plugins")
 
 
-def test_a_run_hands_its_plug_ins_to_all_that_it_starts(command: Callable[..., Process]) -> None:
+def test_a_run_hands_its_plug_ins_to_all_that_it_starts(forked: Callable[..., Process]) -> None:
     job = ("--optimizer", "signum:0.003", "--aggregator", "vote", "--schedule", "triangle:200")
-    run = command("run", "-s", 1, "-w", 2, *PLUGIN, *job, TRAIN, "--steps", 5)
+    run = forked("run", "-s", 1, "-w", 2, *PLUGIN, *job, TRAIN, "--steps", 5)
     assert run.wait(80.0) == 0, run.text
 
 
 @pytest.mark.parametrize("role", ["server", "worker"])
 def test_a_role_without_the_plug_in_ends_with_a_line_that_says_what_to_do(
-    command: Callable[..., Process], role: str
+    forked: Callable[..., Process], role: str
 ) -> None:
     job = ("-s", 1, "-w", 1, "--optimizer", "signum", "--start-timeout", 20)
-    scheduler = command("scheduler", "--port", 0, *PLUGIN, *job)
+    scheduler = forked("scheduler", "--port", 0, *PLUGIN, *job)
     address = scheduler.wait_for(r"scheduler at (tcp://\S+);")[1]
     roles = {"server": ["server", "--scheduler", address], "worker": ["worker", "--scheduler", address]}
     scripts = {"server": [], "worker": [TRAIN, "--steps", "5"]}
     for other in {*roles} - {role}:
-        command(*roles[other], *PLUGIN, *scripts[other])
-    left_out = command(*roles[role], *scripts[role])
+        forked(*roles[other], *PLUGIN, *scripts[other])
+    left_out = forked(*roles[role], *scripts[role])
     assert left_out.wait() == ConfigError.exit_code, left_out.text
     [line] = [line for line in left_out.text.splitlines() if "unknown optimizer 'signum'" in line]
     assert "--plugin" in line

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from support.cluster import Process
+from support.libraries import demand
 
-pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 Command = Callable[..., Process]
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
-def test_loader_processes_start_after_the_connection_and_draw_other_numbers_on_each_worker(command: Command) -> None:
-    run = command("run", "-s", 1, "-w", 2, SCRIPTS / "torch_loader.py")
+def test_loader_processes_start_after_the_connection_and_draw_other_numbers_on_each_worker(forked: Command) -> None:
+    demand("torch", "the script is about it")
+    run = forked("run", "-s", 1, "-w", 2, SCRIPTS / "torch_loader.py", loaded=["torch"])
     assert run.wait(100) == 0, run.text
     batches = [line.partition("batch ")[2] for line in run.lines if "batch " in line]
     read = [(line.split()[:2], ast.literal_eval(line.split(" ", 2)[2].replace("] [", "], ["))) for line in batches]

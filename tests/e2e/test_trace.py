@@ -20,24 +20,24 @@ def left(path: Path) -> list[Event]:
     return read_trace(path)
 
 
-def test_a_run_leaves_a_timeline(command: Callable[..., Process], tmp_path: Path) -> None:
-    run = command("run", "-s", 2, "-w", 2, "--trace", tmp_path / "t.json", TRAIN, "--steps", 10)
+def test_a_run_leaves_a_timeline(forked: Callable[..., Process], tmp_path: Path) -> None:
+    run = forked("run", "-s", 2, "-w", 2, "--trace", tmp_path / "t.json", TRAIN, "--steps", 10)
     assert run.wait() == 0, run.text
     run.wait_for(r"the timeline of \d+ processe?s? is in .*t\.json: open it in https://ui\.perfetto\.dev")
     left(tmp_path / "t.json")
 
 
-def test_an_interrupted_run_leaves_a_timeline(command: Callable[..., Process], tmp_path: Path) -> None:
-    run = command("run", "-w", 2, "--trace", tmp_path / "t.json", TRAIN, "--steps", 10**6, "--shout")
+def test_an_interrupted_run_leaves_a_timeline(forked: Callable[..., Process], tmp_path: Path) -> None:
+    run = forked("run", "-w", 2, "--trace", tmp_path / "t.json", TRAIN, "--steps", 10**6, "--shout")
     run.wait_for("clock 5 of rank 1")
     run.signal(signal.SIGINT)
     assert run.wait() == 130
     left(tmp_path / "t.json")
 
 
-def test_a_run_with_a_failed_worker_leaves_a_timeline(command: Callable[..., Process], tmp_path: Path) -> None:
+def test_a_run_with_a_failed_worker_leaves_a_timeline(forked: Callable[..., Process], tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
     script.write_text("import ps\nwith ps.connect() as kv: kv.init({'w': [0.0]}) if kv.rank else 1 / 0\n")
-    run = command("run", "-w", 2, "--trace", tmp_path / "t.json", script)
+    run = forked("run", "-w", 2, "--trace", tmp_path / "t.json", script)
     assert run.wait() == 1, run.text
     left(tmp_path / "t.json")

@@ -64,8 +64,12 @@ class Process:
         columns: int = 0,
         *,
         forked: bool = False,
+        loaded: Sequence[str] = (),
     ) -> None:
-        """``columns``: it prints to a terminal of that width, if any; ``forked``: it is one, where it can be."""
+        """``columns``: it prints to a terminal of that width, if any; ``forked``: it is one, where it can be.
+
+        ``loaded`` are libraries that it has then.
+        """
         self.name = name
         self.lines: list[str] = []
         self._news = threading.Condition()
@@ -74,7 +78,7 @@ class Process:
         self._output = os.fdopen(read, errors="replace")
         self._popen: fork_server.Forked | subprocess.Popen[bytes]
         if forked and tuple(command[:3]) == PSCTL and fork_server.can_be(env):
-            self._popen = fork_server.Forked(command[2:], env, cwd, write, fds)
+            self._popen = fork_server.Forked(command[1:], env, cwd, (write, write), fds, loaded)
         else:
             self._popen = subprocess.Popen(
                 list(command),

@@ -1,7 +1,8 @@
 """A process that has loaded what the roles of a job load, and forks itself for each ``psctl`` that tests ask it for.
 
-A role starts in 20 ms so, instead of in half a second of one core. What could hide here is what goes wrong while
-modules load: whatever ``psctl run`` starts, the commands of the documents and all of ``launch/`` are real processes.
+A role starts in 20 ms so, instead of in half a second of one core. A ``psctl run`` that was forked has its roles forked
+too, by ``Subprocess``. What could hide here is what goes wrong while modules load, and how a launcher is told of its
+children and these of its death: so all of ``launch/`` and a command of each kind in the documents are real processes.
 Nothing happens in this one but that: no thread is started, no socket of ZeroMQ opened, no BLAS called.
 """
 
@@ -21,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOADED = (
     "ps.cli.app",
     "ps.cli.roles",
+    "ps.cli.run",
     "ps.server.scheduler.service",
     "ps.server.shard.service",
     "ps.worker",
@@ -37,7 +39,11 @@ LOADED = (
 )
 LONGEST = 1 << 17
 """Bytes of a request: a command line and an environment."""
-MOST_FDS = 16
+SAFE = "-P"
+"""Python's flag for not looking for modules in the working directory."""
+MOST_FDS = 20
+LAUNCHERS = ("run", "demo", "compare")
+"""Commands that start others."""
 STARTED = 30.0
 """Seconds in which a process is there, and all is loaded before the first."""
 ENDED = 5.0
@@ -65,16 +71,26 @@ class Forked:
     """What ``subprocess.Popen`` is, of a process that was forked here: the child of a child of the fork server."""
 
     def __init__(
-        self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, output: int, fds: Sequence[int]
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        outputs: tuple[int, int],
+        fds: Sequence[int],
+        loaded: Sequence[str] | socket.socket = (),
     ) -> None:
-        """Run ``python -m`` with the arguments in a session of its own; it prints to the descriptor ``output``."""
+        """Run ``python`` with the arguments in a session of its own; it prints to two descriptors.
+
+        ``loaded``: the libraries that the fork server is to have beside ours, or where it takes requests.
+        """
         self.args = list(arguments)
         self.returncode: int | None = None
         self._lines: list[bytes] = []
         self._told, write = os.pipe()
+        link = loaded if isinstance(loaded, socket.socket) else _link(*loaded)
         request = json.dumps([self.args, dict(env), str(cwd), list(fds)]).encode()
-        assert len(request) < LONGEST and len(fds) + 2 <= MOST_FDS
-        socket.send_fds(_link(), [request], [write, output, *fds])
+        assert len(request) < LONGEST and len(fds) + 4 <= MOST_FDS
+        socket.send_fds(link, [request], [write, *outputs, link.fileno(), *fds])
         os.close(write)
         self.pid = int(self._line(STARTED))
 
@@ -102,13 +118,53 @@ class Forked:
         return None
 
 
+class _Piped(Forked):
+    """One whose output its launcher reads."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], fds: Sequence[int], loaded: Any) -> None:
+        pipes = [os.pipe(), os.pipe()]
+        super().__init__(arguments, env, Path.cwd(), (pipes[0][1], pipes[1][1]), fds, loaded)
+        for _, write in pipes:
+            os.close(write)
+        self.stdout, self.stderr = (os.fdopen(read, "rb") for read, _ in pipes)
+
+
+class Subprocess:
+    """What ``ps.launch.child`` has for the module ``subprocess`` where the processes that it starts are forked."""
+
+    DEVNULL, PIPE, TimeoutExpired = subprocess.DEVNULL, subprocess.PIPE, subprocess.TimeoutExpired
+
+    def __init__(self, loaded: Sequence[str] | socket.socket = ()) -> None:
+        self._loaded = loaded
+
+    def Popen(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int],
+        preexec_fn: Callable[[], None] | None,
+        **others: Any,
+    ) -> Any:
+        """Start a process: a forked one, which no signal tells of its launcher's death, where it can be one."""
+        if can_be(env) and is_psctl(command):
+            return _Piped(command[1:], env, pass_fds, self._loaded)
+        return subprocess.Popen(command, env=env, pass_fds=pass_fds, preexec_fn=preexec_fn, **others)
+
+
+def is_psctl(command: Sequence[str]) -> bool:
+    """Whether a command is psctl, as it is started where it may not be on the path."""
+    words = [word for word in command[:4] if word != SAFE]
+    return words[:3] == [sys.executable, "-m", "ps.cli"]
+
+
 @cache
-def _link() -> socket.socket:
+def _link(*libraries: str) -> socket.socket:
     """Start the fork server and return where it takes requests. It ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
+            [sys.executable, __file__, str(theirs.fileno()), *libraries],
             cwd=ROOT,
             env=_environment(),
             pass_fds=[theirs.fileno()],
@@ -170,27 +226,41 @@ def _watch(told: int, others: Sequence[int]) -> None:
     os._exit(0)
 
 
-def _become(env: Mapping[str, str], cwd: str, numbers: Sequence[int], told: int, received: Sequence[int]) -> None:
-    """Take the session, descriptors, environment and folder that are asked for, and tell who this is."""
+def _become(env: Mapping[str, str], cwd: str, numbers: Sequence[int], told: int, received: Sequence[int]) -> int:
+    """Take the session, descriptors, environment and folder that are asked for, and tell who this is.
+
+    Return the descriptor of where the fork server takes requests.
+    """
     os.setsid()
     above = max((100, *numbers)) + 1
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, above) for fd in (told, *received)]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in (told, *received)]
     os.closerange(3, above)
-    for fd, number in zip(high[1:], (1, *numbers), strict=True):
+    requests, given = high[3], (*high[1:3], *high[4:])
+    for fd, number in zip(given, (1, 2, *numbers), strict=True):
         os.dup2(fd, number)
-    os.dup2(1, 2)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     os.write(high[0], b"%d\n" % os.getpid())
-    for fd in high:
+    for fd in (high[0], *given):
         os.close(fd)
+    return requests
 
 
-def main(link: socket.socket) -> list[str]:
-    """Return the arguments of the process that this one has become; nothing when it is still itself, at the end."""
-    for name in LOADED:
+def _look_for_modules(flag: str, cwd: str) -> None:
+    """Have ``sys.path`` begin as it does for ``python -m``, or with the flag for not looking there."""
+    if flag == SAFE:
+        del sys.path[0]
+    else:
+        sys.path[0] = cwd
+
+
+def main(link: socket.socket, libraries: Sequence[str]) -> list[str]:
+    """Return the module and arguments that this process has become; nothing when it is still itself, at the end."""
+    for name in (*LOADED, *libraries):
         importlib.import_module(name)
+    from ps.launch import child
+
     gc.freeze()
     found = _next(link)
     if found is None:
@@ -200,13 +270,18 @@ def main(link: socket.socket) -> list[str]:
         return []
     (arguments, env, cwd, numbers), (told, *received) = found
     _watch(told, received)
-    _become(env, cwd, numbers, told, received)
-    sys.path[0] = cwd
-    return arguments
+    requests = _become(env, cwd, numbers, told, received)
+    flag, *words = arguments if arguments[0] == SAFE else ("", *arguments)
+    _look_for_modules(flag, cwd)
+    if words[2:3] and words[2] in LAUNCHERS:
+        child.subprocess = Subprocess(socket.socket(fileno=requests))  # type: ignore[assignment]
+    else:
+        os.close(requests)
+    return words[1:]
 
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
-    module, *sys.argv[1:] = main(socket.socket(fileno=int(sys.argv[1]))) or [""]
+    module, *sys.argv[1:] = main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]) or [""]
     if module:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

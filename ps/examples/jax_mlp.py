@@ -60,12 +60,12 @@ def main() -> None:
     with ps.connect(optimizer="adagrad:lr=0.03") as kv:
 
         def accuracy(_: Any, data: Dataset) -> float:
-            return float((logits(ps.jax.params(kv), data.x).argmax(1) == data.y).mean())
+            return float((logits(ps.jax.params(kv), jnp.asarray(data.x)).argmax(1) == jnp.asarray(data.y)).mean())
 
         ps.jax.init(kv, network([64, 128, 10], seed=0))
         kv.evaluate(accuracy, test)  # for the record, every --eval-every steps
         for x, y in kv.batches(train, batch_size=args.batch_size, epochs=args.epochs):
-            loss, grads = loss_and_grad(ps.jax.params(kv), x, y)
+            loss, grads = loss_and_grad(ps.jax.params(kv), jnp.asarray(x), jnp.asarray(y))
             ps.jax.step(kv, grads, loss=float(loss))
         kv.barrier()  # the others may still be training
         if kv.rank == 0:

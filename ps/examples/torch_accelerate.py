@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=20_000, help="lists of all workers (default 20000)")
     count = parser.parse_args().examples
     torch.manual_seed(0)
-    accelerator, model = Accelerator(cpu=True), Sorter()
+    accelerator, model = Accelerator(), Sorter()
     with ps.connect(optimizer="adam:lr=3e-3", aggregator="weighted", clip_norm=1.0) as kv:
         ps.torch.prepare(accelerator, kv)
         distributed = ps.torch.DistributedOptimizer(model, kv)
@@ -68,7 +68,7 @@ def main() -> None:
             optimizer.step()
             rate.step()
         kv.barrier()  # the others may still be training
-        x, y = padded(list(lists(500, seed=1)))
+        x, y = (each.to(accelerator.device) for each in padded(list(lists(500, seed=1))))
         right = (model(x).argmax(-1) == y)[y != NONE].float().mean()
         accelerator.print(f"{right:.4f} of the numbers are at their place, rate {rate.get_last_lr()[0]:.1g}")
 

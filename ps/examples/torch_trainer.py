@@ -55,7 +55,6 @@ def main() -> None:
         load_best_model_at_end=True,
         logging_strategy="epoch",
         disable_tqdm=True,
-        use_cpu=True,
     )
     config = GPT2Config(
         vocab_size=len(numbers), n_positions=LENGTH, n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
+from ps import xp
 from ps.data.foreign_loader import KEPT, is_default
 from ps.errors import UsageError
 from ps.torch.clipping import demand_clip_norm, demand_clip_value
@@ -20,17 +21,18 @@ SAME = (*(name for name in KEPT if name != "generator"), "batch_size", "drop_las
 """What a loader of a share has as the one that it is made of."""
 
 
-def lightning_strategy(kv: KV, device: str | torch.device = "cpu") -> Any:
+def lightning_strategy(kv: KV, device: str | torch.device | None = None) -> Any:
     """Return a strategy for ``lightning.Trainer(strategy=..., devices=1)``: training as one of the job's workers.
 
     ``configure_optimizers`` returns a ``DistributedOptimizer(self, kv)``. Training loaders, also of data without a
     length, give each worker its share; those for validation are left alone. Rank 0 alone writes checkpoints, removes
     them and logs. ``gradient_clip_val`` has to be the job's. Training ends where ``kv.stop`` has it end. ``device`` is
-    where this worker computes.
+    where this worker computes, unless given a device of the Trainer's ``accelerator``: of GPUs one by rank.
 
     Raises UsageError in a federated job.
     """
     demand_own_plan(kv.job)
+    from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.strategies import SingleDeviceStrategy
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -48,9 +50,20 @@ def lightning_strategy(kv: KV, device: str | torch.device = "cpu") -> Any:
         strategy_name = "paramserver"
 
         def __init__(self) -> None:
-            super().__init__(device)
+            super().__init__("cpu" if device is None else device)
             self.global_rank = kv.rank
             rank_zero_only.rank = kv.rank
+
+        @property
+        def root_device(self) -> torch.device:
+            chosen = self.accelerator
+            if device is not None or chosen is None or isinstance(chosen, CPUAccelerator):
+                return super().root_device
+            if isinstance(chosen, CUDAAccelerator):
+                here = kv.device
+                return torch.device("cuda", kv.rank % torch.cuda.device_count() if here == xp.CPU else here.index)
+            found: torch.device = chosen.get_parallel_devices(chosen.parse_devices(1))[0]
+            return found
 
         @property
         def is_global_zero(self) -> bool:

@@ -87,9 +87,9 @@ class ModuleLayer:
         seed = int(np.random.SeedSequence(at.numbers).generate_state(1, np.uint64)[0])
         state = self._statistics.scratch(dict(self._state(params)))
         versions = {own: each._version for own, each in state.items() if not each.requires_grad}
-        devices = {each.device.index for each in state.values() if each.is_cuda}
+        inputs = TENSORS.tree(_leaf, x)
+        devices = {each.device.index for each in [*state.values(), *_only(inputs)] if each.is_cuda}
         with drawing(seed, devices), torch.enable_grad(), self._statistics.noting(at):
-            inputs = TENSORS.tree(_leaf, x)
             try:
                 y = self._call(state, TENSORS.tree(torch.clone, inputs) if self._clones else inputs)
             except RuntimeError as error:

@@ -184,6 +184,7 @@ LAYERS: dict[str, Callable[[], list[nn.Module]]] = {
 def pipeline(kv: KV, layers: str, **how: Any) -> dict[str, np.ndarray]:
     with reference.seeded(0):
         net = nn.Sequential(*LAYERS[layers]())
+    torch.cuda.manual_seed(1000 * kv.job.workers + kv.rank)  # what is drawn may not depend on it
     pipe = ps.torch.Pipeline(net, nn.CrossEntropyLoss(), **how)
     pipe.init(kv, seed=0)
     whole = [reference.part(step, None) for step in range(8)]

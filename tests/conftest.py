@@ -11,7 +11,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from ps import testing, xp
-from support import at_once, long
+from support import at_once, fork_server, long
 
 threadpool_limits(
     1, user_api="blas"
@@ -47,6 +47,14 @@ def strict_device() -> Iterator[xp.Device]:
     """A device without hardware, whose arrays refuse every silent way to the host."""
     with testing.strict_device() as device:
         yield device
+
+
+@pytest.fixture
+def forked_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what a launcher in the tests' own process starts forked, where the test is about what becomes of it."""
+    for name in fork_server.THREADS:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr("ps.launch.child.subprocess", fork_server.Subprocess())
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("forked_roles")
 def test_without_plotly_there_are_the_numbers_and_a_line_says_how_to_get_the_page(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_without_plotly_there_are_the_numbers_and_a_line_says_how_to_get_the_pag
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("forked_roles")
 def test_two_paradigms_are_run_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
     Path("train.py").write_text(SCRIPT)
     flags = ["--only", "centralized,sync", "-w", "2", "--no-dropout", "--out", "out", "--timeout", "60"]
@@ -118,6 +120,7 @@ def test_two_paradigms_are_run_and_reported(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("forked_roles")
 def test_there_is_a_report_when_every_run_fails(capsys: pytest.CaptureFixture[str]) -> None:
     Path("train.py").write_text("raise SystemExit('no data here')")
     assert main(["compare", "--only", "centralized,sync", "-w", "1", "--out", "out", "train.py"]) == 1
@@ -130,6 +133,7 @@ def test_there_is_a_report_when_every_run_fails(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("forked_roles")
 def test_a_worker_is_killed_half_way_and_the_others_go_on() -> None:
     Path("train.py").write_text(SCRIPT)
     flags = ["--only", "sync", "-w", "2", "--heartbeat-timeout", "20", "--out", "out", "--timeout", "60"]

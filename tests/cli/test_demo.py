@@ -14,6 +14,7 @@ from ps.examples.demo import pictures
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("forked_roles")
 def test_it_trains_on_a_cluster_and_says_what_to_try_next(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from support.cluster import Cluster
+from support.long import cases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 Start = Callable[..., Cluster]
 MB = 1 << 20
+LEAK = 256
+"""Bytes that may be left of a step, at most; less than this grows nothing that is there for each message."""
 
 
 @pytest.mark.parametrize("transport", ["tcp", "shm"])
@@ -49,8 +52,8 @@ def status(pid: int, name: str) -> int:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-@pytest.mark.parametrize(("mode", "steps"), [("sync", 10_000), ("async", 3_000)])
-def test_memory_is_flat_over_ten_thousand_steps(start: Start, mode: str, steps: int) -> None:
+@pytest.mark.parametrize(("mode", "steps"), [("sync", cases(5_000, 10_000)), ("async", cases(2_000, 3_000))])
+def test_memory_is_flat_over_thousands_of_steps(start: Start, mode: str, steps: int) -> None:
     cluster = start(workers=2, mode=mode, optimizer="adam:lr=1e-3", heartbeat_timeout=10, forked=False)
     early, late = cluster.path("early"), cluster.path("late")
     args = ("--steps", steps, "--size", 300, "--batch", 2, "--dtype", "float32")
@@ -64,4 +67,4 @@ def test_memory_is_flat_over_ten_thousand_steps(start: Start, mode: str, steps: 
     assert [worker.wait() for worker in workers] == [0, 0]
     growth = [(after - before) / MB for before, after in zip(*seen, strict=True)]
     print(f"{mode}: RSS in MB {[round(b / MB, 1) for b in seen[0]]}, growth {growth}")
-    assert max(growth) < 2.0, growth
+    assert max(growth) < max(1.0, LEAK * 0.8 * steps / MB), growth

@@ -27,8 +27,12 @@ from race.targets import targets
 from race.turns import Result, Table, in_groups, take_turns
 
 import compare
+from support.long import is_long
 
 BENCH = Path(compare.__file__).parent
+
+BY_ANOTHER = ("ps shm, private params", "ps shm, no NaN check", "gloo, default threads")
+"""Cases of two workers with --long: the whole run has ours with one, and gloo's differs in a number of threads."""
 
 ONE, TWO = Setup(1, 1, 40_000), Setup(2, 2, 40_000, chunk=10_000)
 
@@ -97,7 +101,7 @@ def test_one_worker_does_the_work(module: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("module", ["zmq_server", "gloo", "ddp", "ray_actor", "paramserver"])
 def test_two_workers_end_with_the_mean_of_their_gradients_applied(module: str) -> None:
-    results = race(TWO, cases_of(module, TWO))
+    results = race(TWO, [case for case in cases_of(module, TWO) if is_long() or case.name not in BY_ANOTHER])
     assert [result.error for result in results] == [""] * len(results)
     assert all(len(result.seconds) == 2 for result in results)
 
@@ -329,7 +333,7 @@ def test_the_limits_touch_every_byte() -> None:
 @pytest.mark.e2e
 def test_a_soak_watches_every_process(tmp_path: Path) -> None:
     file = tmp_path / "soak.json"
-    given = ["--minutes", "0.05", "--transport", "ipc", "--size", "4MB", "--json", str(file)]
+    given = ["--minutes", "0.02", "--transport", "ipc", "--size", "4MB", "--json", str(file)]
     command = [sys.executable, str(BENCH / "soak.py"), *given]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert "GB/s of model" in done.stdout, done.stderr

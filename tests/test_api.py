@@ -39,7 +39,7 @@ SIGNATURES = {
     "KV.save": "(self, path, *, masters=False)",
     "KV.stop": "(self, reason)",
     "KV.close": "(self, failure='')",
-    "Pipeline.init": "(self, kv, seed=0, kinds=None, groups=None)",
+    "Pipeline.init": "(self, kv, seed=0, kinds=None, groups=None, *, sample=None)",
     "Pipeline.step": "(self, x, y=None, *, microbatches=1, **metrics)",
     "Pipeline.outputs": "(self, x, params=None)",
     "Pipeline.loss": "(self, params, data, batch_size=1000)",

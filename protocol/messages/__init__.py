@@ -77,6 +77,8 @@ from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked
 from ps.protocol.messages.pipeline import (
     Credit,
     CreditRequest,
+    CutChosen,
+    CutRequest,
     Introduce,
     Neighbours,
     Rendezvous,
@@ -98,6 +100,8 @@ __all__ = [
     "Busy",
     "Credit",
     "CreditRequest",
+    "CutChosen",
+    "CutRequest",
     "Decline",
     "Distances",
     "Entries",

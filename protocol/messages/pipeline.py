@@ -25,6 +25,7 @@ from ps.protocol.ranges import (
 Stage = Annotated[int, Within(0, MOST_STAGES - 1)]
 Microbatch = Annotated[int, Within(-1, MOST_MICROBATCHES - 1)]
 Lines = Annotated[tuple[tuple[Rank, Member, Addresses, Random, Random], ...], AtMost(MOST_STAGES)]
+Starts = Annotated[tuple[Annotated[int, Within(1, 1 << 40)], ...], AtMost(MOST_STAGES)]
 Used = Annotated[tuple[tuple[TransferKind, Stage, Count], ...], AtMost(MOST_CHANNELS)]
 
 
@@ -127,3 +128,23 @@ class ShareBuffer(Message):
     member: Member
     buffer: Number
     nbytes: Size
+
+
+@message(88)
+class CutRequest(Message):
+    """A worker asks where the model is cut into stages, or says where it is to be, by what it has measured.
+
+    ``starts``: the first layer of each stage but the first. Who says so first is heeded.
+    """
+
+    request: Number
+    member: Member
+    starts: Starts
+
+
+@message(89)
+class CutChosen(Message):
+    """Here the model is cut, for all workers of the job."""
+
+    request: Number
+    starts: Starts

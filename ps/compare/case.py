@@ -149,7 +149,7 @@ def fitted(case: Case, layers: int) -> Case:
     stages = config.stages or config.places
     if stages <= layers:
         return case
-    if "stages" in case.job or "pipeline_workers" in case.job:
+    if case.job.get("stages") or "pipeline_workers" in case.job:
         why = f"the script's model has {layers} layers, which cannot be cut into {stages} stages"
         return dataclasses.replace(case, impossible=f"{why}. Try: --stages {layers}")
     fewer = max(number for number in range(1, layers + 1) if config.workers % number == 0)
@@ -162,7 +162,7 @@ def fitted(case: Case, layers: int) -> Case:
 
 
 def _title(job: Mapping[str, Any]) -> str:
-    stages = job.get("stages", job.get("pipeline_workers", job["workers"]))
+    stages = job.get("stages") or job.get("pipeline_workers") or job["workers"]
     return f"Model parallel, {stages} stages"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
-from ps.config.values import LONGEST_WAIT, PATH, SIZE
+from ps.config.values import LONGEST_WAIT, MOST_STAGES, PATH, SIZE, STAGES
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS, MOST_WORKERS
@@ -23,7 +23,6 @@ LATE = ("drop", "discount", "carry")
 PARAMS = ("auto", "private")
 
 MOST_SERVERS = 1000
-MOST_STAGES = 1000
 MOST_WAVES = 100
 
 EXPLICIT = "explicit"
@@ -103,9 +102,8 @@ class JobConfig:
     )
     stages: int | None = setting(
         None,
-        "how many pieces the model is cut into; none: one for each worker of a pipeline",
-        low=1,
-        high=MOST_STAGES,
+        "how many pieces the model is cut into; none: one for each worker of a pipeline; auto: so many too, balanced",
+        kind=STAGES,
         modes=PIPELINE,
     )
     pipeline_workers: int | None = setting(

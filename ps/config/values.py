@@ -31,6 +31,10 @@ LONGEST_WAIT = 1e9
 MOST_PROCESSES = 1000
 """Servers and workers that are started on one machine, at most: each is a process of some 50 MB."""
 
+AUTO = "auto"
+MOST_STAGES = 1000
+"""Stages of a pipeline, at most."""
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -161,6 +165,15 @@ def _modules(value: Any) -> tuple[str, ...]:
     return found
 
 
+def _stages(value: Any) -> int:
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return 0
+    number = _int(value)
+    if not (0 if isinstance(value, int) else 1) <= number <= MOST_STAGES:
+        raise ValueError
+    return number
+
+
 INT = Kind("N", "a whole number", _int, is_number=True)
 FLOAT = Kind("X", "a finite number", _float, repr, is_number=True)
 BOOL = Kind("", "true or false", _bool, lambda value: "true" if value else "false")
@@ -170,5 +183,12 @@ SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_s
 ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070", parse_address)
 ADVERTISED = Kind("ADDRESS", "a host that others can name, or host:port", _advertised)
 HOST = Kind("HOST", "the name or address of this host, 0.0.0.0 for all of its addresses", _host)
+STAGES = Kind(
+    "N",
+    f"a whole number from 1 to {MOST_STAGES}, or auto",
+    _stages,
+    lambda number: str(number or AUTO),
+)
+"""How many stages; 0: as many as there are workers for them, cut where all take equally long."""
 DEVICE = Kind("DEVICE", "one of auto, cpu, cuda, cuda:N", _device)
 MODULES = Kind("MODULE", "names of modules such as mine or package.mine, without .py", _modules, ",".join)

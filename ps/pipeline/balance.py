@@ -64,36 +64,47 @@ def seconds_of(
     chain: Chain,
     kind: ArrayKind,
     loss: PipelineLoss,
-    params: Mapping[str, Any],
+    value: Callable[[str], Any],
+    names: list[dict[str, str]],
     batch: tuple[Any, Any],
     now: Callable[[], float],
     times: int = 3,
 ) -> list[float]:
     """Return how long each layer takes for the forward and backward pass of a micro-batch: the shortest of ``times``.
 
-    ``now`` is a clock. Nothing is changed by it but the buffers of layers that write them in each pass.
+    ``value`` returns a tensor by its whole name, and is asked for those of one layer at a time: no more is held of the
+    model. ``names`` are as ``Chain.split`` gives them; ``now`` is a clock. Nothing of the layers' own is changed.
     """
-    names = chain.split(params)
-    best = [float("inf")] * len(chain)
-    stages = [PipelineStage(chain, range(place, place + 1), kind, loss) for place in range(len(chain))]
-    for _ in range(times):
+
+    def copied(tree: Any) -> Any:
+        return kind.tree(kind.copy, tree)
+
+    def begin(place: int, params: Mapping[str, Any]) -> PipelineStage:
+        stage = PipelineStage(chain, range(place, place + 1), kind, loss)
         sums = GradientSums(chain, names, dict.fromkeys(params), kind, once=True)
-        x, y = batch
-        took = []
-        for stage in stages:
-            stage.begin(params, names, sums, 0, 0)
+        stage.begin(params, names, sums, 0, 0)
+        return stage
+
+    x, y = batch
+    inputs = []
+    for place, own in enumerate(names):
+        inputs.append(x)
+        params = {name: value(name) for name in own.values()}
+        x = begin(place, params).forward(0, copied(x))
+    took, dy = [float("inf")] * len(chain), None
+    for place in reversed(range(len(chain))):
+        params = {name: value(name) for name in names[place].values()}
+        for _ in range(times):
+            stage, x, above = begin(place, params), copied(inputs[place]), copied(dy)
             since = now()
-            x = stage.forward(0, x)
+            output = stage.forward(0, x)
             if stage.is_last:
-                stage.lose(0, x, y, loss.weight(y))
-            took.append(now() - since)
-        dy = None
-        for place in reversed(range(len(chain))):
-            since = now()
-            dy = stages[place].backward(0, dy)
-            took[place] += now() - since
-        best = [min(pair) for pair in zip(best, took, strict=True)]
-    return best
+                stage.lose(0, output, y, loss.weight(y))
+            dx = stage.backward(0, above)
+            took[place] = min(took[place], now() - since)
+        dy = dx
+        inputs.pop()
+    return took
 
 
 def explained(costs: Sequence[float], cut: Cut, chain: Chain, unit: str) -> str:

@@ -68,6 +68,8 @@ class Pipeline:
         self.inexact = inexact
         self.arrays = here()
         self._arrays_on = arrays
+        self.sample: Any = None
+        """While ``init`` lasts, what layers may be tried with."""
         self._most = 0
         """Micro-batches of a batch so far, at most."""
         self._execution: Execution | None = None
@@ -78,15 +80,22 @@ class Pipeline:
         seed: int = 0,
         kinds: Mapping[str, str] | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        sample: Any = None,
     ) -> Any:
         """Give the model's first values to the job, as ``kv.init`` does; return the parameters.
 
-        Each layer's follow from ``seed`` and its place. Layers are frozen by ``kinds={"0.*": "frozen"}``.
+        Each layer's follow from ``seed`` and its place. Layers are frozen by ``kinds={"0.*": "frozen"}``. ``sample``, a
+        pair x, y like a micro-batch, is what ``--stages auto`` measures layers with.
 
         Raises UsageError for tensors that cannot be trained, LayoutMismatch where another worker trains another model.
         """
         self.arrays = self._arrays_on(kv.device)
-        self._execution = kv.execution(self, kv, seed) or LocalPipeline(self, kv, seed)
+        self.sample = sample
+        try:
+            self._execution = kv.execution(self, kv, seed) or LocalPipeline(self, kv, seed)
+        finally:
+            self.sample = None
         found = self._execution.init(kinds, groups)
         nbytes = sum(tensor.nbytes for tensor in found.values())
         kv.note_stages(self._execution.places, len(self.chain), nbytes)

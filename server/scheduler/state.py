@@ -18,6 +18,7 @@ from ps.config import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.messages import (
     BarrierEnter,
+    CutRequest,
     Decline,
     Distances,
     Error,
@@ -56,7 +57,7 @@ from ps.server.scheduler.seeding import Seeding, granted, heard, noted
 from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
-_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady | Rendezvous
+_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady | Rendezvous | CutRequest
 MAX_DEATHS = 1000
 """Deaths that are remembered, at most; the oldest are forgotten first."""
 
@@ -168,9 +169,9 @@ class SchedulerState:
                 return passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
-            case Rendezvous() if self.job is not None and self.job.pipeline:
+            case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
                 self.changed = True
-                return self._pipelines.meet(record, message, self.job.places, self.live("worker"))
+                return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
             case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
             case _:
@@ -351,6 +352,7 @@ class SchedulerState:
             "members": [member.dump() for member in self.members.values()],
             "seeding": self.seeding.dump(),
             "barrier": self._barrier.dump(),
+            "starts": list(self._pipelines.starts),
             "ending": self.ending.dump(),
         }
 
@@ -384,8 +386,7 @@ class SchedulerState:
         state = SchedulerState(values["explicit"], now, Registrar(key, draw))
         state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
         state.phase, state.epoch = values["phase"], values["epoch"]
-        state.code, state.reason = values.get("code", ""), values["reason"]
-        state.deaths = values["deaths"]
+        state.code, state.reason, state.deaths = values.get("code", ""), values["reason"], values["deaths"]
         state._roster = Roster.of(
             (MemberRecord.load(row, now + patience(outage)) for row in values["members"]), values["next"]
         )
@@ -393,6 +394,7 @@ class SchedulerState:
             state.absence.come(now)
         state.seeding = Seeding.load(values["seeding"])
         state._barrier = Barrier.load(values["barrier"])
+        state._pipelines.starts = tuple(values.get("starts", ()))
         state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
         state._begin_rounds(now)
         return state

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ps.config import JobConfig, job_from
+from ps.config import JobConfig, job_from, settings_of
 from ps.errors import ConfigError
 
 
@@ -18,6 +18,8 @@ from ps.errors import ConfigError
         ({"workers": 6, "stages": 6, "pipeline_workers": 3}, 3, 2),
         ({"workers": 2, "stages": 5, "pipeline_workers": 2}, 2, 1),
         ({"workers": 3, "stages": 1}, 1, 3),
+        ({"workers": 4, "stages": "auto"}, 4, 1),
+        ({"workers": 4, "stages": "auto", "pipeline_workers": 2}, 2, 2),
     ],
 )
 def test_workers_are_dealt_out_to_pipelines(settings: dict[str, Any], places: int, replicas: int) -> None:
@@ -51,3 +53,11 @@ def test_elsewhere_every_worker_has_the_whole_model() -> None:
 def test_what_does_not_go_together_is_said_before_anything_starts(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         job_from({"mode": "pipeline", **settings})
+
+
+@pytest.mark.parametrize("value", ["otto", "0", -1, 1001, 2.5, True])
+def test_stages_are_a_number_or_auto(value: Any) -> None:
+    row = settings_of(JobConfig)["stages"]
+    with pytest.raises(ConfigError, match="a whole number from 1 to 1000, or auto, or none"):
+        row.read(value, "flag --stages")
+    assert [row.show(row.read(text, "flag --stages")) for text in ("auto", "12", "none")] == ["auto", "12", "none"]

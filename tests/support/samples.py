@@ -97,6 +97,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.TransferPart(3, 26, 12, "activation", 1, 2, 0, 256, {"tree": ("a", "float32", (8, 8))}),
     m.Credit(3, 26, 27, (("activation", 1, 5), ("loss", 0, 12))),
     m.CreditRequest(3, 27),
+    m.CutRequest(26, 3, (2, 5)),
+    m.CutChosen(26, (2, 5)),
     m.SharedTransfer(3, 28, 12, "gradient", 0, 2, 65536, {"tree": ("a", "float32", (128, 128))}, 4, 9),
     m.ShareBuffer(3, 4, 69632),
 )  # fmt: skip

@@ -15,24 +15,30 @@ from ps.worker.part import DividedModel
 from ps.xp import Array
 
 
-def divided(chain: Chain, cut: Cut, seed: int, places: int, place: int) -> tuple[DividedModel, LayerValues]:
-    """Return a model as the worker at a ``place`` of so many has it, and what makes its first values.
+def described(chain: Chain, seed: int) -> tuple[dict[str, Array], LayerValues]:
+    """Return all tensors of a model, with shape and dtype and memory for one element, and what makes first values.
 
     All of these are made once, layer by layer, to know what tensors there are.
     """
     arrays: dict[str, Array] = {}
     owners: dict[str, int] = {}
-    home = [cut.stage_of(layer) % places for layer in range(len(chain))]
     for layer in range(len(chain)):
         for name, value in chain.init(seed, [layer]).items():
             arrays[name], owners[name] = _shape_of(value), layer
+    return arrays, LayerValues(chain, seed, owners)
+
+
+def divided(
+    chain: Chain, cut: Cut, arrays: Mapping[str, Array], first: LayerValues, places: int, place: int
+) -> DividedModel:
+    """Return a model of these tensors as the worker at a ``place`` of so many has it."""
+    home = [cut.stage_of(layer) % places for layer in range(len(chain))]
     holders: dict[str, list[int]] = {}
     for layer, names in enumerate(chain.split(arrays)):
         for name in names.values():
             holders.setdefault(name, []).append(home[layer])
     held = {name: tuple(dict.fromkeys(found)) for name, found in holders.items()}
-    first = LayerValues(chain, seed, owners)
-    return DividedModel(arrays, held, place, first.value), first
+    return DividedModel(arrays, held, place, first.value)
 
 
 class LayerValues:

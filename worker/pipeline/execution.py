@@ -20,7 +20,8 @@ from ps.pipeline import Pipeline
 from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StepPlan, Transfer
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.model import declared_kinds
-from ps.worker.pipeline.dealing import cut_for, divided, schedule_for
+from ps.worker.pipeline.balancing import balanced_cut
+from ps.worker.pipeline.dealing import cut_for, described, divided, schedule_for
 from ps.worker.pipeline.peers import PipelinePeers
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
@@ -67,7 +68,12 @@ class DistributedPipeline:
         self._place, self._places = session.rank % job.places, job.places
         self._first_rank = session.rank - self._place
         self._count = job.stages or job.places
-        self._cut = pipeline.cut = cut_for(pipeline.cut, self._count, len(self._chain))
+        self._tensors, self._first = described(self._chain, seed)
+        if job.stages == 0:
+            found = balanced_cut(pipeline, self._count, self._tensors, self._first, session, kv.device)
+        else:
+            found = cut_for(pipeline.cut, self._count, len(self._chain))
+        self._cut = pipeline.cut = found
         self._own = WorkerStages(
             pipeline,
             self._cut,
@@ -98,9 +104,9 @@ class DistributedPipeline:
 
     def init(self, kinds: Mapping[str, str] | None, groups: Mapping[str, Mapping[str, Any]] | None) -> Any:
         kinds = {**self._chain.kinds(), **(kinds or {})}
-        model, first = divided(self._chain, self._cut, self._seed, self._places, self._place)
+        model = divided(self._chain, self._cut, self._tensors, self._first, self._places, self._place)
         found = self._kv.init(model, kinds, groups)
-        first.forget()
+        self._first.forget()
         declared = declared_kinds(kinds, list(model.arrays))
         trained = {name for name in model.arrays if declared.get(name, "trainable") == "trainable"}
         self._own.know(model.arrays, trained)

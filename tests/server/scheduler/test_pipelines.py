@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ps.errors import BadMessage
-from ps.protocol.messages import Neighbours, Rendezvous
+from ps.protocol.messages import CutChosen, CutRequest, Neighbours, Rendezvous
 from support.desk import Desk, messages
 
 
@@ -68,3 +68,18 @@ def test_elsewhere_there_is_nobody_to_meet() -> None:
     member = desk.fill()[0]
     with pytest.raises(BadMessage, match="no use for Rendezvous"):
         meet(desk, member)
+
+
+def ask(desk: Desk, member: int, starts: tuple[int, ...] = (), request: int = 7) -> list[tuple[int, CutChosen]]:
+    return messages(desk.say(CutRequest(request, member, starts)), CutChosen)
+
+
+def test_the_model_is_cut_for_all_where_the_first_says_that_has_measured_also_after_a_restart() -> None:
+    desk = Desk(mode="pipeline", workers=4, stages=2)
+    first, second, third, fourth = desk.fill()
+    assert ask(desk, second, request=8) == []
+    told = ask(desk, first, (3,))
+    assert told == [(second, CutChosen(8, (3,))), (first, CutChosen(7, (3,)))]
+    assert ask(desk, third, (5,)) == [(third, CutChosen(7, (3,)))]
+    desk.restart()
+    assert ask(desk, fourth) == [(fourth, CutChosen(7, (3,)))]

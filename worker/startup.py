@@ -31,7 +31,7 @@ from ps.worker.store import Store
 from ps.worker.tracking import track
 from ps.worker.uncaught import report_in_one_line
 
-CLUSTER = ("servers", "workers", "backup_workers", "aggregator", "stages", "pipeline_workers")
+CLUSTER = ("servers", "workers", "backup_workers", "aggregator", "stages", "pipeline_workers", "compress_activations")
 """Settings that mean nothing where there is one process."""
 FEDERATED = ("mode", "algorithm", "clients_per_round", "min_clients", "transport")
 """Settings that, in a federated job, mean nothing either: one client alone trains as any process does."""

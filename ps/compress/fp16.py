@@ -49,6 +49,7 @@ class FP16:
 
     slots: ClassVar[tuple[str, ...]] = ()
     momentum: ClassVar[float] = 0.0
+    largest: ClassVar[float] = LARGEST
 
     def init(self, values: Array) -> dict[str, Array]:
         """Return {}."""

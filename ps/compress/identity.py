@@ -20,6 +20,7 @@ class Identity:
 
     slots: ClassVar[tuple[str, ...]] = ()
     momentum: ClassVar[float] = 0.0
+    largest: ClassVar[float] = float("inf")
 
     def init(self, values: Array) -> dict[str, Array]:
         """Return {}."""

@@ -37,6 +37,7 @@ class Int8:
 
     slots: ClassVar[tuple[str, ...]] = ()
     momentum: ClassVar[float] = 0.0
+    largest: ClassVar[float] = float(np.finfo(np.float64).max)
 
     def init(self, values: Array) -> dict[str, Array]:
         """Return {}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ps.compress.activation_codec import ActivationCodec
 from ps.compress.bf16 import BF16
 from ps.compress.codec import Codec
 from ps.compress.fp16 import FP16
@@ -26,4 +27,11 @@ CODECS: Registry[Codec] = Registry(
         "topk": TopK,
     },
     interface=Codec,
+)
+
+ACTIVATION_CODECS: Registry[ActivationCodec] = Registry(
+    "compress_activations",
+    {"bf16": BF16, "fp16": FP16, "int8": Int8, "none": Identity},
+    interface=ActivationCodec,
+    pluggable=False,
 )

@@ -113,6 +113,11 @@ class JobConfig:
         high=MOST_STAGES,
         modes=PIPELINE,
     )
+    compress_activations: str = setting(
+        "none",
+        "how activations and their gradients travel from stage to stage: none, bf16, fp16 or int8",
+        modes=PIPELINE,
+    )
     waves: int = setting(
         1,
         "batches that a pipeline has under way at once; 1: none begins before the weights are up to date",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ps.aggregators import AGGREGATORS, Aggregator
 from ps.algorithms import ALGORITHMS, Algorithm
-from ps.compress import CODECS, Codec
+from ps.compress import ACTIVATION_CODECS, CODECS, ActivationCodec, Codec
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
@@ -30,6 +30,7 @@ class JobSpecs:
     optimizer: Spec[Optimizer]
     schedule: Spec[Schedule]
     compress: Spec[Codec]
+    compress_activations: Spec[ActivationCodec]
     aggregator: Spec[Aggregator]
     """How contributions are combined: as the job has it, else as its algorithm does; without one, their mean."""
     algorithm: Spec[Algorithm]
@@ -67,6 +68,7 @@ class JobSpecs:
             optimizer=optimizer,
             schedule=read(SCHEDULES, "schedule"),
             compress=read(CODECS, "compress"),
+            compress_activations=read(ACTIVATION_CODECS, "compress_activations"),
             aggregator=read(AGGREGATORS, "aggregator", algorithm.aggregator if job.federated else "mean"),
             algorithm=named,
             local_optimizer=local,

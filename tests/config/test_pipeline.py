@@ -45,6 +45,7 @@ def test_elsewhere_every_worker_has_the_whole_model() -> None:
         ({"overlap": True}, "overlap = true .*cannot be had with mode = pipeline"),
         ({"compress": "int8"}, "compress = int8 .*cannot be had with mode = pipeline"),
         ({"on_nan": "skip"}, "on_nan = skip .*cannot be had"),
+        ({"compress_activations": "topk"}, r"compress_activations = 'topk' .*bf16, fp16, int8"),
         ({"transport": "shm"}, "transport = shm .*--transport auto"),
         ({"workers": 3, "backup_workers": 1}, "backup_workers = 1 .*needs mode = sync"),
         ({"workers": 4, "stages": 2, "aggregator": "krum:1"}, "needs at least [0-9]+ pipelines"),

@@ -217,7 +217,7 @@ class DistributedPipeline:
                 since, action, at = trace.now(), runner.next, time.monotonic()
                 transfers = runner.run()
                 busy += time.monotonic() - at
-                self._send(transfers)
+                self._send(transfers, plan.step)
                 trace.add("compute", since, name=repr(action), clock=plan.step)
         self._lines.unused = _none
         passes = self._store.traffic.passes
@@ -225,9 +225,9 @@ class DistributedPipeline:
         passes["pipeline_s"] += time.monotonic() - began
         return runner.gradients(), runner.loss
 
-    def _send(self, transfers: Iterable[Transfer]) -> None:
+    def _send(self, transfers: Iterable[Transfer], clock: int | None = None) -> None:
         for transfer in transfers:
-            self._lines.send(self._rank_of(transfer.stage), self._pass, transfer)
+            self._lines.send(self._rank_of(transfer.stage), self._pass, transfer, clock)
 
     def _rank_of(self, stage: int) -> int:
         return self._first_rank + stage % self._places

@@ -27,11 +27,10 @@ import numpy as np
 
 from ps.dataclass import dataclass
 from ps.errors import BadMessage
-from ps.pipeline.arrays import ArrayKind
 from ps.pipeline.runner import Transfer
 from ps.protocol.messages import Credit, CreditRequest, SharedTransfer, TransferPart
 from ps.protocol.messages.words import TransferKind
-from ps.worker.pipeline import packed_tree
+from ps.worker.pipeline.packed_tree import TreePacker, new
 from ps.worker.pipeline.shared_buffers import LentBuffer, OfferedBuffers
 from ps.xp import HostArray
 
@@ -66,13 +65,13 @@ class OutgoingLine:
     """This worker's end of a line on which it sends."""
 
     def __init__(
-        self, member: int, arrays: ArrayKind, *, window: int = WINDOW, part: int = PART, flying: int = FLYING
+        self, member: int, trees: TreePacker, *, window: int = WINDOW, part: int = PART, flying: int = FLYING
     ) -> None:
         self._most_flying = flying
         self._flying = 0
         """Bytes of parts that were sent and are not known to have come."""
         self._member = member
-        self._arrays = arrays
+        self._trees = trees
         self._window = window
         self._part = part
         self._buffers: OfferedBuffers | None = None
@@ -97,16 +96,21 @@ class OutgoingLine:
         """Lay what is sent from now on into these, as far as they have room."""
         self._buffers = buffers
 
-    def put(self, step: int, transfer: Transfer) -> None:
-        """Take something to send; it may be changed afterwards. Raises UsageError for what cannot travel."""
+    def put(self, step: int, transfer: Transfer, clock: int | None = None) -> None:
+        """Take something to send; it may be changed afterwards. Raises UsageError for what cannot travel.
+
+        With a ``clock`` it is of the step after that, and compressed where the job says so.
+        """
         lent: LentBuffer | None = None
 
         def room(nbytes: int) -> HostArray:
             nonlocal lent
             lent = self._buffers.take(nbytes) if self._buffers else None
-            return lent.memory if lent else packed_tree.new(nbytes)
+            return lent.memory if lent else new(nbytes)
 
-        what, memory = packed_tree.pack(transfer.tree, self._arrays, room)
+        compression = self._trees.compression
+        encoder = compression.of(transfer, clock) if compression else None
+        what, memory = self._trees.pack(transfer.tree, room, encoder)
         self._waiting.append(_Waiting(step, transfer, what, memory, lent))
 
     def next(self) -> Sent | None:
@@ -188,9 +192,9 @@ def _size(part: Sent) -> int:
 class IncomingLine:
     """This worker's end of a line on which it receives."""
 
-    def __init__(self, arrays: ArrayKind, shared: Callable[[int, int, int], HostArray] | None = None) -> None:
+    def __init__(self, trees: TreePacker, shared: Callable[[int, int, int], HostArray] | None = None) -> None:
         """``shared`` returns so many bytes that were laid into a buffer, as ``AdoptedBuffers.receive`` does."""
-        self._arrays = arrays
+        self._trees = trees
         self._shared = shared
         self.number = 0
         """The last part that has come."""
@@ -210,7 +214,7 @@ class IncomingLine:
     def _whole(self, shared: SharedTransfer) -> tuple[int, Transfer]:
         if self._first is not None or self._shared is None:
             raise BadMessage(f"{shared!r} in the midst of another, or where no memory is shared")
-        if packed_tree.size_of(shared.tree) != shared.nbytes:
+        if self._trees.size_of(shared.tree) != shared.nbytes:
             raise BadMessage(f"{shared!r}: its arrays have another size")
         memory = self._shared(shared.buffer, shared.use, shared.nbytes)
         self.number = shared.number
@@ -224,7 +228,7 @@ class IncomingLine:
         if first.nbytes != part.nbytes or first.number + (part.start > 0) > part.number:
             raise BadMessage(f"{part!r} is no part of {first!r}")
         if self._first is None:
-            if packed_tree.size_of(part.tree) != part.nbytes:
+            if self._trees.size_of(part.tree) != part.nbytes:
                 raise BadMessage(f"{part!r}: its arrays have another size")
             self._memory = np.empty(part.nbytes, np.uint8)
         elif not size:
@@ -237,7 +241,7 @@ class IncomingLine:
         return self._take(first, memory)
 
     def _take(self, about: TransferPart | SharedTransfer, memory: HostArray) -> tuple[int, Transfer]:
-        tree = packed_tree.unpack(about.tree, memory, self._arrays)
+        tree = self._trees.unpack(about.tree, memory)
         self.received[about.kind, about.stage] += 1
         return about.step, Transfer(about.kind, about.stage, about.microbatch, tree)
 

@@ -16,8 +16,10 @@ from ps.pipeline.arrays import ArrayKind
 from ps.pipeline.runner import GRADIENT, TIED, Transfer
 from ps.protocol.messages import CreditRequest, Neighbours, Rendezvous, SharedTransfer
 from ps.worker.interrupt import HOLD
+from ps.worker.pipeline.activation_compression import ActivationCompression
 from ps.worker.pipeline.line import IncomingLine, OutgoingLine
 from ps.worker.pipeline.line_sockets import LineSockets, Neighbour
+from ps.worker.pipeline.packed_tree import TreePacker
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
 
@@ -60,12 +62,15 @@ class PipelinePeers:
             raise
         finally:
             session.serve(lambda: None)
+        codec = session.job.specs.compress_activations
+        compressed = codec.name != "none"
+        trees = TreePacker(arrays, ActivationCompression(codec, session.job.seed, session.rank) if compressed else None)
         self._members = {each.rank: each.member for each in neighbours}
-        self._outgoing = {each.rank: OutgoingLine(session.member, arrays) for each in neighbours}
+        self._outgoing = {each.rank: OutgoingLine(session.member, trees) for each in neighbours}
         for rank, buffers in self._sockets.offered.items():
             self._outgoing[rank].share(buffers)
         self._incoming = {
-            each.rank: IncomingLine(arrays, partial(self._sockets.adopted, each.rank)) for each in neighbours
+            each.rank: IncomingLine(trees, partial(self._sockets.adopted, each.rank)) for each in neighbours
         }
 
     def _demand_all(self) -> None:
@@ -79,9 +84,12 @@ class PipelinePeers:
                 f"its log"
             )
 
-    def send(self, rank: int, number: int, transfer: Transfer) -> None:
-        """Have something sent that belongs to the pass with this number; it may be changed afterwards."""
-        self._outgoing[rank].put(number, transfer)
+    def send(self, rank: int, number: int, transfer: Transfer, clock: int | None = None) -> None:
+        """Have something sent that belongs to the pass with this number; it may be changed afterwards.
+
+        With a ``clock`` the pass is the step after that, and what the job compresses is compressed.
+        """
+        self._outgoing[rank].put(number, transfer, clock)
         self._push(rank)
 
     def take(self, number: int) -> list[Transfer]:

@@ -21,10 +21,11 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Credit, CreditRequest, SharedTransfer, TransferPart
 from ps.protocol.segment import Segment
 from ps.worker.pipeline.line import ASK, WINDOW, IncomingLine, OutgoingLine
+from ps.worker.pipeline.packed_tree import TreePacker
 from ps.worker.pipeline.shared_buffers import AdoptedBuffers, OfferedBuffers
 from support.pipeline_step import model, workers
 
-KIND = here()
+TREES = TreePacker(here())
 
 
 class Link:
@@ -32,11 +33,11 @@ class Link:
 
     def __init__(self, luck: random.Random, window: int, part: int, *, shared: bool = False) -> None:
         self.luck = luck
-        self.sender = OutgoingLine(1, KIND, window=window, part=part)
+        self.sender = OutgoingLine(1, TREES, window=window, part=part)
         self.adopted = AdoptedBuffers()
         self.handed: list[tuple[int, int, int]] = []
         """Buffers that were handed over and have not come."""
-        self.receiver = IncomingLine(KIND, self.adopted.receive)
+        self.receiver = IncomingLine(TREES, self.adopted.receive)
         if shared:
             self.sender.share(OfferedBuffers("it", self._hand, most=3, small=0))
         self.there: list[Any] = []
@@ -119,7 +120,7 @@ def test_all_comes_once_in_order_and_whole_over_a_connection_that_breaks(
 
 
 def test_a_channel_without_room_holds_up_no_other_one() -> None:
-    line = OutgoingLine(1, KIND)
+    line = OutgoingLine(1, TREES)
     for k in range(WINDOW + 3):
         line.put(0, Transfer("activation", 1, k, k))
     line.put(0, Transfer("gradient", 0, 0, 0))
@@ -138,7 +139,7 @@ def test_a_channel_without_room_holds_up_no_other_one() -> None:
 
 
 def test_what_was_not_looked_at_is_bounded_and_a_transfer_of_any_size_gets_through() -> None:
-    line = OutgoingLine(1, KIND, part=64, flying=100)
+    line = OutgoingLine(1, TREES, part=64, flying=100)
     line.put(0, Transfer("activation", 1, 0, np.arange(64, dtype=np.float32)))
     sent = 0
     while not line.empty:
@@ -154,7 +155,7 @@ def test_what_was_not_looked_at_is_bounded_and_a_transfer_of_any_size_gets_throu
 
 
 def test_nothing_is_sent_again_because_an_answer_is_old() -> None:
-    line, other = OutgoingLine(1, KIND), IncomingLine(KIND)
+    line, other = OutgoingLine(1, TREES), IncomingLine(TREES)
     line.put(0, Transfer("loss", 0, 0, 1.5))
     line.next()
     line.sent(0.0)
@@ -179,13 +180,13 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
         (first, 129),
     ]:
         with pytest.raises(BadMessage):
-            IncomingLine(KIND).receive(bad, bytes(size))
+            IncomingLine(TREES).receive(bad, bytes(size))
     for bad, size in [
         (TransferPart(1, 2, 0, "activation", 1, 0, 0, 128, what), 64),
         (TransferPart(1, 2, 0, "activation", 1, 0, 64, 192, {}), 64),
         (TransferPart(1, 2, 0, "activation", 1, 0, 64, 128, {}), 0),
     ]:
-        line = IncomingLine(KIND)
+        line = IncomingLine(TREES)
         assert line.receive(first, bytes(64)) is None
         with pytest.raises(BadMessage):
             line.receive(bad, bytes(size))
@@ -200,8 +201,8 @@ def test_what_lies_in_no_buffer_is_refused() -> None:
         (SharedTransfer(1, 1, 0, "activation", 1, 0, 64, what, 1, 2), adopted.receive),
     ]:
         with pytest.raises(BadMessage):
-            IncomingLine(KIND, shared).receive(message, None)
-    line = IncomingLine(KIND, adopted.receive)
+            IncomingLine(TREES, shared).receive(message, None)
+    line = IncomingLine(TREES, adopted.receive)
     line.receive(TransferPart(1, 1, 0, "activation", 1, 0, 0, 128, what), bytes(64))
     with pytest.raises(BadMessage, match="in the midst"):
         line.receive(SharedTransfer(1, 2, 0, "activation", 1, 0, 128, what, 1, 2), None)
@@ -209,7 +210,7 @@ def test_what_lies_in_no_buffer_is_refused() -> None:
 
 def test_a_credit_for_what_was_never_sent_is_refused() -> None:
     with pytest.raises(BadMessage):
-        OutgoingLine(1, KIND).credit(Credit(2, 1, 0, ()), 0.0)
+        OutgoingLine(1, TREES).credit(Credit(2, 1, 0, ()), 0.0)
 
 
 @settings(max_examples=25)

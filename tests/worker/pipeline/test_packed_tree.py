@@ -15,9 +15,9 @@ from ps.errors import BadMessage, UsageError
 from ps.pipeline.arrays import here
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import TransferPart
-from ps.worker.pipeline import packed_tree
+from ps.worker.pipeline.packed_tree import DEEPEST, TreePacker
 
-KIND = here()
+PACKER = TreePacker(here())
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -35,10 +35,10 @@ TREES = st.recursive(
 
 
 def over_the_wire(tree: Any) -> Any:
-    what, memory = packed_tree.pack(tree, KIND)
+    what, memory = PACKER.pack(tree)
     part = decode(encode(TransferPart(1, 1, 0, "activation", 1, 0, 0, memory.size, what)))
-    assert packed_tree.size_of(part.tree) == memory.size
-    return packed_tree.unpack(part.tree, np.frombuffer(bytearray(memory.tobytes()), np.uint8), KIND)
+    assert PACKER.size_of(part.tree) == memory.size
+    return PACKER.unpack(part.tree, np.frombuffer(bytearray(memory.tobytes()), np.uint8))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -58,18 +58,18 @@ def depth(tree: Any) -> int:
 
 @given(TREES)
 def test_a_tree_comes_out_as_it_went_in(tree: Any) -> None:
-    if depth(tree) > packed_tree.DEEPEST:
+    if depth(tree) > DEEPEST:
         with pytest.raises(UsageError, match="levels"):
-            packed_tree.pack(tree, KIND)
+            PACKER.pack(tree)
         return
     assert same(over_the_wire(tree), tree)
 
 
 def test_what_is_packed_may_be_changed_and_so_may_what_comes_out() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    what, memory = packed_tree.pack({"x": x, "half": np.ones(3, ml_dtypes.bfloat16)}, KIND)
+    what, memory = PACKER.pack({"x": x, "half": np.ones(3, ml_dtypes.bfloat16)})
     x[:] = 0
-    found = packed_tree.unpack(decode(encode(TransferPart(1, 1, 0, "labels", 1, 0, 0, 0, what))).tree, memory, KIND)
+    found = PACKER.unpack(decode(encode(TransferPart(1, 1, 0, "labels", 1, 0, 0, 0, what))).tree, memory)
     assert np.array_equal(found["x"], [[0, 3], [1, 4], [2, 5]])
     assert found["half"].dtype == ml_dtypes.bfloat16
     found["x"] += 1
@@ -86,7 +86,7 @@ def test_what_is_packed_may_be_changed_and_so_may_what_comes_out() -> None:
 )
 def test_what_cannot_travel_is_refused_by_name(tree: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        packed_tree.pack(tree, KIND)
+        PACKER.pack(tree)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_what_cannot_travel_is_refused_by_name(tree: Any, said: str) -> None:
 )
 def test_what_is_no_tree_is_refused_before_room_is_made_for_it(node: Any) -> None:
     with pytest.raises(BadMessage, match=r"no tree of arrays|a tree of \d+ bytes"):
-        packed_tree.size_of({"tree": node})
+        PACKER.size_of({"tree": node})

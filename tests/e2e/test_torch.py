@@ -1,8 +1,10 @@
-"""Promise: a torch script is started like any other, and its loader processes do no harm."""
+"""Promises: a torch script is started like any other, its loader processes do no harm, and no compiler is loaded."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,3 +32,28 @@ def test_loader_processes_start_after_the_connection_and_draw_other_numbers_on_e
     assert len(set(drawn)) == len(drawn) == 80
     ends = [line.partition("weights ")[2].split()[1:] for line in run.lines if "weights " in line]
     assert len(ends) == 2 and ends[0] == ends[1] and ends[0][1] == "8"
+
+
+TRAINS = """
+import sys
+import torch
+import ps, ps.torch
+model = torch.nn.Linear(3, 2)
+with ps.connect(optimizer="sgd:lr=0.1") as kv:
+    optimizer = ps.torch.DistributedOptimizer(model, kv)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.ones(4, 3)).sum().backward()
+        optimizer.step()
+        schedule.step()
+print("torch._dynamo" in sys.modules, all(p.grad is not None for p in model.parameters()))
+optimizer.zero_grad()
+print(all(p.grad is None for p in model.parameters()))
+"""
+
+
+def test_training_loads_no_compiler_of_torch_which_takes_seconds() -> None:
+    demand("torch", "it is about torch")
+    done = subprocess.run([sys.executable, "-c", TRAINS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["False", "True", "True"]), done.stderr

@@ -21,6 +21,8 @@ from ps.testing import LocalCluster
 from ps.worker import KV
 from support import torch_reference as reference
 
+torch.set_num_threads(1)  # the workers of a test are threads of one process, and would wait for each other
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(120),

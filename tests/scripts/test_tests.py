@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.machinery
 import importlib.util
 import os
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -33,6 +34,11 @@ def script() -> Any:
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
+
+
+def is_marks(node: ast.stmt) -> TypeGuard[ast.Assign]:
+    """Whether this names the marks of all tests of a file."""
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -63,8 +69,13 @@ def test_every_file_is_in_a_lane_of_each_of_its_kinds_once(script: Any) -> None:
     for _, kind, *files in script.lanes(2).values():
         found[kind] += files
     every = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
-    assert sorted(found["not e2e"]) == every
+    assert len(set(found["not e2e"])) == len(found["not e2e"])
     assert len(set(found["e2e"])) == len(found["e2e"]) > 20
+    assert sorted({*found["not e2e"], *found["e2e"]}) == every
+    for name in every:
+        marks = [node.value for node in ast.parse((ROOT / name).read_text()).body if is_marks(node)]
+        of_all = any("pytest.mark.e2e" in ast.unparse(value) for value in marks)
+        assert name in found["not e2e"] or of_all, name
     assert all("mark.e2e" not in path.read_text() for path in (ROOT / "tests").rglob("conftest.py"))
 
 
@@ -73,6 +84,12 @@ def test_shares_have_about_the_same_seconds(script: Any) -> None:
     shares = script.shared_out(seconds, 2)
     assert [sum(seconds[name] for name in names) for names in shares] == [12.0, 10.0]
     assert script.shared_out({"a": 1.0}, 2) == [["a"]]
+
+
+def test_what_loads_large_libraries_is_in_one_share(script: Any) -> None:
+    names = ("tests/pytorch/a.py", "tests/jax_arrays/a.py", "tests/pytorch/b.py")
+    shares = script.shared_out({**dict.fromkeys(names, 2.0), "tests/a.py": 4.0, "tests/b.py": 3.0}, 2)
+    assert shares == [sorted(names), ["tests/a.py", "tests/b.py"]]
 
 
 def test_all_pass_and_the_exit_code_says_so(start: Start) -> None:

@@ -36,10 +36,10 @@ def test_compressed_gradients_are_compared_as_what_they_stand_for(aggregator: st
 @pytest.mark.parametrize(
     "job", [{}, {"clip_norm": 5.0}, {"chunk_size": 1 << 10}, {"servers": 2, "chunk_size": 1 << 10}]
 )
-@pytest.mark.parametrize("aggregator", ROBUST)
-def test_training_with_one_poisoned_worker_of_five_arrives(aggregator: str, job: dict[str, Any]) -> None:
+def test_training_with_one_poisoned_worker_of_five_arrives(job: dict[str, Any]) -> None:
     target = np.random.default_rng(1).standard_normal(900).astype(np.float32)
-    assert train(target, 5, 40, aggregator=aggregator, **job) < 0.1
+    for aggregator in ROBUST:
+        assert train(target, 5, 40, aggregator=aggregator, **job) < 0.1, aggregator
     assert train(target, 5, 5, aggregator="mean", **job) > 1.0
 
 

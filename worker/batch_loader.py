@@ -28,6 +28,8 @@ class StepStore(Protocol):
 
     def begin_step(self) -> bool: ...
 
+    def drain(self) -> None: ...
+
 
 class BatchLoader:
     """Remembers which batches are done, over several calls of ``batches``."""
@@ -123,9 +125,11 @@ class BatchLoader:
                 )
             for batch in ahead(order, prefetch):
                 if not self._goes_on():
-                    return
+                    break
                 self._took(size_of(batch))
                 yield placed(batch, self._device)
+            if self._store is not None and threading.get_ident() == self._owner:
+                self._store.drain()
 
         return generate()
 

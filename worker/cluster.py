@@ -44,6 +44,8 @@ class ClusterStore:
         self.report: Callable[[], dict[str, Any]] = dict
         self.gather: Callable[[], None] = lambda: None
         """Called before this worker goes into a barrier."""
+        self.end_waves: Callable[[], None] = lambda: None
+        """Called to have all steps be done that the script has given, where they may overlap."""
         self._early: Batch | None = None
         """What is sent of the next step."""
         self._aside = Batch()
@@ -205,11 +207,12 @@ class ClusterStore:
         early, self._early = self._early, None
         if early is None:
             self.settle()
-        overlap, part, after = self.job.overlap, self._part, self.clock + 1
+        overlap, behind, part, after = self.job.overlap, self.job.delay > 0, self._part, self.clock + 1
         if overlap and gradients is not None:
             gradients.keep()
         try:
-            self._runner.begin(part.step(gradients, examples, pull=True, veto=veto), early, wait=not overlap)
+            step = part.step(gradients, examples, pull=True, veto=veto)
+            self._runner.begin(step, early, wait=not self.job.defers, behind=behind)
         except BaseException:
             self._keep(gradients)
             raise
@@ -218,6 +221,23 @@ class ClusterStore:
         if overlap:
             self.arrive(self._first)
         return self._runner.under_way
+
+    def turn(self) -> bool:
+        """Go on with a step that was not waited for, as far as it is answered; return whether it is done."""
+        self._session.exchange.look()
+        self._runner.turn()
+        return not self._runner.busy
+
+    def await_turn(self, also: Callable[[], bool]) -> None:
+        """Return when there is something for ``turn`` to do, or ``also`` says so."""
+        self._runner.wait(also)
+
+    def lag(self, clocks: int) -> None:
+        """Say how many clocks the weights lack that the next step's gradients were computed with."""
+        self._part.lag = clocks
+
+    def drain(self) -> None:
+        self.end_waves()
 
     def _keep(self, gradients: Gradients | None) -> None:
         """Have a step that was interrupted sent from memory that the script does not change."""
@@ -260,6 +280,7 @@ class ClusterStore:
         if not self._session.connected:
             self._runner.run(meet(self.clock))
             return
+        self.drain()
         self.settle()
         self.gather()
         self._runner.begin(self._part.barrier(), wait=True)

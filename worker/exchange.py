@@ -87,6 +87,8 @@ class Exchange:
             self._poller.register(channel.pollable, zmq.POLLIN)
             self._queues.append(RequestQueue(name, channel, window, traffic, server, rank, trace, channels.identity))
         self._stuck: set[RequestQueue] = set()
+        self._looked = 0.0
+        """When the servers were last asked what they know by ``look``."""
         self._by_pollable = {queue.channel.pollable: queue for queue in self._queues}
 
     @property
@@ -137,6 +139,10 @@ class Exchange:
         """Return when the batch is done. Raises what went wrong with it, and again when waited for again."""
         self._until(lambda: batch.remaining == 0, batch)
 
+    def wait_or(self, batch: Batch, also: Callable[[], bool]) -> None:
+        """Return when the batch is done, or ``also`` says so. Raises what went wrong with it."""
+        self._until(lambda: batch.remaining == 0 or also(), batch)
+
     def wait_for(self, batch: Batch, chunks: Iterable[int]) -> None:
         """Return when these chunks of the batch are answered. Raises what went wrong with it."""
         wanted = batch.missing.intersection(chunks)
@@ -152,6 +158,29 @@ class Exchange:
         with HOLD, self._breaking():
             self._turn(self._queues)
             self.ask_for_room()
+
+    def look(self) -> None:
+        """Like ``poll``, and ask now and then what the servers know of what is not answered: for those who wait for
+        other things beside. Raises ServerLost for one that never says."""
+        self.poll()
+        if not any(queue.busy for queue in self._queues):
+            self._looked = 0.0
+        elif not self._looked:
+            self._looked = self._now()
+        elif self._now() - self._looked >= INQUIRE:
+            self._looked = self._now()
+            with self._breaking():
+                self.inquire()
+
+    @property
+    def pollables(self) -> list[Any]:
+        """What is ready to be read when a server has answered."""
+        return [queue.channel.pollable for queue in self._queues]
+
+    def wake(self, pollables: Iterable[Any]) -> None:
+        """Look at once, while waiting for servers, whether something ends it when one of these is ready to be read."""
+        for pollable in pollables:
+            self._poller.register(pollable, zmq.POLLIN)
 
     def send(self) -> None:
         """Send what the windows allow, without waiting."""
@@ -209,16 +238,17 @@ class Exchange:
                 patience = min([queue.patience for queue in self._queues])
                 events = self._look(min(SLICE, 1000 * patience))
                 self._trace.add("wait", slept)
-                if events:
-                    self._turn([self._by_pollable[pollable] for pollable, _ in events])
+                heard = [self._by_pollable[pollable] for pollable, _ in events if pollable in self._by_pollable]
+                if heard:
+                    self._turn(heard)
                     if batch.error is not None or done():
                         return
-                elif patience < math.inf:
+                elif not events and patience < math.inf:
                     self.ask_for_room(patience)
                 now = self._now()
                 if self._moved:
                     self.since, self._moved = now, False
-                if events and now - asked < INQUIRE:
+                if heard and now - asked < INQUIRE:
                     continue
                 if done():
                     return
@@ -227,6 +257,8 @@ class Exchange:
                 sigterm.check()
                 HOLD.check()
                 self._check()
+                if events and not heard and done():  # what is not from servers is read by what it calls
+                    return
                 if now - asked >= INQUIRE:
                     asked = now
                     self.inquire()

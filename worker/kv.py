@@ -102,7 +102,7 @@ class KV:
         if self._model is None:
             raise StateError("no parameters yet: call kv.init(params) first")
         found = self._model.all
-        if self.job.overlap:
+        if self.job.defers:
             return LazyParameters(found, self._steps.weights.arrive)
         return dict(found) if self._tree is None else self._tree.build(found)
 
@@ -185,8 +185,8 @@ class KV:
         Raises UsageError in a job with ``overlap``.
         """
         model = self._ready()
-        if self.job.overlap:
-            raise UsageError("with overlap the parameters have new values one by one: read them in kv.params")
+        if self.job.defers:
+            raise UsageError("with overlap or waves parameters have new values one by one: read them in kv.params")
         model.watch = function
 
     def ready(self, name: str, grad: Any, *, examples: float | None = None) -> None:

@@ -103,7 +103,7 @@ class LocalStore:
             self._apply(gradients)
             self._trace.add("apply", since, clock=self.clock)
         self.clock += 1
-        return Done()
+        return Done(staleness=min(self.clock - 1, self.job.delay))
 
     def _apply(self, gradients: Gradients) -> None:
         norm = self.job.clip_norm
@@ -140,6 +140,9 @@ class LocalStore:
         for part in self._chunks:
             flat[part.chunk.section][part.chunk.start : part.chunk.stop] = part.weights
         return self.clock, self._layout.views(flat)
+
+    def drain(self) -> None:
+        pass
 
     def barrier(self) -> None:
         pass

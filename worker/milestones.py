@@ -67,6 +67,7 @@ class Milestones:
             return
         lost: PeerLost | None = None
         store = self._store
+        store.drain()
         federated, saves = store.job.federated, self._saving.path is not None and store.saves
         if saves and not federated:
             try:

@@ -92,6 +92,8 @@ class Participation:
         """How often it has joined, or caught up."""
         self.versions: dict[int, int] = {}
         """Chunk -> version of the weights that it has."""
+        self.lag = 0
+        """How many clocks before these versions the weights are from that gradients are computed with."""
         self.in_place = False
         """Whether it reads the weights where the servers keep them: then none need to be sent."""
         self.rates: dict[str, Rates] = {}
@@ -229,7 +231,7 @@ class Participation:
                 member=self.member,
                 chunk=index,
                 clock=self.clock,
-                version=self.versions.get(index, 0),
+                version=max(0, self.versions.get(index, 0) - self.lag),
                 examples=examples,
                 scale=scale,
                 pull=pull and not self.in_place,
@@ -307,7 +309,13 @@ class Participation:
         assert self.job.clip_norm is not None
         squares = {answer.chunk: answer.value for answer in answers if isinstance(answer, NormPart)}
         scale = clip_scale(sum(squares[index] for index in sorted(squares)), self.job.clip_norm)
-        return self.each(Scale, versions=True, clock=clock, scale=scale, pull=pull and not self.in_place)
+        calls = self.each(Scale, versions=True, clock=clock, scale=scale, pull=pull and not self.in_place)
+        if self.job.delay:  # this worker's next step may come before those who have the other chunks have closed them
+            for chunk in self.chunks:
+                if chunk.index not in self._own:
+                    make = partial(Scale, member=self.member, chunk=chunk.index, clock=clock, scale=scale, pull=False)
+                    calls.append(Call(chunk.server, make))
+        return calls
 
     def _come_back(self, late: list[Late]) -> Conversation[None]:
         """After a push that came too late: take part again from the next clock."""

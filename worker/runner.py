@@ -61,13 +61,29 @@ class Runner:
         """Whether there is more to do for it than to wait for what may be under way while the script goes on."""
         return self._current is not None and not (self._last and self._resume is self.under_way)
 
-    def begin(self, conversation: Conversation[None], early: Batch | None = None, *, wait: bool) -> None:
+    def begin(
+        self, conversation: Conversation[None], early: Batch | None = None, *, wait: bool, behind: bool = False
+    ) -> None:
         """Begin a conversation; return when it ends, or, without ``wait``, when what is left may be under way.
 
-        ``early`` is the batch that a part of what it asks first was sent with. Needs ``finish`` before.
+        ``early`` is the batch that a part of what it asks first was sent with. With ``behind`` it is gone on with by
+        ``turn``, whatever is left. Needs ``finish`` before.
         """
         self._current = conversation
-        self._go_on(partial(next, conversation), early, wait=wait)
+        self._go_on(partial(next, conversation), early, wait=wait, behind=behind)
+
+    def turn(self) -> None:
+        """Go on with what is under way as far as it is answered."""
+        while self._current is not None and isinstance(batch := self._resume, Batch):
+            if not batch.done and batch.error is None:
+                return
+            self._session.exchange.wait(batch)
+            self._go_on(partial(self._current.send, batch.answers), None, wait=False, behind=True)
+
+    def wait(self, also: Callable[[], bool]) -> None:
+        """Return when more is answered than was, or ``also`` says so: then there may be something for ``turn``."""
+        if isinstance(batch := self._resume, Batch):
+            self._session.exchange.wait_or(batch, also)
 
     def finish(self) -> None:
         """Return when nothing is under way. Raises what went wrong with it, and again the next time."""
@@ -92,7 +108,7 @@ class Runner:
     def _ask(self, question: Question, number: int) -> Message:
         return self._session.ask(question.make, question.kind, question.waiting, number)
 
-    def _go_on(self, move: Callable[[], Asked], early: Batch | None, *, wait: bool) -> None:
+    def _go_on(self, move: Callable[[], Asked], early: Batch | None, *, wait: bool, behind: bool = False) -> None:
         """Go on with the current conversation from its next move."""
         exchange = self._session.exchange
         while True:
@@ -115,7 +131,7 @@ class Runner:
             self._resume, self._last = batch if asked.resumable else None, asked.last
             if asked.contributes:
                 self.under_way = batch
-            if asked.last and not wait:
+            if (asked.last and not wait) or (behind and asked.resumable):
                 return
             exchange.wait(batch)
             move = partial(current.send, batch.answers)

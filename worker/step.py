@@ -108,7 +108,7 @@ class Steps:
             self._broken(clock, count, gradients is None, metrics)
             raise
         self._last, self._skipped = done, veto
-        if self._job.overlap:
+        if self._job.defers:
             self.weights.expect()
             self._unlogged = (clock, count, gradients is None, done, metrics)
             self.weights.catch_up()

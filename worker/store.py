@@ -128,6 +128,10 @@ class Store(Protocol):
         """
         ...
 
+    def drain(self) -> None:
+        """Return when all steps are done that the script has given, where a pipeline has several under way."""
+        ...
+
     def barrier(self) -> None:
         """Return when all live workers are here. All have the same clock then, and the same weights."""
         ...

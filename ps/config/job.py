@@ -258,6 +258,16 @@ class JobConfig:
         return self.workers // self.places
 
     @property
+    def delay(self) -> int:
+        """How many updates the weights lack, at most, that a pipeline's gradients are computed with."""
+        return self.waves - 1 if self.pipeline else 0
+
+    @property
+    def defers(self) -> bool:
+        """Whether a step returns before its new weights have arrived."""
+        return self.overlap or self.delay > 0
+
+    @property
     def steady(self) -> bool:
         """Whether a clock, or a round, is closed for all of the model at once."""
         return self.lockstep or self.federated

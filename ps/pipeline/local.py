@@ -37,9 +37,8 @@ class LocalPipeline:
             for worker in range(workers)
         ]
         self._stages = [self._workers[home].stages[number] for number, home in self._home.items()]
-        waves = kv.job.waves if kv.job.pipeline else 1
-        self._stash = WeightStash(waves, kv.job.lookahead) if waves > 1 else None
-        self._losses: deque[float] = deque(maxlen=waves)
+        self._stash = WeightStash(kv.job.waves, kv.job.lookahead) if kv.job.delay else None
+        self._losses: deque[float] = deque(maxlen=kv.job.delay + 1)
 
     @property
     def places(self) -> Sequence[int]:
@@ -120,4 +119,6 @@ def run(runners: Sequence[StageRunner], home: Mapping[int, int], begin: Sequence
         for runner in able:
             for transfer in runner.run():
                 runners[home[transfer.stage]].receive(transfer)
+    for runner in runners:
+        runner.finish()
     return {name: gradient for runner in runners for name, gradient in runner.gradients().items()}

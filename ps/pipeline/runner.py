@@ -79,6 +79,7 @@ class StageRunner:
         self._count = count
         check = [Action(CHECK, stage, OF_CHECK) for stage in sorted(stages)] if plan.check else []
         self._actions = deque([*check, *actions])
+        self._forwards = sum(action.kind in (FORWARD, CHECK) for action in self._actions)
         self._plan = plan
         self._sums = sums
         self._here: dict[tuple[str, int, int], Any] = {}
@@ -109,6 +110,11 @@ class StageRunner:
     def next(self) -> Action | None:
         """The action that comes next, whether it can be done already or not."""
         return self._actions[0] if self._actions else None
+
+    @property
+    def has_forwards(self) -> bool:
+        """Whether there are forward passes yet to be done."""
+        return self._forwards > 0
 
     @property
     def done(self) -> bool:
@@ -152,9 +158,12 @@ class StageRunner:
 
     def gradients(self) -> dict[str, Array]:
         """Return what the step gives for the tensors of this worker's layers, when all is done."""
+        return self._sums.all(without={(tie.place, own) for tie in self._sent for own in tie.names})
+
+    def finish(self) -> None:
+        """End the step of layers with buffers, which are written anew."""
         for number in sorted(self._stages):
             self._stages[number].finish()
-        return self._sums.all(without={(tie.place, own) for tie in self._sent for own in tie.names})
 
     # Inside
 
@@ -168,6 +177,7 @@ class StageRunner:
             dx = (stage.backward if action.kind == BACKWARD else stage.backward_input)(action.microbatch, dy)
             # also where it is none: the stage before waits for it
             return [Transfer(GRADIENT, action.stage - 1, action.microbatch, dx)] if stage.gives_gradient else []
+        self._forwards -= 1
         x = self._take(ACTIVATION, action)
         output = stage.check(*x) if action.kind == CHECK else stage.forward(action.microbatch, x)
         if not stage.is_last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ps.pipeline.action import needed
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class WorkerStages:
-    """Those with the numbers ``worker``, ``worker`` + ``workers`` and so on; ``stages`` has them by number."""
+    """Those with the numbers ``worker``, ``worker`` + ``workers`` and so on.
+
+    ``stages`` has them by number, to measure with; in training each step has its own, as several may be under way.
+    """
 
     def __init__(
         self,
@@ -33,20 +37,20 @@ class WorkerStages:
     ) -> None:
         """``replica``: the number of this pipeline among those that train the model on other shares of the data."""
         self._chain, self._kind, self._cut, self._schedule = pipeline.chain, pipeline.arrays, cut, schedule
-        self._worker = worker
+        self._worker, self._workers = worker, workers
         self._count = len(cut.stages)
-        self.stages = {
-            number: PipelineStage(
-                self._chain,
-                cut.stages[number],
-                self._kind,
-                pipeline.loss_function,
-                seed=seed,
-                pipeline=replica,
-                recompute=pipeline.recompute,
-            )
-            for number in range(worker, self._count, workers)
-        }
+        self._make = partial(
+            PipelineStage,
+            loss=pipeline.loss_function,
+            seed=seed,
+            pipeline=replica,
+            recompute=pipeline.recompute,
+        )
+        self.stages = self._stages()
+
+    def _stages(self) -> dict[int, PipelineStage]:
+        numbers = range(self._worker, self._count, self._workers)
+        return {number: self._make(self._chain, self._cut.stages[number], self._kind) for number in numbers}
 
     def know(self, names: Iterable[str], trained: Container[str]) -> None:
         """Take the names of all tensors of the model, and which of them are trained, on whatever worker they are."""
@@ -59,9 +63,10 @@ class WorkerStages:
     def runner(self, plan: StepPlan, params: Mapping[str, Any], trained: Mapping[str, Any]) -> StageRunner:
         """Begin a step with these tensors; ``trained``: where their gradients are added up, by whole name."""
         sums = GradientSums(self._chain, self.names, trained, self._kind, once=plan.microbatches == 1)
-        for stage in self.stages.values():
+        stages = self._stages()
+        for stage in stages.values():
             stage.begin(params, self.names, sums, self._first, plan.step)
         actions = self._schedule.actions(self._count, plan.microbatches, self._worker)
         return StageRunner(
-            self.stages, self._count, needed(actions, self._cut.stage_of(self._first)), plan, sums, self._ties
+            stages, self._count, needed(actions, self._cut.stage_of(self._first)), plan, sums, self._ties
         )

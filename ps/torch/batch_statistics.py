@@ -32,8 +32,10 @@ class BatchStatistics:
         }
         self._names = {f"{path}{each}" for path in self._norms for each in (COUNT, MEAN, VARIANCE)}
         self._at: ForwardPass | None = None
-        self._seen: dict[str, dict[int, tuple[int, torch.Tensor, torch.Tensor]]] = {path: {} for path in self._norms}
-        """For each batch norm and micro-batch the number of values in a channel, and their sum and sum of squares."""
+        self._seen: dict[str, dict[tuple[int, int], tuple[int, torch.Tensor, torch.Tensor]]]
+        self._seen = {path: {} for path in self._norms}
+        """For each batch norm, and step and micro-batch, the number of values in a channel, and their sum and sum of
+        squares."""
         self._name = name
         self._told = False
         for path, part in self._norms.items():
@@ -72,15 +74,17 @@ class BatchStatistics:
                 x = args[0].detach().double()
                 axes = [axis for axis in range(x.ndim) if axis != 1]
                 seen = x.numel() // x.shape[1], x.sum(axes), (x * x).sum(axes)
-                self._seen[path][self._at.microbatch] = seen
+                self._seen[path][self._at.step, self._at.microbatch] = seen
 
         return look
 
     def finish(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Write the running statistics anew, of what was seen since the last time."""
+        """Write the running statistics anew, of what was seen in the oldest step that was not ended: the next may have
+        begun."""
+        step = min((at[0] for seen in self._seen.values() for at in seen), default=0)
         for path, part in self._norms.items():
-            seen = [values for _, values in sorted(self._seen[path].items())]
-            self._seen[path] = {}
+            seen = [values for at, values in sorted(self._seen[path].items()) if at[0] == step]
+            self._seen[path] = {at: values for at, values in self._seen[path].items() if at[0] != step}
             if not seen:
                 continue
             count = sum(each[0] for each in seen)

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
-from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, PLAN, TIED, StepPlan, Transfer
+from ps.pipeline.runner import PLAN, StepPlan, Transfer
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.model import declared_kinds
 from ps.worker.pipeline.balancing import balanced_cut
 from ps.worker.pipeline.dealing import cut_for, described, divided, schedule_for
+from ps.worker.pipeline.measuring import outputs_of
 from ps.worker.pipeline.peers import PipelinePeers
+from ps.worker.pipeline.stage_route import StageRoute
+from ps.worker.pipeline.waves_under_way import Wave, WavesUnderWay
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
 from ps.xp import Array
@@ -35,7 +39,8 @@ NEXT = 20
 """Milliseconds for which another batch that is measured is waited for, by a worker that has other things to do."""
 END, MEASURE, BARRIER = "end", "outputs", "barrier"
 """The plan after which there is none; that of a batch whose outputs are wanted; and word that the worker which plans is
-in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict."""
+in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict. Where
+steps overlap MEASURE comes in a list, with how many updates are in the weights that are measured."""
 
 
 class PipelineStore(Protocol):
@@ -43,8 +48,17 @@ class PipelineStore(Protocol):
 
     traffic: Traffic
     gather: Callable[[], None]
+    end_waves: Callable[[], None]
 
     def barrier(self) -> None: ...
+
+    def turn(self) -> bool: ...
+
+    def await_turn(self, also: Callable[[], bool]) -> None: ...
+
+    def settle(self) -> None: ...
+
+    def lag(self, clocks: int) -> None: ...
 
 
 class DistributedPipeline:
@@ -59,10 +73,6 @@ class DistributedPipeline:
                 f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would "
                 f"have no stages"
             )
-        if job.waves > 1:
-            raise UsageError(
-                f"waves = {job.waves} needs all stages in one process so far: run the script without a cluster"
-            )
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
         self._place, self._places = session.rank % job.places, job.places
@@ -74,6 +84,7 @@ class DistributedPipeline:
         else:
             found = cut_for(pipeline.cut, self._count, len(self._chain))
         self._cut = pipeline.cut = found
+        self._route = StageRoute(self._first_rank, self._places, found)
         self._own = WorkerStages(
             pipeline,
             self._cut,
@@ -84,6 +95,8 @@ class DistributedPipeline:
             replica=session.rank // self._places,
         )
         self._peers: PipelinePeers | None = None
+        self._waves: WavesUnderWay | None = None
+        """The steps that are under way, where they overlap."""
         self._pass = 0
         """How many passes there have been."""
         self._kept: list[Transfer] = []
@@ -118,7 +131,26 @@ class DistributedPipeline:
         self._session.farewell = self._leave
         if self.feeds:
             self._store.gather = partial(self._announce, BARRIER)
+        if self._kv.job.delay:
+            self._overlap(peers)
         return found
+
+    def _overlap(self, peers: PipelinePeers) -> None:
+        """Have steps overlap from now on."""
+        exchange = self._session.exchange
+        exchange.wake(peers.pollables)
+        peers.wake(exchange.pollables, exchange.look)
+        self._waves = WavesUnderWay(
+            self._kv,
+            self._own,
+            peers,
+            self._store,
+            self._session.trace,
+            self._route,
+            look=self._look,
+        )
+        self._store.end_waves = self._drain
+        self._session.tend = self._tend
 
     # A pass
 
@@ -133,13 +165,18 @@ class DistributedPipeline:
         check: bool,
         metrics: Mapping[str, Any],
     ) -> float:
-        plan = StepPlan(self._kv.clock, microbatches, weight, check)
+        step = self._kv.clock if self._waves is None else self._waves.next
+        plan = StepPlan(step, microbatches, weight, check)
+        self._demand_whole()
         self._announce({**asdict(plan), "examples": examples})
         return self._train(plan, examples, metrics, (xs, ys))
 
     def follow(self, metrics: Mapping[str, Any]) -> float:
         """Do what the first stage's worker says, up to and with its next step."""
         while True:
+            if self._waves is not None:
+                with self._breaking():
+                    self._waves.go_on(self._has_plan, expects=True)
             told = self._next_plan()
             if told == END:
                 raise PeerLost(
@@ -167,7 +204,7 @@ class DistributedPipeline:
             self._kept += [transfer for transfer in arrived if transfer.kind != PLAN]
             for transfer in arrived:
                 if transfer.kind == PLAN:
-                    return transfer.tree
+                    return MEASURE if isinstance(transfer.tree, list) else transfer.tree
             self._lines.await_any(self._pass, f"the next batch, after step {self._kv.clock}", self._first_rank)
 
     def _train(
@@ -175,6 +212,11 @@ class DistributedPipeline:
     ) -> float:
         """Take a step. Raises PeerLost when another worker is gone, GradientError as ``kv.step`` does."""
         self._demand_whole()
+        if (waves := self._waves) is not None:
+            waves.add(Wave(self._pass, plan, examples, metrics, batch, [] if batch else self._kept))
+            with self._breaking():
+                waves.go_on(lambda: waves.loss is not None)
+            return waves.loss or 0.0
         self._broken = True
         trained = self._kv.grads
         gradients, loss = self._execute(plan, batch, trained)
@@ -187,6 +229,45 @@ class DistributedPipeline:
             self._broken = self._kv.clock == plan.step  # it was not taken here, as where a gradient is NaN
             raise
         return loss
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """Go on with waves. An interrupt leaves them as they are, to be gone on with; an error does not."""
+        try:
+            yield
+        except Exception:
+            self._broken = True
+            raise
+
+    def _drain(self) -> None:
+        """Have all waves be done."""
+        if self._waves is not None and not (self._broken or self._ended):
+            with self._breaking():
+                self._waves.drain()
+
+    def _tend(self) -> None:
+        """Take part in what is measured also while this worker waits for servers: they may wait for who measures."""
+        self._lines.turn()
+        self._look()
+
+    def _has_plan(self) -> bool:
+        """Whether it is known what comes next, and is not for ``_look`` to do."""
+        return (told := self._peek()) is not None and not isinstance(told, list)
+
+    def _look(self) -> bool:
+        """Take part in what is measured next, once this worker has the weights of which it is."""
+        told = self._peek()
+        if not isinstance(told, list) or self._waves is None or told[1] > self._waves.version:
+            return False
+        self._next_plan()
+        self._measure(None, self._waves.tensors)
+        return True
+
+    def _peek(self) -> Any:
+        """Return what the worker that plans says of the next pass, if that has come."""
+        if self.feeds:
+            return None
+        return next((each.tree for each in self._lines.peek(self._pass + 1) if each.kind == PLAN), None)
 
     def _demand_whole(self) -> None:
         if self._broken:
@@ -210,7 +291,7 @@ class DistributedPipeline:
             for transfer in self._lines.take(self._pass):
                 runner.receive(transfer)
             if (wanted := runner.waiting_for) is not None:
-                since, rank = trace.now(), self._sender(wanted)
+                since, rank = trace.now(), self._route.sender(wanted)
                 self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", rank)
                 trace.add("wait", since, name=repr(wanted), clock=plan.step)
             elif not runner.done:
@@ -223,27 +304,12 @@ class DistributedPipeline:
         passes = self._store.traffic.passes
         passes["busy_s"] += busy
         passes["pipeline_s"] += time.monotonic() - began
+        runner.finish()
         return runner.gradients(), runner.loss
 
     def _send(self, transfers: Iterable[Transfer], clock: int | None = None) -> None:
         for transfer in transfers:
-            self._lines.send(self._rank_of(transfer.stage), self._pass, transfer, clock)
-
-    def _rank_of(self, stage: int) -> int:
-        return self._first_rank + stage % self._places
-
-    def _sender(self, transfer: Transfer) -> int:
-        """Return the rank of the worker that something comes from."""
-        stage = {
-            ACTIVATION: transfer.stage - 1,
-            GRADIENT: transfer.stage + 1,
-            LABELS: 0,
-            LOSS: self._count - 1,
-            OUTPUTS: self._count - 1,
-        }.get(transfer.kind)
-        if transfer.kind == TIED:
-            stage = self._cut.stage_of(transfer.microbatch)
-        return self._rank_of(stage or 0)
+            self._lines.send(self._route.rank_of(transfer.stage), self._pass, transfer, clock)
 
     # Measuring
 
@@ -259,34 +325,19 @@ class DistributedPipeline:
                 f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
             )
         self._demand_whole()
-        self._announce(MEASURE)
+        if self._waves is None:
+            self._announce(MEASURE)
+        else:
+            with self._breaking():
+                self._waves.settle()
+            self._announce([MEASURE, self._waves.version])
         return self._measure(x)
 
-    def _measure(self, x: Any) -> Any:
+    def _measure(self, x: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Send a batch through these stages; return what comes out of the last one, on the worker with the first."""
-        params, here = self._kv.params, {t.stage: t.tree for t in ([] if self.feeds else self._kept)}
-        if self.feeds:
-            here[0] = x
-        for number, stage in self._own.stages.items():
-            self._await_input(here, number, f"the input of stage {number} of outputs")
-            y = stage.evaluate(params, self._own.names, here.pop(number))
-            kind, target = (OUTPUTS, 0) if number == self._count - 1 else (ACTIVATION, number + 1)
-            if self._rank_of(target) == self._session.rank:
-                here[number + 1] = y
-            else:
-                self._send([Transfer(kind, target, 0, y)])
-        if not self.feeds:
-            return None
-        self._await_input(here, self._count, "the outputs")
-        return here[self._count]
-
-    def _await_input(self, here: dict[int, Any], number: int, what: str) -> None:
-        """Have what stage ``number`` works with among what is here; that of one beyond the last are the outputs."""
-        while number not in here:
-            for transfer in self._lines.take(self._pass):
-                here[self._count if transfer.kind == OUTPUTS else transfer.stage] = transfer.tree
-            if number not in here:
-                self._lines.await_any(self._pass, what, self._rank_of(number - 1))
+        given = [(0, x)] if self.feeds else [(transfer.stage, transfer.tree) for transfer in self._kept]
+        params = self._kv.params if params is None else params
+        return outputs_of(self._own, params, given, self._lines, self._route, self._pass)
 
     # Beside the script
 
@@ -294,8 +345,9 @@ class DistributedPipeline:
         """Take part in what the first stage's worker measures while this one waits for something else."""
         self._lines.turn()
         while not (self.feeds or self._ended or self._broken):
-            plans = [each.tree for each in self._lines.peek(self._pass + 1) if each.kind == PLAN]
-            if not plans or plans[0] not in (MEASURE, BARRIER):
+            if self._waves is not None and self._look():
+                continue
+            if self._peek() not in (MEASURE, BARRIER):
                 return
             if self._next_plan() == MEASURE:
                 self._measure(None)
@@ -325,7 +377,7 @@ class DistributedPipeline:
         except PeerLost as error:
             log.warning("%s", error)
         finally:
-            self._session.tend = self._session.peer_wait = self._store.gather = _nothing
+            self._session.tend = self._session.peer_wait = self._store.gather = self._store.end_waves = _nothing
             self._session.serve(_nothing)
             self._peers = None
             lines.close()

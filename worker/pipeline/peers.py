@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import zmq
 
@@ -45,6 +46,9 @@ class PipelinePeers:
         """Returns how many transfers of a channel have been taken from here and were not worked with."""
         self._arrived: dict[int, list[Transfer]] = defaultdict(list)
         """What has come and was not taken, by the pass that it is of."""
+        self._attend: Callable[[], None] = lambda: None
+        self.arrivals = 0
+        """How many transfers have come."""
         self.waiting: tuple[int, float] | None = None
         """The rank of whom this worker waits for, and since when (monotonic); None while it does not."""
         try:
@@ -118,6 +122,7 @@ class PipelinePeers:
                 self._sockets.reject(rank, error)
                 raise type(error)(f"worker {rank}: {error}") from None
             if whole is not None:
+                self.arrivals += 1
                 self._arrived[whole[0]].append(whole[1])
         now = time.monotonic()
         for rank, credit in self._sockets.answers(lambda rank: self._outgoing[rank].begin_again()):
@@ -142,18 +147,35 @@ class PipelinePeers:
         parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for t in arrived)
         return parked + self.unused(kind, stage)
 
+    @property
+    def pollables(self) -> list[Any]:
+        """What is ready to be read when another worker has said something."""
+        return [sock for sock, _ in self._poller.sockets]
+
+    def wake(self, pollables: Iterable[Any], attend: Callable[[], None]) -> None:
+        """Call ``attend`` while waiting for others, at once when one of these is ready to be read: it reads them."""
+        self._attend = attend
+        for pollable in pollables:
+            self._poller.register(pollable, zmq.POLLIN)
+
     def await_any(self, number: int, what: str, rank: int) -> None:
         """Return when something of a pass has come. ``what`` is waited for, of the worker of this rank.
 
         Raises PeerLost when that worker is gone.
         """
+        self.wait(lambda: bool(self._arrived.get(number)), what, rank)
+
+    def wait(self, ready: Callable[[], bool], what: str, rank: int) -> None:
+        """Return when ``ready`` says so. ``what`` is waited for, of the worker of this rank. Raises as ``await_any``
+        does."""
         began, told = time.monotonic(), 0.0
         self.waiting = rank, began
         try:
             while True:
                 there = self.is_there(rank)  # before it is looked what it has sent last
-                self.turn(0 if self._arrived.get(number) else SLICE)
-                if self._arrived.get(number):
+                self.turn(0 if ready() else SLICE)
+                self._attend()
+                if ready():
                     return
                 sigterm.check()
                 HOLD.check()

@@ -1,0 +1,48 @@
+"""How a batch goes through the stages of several workers when the model is measured: what one of them does of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ps.pipeline.runner import ACTIVATION, OUTPUTS, Transfer
+from ps.pipeline.worker_stages import WorkerStages
+from ps.worker.pipeline.peers import PipelinePeers
+from ps.worker.pipeline.stage_route import StageRoute
+
+
+def outputs_of(
+    own: WorkerStages,
+    params: Mapping[str, Any],
+    given: Iterable[tuple[int, Any]],
+    lines: PipelinePeers,
+    route: StageRoute,
+    number: int,
+) -> Any:
+    """Do this worker's part of the pass with a number; return what comes out of the last stage, where the first is.
+
+    ``given``: what is here already for some stages. Raises PeerLost when the worker that something is to come from is
+    gone.
+    """
+    last, here = len(route.cut.stages) - 1, dict(given)
+
+    def await_input(stage: int, what: str) -> None:
+        """Have what a stage works with among what is here; that of one beyond the last are the outputs."""
+        while stage not in here:
+            for transfer in lines.take(number):
+                here[last + 1 if transfer.kind == OUTPUTS else transfer.stage] = transfer.tree
+            if stage not in here:
+                lines.await_any(number, what, route.rank_of(stage - 1))
+
+    for stage, evaluated in own.stages.items():
+        await_input(stage, f"the input of stage {stage} of outputs")
+        y = evaluated.evaluate(params, own.names, here.pop(stage))
+        kind, target = (OUTPUTS, 0) if stage == last else (ACTIVATION, stage + 1)
+        if target in own.stages:
+            here[stage + 1] = y
+        else:
+            lines.send(route.rank_of(target), number, Transfer(kind, target, 0, y))
+    if 0 not in own.stages:
+        return None
+    await_input(last + 1, "the outputs")
+    return here[last + 1]

@@ -1,4 +1,5 @@
-"""BufferChannels: where workers of one host hand each other the memory of buffers, as open files over Unix sockets."""
+"""BufferChannels: Unix sockets between workers of one host. Over them they hand each other memory, as open files, and
+say what lies in it: a header is there in half the time that ZeroMQ takes, whose threads wake each other on the way."""
 
 from __future__ import annotations
 
@@ -7,14 +8,15 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import zmq
 
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Introduce, ShareBuffer
+from ps.protocol.messages import Introduce, Message, ShareBuffer, SharedTransfer
 from ps.protocol.segment import Segment
 from ps.protocol.transports.shm_listener import listen
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
@@ -29,17 +31,6 @@ Believed = Callable[[Introduce], int | None]
 """Returns the rank of whoever introduces itself so; None for nobody who should be here."""
 
 
-class _Comer:
-    """Somebody who has connected, and has or has not said who it is."""
-
-    __slots__ = ("channel", "rank")
-
-    def __init__(self, channel: UnixChannel) -> None:
-        self.channel = channel
-        self.channel.expects_fds = True
-        self.rank: int | None = None
-
-
 class BufferChannels:
     """This worker's end of all of them. What goes wrong here is told, and then everything travels."""
 
@@ -49,11 +40,14 @@ class BufferChannels:
         self._listener: socket.socket | None = None
         self.address = ""
         """Nothing where there is no such memory."""
-        self._comers: dict[int, _Comer] = {}
-        """By descriptor."""
-        self._adopted: dict[int, AdoptedBuffers] = {}
+        self._open: dict[int, UnixChannel] = {}
+        """All channels, by descriptor."""
+        self._senders: dict[int, int | None] = {}
+        """By descriptor, the rank of whoever has connected to this worker; None before it has introduced itself."""
         self._outgoing: dict[int, UnixChannel] = {}
-        """Both by rank."""
+        self._incoming: dict[int, UnixChannel] = {}
+        self._adopted: dict[int, AdoptedBuffers] = {}
+        """All three by rank."""
         if sys.platform.startswith("linux"):
             self._listener, self.address = listen(directory)
             poller.register(self._listener.fileno(), zmq.POLLIN)
@@ -61,16 +55,16 @@ class BufferChannels:
     def offer(self, rank: int, address: str, introduction: Introduce) -> OfferedBuffers:
         """Connect to another worker; return the buffers for what is sent there. Raises Unshared, which says why."""
         channel = UnixChannel.connect(address.removeprefix("shm://"))
-        channel.send(encode(introduction))
-        if (before := self._outgoing.pop(rank, None)) is not None:
+        if (before := self._outgoing.get(rank)) is not None:
             before.close()
+            self._settle()
         self._outgoing[rank] = channel
+        self._watch(channel)
+        self._send(channel, encode(introduction))
 
         def hand(number: int, size: int, segment: Segment | None) -> bool:
-            if not (channel.closed or channel.unsent):
-                message = ShareBuffer(introduction.member, number, size)
-                channel.send(encode(message), [] if segment is None else [segment.fd])
-            return not (channel.closed or channel.unsent)
+            message = ShareBuffer(introduction.member, number, size)
+            return self._send(channel, encode(message), [] if segment is None else [segment.fd])
 
         return OfferedBuffers(f"worker {rank}", hand)
 
@@ -81,21 +75,60 @@ class BufferChannels:
             raise BadMessage("a buffer, where none was shared")
         return self._adopted[rank]
 
-    def look(self, ready: Container[object]) -> None:
-        """Take what has come on those descriptors that are ready."""
+    def send(self, rank: int, message: Message) -> bool:
+        """Send a header to another worker; False: not here, or not now."""
+        channel = self._outgoing.get(rank)
+        return channel is not None and self._send(channel, encode(message))
+
+    def reply(self, rank: int, message: Message) -> bool:
+        """Answer another worker where it sends; False: not here, or not now."""
+        channel = self._incoming.get(rank)
+        return channel is not None and self._send(channel, encode(message))
+
+    def receive(self, ready: Container[object]) -> Iterator[tuple[int, SharedTransfer]]:
+        """Take what has come on those descriptors that are ready; yield what others send, with their ranks."""
+        for channel in [each for each in self._open.values() if each.unsent]:
+            channel.flush()
         if self._listener is not None and self._listener.fileno() in ready:
             self._accept(self._listener)
-        for number in [number for number in self._comers if number in ready]:
-            comer = self._comers[number]
+        for number in [number for number in self._senders if number in ready]:
+            channel = self._open[number]
             try:
-                for header in comer.channel.receive():
-                    self._take(comer, header)
+                for header in channel.receive():
+                    if (message := self._take(number, channel, decode(header))) is not None:
+                        yield cast("int", self._senders[number]), message
             except ProtocolError as error:
                 log.warning("a worker shares no more memory with this one: %s", str(error))  # not the frames it is from
-                comer.channel.close()
-            if comer.channel.closed:
-                self._poller.unregister(number)
-                del self._comers[number]
+                channel.close()
+        self._settle()
+
+    def answers(self, ready: Container[object]) -> Iterator[tuple[int, Message]]:
+        """Yield what others answer, with their ranks. Raises ProtocolError for what makes no sense."""
+        found = {number: rank for rank, each in self._outgoing.items() if (number := each.fileno()) in ready}
+        for number, rank in found.items():
+            for header in self._open[number].receive():
+                yield rank, decode(header)
+        self._settle()
+
+    def _send(self, channel: UnixChannel, header: bytes, files: Sequence[int] = ()) -> bool:
+        channel.flush()
+        going = not (channel.closed or channel.unsent)
+        if going:
+            channel.send(header, files)
+        if channel.closed:
+            self._settle()
+        return going and not channel.closed and not (files and channel.unsent)
+
+    def _watch(self, channel: UnixChannel) -> None:
+        self._open[channel.fileno()] = channel
+        self._poller.register(channel.fileno(), zmq.POLLIN)
+
+    def _settle(self) -> None:
+        """Forget the channels that are closed."""
+        for number in [number for number, channel in self._open.items() if channel.closed]:
+            self._poller.unregister(number)
+            del self._open[number]
+            self._senders.pop(number, None)
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -105,28 +138,33 @@ class BufferChannels:
             except Unshared:
                 sock.close()
                 return
-            if len(self._comers) >= MOST:
+            if len(self._senders) >= MOST:
                 sock.close()
                 return
-            comer = _Comer(UnixChannel(sock))
-            self._comers[comer.channel.fileno()] = comer
-            self._poller.register(comer.channel.fileno(), zmq.POLLIN)
+            channel = UnixChannel(sock)
+            channel.expects_fds = True
+            self._watch(channel)
+            self._senders[channel.fileno()] = None
 
-    def _take(self, comer: _Comer, header: bytes) -> None:
-        """Take a message. Raises BadMessage. A buffer that cannot be mapped here is not used, and that is told."""
-        message = decode(header)
-        if isinstance(message, Introduce) and comer.rank is None:
-            comer.rank = self._believed(message)
-            if comer.rank is None:
-                raise BadMessage("this does not prove that it is a worker of this pipeline")
-            self._adopted[comer.rank] = AdoptedBuffers()
-        elif isinstance(message, ShareBuffer) and comer.rank is not None:
-            if message.nbytes:
-                self._adopt(comer.rank, message, comer.channel.take_fds())
-            else:
-                self._adopted[comer.rank].forget(message.buffer)
+    def _take(self, number: int, channel: UnixChannel, message: Message) -> SharedTransfer | None:
+        """Take a message, or return it. Raises BadMessage. A buffer that cannot be mapped here is not used, and that is
+        told."""
+        rank = self._senders[number]
+        if rank is None:
+            rank = self._believed(message) if isinstance(message, Introduce) else None
+            if rank is None:
+                raise BadMessage(f"{message!r} does not prove that it is from a worker of this pipeline")
+            self._senders[number], self._incoming[rank] = rank, channel
+            self._adopted[rank] = AdoptedBuffers()
+        elif isinstance(message, ShareBuffer) and not message.nbytes:
+            self._adopted[rank].forget(message.buffer)
+        elif isinstance(message, ShareBuffer):
+            self._adopt(rank, message, channel.take_fds())
+        elif isinstance(message, SharedTransfer):
+            return message
         else:
-            raise BadMessage(f"{message!r}, of worker {comer.rank}")
+            raise BadMessage(f"{message!r} of worker {rank}, where headers of transfers and memory come")
+        return None
 
     def _adopt(self, rank: int, message: ShareBuffer, given: list[int]) -> None:
         try:
@@ -142,9 +180,8 @@ class BufferChannels:
 
     def close(self) -> None:
         """Close everything; memory that is still used stays."""
-        for comer in self._comers.values():
-            comer.channel.close()
-        for channel in self._outgoing.values():
+        for channel in self._open.values():
             channel.close()
+        self._settle()
         if self._listener is not None:
             self._listener.close()

@@ -1,9 +1,10 @@
 """A line from one worker of a pipeline to another: what goes over it comes once and in order, whatever is lost.
 
 Parts are numbered. Whoever receives takes the next one, and drops what comes again or has something missing before it;
-it says now and then up to which it has come (Credit). Whoever sends keeps what that does not cover. A connection that
-breaks takes with it what was on its way, so where nothing was heard for a while it is asked what has come: parts that
-were sent before the question, and are not there when it comes, were lost, and are sent again.
+it says now and then up to which it has come (Credit), before the sender has no room left, not for each. Whoever sends
+keeps what that does not cover. A connection that breaks takes with it what was on its way, so where nothing was heard
+for a while it is asked what has come: parts that were sent before the question, and are not there when it comes, were
+lost, and are sent again.
 
 **Flow control.** A channel is a kind of transfer and the stage it is for; at most ``window`` transfers of it are on
 their way or not worked with yet. One channel never waits for the room of another, and whoever sends never waits at all:
@@ -12,7 +13,8 @@ channels together at most ``flying`` bytes and a part are on their way; what has
 nothing but a receiver that computes and does not look.
 
 **Shared memory.** Where there is a buffer for the bytes of a transfer they lie in it, and one message says so
-(``shared_buffers``); if that is lost it is said again.
+(``shared_buffers``); if that is lost it is said again. It may come on another way than parts do, and before those that
+were sent before it: then it waits for them.
 
 No sockets and no threads; the time comes in.
 """
@@ -20,7 +22,7 @@ No sockets and no threads; the time comes in.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
@@ -43,6 +45,8 @@ FLYING = 64 << 20
 has not looked at, and a connection that brings too much of it is cut (``ps.protocol.backlog``)."""
 ASK = 1.0
 """Seconds after which somebody who says nothing is asked what has come."""
+MOST_EARLY = 1000
+"""Parts that are kept before their turn; beyond that they are sent again."""
 
 Channel = tuple[str, int]
 Sent = tuple[TransferPart | SharedTransfer, HostArray | None]
@@ -105,7 +109,7 @@ class OutgoingLine:
 
         def room(nbytes: int) -> HostArray:
             nonlocal lent
-            lent = self._buffers.take(nbytes) if self._buffers else None
+            lent = self._buffers.take(nbytes) if self._buffers and nbytes else None
             return lent.memory if lent else new(nbytes)
 
         compression = self._trees.compression
@@ -141,12 +145,13 @@ class OutgoingLine:
             self._begun[channel] += 1
             kind = cast("TransferKind", transfer.kind)
             about = entry.step, kind, transfer.stage, transfer.microbatch
-            if entry.lent is not None:
+            if entry.lent is not None or not memory.size:
                 self._number += 1
-                where = memory.size, entry.what, entry.lent.number, entry.lent.use
+                place = (entry.lent.number, entry.lent.use) if entry.lent else (0, 0)
+                where = memory.size, entry.what, *place
                 self._parts.append((SharedTransfer(self._member, self._number, *about, *where), None))
                 continue
-            for start in range(0, max(1, memory.size), self._part):
+            for start in range(0, memory.size, self._part):
                 self._number += 1
                 what = {} if start else entry.what
                 message = TransferPart(self._member, self._number, *about, start, memory.size, what)
@@ -176,12 +181,15 @@ class OutgoingLine:
         """Send all again that is not known to have come: it was lost, or the connection is a new one."""
         self._next = self._flying = 0
 
-    def ask(self, now: float) -> CreditRequest | None:
-        """Return a question for the other end, when it is time for one."""
-        if self._since is None or now - self._since < ASK or not self._next:
+    def ask(self, now: float, *, soon: float = ASK) -> CreditRequest | None:
+        """Return a question for the other end, when it is time for one: nothing was heard for so many seconds."""
+        if not (self._next or self._waiting):
+            return None
+        self._since = now if self._since is None else self._since
+        if now - self._since < soon:
             return None
         self._since = now
-        self._asked = self._parts[self._next - 1][0].number
+        self._asked = self._parts[self._next - 1][0].number if self._next else self._number
         return CreditRequest(self._member, self._asked)
 
 
@@ -192,31 +200,62 @@ def _size(part: Sent) -> int:
 class IncomingLine:
     """This worker's end of a line on which it receives."""
 
-    def __init__(self, trees: TreePacker, shared: Callable[[int, int, int], HostArray] | None = None) -> None:
-        """``shared`` returns so many bytes that were laid into a buffer, as ``AdoptedBuffers.receive`` does."""
+    def __init__(
+        self,
+        trees: TreePacker,
+        shared: Callable[[int, int, int], HostArray] | None = None,
+        *,
+        window: int = WINDOW,
+        flying: int = FLYING,
+    ) -> None:
+        """``shared`` returns so many bytes that were laid into a buffer, as ``AdoptedBuffers.receive`` does. ``window``
+        and ``flying`` are the sender's."""
         self._trees = trees
         self._shared = shared
+        self._owed_uses, self._owed_bytes = max(1, window // 2), flying // 4
+        """After how many that were worked with, and how many bytes, the sender is told."""
         self.number = 0
         """The last part that has come."""
         self.received: Counter[Channel] = Counter()
+        self._early: dict[int, tuple[TransferPart | SharedTransfer, object]] = {}
+        """What has come before something that was sent before it."""
         self._first: TransferPart | None = None
         self._memory: HostArray = np.empty(0, np.uint8)
         self._filled = 0
-        self._told: Credit | None = None
+        self._told: Counter[Channel] = Counter()
+        """Of each channel, how many the sender knows to be worked with."""
+        self._owed = 0
+        """Bytes of which the sender does not know that they have come."""
+        self._again = False
+        """Whether something came again: the sender does not know that it had come."""
 
-    def receive(self, part: TransferPart | SharedTransfer, payload: object) -> tuple[int, Transfer] | None:
-        """Take a part; return the step and the transfer that are whole with it. Raises BadMessage."""
-        if part.number != self.number + 1:  # it has come before, or something before it was lost
-            self._told = None
-            return None
+    def receive(self, part: TransferPart | SharedTransfer, payload: object) -> Iterator[tuple[int, Transfer]]:
+        """Take a part; yield the steps and the transfers that are whole with it. Raises BadMessage."""
+        if part.number <= self.number:
+            self._again = True
+        elif part.number > self.number + 1:  # or something before it was lost: then all is sent again
+            if len(self._early) < MOST_EARLY:
+                self._early[part.number] = part, payload
+            return
+        else:
+            if (whole := self._next(part, payload)) is not None:
+                yield whole
+            while (early := self._early.pop(self.number + 1, None)) is not None:
+                if (whole := self._next(*early)) is not None:
+                    yield whole
+
+    def _next(self, part: TransferPart | SharedTransfer, payload: object) -> tuple[int, Transfer] | None:
+        self._early.pop(part.number, None)
         return self._whole(part) if isinstance(part, SharedTransfer) else self._piece(part, payload)
 
     def _whole(self, shared: SharedTransfer) -> tuple[int, Transfer]:
-        if self._first is not None or self._shared is None:
+        if self._first is not None or (self._shared is None and shared.nbytes):
             raise BadMessage(f"{shared!r} in the midst of another, or where no memory is shared")
         if self._trees.size_of(shared.tree) != shared.nbytes:
             raise BadMessage(f"{shared!r}: its arrays have another size")
-        memory = self._shared(shared.buffer, shared.use, shared.nbytes)
+        memory = new(0)
+        if self._shared is not None and shared.nbytes:
+            memory = self._shared(shared.buffer, shared.use, shared.nbytes)
         self.number = shared.number
         return self._take(shared, memory)
 
@@ -235,6 +274,7 @@ class IncomingLine:
             raise BadMessage(f"{part!r} without bytes")
         self._memory[part.start : part.start + size] = np.frombuffer(payload, np.uint8)  # type: ignore[call-overload]
         self.number, self._filled, self._first = part.number, self._filled + size, first
+        self._owed += size
         if self._filled < part.nbytes:
             return None
         memory, self._first, self._memory, self._filled = self._memory, None, np.empty(0, np.uint8), 0
@@ -245,15 +285,15 @@ class IncomingLine:
         self.received[about.kind, about.stage] += 1
         return about.step, Transfer(about.kind, about.stage, about.microbatch, tree)
 
-    def credit(self, member: int, unused: Callable[[str, int], int], asked: int = 0) -> Credit | None:
-        """Return what the other end is to know, if it does not; ``unused``: of a channel, how many have come and were
-        not worked with."""
-        used = tuple(
-            (cast("TransferKind", kind), stage, count - unused(kind, stage))
-            for (kind, stage), count in self.received.items()
-        )
-        found = Credit(member, self.number, 0, used)
-        if found == self._told and not asked:
+    def credit(
+        self, member: int, unused: Callable[[str, int], int], asked: int = 0, *, last: bool = False
+    ) -> Credit | None:
+        """Return what the other end is to know, if it is time to say so, or for the ``last`` time; ``unused``: of a
+        channel, how many have come and were not worked with."""
+        used = Counter({channel: count - unused(*channel) for channel, count in self.received.items()})
+        more = max((count - self._told[channel] for channel, count in used.items()), default=0)
+        if not (asked or last or self._again or more >= self._owed_uses or self._owed >= self._owed_bytes):
             return None
-        self._told = found
-        return Credit(member, self.number, asked, used)
+        self._told, self._owed, self._again = used, 0, False
+        lines = tuple((cast("TransferKind", kind), stage, count) for (kind, stage), count in used.items())
+        return Credit(member, self.number, asked, lines)

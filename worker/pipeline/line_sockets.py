@@ -82,6 +82,8 @@ class LineSockets:
         self._channels = BufferChannels(self._directory.path, poller, self._believed)
         if self._channels.address:
             self.addresses = (self._channels.address, *self.addresses)
+        self._ready: dict[Any, int] = {}
+        """What the last poll has found."""
         self.offered: dict[int, OfferedBuffers] = {}
         """The memory shared with other workers of this host, by rank."""
         poller.register(self._router, zmq.POLLIN)
@@ -127,6 +129,8 @@ class LineSockets:
 
     def send(self, rank: int, message: Message, payload: HostArray | None = None) -> bool:
         """Send to another worker; False: there is no room now. The payload must not change any more."""
+        if isinstance(message, SharedTransfer) and self._channels.send(rank, message):
+            return True
         sock = self._dealers[rank]
         try:
             sock.send(encode(message), zmq.NOBLOCK | (0 if payload is None else zmq.SNDMORE))
@@ -138,6 +142,8 @@ class LineSockets:
 
     def reply(self, rank: int, message: Message) -> None:
         """Say something on the connection on which another worker sends."""
+        if self._channels.reply(rank, message):
+            return
         for origin, at in self._origins.items():
             if at == rank:
                 self._inbox.send(origin, message)
@@ -148,11 +154,15 @@ class LineSockets:
 
     def poll(self, milliseconds: int) -> None:
         """Wait for something to come, for so long at most."""
-        ready = dict(self._poller.poll(milliseconds))
-        self._channels.look(ready)
+        self._ready = dict(self._poller.poll(milliseconds))
 
     def receive(self) -> Iterator[tuple[int, TransferPart | SharedTransfer | CreditRequest, Any]]:
         """Yield what others send, with their ranks; what is not from one of them is told so."""
+        for sender, header in self._channels.receive(self._ready):
+            if header.member == self._neighbours[sender].member:  # else of one who was in its place before
+                yield sender, header, None
+        if self._router not in self._ready:
+            return
         for origin, message, payload in self._inbox.receive(BATCH):
             if isinstance(message, Introduce):
                 self._meet(origin, message)
@@ -186,7 +196,11 @@ class LineSockets:
     def answers(self, again: Callable[[int], None]) -> Iterator[tuple[int, Credit]]:
         """Yield what others say of what was sent to them, with their ranks. ``again`` is called with the rank of one
         that does not know this connection. Raises what they find wrong with what was sent."""
+        for rank, answer in self._channels.answers(self._ready):
+            yield rank, _credit(rank, answer)
         for rank, incoming in self._incoming.items():
+            if self._dealers[rank] not in self._ready:
+                continue
             with suppress(zmq.Again):
                 for _ in range(BATCH):
                     header = incoming.receive()
@@ -194,16 +208,11 @@ class LineSockets:
                         message = decode(header)
                     except ProtocolError as error:
                         raise type(error)(f"worker {rank}: {error}") from None
-                    if isinstance(message, Credit):
-                        yield rank, message
-                    elif isinstance(message, Error) and message.code == "stranger":
-                        if time.monotonic() - self._introduced[rank] >= AGAIN:
-                            self.introduce(rank)
-                            again(rank)
-                    elif isinstance(message, Error):
-                        raise refusal(message, f"worker {rank}")
-                    else:
-                        raise BadMessage(f"worker {rank}: {message!r} is no answer to a transfer")
+                    if not (isinstance(message, Error) and message.code == "stranger"):
+                        yield rank, _credit(rank, message)
+                    elif time.monotonic() - self._introduced[rank] >= AGAIN:
+                        self.introduce(rank)
+                        again(rank)
 
     def reject(self, rank: int, error: ProtocolError) -> None:
         """Tell another worker what is wrong with what it sent."""
@@ -220,3 +229,12 @@ class LineSockets:
         for sock in (self._router, *self._dealers.values()):
             sock.close(0)
         self._directory.remove()
+
+
+def _credit(rank: int, message: Message) -> Credit:
+    """Return what is a credit. Raises what another worker says that is wrong, and BadMessage."""
+    if isinstance(message, Error):
+        raise refusal(message, f"worker {rank}")
+    if not isinstance(message, Credit):
+        raise BadMessage(f"worker {rank}: {message!r} is no answer to a transfer")
+    return message

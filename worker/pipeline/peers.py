@@ -28,6 +28,8 @@ log = logging.getLogger("ps.worker")
 
 SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
+HASTE = 0.02
+"""Seconds after which another worker is asked what has come, by one that waits for nothing else."""
 BACK = (GRADIENT, TIED)
 """What goes from later stages to earlier ones in a step; all else is on its way through the model, or is said of it."""
 TELL = 10.0
@@ -117,13 +119,12 @@ class PipelinePeers:
                 message.nbytes if isinstance(message, SharedTransfer) else memoryview(payload).nbytes
             )
             try:
-                whole = line.receive(message, payload)
+                for number, transfer in line.receive(message, payload):
+                    self.arrivals += 1
+                    self._arrived[number].append(transfer)
             except ProtocolError as error:
                 self._sockets.reject(rank, error)
                 raise type(error)(f"worker {rank}: {error}") from None
-            if whole is not None:
-                self.arrivals += 1
-                self._arrived[whole[0]].append(whole[1])
         now = time.monotonic()
         for rank, credit in self._sockets.answers(lambda rank: self._outgoing[rank].begin_again()):
             self._outgoing[rank].credit(credit, now)
@@ -208,9 +209,15 @@ class PipelinePeers:
     def flush(self, seconds: float) -> None:
         """Return when everything has come where it is to go, or nobody is there for it, or after so many seconds."""
         until = time.monotonic() + seconds
+        for rank, incoming in self._incoming.items():  # who waits for that would wait until this worker is gone
+            if (credit := incoming.credit(self._session.member, self._unused, last=True)) is not None:
+                self._sockets.reply(rank, credit)
         while time.monotonic() < until and any(
             not line.empty and self.is_there(rank) for rank, line in self._outgoing.items()
         ):
+            for rank, line in self._outgoing.items():
+                if (question := line.ask(time.monotonic(), soon=HASTE)) is not None:
+                    self._sockets.send(rank, question)
             self.turn(SLICE // 10)
 
     def close(self) -> None:

@@ -17,17 +17,15 @@ import numpy as np
 
 from ps.dataclass import dataclass
 from ps.errors import BadMessage, Unshared
-from ps.protocol.segment import Segment, pages
+from ps.protocol.segment import PAGE, Segment, pages
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.worker")
 
 HEAD = 64
 """Bytes before what is laid into a buffer."""
-SMALL = 16 << 10
-"""Bytes below which something is as fast over a socket."""
 LOOSE = 4
-"""Times the bytes that are wanted which a buffer has at most: others are for what is larger."""
+"""Times the bytes that are wanted which a buffer has at most, if it is no page: others are for what is larger."""
 MOST = 64
 """Buffers at once."""
 MOST_BYTES = 1 << 30
@@ -70,12 +68,9 @@ class _Buffer:
 class OfferedBuffers:
     """Those of a sender, for one receiver."""
 
-    def __init__(
-        self, peer: str, hand: Hand, *, most: int = MOST, most_bytes: int = MOST_BYTES, small: int = SMALL
-    ) -> None:
+    def __init__(self, peer: str, hand: Hand, *, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         """``peer``: the receiver, for people."""
         self._peer = peer
-        self._small = small
         self._hand = hand
         self._most, self._most_bytes = most, most_bytes
         self._all: list[_Buffer] = []
@@ -87,10 +82,9 @@ class OfferedBuffers:
         return sum(each.size + HEAD for each in self._all)
 
     def take(self, nbytes: int) -> LentBuffer | None:
-        """Return memory for so many bytes; None while there is none, and what is small needs none."""
-        if nbytes < max(self._small, 1):
-            return None
-        fitting = [each for each in self._all if nbytes <= each.size <= LOOSE * nbytes]
+        """Return memory for so many bytes; None while there is none."""
+        most = max(LOOSE * nbytes, PAGE)
+        fitting = [each for each in self._all if nbytes <= each.size <= most]
         found = min((each for each in fitting if each.is_free), key=lambda each: each.size, default=None)
         if found is None:
             if all(each.is_mapped for each in fitting):  # else there will be one soon

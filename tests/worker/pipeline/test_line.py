@@ -37,9 +37,9 @@ class Link:
         self.adopted = AdoptedBuffers()
         self.handed: list[tuple[int, int, int]] = []
         """Buffers that were handed over and have not come."""
-        self.receiver = IncomingLine(TREES, self.adopted.receive)
+        self.receiver = IncomingLine(TREES, self.adopted.receive, window=window)
         if shared:
-            self.sender.share(OfferedBuffers("it", self._hand, most=3, small=0))
+            self.sender.share(OfferedBuffers("it", self._hand, most=3))
         self.there: list[Any] = []
         self.back: list[bytes] = []
         self.breaks = 6
@@ -75,8 +75,8 @@ class Link:
                 credit = self.receiver.credit(2, unused, message.number)
                 assert credit is not None
                 self.back.append(encode(credit))
-            elif (whole := self.receiver.receive(message, payload)) is not None:
-                found.append(whole)
+            else:
+                found += self.receiver.receive(message, payload)
         if (credit := self.receiver.credit(2, unused)) is not None:
             self.back.append(encode(credit))
         for header in self._some(self.back):
@@ -170,6 +170,57 @@ def test_nothing_is_sent_again_because_an_answer_is_old() -> None:
     assert line.next() is not None
 
 
+def test_what_comes_on_a_faster_way_waits_for_what_was_sent_before_it() -> None:
+    line, other = OutgoingLine(1, TREES, part=64), IncomingLine(TREES)
+    for number, tree in enumerate([np.arange(20), 1, 2]):
+        line.put(0, Transfer("activation", 1, number, tree))
+    sent = []
+    while (entry := line.next()) is not None:
+        sent.append(entry)
+        line.sent(0.0)
+    assert [type(message) for message, _ in sent] == 3 * [TransferPart] + 2 * [SharedTransfer]
+    came = [list(other.receive(m, p)) for m, p in [sent[k] for k in (4, 0, 3, 1, 3, 2, 4)]]
+    assert [[t.microbatch for _, t in each] for each in came] == [[], [], [], [], [], [0, 1, 2], []]
+
+
+def test_a_worker_tells_what_it_has_worked_with_before_there_is_no_room_and_not_each_time() -> None:
+    line, other = OutgoingLine(1, TREES), IncomingLine(TREES)
+    told, used = 0, 0
+    for number in range(8 * WINDOW):
+        line.put(0, Transfer("activation", 1, number, number))
+        entry = line.next()
+        assert entry is not None, "there was room"
+        line.sent(0.0)
+        used += len(list(other.receive(*entry)))
+        credit = other.credit(2, lambda kind, stage: 0)
+        if credit is not None:
+            told += 1
+            line.credit(credit, 0.0)
+    assert used == 8 * WINDOW
+    assert told == 8 * WINDOW // (WINDOW // 2)
+    line.put(0, Transfer("activation", 1, 0, 0))
+    list(other.receive(*line.next()))  # type: ignore[misc]
+    assert other.credit(2, lambda kind, stage: 0) is None
+    line.sent(0.0)
+    line.credit(other.credit(2, lambda kind, stage: 0, last=True), 0.0)  # type: ignore[arg-type]
+    assert line.empty
+
+
+def test_who_has_no_room_for_long_asks_also_where_all_that_was_sent_has_come() -> None:
+    line = OutgoingLine(1, TREES, window=1)
+    for number in range(2):
+        line.put(0, Transfer("activation", 1, number, number))
+    assert line.next() is not None
+    line.sent(0.0)
+    line.credit(Credit(2, 1, 0, ()), 0.0)  # and the next one is lost
+    assert line.next() is None
+    assert line.ask(0.0) is None
+    question = line.ask(2 * ASK)
+    assert question == CreditRequest(1, 1)
+    line.credit(Credit(2, 1, 1, (("activation", 1, 1),)), 2 * ASK)
+    assert line.next() is not None
+
+
 def test_parts_that_do_not_belong_together_are_refused() -> None:
     what = {"tree": ("a", "float32", (32,))}
     first = TransferPart(1, 1, 0, "activation", 1, 0, 0, 128, what)
@@ -180,16 +231,16 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
         (first, 129),
     ]:
         with pytest.raises(BadMessage):
-            IncomingLine(TREES).receive(bad, bytes(size))
+            list(IncomingLine(TREES).receive(bad, bytes(size)))
     for bad, size in [
         (TransferPart(1, 2, 0, "activation", 1, 0, 0, 128, what), 64),
         (TransferPart(1, 2, 0, "activation", 1, 0, 64, 192, {}), 64),
         (TransferPart(1, 2, 0, "activation", 1, 0, 64, 128, {}), 0),
     ]:
         line = IncomingLine(TREES)
-        assert line.receive(first, bytes(64)) is None
+        assert list(line.receive(first, bytes(64))) == []
         with pytest.raises(BadMessage):
-            line.receive(bad, bytes(size))
+            list(line.receive(bad, bytes(size)))
 
 
 def test_what_lies_in_no_buffer_is_refused() -> None:
@@ -201,11 +252,11 @@ def test_what_lies_in_no_buffer_is_refused() -> None:
         (SharedTransfer(1, 1, 0, "activation", 1, 0, 64, what, 1, 2), adopted.receive),
     ]:
         with pytest.raises(BadMessage):
-            IncomingLine(TREES, shared).receive(message, None)
+            list(IncomingLine(TREES, shared).receive(message, None))
     line = IncomingLine(TREES, adopted.receive)
-    line.receive(TransferPart(1, 1, 0, "activation", 1, 0, 0, 128, what), bytes(64))
+    list(line.receive(TransferPart(1, 1, 0, "activation", 1, 0, 0, 128, what), bytes(64)))
     with pytest.raises(BadMessage, match="in the midst"):
-        line.receive(SharedTransfer(1, 2, 0, "activation", 1, 0, 128, what, 1, 2), None)
+        list(line.receive(SharedTransfer(1, 2, 0, "activation", 1, 0, 128, what, 1, 2), None))
 
 
 def test_a_credit_for_what_was_never_sent_is_refused() -> None:

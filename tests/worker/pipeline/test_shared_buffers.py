@@ -12,7 +12,7 @@ import pytest
 
 from ps.errors import BadMessage, Unshared
 from ps.protocol.segment import PAGE, Segment
-from ps.worker.pipeline.shared_buffers import HEAD, MOST, SMALL, AdoptedBuffers, LentBuffer, OfferedBuffers
+from ps.worker.pipeline.shared_buffers import HEAD, MOST, AdoptedBuffers, LentBuffer, OfferedBuffers
 
 SIZE = 3 * PAGE
 
@@ -24,7 +24,7 @@ class Pair:
         self.adopted = AdoptedBuffers()
         self.coming: list[tuple[int, int, int]] = []
         self.dropped: list[int] = []
-        self.offered = OfferedBuffers("worker 1", self.hand, **{"small": 0, **limits})
+        self.offered = OfferedBuffers("worker 1", self.hand, **limits)
 
     def hand(self, number: int, size: int, segment: Segment | None) -> bool:
         if segment is None:
@@ -98,14 +98,14 @@ def test_what_was_received_stays_when_the_buffer_is_not_used_any_more_and_both_e
     assert (found == 6).all()
 
 
-def test_small_and_unequal_things_take_no_large_buffers_away() -> None:
-    pair = Pair(small=SMALL)
-    assert pair.offered.take(SMALL - 1) is None
-    assert not pair.coming
+def test_small_things_take_no_large_buffers_away_and_have_pages() -> None:
+    pair = Pair()
     large = pair.take(1 << 20)
     pair.receive(large)
-    small = pair.take(SMALL)
+    small = pair.take(1)
     assert small.number != large.number
+    pair.receive(small)
+    assert pair.take(2000).number == small.number
     assert pair.take(900_000).number == large.number
 
 

@@ -19,4 +19,5 @@ class Traffic:
     passes: defaultdict[str, float] = field(default_factory=partial(defaultdict, int))
     """Of a worker that has stages of a pipeline. Of the bytes up, those that went to other workers:
     ``bytes_activations``, and ``bytes_gradients`` on the way back. ``pipeline_s``: seconds from the beginning of a
-    step's passes to their end, and ``busy_s``: those in which it computed."""
+    step's passes to their end, ``busy_s``: those in which it computed, and ``bubble_s``: those in which the schedule
+    alone would have it idle."""

@@ -36,6 +36,11 @@ class WorkerRecord:
     loss: float | None = None
     begin: float = math.inf
     end: float = -math.inf
+    busy_s: float = 0.0
+    """Of a worker with stages of a model: the seconds in which it computed, of the ``pipeline_s`` of its steps' passes;
+    in ``bubble_s`` of these the schedule alone would have it idle."""
+    pipeline_s: float = 0.0
+    bubble_s: float = 0.0
     speed: float | None = None
     """Samples a second, where they are known otherwise."""
 
@@ -49,6 +54,9 @@ class WorkerRecord:
         self.bytes_up += int(amount(line, "bytes_up"))
         self.bytes_down += int(amount(line, "bytes_down"))
         self.wait_s += amount(line, "wait_s")
+        self.busy_s += amount(line, "busy_s")
+        self.pipeline_s += amount(line, "pipeline_s")
+        self.bubble_s += amount(line, "bubble_s")
         self.max_staleness = max(self.max_staleness, int(amount(line, "staleness")))
         if "loss" in line:
             self.loss = finite(line["loss"])
@@ -68,6 +76,7 @@ class WorkerRecord:
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
             "wait_s": round(self.wait_s, 6),
+            **({"busy_s": round(self.busy_s, 6), "pipeline_s": round(self.pipeline_s, 6)} if self.pipeline_s else {}),
             "max_staleness": self.max_staleness,
             "loss": self.loss,
         }
@@ -160,6 +169,7 @@ def summarize(
         "bytes_down": sum(record.bytes_down for record in records),
         "wait_s": round(sum(record.wait_s for record in records), 6),
         "max_staleness": max((record.max_staleness for record in records), default=0),
+        **({"bubble": idle_share(records)} if any(record.pipeline_s for record in records) else {}),
         **({} if rounds is None else {"federated": dict(rounds), "rounds": sum(record.rounds for record in records)}),
         **({} if measured is None else {"measured": dict(measured)}),
         **({} if not stop else {"stop": dict(stop)}),
@@ -170,6 +180,20 @@ def summarize(
         "per_worker": [record.row() for record in records],
         "processes": [_process(exit, ends) for exit in ends.exits],
         "job": dict(job),
+    }
+
+
+def idle_share(records: Sequence[WorkerRecord]) -> dict[str, float]:
+    """Return for which share of its passes a pipeline's workers were idle, and would be by the schedule alone.
+
+    Passes last from when the first stage begins until the last worker is done, which is the first one: the others see
+    less of them.
+    """
+    longest = max(records, key=lambda record: record.pipeline_s)
+    busy = sum(record.busy_s for record in records) / len(records)
+    return {
+        "measured": round(1 - busy / longest.pipeline_s, 4),
+        "schedule": round(longest.bubble_s / longest.pipeline_s, 4),
     }
 
 

@@ -108,6 +108,8 @@ def _notes(summary: Row) -> list[str]:
         what = ", ".join(f"{name} {value:.4g}" for name, value in last["metrics"].items())
         when = f"after round {last['clock']}" if "federated" in summary else f"at step {last['clock']}"
         notes.append(f"measured {when}: {what}")
+    if bubble := summary.get("bubble"):
+        notes.append(f"idle in the passes {bubble['measured']:.0%}, by the schedule alone {bubble['schedule']:.0%}")
     if summary["total_steps"] and not summary["samples"]:
         notes.append("samples are not counted: say kv.step(…, examples=N), or use kv.batches")
     return notes

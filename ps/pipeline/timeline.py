@@ -15,6 +15,9 @@ Costs: TypeAlias = Mapping[str, int]
 USUAL: Costs = {FORWARD: 1, BACKWARD: 2, INPUT: 1, WEIGHTS: 1}
 """A backward pass takes twice as long as a forward pass: it has two products where that has one."""
 
+AGAIN: Costs = {**USUAL, BACKWARD: 3, INPUT: 2}
+"""The same where the forward pass is done again before the backward pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimedAction:

@@ -13,6 +13,7 @@ from ps.pipeline.runner import StageRunner, StepPlan
 from ps.pipeline.schedules.schedule import PipelineSchedule
 from ps.pipeline.stage import PipelineStage
 from ps.pipeline.ties import ties
+from ps.pipeline.timeline import AGAIN, USUAL, timeline
 
 if TYPE_CHECKING:
     from ps.pipeline.pipeline import Pipeline
@@ -38,6 +39,9 @@ class WorkerStages:
         """``replica``: the number of this pipeline among those that train the model on other shares of the data."""
         self._chain, self._kind, self._cut, self._schedule = pipeline.chain, pipeline.arrays, cut, schedule
         self._worker, self._workers = worker, workers
+        self._costs = AGAIN if pipeline.recompute else USUAL
+        self._bubbles: dict[int, float] = {}
+        """By how many micro-batches there are."""
         self._count = len(cut.stages)
         self._make = partial(
             PipelineStage,
@@ -59,6 +63,17 @@ class WorkerStages:
         self._first = next(
             place for place, own in enumerate(self.names) if any(name in trained for name in own.values())
         )
+
+    def bubble(self, microbatches: int) -> float:
+        """Return which share of a step workers are idle by the schedule alone, from 0 to 1."""
+        if microbatches not in self._bubbles:
+            first = self._cut.stage_of(self._first)
+            work = [
+                needed(self._schedule.actions(self._count, microbatches, worker), first)
+                for worker in range(self._workers)
+            ]
+            self._bubbles[microbatches] = timeline(work, self._count, self._costs).bubble
+        return self._bubbles[microbatches]
 
     def runner(self, plan: StepPlan, params: Mapping[str, Any], trained: Mapping[str, Any]) -> StageRunner:
         """Begin a step with these tensors; ``trained``: where their gradients are added up, by whole name."""

@@ -172,3 +172,14 @@ def test_samples_that_nobody_counts_are_no_zeros_and_it_is_said_how_they_are_cou
     steps = [json.dumps({"rank": 0, "clock": 1, "t": 1.0, "samples": 0, "bytes_up": 5})]
     text = "\n".join(lines_of(summarize(fold(steps), Ends(0, 1.0), {"mode": "sync"})))
     assert text.count("–") == 4 and "kv.step(…, examples=N)" in text  # samples and their speed, of the worker and all
+
+
+def test_of_a_pipeline_it_is_told_for_which_share_its_workers_were_idle() -> None:
+    def of(rank: int, seconds: float) -> str:
+        return line(rank, 1, 5.0, busy_s=0.5, pipeline_s=seconds, bubble_s=0.2 * seconds)
+
+    summary = summarize(fold([of(0, 1.0), of(1, 0.8)]), Ends(0, 3.0), {"mode": "pipeline"})
+    assert summary["bubble"] == {"measured": 0.5, "schedule": 0.2}
+    assert summary["per_worker"][1]["busy_s"] == 0.5
+    assert "idle in the passes 50%, by the schedule alone 20%" in lines_of(summary)
+    assert "bubble" not in summarize(fold([line(0, 1, 5.0)]), Ends(0, 3.0), {})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from outfile import outfile
 
-SCRIPTS = ("accuracy", "aggregate", "compare", "compress", "federated_server", "gpu", "optim", "soak", "wire")
+SCRIPTS = ("accuracy", "aggregate", "bubble", "compare", "compress", "federated_server", "gpu", "optim", "soak", "wire")
 
 
 def test_a_file_that_cannot_be_written_is_refused_and_one_that_can_is_left_as_it_is(tmp_path: Path) -> None:

@@ -303,7 +303,8 @@ class DistributedPipeline:
         self._lines.unused = _none
         passes = self._store.traffic.passes
         passes["busy_s"] += busy
-        passes["pipeline_s"] += time.monotonic() - began
+        passes["pipeline_s"] += (took := time.monotonic() - began)
+        passes["bubble_s"] += took * self._own.bubble(plan.microbatches)
         runner.finish()
         return runner.gradients(), runner.loss
 

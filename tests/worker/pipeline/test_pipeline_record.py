@@ -50,6 +50,7 @@ def test_it_tells_what_each_worker_had_and_sent(folder: Path) -> None:
     assert back == [0, 2 * 16 * 4 * 4] * 2
     assert forward[0] == forward[2] > 2 * 16 * 4 * 4 > forward[1]
     assert all(0 < line["busy_s"] < line["pipeline_s"] for line in lines)
+    assert all(line["bubble_s"] / line["pipeline_s"] == pytest.approx(1 / 5, abs=1e-3) for line in lines)
     held = {line["rank"]: (line["layers"], line["of"], line["bytes"]) for line in read(folder / STAGES)}
     halves = [([0, 1], 3, 4 * (6 * 4 + 4 + 4 * 4 + 4)), ([2], 3, 4 * (4 * 4 + 4))]
     assert held == dict(enumerate(halves * 2))

@@ -17,6 +17,7 @@ psctl pipeline show --stages 8 --microbatches 8 --schedule interleaved:2"""
 SCHEDULES = """\
 fill-drain     all forward passes, then all backward passes (GPipe, Huang et al. 2018)
 1f1b           one of each in turns, so that little is held (PipeDream, Narayanan et al. 2019)
+1f1b:1         with one more micro-batch under way, which hides the time that sending takes
 interleaved:2  1f1b with 2 stages on each worker (Megatron-LM, Narayanan et al. 2021)
 zero-bubble    backward passes in two parts, the second of which fills gaps (Qi et al. 2023)"""
 

@@ -24,13 +24,10 @@ _IDLE, _GOES_ON = "·", "─"
 
 def schedule_picture(stages: int, microbatches: int, spec: str, width: int) -> RenderableType:
     """Return the picture in ``width`` columns; what is longer goes on below. Raises ConfigError for no schedule."""
-    parsed = PIPELINE_SCHEDULES.parse(spec)
-    schedule = parsed.build()
+    schedule = PIPELINE_SCHEDULES.parse(spec).build()
     count = schedule.workers(stages)
     times = timeline([schedule.actions(stages, microbatches, worker) for worker in range(count)], stages)
-    title = (
-        f"{parsed}: {counted(stages, 'stage')} on {counted(count, 'worker')}, {counted(microbatches, 'micro-batch')}"
-    )
+    title = f"{spec}: {counted(stages, 'stage')} on {counted(count, 'worker')}, {counted(microbatches, 'micro-batch')}"
     kinds = [kind for kind in WORDS if any(span.action.kind == kind for span in times.workers[0])]
     rows = times.workers[:MOST_WORKERS]
     head = len(f"worker {len(rows) - 1}") + 1

@@ -27,7 +27,7 @@ from outfile import outfile
 from ps.record_files import METRICS
 
 STAGES = 4
-SCHEDULES = ("fill-drain", "1f1b", "zero-bubble", "interleaved:2")
+SCHEDULES = ("fill-drain", "1f1b", "1f1b:1", "zero-bubble", "zero-bubble:1", "interleaved:2")
 BEGINNING = 2
 """Steps at the beginning that do not count: connections are new, and memory is touched for the first time."""
 
@@ -66,7 +66,8 @@ with ps.connect() as kv:
 
 def measure(schedule: str, microbatches: int, seconds: float, steps: int) -> dict[str, float]:
     """Return the shares of idle time: measured, by the schedule, and by the formula of 1F1B."""
-    each = int(schedule.partition(":")[2] or 1)
+    name, _, number = schedule.partition(":")
+    each = int(number) if name == "interleaved" else 1
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "passes.py"
         script.write_text(SCRIPT)
@@ -122,7 +123,7 @@ def main() -> int:
         for microbatches in options.microbatches:
             row = measure(schedule, microbatches, options.pass_ms / 1e3, options.steps)
             ratio = row["measured"] / row["formula"]
-            missed += ratio > 1.1 or (schedule == "zero-bubble" and ratio >= 1)
+            missed += ratio > 1.1 or (schedule.startswith("zero-bubble") and ratio >= 1)
             found["rows"].append({"schedule": schedule, "microbatches": microbatches, **row})
             print(
                 f"{schedule:16} {microbatches:3}  {row['measured']:8.1%}  {row['schedule']:8.1%}"

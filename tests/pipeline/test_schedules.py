@@ -10,7 +10,7 @@ from ps.errors import ConfigError
 from ps.pipeline.action import BACKWARD, FORWARD, INPUT, WEIGHTS, Action, needed
 from ps.pipeline.schedules import PIPELINE_SCHEDULES
 
-TEXTS = ["1f1b", "fill-drain", "zero-bubble", "interleaved", "interleaved:3"]
+TEXTS = ["1f1b", "1f1b:1", "fill-drain", "zero-bubble", "zero-bubble:2", "interleaved", "interleaved:3"]
 sizes = given(text=st.sampled_from(TEXTS), stages=st.integers(1, 9), microbatches=st.integers(1, 20))
 
 
@@ -39,7 +39,7 @@ def done_in_order(work: list[list[Action]], stages: int) -> bool:
 @sizes
 def test_every_pass_is_done_once_where_its_stage_is(text: str, stages: int, microbatches: int) -> None:
     work = lists(text, stages, microbatches)
-    backward = (INPUT, WEIGHTS) if text == "zero-bubble" else (BACKWARD,)
+    backward = (INPUT, WEIGHTS) if text.startswith("zero-bubble") else (BACKWARD,)
     for worker, actions in enumerate(work):
         own = range(worker, stages, len(work))
         wanted = {Action(k, s, m) for k in (FORWARD, *backward) for s in own for m in range(microbatches)}
@@ -80,11 +80,13 @@ def test_1f1b_and_zero_bubble_hold_no_more_micro_batches_than_there_are_stages(
 def test_they_are_the_orders_of_their_papers() -> None:
     assert [str(a) for a in lists("fill-drain", 2, 2)[0]] == ["F0", "F1", "B0", "B1"]
     assert " ".join(map(str, lists("1f1b", 4, 6)[2])) == "F0 F1 B0 F2 B1 F3 B2 F4 B3 F5 B4 B5"
+    assert " ".join(map(str, lists("1f1b:1", 4, 6)[2])) == "F0 F1 F2 B0 F3 B1 F4 B2 F5 B3 B4 B5"
+    assert " ".join(map(str, lists("1f1b:1", 4, 3)[3])) == "F0 B0 F1 B1 F2 B2"
     assert " ".join(map(str, lists("zero-bubble", 3, 4)[2])) == "F0 I0 F1 I1 F2 I2 W0 F3 I3 W1 W2 W3"
     assert " ".join(map(repr, lists("interleaved", 4, 2)[1])) == "F0@1 F1@1 F0@3 B0@3 F1@3 B1@3 B0@1 B1@1"
 
 
-@pytest.mark.parametrize("text", ["gpipe", "1f1b:2", "interleaved:0", "interleaved:each=1.5"])
+@pytest.mark.parametrize("text", ["gpipe", "fill-drain:2", "1f1b:-1", "interleaved:0", "interleaved:each=1.5"])
 def test_what_is_no_schedule_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="pipeline schedule"):
         PIPELINE_SCHEDULES.parse(text)

@@ -26,6 +26,7 @@ def test_bubbles_are_those_of_the_papers(stages: int, microbatches: int) -> None
     formula = (stages - 1) / (microbatches + stages - 1)
     assert timed("fill-drain", stages, microbatches).bubble == pytest.approx(formula)
     assert timed("1f1b", stages, microbatches).bubble == pytest.approx(formula)
+    assert timed("1f1b:1", stages, microbatches).bubble == pytest.approx(formula)
     zero = timed("zero-bubble", stages, microbatches)
     assert zero.bubble <= formula + 1e-9
     if microbatches >= stages:

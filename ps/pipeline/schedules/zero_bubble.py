@@ -6,6 +6,7 @@ Qi et al., Zero Bubble Pipeline Parallelism, 2023 (arXiv:2401.10241).
 from __future__ import annotations
 
 from ps.dataclass import dataclass
+from ps.number import number
 from ps.pipeline.action import FORWARD, INPUT, WEIGHTS, Action
 from ps.pipeline.schedules.one_f_one_b import OneForwardOneBackward
 
@@ -17,12 +18,15 @@ class ZeroBubble:
     Stage s puts off the weights' parts of s micro-batches.
     """
 
+    ahead: int = number(0, at_least=0, at_most=1000, whole=True)
+    """As that of 1F1B."""
+
     def workers(self, stages: int) -> int:
         return stages
 
     def actions(self, stages: int, microbatches: int, worker: int) -> list[Action]:
         order = []
-        for action in OneForwardOneBackward().actions(stages, microbatches, worker):
+        for action in OneForwardOneBackward(self.ahead).actions(stages, microbatches, worker):
             k = action.microbatch
             if action.kind == FORWARD:
                 order.append(action)

@@ -39,7 +39,7 @@ class FakeServer:
 
     def __init__(self, context: zmq.Context[Any]) -> None:
         self.origin = b""
-        self.socket = open_socket(context, zmq.ROUTER)
+        self.socket = open_socket(context, zmq.ROUTER, high_water=0)  # what found no room a real one is asked for again
         self.socket.bind("tcp://127.0.0.1:*")
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.script: Callable[[Any], list[Any]] = lambda message: []

@@ -17,6 +17,7 @@ from ps.protocol.messages import (
     Attach,
     Attached,
     Error,
+    Inquire,
     Late,
     NormPart,
     Ok,
@@ -35,7 +36,7 @@ from support.fakeserver import KB, MEMBER, Setup, pushed, weights
 def test_answers_land_in_their_places_with_version_and_staleness(setup: Callable[..., Setup]) -> None:
     job = setup(servers=2)
     for server in job.servers:
-        server.script = lambda message: weights(message, fill=message.chunk + 1)
+        server.script = lambda message: weights(message, fill=message.chunk + 1) if isinstance(message, Pull) else []
     into, versions = np.zeros(4 * KB, np.uint8), dict[int, int]()
     batch = Batch(landing=Landing(into, job.traffic, versions))
     for chunk in range(4):
@@ -155,7 +156,9 @@ def test_a_wrong_answer_names_the_server_and_ends_the_wait_for_good(
 
 def test_a_refused_request_fails_its_own_batch_only(setup: Callable[..., Setup]) -> None:
     job = setup()
-    job.servers[0].script = lambda m: [Error(m.request, "bad-message", "no")] if m.chunk == 1 else pushed(m)
+    job.servers[0].script = lambda m: (
+        [Error(m.request, "bad-message", "no")] if m == job.servers[0].of(Push)[0] else pushed(m)
+    )
     bad, good = Batch(), Batch()
     job.push(bad, 1)
     job.push(good, 2)
@@ -186,7 +189,9 @@ def test_a_bounded_wait_is_bounded_and_says_nothing(setup: Callable[..., Setup])
 def test_the_answers_of_all_servers_are_there_when_they_were_asked(setup: Callable[..., Setup]) -> None:
     job = setup(servers=3)
     for clock, server in zip((4, 9, 2), job.servers, strict=True):
-        server.script = lambda message, clock=clock: [Attached(message.request, clock)]
+        server.script = lambda message, clock=clock: (
+            [] if isinstance(message, Inquire) else [Attached(message.request, clock)]
+        )
     batch = Batch("leave to begin")
     for server in job.exchange.servers:
         job.exchange.submit(batch, server, partial(Attach, member=MEMBER, epoch=1))
@@ -196,7 +201,7 @@ def test_the_answers_of_all_servers_are_there_when_they_were_asked(setup: Callab
 
 def test_polling_takes_what_is_here_and_never_waits(setup: Callable[..., Setup]) -> None:
     job = setup()
-    job.servers[0].script = lambda message: [Ok(message.request)]
+    job.servers[0].script = lambda message: [] if isinstance(message, Inquire) else [Ok(message.request)]
     batch = Batch()
     job.exchange.submit(batch, 0, partial(Suspend, member=MEMBER))
     deadline = time.monotonic() + 20

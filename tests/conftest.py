@@ -51,10 +51,11 @@ def strict_device() -> Iterator[xp.Device]:
 
 @pytest.fixture
 def forked_roles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what a launcher in the tests' own process starts forked, where the test is about what becomes of it."""
-    for name in fork_server.THREADS:
+    """Have what a launcher or a simulation in the tests' own process starts forked, which it need not know."""
+    for name in (*fork_server.THREADS, "PYTHONUNBUFFERED"):
         monkeypatch.setenv(name, "1")
-    monkeypatch.setattr("ps.launch.child.subprocess", fork_server.Subprocess())
+    for module in ("ps.launch.child", "ps.simulate.worker_process"):
+        monkeypatch.setattr(f"{module}.subprocess", fork_server.Subprocess())
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from ps.server.shard import service
 from ps.trace import start
 from ps.weights_file import write_weights
 
+pytestmark = pytest.mark.usefixtures("forked_roles")
+
 SECONDS = 60.0
 """Of this process's own time, at most: seconds where nothing else runs."""
 

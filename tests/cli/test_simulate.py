@@ -11,6 +11,8 @@ import pytest
 from ps.cli import main
 from ps.threads import cores
 
+pytestmark = pytest.mark.usefixtures("forked_roles")
+
 SMALL = ["--clients", "12", "--clients-per-round", "4", "--rounds", "3", "--examples", "600", "--processes", "1"]
 
 

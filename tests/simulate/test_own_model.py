@@ -13,6 +13,8 @@ from ps.cli import main
 from ps.errors import ConfigError
 from ps.simulate.model import model_named
 
+pytestmark = pytest.mark.usefixtures("forked_roles")
+
 
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:

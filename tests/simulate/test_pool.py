@@ -53,6 +53,7 @@ def two_rounds(processes: int, **job: object) -> list[tuple[object, ...]]:
     ],
     ids=["fedavg", "scaffold", "topk", "diloco"],
 )
+@pytest.mark.usefixtures("forked_roles")
 def test_results_are_the_same_bits_for_any_number_of_processes(job: dict[str, object]) -> None:
     one = two_rounds(1, **job)
     assert one == two_rounds(3, **job)

@@ -22,6 +22,8 @@ from ps.simulate.speed import parse_bandwidth, parse_speed
 from ps.simulate.traces import Drawn
 from support.federation import examples
 
+pytestmark = pytest.mark.usefixtures("forked_roles")
+
 ROUGH = Drawn(
     5,
     parse_speed("classes:slow=0.5,factor=10"),

@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -36,12 +37,14 @@ LOADED = (
     "ps.server.shard.service",
     "ps.worker",
     "ps.models.mlp",
+    "ps.simulate.process",
 )
 LONGEST = 1 << 17
 """Bytes of a request: a command line and an environment."""
 SAFE = "-P"
 """Python's flag for not looking for modules in the working directory."""
 MOST_FDS = 20
+PROGRAMS = ("ps.cli", "ps.simulate.process")
 LAUNCHERS = ("run", "demo", "compare")
 """Commands that start others."""
 STARTED = 30.0
@@ -86,6 +89,7 @@ class Forked:
         self.args = list(arguments)
         self.returncode: int | None = None
         self._lines: list[bytes] = []
+        self._waits = threading.Lock()
         self._told, write = os.pipe()
         link = loaded if isinstance(loaded, socket.socket) else _link(*loaded)
         request = json.dumps([self.args, dict(env), str(cwd), list(fds)]).encode()
@@ -106,10 +110,20 @@ class Forked:
 
     def wait(self, timeout: float) -> int:
         """Return the exit code as subprocess has it; TimeoutExpired when it does not end in time."""
-        if self.returncode is None:
-            self.returncode = int(self._line(timeout))
-            os.close(self._told)
-        return self.returncode
+        if not self._waits.acquire(timeout=timeout):  # of another thread, which has not been told yet either
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        try:
+            if self.returncode is None:
+                self.returncode = int(self._line(timeout))
+                os.close(self._told)
+            return self.returncode
+        finally:
+            self._waits.release()
+
+    def kill(self) -> None:
+        """kill -9, where it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
@@ -130,7 +144,7 @@ class _Piped(Forked):
 
 
 class Subprocess:
-    """What ``ps.launch.child`` has for the module ``subprocess`` where the processes that it starts are forked."""
+    """What modules of ours have for the module ``subprocess`` where the processes that they start are forked."""
 
     DEVNULL, PIPE, TimeoutExpired = subprocess.DEVNULL, subprocess.PIPE, subprocess.TimeoutExpired
 
@@ -143,19 +157,21 @@ class Subprocess:
         *,
         env: Mapping[str, str],
         pass_fds: Sequence[int],
-        preexec_fn: Callable[[], None] | None,
+        preexec_fn: Callable[[], None] | None = None,
         **others: Any,
     ) -> Any:
         """Start a process: a forked one, which no signal tells of its launcher's death, where it can be one."""
-        if can_be(env) and is_psctl(command):
+        if not can_be(env) or not _is_ours(command):
+            return subprocess.Popen(command, env=env, pass_fds=pass_fds, preexec_fn=preexec_fn, **others)
+        if others.get("stdout") == subprocess.PIPE:
             return _Piped(command[1:], env, pass_fds, self._loaded)
-        return subprocess.Popen(command, env=env, pass_fds=pass_fds, preexec_fn=preexec_fn, **others)
+        return Forked(command[1:], env, Path.cwd(), (1, 2), pass_fds, self._loaded)
 
 
-def is_psctl(command: Sequence[str]) -> bool:
-    """Whether a command is psctl, as it is started where it may not be on the path."""
+def _is_ours(command: Sequence[str]) -> bool:
+    """Whether a command is that of a process of ours, as others of ours start it."""
     words = [word for word in command[:4] if word != SAFE]
-    return words[:3] == [sys.executable, "-m", "ps.cli"]
+    return words[:2] == [sys.executable, "-m"] and words[2] in PROGRAMS
 
 
 @cache

@@ -80,6 +80,8 @@ class StageRunner:
         check = [Action(CHECK, stage, OF_CHECK) for stage in sorted(stages)] if plan.check else []
         self._actions = deque([*check, *actions])
         self._forwards = sum(action.kind in (FORWARD, CHECK) for action in self._actions)
+        self._wanted = sum(action.kind != WEIGHTS for action in self._actions)
+        """Actions that others wait for, or that this worker's own next ones do."""
         self._plan = plan
         self._sums = sums
         self._here: dict[tuple[str, int, int], Any] = {}
@@ -115,6 +117,11 @@ class StageRunner:
     def has_forwards(self) -> bool:
         """Whether there are forward passes yet to be done."""
         return self._forwards > 0
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether all that is left to be done are second parts of backward passes, which give nothing to others."""
+        return not self._wanted
 
     @property
     def done(self) -> bool:
@@ -153,7 +160,9 @@ class StageRunner:
 
     def run(self) -> list[Transfer]:
         """Do the next action, which waits for nothing; return what is to be sent then."""
-        transfers = self._run(self._actions.popleft())
+        action = self._actions.popleft()
+        self._wanted -= action.kind != WEIGHTS
+        transfers = self._run(action)
         return self._outgoing(transfers if self._actions else transfers + self._closing())
 
     def gradients(self) -> dict[str, Array]:

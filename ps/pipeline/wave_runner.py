@@ -13,8 +13,9 @@ class WaveRunner:
 
     The oldest goes first, and others do something only while it waits: so the last backward passes of a wave and the
     first forward passes of the next take turns, and nobody is idle between two (PipeDream-2BW: Narayanan et al., 2021,
-    arXiv:2006.09503). A wave begins once the one before has no forward pass left to do here. So what goes over a
-    channel is sent, and needed, wave by wave: each wave comes to its end as it does alone.
+    arXiv:2006.09503). What is left of a wave after its last transfer comes after that. A wave begins once the one
+    before has no forward pass left to do here. So what goes over a channel is sent, and needed, wave by wave: each wave
+    comes to its end as it does alone.
     """
 
     def __init__(self) -> None:
@@ -41,12 +42,15 @@ class WaveRunner:
     @property
     def next(self) -> tuple[int, StageRunner] | None:
         """The wave that can do something now; None if all wait, or are done."""
+        later = None
         for wave, runner in self._runners.items():
             if not runner.done and runner.waiting_for is None:
-                return wave, runner
+                if not runner.can_wait:
+                    return wave, runner
+                later = later or (wave, runner)
             if runner.has_forwards:
-                return None
-        return None
+                break
+        return later
 
     @property
     def waiting_for(self) -> tuple[int, Transfer] | None:

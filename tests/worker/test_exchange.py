@@ -36,7 +36,7 @@ from support.fakeserver import KB, MEMBER, Setup, pushed, weights
 def test_answers_land_in_their_places_with_version_and_staleness(setup: Callable[..., Setup]) -> None:
     job = setup(servers=2)
     for server in job.servers:
-        server.script = lambda message: weights(message, fill=message.chunk + 1) if isinstance(message, Pull) else []
+        server.script = lambda message: [] if isinstance(message, Inquire) else weights(message, fill=message.chunk + 1)
     into, versions = np.zeros(4 * KB, np.uint8), dict[int, int]()
     batch = Batch(landing=Landing(into, job.traffic, versions))
     for chunk in range(4):

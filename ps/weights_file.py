@@ -11,7 +11,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ import numpy as np
 from ps.dataclass import dataclass
 from ps.errors import UnsavedModel, UsageError
 from ps.regular_file import blaming, open_regular, reason, shown
-from ps.whole import replacement
+from ps.whole import draft, replacement
 from ps.xp import HostArray
 
 DTYPES = {
@@ -203,6 +203,39 @@ def write_weights(path: str | Path, tensors: Mapping[str, HostArray], about: Map
         found = _OS_ERROR.search(str(error))
         why = os.strerror(int(found[1])) if found else reason(error)
         raise UnsavedModel(f"cannot write the model to {shown(path)}: {why}") from None
+
+
+def write_one_by_one(
+    path: Path, shapes: Mapping[str, Any], value: Callable[[str], HostArray], about: Mapping[str, str]
+) -> None:
+    """Write a file as ``write_weights`` does, of tensors that ``value`` returns by name: one of them is held at a time.
+
+    ``shapes`` has for each name an array of its shape and dtype. Raises as ``write_weights`` does, and what ``value``
+    raises; then nothing is changed.
+    """
+    check_weights(shapes)
+    called, names = {name: key for key, name in DTYPES.items()}, bare(shapes)
+    order = sorted(shapes, key=lambda name: (-shapes[name].dtype.itemsize, names[name]))
+    header: dict[str, Any] = {ABOUT: {"format": "pt", **about}}
+    at = 0
+    for name in order:
+        like = shapes[name]
+        size = math.prod(like.shape) * like.dtype.itemsize
+        header[names[name]] = {
+            "dtype": called[like.dtype.name],
+            "shape": list(like.shape),
+            "data_offsets": [at, at + size],
+        }
+        at += size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    try:
+        with draft(path) as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for name in order:
+                file.write(_in_order(value(name)).reshape(-1).view(np.uint8).data)
+    except OSError as error:
+        raise UnsavedModel(f"cannot write the model to {shown(path)}: {reason(error)}") from None
 
 
 def _in_order(array: HostArray) -> HostArray:

@@ -25,7 +25,7 @@ from ps.worker.runner import Runner
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
-from ps.worker.store import Buffers, Masters, nothing
+from ps.worker.store import Buffers, Masters, WholeModel, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Device, HostArray
@@ -44,6 +44,7 @@ class ClusterStore:
         self.report: Callable[[], dict[str, Any]] = dict
         self.gather: Callable[[], None] = lambda: None
         """Called before this worker goes into a barrier."""
+        self.whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
         self.end_waves: Callable[[], None] = lambda: None
         """Called to have all steps be done that the script has given, where they may overlap."""
         self._early: Batch | None = None
@@ -83,7 +84,8 @@ class ClusterStore:
 
     @property
     def saves(self) -> bool:
-        return all(peer.rank >= self.rank for peer in self._session.peers("worker"))
+        firsts = (peer.rank for peer in self._session.peers("worker") if peer.rank % self.job.places == 0)
+        return self.rank % self.job.places == 0 and all(rank >= self.rank for rank in firsts)
 
     def init(
         self,

@@ -23,7 +23,7 @@ from ps.worker.gradients import Gradients
 from ps.worker.part import ModelPart
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
-from ps.worker.store import Buffers, Masters, nothing
+from ps.worker.store import Buffers, Masters, WholeModel, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Device, HostArray
@@ -51,6 +51,7 @@ class LocalStore:
     scheduler = job_id = ""
     rank = 0
     saves = True
+    whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
     num_workers = 1
     background: Background = IDLE
 

@@ -12,16 +12,16 @@ from ps import xp
 from ps.errors import PSError, UnsavedModel, UsageError
 from ps.half import HALVES
 from ps.regular_file import shown
-from ps.weights_file import COPIES, MASTERS, check_weights, open_weights, write_weights
+from ps.weights_file import COPIES, MASTERS, check_weights, open_weights, write_one_by_one, write_weights
 from ps.whole import check_writable, numbered
 from ps.worker.parameters import Parameters
-from ps.worker.store import Store
+from ps.worker.store import Store, WholeModel
 
 log = logging.getLogger("ps.worker")
 
-WHOLE = (
-    "no worker has the whole model. Have it written from outside of the job: psctl follow --scheduler ADDRESS --out "
-    "DIRECTORY, which also has the last one"
+NO_MASTERS = (
+    "no worker has the whole model. Have the masters written from outside of the job: psctl follow --masters "
+    "--scheduler ADDRESS --out DIRECTORY, which also has the last ones"
 )
 
 
@@ -85,9 +85,10 @@ def write_model(path: str | PathLike[str], model: Parameters, store: Store, *, m
 
     Raises UsageError; UnsavedModel, also when the masters cannot be had: then the copies are written.
     """
-    if store.job.pipeline:
-        raise UsageError(f"kv.save with mode = {store.job.mode}: {WHOLE}")
     place = check_writable(path, "the model")
+    if store.whole is not None:
+        _write_parts(place, store, store.whole(model.all), masters=masters)
+        return
     tensors, said = {name: xp.to_host(array) for name, array in model.all.items()}, about(store)
     trouble: PSError | None = None
     if any(tensor.dtype in HALVES for tensor in model.layout.tensors):
@@ -101,6 +102,17 @@ def write_model(path: str | PathLike[str], model: Parameters, store: Store, *, m
     write_weights(place, tensors, said)
     if trouble is not None:
         raise UnsavedModel(f"{shown(str(path))} has the {COPIES}, which cannot be had: {trouble}")
+
+
+def _write_parts(path: Path, store: Store, model: WholeModel, *, masters: bool) -> None:
+    """Write a model whose parts other workers have, one tensor after the other."""
+    shapes, value = model
+    said = about(store)
+    if any(tensor.dtype in HALVES for tensor in shapes.values()):
+        if masters:
+            raise UsageError(f"kv.save with masters and mode = {store.job.mode}: {NO_MASTERS}")
+        said["weights"] = COPIES
+    write_one_by_one(path, shapes, value, said)
 
 
 def _is_there(path: str, about: Mapping[str, str]) -> bool:

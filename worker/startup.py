@@ -24,7 +24,7 @@ from ps.worker.federated.client_checkpoint import kept_rank
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
 from ps.worker.local import LocalStore
-from ps.worker.saving import WHOLE, Saving
+from ps.worker.saving import NO_MASTERS, Saving
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.store import Store
@@ -67,9 +67,9 @@ def connect(**defaults: Any) -> KV:
         report_in_one_line()
         store, neighbours = _joined(process, wishes, trace)
         trace.seat(store.rank)
-        if store.job.pipeline and process.save is not None:
-            store.close("--save cannot be had with stages on several workers")
-            raise UsageError(f"--save with mode = {store.job.mode}: {WHOLE}")
+        if store.job.pipeline and process.save is not None and process.save_masters:
+            store.close("--save-masters cannot be had with stages on several workers")
+            raise UsageError(f"--save-masters with mode = {store.job.mode}: {NO_MASTERS}")
     if process.track is not None:
         track(process, store, log)
     device = xp.device(process.device, store.rank if process.local_rank is None else process.local_rank)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
@@ -16,7 +16,7 @@ from ps.worker.part import ModelPart
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
-from ps.xp import Device, HostArray
+from ps.xp import Array, Device, HostArray
 
 if TYPE_CHECKING:
     from ps.pipeline import Pipeline
@@ -46,6 +46,10 @@ def nothing() -> Masters:
     return {}
 
 
+WholeModel: TypeAlias = tuple[Mapping[str, Array], Callable[[str], HostArray]]
+"""All tensors of a model whose parts several workers have, as shapes and dtypes, and what returns the values of one."""
+
+
 class Store(Protocol):
     """What ``KV`` needs of the place where the parameters live. Weights are on the host."""
 
@@ -53,6 +57,8 @@ class Store(Protocol):
     rank: int
     traffic: Traffic
     background: Background
+    whole: Callable[[Mapping[str, Any]], WholeModel] | None
+    """Returns the model where several workers have its parts; raises UsageError where that is for another of them."""
     report: Callable[[], dict[str, Any]]
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ps.weights_file import open_weights
 from support.cluster import SCRIPTS, Cluster, Process, clean_environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -22,7 +23,8 @@ SLACK = 6.0
 
 def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp_path: Path) -> None:
     cluster = start(servers=2, workers=4, mode="pipeline", clip_norm=0.5, optimizer="adam:lr=0.01")
-    workers = cluster.train(4, tmp_path / "stage-{rank}.npz", script=SCRIPT)
+    file, save = tmp_path / "stage-{rank}.npz", str(tmp_path / "model.safetensors")
+    workers = [cluster.worker(SCRIPT, file, rank=rank, PS_SAVE=save) for rank in range(4)]
     alone = Process(
         "alone", [sys.executable, SCRIPT, str(tmp_path / "whole.npz")], clean_environment(PS_CLIP_NORM="0.5")
     )
@@ -31,6 +33,11 @@ def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp
     found = {name: value for rank in range(4) for name, value in np.load(tmp_path / f"stage-{rank}.npz").items()}
     assert found.keys() == set(whole)
     assert all(np.array_equal(found[name], whole[name]) for name in whole)
+    with open_weights(save) as model:
+        assert model.entries.keys() == set(whole)
+        into = np.empty_like(whole["4.weight"])
+        model.read("4.weight", into)
+    assert np.array_equal(into, whole["4.weight"])
 
 
 def test_a_stage_that_is_killed_in_the_midst_of_a_step_ends_its_pipeline_by_name_and_no_other(start: Start) -> None:

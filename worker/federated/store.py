@@ -28,7 +28,7 @@ from ps.worker.part import ModelPart
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
-from ps.worker.store import Buffers, Masters, nothing
+from ps.worker.store import Buffers, Masters, WholeModel, nothing
 from ps.worker.traffic import Traffic
 from ps.worker.weights import twice
 from ps.xp import Array, Device, HostArray
@@ -53,6 +53,7 @@ class FederatedStore:
     def __init__(self, session: Session, state_file: StateFile | None = None) -> None:
         """``state_file``: where this client keeps what it needs to go on after a restart; closed with this."""
         self.clock = 0
+        self.whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
         self.task: RoundTask | None = None

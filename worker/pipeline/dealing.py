@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ps.config.job import JobConfig
 from ps.errors import UsageError
 from ps.pipeline.chain import Chain
 from ps.pipeline.cut import Cut, evenly
@@ -90,3 +91,12 @@ def schedule_for(given: PipelineSchedule, count: int, places: int) -> PipelineSc
             f"it with --pipeline-workers {given.workers(count)}, or leave schedule out"
         )
     return found
+
+
+def demand_seat(rank: int, job: JobConfig) -> None:
+    """Raise UsageError for a worker for whom there is no stage."""
+    if rank >= job.workers:
+        raise UsageError(
+            f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would have "
+            f"no stages"
+        )

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
@@ -22,13 +22,14 @@ from ps.pipeline.runner import PLAN, StepPlan, Transfer
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.model import declared_kinds
 from ps.worker.pipeline.balancing import balanced_cut
-from ps.worker.pipeline.dealing import cut_for, described, divided, schedule_for
+from ps.worker.pipeline.dealing import cut_for, demand_seat, described, divided, schedule_for
+from ps.worker.pipeline.gathering import Gathering, give
 from ps.worker.pipeline.measuring import outputs_of
 from ps.worker.pipeline.peers import PipelinePeers
+from ps.worker.pipeline.pipeline_store import PipelineStore
 from ps.worker.pipeline.stage_route import StageRoute
 from ps.worker.pipeline.waves_under_way import Wave, WavesUnderWay
 from ps.worker.session import Session
-from ps.worker.traffic import Traffic
 from ps.xp import Array
 
 log = logging.getLogger("ps.worker")
@@ -39,26 +40,9 @@ NEXT = 20
 """Milliseconds for which another batch that is measured is waited for, by a worker that has other things to do."""
 END, MEASURE, BARRIER = "end", "outputs", "barrier"
 """The plan after which there is none; that of a batch whose outputs are wanted; and word that the worker which plans is
-in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict. Where
-steps overlap MEASURE comes in a list, with how many updates are in the weights that are measured."""
-
-
-class PipelineStore(Protocol):
-    """What a pipeline needs of the store under its connection."""
-
-    traffic: Traffic
-    gather: Callable[[], None]
-    end_waves: Callable[[], None]
-
-    def barrier(self) -> None: ...
-
-    def turn(self) -> bool: ...
-
-    def await_turn(self, also: Callable[[], bool]) -> None: ...
-
-    def settle(self) -> None: ...
-
-    def lag(self, clocks: int) -> None: ...
+in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict, that of
+a tensor that is to be saved a tuple. Where steps overlap MEASURE and such a tuple come in a list, with how many updates
+are in the weights that are measured or saved."""
 
 
 class DistributedPipeline:
@@ -68,11 +52,7 @@ class DistributedPipeline:
         """``store`` is the connection's. Raises UsageError for a model that cannot be cut as the job has it."""
         self._store = store
         job = session.job
-        if session.rank >= job.workers:
-            raise UsageError(
-                f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would "
-                f"have no stages"
-            )
+        demand_seat(session.rank, job)
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
         self._place, self._places = session.rank % job.places, job.places
@@ -131,6 +111,7 @@ class DistributedPipeline:
         self._session.farewell = self._leave
         if self.feeds:
             self._store.gather = partial(self._announce, BARRIER)
+        self._store.whole = Gathering(model, self._kind, peers, self._session.rank, lambda told: self._ask(told)).whole
         if self._kv.job.delay:
             self._overlap(peers)
         return found
@@ -186,8 +167,7 @@ class DistributedPipeline:
             if isinstance(told, dict):
                 plan = StepPlan(told["step"], told["microbatches"], told["weight"], told["check"])
                 return self._train(plan, told["examples"], metrics, None)
-            if told == MEASURE:
-                self._measure(None)
+            self._help(told)
 
     def _announce(self, told: Any) -> None:
         """Begin a pass, and tell the others of what kind."""
@@ -204,7 +184,7 @@ class DistributedPipeline:
             self._kept += [transfer for transfer in arrived if transfer.kind != PLAN]
             for transfer in arrived:
                 if transfer.kind == PLAN:
-                    return MEASURE if isinstance(transfer.tree, list) else transfer.tree
+                    return transfer.tree[0] if isinstance(transfer.tree, list) else transfer.tree
             self._lines.await_any(self._pass, f"the next batch, after step {self._kv.clock}", self._first_rank)
 
     def _train(
@@ -259,8 +239,7 @@ class DistributedPipeline:
         told = self._peek()
         if not isinstance(told, list) or self._waves is None or told[1] > self._waves.version:
             return False
-        self._next_plan()
-        self._measure(None, self._waves.tensors)
+        self._help(self._next_plan(), self._waves.tensors)
         return True
 
     def _peek(self) -> Any:
@@ -325,14 +304,19 @@ class DistributedPipeline:
                 f"outputs are asked for by the worker with the first stage, of rank {self._first_rank}, and this is "
                 f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
             )
+        self._ask(MEASURE)
+        return self._measure(x)
+
+    def _ask(self, told: Any) -> int:
+        """Begin a pass in which the others do something with the weights as they are; return its number."""
         self._demand_whole()
         if self._waves is None:
-            self._announce(MEASURE)
-        else:
-            with self._breaking():
-                self._waves.settle()
-            self._announce([MEASURE, self._waves.version])
-        return self._measure(x)
+            self._announce(told)
+            return self._pass
+        with self._breaking():
+            self._waves.settle()
+        self._announce([told, self._waves.version])
+        return self._pass
 
     def _measure(self, x: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Send a batch through these stages; return what comes out of the last one, on the worker with the first."""
@@ -342,16 +326,25 @@ class DistributedPipeline:
 
     # Beside the script
 
+    def _help(self, told: Any, params: Mapping[str, Any] | None = None) -> None:
+        """Do what the first stage's worker wants of this one besides steps."""
+        if told == MEASURE:
+            self._measure(None, params)
+        elif isinstance(told, tuple):
+            tensors = self._kv.params if params is None else params
+            give(told, tensors, self._place, self._kind, self._lines, self._first_rank, self._pass)
+
     def _serve(self) -> None:
         """Take part in what the first stage's worker measures while this one waits for something else."""
         self._lines.turn()
         while not (self.feeds or self._ended or self._broken):
             if self._waves is not None and self._look():
                 continue
-            if self._peek() not in (MEASURE, BARRIER):
+            told = self._peek()
+            if not (told in (MEASURE, BARRIER) or isinstance(told, tuple)):
                 return
-            if self._next_plan() == MEASURE:
-                self._measure(None)
+            self._help(self._next_plan())
+            if told != BARRIER:
                 self._lines.turn(NEXT)  # there are often more
 
     def _leave(self, failure: str) -> None:
@@ -367,11 +360,11 @@ class DistributedPipeline:
             while not (self._ended or self._broken):
                 told = self._next_plan()
                 self._ended = told == END
-                if told == MEASURE:
-                    self._measure(None)
-                elif told == BARRIER:
+                if told == BARRIER:
                     self._store.barrier()
-                elif not self._ended:
+                elif not isinstance(told, dict):
+                    self._help(told)
+                else:
                     log.warning("worker %d has more batches than this worker takes steps", self._first_rank)
                     return
             lines.flush(FAREWELL)
@@ -379,6 +372,7 @@ class DistributedPipeline:
             log.warning("%s", error)
         finally:
             self._session.tend = self._session.peer_wait = self._store.gather = self._store.end_waves = _nothing
+            self._store.whole = None
             self._session.serve(_nothing)
             self._peers = None
             lines.close()

@@ -44,6 +44,7 @@ def script(kv: KV, **pipeline: Any) -> tuple[Tensors, list[float]]:
         (3, {"servers": 2}, {"schedule": "zero-bubble"}),
         (2, {"stages": 4, "pipeline_workers": 2}, {"schedule": "interleaved:2", "recompute": True}),
         (4, {}, {"schedule": "fill-drain"}),
+        (4, {"waves": 2, "lookahead": 1.0}, {}),
     ],
 )
 def test_stages_on_a_device_have_the_bits_of_one_process_there(
@@ -51,7 +52,8 @@ def test_stages_on_a_device_have_the_bits_of_one_process_there(
 ) -> None:
     cuda = xp.device("cuda:0")
     job = {"optimizer": "adam:lr=0.01", **job}
-    alone = script(local(cuda, optimizer=job["optimizer"], clip_norm=job.get("clip_norm")))
+    same = {name: job[name] for name in ("optimizer", "clip_norm", "waves", "lookahead") if name in job}
+    alone = script(local(cuda, **({"mode": "pipeline"} if "waves" in same else {}), **same))
     found = loopback(workers=workers, mode="pipeline", **job).run(
         *[lambda kv: script(kv, **how)] * workers, device=cuda
     )
@@ -59,6 +61,16 @@ def test_stages_on_a_device_have_the_bits_of_one_process_there(
     assert whole.keys() == alone[0].keys()
     assert all(np.array_equal(whole[name], alone[0][name]) for name in whole)
     assert all(losses == alone[1] for _, losses in found)
+
+
+@pytest.mark.parametrize("codec", ["fp16", "int8"])
+def test_activations_of_a_device_travel_compressed(loopback: Start, codec: str) -> None:
+    job = {"workers": 3, "mode": "pipeline", "optimizer": "adam:lr=0.01"}
+    cuda = xp.device("cuda:0")
+    plain = loopback(**job).run(*[script] * 3, device=cuda)[0][1]
+    found = loopback(**job, compress_activations=codec).run(*[script] * 3, device=cuda)[0][1]
+    assert found != plain
+    np.testing.assert_allclose(found, plain, rtol=0.3)
 
 
 def test_a_pipeline_on_a_device_trains_as_on_the_host(local: Local) -> None:

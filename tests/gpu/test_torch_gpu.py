@@ -203,14 +203,17 @@ def pipeline(kv: KV, layers: str, **how: Any) -> dict[str, np.ndarray]:
         (2, "norm and dropout", {}),
         (3, "norm and dropout", {"recompute": True}),
         (2, "plain", {"schedule": "zero-bubble"}),
+        (3, "norm and dropout", {"waves": 2}),
     ],
 )
 def test_a_torch_pipeline_on_a_device_has_the_bits_of_one_process_there(
     loopback: Start, local: Local, workers: int, layers: str, how: dict[str, Any]
 ) -> None:
-    cuda = xp.device("cuda")
-    alone = pipeline(local(cuda, optimizer="adam:lr=0.01"), layers)
-    cluster = loopback(workers=workers, mode="pipeline", optimizer="adam:lr=0.01")
+    cuda, waves = xp.device("cuda"), how.get("waves", 1)
+    how = {name: value for name, value in how.items() if name != "waves"}
+    job = {"mode": "pipeline", "optimizer": "adam:lr=0.01", "waves": waves}
+    alone = pipeline(local(cuda, **(job if waves > 1 else {"optimizer": job["optimizer"]})), layers)
+    cluster = loopback(workers=workers, **job)
     found = cluster.run(*[lambda kv: pipeline(kv, layers, **how)] * workers, device=cuda)
     whole = {name: value for params in found for name, value in params.items()}
     assert whole.keys() == alone.keys()

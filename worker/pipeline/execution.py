@@ -9,6 +9,7 @@ leave.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ps.pipeline import Pipeline
 from ps.pipeline.runner import PLAN, StepPlan, Transfer
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.model import declared_kinds
+from ps.worker.pipeline import first_bad
 from ps.worker.pipeline.balancing import balanced_cut
 from ps.worker.pipeline.dealing import cut_for, demand_seat, described, divided, schedule_for
 from ps.worker.pipeline.gathering import Gathering, give
@@ -201,6 +203,9 @@ class DistributedPipeline:
         trained = self._kv.grads
         gradients, loss = self._execute(plan, batch, trained)
         self._broken = False
+        if not math.isfinite(loss) and self._kv.job.on_nan == "fail":
+            xs, go = batch and batch[0][: plan.microbatches], partial(self._measure, evaluate=first_bad.evaluate)
+            first_bad.demand_none(plan.step, loss, xs, self._announce, self._next_plan, go)
         given = plan.weight if self._weighs and plan.weight else examples
         leaves_out = len(gradients) < len(trained)
         try:
@@ -318,11 +323,11 @@ class DistributedPipeline:
         self._announce([told, self._waves.version])
         return self._pass
 
-    def _measure(self, x: Any, params: Mapping[str, Any] | None = None) -> Any:
+    def _measure(self, x: Any, params: Mapping[str, Any] | None = None, **how: Any) -> Any:
         """Send a batch through these stages; return what comes out of the last one, on the worker with the first."""
         given = [(0, x)] if self.feeds else [(transfer.stage, transfer.tree) for transfer in self._kept]
         params = self._kv.params if params is None else params
-        return outputs_of(self._own, params, given, self._lines, self._route, self._pass)
+        return outputs_of(self._own, params, given, self._lines, self._route, self._pass, **how)
 
     # Beside the script
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ps.pipeline.runner import ACTIVATION, OUTPUTS, Transfer
+from ps.pipeline.stage import PipelineStage
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.pipeline.peers import PipelinePeers
 from ps.worker.pipeline.stage_route import StageRoute
+
+
+def _evaluate(number: int, stage: PipelineStage, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> Any:
+    return stage.evaluate(params, names, x)
 
 
 def outputs_of(
@@ -18,11 +23,12 @@ def outputs_of(
     lines: PipelinePeers,
     route: StageRoute,
     number: int,
+    evaluate: Callable[..., Any] = _evaluate,
 ) -> Any:
     """Do this worker's part of the pass with a number; return what comes out of the last stage, where the first is.
 
-    ``given``: what is here already for some stages. Raises PeerLost when the worker that something is to come from is
-    gone.
+    ``given``: what is here already for some stages. ``evaluate`` returns the output of one. Raises PeerLost when the
+    worker that something is to come from is gone.
     """
     last, here = len(route.cut.stages) - 1, dict(given)
 
@@ -34,9 +40,9 @@ def outputs_of(
             if stage not in here:
                 lines.await_any(number, what, route.rank_of(stage - 1))
 
-    for stage, evaluated in own.stages.items():
+    for stage, here_is in own.stages.items():
         await_input(stage, f"the input of stage {stage} of outputs")
-        y = evaluated.evaluate(params, own.names, here.pop(stage))
+        y = evaluate(stage, here_is, params, own.names, here.pop(stage))
         kind, target = (OUTPUTS, 0) if stage == last else (ACTIVATION, stage + 1)
         if target in own.stages:
             here[stage + 1] = y

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import ps
-from ps.errors import DataError, PeerLost, StateError, UsageError
+from ps.errors import DataError, GradientError, PeerLost, StateError, UsageError
 from ps.models import mlp, softmax_cross_entropy
 from ps.pipeline import Pipeline, Tied
 from ps.testing import LocalCluster
 from ps.worker import KV
-from support.pipeline_layers import Dropout, Linear, Transposed
+from support.pipeline_layers import Dropout, Linear, Plain, Transposed
 
 Start = Callable[..., LocalCluster]
 RANDOM = np.random.default_rng(0)
@@ -282,3 +282,41 @@ def test_what_needs_the_whole_model_is_refused_by_name(loopback: Start) -> None:
                 pipe.outputs(X)
 
     loopback(mode="pipeline", workers=2).run(train, train)
+
+
+class Squared(Plain):
+    """Has no room for the square of large numbers."""
+
+    def forward(self, params: Any, x: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return x * x, x
+
+    def backward(self, params: Any, saved: Any, dy: Any) -> Any:
+        return 2 * saved * dy, {}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("on_nan", ["fail", "ignore"])
+def test_where_nan_comes_from_is_told_by_all_and_nothing_is_applied(loopback: Start, on_nan: str) -> None:
+    x = X.copy()
+    x[38] = 1e30
+
+    def train(kv: KV) -> tuple[int, str]:
+        pipe = Pipeline([Linear(6, 6), Linear(6, 6), Squared(), Linear(6, 4)], softmax_cross_entropy)
+        pipe.init(kv)
+        try:
+            for step in range(3):
+                rows = slice(32 * step, 32 * step + 32)
+                pipe.step(x[rows], Y[rows], microbatches=4)
+        except GradientError as error:
+            return kv.clock, str(error)
+        return kv.clock, ""
+
+    found = loopback(mode="pipeline", workers=4, stages=4, on_nan=on_nan, optimizer="sgd:lr=0.001").run(*[train] * 4)
+    if on_nan == "ignore":
+        assert found == [(3, "")] * 4
+        return
+    assert {clock for clock, _ in found} == {1}
+    [told] = {text for _, text in found}
+    assert "the loss of step 1 is nan; nothing was applied" in told
+    assert told.endswith("layer 2 (Squared), in stage 2, returned NaN or Inf first, for micro-batch 0")

@@ -11,7 +11,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -21,9 +20,6 @@ from ps.xp import HostArray
 Work: TypeAlias = Callable[[int, int], None]
 """``work(lo, hi)`` does elements ``lo`` to ``hi``, on whichever thread calls it, whatever becomes of the others."""
 
-MOST = 4
-"""Threads that are taken unasked: memory is busy with these."""
-
 LEAST_BYTES = 3 << 20
 """Bytes of all arrays together below which a thread does not pay: 2 MB chunks take two threads for momentum, Adam or
 several gradients, plain SGD takes them from 3 MB on. Measured on two cores: a thread wakes 35 to 50 µs after it is
@@ -31,28 +27,6 @@ called, one does 1 MB of SGD in 95 µs, of Adam in 370."""
 
 ALIGN = 64
 """Threads get multiples of so many elements, so that no two write to one cache line."""
-
-
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Where Linux says how much of the processors' time a container has."""
-
-
-def cores(quota: Path = QUOTA) -> int:
-    """Return how many cores this process may use: those it may run on, and no more than its container has time for."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        most, period = quota.read_text().split()
-        return max(1, min(found, -(-int(most) // int(period))))
-    except (OSError, ValueError, ZeroDivisionError):  # there is no such file, or it says "max"
-        return found
-
-
-def threads_for(asked: int, cores: int, processes: int = 1) -> int:
-    """Return how many threads one of ``processes`` equals on a host takes: those asked for, or its share of the cores.
-
-    ``asked`` is 0 for a share: at least one, at most ``MOST``.
-    """
-    return asked or max(1, min(MOST, cores // processes))
 
 
 class ThreadTeam:

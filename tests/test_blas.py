@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ps import blas
-from ps.threads import cores
+from ps.cores import cores
 
 
 @pytest.mark.parametrize(("cores", "processes", "each"), [(8, 1, 8), (8, 3, 2), (2, 3, 1), (1, 1, 1)])

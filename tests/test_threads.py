@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.threads import ALIGN, LEAST_BYTES, MOST, ThreadTeam, cores, threads_for
+from ps.threads import ALIGN, LEAST_BYTES, ThreadTeam
 
 TEAMS = {threads: ThreadTeam(threads, least_bytes=1) for threads in (1, 2, 3, 4)}
 
@@ -283,24 +283,3 @@ def test_after_a_fork_the_child_has_threads_of_its_own() -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     team.run(together(2), 2, 1)
-
-
-@pytest.mark.parametrize(
-    ("asked", "cores", "processes", "threads"),
-    [(0, 1, 1, 1), (0, 2, 1, 2), (0, 2, 4, 1), (0, 64, 2, MOST), (0, 7, 2, 3), (8, 2, 4, 8), (1, 64, 1, 1)],
-)
-def test_a_process_takes_the_threads_asked_for_or_its_share_of_the_cores(
-    asked: int, cores: int, processes: int, threads: int
-) -> None:
-    assert threads_for(asked, cores, processes) == threads
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
-def test_only_cores_that_this_process_may_use_are_counted() -> None:
-    allowed = os.sched_getaffinity(0)
-    assert cores() == len(allowed)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        assert cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)

@@ -13,10 +13,11 @@ from typing import Any
 
 from ps import blas, plugins, xp
 from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
+from ps.cores import cores, threads_for
 from ps.errors import UsageError
 from ps.memory import keep_freed_memory
 from ps.state_file import StateFile
-from ps.threads import ThreadTeam, cores, threads_for
+from ps.threads import ThreadTeam
 from ps.trace import Trace, start
 from ps.track.registry import demand_tracker
 from ps.worker.cluster import ClusterStore

@@ -97,11 +97,11 @@ def compare(
     script.check()
 
     from ps.compare import case, comparison, page, report, table
+    from ps.cores import cores
     from ps.launch.scope import signals_into
     from ps.launch.screen import Screen
     from ps.protocol.query import fetch_status
     from ps.sink import kept_going
-    from ps.threads import cores
     from ps.whole import write_whole
 
     settings = read_settings(options)

@@ -206,7 +206,7 @@ def _traces(options: dict[str, Any], seed: int) -> Traces:
 
 def _processes(wanted: int) -> int:
     """Return how many processes compute: more than there are cores would only wait for each other."""
-    from ps.threads import cores
+    from ps.cores import cores
 
     most = max(cores(), DEFAULT_PROCESSES)
     if wanted > most:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ps.cores import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
 from ps.launch.child import Child
@@ -34,7 +35,6 @@ from ps.launch.timeline import Timeline
 from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
 from ps.text import counted
-from ps.threads import cores
 from ps.track.process import tracking
 
 RESERVE = 0.1

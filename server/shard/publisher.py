@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.cores import cores, threads_for
 from ps.optim import apply
 from ps.server.shard.chunk import ChunkState
-from ps.threads import ThreadTeam, cores, threads_for
+from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from ps.aggregators.gradients import combination
 from ps.compress import Decoded
 from ps.config.job import JobConfig
+from ps.cores import cores, threads_for
 from ps.half import Widened, is_half, worked_in
 from ps.optim import Optimizer, Reader, Workspace, apply, square_sum
 from ps.optim.group import optimizer_of, with_decay
 from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.server.shard.chunk import ChunkState, Combined, Contribution
-from ps.threads import ThreadTeam, cores, threads_for
+from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
 log = logging.getLogger("ps.server")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ps.cli import main
-from ps.threads import cores
+from ps.cores import cores
 
 pytestmark = pytest.mark.usefixtures("forked_roles")
 

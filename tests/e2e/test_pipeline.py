@@ -16,7 +16,7 @@ from support.cluster import SCRIPTS, Cluster, Process, clean_environment
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
 Start = Callable[..., Cluster]
-SCRIPT = str(SCRIPTS / "pipeline.py")
+SCRIPT, LARGE = str(SCRIPTS / "pipeline.py"), str(SCRIPTS / "large_pipeline.py")
 SLACK = 6.0
 """Seconds that a busy machine may add to a time-out."""
 
@@ -38,6 +38,18 @@ def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp
         into = np.empty_like(whole["4.weight"])
         model.read("4.weight", into)
     assert np.array_equal(into, whole["4.weight"])
+
+
+def test_a_model_that_one_process_has_no_room_for_is_trained_by_four(start: Start) -> None:
+    room = 820  # megabytes of address space, of which libraries and threads take half
+    cluster = start(workers=4, mode="pipeline")
+    workers = cluster.train(4, room, script=LARGE)
+    few = clean_environment(OPENBLAS_NUM_THREADS="1")
+    alone = Process("alone", [sys.executable, LARGE, str(room)], few)
+    assert alone.wait() == 1
+    assert "MemoryError" in alone.text
+    assert [process.wait() for process in workers] == [0] * 4, [process.text for process in workers]
+    assert all("trained 70 MB of the model" in process.text for process in workers)
 
 
 def test_a_stage_that_is_killed_in_the_midst_of_a_step_ends_its_pipeline_by_name_and_no_other(start: Start) -> None:

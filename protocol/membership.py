@@ -14,13 +14,14 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from ps.config import PIPELINE
 from ps.config.process import ProcessConfig
 from ps.dataclass import dataclass
 from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
 from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
-from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, View, Welcome
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, Seat, View, Welcome
 from ps.protocol.messages.words import MemberRole
 
 log = logging.getLogger("ps.membership")
@@ -58,6 +59,11 @@ def peers(view: View) -> tuple[Peer, ...]:
     return tuple(Peer(*row) for row in view.members)
 
 
+def is_spare(view: View, rank: int) -> bool:
+    """Whether a worker of this rank has no place, in a job whose workers have parts of the model."""
+    return view.job.get("mode") in PIPELINE and rank >= view.job.get("workers", 0)
+
+
 def heartbeat_interval(timeout: float) -> float:
     """Return the seconds between two heartbeats of a member that is dead after ``timeout`` s without any."""
     return min(1.0, timeout / 5)
@@ -87,6 +93,8 @@ class Membership:
     ) -> None:
         self.scheduler = scheduler
         self.welcome: Welcome | None = None
+        self.seat: Seat | None = None
+        """The place of another that this worker has taken, if it has."""
         self.view: View | None = None
         self.told: Callable[[View], bool] = lambda view: False
         """Called with each new view; whether something is to be answered at once, by what ``more`` returns."""
@@ -131,8 +139,11 @@ class Membership:
     @property
     def identity(self) -> Identify | None:
         """What this process says on a new connection; None before WELCOME."""
-        w = self.welcome
-        return None if w is None else Identify(0, w.job_id, w.member, w.rank, w.number, w.proof)
+        w, s = self.welcome, self.seat
+        if w is None:
+            return None
+        about = (w.rank, w.number, w.proof) if s is None else (s.rank, s.number, s.proof)
+        return Identify(0, w.job_id, w.member, *about)
 
     def mends(self, error: Error) -> bool:
         """Whether an error is about this process as a whole, and something is done about it here."""
@@ -217,6 +228,9 @@ class Membership:
                 self.welcome = self.welcome or message
                 self._sent, self._strange, self.unknown = -1e9, False, False
                 self.known += 1
+            case Seat() if message.member == self.member:
+                if self.seat is None or message.number > self.seat.number:
+                    self.seat = message
             case View() if self.view is None or message.epoch > self.view.epoch:
                 self.view = message
                 if self.told(message):

@@ -27,6 +27,7 @@ from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
 from ps.worker.store import Buffers, Masters, WholeModel, nothing
 from ps.worker.traffic import Traffic
+from ps.worker.vote import StepVote
 from ps.worker.weights import shared_twice, twice
 from ps.xp import Device, HostArray
 
@@ -47,6 +48,12 @@ class ClusterStore:
         self.whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
         self.end_waves: Callable[[], None] = lambda: None
         """Called to have all steps be done that the script has given, where they may overlap."""
+        self.is_heir = False
+        """Whether this worker goes on for another one, which is gone."""
+        self.barriers = session.barriers
+        """How many this worker, or the one before it, has met the others in."""
+        self._passed_over = self.barriers
+        """Of these, how many the script is still to come to."""
         self._early: Batch | None = None
         """What is sent of the next step."""
         self._aside = Batch()
@@ -58,6 +65,7 @@ class ClusterStore:
         self.rank = session.rank
         self._part = Participation(self.job, session.member, self.rank, lambda: session.epoch)
         self._runner = Runner(session, self._landing)
+        self.vote = StepVote(session, self._part, self.traffic)
         session.report = lambda: {**self.report(), "clock": self.clock}  # last: another thread may call it at once
 
     @property
@@ -106,7 +114,12 @@ class ClusterStore:
         self._part.in_place = self._view is not None
         self._buffer, shown = self._own_buffer(values, in_place)
         self._landings()
-        run(self._part.seed(layout, values, masters) if first else self._part.join())
+        if first:
+            run(self._part.seed(layout, values, masters))
+        elif part is None:
+            run(self._part.join())
+        else:
+            self.is_heir = run(self._part.enter())
         gradients = self._memory.array("gradients") if self._memory else None
         return Buffers(self._buffer, shown, gradients, encodes=self._part.compression is not None)
 
@@ -200,9 +213,14 @@ class ClusterStore:
         self._await_pull()
         if self.job.overlap:
             gradients.keep(chunks)
-        asked = Calls(f"clock {self.clock}", self._part.pushes(gradients, chunks, examples, pull=True), refreshes=True)
+        pull = not self._part.two_phases
+        calls = self._part.pushes(gradients, chunks, examples, pull=pull)
+        asked = Calls(f"clock {self.clock}", calls, refreshes=pull)
         self._early = self._runner.submit(asked, self._early)
         self._session.exchange.poll()
+
+    def offer(self, gradients: Gradients, examples: float) -> None:
+        self.send(gradients, self._part.own(), examples)
 
     def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         self._await_pull()
@@ -279,13 +297,25 @@ class ClusterStore:
     # Together
 
     def barrier(self) -> None:
+        if self._passed_over:
+            self._passed_over -= 1
+            return
+        if self._session.connected:
+            self.drain()
+            self.settle()
+            self.gather()
+        self.meet()
+
+    def meet(self) -> None:
+        """Meet the others in a barrier, which another worker's script has come to."""
         if not self._session.connected:
             self._runner.run(meet(self.clock))
+            self.barriers += 1
             return
         self.drain()
         self.settle()
-        self.gather()
         self._runner.begin(self._part.barrier(), wait=True)
+        self.barriers += 1
 
     # The end
 

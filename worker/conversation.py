@@ -13,6 +13,7 @@ yielded, and the conversation begins anew, for time has passed, and clocks with 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from ps.dataclass import dataclass
@@ -82,3 +83,23 @@ Asked: TypeAlias = Calls | Question
 Conversation: TypeAlias = Generator[Asked, Any, Answered]
 FederatedAsked: TypeAlias = Calls | Question | Connect | Pause
 FederatedConversation: TypeAlias = Generator[FederatedAsked, Any, Answered]
+
+
+def resumable(conversation: Conversation[None]) -> Conversation[None]:
+    """Have a conversation that is always gone on with."""
+    answers: Any = None
+    while True:
+        try:
+            asked = conversation.send(answers)
+        except StopIteration:
+            return
+        answers = yield replace(asked, resumable=True)
+
+
+def anew(begin: Callable[[], Conversation[None]]) -> Generator[Calls | Question, Any, None]:
+    """Have a conversation, and again from its beginning whenever it is interrupted."""
+    while True:
+        try:
+            return (yield from begin())
+        except Interrupted:
+            continue

@@ -70,6 +70,7 @@ class KV:
         self._lifetime = Lifetime(lambda: end(self._model, self.barrier), lambda why: self._steps.leave(why))
         self._open, self.lent = self._lifetime.demand, self._lifetime.lent
         self._steps = Steps(store, loader, log, trace, self._open)
+        self.offer = self._steps.offer
 
     # What is known
 

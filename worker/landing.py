@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from ps.dataclass import dataclass
 from ps.errors import BadMessage
-from ps.protocol.messages import Message, Pushed, Vetoed, Weights, WeightsDelta
+from ps.protocol.messages import Kept, Message, Pushed, Vetoed, Weights, WeightsDelta
 from ps.protocol.messages.rate import Rate
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray
@@ -36,9 +38,14 @@ class Landing:
     hear: Callable[[int, Sequence[Rate]], None] | None = None
     """Takes what a chunk's answer says of the learning rate."""
     follow: Follow | None = None
+    kept: HostArray | None = None
+    """What came that is no chunk's: buffers that a server had kept."""
 
     def take(self, channel: Source, message: Message, region: tuple[int, int], aside: bool) -> None:
         """Take one answer in. Raises BadMessage when its weights are not those of the chunk."""
+        if isinstance(message, Kept):
+            self.kept = np.frombuffer(channel.take(), np.uint8)
+            return
         if not isinstance(message, Weights | Pushed | WeightsDelta):
             return
         size = region[1] - region[0]

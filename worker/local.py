@@ -9,6 +9,7 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
+from ps.errors import StateError
 from ps.half import SINGLE, Widened, is_half
 from ps.optim import Optimizer, apply, clip_scale
 from ps.optim.absences import Absences
@@ -134,6 +135,9 @@ class LocalStore:
 
     def push_pull(self, gradients: Gradients | None, examples: float, *, veto: bool = False) -> Pending:
         return self.push(gradients, examples)
+
+    def offer(self, gradients: Gradients, examples: float) -> None:
+        raise StateError("only a worker with a part of the model offers gradients")
 
     def masters(self) -> tuple[int, Mapping[str, HostArray]]:
         flat = {section: vector.copy() for section, vector in self._layout.flat(self._buffer).items()}

@@ -23,8 +23,7 @@ it waits for their next gradients itself. Who was interrupted while joining has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -37,6 +36,8 @@ from ps.protocol.messages import (
     Attached,
     BarrierEnter,
     BarrierLeave,
+    Held,
+    HeldRequest,
     InitGrant,
     InitRequest,
     Late,
@@ -54,7 +55,7 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.rate import Rate
 from ps.worker.compression import Compression
-from ps.worker.conversation import Call, Calls, Conversation, Interrupted, Question
+from ps.worker.conversation import Call, Calls, Conversation, Question, anew, resumable
 from ps.worker.part import ModelPart
 from ps.worker.rates import Rates
 from ps.worker.seeding import seed, seed_piecewise
@@ -141,9 +142,41 @@ class Participation:
         self.versions.update({chunk.index: 0 for chunk in self._held})
         yield from self._start(0)
 
+    def enter(self) -> Conversation[bool]:
+        """Come in: in the place of another worker, if there is one to go on for; return whether so.
+
+        Of the clocks for which all gradients of its pipeline are on the servers that one may have left words unsaid,
+        which are said now. They are those of a worker without a gradient, as what was given is not taken again.
+        """
+        request = partial(HeldRequest, member=self.member, epoch=self._epoch(), clock=0)
+        answers: list[Message] = yield self._all(request, "word of what was given in this worker's place")
+        held = [answer for answer in answers if isinstance(answer, Held)]
+        if not any(answer.heir for answer in held):
+            yield from self.join()
+            return False
+        clock = min(answer.clock for answer in held)
+        if clock:
+            self.clock = clock - 1
+            yield from self.step(None, 0.0, pull=False)
+        yield from self._start(clock)
+        yield self._refresh()
+        return True
+
+    def await_held(self) -> Calls:
+        """Have the servers say when they hold all that this worker's pipeline gives in this clock."""
+        return self._all(
+            partial(HeldRequest, member=self.member, epoch=self._epoch(), clock=self.clock + 1),
+            f"the gradients of all stages of clock {self.clock}",
+        )
+
+    def own(self) -> list[int]:
+        """Return the chunks whose gradients are this worker's to give, and are not sent yet."""
+        given = self._own if self._given is None else self._given
+        return sorted(given - self._sent)
+
     def join(self) -> Conversation[None]:
         """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
-        yield from _anew(self._join)
+        yield from anew(self._join)
 
     def _join(self) -> Conversation[None]:
         for _ in range(MOST_JOINS):
@@ -322,7 +355,7 @@ class Participation:
         if self.compression is not None:
             self.compression.give_back({answer.chunk for answer in late})
         if self.job.backup_workers:
-            yield from _anew(partial(self._catch_up, max(answer.version for answer in late)))
+            yield from anew(partial(self._catch_up, max(answer.version for answer in late)))
         else:
             yield from self.join()
 
@@ -330,7 +363,7 @@ class Participation:
 
     def barrier(self) -> Conversation[None]:
         """Meet all live workers; all go on with the highest clock among them, and its weights."""
-        yield from _resumable(self._barrier())
+        yield from resumable(self._barrier())
 
     def _barrier(self) -> Conversation[None]:
         yield self.retire()
@@ -354,23 +387,3 @@ def meet(clock: int) -> Conversation[int]:
         lambda request, member: BarrierEnter(request, member, clock), BarrierLeave, "all workers at the barrier"
     )
     return leave.clock
-
-
-def _resumable(conversation: Conversation[None]) -> Conversation[None]:
-    """Have a conversation that is always gone on with."""
-    answers: Any = None
-    while True:
-        try:
-            asked = conversation.send(answers)
-        except StopIteration:
-            return
-        answers = yield replace(asked, resumable=True)
-
-
-def _anew(begin: Callable[[], Conversation[None]]) -> Generator[Calls | Question, Any, None]:
-    """Have a conversation, and again from its beginning whenever it is interrupted."""
-    while True:
-        try:
-            return (yield from begin())
-        except Interrupted:
-            continue

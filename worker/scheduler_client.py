@@ -25,7 +25,7 @@ from ps.protocol.dial import Dial
 from ps.protocol.error_codes import failure, refusal
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership
-from ps.protocol.messages import Error, Identify, Leave, Message, Ok, View
+from ps.protocol.messages import Error, Identify, Leave, Message, Ok, Seat, View
 from ps.protocol.sockets import Socket, open_socket
 from ps.worker.interrupt import HOLD
 from ps.worker.stop_point import StopPoint
@@ -95,7 +95,13 @@ class SchedulerClient:
     @property
     def rank(self) -> int:
         """This worker's rank; -1 before WELCOME."""
-        return self._membership.welcome.rank if self._membership.welcome else -1
+        identity = self.identity
+        return identity.rank if identity else -1
+
+    @property
+    def seat(self) -> Seat | None:
+        """The place of another that this worker has taken, if it has."""
+        return self._membership.seat
 
     @property
     def view(self) -> View | None:

@@ -13,9 +13,9 @@ import zmq
 from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
-from ps.errors import PeerLost, PSError, ServerLost, ServersMoved, StateError
+from ps.errors import JobEnded, PeerLost, PSError, ServerLost, ServersMoved, StateError
 from ps.protocol.incoming import Incoming
-from ps.protocol.membership import Membership, Peer, peers, scheduler_address
+from ps.protocol.membership import Membership, Peer, is_spare, peers, scheduler_address
 from ps.protocol.messages import (
     Identify,
     Message,
@@ -88,7 +88,7 @@ class Session:
         )
         self._scheduler = SchedulerClient(self._context, membership, self._status)
         try:
-            view = self._scheduler.wait_until(self._begun, _absent, process.connect_timeout)
+            view = self._scheduler.wait_until(self._begun, self._absent, process.connect_timeout)
             self.job = JobConfig.from_dict(view.job)
         except BaseException:
             self._abandon({})
@@ -96,11 +96,26 @@ class Session:
         log.info("joined the job as worker %d: mode %s", self.rank, self.job.mode)
 
     def _begun(self, view: View) -> bool:
-        """Whether the job runs and this worker has a seat in it; it may be about to join it anew."""
+        """Whether the job runs and this worker has a place in it; it may be about to join it anew. Raises JobEnded."""
         identity = self._scheduler.identity
         if identity is not None:
             self.rank = identity.rank
-        return identity is not None and view.phase == "running"
+        if identity is None or view.phase == "waiting":
+            return False
+        if view.phase == "ended":
+            raise JobEnded("the job has ended in good order, and this spare was not needed")
+        return not is_spare(view, identity.rank)
+
+    def _absent(self, view: View | None, seconds: float) -> str:
+        if view is not None and view.phase == "running" and is_spare(view, self.rank):
+            return f"waiting {seconds:.0f} s as a spare: all places are taken"
+        return _absent(view, seconds)
+
+    @property
+    def barriers(self) -> int:
+        """How many barriers the worker had met the others in whose place this one has taken."""
+        seat = self._scheduler.seat
+        return seat.barriers if seat else 0
 
     @property
     def member(self) -> int:
@@ -134,9 +149,21 @@ class Session:
         return self._exchange is not None and not self._closed
 
     def peers(self, role: str) -> list[Peer]:
-        """Return the live members of a role by rank, as far as this worker knows."""
+        """Return a role's live members by rank as far as this worker knows: no spares, but whose place is kept."""
+        job = self.job
+        found = (peer for peer in self._shown if peer.role == role and (role != "worker" or job.has_place(peer.rank)))
+        return sorted(found, key=lambda peer: peer.rank)
+
+    @property
+    def awaits_spares(self) -> bool:
+        """Whether a worker that is gone may be replaced: the job announces spares, or has one."""
+        has_place = self.job.has_place
+        return self.job.spares > 0 or any(p.role == "worker" and not has_place(p.rank) for p in self._shown)
+
+    @property
+    def _shown(self) -> tuple[Peer, ...]:
         view = self._scheduler.view
-        return sorted((p for p in (peers(view) if view else ()) if p.role == role), key=lambda peer: peer.rank)
+        return peers(view) if view else ()
 
     @property
     def neighbours(self) -> int:
@@ -355,6 +382,7 @@ class Session:
 
 
 def _absent(view: View | None, seconds: float) -> str:
+    """Return what is waited for at the start."""
     if view is None:
         return f"waiting {seconds:.0f} s for the scheduler"
     here = [peer.role for peer in peers(view)]

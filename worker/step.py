@@ -46,6 +46,8 @@ class Steps:
         self._log = log
         self._partial: PartialGradients | None = None
         self._unlogged: tuple[int, float, bool, Pending, Mapping[str, Any]] | None = None
+        self._offered: tuple[Gradients | None, float] | None = None
+        """What servers hold of the next step, if it was offered: gradients, and of how many examples."""
         self._interrupted = False
         self._encodes = False
         self._last: Pending = Done()
@@ -83,11 +85,31 @@ class Steps:
         self, grads: Mapping[str, Any], examples: float | None, metrics: Mapping[str, Any], *, partial: bool = False
     ) -> None:
         """Give one step's gradients and bring the parameters up to date, as far as the job waits for that."""
+        if self._offered is not None:
+            (gradients, count), self._offered = self._offered, None
+            self._exchange(gradients, count, metrics)
+            return
         if self._has_ended():
             return
         self._computed()
         count = self.count(examples)
         self._exchange(self._gather(grads, partial=partial), count, metrics)
+
+    def offer(self, grads: Mapping[str, Any] | None, examples: float | None, *, partial: bool = False) -> bool:
+        """Have servers hold a step's gradients (None: there are none), which count once the step is taken.
+
+        The arrays must not change before that. Return whether there is such a step: training may have ended.
+        """
+        if self._has_ended(announced=True):
+            return False
+        self._computed()
+        count = self.count(examples)
+        gradients = None if grads is None else self._gather(grads, partial=partial)
+        self._offered = gradients, count
+        if gradients is not None:
+            self._store.offer(gradients, count or 1.0)
+        self._left_alone = self._trace.now()
+        return True
 
     def skip(self, metrics: Mapping[str, Any]) -> None:
         """Have nobody take the next step, as far as the mode lets one worker decide that."""

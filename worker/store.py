@@ -127,6 +127,10 @@ class Store(Protocol):
         """
         ...
 
+    def offer(self, gradients: Gradients, examples: float) -> None:
+        """Send this worker's own gradients of the next step, of a pipeline: its word on others' comes with the step."""
+        ...
+
     def masters(self) -> tuple[int, Mapping[str, HostArray]]:
         """Return the tensors that are trained with the float32 masters of those in half precision, and their clock.
 

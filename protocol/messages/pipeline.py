@@ -1,4 +1,5 @@
-"""Messages between the workers of a pipeline, and with the scheduler about where they are."""
+"""Messages between the workers of a pipeline, with the scheduler about where they are and who takes whose place, and
+with the servers about which steps are whole."""
 
 from __future__ import annotations
 
@@ -148,3 +149,70 @@ class CutChosen(Message):
 
     request: Number
     starts: Starts
+
+
+@message(92)
+class Seat(Message):
+    """A worker takes the place of one that is gone: its rank, number and proof are these from now on.
+
+    ``barriers``: how many the former one has met the others in; its successor's script does not wait there again.
+    """
+
+    member: Member
+    rank: Rank
+    number: Number
+    proof: Random
+    barriers: Count
+
+
+@message(93, answers=("Held",))
+class HeldRequest(Message):
+    """A worker, at its place since ``epoch``, asks of how many clocks a server holds all that its pipeline gives.
+
+    It is answered once these are at least ``clock``.
+    """
+
+    request: Number
+    member: Member
+    epoch: Count
+    clock: Count
+
+
+@message(94)
+class Held(Message):
+    """Of ``clock`` clocks each gradient that the stages of the pipeline have for chunks of this server is here.
+
+    ``heir``: the worker that asked goes on for one that is gone.
+    """
+
+    request: Number
+    clock: Count
+    heir: bool
+
+
+@message(95, answers=("Ok",))
+class Keep(Message):
+    """The buffers of a worker's stages as they are after ``clock`` steps, for whoever takes its place."""
+
+    payload = True
+    request: Number
+    member: Member
+    clock: Count
+
+
+@message(96, answers=("Kept",))
+class Recall(Message):
+    """A worker that has taken a place asks for the buffers that were kept for it."""
+
+    request: Number
+    member: Member
+    clock: Count
+
+
+@message(97)
+class Kept(Message):
+    """The buffers as they were after ``clock`` steps."""
+
+    payload = True
+    request: Number
+    clock: Count

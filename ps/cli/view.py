@@ -76,7 +76,7 @@ def members(status: Status, *, wide: bool = True) -> Table:
     for worker in workers:
         loss = loss_of(worker)
         table.add_row(
-            *_common("client" if clients else "worker", worker),
+            *_common("client" if clients else "spare" if worker.get("spare") else "worker", worker),
             short(worker.get("steps") or 0) if clients else str(worker.get("lag", "")),
             short(worker.get("samples_per_s") or 0),
             "" if loss is None else f"{loss:.3g}",

@@ -132,6 +132,13 @@ class JobConfig:
         high=1000,
         modes=PIPELINE,
     )
+    spares: int = setting(
+        0,
+        "workers beside the others that wait to take the place of one that is gone",
+        low=0,
+        high=MOST_STAGES,
+        modes=PIPELINE,
+    )
     algorithm: str = setting("fedavg", "fedavg, fedprox:0.01, scaffold, fedbuff:10, diloco, ...", modes=FEDERATED)
     rounds: int = setting(10, "how many rounds", low=1, high=MOST_STEPS, modes=FEDERATED)
     clients_per_round: int | None = setting(
@@ -251,6 +258,10 @@ class JobConfig:
     def places(self) -> int:
         """The workers that have the whole model together: worker r is place r modulo these of its pipeline."""
         return (self.pipeline_workers or self.stages or self.workers) if self.pipeline else 1
+
+    def has_place(self, rank: int) -> bool:
+        """Whether a worker of this rank takes part; beyond the places of pipelines are those who wait for one."""
+        return not self.pipeline or rank < self.workers
 
     @property
     def replicas(self) -> int:

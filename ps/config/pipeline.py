@@ -21,7 +21,7 @@ def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
         fitting = f"{less} or {less + places}" if less else str(places)
         raise ConfigError(
             f"{say('workers')} with {cause}: {places} workers are one pipeline, so their number is a multiple of "
-            f"{places}. Try: --workers {fitting}"
+            f"{places}; --spares N starts others, which wait until a place is free. Try: --workers {fitting}"
         )
     each = -(-stages // places)
     if -(-stages // each) != places:
@@ -32,6 +32,11 @@ def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
     if job.lookahead and job.waves == 1:
         raise ConfigError(
             f"{say('lookahead')} makes up for the delay of several waves, and with {say('waves')} there is none"
+        )
+    if job.spares and job.waves > 1:
+        raise ConfigError(
+            f"{say('spares')} cannot be had with {say('waves')}: waves under way cannot be taken again with "
+            f"the weights that they began with. Try: --waves 1"
         )
     for name, idle in (("overlap", False), ("compress", "none")):
         if getattr(job, name) != idle:

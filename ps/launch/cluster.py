@@ -34,7 +34,6 @@ from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
 from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
-from ps.text import counted
 from ps.track.process import tracking
 
 RESERVE = 0.1
@@ -100,7 +99,7 @@ class _Cluster:
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
         self._received = received
-        self._policy = FailurePolicy(plan.workers, restarts=plan.process.restarts)
+        self._policy = FailurePolicy(plan.workers + plan.spares, restarts=plan.process.restarts, spares=plan.spares)
         self._children: list[Child] = []
         self._restarted: list[Exit] = []
         self._former: set[int] = set()
@@ -152,16 +151,13 @@ class _Cluster:
         plan = self._plan
         self._policy.restart = plan.restart_command(address, self._state)
         self._policy.started = True
-        for role, count in (("server", plan.servers), ("worker", plan.workers)):
+        for role, count in (("server", plan.servers), ("worker", plan.workers + plan.spares)):
             for rank in range(count):
                 if self._tick():  # with hundreds of them this takes a while
                     return
                 self._spawn(role, rank, address)
-        self._screen.say(
-            f"{counted(plan.servers, 'server')}, {counted(plan.workers, 'worker')}, scheduler at {address}"
-        )
-        if join := plan.join_command(address):
-            self._screen.say(f"another worker can join with: {join}")
+        for line in plan.begun(address):
+            self._screen.say(line)
         self._poller = Poller(self._fetch, address, self._show_progress, note=self._note)
         while not self._tick():
             time.sleep(_TICK)

@@ -14,6 +14,7 @@ from ps.config.values import MOST_PROCESSES
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.script import Script
+from ps.text import counted
 
 if TYPE_CHECKING:
     from ps.launch.call import FunctionCall
@@ -51,7 +52,14 @@ class Plan:
     call: FunctionCall | None = None
 
     def __post_init__(self) -> None:
-        check_count(self.servers, self.workers)
+        check_count(self.servers, self.workers + self.spares)
+        if self.spares and self.call is not None:
+            raise ConfigError("spares = 1 or more needs a script: who takes another's place runs it from its beginning")
+
+    @property
+    def spares(self) -> int:
+        """How many workers are started beside the others, where the settings say that it is such a job."""
+        return int(self.job.get("spares", 0)) if self.job.get("mode") in PIPELINE else 0
 
     def command(self, role: str) -> list[str]:
         """Return the command line of a process of this role."""
@@ -70,12 +78,20 @@ class Plan:
         return _NONE if self.call is None or role != "worker" else self.call.hands(rank)
 
     def join_command(self, address: str) -> str:
-        """Return what to type to add a worker; nothing where nobody else has the function, or all seats are taken."""
-        if self.call is not None or self.job.get("mode") in PIPELINE:
+        """Return what to type to add a worker, of a pipeline a spare; nothing where nobody else has the function."""
+        if self.call is not None:
             return ""
         dashes = ["--"] if self.script.name.startswith("-") else []
         script = [*self.script.flags, *dashes, self.script.name, *self.args]
         return shlex.join(["psctl", "worker", "--scheduler", address, *self._plugin_flags(), *script])
+
+    def begun(self, address: str) -> list[str]:
+        """Return what is said once all are started."""
+        spares = f", {counted(self.spares, 'spare')}" if self.spares else ""
+        said = [f"{counted(self.servers, 'server')}, {counted(self.workers, 'worker')}{spares}, scheduler at {address}"]
+        if join := self.join_command(address):
+            said.append(f"another {'spare' if self.job.get('mode') in PIPELINE else 'worker'} can join with: {join}")
+        return said
 
     def environment(
         self,

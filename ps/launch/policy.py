@@ -106,11 +106,15 @@ class FailurePolicy:
     started again, ``restarts`` times at most, and so is a client that was killed, or whose script raised an exception
     after it had joined, as long as there may be rounds. A death that was made good is no failure of the run. Otherwise
     clients fail each for itself, whatever their exit codes.
+
+    A worker of a pipeline that was killed is no failure of the run either, as long as there are spares.
     """
 
     workers: int
     restart: str = ""
     restarts: int = RESTARTS
+    spares: int = 0
+    """How many of the workers only wait for the place of another; each that is killed costs one."""
     federated: bool = False
     pipeline: bool = False
     """Whether workers have parts of the model, and need each other."""
@@ -165,7 +169,12 @@ class FailurePolicy:
             if exit.role == "worker":
                 self._ended.add(exit.rank)
                 self._done |= not exit.code
-            if exit.code:
+            if exit.code and self._is_replaced(exit):
+                self.spares -= 1
+                left = f"{self.spares} more" if self.spares else "no other"
+                what = "a spare takes its place, if it had one"
+                actions.append(Say(f"{exit.name} failed ({describe(exit.code)}); {what}; {left} is left"))
+            elif exit.code:
                 self._blame(exit)
                 actions += self._on_failure(exit)
             elif exit.role == "scheduler" and not self.started:
@@ -236,6 +245,11 @@ class FailurePolicy:
             return exit.code not in (0, *HOPELESS)
         may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
         return exit.role == "worker" and may_go_on and not self._done
+
+    def _is_replaced(self, exit: Exit) -> bool:
+        """Whether a spare goes on for a worker, so that its end is no failure of the run."""
+        killed = exit.code < 0 or exit.code == 128 + signal.SIGTERM
+        return exit.role == "worker" and self.pipeline and self.spares > 0 and killed and not self.stopping
 
     def _again(self, exit: Exit) -> list[Action]:
         count = f"{self._restarts[exit.name]} of at most {self.restarts} times"

@@ -34,7 +34,7 @@ class JobProgress:
 
 def progress_of(status: Status) -> JobProgress:
     """Return how far a job is: its step or round, then speed, loss and what was measured, then who waits for whom."""
-    workers = _live(status, "workers")
+    workers = [worker for worker in _live(status, "workers") if not worker.get("spare")]
     federated: Status = status.get("federated") or {}
     waits = tuple(waiting_lines(status)[:1])
     if status.get("phase") == "waiting":

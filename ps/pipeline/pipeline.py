@@ -22,6 +22,8 @@ from ps.pipeline.schedules import PIPELINE_SCHEDULES
 
 HALVES = 2
 """Micro-batches that are compared with both as one."""
+MOST_EXAMPLES = 1 << 62
+"""More micro-batches than any batch has had."""
 
 
 class Pipeline:
@@ -136,6 +138,10 @@ class Pipeline:
         loss = self._execution.step(xs, ys, weight, microbatches, examples=examples, check=check, metrics=metrics)
         self._most = max(self._most, microbatches)
         return loss
+
+    def resume(self, clock: int) -> None:
+        """Go on for a process that was lost after so many steps: what it had looked at is not looked at again."""
+        self._most = MOST_EXAMPLES if clock else 0
 
     # Measuring
 

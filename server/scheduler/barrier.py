@@ -25,6 +25,8 @@ class Barrier:
         self.passed: dict[int, tuple[int, int]] = {}
         self.inside: set[int] = set()
         """Those who met once and are to meet again."""
+        self.count = 0
+        """How many have been begun."""
 
     def enter(self, member: int, request: int, clock: int, twice: bool, live: Iterable[int]) -> list[Passage]:
         """A member arrives with its clock; return whom to let through now."""
@@ -48,6 +50,7 @@ class Barrier:
         if not self.entered or alive - self.entered.keys():
             return []
         self.inside = {member for member, (_, _, twice) in self.entered.items() if twice}
+        self.count += 1
         return self._pass(set(self.entered))
 
     def _pass(self, group: set[int]) -> list[Passage]:
@@ -61,7 +64,7 @@ class Barrier:
         """Return the state as plain values."""
         entered = [[member, *entry] for member, entry in self.entered.items()]
         passed = [[member, *entry] for member, entry in self.passed.items()]
-        return {"entered": entered, "passed": passed, "inside": sorted(self.inside)}
+        return {"entered": entered, "passed": passed, "inside": sorted(self.inside), "count": self.count}
 
     @staticmethod
     def load(values: dict[str, Any]) -> Barrier:
@@ -70,6 +73,7 @@ class Barrier:
         barrier.entered = {member: (request, clock, twice) for member, request, clock, twice in values["entered"]}
         barrier.passed = {member: (request, clock) for member, request, clock in values["passed"]}
         barrier.inside = set(values["inside"])
+        barrier.count = values.get("count", 0)
         return barrier
 
 

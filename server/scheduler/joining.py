@@ -76,6 +76,13 @@ def over(hello: Hello, phase: JobPhase, reason: str) -> Error:
     return Error(hello.request, "over", f"the job has failed: {reason}")
 
 
+def turned_away(hello: Hello, job_id: int, phase: JobPhase, reason: str) -> Error | None:
+    """Return what a process is told that comes for another job, or when this one is over."""
+    if hello.job_id not in (0, job_id):
+        return another_job(hello.request)
+    return over(hello, phase, reason) if phase in ("ended", "failed") else None
+
+
 def refusal(
     hello: Hello, roster: Roster, servers: int, job: JobConfig | None, wished: Callable[[Hello], JobConfig]
 ) -> Error | None:

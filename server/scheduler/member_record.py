@@ -40,6 +40,8 @@ class MemberRecord:
     has_model: bool = False
     state: Liveness = LIVE
     why: str = ""
+    barriers: int | None = None
+    """Of one that took the place of another: how many the former one had met the others in."""
     seen: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
 

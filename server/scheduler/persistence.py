@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from ps.errors import ConfigError, PSError
 from ps.server.scheduler.database import ROUND, Database
+from ps.server.scheduler.member_record import DEAD, LIVE
 from ps.server.scheduler.state import SchedulerState
 
 log = logging.getLogger("ps.scheduler")
@@ -63,13 +65,13 @@ class Persistence:
             )
             return SchedulerState(explicit, now)
         if is_first:
-            state.bury(now)
+            _bury(state, now)
         if state.phase == "failed":
             if state.rounds is None:
                 log.warning("the job in %s has failed: %s. A new one begins", self._path, state.reason)
                 return SchedulerState(explicit, now)
             log.warning("the job in %s had failed: %s. It is tried again", self._path, state.reason)
-            state.reopen()
+            _reopen(state)
         log.warning("going on with the job in %s: epoch %d, %s", self._path, state.epoch, state.phase)
         self._amend(state, explicit)
         return state
@@ -78,7 +80,7 @@ class Persistence:
         """Take what is given anew, as far as a job under way can, and name the rest."""
         differ = {name: value for name, value in explicit.items() if value != state.setting(name)}
         if new := {name: value for name, value in differ.items() if name in MAY_CHANGE}:
-            state.amend(new)
+            _amend(state, new)
         for name, value in differ.items():
             flag = f"--{name.replace('_', '-')}"
             if name in new:
@@ -113,3 +115,24 @@ class Persistence:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+
+def _amend(state: SchedulerState, settings: Mapping[str, Any]) -> None:
+    """Give settings that concern nobody but the scheduler another value."""
+    state.explicit |= settings
+    state.job = dataclasses.replace(state.job, **settings) if state.job else None
+    state.epoch += 1
+    state.changed = True
+
+
+def _bury(state: SchedulerState, now: float) -> None:
+    """Take all members for dead: whatever started them has ended, and starts others now."""
+    for record in [record for record in state.members.values() if record.state == LIVE]:
+        state.lose(record, DEAD, "the run that it belonged to was cut off", now)
+
+
+def _reopen(state: SchedulerState) -> None:
+    """Go on with a job that failed, whose members have kept what they had."""
+    state.phase, state.code, state.reason = "running", "", ""
+    state.epoch += 1
+    state.changed = True

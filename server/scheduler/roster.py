@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from ps.config import JobConfig
 from ps.server.scheduler.member_record import LIVE, MemberRecord
 
 MAX_GONE = 1000
@@ -25,15 +26,50 @@ class Roster:
         self._free = {"server": 0, "worker": 0}
         """Role -> the rank below which none is free."""
         self._gone: deque[int] = deque()
+        self.seats: int | None = None
+        """How many places there are for workers, where they have parts of the model; who has a rank beyond is a spare.
+        """
+        self.kept: dict[int, MemberRecord] = {}
+        """Rank -> who is gone from a place that is kept for a spare: until somebody takes it all go on as if it were
+        there."""
 
     def live(self, role: str) -> list[MemberRecord]:
-        """Return the live members of a role by rank."""
+        """Return the live members of a role by rank, without spares."""
         ranks = self._by_rank[role]
-        return [ranks[rank] for rank in sorted(ranks)]
+        return [ranks[rank] for rank in sorted(ranks) if not self._is_spare(role, rank)]
 
     def count(self, role: str) -> int:
-        """Return how many members of a role are live."""
-        return len(self._by_rank[role])
+        """Return how many members of a role are live, without spares."""
+        ranks = self._by_rank[role]
+        return len(ranks) - (0 if self.seats is None else sum(self._is_spare(role, rank) for rank in ranks))
+
+    @property
+    def spares(self) -> list[MemberRecord]:
+        """The live workers that wait for a place, the one first that came first."""
+        found = (record for rank, record in self._by_rank["worker"].items() if self._is_spare("worker", rank))
+        return sorted(found, key=lambda record: record.number)
+
+    def _is_spare(self, role: str, rank: int) -> bool:
+        return self.seats is not None and role == "worker" and rank >= self.seats
+
+    def shown(self, role: str) -> list[MemberRecord]:
+        """Return whom the members are told of: the live, and who is gone from a place that is kept."""
+        live = list(self._by_rank[role].values())
+        return [*live, *self.kept.values()] if role == "worker" else live
+
+    def deal(self, job: JobConfig | None) -> None:
+        """Learn how many places the job has."""
+        self.seats = job.workers if job is not None and job.pipeline else None
+        if job is None:
+            self.kept.clear()
+
+    def take_place(self, record: MemberRecord, rank: int) -> None:
+        """Give a spare a place, as if it had just come: of several that had one the latest counts."""
+        old, record.rank, record.number = record.rank, rank, self.next
+        self.next += 1
+        del self._by_rank["worker"][old]
+        self._by_rank["worker"][rank] = record
+        self._free["worker"] = min(self._free["worker"], old)
 
     def at(self, role: str, rank: int) -> MemberRecord | None:
         """Return the live member of a role that has a rank."""

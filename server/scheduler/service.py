@@ -35,7 +35,7 @@ from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
-from ps.server.scheduler.member_record import MemberRecord
+from ps.server.scheduler.member_record import LIVE, MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.status import snapshot
 from ps.server.send import Send
@@ -137,7 +137,7 @@ class Scheduler:
         """Whether the job's end was told to all: each says goodbye, or is found to be dead."""
         now = time.monotonic()
         self._over = self._over or now
-        members = [str(member) for role in ("server", "worker") for member in self._state.live(role)]
+        members = [str(member) for member in self._state.members.values() if member.state == LIVE]
         if not members:
             return True
         if now - self._over > LAST:

@@ -8,7 +8,6 @@ next epoch, until the job is over: then members only go.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -54,6 +53,7 @@ from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.rounds import dispatch
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.scheduler.seeding import Seeding, granted, heard, noted
+from ps.server.scheduler.vacancies import Vacancies, seated
 from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
@@ -86,6 +86,7 @@ class SchedulerState:
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
         self._views = Views()
+        self._vacancies = Vacancies()
         self._script_settings = joining.ScriptSettings(self.explicit)
 
     @property
@@ -110,6 +111,11 @@ class SchedulerState:
     def barrier(self) -> tuple[int, ...]:
         """Ranks of the workers that wait in the barrier."""
         return tuple(sorted(m.rank for m in self.live("worker") if m.member in self._barrier.entered))
+
+    @property
+    def _awaited(self) -> list[int]:
+        """Whom a barrier waits for: live workers, and 0, who never comes, while a place is kept for another one."""
+        return [*(member.member for member in self.live("worker")), *([0] if self._roster.kept else [])]
 
     def setting(self, name: str) -> Any:
         """Return a setting of the job, or what it will be unless a script's default says otherwise."""
@@ -156,7 +162,7 @@ class SchedulerState:
                 return [Send(ASKER, HeartbeatAck(self.epoch)), *([Send(ASKER, self.view())] if behind else [])]
             case Leave():
                 record.report = kept(message.report) or record.report
-                return [Send(ASKER, Ok(request)), *self._gone(record, LEFT, "left", now)]
+                return [Send(ASKER, Ok(request)), *self.lose(record, LEFT, "left", now)]
             case InitRequest() | InitDone():
                 self.changed = True
                 sends = noted(heard(self.seeding, f"worker {record.rank}", message), self.members)
@@ -165,8 +171,8 @@ class SchedulerState:
             case BarrierEnter():
                 demand_near(message.clock, self.live("server"), "a barrier")
                 self.changed = True
-                live = [member.member for member in self.live("worker")]
-                return passed(self._barrier.enter(record.member, request, message.clock, record.has_model, live))
+                about = request, message.clock, record.has_model
+                return passed(self._barrier.enter(record.member, *about, self._awaited))
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
@@ -216,11 +222,14 @@ class SchedulerState:
         sends = []
         for record in self._failure_detector.dead(self._roster, timeout, now, reach):
             silence = max(timeout, math.floor((now - record.seen) / timeout) * timeout)
-            sends += self._gone(record, DEAD, f"no heartbeat for {silence:g} s", now)
+            sends += self.lose(record, DEAD, f"no heartbeat for {silence:g} s", now)
         for record in self._failure_detector.gone(self._roster, timeout, now, reach, gone):
-            sends += self._gone(record, DEAD, "its process is gone", now)
+            sends += self.lose(record, DEAD, "its process is gone", now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
+        if self.phase == "running" and self.job and self._vacancies.give_up(self.job, self._roster, now):
+            sends += passed(self._barrier.check(self._awaited))
+            self._renew_view()
         if not self.over and (verdict := self._lacking(now)):
             sends += self._finish("failed", *verdict)
         return [*sends, *self.news()]
@@ -237,21 +246,19 @@ class SchedulerState:
         if known is not None:
             yield from self._found(known, hello.request, now)
             return
-        if hello.job_id not in (0, self.key.job_id):
-            yield Send(ASKER, joining.another_job(hello.request))
-            return
-        if self.over:
-            yield Send(ASKER, joining.over(hello, self.phase, self.reason))
-            return
-        refusal = joining.refusal(hello, self._roster, self.setting("servers"), self.job, self._script_settings.job)
+        wished = self._script_settings.job
+        refusal = joining.turned_away(hello, self.key.job_id, self.phase, self.reason)
+        refusal = refusal or joining.refusal(hello, self._roster, self.setting("servers"), self.job, wished)
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
-        seats = self.setting("servers") if hello.role == "server" else self._script_settings.job(hello).workers
+        seats = self.setting("servers") if hello.role == "server" else wished(hello).workers
         record = self._registrar.enrol(hello, seats, self._roster, now, here=here)
         self.absence.come(now)
         if record.role == "worker":
-            self.job = self._script_settings.job(hello)
+            self.job = wished(hello)
+            self._roster.deal(self.job)
+            self._vacancies.taken(record, self._roster, self._barrier.count)
         phase = self.phase
         self._start_if_complete()
         yield self._welcome(record, hello.request)
@@ -259,6 +266,8 @@ class SchedulerState:
             self.changed = True  # nobody waits for a client, and nobody but the scheduler talks of it
             yield Send(record.member, self.view())
             return
+        yield from seated(record, self.key)
+        yield from self._vacancies.fill(self._roster, self._barrier.count, self.key)
         self._renew_view()
 
     def _identify(self, message: Identify, now: float) -> list[Send]:
@@ -268,7 +277,7 @@ class SchedulerState:
     def _found(self, record: MemberRecord, request: int, now: float) -> list[Send]:
         """Tell a member again who it is, and how the job is."""
         record.seen = now
-        return [self._welcome(record, request), Send(ASKER, self.view())]
+        return [self._welcome(record, request), *seated(record, self.key), Send(ASKER, self.view())]
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         timeout = self.setting("heartbeat_timeout")
@@ -284,7 +293,8 @@ class SchedulerState:
 
     # Going
 
-    def _gone(self, record: MemberRecord, state: Liveness, why: str, now: float) -> list[Send]:
+    def lose(self, record: MemberRecord, state: Liveness, why: str, now: float) -> list[Send]:
+        """A member is gone; return what follows from it."""
         if record.state != LIVE:
             return []
         record.state, record.why = state, why
@@ -304,11 +314,16 @@ class SchedulerState:
             return self._finish(
                 "failed", "server-lost", f"{record} {verb} ({why}); its part of the model is gone with it"
             )
+        if self.job is not None and self.job.pipeline and record.role == "worker":
+            self._vacancies.lose(record, self.job, self._roster, now)
+            sends += self._vacancies.fill(self._roster, self._barrier.count, self.key)
+            self._start_if_complete()
         if self.phase == "waiting" and not self.count("worker"):
             self.job = None  # the next worker's script may ask for something else
+            self._roster.deal(self.job)
         if self.phase == "running" and not self.count("worker") and record.has_finished:
             return self._finish("ended")
-        sends += passed(self._barrier.check(member.member for member in self.live("worker")))
+        sends += passed(self._barrier.check(self._awaited))
         self.ending.decide(self.live("worker"))
         self._renew_view()
         return sends
@@ -350,29 +365,12 @@ class SchedulerState:
             "next": self._roster.next,
             "deaths": self.deaths,
             "members": [member.dump() for member in self.members.values()],
+            "kept": {str(rank): record.member for rank, record in self._roster.kept.items()},
             "seeding": self.seeding.dump(),
             "barrier": self._barrier.dump(),
             "starts": list(self._pipelines.starts),
             "ending": self.ending.dump(),
         }
-
-    def amend(self, settings: Mapping[str, Any]) -> None:
-        """Give settings that concern nobody but the scheduler another value."""
-        self.explicit |= settings
-        self.job = dataclasses.replace(self.job, **settings) if self.job else None
-        self.epoch += 1
-        self.changed = True
-
-    def bury(self, now: float) -> None:
-        """Take all members for dead: whatever started them has ended, and starts others now."""
-        for record in list(self._roster):
-            self._gone(record, DEAD, "the run that it belonged to was cut off", now)
-
-    def reopen(self) -> None:
-        """Go on with a job that failed, whose members have kept what they had."""
-        self.phase, self.code, self.reason = "running", "", ""
-        self.epoch += 1
-        self.changed = True
 
     @staticmethod
     def load(
@@ -390,6 +388,8 @@ class SchedulerState:
         state._roster = Roster.of(
             (MemberRecord.load(row, now + patience(outage)) for row in values["members"]), values["next"]
         )
+        state._roster.kept = {int(rank): state.members[member] for rank, member in values.get("kept", {}).items()}
+        state._roster.deal(state.job)
         if state.members:
             state.absence.come(now)
         state.seeding = Seeding.load(values["seeding"])

@@ -32,6 +32,8 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
     live = [member.report.get("clock", 0) for member in state.live("worker")]
     ahead = max(live, default=0)
     for row in workers:
+        if state.job is not None and not state.job.has_place(row["rank"]):
+            row["spare"] = True
         row["lag"] = max(0, ahead - row["clock"]) if row["state"] == LIVE else 0
     status = {
         "job": state.job.to_dict() if state.job else dict(state.explicit),

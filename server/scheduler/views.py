@@ -46,7 +46,7 @@ class Views:
             if (made.epoch, made.phase, made.code, made.reason) == (epoch, *state):
                 return made
         roles = ("server",) if federated else ("server", "worker")  # clients are many, and nobody needs to know
-        shown = sorted((m for role in roles for m in roster.live(role)), key=lambda m: m.number)
+        shown = sorted((m for role in roles for m in roster.shown(role)), key=lambda m: m.number)
         rows = tuple((m.member, m.role, m.rank, m.initial, m.place, m.addresses) for m in shown)
         view = View(epoch, *state, self.settings(job), rows, *stop)
         self._made = job, view

@@ -20,7 +20,7 @@ read the weights in place (``shown``), the other way round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class Participant:
     start: int | None = None
     initial: bool = False
     fresh: bool = True
+    heir: bool = False
+    """Whether it goes on for another worker, which is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,17 @@ class ChunkState:
         self.done.pop(member, None)
         self.shadows.pop(member, None)
         self.waiters = [waiter for waiter in self.waiters if waiter.member != member]
+
+    def succeed(self, former: int, heir: int) -> None:
+        """Have one that is gone be another from now on: what that one gave and said is what this one did."""
+        self.holds.pop(former, None)
+        self.waiters = [waiter for waiter in self.waiters if waiter.member != former]
+        if former in self.done:
+            self.done[heir] = self.done.pop(former)
+        if former in self.pending:
+            self.pending[heir] = replace(self.pending.pop(former), member=heir)
+        if self.combined is not None and former in self.combined.scalers:
+            self.combined.scalers ^= {former, heir}
 
     def lend(self) -> Loan:
         """Return the weights as a loan, which keeps them from being changed until it is done."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.optim.absences import Absences
@@ -27,17 +26,19 @@ from ps.protocol.messages import (
     Attach,
     Attached,
     Error,
+    HeldRequest,
     Init,
     InitChunk,
     InitMaster,
     Inquire,
+    Keep,
     Late,
     Message,
     NormPart,
     Ok,
-    PartialPush,
     Pull,
     Push,
+    Recall,
     RoundOrder,
     Scale,
     Skip,
@@ -49,9 +50,9 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.rate import latest
 from ps.protocol.ranges import MOST_AHEAD
-from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Origin, Send
-from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter, read_raw
+from ps.server.shard.chunk import ChunkState, Participant, Waiter
+from ps.server.shard.contribution import array_of, contribution_of
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.first_values import (
     another_model,
@@ -66,11 +67,10 @@ from ps.server.shard.first_values import (
     layout_of,
     no_memory,
 )
+from ps.server.shard.places import Places
 from ps.server.shard.progress import Progress
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
-
-NOTHING: frozenset[int] = frozenset()
 
 
 class GradientShard:
@@ -89,6 +89,8 @@ class GradientShard:
         self._layout: Layout | None = None
         self._weights_memory: HostArray | None = None
         self._seeder = 0
+        self._places: Places | None = None
+        """Where workers have parts of the model."""
         self._early = Early()
         """Of workers that the views so far do not show, or not in a running job."""
 
@@ -106,15 +108,20 @@ class GradientShard:
     def view(self, view: View, now: float) -> list[Send]:
         """Take a new view of the members: admit newcomers, forget those that are gone. Raises ConfigError."""
         self._epoch = view.epoch
-        workers = {peer.member: peer for peer in peers(view) if peer.role == "worker"}
         if view.job and self._progress is None:
             self.job = JobConfig.from_dict(view.job)
+        workers = {p.member: p for p in peers(view) if p.role == "worker" and self.job.has_place(p.rank)}
+        if self.job.pipeline:
+            self._places = self._places or Places(self.participants, lambda: self.chunks, self.job.places)
+            self._places.succeed(workers)
         for member, peer in workers.items():
             participant = self.participants.setdefault(member, Participant(member, peer.rank))
             if peer.initial and not participant.initial:  # it may have been here before the job ran
                 participant.initial = True
                 participant.start = 0 if participant.fresh else participant.start
         for member in [member for member in self.participants if member not in workers]:
+            if self._places is not None:
+                self._places.forget(self.participants[member])
             del self.participants[member]
             for chunk in self.chunks.values():
                 chunk.forget(member)
@@ -124,7 +131,9 @@ class GradientShard:
     def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
         """Take a worker's message and return what is to be said now, see ``Shard``."""
         member = getattr(message, "member", 0)
-        if isinstance(message, Attach) and message.epoch > self._epoch:  # the view that shows it is under way
+        if (
+            isinstance(message, Attach | HeldRequest) and message.epoch > self._epoch
+        ):  # the view that shows it is under way
             self._early.keep(origin, message)
             return []
         if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter
@@ -152,6 +161,8 @@ class GradientShard:
                 return self._fill(origin, message, payload)
             case InitMaster():
                 return self._fill_master(origin, message, payload)
+            case HeldRequest() | Keep() | Recall() if self._places is not None:
+                return list(self._places.receive(origin, participant, message, payload))
             case _:
                 raise BadMessage(f"a server has no use for {type(message).__name__}")
 
@@ -223,7 +234,7 @@ class GradientShard:
 
     def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
         progress, chunk = self._ready(), chunk_of(self.chunks, message.chunk, self.rank)
-        values = self._array(chunk, payload)
+        values = array_of(chunk.chunk, payload)
         if message.member != self._seeder:
             return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started():
@@ -232,7 +243,7 @@ class GradientShard:
 
     def _fill_master(self, origin: Origin, message: InitMaster, payload: Any) -> list[Send]:
         progress, chunk = self._ready(), self._filled(message.chunk)
-        bits = self._array(chunk, payload)
+        bits = array_of(chunk.chunk, payload)
         if message.member != self._seeder:
             return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started():
@@ -297,7 +308,7 @@ class GradientShard:
             self._demand_near(message.clock, chunk.reached, "a push for clock")
             if message.rates:
                 self._demand_near(latest(message.rates)[0], chunk.rate[0], "a rate with the number")
-            contribution = self._contribution(chunk, participant, message, payload)
+            contribution = contribution_of(chunk, participant, message, payload, self._ready().compression)
             if self.job.lockstep and message.clock != chunk.version:
                 raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
             if participant.member in chunk.pending:
@@ -307,28 +318,12 @@ class GradientShard:
             chunk.pending[participant.member] = contribution
             if isinstance(message, Veto) and self.job.lockstep:
                 chunk.vetoed = message.clock
+            if self._places is not None:
+                yield from self._places.given(participant, message.chunk, message.clock + 1)
         waiter = Waiter(origin, participant.member, message.request, message.clock + 1, message.pull, now)
         waiter.version = message.version
         chunk.park(waiter)
         yield from self._ready().advance(chunk)
-
-    def _contribution(
-        self, chunk: ChunkState, participant: Participant, message: Push | Skip, payload: Any
-    ) -> Contribution:
-        member, rank, rates = participant.member, participant.rank, message.rates
-        if isinstance(message, Skip):
-            return Contribution(member, rank, message.clock, chunk.version, message.examples, 1.0, None, rates)
-        compression = self._ready().compression
-        gradient: HostArray | Decoded
-        if compression is None or isinstance(payload, WorkerMemory):
-            gradient = self._array(chunk, payload)
-        else:
-            gradient = compression.read(payload, chunk.chunk, message.clock, rank)
-        about = message.clock, message.version, message.examples, message.scale
-        absent = frozenset(message.absent) if isinstance(message, PartialPush) else NOTHING
-        if absent and not max(absent) < (tensors := len(chunk.absences.spans)):
-            raise BadMessage(f"chunk {chunk.chunk.index} has {tensors} tensors, none with the number {max(absent)}")
-        return Contribution(member, rank, *about, gradient, rates, absent)
 
     def _pull(self, origin: Origin, message: Pull, now: float) -> Iterator[Send]:
         chunk = self._filled(message.chunk)
@@ -365,13 +360,16 @@ class GradientShard:
             ranks.update(self._ready().blockers(chunk, waiter))
             clock = max(clock, waiter.clock)
         early = self._early.known(origin, message)
-        unknown = tuple(request for request in message.requests if request not in known and request not in early)
+        whole = self._places.known(origin, message.member) if self._places is not None else {}
+        for waited_for in whole.values():
+            ranks.update(waited_for)
+        unknown = tuple(r for r in message.requests if r not in known and r not in early and r not in whole)
         if early:
             return not_yet(message.request, unknown)
         participant, progress = self.participants.get(message.member), self._progress
         wanted = (
             participant and progress and any(progress.wants(chunk, participant.rank) for chunk in self.chunks.values())
-        )
+        ) or (participant and self._places is not None and self._places.wants(participant))
         return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
 
     # Checks
@@ -389,9 +387,3 @@ class GradientShard:
     def _filled(self, index: int) -> ChunkState:
         self._ready()
         return filled_chunk(self.chunks, index, self.rank)
-
-    @staticmethod
-    def _array(chunk: ChunkState, payload: Any) -> HostArray:
-        if isinstance(payload, WorkerMemory):
-            return payload.part("gradients", chunk.chunk)
-        return read_raw(chunk.chunk, payload)

@@ -101,4 +101,10 @@ SAMPLES: tuple[m.Message, ...] = (
     m.CutChosen(26, (2, 5)),
     m.SharedTransfer(3, 28, 12, "gradient", 0, 2, 65536, {"tree": ("a", "float32", (128, 128))}, 4, 9),
     m.ShareBuffer(3, 4, 69632),
+    m.Seat(3, 2, 7, 1 << 59, 1),
+    m.HeldRequest(30, 3, 5, 13),
+    m.Held(30, 13, True),
+    m.Keep(31, 3, 13),
+    m.Recall(32, 3, 12),
+    m.Kept(32, 12),
 )  # fmt: skip

@@ -129,6 +129,7 @@ class SimScheduler:
     """The scheduler's part: who seeds, and the barrier."""
 
     silence = 0.0
+    seat = None
 
     def __init__(self, worker: SimWorker) -> None:
         self.stop_point = StopPoint()

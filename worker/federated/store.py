@@ -302,6 +302,9 @@ class FederatedStore:
             np.copyto(into, whole[: into.size])
         return Done()
 
+    def offer(self, gradients: Gradients, examples: float) -> None:
+        raise StateError("only a worker with a part of the model offers gradients")
+
     def masters(self) -> tuple[int, Mapping[str, HostArray]]:
         raise StateError("nothing is trained in half precision in a federated job")
 

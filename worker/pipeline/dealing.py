@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from ps.config.job import JobConfig
 from ps.errors import UsageError
+from ps.pipeline.arrays import ArrayKind, leaves
 from ps.pipeline.chain import Chain
 from ps.pipeline.cut import Cut, evenly
+from ps.pipeline.runner import ACTIVATION, GRADIENT, LOSS, OUTPUTS, TIED, Transfer
 from ps.pipeline.schedules.interleaved import Interleaved
 from ps.pipeline.schedules.schedule import PipelineSchedule
 from ps.worker.part import DividedModel
@@ -63,6 +66,28 @@ class LayerValues:
         return self._values[name]
 
 
+def origin_of(transfer: Transfer, cut: Cut) -> int:
+    """Return the stage that something comes from."""
+    if transfer.kind == TIED:
+        return cut.stage_of(transfer.microbatch)
+    if transfer.kind in (LOSS, OUTPUTS):
+        return len(cut.stages) - 1
+    return max(0, transfer.stage + {ACTIVATION: -1, GRADIENT: 1}.get(transfer.kind, -transfer.stage))
+
+
+def digest(batch: Any, arrays: ArrayKind) -> int:
+    """Return what tells a batch from another one, as far as 32 bits do (CRC-32)."""
+    found = 0
+    for name, leaf in leaves(batch, ""):
+        values = arrays.to_host(leaf) if isinstance(leaf, arrays.types) else repr(leaf).encode()
+        found = zlib.crc32(name.encode(), found)
+        if isinstance(values, bytes):
+            found = zlib.crc32(values, found)
+        else:
+            found = zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, found)
+    return found
+
+
 def _shape_of(array: Array) -> Array:
     """Return an array like this one with memory for one element."""
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
@@ -91,12 +116,3 @@ def schedule_for(given: PipelineSchedule, count: int, places: int) -> PipelineSc
             f"it with --pipeline-workers {given.workers(count)}, or leave schedule out"
         )
     return found
-
-
-def demand_seat(rank: int, job: JobConfig) -> None:
-    """Raise UsageError for a worker for whom there is no stage."""
-    if rank >= job.workers:
-        raise UsageError(
-            f"the job has {job.workers} workers, in pipelines of {job.places}, and all are there: one more would have "
-            f"no stages"
-        )

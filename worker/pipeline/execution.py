@@ -4,14 +4,18 @@ The worker with the first stage has the batches, and says of each pass what all 
 of so many micro-batches, or outputs for as many, when the model is measured. The others do what it says, one pass after
 the other; so it may measure whenever its script likes, also while they wait for the next batch, in a barrier, or to
 leave.
+
+**Where a worker may be replaced** (the job has spares) a step is voted on: see ``ps.worker.vote``. When another worker
+has taken the place of one that is gone, all meet again, and what was under way begins again from the same weights and
+buffers, on the same batch. Unless the servers hold all gradients of the step, from the first time that it was computed:
+then it counts, and each worker says so as soon as it hears that, whatever it was computing again (``replay``).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -19,20 +23,24 @@ from typing import Any
 
 from ps.errors import PeerLost, StateError, UsageError
 from ps.pipeline import Pipeline
-from ps.pipeline.runner import PLAN, StepPlan, Transfer
+from ps.pipeline.runner import StepPlan
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.model import declared_kinds
 from ps.worker.pipeline import first_bad
 from ps.worker.pipeline.balancing import balanced_cut
-from ps.worker.pipeline.dealing import cut_for, demand_seat, described, divided, schedule_for
+from ps.worker.pipeline.dealing import cut_for, described, digest, divided, schedule_for
 from ps.worker.pipeline.gathering import Gathering, give
 from ps.worker.pipeline.measuring import outputs_of
-from ps.worker.pipeline.peers import PipelinePeers
+from ps.worker.pipeline.one_step import Batch, gradients_of
+from ps.worker.pipeline.passes import BARRIER, END, FOR, MEASURE, STEP, VERSION, WHAT, WISH, Passes
+from ps.worker.pipeline.peers import PipelinePeers, StageReplaced
 from ps.worker.pipeline.pipeline_store import PipelineStore
+from ps.worker.pipeline.replay import Replay
+from ps.worker.pipeline.stage_buffers import StageBuffers
 from ps.worker.pipeline.stage_route import StageRoute
+from ps.worker.pipeline.takeover import Takeover
 from ps.worker.pipeline.waves_under_way import Wave, WavesUnderWay
 from ps.worker.session import Session
-from ps.xp import Array
 
 log = logging.getLogger("ps.worker")
 
@@ -40,11 +48,6 @@ FAREWELL = 5.0
 """Seconds for which the last words to the others are said, at most."""
 NEXT = 20
 """Milliseconds for which another batch that is measured is waited for, by a worker that has other things to do."""
-END, MEASURE, BARRIER = "end", "outputs", "barrier"
-"""The plan after which there is none; that of a batch whose outputs are wanted; and word that the worker which plans is
-in a barrier: who has come to its end by then and only waits to leave goes there too. That of a step is a dict, that of
-a tensor that is to be saved a tuple. Where steps overlap MEASURE and such a tuple come in a list, with how many updates
-are in the weights that are measured or saved."""
 
 
 class DistributedPipeline:
@@ -54,7 +57,6 @@ class DistributedPipeline:
         """``store`` is the connection's. Raises UsageError for a model that cannot be cut as the job has it."""
         self._store = store
         job = session.job
-        demand_seat(session.rank, job)
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
         self._place, self._places = session.rank % job.places, job.places
@@ -79,10 +81,6 @@ class DistributedPipeline:
         self._peers: PipelinePeers | None = None
         self._waves: WavesUnderWay | None = None
         """The steps that are under way, where they overlap."""
-        self._pass = 0
-        """How many passes there have been."""
-        self._kept: list[Transfer] = []
-        """What came of the present pass before its plan did."""
         self._broken = False
         """Whether a pass was begun and did not come to its end: the others are in the midst of it."""
         self._ended = False
@@ -106,17 +104,36 @@ class DistributedPipeline:
         trained = {name for name in model.arrays if declared.get(name, "trainable") == "trainable"}
         self._own.know(model.arrays, trained)
         self._weighs = self._kv.job.specs.weighs
+        changing = [name for name, kind in declared.items() if name in found and kind in ("buffer", "counter")]
+        buffers = StageBuffers({name: self._kv.params[name] for name in changing})
+        replay = Replay(self._kv, self._store.vote, buffers)
         peers = self._peers = PipelinePeers(self._session, self._kind, self._store.traffic)
-        self._session.peer_wait = lambda: peers.waiting
-        self._session.tend = peers.turn
-        self._session.serve(self._serve)
         self._session.farewell = self._leave
+        self._passes = Passes(peers, self._session.rank, self._first_rank, overlaps=bool(self._kv.job.delay))
+        takeover = self._takeover = Takeover(peers, self._passes, replay, self._reset)
+        if self._store.is_heir:
+            takeover.succeed(self._kv.clock)
+            self._pipeline.resume(self._kv.clock)
+        self._session.peer_wait = lambda: peers.waiting
+        self._session.tend = takeover.tend
+        self._session.serve(self._serve)
         if self.feeds:
-            self._store.gather = partial(self._announce, BARRIER)
-        self._store.whole = Gathering(model, self._kind, peers, self._session.rank, lambda told: self._ask(told)).whole
+            self._store.gather = self._gather
+        gathering = Gathering(model, self._kind, peers, self._session.rank, self._ask, takeover.persist)
+        self._store.whole = gathering.whole
         if self._kv.job.delay:
             self._overlap(peers)
         return found
+
+    def _reset(self) -> None:
+        """What was under way is over, also where something else was waited for meanwhile."""
+        self._broken = False
+        self._session.serve(self._serve)
+
+    def _gather(self) -> None:
+        """Tell the others that this worker goes into a barrier."""
+        told = {FOR: BARRIER, "number": self._store.barriers}
+        self._takeover.persist(lambda: self._passes.announce(told))
 
     def _overlap(self, peers: PipelinePeers) -> None:
         """Have steps overlap from now on."""
@@ -151,69 +168,80 @@ class DistributedPipeline:
         step = self._kv.clock if self._waves is None else self._waves.next
         plan = StepPlan(step, microbatches, weight, check)
         self._demand_whole()
-        self._announce({**asdict(plan), "examples": examples})
-        return self._train(plan, examples, metrics, (xs, ys))
+        votes = self._waves is None and (self._session.awaits_spares or self._takeover.replay.again)
+        marks = digest((xs[:microbatches], ys[:microbatches]), self._kind) if votes else 0
+        told = {FOR: STEP, **asdict(plan), "examples": examples, "votes": votes, "digest": marks}
+
+        def attempt() -> float:
+            self._passes.announce(told)
+            return self._train(told, metrics, (list(xs), list(ys)))
+
+        return self._takeover.step(attempt, metrics)
 
     def follow(self, metrics: Mapping[str, Any]) -> float:
         """Do what the first stage's worker says, up to and with its next step."""
+        self._demand_whole()
+        return self._takeover.step(lambda: self._follow(metrics), metrics)
+
+    def _follow(self, metrics: Mapping[str, Any]) -> float:
         while True:
             if self._waves is not None:
                 with self._breaking():
                     self._waves.go_on(self._has_plan, expects=True)
-            told = self._next_plan()
-            if told == END:
+            told = self._passes.next(self._kv.clock)
+            if told[FOR] == END:
                 raise PeerLost(
                     f"worker {self._first_rank} has no more batches, and this worker waits for one: scripts take as "
                     f"many steps as kv.batches has"
                 )
-            if isinstance(told, dict):
-                plan = StepPlan(told["step"], told["microbatches"], told["weight"], told["check"])
-                return self._train(plan, told["examples"], metrics, None)
-            self._help(told)
+            if told[FOR] == STEP and (self._waves is not None or told["step"] >= self._kv.clock):
+                return self._train(told, metrics, None)
+            if told[FOR] == WISH:
+                self._help(told)
+            elif told[FOR] == BARRIER and told["number"] == self._store.barriers:
+                self._store.meet()  # another worker's script had not come to it before
 
-    def _announce(self, told: Any) -> None:
-        """Begin a pass, and tell the others of what kind."""
-        self._pass += 1
-        for place in range(1, self._places):
-            self._lines.send(self._first_rank + place, self._pass, Transfer(PLAN, place, 0, told))
-
-    def _next_plan(self) -> Any:
-        """Wait for what the first stage's worker says of the next pass."""
-        self._pass += 1
-        self._kept = []
-        while True:
-            arrived = self._lines.take(self._pass)
-            self._kept += [transfer for transfer in arrived if transfer.kind != PLAN]
-            for transfer in arrived:
-                if transfer.kind == PLAN:
-                    return transfer.tree[0] if isinstance(transfer.tree, list) else transfer.tree
-            self._lines.await_any(self._pass, f"the next batch, after step {self._kv.clock}", self._first_rank)
-
-    def _train(
-        self, plan: StepPlan, examples: int, metrics: Mapping[str, Any], batch: tuple[list[Any], list[Any]] | None
-    ) -> float:
+    def _train(self, told: Mapping[str, Any], metrics: Mapping[str, Any], batch: Batch | None) -> float:
         """Take a step. Raises PeerLost when another worker is gone, GradientError as ``kv.step`` does."""
-        self._demand_whole()
+        plan = StepPlan(told["step"], told["microbatches"], told["weight"], told["check"])
         if (waves := self._waves) is not None:
-            waves.add(Wave(self._pass, plan, examples, metrics, batch, [] if batch else self._kept))
+            kept = [] if batch else self._passes.kept
+            waves.add(Wave(self._passes.number, plan, told["examples"], metrics, batch, kept))
             with self._breaking():
                 waves.go_on(lambda: waves.loss is not None)
             return waves.loss or 0.0
-        self._broken = True
-        trained = self._kv.grads
-        gradients, loss = self._execute(plan, batch, trained)
-        self._broken = False
+        votes, replay, lines = told["votes"], self._takeover.replay, self._lines
+        self._broken, lines.recovers = True, votes
+        trained: Mapping[str, Any] = self._kv.grads
+        if votes:
+            replay.begin(plan.step, told["digest"], self._first_rank)
+            if replay.has_offered(plan.step):
+                trained = dict.fromkeys(trained)
+        about = lines, self._passes, self._route, self._session.trace, self._store.traffic
+        gradients, loss = gradients_of(self._own, plan, batch, self._kv.params, trained, *about)
         if not math.isfinite(loss) and self._kv.job.on_nan == "fail":
-            xs, go = batch and batch[0][: plan.microbatches], partial(self._measure, evaluate=first_bad.evaluate)
-            first_bad.demand_none(plan.step, loss, xs, self._announce, self._next_plan, go)
-        given = plan.weight if self._weighs and plan.weight else examples
-        leaves_out = len(gradients) < len(trained)
+            self._demand_finite(plan, loss, batch)
+        given = plan.weight if self._weighs and plan.weight else told["examples"]
+        how = {"examples": given or None, "partial": len(gradients) < len(trained)}
+        if votes:
+            loss, gradients = replay.vote(plan.step, gradients, how, loss), {}
+        self._broken, lines.recovers = False, True
         try:
-            self._kv.step(gradients, examples=given or None, partial=leaves_out, loss=loss, **metrics)
+            self._kv.step(gradients, **how, loss=loss, **metrics)
         except BaseException:
             self._broken = self._kv.clock == plan.step  # it was not taken here, as where a gradient is NaN
             raise
         return loss
+
+    def _demand_finite(self, plan: StepPlan, loss: float, batch: Batch | None) -> None:
+        """Raise GradientError, on all workers, where a layer is found that a loss which is no number comes from."""
+        xs, go = batch and batch[0][: plan.microbatches], partial(self._measure, evaluate=first_bad.evaluate)
+        passes = self._passes
+
+        def wish(told: Any) -> None:
+            passes.announce({FOR: WISH, WHAT: told})
+
+        first_bad.demand_none(plan.step, loss, xs, wish, lambda: passes.next(plan.step)[WHAT], go)
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
@@ -237,64 +265,21 @@ class DistributedPipeline:
 
     def _has_plan(self) -> bool:
         """Whether it is known what comes next, and is not for ``_look`` to do."""
-        return (told := self._peek()) is not None and not isinstance(told, list)
+        return (told := self._passes.coming) is not None and VERSION not in told
 
     def _look(self) -> bool:
         """Take part in what is measured next, once this worker has the weights of which it is."""
-        told = self._peek()
-        if not isinstance(told, list) or self._waves is None or told[1] > self._waves.version:
+        told = self._passes.coming
+        if told is None or self._waves is None or told.get(VERSION, math.inf) > self._waves.version:
             return False
-        self._help(self._next_plan(), self._waves.tensors)
+        self._help(self._passes.next(self._kv.clock), self._waves.tensors)
         return True
-
-    def _peek(self) -> Any:
-        """Return what the worker that plans says of the next pass, if that has come."""
-        if self.feeds:
-            return None
-        return next((each.tree for each in self._lines.peek(self._pass + 1) if each.kind == PLAN), None)
 
     def _demand_whole(self) -> None:
         if self._broken:
             raise StateError(
                 "a step of this pipeline was broken off, and the other workers wait in the midst of it: it cannot go on"
             )
-
-    def _execute(
-        self, plan: StepPlan, batch: tuple[list[Any], list[Any]] | None, trained: Mapping[str, Array]
-    ) -> tuple[dict[str, Array], float]:
-        """Do the passes of a step; return the gradients, and the mean loss."""
-        kept, trace = [] if batch else self._kept, self._session.trace
-        began, busy = time.monotonic(), 0.0
-        runner = self._own.runner(plan, self._kv.params, trained)
-        self._lines.unused = runner.unused
-        for transfer in kept:
-            runner.receive(transfer)
-        self._send(runner.feed(*batch) if batch else [])
-        while not runner.done:
-            self._lines.turn()
-            for transfer in self._lines.take(self._pass):
-                runner.receive(transfer)
-            if (wanted := runner.waiting_for) is not None:
-                since, rank = trace.now(), self._route.sender(wanted)
-                self._lines.await_any(self._pass, f"{wanted!r} of step {plan.step}", rank)
-                trace.add("wait", since, name=repr(wanted), clock=plan.step)
-            elif not runner.done:
-                since, action, at = trace.now(), runner.next, time.monotonic()
-                transfers = runner.run()
-                busy += time.monotonic() - at
-                self._send(transfers, plan.step)
-                trace.add("compute", since, name=repr(action), clock=plan.step)
-        self._lines.unused = _none
-        passes = self._store.traffic.passes
-        passes["busy_s"] += busy
-        passes["pipeline_s"] += (took := time.monotonic() - began)
-        passes["bubble_s"] += took * self._own.bubble(plan.microbatches)
-        runner.finish()
-        return runner.gradients(), runner.loss
-
-    def _send(self, transfers: Iterable[Transfer], clock: int | None = None) -> None:
-        for transfer in transfers:
-            self._lines.send(self._route.rank_of(transfer.stage), self._pass, transfer, clock)
 
     # Measuring
 
@@ -309,48 +294,63 @@ class DistributedPipeline:
                 f"outputs are asked for by the worker with the first stage, of rank {self._first_rank}, and this is "
                 f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
             )
-        self._ask(MEASURE)
-        return self._measure(x)
+
+        def attempt() -> Any:
+            self._ask(MEASURE)
+            return self._measure(x)
+
+        return self._takeover.persist(attempt)
 
     def _ask(self, told: Any) -> int:
         """Begin a pass in which the others do something with the weights as they are; return its number."""
         self._demand_whole()
-        if self._waves is None:
-            self._announce(told)
-            return self._pass
-        with self._breaking():
-            self._waves.settle()
-        self._announce([told, self._waves.version])
-        return self._pass
+        wish: dict[str, Any] = {FOR: WISH, WHAT: told}
+        if self._waves is not None:
+            with self._breaking():
+                self._waves.settle()
+            wish[VERSION] = self._waves.version
+        self._passes.announce(wish)
+        return self._passes.number
 
     def _measure(self, x: Any, params: Mapping[str, Any] | None = None, **how: Any) -> Any:
         """Send a batch through these stages; return what comes out of the last one, on the worker with the first."""
-        given = [(0, x)] if self.feeds else [(transfer.stage, transfer.tree) for transfer in self._kept]
+        given = [(0, x)] if self.feeds else [(transfer.stage, transfer.tree) for transfer in self._passes.kept]
         params = self._kv.params if params is None else params
-        return outputs_of(self._own, params, given, self._lines, self._route, self._pass, **how)
+        return outputs_of(self._own, params, given, self._lines, self._route, self._passes.number, **how)
 
     # Beside the script
 
-    def _help(self, told: Any, params: Mapping[str, Any] | None = None) -> None:
+    def _help(self, told: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> None:
         """Do what the first stage's worker wants of this one besides steps."""
-        if told == MEASURE:
+        if (what := told[WHAT]) == MEASURE:
             self._measure(None, params)
-        elif isinstance(told, tuple):
+        elif isinstance(what, tuple):
             tensors = self._kv.params if params is None else params
-            give(told, tensors, self._place, self._kind, self._lines, self._first_rank, self._pass)
+            give(what, tensors, self._place, self._kind, self._lines, self._first_rank, self._passes.number)
 
     def _serve(self) -> None:
         """Take part in what the first stage's worker measures while this one waits for something else."""
-        self._lines.turn()
+        lines = self._lines
+        lines.turn()
+        if lines.changed and lines.recovers:
+            self._takeover.meet()
         while not (self.feeds or self._ended or self._broken):
             if self._waves is not None and self._look():
                 continue
-            told = self._peek()
-            if not (told in (MEASURE, BARRIER) or isinstance(told, tuple)):
+            told = self._passes.coming
+            if told is None or told[FOR] not in (WISH, BARRIER) or VERSION in told:
                 return
-            self._help(self._next_plan())
-            if told != BARRIER:
-                self._lines.turn(NEXT)  # there are often more
+            told = self._passes.next(self._kv.clock)
+            if told[FOR] == WISH:
+                self._persist_help(told)
+                lines.turn(NEXT)  # there are often more
+
+    def _persist_help(self, told: Mapping[str, Any]) -> None:
+        """Help, unless a worker is replaced meanwhile: then it is asked for again."""
+        try:
+            self._help(told)
+        except StageReplaced:
+            self._takeover.meet()
 
     def _leave(self, failure: str) -> None:
         """Say that there is nothing more, or wait for that: until then others may want to measure."""
@@ -358,18 +358,19 @@ class DistributedPipeline:
         try:
             if failure:
                 return
+            persist = self._takeover.persist
             if self.feeds:
-                self._announce(END)
+                persist(lambda: self._passes.announce({FOR: END}))
                 lines.flush(FAREWELL)
                 return
             while not (self._ended or self._broken):
-                told = self._next_plan()
-                self._ended = told == END
-                if told == BARRIER:
-                    self._store.barrier()
-                elif not isinstance(told, dict):
-                    self._help(told)
-                else:
+                told = persist(lambda: self._passes.next(self._kv.clock))
+                self._ended = told[FOR] == END
+                if told[FOR] == WISH:
+                    self._persist_help(told)
+                elif told[FOR] == BARRIER and told["number"] == self._store.barriers:
+                    self._store.meet()
+                elif told[FOR] == STEP and told["step"] >= self._kv.clock:
                     log.warning("worker %d has more batches than this worker takes steps", self._first_rank)
                     return
             lines.flush(FAREWELL)
@@ -391,8 +392,3 @@ class DistributedPipeline:
 
 def _nothing() -> None:
     """Do nothing: these stages are over."""
-
-
-def _none(kind: str, stage: int) -> int:
-    """Nothing has come of a channel that was not worked with."""
-    return 0

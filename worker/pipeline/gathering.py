@@ -43,10 +43,18 @@ class Gathering:
     """Asks the others for what they have of a model, on the worker with the first stage."""
 
     def __init__(
-        self, model: DividedModel, kind: ArrayKind, lines: PipelinePeers, rank: int, ask: Callable[[Any], int]
+        self,
+        model: DividedModel,
+        kind: ArrayKind,
+        lines: PipelinePeers,
+        rank: int,
+        ask: Callable[[Any], int],
+        persist: Callable[[Callable[[], HostArray]], HostArray],
     ) -> None:
-        """``rank`` is this worker's. ``ask`` begins a pass with a plan, and returns its number."""
-        self._model, self._kind, self._lines, self._rank, self._ask = model, kind, lines, rank, ask
+        """``rank`` is this worker's. ``ask`` begins a pass with a plan, and returns its number; ``persist`` calls a
+        function again where a worker is replaced meanwhile."""
+        self._model, self._kind, self._lines, self._rank = model, kind, lines, rank
+        self._ask, self._persist = ask, persist
 
     def whole(self, params: Mapping[str, Any]) -> WholeModel:
         """Return all tensors as shapes, and what returns the values of one; ``params`` are here. Raises UsageError."""
@@ -59,6 +67,9 @@ class Gathering:
         return self._model.arrays, lambda name: xp.to_host(params[name]) if name in params else self._received(name)
 
     def _received(self, name: str) -> HostArray:
+        return self._persist(lambda: self._fetched(name))
+
+    def _fetched(self, name: str) -> HostArray:
         holder, like = self._model.holders[name][0], self._model.arrays[name]
         number = self._ask((TENSOR, holder, name))
         while not (arrived := self._lines.take(number)):

@@ -117,6 +117,11 @@ class OutgoingLine:
         what, memory = self._trees.pack(transfer.tree, room, encoder)
         self._waiting.append(_Waiting(step, transfer, what, memory, lent))
 
+    def forget(self, step: int) -> None:
+        """Drop what is of steps before this one, and has no number yet; what lies in shared memory frees that."""
+        if self._waiting:
+            self._waiting = deque(entry for entry in self._waiting if entry.step >= step or entry.lent is not None)
+
     def next(self) -> Sent | None:
         """Return what is to be sent now, header and payload; nothing when there is nothing, or no room for it."""
         if self._flying > self._most_flying:

@@ -91,10 +91,15 @@ class LineSockets:
     def connect(self, neighbours: list[Neighbour], transport: str, member: int) -> list[Incoming]:
         """Connect to the others, and say who this is. Return what comes on these sockets, for a thread to look at.
 
-        Raises Refused for one that the wanted transport does not reach, Unshared where that is shared memory.
+        What there is to one that is gone, of whose rank another is now, ends. Raises Refused for one that the wanted
+        transport does not reach, Unshared where that is shared memory.
         """
         self._member = member
         for each in neighbours:
+            former = self._neighbours.get(each.rank)
+            if former is not None and former.member == each.member:
+                continue
+            self._part_from(each.rank)
             self._neighbours[each.rank] = each
             address = self._reach(each, transport)
             sock = self._dealers[each.rank] = open_socket(self._context, zmq.DEALER)
@@ -121,6 +126,15 @@ class LineSockets:
             log.warning("%s: no shared memory (%s)", who, error)
         carried = tuple(address for address in each.addresses if not registry.shares_memory(address))
         return registry.choose(carried, "auto", who)[0]
+
+    def _part_from(self, rank: int) -> None:
+        """End what there is to a worker, if there is anything."""
+        self.offered.pop(rank, None)
+        self._origins = {origin: at for origin, at in self._origins.items() if at != rank}
+        if (sock := self._dealers.pop(rank, None)) is not None:
+            self._poller.unregister(sock)
+            self._incoming.pop(rank).close()
+            sock.close(0)
 
     def introduce(self, rank: int) -> None:
         """Say to another worker who this is."""

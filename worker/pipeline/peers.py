@@ -14,7 +14,7 @@ import zmq
 from ps import sigterm
 from ps.errors import PeerLost, ProtocolError
 from ps.pipeline.arrays import ArrayKind
-from ps.pipeline.runner import GRADIENT, TIED, Transfer
+from ps.pipeline.runner import GRADIENT, PLAN, TIED, Transfer
 from ps.protocol.messages import CreditRequest, Neighbours, Rendezvous, SharedTransfer
 from ps.worker.interrupt import HOLD
 from ps.worker.pipeline.activation_compression import ActivationCompression
@@ -26,6 +26,8 @@ from ps.worker.traffic import Traffic
 
 log = logging.getLogger("ps.worker")
 
+CREW = "crew"
+"""The key of a plan under which it says for whom it is."""
 SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
 HASTE = 0.02
@@ -34,6 +36,10 @@ BACK = (GRADIENT, TIED)
 """What goes from later stages to earlier ones in a step; all else is on its way through the model, or is said of it."""
 TELL = 10.0
 """Seconds between lines about a wait."""
+
+
+class StageReplaced(Exception):
+    """Another worker has taken the place of one that is gone: what is under way begins again."""
 
 
 class PipelinePeers:
@@ -46,47 +52,89 @@ class PipelinePeers:
         self._sockets = LineSockets(session.context, session.process, session.rank, self._poller)
         self.unused: Callable[[str, int], int] = lambda kind, stage: 0
         """Returns how many transfers of a channel have been taken from here and were not worked with."""
-        self._arrived: dict[int, list[Transfer]] = defaultdict(list)
-        """What has come and was not taken, by the pass that it is of."""
+        self._arrived: dict[int, list[tuple[int, Transfer]]] = defaultdict(list)
+        """What has come and was not taken, by the pass that it is of, with the rank of whom it is from."""
         self._attend: Callable[[], None] = lambda: None
         self.arrivals = 0
         """How many transfers have come."""
         self.waiting: tuple[int, float] | None = None
         """The rank of whom this worker waits for, and since when (monotonic); None while it does not."""
+        self.recovers = True
+        """Whether what is under way can be begun again when another worker has taken the place of one that is gone."""
+        self.look: Callable[[], None] = lambda: None
+        """Called now and then while this worker waits; it may raise."""
+        self.members: dict[int, int] = {}
+        """The ids of the others by rank, as of the last time that all met."""
+        self._oldest = 0
+        self._outgoing: dict[int, OutgoingLine] = {}
+        self._incoming: dict[int, IncomingLine] = {}
+        codec = session.job.specs.compress_activations
+        compressed = codec.name != "none"
+        self._trees = TreePacker(
+            arrays, ActivationCompression(codec, session.job.seed, session.rank) if compressed else None
+        )
         try:
-            addresses = self._sockets.addresses
-            session.serve(self._demand_all)
-            found = session.ask(
-                lambda request, member: Rendezvous(request, member, addresses),
-                Neighbours,
-                "the other workers of this pipeline to be there",
-            )
-            neighbours = [Neighbour(*line) for line in found.lines]
-            session.watch(self._sockets.connect(neighbours, session.job.transport, session.member))
+            self.meet()
         except BaseException:
             self._sockets.close()
             raise
+
+    def meet(self) -> list[int]:
+        """Find the others, once all are there; return the ranks of those that are new. Raises PeerLost."""
+        session, addresses = self._session, self._sockets.addresses
+        session.serve(self._demand_all)
+        try:
+            while True:
+                found = session.ask(
+                    lambda request, member: Rendezvous(request, member, addresses),
+                    Neighbours,
+                    "the other workers of this pipeline to be there",
+                )
+                neighbours = [Neighbour(*line) for line in found.lines]
+                here = self._seats()
+                if all(here.get(each.rank) == each.member for each in neighbours):
+                    break
+                time.sleep(SLICE / 1000)  # the view that shows the latest of them is under way
         finally:
             session.serve(lambda: None)
-        codec = session.job.specs.compress_activations
-        compressed = codec.name != "none"
-        trees = TreePacker(arrays, ActivationCompression(codec, session.job.seed, session.rank) if compressed else None)
-        self._members = {each.rank: each.member for each in neighbours}
-        self._outgoing = {each.rank: OutgoingLine(session.member, trees) for each in neighbours}
-        for rank, buffers in self._sockets.offered.items():
-            self._outgoing[rank].share(buffers)
-        self._incoming = {
-            each.rank: IncomingLine(trees, partial(self._sockets.adopted, each.rank)) for each in neighbours
-        }
+        session.watch(self._sockets.connect(neighbours, session.job.transport, session.member))
+        new = [each.rank for each in neighbours if self.members.get(each.rank) != each.member]
+        for number, arrived in self._arrived.items():
+            self._arrived[number] = [(rank, transfer) for rank, transfer in arrived if rank not in new]
+        for rank in new:
+            self._outgoing[rank] = OutgoingLine(session.member, self._trees)
+            if rank in self._sockets.offered:
+                self._outgoing[rank].share(self._sockets.offered[rank])
+            self._incoming[rank] = IncomingLine(self._trees, partial(self._sockets.adopted, rank))
+        self.members = {each.rank: each.member for each in neighbours}
+        return new
+
+    def _seats(self) -> dict[int, int]:
+        """Return the ids of the job's workers by rank, as far as this one knows."""
+        return {peer.rank: peer.member for peer in self._session.peers("worker")}
+
+    @property
+    def changed(self) -> bool:
+        """Whether another worker has one of the places by now."""
+        here = self._seats()
+        return any(here.get(rank, member) != member for rank, member in self.members.items())
+
+    def forget(self, number: int) -> None:
+        """Drop what has come, or is to be sent, of passes before this one."""
+        self._oldest = number
+        for each in [each for each in self._arrived if 0 < each < number]:
+            del self._arrived[each]
+        for line in self._outgoing.values():
+            line.forget(number)
 
     def _demand_all(self) -> None:
-        """Raise PeerLost when somebody is gone before the pipeline was complete."""
+        """Raise PeerLost when somebody is gone, and nobody is to take its place."""
         session = self._session
         first, here = session.rank - session.rank % session.job.places, {p.rank for p in session.peers("worker")}
         gone = [rank for rank in range(first, first + session.job.places) if rank not in here]
         if gone:
             raise PeerLost(
-                f"worker {gone[0]} is gone, and this pipeline cannot begin without it. What went wrong there is in "
+                f"worker {gone[0]} is gone, and this pipeline cannot go on without it. What went wrong there is in "
                 f"its log"
             )
 
@@ -100,11 +148,27 @@ class PipelinePeers:
 
     def take(self, number: int) -> list[Transfer]:
         """Return what has come of a pass, and was not taken yet."""
-        return self._arrived.pop(number, [])
+        return [transfer for _, transfer in self._arrived.pop(number, [])]
+
+    @property
+    def crew(self) -> list[int]:
+        """The ids of all workers of this pipeline, by rank, as of the last time that all met."""
+        found = {**self.members, self._session.rank: self._session.member}
+        return [found[rank] for rank in sorted(found)]
+
+    def plan(self, number: int) -> int | None:
+        """Return the next pass after this one whose plan has come, of those that this crew is to do."""
+        crew = self.crew
+        found = (
+            each
+            for each, arrived in self._arrived.items()
+            if each > number and any(t.kind == PLAN and t.tree[CREW] == crew for _, t in arrived)
+        )
+        return min(found, default=None)
 
     def peek(self, number: int) -> list[Transfer]:
         """Return what has come of a pass, which stays to be taken."""
-        return list(self._arrived.get(number, ()))
+        return [transfer for _, transfer in self._arrived.get(number, ())]
 
     def turn(self, milliseconds: int = 0) -> None:
         """Take what is here, within so many milliseconds, and send what may be sent."""
@@ -121,7 +185,8 @@ class PipelinePeers:
             try:
                 for number, transfer in line.receive(message, payload):
                     self.arrivals += 1
-                    self._arrived[number].append(transfer)
+                    if not 0 < number < self._oldest:
+                        self._arrived[number].append((rank, transfer))
             except ProtocolError as error:
                 self._sockets.reject(rank, error)
                 raise type(error)(f"worker {rank}: {error}") from None
@@ -145,7 +210,7 @@ class PipelinePeers:
             self._traffic.passes["bytes_gradients" if message.kind in BACK else "bytes_activations"] += size
 
     def _unused(self, kind: str, stage: int) -> int:
-        parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for t in arrived)
+        parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for _, t in arrived)
         return parked + self.unused(kind, stage)
 
     @property
@@ -162,7 +227,7 @@ class PipelinePeers:
     def await_any(self, number: int, what: str, rank: int) -> None:
         """Return when something of a pass has come. ``what`` is waited for, of the worker of this rank.
 
-        Raises PeerLost when that worker is gone.
+        Raises PeerLost when that worker is gone, and StageReplaced when another one has taken somebody's place.
         """
         self.wait(lambda: bool(self._arrived.get(number)), what, rank)
 
@@ -178,6 +243,8 @@ class PipelinePeers:
                 self._attend()
                 if ready():
                     return
+                self.look()
+                self.demand_same()
                 sigterm.check()
                 HOLD.check()
                 waited = time.monotonic() - began
@@ -189,9 +256,14 @@ class PipelinePeers:
             self.waiting = None
             self._traffic.wait_s += time.monotonic() - began
 
+    def demand_same(self) -> None:
+        """Raise StageReplaced if another worker has one of the places, where it is possible to begin again."""
+        if self.recovers and self.changed:
+            raise StageReplaced
+
     def is_there(self, rank: int) -> bool:
         """Whether another worker of this pipeline is in the job, as far as this one knows."""
-        return any(peer.member == self._members[rank] for peer in self._session.peers("worker"))
+        return any(peer.member == self.members[rank] for peer in self._session.peers("worker"))
 
     def _demand_there(self, rank: int, what: str, waited: float, *, there: bool) -> None:
         self._session.check()

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ps.worker.store import WholeModel
 from ps.worker.traffic import Traffic
+from ps.worker.vote import StepVote
 
 
 class PipelineStore(Protocol):
@@ -17,7 +18,11 @@ class PipelineStore(Protocol):
     end_waves: Callable[[], None]
     whole: Callable[[Mapping[str, Any]], WholeModel] | None
 
-    def barrier(self) -> None: ...
+    vote: StepVote
+    is_heir: bool
+    barriers: int
+
+    def meet(self) -> None: ...
 
     def turn(self) -> bool: ...
 

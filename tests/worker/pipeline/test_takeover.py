@@ -1,0 +1,178 @@
+"""Promises of a pipeline with spares: whichever of its workers is lost, at whatever instant, training goes on with the
+bits of an undisturbed run. Whole jobs in this process."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ps.errors import JobEnded, PeerLost, UsageError
+from ps.models import softmax_cross_entropy
+from ps.pipeline import Pipeline
+from ps.testing import LocalCluster
+from ps.worker import KV
+from support.long import cases
+from support.mortal import Crew, counted
+from support.pipeline_job import X, Y, assert_same, layers, script
+from support.pipeline_layers import Plain
+
+Start = Callable[..., LocalCluster]
+Script = Callable[[KV], Any]
+INSTANTS = 200
+"""Of a worker's, about: messages that it sends, and actions."""
+
+
+class Counting(Plain):
+    """Has buffers, which each step changes: how many there were, and the mean of what came."""
+
+    def init(self, rng: np.random.Generator) -> dict[str, Any]:
+        return {"mean": np.zeros((), np.float32), "steps": np.zeros((), np.int64)}
+
+    def kinds(self) -> dict[str, str]:
+        return {"mean": "buffer", "steps": "counter"}
+
+    def forward(self, params: Mapping[str, Any], x: Any) -> Any:
+        return x, None
+
+    def forward_at(self, params: Mapping[str, Any], x: Any, at: Any) -> Any:
+        params["mean"][...] += x.mean()
+        return x, None
+
+    def backward(self, params: Mapping[str, Any], saved: Any, dy: Any) -> Any:
+        return dy, {}
+
+    def finish(self, params: Mapping[str, Any]) -> None:
+        params["steps"][...] += 1
+
+
+def counting(kv: KV) -> Any:
+    first, second, *rest = layers()
+    pipe = Pipeline([first, Counting(), second, Counting(), *rest], softmax_cross_entropy, inexact=True)
+    pipe.init(kv, seed=3)
+    losses = [pipe.step(x, y, microbatches=3) for x, y in kv.batches((X, Y), batch_size=32, epochs=3)]
+    return {name: np.array(value) for name, value in kv.params.items()}, losses
+
+
+def measuring(kv: KV) -> Any:
+    """Measure before, between and after steps, and meet in barriers."""
+    pipe = Pipeline(layers(), softmax_cross_entropy)
+    pipe.init(kv, seed=3)
+    losses = []
+    for _ in range(3):
+        if kv.rank == 0:
+            pipe.accuracy(None, (X, Y), batch_size=37)
+        losses += [pipe.step(x, y, microbatches=4) for x, y in kv.batches((X, Y), batch_size=32)]
+        kv.barrier()
+    return {name: np.array(value) for name, value in kv.params.items()}, losses
+
+
+def plain(**how: Any) -> Callable[[KV], Any]:
+    return lambda kv: script(kv, **how)
+
+
+KINDS: dict[str, tuple[int, dict[str, Any], Callable[[KV], Any]]] = {
+    "several servers": (3, {"servers": 2, "optimizer": "adam:lr=0.05"}, plain()),
+    "one norm": (3, {"servers": 2, "clip_norm": 0.1}, plain(microbatches=3)),
+    "tied, two stages each": (2, {"stages": 4, "pipeline_workers": 2, "clip_norm": 0.1}, plain(tied=True)),
+    "dropout": (3, {}, plain(dropout=True)),
+    "frozen": (3, {}, plain(schedule="zero-bubble", kinds={"0.*": "frozen"})),
+    "buffers": (3, {"servers": 2}, counting),
+    "measured": (3, {}, measuring),
+}
+
+
+def run(start: Start, script: Script, fates: dict[int, int], workers: int, spares: int, **job: Any) -> Crew:
+    cluster = start(mode="pipeline", workers=workers, spares=spares, timeout=30.0, start_timeout=15.0, **job)
+    with counted():
+        crew = Crew(cluster, script, fates)
+        crew.start(workers + spares)
+        try:
+            crew.join()
+        except JobEnded:  # who was not needed
+            assert len(crew.died) < spares
+    return crew
+
+
+def assert_undisturbed(crew: Crew, expected: tuple[dict[str, Any], list[float]], pipelines: int = 1) -> None:
+    """Compare what the workers have in the end, and the losses that they have seen, if they are known."""
+    found: dict[str, np.ndarray] = {}
+    for params, losses in crew.results.values():
+        found |= params
+        same = zip(losses[::-1], expected[1][::-1], strict=False)
+        assert pipelines > 1 or all(one == other or np.isnan(one) for one, other in same)
+    assert_same(found, expected[0])
+
+
+@pytest.fixture
+def reference(local: Callable[..., KV]) -> Callable[..., Any]:
+    def train(script: Callable[[KV], Any], job: dict[str, Any]) -> Any:
+        own = {name: value for name, value in job.items() if name not in ("servers", "stages", "pipeline_workers")}
+        return script(local(**own))
+
+    return train
+
+
+@pytest.mark.parametrize("number", range(cases(1, 20)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_whoever_is_lost_at_whatever_instant_the_bits_are_those_of_one_process(
+    loopback: Start, reference: Callable[..., Any], kind: str, number: int
+) -> None:
+    workers, job, script = KINDS[kind]
+    dice = random.Random(f"{kind} {number}")
+    rank, instant = dice.randrange(workers), dice.randrange(INSTANTS)
+    crew = run(loopback, script, {rank: instant}, workers, 1, **job)
+    assert crew.died == [rank], f"worker {rank} has no instant {instant}: {crew.instants}"
+    assert_undisturbed(crew, reference(script, job))
+
+
+@pytest.mark.parametrize("number", range(cases(2, 30)))
+def test_who_took_a_place_may_be_lost_too_and_another_one_at_the_same_time(
+    loopback: Start, reference: Callable[..., Any], number: int
+) -> None:
+    dice = random.Random(number)
+    fates = {dice.randrange(3): dice.randrange(INSTANTS), 3: dice.randrange(INSTANTS // 4)}
+    if number % 2:
+        fates = {rank: dice.randrange(INSTANTS) for rank in (0, 2)}
+    crew = run(loopback, plain(), fates, 3, 2, servers=2)
+    assert set(fates) - {3} <= set(crew.died) <= set(fates), "the other spare may have come first"
+    assert_undisturbed(crew, reference(plain(), {}))
+
+
+def test_two_pipelines_go_on_while_a_worker_of_one_is_replaced(loopback: Start) -> None:
+    def train(kv: KV) -> Any:
+        return script(kv, batch_size=8)
+
+    expected = loopback(mode="sync", workers=2).run(train, train)[0]
+    crew = run(loopback, train, {2: 70}, 4, 1, stages=2)
+    assert crew.died == [2]
+    assert_undisturbed(crew, expected, pipelines=2)
+
+
+def test_spares_that_nobody_needs_change_nothing_and_end_with_the_job(
+    loopback: Start, reference: Callable[..., Any]
+) -> None:
+    crew = run(loopback, plain(), {}, 2, 1, clip_norm=0.1)
+    assert_undisturbed(crew, reference(plain(), {"clip_norm": 0.1}))
+    assert [type(error) for error in crew.errors] == [JobEnded]
+
+
+def test_data_that_are_drawn_anew_are_refused_when_a_step_is_taken_again(loopback: Start) -> None:
+    def train(kv: KV) -> Any:
+        noise = np.random.default_rng()
+        pipe = Pipeline(layers(), softmax_cross_entropy)
+        pipe.init(kv)
+        for x, y in kv.batches((X, Y), batch_size=32, epochs=3):
+            pipe.step(x + noise.standard_normal(x.shape).astype(np.float32), y, microbatches=4)
+
+    cluster = loopback(mode="pipeline", workers=2, spares=1, timeout=30.0)
+    with counted():
+        crew = Crew(cluster, train, {0: 62})
+        crew.start(3)
+        with pytest.raises((UsageError, PeerLost)):
+            crew.join()
+    said = [str(error) for error in crew.errors if isinstance(error, UsageError)]
+    assert said and all("has another batch for step" in text for text in said)

@@ -73,7 +73,12 @@ BY_DIGITS = pytest.mark.long("digits is learnt in every mode, and MNIST in two")
 
 @needs_mnist
 @pytest.mark.parametrize(
-    "mode", [mode if mode in ("sync", "federated") else pytest.param(mode, marks=BY_DIGITS) for mode in MODES]
+    "mode",
+    [
+        mode if mode in ("sync", "federated") else pytest.param(mode, marks=BY_DIGITS)
+        for mode, traits in MODES.items()
+        if not traits.pipeline
+    ],
 )
 def test_real_mnist_is_learnt_by_two_workers_in_every_mode(forked: Command, mode: str) -> None:
     options = ("--data", MNIST_DATA, "--model", "mlp", "--limit", 6000, "--batch-size", 50)

@@ -21,6 +21,7 @@ from ps.simulate.simulation import Moment, Outcome, Scenario, simulate
 from ps.simulate.speed import parse_bandwidth, parse_speed
 from ps.simulate.traces import Drawn
 from support.federation import examples
+from support.long import cases
 
 pytestmark = pytest.mark.usefixtures("forked_roles")
 
@@ -154,9 +155,10 @@ def test_more_clients_than_examples_are_refused_before_anything_starts() -> None
 
 
 @pytest.mark.slow
-def test_ten_thousand_clients_fit() -> None:
-    made = {**examples(24_000), "x_test": examples(240)["x_test"], "y_test": examples(240)["y_test"]}
-    job = {"mode": "federated", "workers": 10_000, "clients_per_round": 100, "rounds": 3}
+def test_thousands_of_clients_fit() -> None:
+    clients = cases(3000, 10_000)
+    made = {**examples(2 * clients + 4000), "x_test": examples(240)["x_test"], "y_test": examples(240)["y_test"]}
+    job = {"mode": "federated", "workers": clients, "clients_per_round": 100, "rounds": 3}
     outcome = simulate(Scenario(job, made, batch_size=10, processes=2))
     assert len(outcome.history) == 3 and outcome.counters.accepted == 300
 

@@ -38,6 +38,7 @@ from ps.server.send import Send
 from support.box import Box
 from support.desk import MODEL, Desk
 from support.identity import identify, with_token
+from support.long import cases
 
 
 def round_status(member: int = 1, **fields: Any) -> RoundStatus:
@@ -313,9 +314,9 @@ def test_a_stranger_and_a_wrong_member_are_told_and_cost_nothing(tmp_path: Path)
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_ten_thousand_clients_join_poll_and_leave_in_seconds(tmp_path: Path, keeps: bool) -> None:
-    """Measured: 1 s without a state file, 4 s with one. If each took time for all the others, it would be minutes."""
-    count = 10_000
+def test_thousands_of_clients_join_poll_and_leave_in_seconds(tmp_path: Path, keeps: bool) -> None:
+    """Measured of 10,000: 1 s without a state file, 4 s with one. Minutes, if each took time for all the others."""
+    count = cases(3000, 10_000)
     process = Process(tmp_path / "state.db", workers=count, clients_per_round=100)
     if not keeps:
         process.kill()
@@ -329,5 +330,5 @@ def test_ten_thousand_clients_join_poll_and_leave_in_seconds(tmp_path: Path, kee
     assert 100 <= assigned <= 130, "fewer than 130 where so few had come within the second that a selection waits"
     assert sum(isinstance(message, Wait) for message in polls) == count - assigned
     assert process.state.count("worker") == 0 and len(leaves) >= count
-    assert seconds < 20.0
+    assert seconds < cases(3, 20)  # 8 where each took 0.1 to 0.2 µs for each other
     process.kill()

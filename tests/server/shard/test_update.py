@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -87,16 +88,22 @@ BIG = 700_001
 """Elements of a chunk that several threads share, with an end that fits no block."""
 
 
+@functools.cache
+def drawn(size: int, dtype: str) -> np.ndarray:
+    """Return weights and the gradients of up to eight workers, a row each, which may not be written to."""
+    rows = np.random.default_rng(0).standard_normal((9, size)).astype(dtype)
+    rows.flags.writeable = False
+    return rows
+
+
 def updates(n: int, threads: int, size: int = BIG, dtype: str = "float32", **job: Any) -> bytes:
     """Return weights and state after two steps of ``n`` workers, by this number of threads."""
     config = JobConfig(workers=n, **job)
     updater = Updater(config, threads)
     layout = Layout.of({"w": np.empty(size, dtype)})
     [chunk] = layout.chunks(1, 32 << 20)
-    rng = np.random.default_rng(n)
-    weights = rng.standard_normal(size).astype(dtype)
+    weights, gradients = drawn(size, dtype)[0].copy(), drawn(size, dtype)[1 : 1 + n]
     state = ChunkState(chunk, weights, updater.optimizer(chunk).init(weights))
-    gradients = [rng.standard_normal(size).astype(dtype) for _ in range(n)]
     for clock in range(2):
         given = [Contribution(r, r, clock, 0, 1.0 + (r == 1), 0.5, g) for r, g in enumerate(gradients)]
         if config.clip_norm is None:
@@ -125,9 +132,7 @@ def test_an_update_is_the_equation_worked_out_in_double_precision(
     n: int, aggregator: str, clip: dict[str, float]
 ) -> None:
     found = np.frombuffer(updates(n, 2, dtype="float64", aggregator=aggregator, optimizer="sgd:lr=0.1", **clip))
-    rng = np.random.default_rng(n)
-    weights = rng.standard_normal(BIG)
-    gradients = [rng.standard_normal(BIG) for _ in range(n)]
+    weights, gradients = drawn(BIG, "float64")[0], drawn(BIG, "float64")[1 : 1 + n]
     shares = [1.0 + (r == 1 and aggregator == "weighted") for r in range(n)]
     mean = np.average(gradients, axis=0, weights=shares)
     scale = 0.5 if n == 1 else 1.0

@@ -21,7 +21,7 @@ ACTIVATION, GRADIENT, LABELS, TIED, LOSS = "activation", "gradient", "labels", "
 gradients of tied tensors to the stage that owns them; and the batch's mean loss from the last stage to all others."""
 PLAN, OUTPUTS = "plan", "outputs"
 """And, where stages are on several workers, what the first one says of a step before it begins (``StepPlan``), and what
-comes out of the last stage when the model is measured, which goes to the first."""
+comes out of each stage when the model is measured: that of the last one goes to the first."""
 OF_CHECK = -1
 """The micro-batch of the activations and labels that are three at once, for the check before the first step."""
 

@@ -21,13 +21,13 @@ SLACK = 6.0
 """Seconds that a busy machine may add to a time-out."""
 
 
-def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp_path: Path) -> None:
-    cluster = start(servers=2, workers=4, mode="pipeline", clip_norm=0.5, optimizer="adam:lr=0.01")
+@pytest.mark.parametrize("waves", [1, 2])
+def test_four_stages_as_processes_have_the_bits_of_one_process(start: Start, tmp_path: Path, waves: int) -> None:
+    cluster = start(servers=2, workers=4, mode="pipeline", clip_norm=0.5, optimizer="adam:lr=0.01", waves=waves)
     file, save = tmp_path / "stage-{rank}.npz", str(tmp_path / "model.safetensors")
     workers = [cluster.worker(SCRIPT, file, rank=rank, PS_SAVE=save) for rank in range(4)]
-    alone = Process(
-        "alone", [sys.executable, SCRIPT, str(tmp_path / "whole.npz")], clean_environment(PS_CLIP_NORM="0.5")
-    )
+    same = clean_environment(PS_MODE="pipeline", PS_CLIP_NORM="0.5", PS_WAVES=str(waves))
+    alone = Process("alone", [sys.executable, SCRIPT, str(tmp_path / "whole.npz")], same)
     assert [process.wait() for process in (*workers, alone)] == [0] * 5, [process.text for process in workers]
     whole = np.load(tmp_path / "whole.npz")
     found = {name: value for rank in range(4) for name, value in np.load(tmp_path / f"stage-{rank}.npz").items()}
@@ -52,8 +52,11 @@ def test_a_model_that_one_process_has_no_room_for_is_trained_by_four(start: Star
     assert all("trained 70 MB of the model" in process.text for process in workers)
 
 
-def test_a_stage_that_is_killed_in_the_midst_of_a_step_ends_its_pipeline_by_name_and_no_other(start: Start) -> None:
-    cluster = start(workers=4, mode="pipeline", stages=2, heartbeat_timeout=2)
+@pytest.mark.parametrize("waves", [1, 3])
+def test_a_stage_that_is_killed_in_the_midst_of_a_step_ends_its_pipeline_by_name_and_no_other(
+    start: Start, waves: int
+) -> None:
+    cluster = start(workers=4, mode="pipeline", stages=2, heartbeat_timeout=2, waves=waves)
     workers = cluster.train(4, "-", "--epochs", 400, "--slow", "2:0.005", script=SCRIPT)
     workers[1].wait_for("step 5 ")
     workers[1].kill()

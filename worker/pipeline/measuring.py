@@ -1,11 +1,15 @@
-"""How a batch goes through the stages of several workers when the model is measured: what one of them does of that."""
+"""How a batch goes through the stages of several workers when the model is measured: what one of them does of that.
+
+What goes from stage to stage then is of a kind of its own: it is not to wait for the room that activations of steps
+take which are under way, and which nobody works with before this is over.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ps.pipeline.runner import ACTIVATION, OUTPUTS, Transfer
+from ps.pipeline.runner import OUTPUTS, Transfer
 from ps.pipeline.stage import PipelineStage
 from ps.pipeline.worker_stages import WorkerStages
 from ps.worker.pipeline.peers import PipelinePeers
@@ -36,18 +40,18 @@ def outputs_of(
         """Have what a stage works with among what is here; that of one beyond the last are the outputs."""
         while stage not in here:
             for transfer in lines.take(number):
-                here[last + 1 if transfer.kind == OUTPUTS else transfer.stage] = transfer.tree
+                here[transfer.stage or last + 1] = transfer.tree
             if stage not in here:
                 lines.await_any(number, what, route.rank_of(stage - 1))
 
     for stage, here_is in own.stages.items():
         await_input(stage, f"the input of stage {stage} of outputs")
         y = evaluate(stage, here_is, params, own.names, here.pop(stage))
-        kind, target = (OUTPUTS, 0) if stage == last else (ACTIVATION, stage + 1)
+        target = 0 if stage == last else stage + 1
         if target in own.stages:
             here[stage + 1] = y
         else:
-            lines.send(route.rank_of(target), number, Transfer(kind, target, 0, y))
+            lines.send(route.rank_of(target), number, Transfer(OUTPUTS, target, 0, y))
     if 0 not in own.stages:
         return None
     await_input(last + 1, "the outputs")

@@ -27,7 +27,7 @@ class StageRoute:
             GRADIENT: transfer.stage + 1,
             LABELS: 0,
             LOSS: last,
-            OUTPUTS: last,
+            OUTPUTS: transfer.stage - 1 if transfer.stage else last,
         }.get(transfer.kind)
         if transfer.kind == TIED:
             stage = self.cut.stage_of(transfer.microbatch)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ps.protocol.query import fetch_status
 from ps.weights_file import open_weights
 from support.cluster import SCRIPTS, Cluster, Process, clean_environment
 
@@ -66,3 +70,49 @@ def test_a_stage_that_is_killed_in_the_midst_of_a_step_ends_its_pipeline_by_name
     assert "worker 1 is gone, and" in workers[0].text
     step = max(int(line.split()[1]) for line in workers[2].text.splitlines() if line.startswith("step "))
     workers[2].wait_for(f"step {step + 20} ")
+
+
+def _assert_bits_of_one_process(folder: Path, workers: int, epochs: int) -> None:
+    command = [sys.executable, SCRIPT, str(folder / "whole.npz"), "--epochs", str(epochs)]
+    assert Process("alone", command, clean_environment()).wait() == 0
+    whole = np.load(folder / "whole.npz")
+    found = {name: value for rank in range(workers) for name, value in np.load(folder / f"stage-{rank}.npz").items()}
+    assert found.keys() == set(whole)
+    assert all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_spares_take_the_places_of_a_stage_that_is_killed_and_of_one_that_stands_still(
+    start: Start, tmp_path: Path
+) -> None:
+    cluster = start(workers=2, mode="pipeline", spares=2, optimizer="adam:lr=0.01")
+    slow = "--epochs", 40, "--slow", "2:0.004"
+    everybody = [cluster.worker(SCRIPT, tmp_path / "stage-{rank}.npz", *slow) for _ in range(4)]
+
+    def lose(rank: int, clock: int, harm: str) -> Process:
+        status = cluster.wait_clock(clock)
+        pid = next(row["pid"] for row in status["workers"] if row["rank"] == rank and row["state"] == "live")
+        victim = next(process for process in everybody if process.pid == pid)
+        getattr(victim, harm)()
+        everybody.remove(victim)
+        return victim
+
+    lose(1, 10, "kill")
+    stopped = lose(0, 40, "stop")
+    cluster.wait_clock(60)
+    stopped.resume()
+    assert stopped.wait() == 4
+    assert "was declared dead" in stopped.text
+    assert [process.wait() for process in everybody] == [0, 0], [process.text for process in everybody]
+    _assert_bits_of_one_process(tmp_path, 2, 40)
+
+
+def test_a_run_with_a_spare_ends_well_though_a_worker_is_killed(forked: Callable[..., Process], tmp_path: Path) -> None:
+    flags = "-s", 1, "-w", 2, "--spares", 1, "--mode", "pipeline", "--run-dir", tmp_path / "run"
+    run = forked("run", *flags, SCRIPT, tmp_path / "stage-{rank}.npz", "--epochs", 20, "--slow", "2:0.004")
+    address = run.wait_for(r"2 workers, 1 spare, scheduler at (\S+)")[1]
+    run.wait_for("step 9 is done")
+    rows = fetch_status(address)["workers"]
+    os.kill(next(row["pid"] for row in rows if row["rank"] == 1), signal.SIGKILL)
+    assert run.wait() == 0, run.text
+    assert re.search(r"worker 1 failed \(killed by SIGKILL\); a spare takes its place", run.text)
+    _assert_bits_of_one_process(tmp_path, 2, 20)

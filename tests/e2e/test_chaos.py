@@ -32,3 +32,12 @@ def test_an_attack_that_is_ended_ends_what_it_has_started(command: Callable[...,
     run.signal(signal.SIGTERM)
     assert run.wait(60) == 128 + signal.SIGTERM, run.text
     wait_until(lambda: not any(map(is_running, started)))
+
+
+@pytest.mark.e2e
+@pytest.mark.long("two stages are killed in e2e/test_pipeline.py")
+@pytest.mark.timeout(180)
+def test_a_pipeline_whose_stages_are_killed_has_the_bits_of_one_process(command: Callable[..., Process]) -> None:
+    run = command(CHAOS, "--mode", "pipeline", "--kills", 4, "--seed", 2, program=(sys.executable,))
+    assert run.wait(150) == 0, run.text
+    assert "all agree: the bits of one process" in run.text

@@ -84,6 +84,8 @@ class DistributedPipeline:
         self._broken = False
         """Whether a pass was begun and did not come to its end: the others are in the midst of it."""
         self._ended = False
+        self._alone: PeerLost | None = None
+        """Why a worker that took the place of another has found nobody; they may have come to their end."""
 
     @property
     def feeds(self) -> bool:
@@ -107,7 +109,14 @@ class DistributedPipeline:
         changing = [name for name, kind in declared.items() if name in found and kind in ("buffer", "counter")]
         buffers = StageBuffers({name: self._kv.params[name] for name in changing})
         replay = Replay(self._kv, self._store.vote, buffers)
-        peers = self._peers = PipelinePeers(self._session, self._kind, self._store.traffic)
+        try:
+            peers = self._peers = PipelinePeers(self._session, self._kind, self._store.traffic)
+        except PeerLost as error:
+            if not self._store.is_heir:
+                raise
+            self._alone = error  # all but what comes after the last step may be done
+            log.warning("%s", error)
+            return found
         self._session.farewell = self._leave
         self._passes = Passes(peers, self._session.rank, self._first_rank, overlaps=bool(self._kv.job.delay))
         takeover = self._takeover = Takeover(peers, self._passes, replay, self._reset)
@@ -132,8 +141,7 @@ class DistributedPipeline:
 
     def _gather(self) -> None:
         """Tell the others that this worker goes into a barrier."""
-        told = {FOR: BARRIER, "number": self._store.barriers}
-        self._takeover.persist(lambda: self._passes.announce(told))
+        self._takeover.persist(lambda: self._passes.announce({FOR: BARRIER, "number": self._store.barriers}))
 
     def _overlap(self, peers: PipelinePeers) -> None:
         """Have steps overlap from now on."""
@@ -276,6 +284,8 @@ class DistributedPipeline:
         return True
 
     def _demand_whole(self) -> None:
+        if self._alone is not None:
+            raise self._alone
         if self._broken:
             raise StateError(
                 "a step of this pipeline was broken off, and the other workers wait in the midst of it: it cannot go on"
@@ -294,12 +304,8 @@ class DistributedPipeline:
                 f"outputs are asked for by the worker with the first stage, of rank {self._first_rank}, and this is "
                 f"worker {self._session.rank}: kv.evaluate(pipe.accuracy, test) measures there"
             )
-
-        def attempt() -> Any:
-            self._ask(MEASURE)
-            return self._measure(x)
-
-        return self._takeover.persist(attempt)
+        self._demand_whole()
+        return self._takeover.persist(lambda: (self._ask(MEASURE), self._measure(x))[1])
 
     def _ask(self, told: Any) -> int:
         """Begin a pass in which the others do something with the weights as they are; return its number."""

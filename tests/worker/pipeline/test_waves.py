@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +18,7 @@ from ps.errors import PeerLost, UsageError
 from ps.models import softmax_cross_entropy
 from ps.pipeline import Pipeline
 from ps.testing import LocalCluster
-from ps.worker import KV
+from ps.worker import KV, interrupt
 from ps.worker.step_log import StepLog
 from support.pipeline_layers import Plain
 
@@ -166,3 +169,55 @@ def test_a_layer_that_fails_ends_the_pipeline_by_name(loopback: Start) -> None:
     with pytest.raises((UsageError, PeerLost)):
         loopback(mode="pipeline", workers=3, waves=2).run(train, train, train)
     assert len(said) == 3
+
+
+def test_after_an_interrupt_in_a_step_the_waves_go_on_and_each_counts_once(
+    loopback: Start, local: Callable[..., KV], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "GRACE", 0.0)
+    reached = threading.Event()
+
+    class Slow(Plain):
+        calls = 0
+
+        def forward(self, params: Any, x: Any) -> Any:
+            self.calls += 1
+            if self.calls == 5 and threading.current_thread() is not threading.main_thread():
+                reached.set()
+                assert interrupted.wait(10)
+            return x, None
+
+        def backward(self, params: Any, saved: Any, dy: Any) -> Any:
+            return dy, {}
+
+    def train(kv: KV) -> dict[str, np.ndarray]:
+        first, *rest = layers()
+        pipe = Pipeline([first, *rest[:2], Slow(), *rest[2:]], softmax_cross_entropy, cuts=[3], inexact=True)
+        pipe.init(kv, seed=3)
+        for step in range(6):
+            try:
+                pipe.step(X[step : step + 32], Y[step : step + 32], microbatches=2)
+            except KeyboardInterrupt:
+                interrupted.set()
+        kv.barrier()
+        return {name: np.array(value) for name, value in kv.params.items()}
+
+    def follow() -> dict[str, np.ndarray]:
+        with job.connect(1) as kv:
+            return train(kv)
+
+    def interrupt_main() -> None:
+        assert reached.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted = threading.Event()
+    job = loopback(mode="pipeline", workers=2, waves=3)
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(follow)
+        sender = pool.submit(interrupt_main)
+        with job.connect(0) as kv:
+            own = train(kv)
+        sender.result(10)
+        found = other.result(10)
+    assert interrupted.is_set()
+    assert_same({**own, **found}, train(local(mode="pipeline", waves=3)))

@@ -295,9 +295,12 @@ class IncomingLine:
     ) -> Credit | None:
         """Return what the other end is to know, if it is time to say so, or for the ``last`` time; ``unused``: of a
         channel, how many have come and were not worked with."""
+        told, most = self._told, self._owed_uses
+        must = asked or last or self._again or self._owed >= self._owed_bytes
+        if not (must or any(count - told[channel] >= most for channel, count in self.received.items())):
+            return None  # whatever was worked with
         used = Counter({channel: count - unused(*channel) for channel, count in self.received.items()})
-        more = max((count - self._told[channel] for channel, count in used.items()), default=0)
-        if not (asked or last or self._again or more >= self._owed_uses or self._owed >= self._owed_bytes):
+        if not (must or any(count - told[channel] >= most for channel, count in used.items())):
             return None
         self._told, self._owed, self._again = used, 0, False
         lines = tuple((cast("TransferKind", kind), stage, count) for (kind, stage), count in used.items())

@@ -41,6 +41,8 @@ class Link:
         if shared:
             self.sender.share(OfferedBuffers("it", self._hand, most=3))
         self.there: list[Any] = []
+        self.beside: list[Any] = []
+        """What goes another way, faster or slower."""
         self.back: list[bytes] = []
         self.breaks = 6
 
@@ -59,17 +61,19 @@ class Link:
             self.adopted.adopt(number, size, Segment.adopt(fd, size))
         while (entry := self.sender.next()) is not None:
             message, payload = entry
-            self.there.append((encode(message), None if payload is None else payload.tobytes()))
+            queue = self.beside if isinstance(message, SharedTransfer) else self.there
+            queue.append((encode(message), None if payload is None else payload.tobytes()))
             self.sender.sent(now)
         if (question := self.sender.ask(now)) is not None:
             self.there.append((encode(question), None))
         if self.breaks and self.luck.random() < 0.2:
             self.breaks -= 1
             self.there, self.back = self.there[: self.luck.randrange(len(self.there) + 1)], []
+            self.beside = self.beside[: self.luck.randrange(len(self.beside) + 1)]
             if self.luck.random() < 0.5:
                 self.sender.begin_again()
         found = []
-        for header, payload in self._some(self.there):
+        for header, payload in [*self._some(self.beside), *self._some(self.there)]:
             message = decode(header)
             if isinstance(message, CreditRequest):
                 credit = self.receiver.credit(2, unused, message.number)

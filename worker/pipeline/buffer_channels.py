@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -44,6 +44,11 @@ class BufferChannels:
         """All channels, by descriptor."""
         self._senders: dict[int, int | None] = {}
         """By descriptor, the rank of whoever has connected to this worker; None before it has introduced itself."""
+        self._held: dict[int, list[Message]] = {}
+        """By descriptor, what those say of whom this worker has not heard yet: they take the place of one that is gone.
+        They are read no further."""
+        self._late: list[tuple[int, SharedTransfer]] = []
+        """What of that is to be taken now."""
         self._outgoing: dict[int, UnixChannel] = {}
         self._incoming: dict[int, UnixChannel] = {}
         self._adopted: dict[int, AdoptedBuffers] = {}
@@ -55,9 +60,6 @@ class BufferChannels:
     def offer(self, rank: int, address: str, introduction: Introduce) -> OfferedBuffers:
         """Connect to another worker; return the buffers for what is sent there. Raises Unshared, which says why."""
         channel = UnixChannel.connect(address.removeprefix("shm://"))
-        if (before := self._outgoing.get(rank)) is not None:
-            before.close()
-            self._settle()
         self._outgoing[rank] = channel
         self._watch(channel)
         self._send(channel, encode(introduction))
@@ -67,6 +69,22 @@ class BufferChannels:
             return self._send(channel, encode(message), [] if segment is None else [segment.fd])
 
         return OfferedBuffers(f"worker {rank}", hand)
+
+    def part_from(self, rank: int) -> None:
+        """End what there is to a worker, if there is anything; memory that is still used stays."""
+        for channels in (self._outgoing, self._incoming):
+            if (channel := channels.pop(rank, None)) is not None:
+                channel.close()
+        self._adopted.pop(rank, None)
+        self._settle()
+
+    def meet(self) -> None:
+        """Look again at who was not known, since others may be there now."""
+        held, self._held = self._held, {}
+        for number, messages in held.items():
+            self._poller.register(number, zmq.POLLIN)
+            self._hear(number, messages, self._late)
+        self._settle()
 
     def buffers(self, rank: int) -> AdoptedBuffers:
         """Return what another worker has shared with this one, also if its channel is closed by now. Raises BadMessage
@@ -92,15 +110,22 @@ class BufferChannels:
         if self._listener is not None and self._listener.fileno() in ready:
             self._accept(self._listener)
         for number in [number for number in self._senders if number in ready]:
-            channel = self._open[number]
-            try:
-                for header in channel.receive():
-                    if (message := self._take(number, channel, decode(header))) is not None:
-                        yield cast("int", self._senders[number]), message
-            except ProtocolError as error:
-                log.warning("a worker shares no more memory with this one: %s", str(error))  # not the frames it is from
-                channel.close()
+            self._hear(number, map(decode, self._open[number].receive()), self._late)
         self._settle()
+        late, self._late = self._late, []
+        yield from late
+
+    def _hear(self, number: int, messages: Iterable[Message], found: list[tuple[int, SharedTransfer]]) -> None:
+        """Take what somebody says, and note what is for others to take."""
+        try:
+            for message in messages:
+                if number in self._held:
+                    self._held[number].append(message)
+                elif (transfer := self._take(number, message)) is not None:
+                    found.append((cast("int", self._senders[number]), transfer))
+        except ProtocolError as error:
+            log.warning("a worker shares no more memory with this one: %s", str(error))  # not the frames it is from
+            self._open[number].close()
 
     def answers(self, ready: Container[object]) -> Iterator[tuple[int, Message]]:
         """Yield what others answer, with their ranks. Raises ProtocolError for what makes no sense."""
@@ -126,7 +151,8 @@ class BufferChannels:
     def _settle(self) -> None:
         """Forget the channels that are closed."""
         for number in [number for number, channel in self._open.items() if channel.closed]:
-            self._poller.unregister(number)
+            if self._held.pop(number, None) is None:
+                self._poller.unregister(number)
             del self._open[number]
             self._senders.pop(number, None)
 
@@ -146,14 +172,18 @@ class BufferChannels:
             self._watch(channel)
             self._senders[channel.fileno()] = None
 
-    def _take(self, number: int, channel: UnixChannel, message: Message) -> SharedTransfer | None:
+    def _take(self, number: int, message: Message) -> SharedTransfer | None:
         """Take a message, or return it. Raises BadMessage. A buffer that cannot be mapped here is not used, and that is
         told."""
-        rank = self._senders[number]
+        rank, channel = self._senders[number], self._open[number]
         if rank is None:
-            rank = self._believed(message) if isinstance(message, Introduce) else None
+            if not isinstance(message, Introduce):
+                raise BadMessage(f"{message!r} of nobody knows whom: Introduce first")
+            rank = self._believed(message)
             if rank is None:
-                raise BadMessage(f"{message!r} does not prove that it is from a worker of this pipeline")
+                self._held[number] = [message]
+                self._poller.unregister(number)
+                return None
             self._senders[number], self._incoming[rank] = rank, channel
             self._adopted[rank] = AdoptedBuffers()
         elif isinstance(message, ShareBuffer) and not message.nbytes:

@@ -109,6 +109,7 @@ class LineSockets:
             self.introduce(each.rank)
             how = ", and shares memory" if each.rank in self.offered else ""
             log.info("worker %d is reached at %s%s", each.rank, address, how)
+        self._channels.meet()
         return list(self._incoming.values())
 
     def _reach(self, each: Neighbour, transport: str) -> str:
@@ -130,6 +131,7 @@ class LineSockets:
     def _part_from(self, rank: int) -> None:
         """End what there is to a worker, if there is anything."""
         self.offered.pop(rank, None)
+        self._channels.part_from(rank)
         self._origins = {origin: at for origin, at in self._origins.items() if at != rank}
         if (sock := self._dealers.pop(rank, None)) is not None:
             self._poller.unregister(sock)

@@ -17,7 +17,7 @@ from ps.errors import BadMessage, Unshared
 from ps.models import mlp, softmax_cross_entropy
 from ps.pipeline import Pipeline
 from ps.protocol.codec import encode
-from ps.protocol.messages import Introduce, Ping, ShareBuffer
+from ps.protocol.messages import Introduce, Ping, ShareBuffer, SharedTransfer
 from ps.protocol.segment import Segment
 from ps.protocol.unix_channel import UnixChannel
 from ps.testing import LocalCluster
@@ -142,7 +142,6 @@ def test_a_worker_to_which_nothing_can_be_handed_any_more_gets_what_it_has_room_
 @pytest.mark.parametrize(
     ("messages", "files"),
     [
-        ([Introduce(0, 5, TOKEN + 1)], 0),
         ([ShareBuffer(5, 1, SMALL)], 1),
         ([ME, ShareBuffer(5, 1, SMALL)], 0),
         ([ME, ME], 0),
@@ -166,6 +165,36 @@ def test_who_is_no_worker_of_the_pipeline_and_what_is_no_buffer_is_cut_off(
     assert "shares no more memory with this one" in caplog.text
     del segment
     assert descriptors() == before
+
+
+def test_who_takes_the_place_of_another_is_heard_once_it_is_known_and_a_stranger_never(tmp_path: Path) -> None:
+    poller, known = zmq.Poller(), {ME.token: 1}
+    spare = Introduce(0, 6, TOKEN + 1)
+    receiver = BufferChannels(tmp_path, poller, lambda message: known.get(message.token))
+    channels = [BufferChannels(tmp_path, zmq.Poller(), lambda message: None) for _ in range(3)]
+    former, later, stranger = channels
+    former.offer(1, receiver.address, ME)
+    look(receiver, poller)
+    offered = later.offer(1, receiver.address, spare)
+    stranger.offer(1, receiver.address, Introduce(0, 7, TOKEN + 2))
+    said = SharedTransfer(6, 1, 0, "plan", 1, 0, 0, {"tree": ("v", 1)}, 0, 0)
+    assert offered.take(SMALL) is None
+    assert later.send(1, said)
+    look(receiver, poller)
+    receiver.part_from(1)
+    del known[ME.token]
+    known[spare.token] = 1
+    receiver.meet()
+    found = list(receiver.receive({}))
+    while ready := dict(poller.poll(20)):
+        found += receiver.receive(ready)
+    assert found == [(1, said)]
+    lent = offered.take(SMALL)
+    assert lent is not None, "the memory that it had handed over is used"
+    assert receiver.buffers(1).receive(lent.number, lent.use, SMALL).size == SMALL
+    assert not former.send(1, said) or not former.send(1, said), "what there was to the one that is gone is closed"
+    for each in (*channels, receiver):
+        each.close()
 
 
 def test_a_peer_that_is_not_there_or_of_another_user_is_told_by_name(

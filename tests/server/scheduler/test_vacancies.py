@@ -42,6 +42,7 @@ def test_the_spare_that_came_first_takes_the_place_of_one_that_is_lost() -> None
 def test_the_latest_of_several_that_had_a_place_has_the_highest_number() -> None:
     desk, (_, second), (early, late) = desk_with(2)
     desk.wait(12, second)
+    assert desk.state.members[early].number > desk.state.members[late].number
     desk.wait(12, early)
     assert workers_of(desk.state.view())[1] == late
     assert desk.state.members[late].number > desk.state.members[early].number > desk.state.members[second].number

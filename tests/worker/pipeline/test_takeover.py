@@ -13,8 +13,10 @@ import pytest
 from ps.errors import JobEnded, PeerLost, UsageError
 from ps.models import softmax_cross_entropy
 from ps.pipeline import Pipeline
+from ps.protocol.messages import Push, Skip
 from ps.testing import LocalCluster
 from ps.worker import KV
+from ps.worker.request_queue import RequestQueue
 from support.long import cases
 from support.mortal import Crew, counted
 from support.pipeline_job import X, Y, assert_same, layers, script
@@ -159,6 +161,25 @@ def test_spares_that_nobody_needs_change_nothing_and_end_with_the_job(
     crew = run(loopback, plain(), {}, 2, 1, clip_norm=0.1)
     assert_undisturbed(crew, reference(plain(), {"clip_norm": 0.1}))
     assert [type(error) for error in crew.errors] == [JobEnded]
+
+
+def test_nobody_says_a_word_on_others_chunks_before_servers_have_the_gradients_of_all(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, int]] = []
+    send = RequestQueue._send
+
+    def noting(queue: RequestQueue, request: Any) -> bool:
+        message = request.message
+        if isinstance(message, Push | Skip):
+            said.append((type(message).__name__, message.clock))
+        return send(queue, request)
+
+    monkeypatch.setattr(RequestQueue, "_send", noting)
+    run(loopback, plain(), {}, 3, 1)
+    for clock in range(9):
+        kinds = [kind for kind, at in said if at == clock]
+        assert kinds == sorted(kinds) and {"Push", "Skip"} == set(kinds), f"clock {clock}: {kinds}"
 
 
 def test_data_that_are_drawn_anew_are_refused_when_a_step_is_taken_again(loopback: Start) -> None:

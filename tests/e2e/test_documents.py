@@ -56,7 +56,7 @@ NOT_RUN = {
     "tar .*docker ": DOCKER,
     "scripts/containers/try_engine.py": DOCKER,
     "scripts/chaos ": MINUTES + "; tests/e2e/test_chaos.py runs seconds of it",
-    "python scripts/bench/torch_step.py": MINUTES,
+    "python scripts/bench/(torch_step|pipeline|activations).py": MINUTES,
     r"(python |psctl run .*)ps/examples/torch_(trainer|accelerate|lightning)\.py": LARGE,
     "python scripts/bench/compare.py": MINUTES + "; tests/scripts/test_compare.py runs its parts",
     "psctl status --json": "asks whoever is at port 7070 of this host; the job of several machines asks its own",

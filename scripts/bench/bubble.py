@@ -6,7 +6,8 @@
 Passes take a time and no processor, so that any machine has room for four workers, as four machines would have: what is
 measured is the waiting for each other. A forward pass takes --pass-ms, a backward pass twice that, half of it for the
 input. The share of idle time is one minus the time in passes over the workers' time, from when the first stage begins a
-step until the last worker is done with it, as ``metrics.jsonl`` has it of every step; medians over the steps.
+step until the last worker is done with it, as ``metrics.jsonl`` has it of every step. The median over the steps counts;
+the least is that of the step in which others wanted the processors least.
 """
 
 from __future__ import annotations
@@ -84,12 +85,17 @@ def measure(schedule: str, microbatches: int, seconds: float, steps: int) -> dic
         if run.returncode:
             sys.exit(f"{schedule} with {microbatches} micro-batches:\n{run.stdout}{run.stderr}")
         lines = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
-    measured, by_schedule = idle(lines)
-    return {"measured": measured, "schedule": by_schedule, "formula": (STAGES - 1) / (microbatches + STAGES - 1)}
+    measured, least, by_schedule = idle(lines)
+    return {
+        "measured": measured,
+        "least": least,
+        "schedule": by_schedule,
+        "formula": (STAGES - 1) / (microbatches + STAGES - 1),
+    }
 
 
-def idle(lines: list[dict[str, Any]]) -> tuple[float, float]:
-    """Return the median share of idle time over the steps of a record, and what the schedule alone makes of it."""
+def idle(lines: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Return the median and the least share of idle time over a record's steps, and what the schedule makes of it."""
     steps: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
         steps[line["clock"]].append(line)
@@ -98,7 +104,7 @@ def idle(lines: list[dict[str, Any]]) -> tuple[float, float]:
         longest = max(of, key=lambda line: line["pipeline_s"])
         measured.append(1 - sum(line["busy_s"] for line in of) / len(of) / longest["pipeline_s"])
         by_schedule.append(longest["bubble_s"] / longest["pipeline_s"])
-    return statistics.median(measured), statistics.median(by_schedule)
+    return statistics.median(measured), min(measured), statistics.median(by_schedule)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -117,7 +123,7 @@ def main() -> int:
     options = arguments().parse_args()
     found = {"machine": machine(), "pass_ms": options.pass_ms, "rows": []}
     print(found["machine"])
-    print(f"{'schedule':16} {'m':>3}  measured  schedule  (p-1)/(m+p-1)  measured/formula")
+    print(f"{'schedule':16} {'m':>3}  measured  least  schedule  (p-1)/(m+p-1)  measured/formula")
     missed = 0
     for schedule in options.schedules:
         for microbatches in options.microbatches:
@@ -126,7 +132,7 @@ def main() -> int:
             missed += ratio > 1.1 or (schedule.startswith("zero-bubble") and ratio >= 1)
             found["rows"].append({"schedule": schedule, "microbatches": microbatches, **row})
             print(
-                f"{schedule:16} {microbatches:3}  {row['measured']:8.1%}  {row['schedule']:8.1%}"
+                f"{schedule:16} {microbatches:3}  {row['measured']:8.1%}  {row['least']:5.1%}  {row['schedule']:8.1%}"
                 f"  {row['formula']:13.1%}  {ratio:16.2f}",
                 flush=True,
             )

@@ -20,7 +20,7 @@ def test_idle_is_what_is_left_of_the_longest_workers_time_in_the_middle_step() -
         for clock, busy in enumerate((0.1, 0.1, 0.6, 0.5, 0.7))
         for rank in range(4)
     ]
-    assert bubble.idle(lines) == (pytest.approx(0.4), pytest.approx(0.25))
+    assert bubble.idle(lines) == (pytest.approx(0.4), pytest.approx(0.3), pytest.approx(0.25))
 
 
 def test_what_its_workers_run_trains_alone_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def alone(pipe: Pipeline, microbatches: int, waves: int, frozen: int) -> dict[st
         return {name: np.array(value) for name, value in kv.params.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     stages=st.integers(1, 5),
     schedule=st.sampled_from(["1f1b", "fill-drain", "zero-bubble", "interleaved", "interleaved:3"]),

@@ -29,7 +29,7 @@ from ps.worker.model import declared_kinds
 from ps.worker.pipeline import first_bad
 from ps.worker.pipeline.balancing import balanced_cut
 from ps.worker.pipeline.dealing import cut_for, described, digest, divided, schedule_for
-from ps.worker.pipeline.gathering import Gathering, give
+from ps.worker.pipeline.gathering import TensorGathering, give
 from ps.worker.pipeline.measuring import outputs_of
 from ps.worker.pipeline.one_step import Batch, gradients_of
 from ps.worker.pipeline.passes import BARRIER, END, FOR, MEASURE, STEP, VERSION, WHAT, WISH, Passes
@@ -128,7 +128,7 @@ class DistributedPipeline:
         self._session.serve(self._serve)
         if self.feeds:
             self._store.gather = self._gather
-        gathering = Gathering(model, self._kind, peers, self._session.rank, self._ask, takeover.persist)
+        gathering = TensorGathering(model, self._kind, peers, self._session.rank, self._ask, takeover.persist)
         self._store.whole = gathering.whole
         if self._kv.job.delay:
             self._overlap(peers)

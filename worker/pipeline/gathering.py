@@ -39,7 +39,7 @@ def give(
         lines.send(first_rank, number, Transfer(OUTPUTS, 0, 0, kind.from_host(memory)))
 
 
-class Gathering:
+class TensorGathering:
     """Asks the others for what they have of a model, on the worker with the first stage."""
 
     def __init__(

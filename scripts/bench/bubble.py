@@ -65,7 +65,8 @@ class Later(Layer):
         return self.backward_input(params, x, dy), self.backward_weights(params, x, dy)
 
 x, y = np.ones((microbatches, 4), np.float32), np.zeros(microbatches, int)
-pipe = ps.Pipeline([First(), *(Later() for _ in range(stages - 1))], softmax_cross_entropy, schedule=schedule, inexact=True)
+layers = [First(), *(Later() for _ in range(stages - 1))]
+pipe = ps.Pipeline(layers, softmax_cross_entropy, schedule=schedule, inexact=True)
 with ps.connect() as kv:
     pipe.init(kv)
     for _ in range(steps):
@@ -126,18 +127,16 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    """Print a table; return 1 if a share is more than 1.1 times the formula's, or zero-bubble's is not below it."""
+def main() -> None:
+    """Print a table."""
     options = arguments().parse_args()
     found = {"machine": machine(), "pass_ms": options.pass_ms, "rows": []}
     print(found["machine"])
     print(f"{'schedule':16} {'m':>3}  measured  least  schedule  (p-1)/(m+p-1)  measured/formula")
-    missed = 0
     for schedule in options.schedules:
         for microbatches in options.microbatches:
             row = measure(schedule, microbatches, options.pass_ms / 1e3, options.steps)
             ratio = row["measured"] / row["formula"]
-            missed += ratio > 1.1 or (schedule.startswith("zero-bubble") and ratio >= 1)
             found["rows"].append({"schedule": schedule, "microbatches": microbatches, **row})
             print(
                 f"{schedule:16} {microbatches:3}  {row['measured']:8.1%}  {row['least']:5.1%}  {row['schedule']:8.1%}"
@@ -146,8 +145,7 @@ def main() -> int:
             )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return int(missed > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -103,6 +103,7 @@ SHORT = {
     r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",
     r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
     r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2 --transport tcp --optimizer sgd:lr=1e-3",
+    r"(scripts/bench/bubble\.py)": r"\1 --schedules zero-bubble --microbatches 4 --steps 1 --pass-ms 1",
     r"(ps/examples/torch_text\.py)": r"\1 --limit 90000 --batch-size 16",
     r" -w 2( --mode .*(?:torch|jax)_\w+\.py| ps/examples/(?:sklearn_sgd|torch_text)\.py)": r" -w 1\1",
     r"10\.0\.0\.": f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.",

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def main() -> None:
     """Print a table."""
     options = arguments().parse_args()
     found = {"machine": machine(), "pass_ms": options.pass_ms, "rows": []}
-    print(found["machine"])
+    print(textwrap.fill(str(found["machine"]), 80))
     print(f"{'schedule':16} {'m':>3}  measured  least  schedule  (p-1)/(m+p-1)  measured/formula")
     for schedule in options.schedules:
         for microbatches in options.microbatches:

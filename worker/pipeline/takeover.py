@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from ps.worker.interrupt import HOLD
 from ps.worker.pipeline.passes import Passes
 from ps.worker.pipeline.peers import PipelinePeers, StageReplaced
 from ps.worker.pipeline.replay import Replay, StepHeld
@@ -48,29 +49,35 @@ class Takeover:
 
     def persist(self, function: Callable[[], Returned]) -> Returned:
         """Return what a function does outside of steps, begun again where a worker is replaced."""
-        while True:
-            try:
-                return function()
-            except StageReplaced:
-                self.meet()
-            except StepHeld:
-                self.replay.settle({})
-                self.replay.done_before = True
+        with HOLD:
+            while True:
+                try:
+                    return function()
+                except StageReplaced:
+                    self.meet()
+                except StepHeld:
+                    self.replay.settle({})
+                    self.replay.done_before = True
 
     def step(self, attempt: Callable[[], float], metrics: Mapping[str, Any]) -> float:
-        """Take a step, as often as it must be; return its mean loss."""
+        """Take a step, as often as it must be; return its mean loss.
+
+        An interrupt waits for the step's end, or for a place where it stands and waits: what was told to the others, or
+        had come from them, would not be remembered here otherwise.
+        """
         if self.replay.done_before:
             self.replay.done_before = False
             return math.nan
-        while True:
-            try:
-                return attempt()
-            except StageReplaced:
-                self.meet()
-            except StepHeld:
-                self._lines.unused = _none
-                self._reset()
-                return self.replay.settle(metrics)
+        with HOLD:
+            while True:
+                try:
+                    return attempt()
+                except StageReplaced:
+                    self.meet()
+                except StepHeld:
+                    self._lines.unused = _none
+                    self._reset()
+                    return self.replay.settle(metrics)
 
 
 def _none(kind: str, stage: int) -> int:

@@ -26,6 +26,7 @@ TEXTS = {
 }
 SPECIAL = {
     "compress": "topk:0.05",
+    "compress_activations": "int8",
     "optimizer": "adam:lr=0.5",
     "schedule": "constant",
     "host": "10.0.0.9",

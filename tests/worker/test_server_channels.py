@@ -157,7 +157,10 @@ def test_where_shared_memory_was_demanded_the_error_names_the_server_the_reason_
         find(peer(0, address, TCP), transport="shm")
     assert caught.value.exit_code == 7 and said() == []
     del caught
-    assert (descriptors(), mappings()) <= before
+    deadline = time.monotonic() + 10  # the server is a thread of this process, which closes what is its own
+    while descriptors() > before[0] or mappings() > before[1]:
+        assert time.monotonic() < deadline, "something is left"
+        time.sleep(0.01)
 
 
 def test_shared_memory_that_no_server_here_offers_is_refused_where_it_was_demanded(find: Find, tmp_path: Path) -> None:

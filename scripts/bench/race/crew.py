@@ -58,7 +58,10 @@ class Crew:
         for server in reversed(self.servers):
             server.end(0.0, STOP)
         self.ranks, self.servers = [], []
-        shutil.rmtree(self.directory, ignore_errors=True)
+        deadline = time.monotonic() + STOP  # one that was ended with a signal may have written there meanwhile
+        while self.directory.exists() and time.monotonic() < deadline:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            time.sleep(0.01)
 
     # What a peer starts its servers with
 

@@ -30,7 +30,9 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """What torch DDP ends with in each case: Gloo, two processes on this host."""
     folder = tmp_path_factory.mktemp("ddp")
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
-    subprocess.run([sys.executable, reference.__file__, str(folder)], env=env, timeout=100, check=True)
+    command = [sys.executable, reference.__file__]
+    ranks = [subprocess.Popen([*command, str(rank), str(folder)], env=env) for rank in range(reference.WORKERS)]
+    assert [rank.wait(100) for rank in ranks] == [0, 0]
     return torch.load(folder / "found.pt")
 
 

@@ -1,12 +1,11 @@
 """The same small training by torch alone, by torch DDP, and by a job: what they end with is compared.
 
-python torch_reference.py FOLDER: both of DDP's ranks; rank 0 writes what it ends with into the folder.
+python torch_reference.py RANK FOLDER: one of DDP's two ranks; rank 0 writes what it ends with into the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -114,9 +113,4 @@ def main(rank: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    import torch._dynamo  # which DDP loads, in seconds: once for both
-
-    other = os.fork()
-    main(int(other == 0), Path(sys.argv[1]))
-    if other:
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]))

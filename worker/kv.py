@@ -56,8 +56,7 @@ class KV:
         self._trace = trace
         self._team = team or ThreadTeam()
         self._log = log
-        log.rank = store.rank
-        log.reads = store.rank % store.job.places == 0
+        log.belong(store.rank, store.job.places)
         self._evaluation = Evaluation(lambda: self.params, log, store.stop)
         self._saving = saving or Saving()
         self._milestones = Milestones(store, self._evaluation, self._saving, self.save)
@@ -183,7 +182,7 @@ class KV:
     def watch(self, function: Callable[[], None]) -> None:
         """Call ``function()`` whenever the parameters have new values: after a step, a barrier, a pull into them, and
         in a federated job at a round's beginning (not after its local steps). It replaces the one before.
-        Raises UsageError in a job with ``overlap``.
+        Raises UsageError in a job with ``overlap``, or with several ``waves``.
         """
         model = self._ready()
         if self.job.defers:
@@ -213,10 +212,9 @@ class KV:
         """Give one batch's gradients and bring the parameters up to date, by the job's mode.
 
         ``grads`` has a gradient for each parameter, of its shape and dtype; those that were announced with ``ready``
-        are not looked at again and may be left out. ``examples`` is how many examples they
-        are the mean of; if not given, the size of the batch, of those of ``kv.batches`` in their order, one a step.
-        ``metrics`` (loss=0.3) go into the run's record. Raises GradientError naming the tensor, and nothing is applied
-        then.
+        are not looked at again and may be left out. ``examples`` is how many examples they are the mean of; if not
+        given, the size of the batch, of those of ``kv.batches`` in their order, one a step. ``metrics`` (loss=0.3) go
+        into the run's record. Raises GradientError naming the tensor, and nothing is applied then.
 
         With ``partial`` some tensors may have no gradient, or None. What no worker has one for in a step stays as it
         is, and so does its optimizer's state; of a tensor for which some have one the others count as zeros, so that

@@ -73,6 +73,10 @@ class StepLog:
             except (OSError, ValueError) as error:
                 raise UsageError(f"cannot write to the run directory {shown(run_dir)}: {reason(error)}") from None
 
+    def belong(self, rank: int, places: int) -> None:
+        """Be that of the worker with a rank; of those that have a model's ``places`` together the first one reads."""
+        self.rank, self.reads = rank, rank % places == 0
+
     def begin(self, traffic: Traffic) -> None:
         """Note where the first step begins: its line counts from here."""
         self._began = self._last = time.monotonic()

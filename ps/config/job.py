@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from ps.config.aggregator import check_aggregator
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
@@ -367,7 +368,7 @@ class JobConfig:
         if self.backup_workers >= self.workers:
             raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
         if not self.federated:
-            self._check_aggregator(say)
+            check_aggregator(self, say)
             if self.workers > MOST_WORKERS:
                 raise ConfigError(f"{say('workers')}: at most {MOST_WORKERS} know each other with {say('mode')}")
         if self.clip_norm is not None and self.clip_value is not None:
@@ -385,23 +386,3 @@ class JobConfig:
             raise ConfigError(
                 f"{say('compress')} keeps momentum at the workers and needs optimizer = sgd, but {say('optimizer')}"
             )
-
-    def _check_aggregator(self, say: Callable[[str], str]) -> None:
-        """Raise ConfigError unless servers can combine workers' gradients so: all of a clock, chunk by chunk."""
-        aggregator = self.specs.aggregator.build()
-        if aggregator.kind == "fold" and aggregator.by_norm:
-            raise ConfigError(
-                f"{say('aggregator')} knows norms of whole models and needs mode = federated, but {say('mode')}. "
-                f"Try: --clip-norm"
-            )
-        if aggregator.kind != "fold" and not self.lockstep:
-            needed = one_of(name for name, traits in MODES.items() if traits.lockstep or traits.federated)
-            raise ConfigError(
-                f"{say('aggregator')} compares contributions and needs mode = {needed}, but with {say('mode')} each is "
-                f"applied alone"
-            )
-        together = self.replicas - self.backup_workers
-        if aggregator.least > together and self.lockstep:
-            less = f" less {say('backup_workers')}" if self.backup_workers else ""
-            needed = f"at least {aggregator.least} {'pipelines' if self.pipeline else 'workers'}"
-            raise ConfigError(f"{say('aggregator')} needs {needed}, but there are {say('workers')}{less}")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ps import xp
-
-ROOT = Path(__file__).parents[2]
+from support.device_run import ROOT, run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,10 +40,7 @@ EXAMPLES = [
 def test_an_example_runs_on_the_device(flags: str, script: str, needs: str, tmp_path: Path) -> None:
     pytest.importorskip(needs)
     name, *args = script.split()
-    psctl = [sys.executable, "-c", "from ps.cli import main; main()", "run", "-s", "2", *flags.split()]
-    command = [*psctl, str(ROOT / "ps/examples" / name), *args]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=160)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    example = str(ROOT / "ps/examples" / name)
+    output = run("-s", "2", *flags.split(), example, *args, where=tmp_path, timeout=160)
     assert re.search(r"accuracy|loss|place|model", output), output
     assert not re.search(r"Traceback", output), output

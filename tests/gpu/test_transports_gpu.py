@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from ps import xp
-
-ROOT = Path(__file__).parents[2]
+from support.device_run import run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,18 +18,13 @@ pytestmark = [
 ]
 
 
-def run(device: str, script: str, *flags: str, args: tuple[str, ...] = ()) -> str:
-    psctl = [sys.executable, "-c", "from ps.cli import main; main()"]
-    job = ["run", "-s", "2", "-w", "2", "--device", device, *flags, script, *args]
-    done = subprocess.run([*psctl, *job], cwd=ROOT, capture_output=True, text=True, timeout=100)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
-    return output
+def two(device: str, *words: str) -> str:
+    return run("-s", "2", "-w", "2", "--device", device, *words)
 
 
 @functools.cache
 def digest(device: str, way: str, *flags: str) -> str:
-    found = set(re.findall(r"digest ([0-9a-f]{64})", run(device, "tests/gpu/fixed_job.py", *flags, args=(way,))))
+    found = set(re.findall(r"digest ([0-9a-f]{64})", two(device, *flags, "tests/gpu/fixed_job.py", way)))
     assert len(found) == 1, "the workers ended with different weights"
     return found.pop()
 
@@ -61,7 +52,7 @@ def test_what_is_encoded_on_the_device_has_the_hosts_bits(codec: str) -> None:
 def test_every_mode_learns_digits_on_the_device(mode: str) -> None:
     pytest.importorskip("sklearn", reason="digits come with scikit-learn")
     flags = ["--mode", mode, *(["--rounds", "15"] if mode == "federated" else [])]
-    output = run("cuda", "ps/examples/digits.py", *flags)
+    output = two("cuda", *flags, "ps/examples/digits.py")
     found = re.search(r"test accuracy (\d\.\d+)", output)
     assert found, output
     assert float(found[1]) >= (0.85 if mode == "federated" else 0.93)

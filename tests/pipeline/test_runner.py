@@ -5,24 +5,15 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ps.pipeline.local import run
 from ps.pipeline.runner import LABELS
 from support.pipeline_links import run_over_links
-from support.pipeline_step import model, workers
+from support.pipeline_step import DRAWN, model, workers
 
 
 @settings(max_examples=40)
-@given(
-    stages=st.integers(1, 5),
-    schedule=st.sampled_from(["1f1b", "fill-drain", "zero-bubble", "interleaved", "interleaved:3"]),
-    microbatches=st.integers(1, 9),
-    window=st.sampled_from([1, 2, 100]),
-    frozen=st.integers(0, 4),
-    tied=st.booleans(),
-    seed=st.integers(0, 9),
-)
+@given(**DRAWN)
 def test_a_step_ends_over_every_window_with_the_same_bits(
     stages: int, schedule: str, microbatches: int, window: int, frozen: int, tied: bool, seed: int
 ) -> None:

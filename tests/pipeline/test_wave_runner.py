@@ -13,7 +13,7 @@ from ps.pipeline import Pipeline
 from ps.worker import KV
 from ps.worker.local import LocalStore
 from ps.worker.step_log import StepLog
-from support.pipeline_step import model
+from support.pipeline_step import DRAWN, model
 from support.pipeline_waves import train
 
 RANDOM = np.random.default_rng(0)
@@ -33,16 +33,7 @@ def alone(pipe: Pipeline, microbatches: int, waves: int, frozen: int) -> dict[st
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    stages=st.integers(1, 5),
-    schedule=st.sampled_from(["1f1b", "fill-drain", "zero-bubble", "interleaved", "interleaved:3"]),
-    microbatches=st.integers(1, 9),
-    waves=st.integers(2, 4),
-    window=st.sampled_from([1, 2, 100]),
-    frozen=st.integers(0, 4),
-    tied=st.booleans(),
-    seed=st.integers(0, 9),
-)
+@given(**DRAWN, waves=st.integers(2, 4))
 def test_waves_end_over_every_window_with_the_bits_of_one_process(
     stages: int, schedule: str, microbatches: int, waves: int, window: int, frozen: int, tied: bool, seed: int
 ) -> None:

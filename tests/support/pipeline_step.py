@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from ps.models import mlp, softmax_cross_entropy
 from ps.pipeline import Pipeline, Tied, microbatch
@@ -14,6 +15,17 @@ from ps.pipeline.runner import StageRunner, StepPlan, Transfer
 from ps.pipeline.stage import PipelineStage
 from ps.pipeline.ties import ties
 from support.pipeline_layers import Linear, Transposed
+
+DRAWN: dict[str, st.SearchStrategy[Any]] = {
+    "stages": st.integers(1, 5),
+    "schedule": st.sampled_from(["1f1b", "fill-drain", "zero-bubble", "interleaved", "interleaved:3"]),
+    "microbatches": st.integers(1, 9),
+    "window": st.sampled_from([1, 2, 100]),
+    "frozen": st.integers(0, 4),
+    "tied": st.booleans(),
+    "seed": st.integers(0, 9),
+}
+"""What a step is drawn from, where it is to come to its end whatever it is: for ``hypothesis.given``."""
 
 
 def workers(

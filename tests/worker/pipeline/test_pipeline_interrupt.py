@@ -16,8 +16,7 @@ from ps.pipeline import Pipeline
 from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.pipeline.passes import FOR, STEP, Passes
-
-from .test_pipeline_job import X, Y, assert_same, layers
+from support.pipeline_job import X, Y, assert_same, layers
 
 Start = Callable[..., LocalCluster]
 

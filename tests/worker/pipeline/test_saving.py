@@ -16,9 +16,8 @@ from ps.pipeline import Pipeline
 from ps.testing import LocalCluster
 from ps.weights_file import open_weights, write_one_by_one
 from ps.worker import KV
+from support.pipeline_job import X, Y, assert_same, layers, whole
 from support.pipeline_layers import Plain
-
-from .test_pipeline_job import X, Y, assert_same, layers, whole
 
 Start = Callable[..., LocalCluster]
 

@@ -20,9 +20,8 @@ from ps.pipeline import Pipeline
 from ps.testing import LocalCluster
 from ps.worker import KV, interrupt
 from ps.worker.step_log import StepLog
+from support.pipeline_job import X, Y, assert_same, layers, script, whole
 from support.pipeline_layers import Plain
-
-from .test_pipeline_job import X, Y, assert_same, layers, script, whole
 
 Start = Callable[..., LocalCluster]
 

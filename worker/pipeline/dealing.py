@@ -12,7 +12,6 @@ from ps.errors import UsageError
 from ps.pipeline.arrays import ArrayKind, leaves
 from ps.pipeline.chain import Chain
 from ps.pipeline.cut import Cut, evenly
-from ps.pipeline.runner import ACTIVATION, GRADIENT, LOSS, OUTPUTS, TIED, Transfer
 from ps.pipeline.schedules.interleaved import Interleaved
 from ps.pipeline.schedules.schedule import PipelineSchedule
 from ps.worker.part import DividedModel
@@ -64,15 +63,6 @@ class LayerValues:
             self.forget()
             self._at, self._values = place, self._chain.init(self._seed, [place])
         return self._values[name]
-
-
-def origin_of(transfer: Transfer, cut: Cut) -> int:
-    """Return the stage that something comes from."""
-    if transfer.kind == TIED:
-        return cut.stage_of(transfer.microbatch)
-    if transfer.kind in (LOSS, OUTPUTS):
-        return len(cut.stages) - 1
-    return max(0, transfer.stage + {ACTIVATION: -1, GRADIENT: 1}.get(transfer.kind, -transfer.stage))
 
 
 def digest(batch: Any, arrays: ArrayKind) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ps.dataclass import dataclass
 from ps.pipeline.cut import Cut
-from ps.pipeline.runner import ACTIVATION, GRADIENT, LABELS, LOSS, OUTPUTS, TIED, Transfer
+from ps.pipeline.runner import ACTIVATION, GRADIENT, LOSS, TIED, Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,9 @@ class StageRoute:
         return self.first + stage % self.places
 
     def sender(self, transfer: Transfer) -> int:
-        """Return the rank of the worker that something comes from."""
-        last = len(self.cut.stages) - 1
-        stage = {
-            ACTIVATION: transfer.stage - 1,
-            GRADIENT: transfer.stage + 1,
-            LABELS: 0,
-            LOSS: last,
-            OUTPUTS: transfer.stage - 1 if transfer.stage else last,
-        }.get(transfer.kind)
+        """Return the rank of the worker that something comes from which a step waits for."""
         if transfer.kind == TIED:
-            stage = self.cut.stage_of(transfer.microbatch)
-        return self.rank_of(stage or 0)
+            return self.rank_of(self.cut.stage_of(transfer.microbatch))
+        last = len(self.cut.stages) - 1
+        found = {ACTIVATION: transfer.stage - 1, GRADIENT: transfer.stage + 1, LOSS: last}
+        return self.rank_of(found.get(transfer.kind, 0))  # labels come from the first stage

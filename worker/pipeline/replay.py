@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ps.errors import UsageError
 from ps.worker.pipeline.stage_buffers import StageBuffers
 from ps.worker.vote import StepVote
-from ps.xp import Array
+from ps.xp import Array, HostArray
 
 
 class StepHeld(Exception):
@@ -76,10 +76,10 @@ class Replay:
             )
         self._buffers.begin(step)
         if self._kept != step and self._buffers:
-            self._keep(step)
+            self._keep(step, self._buffers.packed())
 
-    def _keep(self, clock: int) -> None:
-        self._vote.keep(clock, self._buffers.packed())
+    def _keep(self, clock: int, values: HostArray) -> None:
+        self._vote.keep(clock, values)
         self._kept = clock
 
     def has_offered(self, step: int) -> bool:
@@ -89,9 +89,8 @@ class Replay:
     def vote(self, step: int, gradients: Mapping[str, Array], how: Mapping[str, Any], loss: float) -> float:
         """Return, once the servers hold all gradients of a step, its loss."""
         if self._offered != step:
-            self._buffers.end()
             if self._buffers:
-                self._keep(step + 1)
+                self._keep(step + 1, self._buffers.end())
             if not self._kv.offer(gradients, **how):
                 return loss
             self._offered, self._loss = step, loss

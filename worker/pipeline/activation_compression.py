@@ -20,6 +20,8 @@ log = logging.getLogger("ps.worker")
 COMPRESSED = (ACTIVATION, GRADIENT)
 """The kinds of transfers whose arrays are. Labels, plans, losses, the gradients of tied tensors and what is measured
 are not; nor is what is sent to see whether cutting the batch changes anything."""
+WIDE = (np.dtype("float32"), np.dtype("float64"))
+"""The dtypes of arrays that are compressed."""
 UNKEYED = Key(0, 0, 0, 0)
 _SPAN = 1 << 32
 
@@ -44,7 +46,7 @@ class ActivationCompression:
 
     def has_room(self, array: HostArray, transfer: Transfer) -> bool:
         """Whether an array of such a transfer is encoded."""
-        if array.dtype not in (np.float32, np.float64) or not array.size:
+        if array.dtype not in WIDE or not array.size:
             return False
         if largest(array) <= self._codec.largest:  # not where it is NaN
             return True

@@ -13,7 +13,7 @@ from ps.dataclass import dataclass
 from ps.errors import BadMessage, UsageError
 from ps.half import HALVES
 from ps.pipeline.arrays import ArrayKind, shown
-from ps.worker.pipeline.activation_compression import ActivationCompression, TransferEncoder
+from ps.worker.pipeline.activation_compression import WIDE, ActivationCompression, TransferEncoder
 from ps.xp import HostArray
 
 ALIGN = 64
@@ -29,8 +29,6 @@ DTYPES = {
     )
 }
 """Of what arrays have that travel."""
-WIDE = ("float32", "float64")
-"""Of what is compressed."""
 TREE = "tree"
 """The key of what a tree is."""
 ARRAY, FRAME, DICT, LIST, TUPLE, VALUE = "a", "f", "d", "l", "t", "v"
@@ -154,7 +152,7 @@ def _described(node: Any, depth: int, compression: ActivationCompression | None)
     match node:
         case ("a" | "f", str(name), tuple(shape)) if name in DTYPES and all(type(n) is int and n >= 0 for n in shape):
             is_frame = node[0] == FRAME
-            if is_frame and (compression is None or name not in WIDE or 0 in shape):
+            if is_frame and (compression is None or DTYPES[name] not in WIDE or 0 in shape):
                 raise BadMessage(f"{name}{list(shape)}, compressed: this job compresses no such thing")
             yield _Leaf(DTYPES[name], shape, is_frame)
         case ("d", tuple(items)) if depth < DEEPEST and all(type(item) is tuple and len(item) == 2 for item in items):

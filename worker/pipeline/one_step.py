@@ -33,34 +33,28 @@ def gradients_of(
     """Do this worker's part of a step; return the gradients, and the mean loss. Raises PeerLost and StageReplaced."""
     began, busy = time.monotonic(), 0.0
     runner = own.runner(plan, params, trained)
-    lines.unused = runner.unused
-    for transfer in [] if batch else passes.kept:
-        runner.receive(transfer)
-    for transfer in runner.feed(*batch) if batch else []:
-        passes.send(route.rank_of(transfer.stage), transfer)
-    while not runner.done:
-        lines.turn()
-        for transfer in passes.take():
+    with lines.counting(runner.unused):
+        for transfer in [] if batch else passes.kept:
             runner.receive(transfer)
-        if (wanted := runner.waiting_for) is not None:
-            since = trace.now()
-            passes.wait(f"{wanted!r} of step {plan.step}", route.sender(wanted))
-            trace.add("wait", since, name=repr(wanted), clock=plan.step)
-        elif not runner.done:
-            since, action, at = trace.now(), runner.next, time.monotonic()
-            transfers = runner.run()
-            busy += time.monotonic() - at
-            for transfer in transfers:
-                passes.send(route.rank_of(transfer.stage), transfer, plan.step)
-            trace.add("compute", since, name=repr(action), clock=plan.step)
-    lines.unused = _none
+        for transfer in runner.feed(*batch) if batch else []:
+            passes.send(route.rank_of(transfer.stage), transfer)
+        while not runner.done:
+            lines.turn()
+            for transfer in passes.take():
+                runner.receive(transfer)
+            if (wanted := runner.waiting_for) is not None:
+                since = trace.now()
+                passes.wait(f"{wanted!r} of step {plan.step}", route.sender(wanted))
+                trace.add("wait", since, name=repr(wanted), clock=plan.step)
+            elif not runner.done:
+                since, action, at = trace.now(), runner.next, time.monotonic()
+                transfers = runner.run()
+                busy += time.monotonic() - at
+                for transfer in transfers:
+                    passes.send(route.rank_of(transfer.stage), transfer, plan.step)
+                trace.add("compute", since, name=repr(action), clock=plan.step)
     traffic.passes["busy_s"] += busy
     traffic.passes["pipeline_s"] += (took := time.monotonic() - began)
     traffic.passes["bubble_s"] += took * own.bubble(plan.microbatches)
     runner.finish()
     return runner.gradients(), runner.loss
-
-
-def _none(kind: str, stage: int) -> int:
-    """Nothing has come of a channel that was not worked with."""
-    return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,7 @@ class PipelinePeers:
         self._session, self._traffic = session, traffic
         self._poller = zmq.Poller()
         self._sockets = LineSockets(session.context, session.process, session.rank, self._poller)
-        self.unused: Callable[[str, int], int] = lambda kind, stage: 0
+        self.unused: Callable[[str, int], int] = _none
         """Returns how many transfers of a channel have been taken from here and were not worked with."""
         self._arrived: dict[int, list[tuple[int, Transfer]]] = defaultdict(list)
         """What has come and was not taken, by the pass that it is of, with the rank of whom it is from."""
@@ -209,6 +210,15 @@ class PipelinePeers:
             self._traffic.bytes_up += size
             self._traffic.passes["bytes_gradients" if message.kind in BACK else "bytes_activations"] += size
 
+    @contextmanager
+    def counting(self, unused: Callable[[str, int], int]) -> Iterator[None]:
+        """Ask this, while a step lasts, how much of what was taken from here was not worked with."""
+        self.unused = unused
+        try:
+            yield
+        finally:
+            self.unused = _none
+
     def _unused(self, kind: str, stage: int) -> int:
         parked = sum((t.kind, t.stage) == (kind, stage) for arrived in self._arrived.values() for _, t in arrived)
         return parked + self.unused(kind, stage)
@@ -295,3 +305,8 @@ class PipelinePeers:
     def close(self) -> None:
         """Close everything; what was not sent is dropped."""
         self._sockets.close()
+
+
+def _none(kind: str, stage: int) -> int:
+    """Nothing has come of a channel that was not worked with."""
+    return 0

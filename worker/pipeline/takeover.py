@@ -36,7 +36,6 @@ class Takeover:
     def meet(self) -> None:
         """Another process is in the place of one that is gone: find it. Raises PeerLost."""
         log.warning("another process takes the place of a worker of this pipeline, which goes on with it")
-        self._lines.unused = _none
         self._passes.begin_again()
         self._reset()
         self.replay.begin_again()
@@ -75,11 +74,5 @@ class Takeover:
                 except StageReplaced:
                     self.meet()
                 except StepHeld:
-                    self._lines.unused = _none
                     self._reset()
                     return self.replay.settle(metrics)
-
-
-def _none(kind: str, stage: int) -> int:
-    """Nothing has come of a channel that was not worked with."""
-    return 0

@@ -76,8 +76,8 @@ class LocalPipeline:
         gradients = run(runners, self._home, runners[0].feed(xs, ys))
         loss = runners[0].loss
         try:
-            heeded = weight if self._weighs and weight else None  # else it is the examples that count
-            self._kv.step(gradients, examples=heeded, partial=len(gradients) < len(trained), loss=loss, **metrics)
+            given = plan.stands_for(weighs=self._weighs)
+            self._kv.step(gradients, examples=given, partial=len(gradients) < len(trained), loss=loss, **metrics)
         except GradientError as error:
             raise GradientError(f"{error}{self._origin(params, xs[:microbatches])}") from None
         self._losses.append(loss)

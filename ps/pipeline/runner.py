@@ -38,6 +38,11 @@ class StepPlan:
     check: bool = False
     """Whether it is looked at whether cutting the batch changes anything."""
 
+    def stands_for(self, examples: float = 0.0, *, weighs: bool) -> float | None:
+        """Return for how many examples the gradients of a step of so many count: where contributions are weighed
+        (``weighs``), for the batch's weight. None: they are counted where the gradients are given."""
+        return (self.weight if weighs and self.weight else examples) or None
+
 
 @dataclass(frozen=True, slots=True)
 class Transfer:

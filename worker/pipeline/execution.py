@@ -229,8 +229,8 @@ class DistributedPipeline:
         gradients, loss = gradients_of(self._own, plan, batch, self._kv.params, trained, *about)
         if not math.isfinite(loss) and self._kv.job.on_nan == "fail":
             self._demand_finite(plan, loss, batch)
-        given = plan.weight if self._weighs and plan.weight else told["examples"]
-        how = {"examples": given or None, "partial": len(gradients) < len(trained)}
+        given = plan.stands_for(told["examples"], weighs=self._weighs)
+        how = {"examples": given, "partial": len(gradients) < len(trained)}
         if votes:
             loss, gradients = replay.vote(plan.step, gradients, how, loss), {}
         self._broken, lines.recovers = False, True

@@ -197,12 +197,12 @@ class WavesUnderWay:
         wave, clock = self._begun[step], self._kv.clock
         self._keep()
         gradients, loss = runner.gradients(), runner.loss
-        weight = wave.plan.weight if self._weighs and wave.plan.weight else wave.examples
+        given = wave.plan.stands_for(wave.examples, weighs=self._weighs)
         self._store.lag(clock - self._stash.version(step))
         self._given = runner
         try:
             leaves_out = len(gradients) < len(self._trained)
-            self._kv.step(gradients, examples=weight or None, partial=leaves_out, loss=loss, **wave.metrics)
+            self._kv.step(gradients, examples=given, partial=leaves_out, loss=loss, **wave.metrics)
         except TrainingStopped as error:
             self._stopped = error
         except BaseException:

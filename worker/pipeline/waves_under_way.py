@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from ps.dataclass import dataclass
 from ps.errors import TrainingStopped
@@ -22,22 +22,8 @@ from ps.pipeline.worker_stages import WorkerStages
 from ps.trace import Trace
 from ps.worker.interrupt import HOLD
 from ps.worker.pipeline.peers import PipelinePeers
+from ps.worker.pipeline.pipeline_store import PipelineStore
 from ps.worker.pipeline.stage_route import StageRoute
-from ps.worker.traffic import Traffic
-
-
-class WaveStore(Protocol):
-    """What waves need of the store under their connection."""
-
-    traffic: Traffic
-
-    def turn(self) -> bool: ...
-
-    def await_turn(self, also: Callable[[], bool]) -> None: ...
-
-    def settle(self) -> None: ...
-
-    def lag(self, clocks: int) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +46,7 @@ class WavesUnderWay:
         kv: Any,
         own: WorkerStages,
         lines: PipelinePeers,
-        store: WaveStore,
+        store: PipelineStore,
         trace: Trace,
         route: StageRoute,
         *,

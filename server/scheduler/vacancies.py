@@ -61,6 +61,8 @@ class Vacancies:
 
     def give_up(self, job: JobConfig, roster: Roster, now: float) -> bool:
         """Keep no place for which nobody came in time, or without a pipeline, where others wait; return whether so."""
+        if not roster.kept:
+            return False
         live = {record.rank // job.places for record in roster.live("worker")}
         for rank, record in list(roster.kept.items()):
             since = self._since.setdefault(rank, now)

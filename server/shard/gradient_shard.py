@@ -72,6 +72,8 @@ from ps.server.shard.progress import Progress
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
+_OF_NEWCOMERS = Attach | HeldRequest
+
 
 class GradientShard:
     """The chunks of one server, their workers and what they wait for."""
@@ -131,9 +133,7 @@ class GradientShard:
     def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
         """Take a worker's message and return what is to be said now, see ``Shard``."""
         member = getattr(message, "member", 0)
-        if (
-            isinstance(message, Attach | HeldRequest) and message.epoch > self._epoch
-        ):  # the view that shows it is under way
+        if isinstance(message, _OF_NEWCOMERS) and message.epoch > self._epoch:  # the view that shows it is under way
             self._early.keep(origin, message)
             return []
         if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter

@@ -8,6 +8,7 @@ import torch
 
 from ps import xp
 from ps.pipeline.arrays import ArrayKind
+from ps.torch.device import as_torch
 from ps.torch.tensor_memory import numbers, seen
 from ps.xp import Array, HostArray
 
@@ -32,13 +33,8 @@ def _to_host(value: Any) -> HostArray:
 
 def tensors(device: xp.Device = xp.CPU) -> ArrayKind:
     """Return the arrays of a pipeline whose modules compute on this device."""
-
-    def from_host(value: HostArray) -> torch.Tensor:
-        there = tensor(value)
-        return there if device.backend is xp.NUMPY else there.to(f"cuda:{device.index}")
-
-    types = torch.Tensor, *(each.array_type for each in xp.backends())
-    return ArrayKind(types, _join, _to_host, from_host, lambda given: given.copy())
+    types, there = (torch.Tensor, *(each.array_type for each in xp.backends())), as_torch(device)
+    return ArrayKind(types, _join, _to_host, lambda value: tensor(value).to(there), lambda given: given.copy())
 
 
 TENSORS = tensors()

@@ -1,4 +1,4 @@
-"""device: where a worker's arrays are, as torch calls it."""
+"""Devices: where a worker's arrays are, as torch calls it."""
 
 from __future__ import annotations
 
@@ -15,5 +15,9 @@ def device(kv: KV) -> torch.device:
     ``torch.as_tensor`` makes tensors over the same memory. Without CuPy a model may be on a GPU all the same: its
     gradients and weights are copied from and to the host.
     """
-    here = kv.device
-    return torch.device("cpu") if here.backend is xp.NUMPY else torch.device("cuda", here.index)
+    return as_torch(kv.device)
+
+
+def as_torch(device: xp.Device) -> torch.device:
+    """Return torch's device for one of ours."""
+    return torch.device("cpu") if device.backend is xp.NUMPY else torch.device("cuda", device.index)

@@ -126,6 +126,5 @@ def _own(tensor: Any) -> jax.Array:
     """Return a copy: of ours and complete before the connection's memory can change."""
     if xp.is_host(tensor):
         return jnp.asarray(np.array(tensor))
-    return jax.block_until_ready(
-        jax.dlpack.from_dlpack(tensor.copy())
-    )  # a part of a buffer lies anywhere, which JAX refuses
+    whole = tensor.copy()  # a part of a buffer lies anywhere, which JAX refuses
+    return jax.block_until_ready(jax.dlpack.from_dlpack(whole))

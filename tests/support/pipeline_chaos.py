@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +93,9 @@ class PipelineChaos:
         self.took.append(time.monotonic() - since)
         self.say(f"{what} at step {before}: all go on after {self.took[-1]:.2f} s")
 
-    def _until(self, holds: object, what: str) -> None:
+    def _until(self, holds: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + PATIENCE
-        while not holds():  # type: ignore[operator]
+        while not holds():
             for process in (*self._live, *self.cluster.servers, self.cluster.scheduler):
                 if process.code:
                     raise AssertionError(f"{process.name} ended with {process.code}:\n{process.text[-3000:]}")

@@ -92,8 +92,9 @@ class ClusterStore:
 
     @property
     def saves(self) -> bool:
-        firsts = (peer.rank for peer in self._session.peers("worker") if peer.rank % self.job.places == 0)
-        return self.rank % self.job.places == 0 and all(rank >= self.rank for rank in firsts)
+        place_of = self.job.place_of
+        firsts = (peer.rank for peer in self._session.peers("worker") if place_of(peer.rank) == 0)
+        return place_of(self.rank) == 0 and all(rank >= self.rank for rank in firsts)
 
     def init(
         self,
@@ -167,8 +168,8 @@ class ClusterStore:
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
-        place = self.rank % job.places if job.pipeline else None
-        return BatchLoader(device, self.rank // job.places, job.replicas, job.seed, self, place=place)
+        place = job.place_of(self.rank) if job.pipeline else None
+        return BatchLoader(device, job.pipeline_of(self.rank), job.replicas, job.seed, self, place=place)
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         for group in groups:

@@ -56,7 +56,7 @@ class KV:
         self._trace = trace
         self._team = team or ThreadTeam()
         self._log = log
-        log.belong(store.rank, store.job.places)
+        log.belong(store.rank, reads=store.job.place_of(store.rank) == 0)
         self._evaluation = Evaluation(lambda: self.params, log, store.stop)
         self._saving = saving or Saving()
         self._milestones = Milestones(store, self._evaluation, self._saving, self.save)

@@ -66,7 +66,7 @@ class ModelPart:
 
     def gives(self, chunks: Iterable[Chunk]) -> frozenset[int]:
         """Return those of the chunks for which it has gradients: of what several have, the first of them does."""
-        return frozenset(c.index for c in chunks if Group.read(c.group).part.split("+")[0] == str(self.place))
+        return frozenset(c.index for c in chunks if Group.read(c.group).giver == self.place)
 
     def first(self, chunk: Chunk) -> HostArray:
         """Return the first values of a chunk, whoever has it."""

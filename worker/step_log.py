@@ -73,9 +73,9 @@ class StepLog:
             except (OSError, ValueError) as error:
                 raise UsageError(f"cannot write to the run directory {shown(run_dir)}: {reason(error)}") from None
 
-    def belong(self, rank: int, places: int) -> None:
-        """Be that of the worker with a rank; of those that have a model's ``places`` together the first one reads."""
-        self.rank, self.reads = rank, rank % places == 0
+    def belong(self, rank: int, *, reads: bool) -> None:
+        """Be that of the worker with a rank; ``reads``: the examples of a step come in there."""
+        self.rank, self.reads = rank, reads
 
     def begin(self, traffic: Traffic) -> None:
         """Note where the first step begins: its line counts from here."""

@@ -58,7 +58,7 @@ class StepVote:
     @property
     def _server(self) -> int:
         job = self._session.job
-        return self._session.rank % job.places % job.servers
+        return job.place_of(self._session.rank) % job.servers
 
     def keep(self, clock: int, values: HostArray) -> None:
         """Have the buffers kept as they are after so many steps; uint8."""

@@ -264,6 +264,14 @@ class JobConfig:
         """Whether a worker of this rank takes part; beyond the places of pipelines are those who wait for one."""
         return not self.pipeline or rank < self.workers
 
+    def place_of(self, rank: int) -> int:
+        """Return the place that a worker has in its pipeline; 0 where each has the whole model."""
+        return rank % self.places
+
+    def pipeline_of(self, rank: int) -> int:
+        """Return which of the replicas a worker trains, or a part of it."""
+        return rank // self.places
+
     @property
     def replicas(self) -> int:
         """How many times the model is trained, each time on another share of the data."""

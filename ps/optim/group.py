@@ -43,6 +43,12 @@ class Group:
         part = f"{PART}{self.part}" if self.part else ""
         return f"{self.name}{part} " + ",".join(f"{key}={value!r}" for key, value in self.numbers)
 
+    @property
+    def giver(self) -> int | None:
+        """The place of the worker that gives the gradients of these tensors; None where workers have all of them."""
+        first = self.part.partition("+")[0]
+        return int(first) if first.isdecimal() else None
+
     @staticmethod
     def read(text: str) -> Group:
         """Return the group of a text, which ``str`` wrote. Raises ConfigError when it is none."""

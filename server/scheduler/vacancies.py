@@ -30,8 +30,8 @@ class Vacancies:
         """A worker is gone; keep its place if it is to be replaced."""
         if not job.has_place(record.rank) or record.has_finished:
             return
-        pipeline = record.rank // job.places
-        same = [m for m in roster.members.values() if m.role == "worker" and m.rank // job.places == pipeline]
+        pipeline = job.pipeline_of(record.rank)
+        same = [m for m in roster.members.values() if m.role == "worker" and job.pipeline_of(m.rank) == pipeline]
         if any(each.has_finished for each in same):
             return
         if roster.spares or job.spares:
@@ -63,14 +63,14 @@ class Vacancies:
         """Keep no place for which nobody came in time, or without a pipeline, where others wait; return whether so."""
         if not roster.kept:
             return False
-        live = {record.rank // job.places for record in roster.live("worker")}
+        live = {job.pipeline_of(record.rank) for record in roster.live("worker")}
         for rank, record in list(roster.kept.items()):
             since = self._since.setdefault(rank, now)
             if late := now - since > job.start_timeout:
                 log.warning(
                     "no worker came for %g s (--start-timeout) to take the place of %s", job.start_timeout, record
                 )
-            if late or (live and rank // job.places not in live):
+            if late or (live and job.pipeline_of(rank) not in live):
                 del roster.kept[rank], self._since[rank]
                 return True
         return False

@@ -112,7 +112,7 @@ class Places:
 
     def _giver(self, chunk: Chunk) -> int:
         if chunk.group not in self._givers:
-            self._givers[chunk.group] = int(Group.read(chunk.group).part.split("+")[0])
+            self._givers[chunk.group] = Group.read(chunk.group).giver or 0  # a layout may say anything
         return self._givers[chunk.group]
 
     def given(self, participant: Participant, index: int, clocks: int) -> Iterator[Send]:

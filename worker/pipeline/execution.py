@@ -59,7 +59,7 @@ class DistributedPipeline:
         job = session.job
         self._session, self._kv, self._seed = session, kv, seed
         self._pipeline, self._chain, self._kind = pipeline, pipeline.chain, pipeline.arrays
-        self._place, self._places = session.rank % job.places, job.places
+        self._place, self._places = job.place_of(session.rank), job.places
         self._first_rank = session.rank - self._place
         self._count = job.stages or job.places
         self._tensors, self._first = described(self._chain, seed)
@@ -76,7 +76,7 @@ class DistributedPipeline:
             self._place,
             self._places,
             seed=seed,
-            replica=session.rank // self._places,
+            replica=job.pipeline_of(session.rank),
         )
         self._peers: PipelinePeers | None = None
         self._waves: WavesUnderWay | None = None

@@ -131,7 +131,7 @@ class PipelinePeers:
     def _demand_all(self) -> None:
         """Raise PeerLost when somebody is gone, and nobody is to take its place."""
         session = self._session
-        first, here = session.rank - session.rank % session.job.places, self._seats()
+        first, here = session.rank - session.job.place_of(session.rank), self._seats()
         gone = [rank for rank in range(first, first + session.job.places) if rank not in here]
         if gone:
             raise PeerLost(

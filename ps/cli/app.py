@@ -41,6 +41,7 @@ MODULES = {
     "status": "ps.cli.status",
     "follow": "ps.cli.follow",
     "ping": "ps.cli.ping",
+    "keys": "ps.cli.keys",
     "trace": "ps.cli.trace",
     "partition": "ps.cli.partition",
     "pipeline": "ps.cli.pipeline",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ class Staging:
         self.names: list[list[str]] = [[] for _ in chunks]
         """The tensors that have a part in each chunk, in order."""
         self._by_name = {slot.name: slot for slot in self.slots}
+        self._views = {slot.name: slot.view for slot in self.slots}
         for section in flat:
             self._map(
                 [
@@ -102,10 +104,14 @@ class Staging:
             return bool(np.may_share_memory(array, self._buffer))
         return any(array is slot.view for slot in self.slots)
 
+    def holds_all(self, grads: Mapping[str, Any]) -> bool:
+        """Whether gradients are these very arrays, of all tensors and no other: with a thousand it is soon said."""
+        return len(grads) == len(self.slots) and all(map(is_, map(grads.get, self._views), self._views.values()))
+
     def arrays(self, device: xp.Device) -> dict[str, Array]:
         """Return an array for each tensor on the device: the staging memory itself, if it is there."""
         if device.backend is self._backend:
-            return {slot.name: slot.view for slot in self.slots}
+            return dict(self._views)
         if not self._on_device:
             self._on_device = {slot.name: device.array(np.zeros(slot.shape, slot.dtype)) for slot in self.slots}
         return dict(self._on_device)
@@ -219,6 +225,8 @@ def match(grads: Mapping[str, Any], staging: Staging, *, partial: bool = False) 
     if not isinstance(grads, Mapping):
         raise GradientError(f"gradients are a dict with an array for each tensor, not {type(grads).__name__}")
     regions = list(staging.regions)
+    if staging.holds_all(grads):
+        return Gradients(regions, staging)
     arrays, given, left_out = [], [], []
     for slot in staging.slots:
         if partial and grads.get(slot.name) is None:

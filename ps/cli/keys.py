@@ -12,11 +12,11 @@ from ps.config.values import MOST_PROCESSES
 from ps.keys.public_keys import ROLES, PublicKeys
 
 EXAMPLES = """\
-psctl keys new keys --name hospital-a --role client    on the machine that uses them
+psctl keys new own --name hospital-a --role client    on the machine that uses them
 psctl keys add hospital-a hospital-a.key --keys keys    where they are to be let in
 psctl keys list --keys keys    with fingerprints, to be compared by telephone
 psctl keys revoke hospital-a --keys keys    cut off within a heartbeat
-psctl keys init keys -s 2 -w 4    all keys of a cluster on this machine"""
+psctl keys init cluster -s 2 -w 4    all keys of a cluster on this machine"""
 
 FILES = """\
 DIR/private.key    never leaves the machine that it was made on

@@ -28,6 +28,7 @@ COMMANDS = (
     "status",
     "follow",
     "ping",
+    "keys",
     "trace",
     "partition",
     "pipeline",

@@ -24,6 +24,7 @@ import ps.worker
 from ps.cli import main
 from ps.cli.app import psctl
 from ps.compare import comparison
+from ps.keys.key_folder import add, create
 from ps.protocol import query
 from ps.server.shard import service
 from ps.trace import start
@@ -99,6 +100,10 @@ def folder(tmp_path: Path) -> None:
         trace = start(name, "worker", rank)
         trace.add("send", trace.now(), clock=0, chunk=0)
         trace.close()
+    create(tmp_path / "keys", "scheduler", "scheduler", signing=False)
+    create(tmp_path / "theirs", "hospital-a", "client", signing=False)
+    (tmp_path / "theirs" / "public.key").rename(tmp_path / "hospital-a.key")
+    add(tmp_path / "keys", "hospital-a", tmp_path / "hospital-a.key")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -62,6 +62,7 @@ MOST_SECONDS = 1e9
 _LARGEST = sys.float_info.max
 _INFINITE = float("inf")
 
+Sign = Annotated[int, Within(-1, 1)]
 Number = Annotated[int, Within(0, (1 << 63) - 1)]
 """What tells one thing from another: a request, a task."""
 Random = Annotated[int, Within(0, (1 << 62) - 1)]

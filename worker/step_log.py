@@ -56,6 +56,8 @@ class StepLog:
         """When there were how many samples, since not too long."""
         self._lines: list[str] = []
         self._began = self._last = self._flushed = time.monotonic()
+        self.private = self.alone = False
+        """Whether nothing that is this worker's alone is told: of its examples and metrics; of what it measures."""
         self.reads = True
         """Whether the examples of a step come in at this worker, and are counted here."""
         self._counted = (0, 0, 0.0)
@@ -76,6 +78,10 @@ class StepLog:
     def belong(self, rank: int, *, reads: bool) -> None:
         """Be that of the worker with a rank; ``reads``: the examples of a step come in there."""
         self.rank, self.reads = rank, reads
+
+    def keep_private(self, *, alone: bool) -> None:
+        """Tell nothing that is this worker's alone. ``alone``: the data on which it measures is its own as well."""
+        self.private, self.alone = True, alone
 
     def begin(self, traffic: Traffic) -> None:
         """Note where the first step begins: its line counts from here."""
@@ -105,6 +111,8 @@ class StepLog:
         self._counted = (traffic.bytes_up, traffic.bytes_down, traffic.wait_s)
         passes = {name: round(total - self._passes.get(name, 0), 6) for name, total in traffic.passes.items()}
         self._passes = dict(traffic.passes)
+        if self.private:
+            samples, steps, metrics = 0, 0, {name: metrics[name] for name in metrics if name == "verdict"}
         samples = min(int(samples), MOST) if self.reads else 0
         self.steps += 1 if steps is None else steps
         self.samples = min(self.samples + samples, MOST)
@@ -140,10 +148,12 @@ class StepLog:
 
     def note_first_batch(self, digest: str) -> None:
         """Have the scheduler told of this worker's first batch, so that it can warn of workers that have the same."""
-        self._first_batch = digest
+        self._first_batch = "" if self.private else digest
 
     def evaluation(self, clock: int, metrics: Mapping[str, float]) -> None:
         """Write what the parameters of a clock were measured to be; at once, since others watch it."""
+        if self.alone:
+            return
         noted = _noted(metrics)
         self._measured = clock, noted  # anew: the thread that reports may be reading the old ones
         if self._evaluations is None:

@@ -33,8 +33,9 @@ ErrorCode = Annotated[
 
 OrderPhase = Literal["collect", "measure", "prepare", "publish"]
 """How far a round may go."""
-ShardPhase = Literal["empty", "collect", "prepared", "broken"]
-"""How far a server is with a round: it has no model yet, collects, has prepared, or has lost what it had counted."""
+ShardPhase = Literal["empty", "collect", "prepared", "broken", "mismatch"]
+"""How far a server is with a round: it has no model yet, collects, has prepared, or has lost what it had counted; or
+the sum of what was masked is none: somebody used another seed, round, codec or mask."""
 
 Defect = Literal["", "malformed", "nan"]
 """What is wrong with an upload in itself; nothing if it is sound."""

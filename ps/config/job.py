@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.aggregator import check_aggregator
+from ps.config.compression import check_compression
 from ps.config.mode import DISTRIBUTED, FEDERATED, MODES, PIPELINE
+from ps.config.secure import SECURE, SECURE_MIN
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
 from ps.config.values import LONGEST_WAIT, MOST_STAGES, PATH, SIZE, STAGES
@@ -229,6 +231,9 @@ class JobConfig:
         modes=FEDERATED,
     )
 
+    secure: str = SECURE
+    secure_min: int = SECURE_MIN
+
     _specs: Any = dataclasses.field(init=False, default=None, repr=False, compare=False)
     """Read once, when they are first asked for; a copy with other settings reads its own."""
 
@@ -320,7 +325,8 @@ class JobConfig:
     @property
     def quorum(self) -> int:
         """Federated: the contributions without which a round is abandoned at its deadline."""
-        return min(self.min_clients or max(1, self.goal // 2), self.goal)
+        least = self.secure_min if self.secure != "none" else 1
+        return min(self.min_clients or max(least, self.goal // 2), self.goal)
 
     @property
     def specs(self) -> JobSpecs:
@@ -388,9 +394,4 @@ class JobConfig:
             )
         if self.window < self.chunk_bytes:
             raise ConfigError(f"{say('window')} must be at least chunk_size = {SIZE.show(self.chunk_bytes)}")
-        if self.specs.compress.name != "none" and shares_memory(self.transport):
-            raise ConfigError(f"{say('compress')} is for what travels, but with {say('transport')} nothing does")
-        if self.specs.compress.build().momentum and self.specs.optimizer.name != "sgd":
-            raise ConfigError(
-                f"{say('compress')} keeps momentum at the workers and needs optimizer = sgd, but {say('optimizer')}"
-            )
+        check_compression(self, say)

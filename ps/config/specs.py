@@ -15,6 +15,7 @@ from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from ps.partition import PARTITIONERS, Partitioner
+from ps.secure.registry import MASKINGS, Masking
 from ps.spec import Registry, Spec
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class JobSpecs:
     server_optimizer: Spec[Optimizer]
     """What the servers of a federated job do with the combination of a round."""
     partition: Spec[Partitioner]
+    secure: Spec[Masking]
+    """How single deltas are hidden."""
 
     @property
     def weighs(self) -> bool:
@@ -63,16 +66,21 @@ class JobSpecs:
         optimizer = read(OPTIMIZERS, "optimizer")
         named = read(ALGORITHMS, "algorithm")
         algorithm = named.build()
+        secure = read(MASKINGS, "secure")
+        combined = algorithm.aggregator if job.federated else "mean"
+        if secure.build().masks and not secure.build().weight:
+            combined = "mean"
         local = read(OPTIMIZERS, "local_optimizer", algorithm.local or str(optimizer))
         return cls(
             optimizer=optimizer,
             schedule=read(SCHEDULES, "schedule"),
             compress=read(CODECS, "compress"),
             compress_activations=read(ACTIVATION_CODECS, "compress_activations"),
-            aggregator=read(AGGREGATORS, "aggregator", algorithm.aggregator if job.federated else "mean"),
+            aggregator=read(AGGREGATORS, "aggregator", combined),
             algorithm=named,
             local_optimizer=local,
             step_optimizer=local if job.federated else optimizer,
             server_optimizer=read(OPTIMIZERS, "server_optimizer", algorithm.server),
             partition=read(PARTITIONERS, "partition"),
+            secure=secure,
         )

@@ -18,8 +18,6 @@ from ps.errors import BadMessage
 from ps.protocol.messages import (
     BarrierEnter,
     CutRequest,
-    Decline,
-    Distances,
     Error,
     Heartbeat,
     HeartbeatAck,
@@ -30,12 +28,9 @@ from ps.protocol.messages import (
     Leave,
     Message,
     Ok,
-    Poll,
     Rendezvous,
-    RoundStatus,
     StopReady,
     StopRequest,
-    Submit,
     View,
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
@@ -178,7 +173,7 @@ class SchedulerState:
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
                 self.changed = True
                 return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
-            case Poll() | Submit() | Decline() | RoundStatus() | Distances() if self._federated:
+            case _ if isinstance(message, dispatch.ABOUT_ROUNDS) and self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
             case _:
                 raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
@@ -202,8 +197,9 @@ class SchedulerState:
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self.seeding.done and self.seeding.layout:
             clients, server = partial(self._roster.count, "worker"), partial(self._roster.id_of, "server")
-            about = self.job, self.seeding.layout, now
-            self.rounds = self.rounds or Rounds(*about, clients=clients, server=server, token=self.key.token)
+            about, job_id = (self.job, self.seeding.layout, now), f"{self.key.job_id:x}"
+            known = self.rounds
+            self.rounds = known or Rounds(*about, clients=clients, server=server, token=self.key.token, job_id=job_id)
             if self.ending.phase:
                 self.rounds.plan(self.ending.clock)
 

@@ -81,6 +81,10 @@ class Combination:
         """Whether deltas can be multiplied with these."""
         return all(abs(factor) <= self._limit for factor in factors)
 
+    ready = True
+    """Nothing is sealed."""
+    clipped = 0.0
+
     @property
     def holds(self) -> bool:
         """Whether the aggregator needs all contributions at once."""

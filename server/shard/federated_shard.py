@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.config.secure import frames_of
 from ps.errors import BadMessage
-from ps.protocol.layout import Layout
+from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
     Distances,
     Error,
@@ -27,6 +28,7 @@ from ps.protocol.messages import (
     RoundOrder,
     RoundStatus,
     Suspend,
+    Unseal,
     Upload,
     UploadState,
     View,
@@ -34,6 +36,7 @@ from ps.protocol.messages import (
     Weights,
 )
 from ps.protocol.messages.words import ShardPhase
+from ps.secure.frames import MaskedFrames
 from ps.server.job_key import JobKey
 from ps.server.send import SCHEDULER, Origin, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
@@ -49,6 +52,7 @@ from ps.server.shard.first_values import (
     layout_of,
     no_memory,
 )
+from ps.server.shard.masked_combination import MaskedCombination, combination_for, results, unseal
 from ps.server.shard.publisher import Publisher
 from ps.server.shard.uploads import Uploads
 from ps.state_file import StateFile
@@ -90,8 +94,10 @@ class FederatedShard:
         self._seeder = 0
         self._waiters: dict[tuple[int, int], Waiter] = {}
         """Who waits for the next version, by member and chunk: a client asks for a chunk once at a time."""
+        self._frames: MaskedFrames | None = None
         self._uploads = Uploads(job, {})
         self._combination = self._fresh()
+        self._clipped = 0.0  # of the elements under masks, in the last round
         self._distances: HostArray | None = None
         self._prepared: Prepared | None = None
         self._restore()
@@ -113,7 +119,7 @@ class FederatedShard:
         return []
 
     def tick(self, now: float) -> list[Send]:
-        """Say where this server stands; keep what a full disk had no room for when it was made, once there is room."""
+        """Say where this server stands; keep what a full disk had no room for, once there is room."""
         if self._layout is not None and self._whole and self._checkpoint.due:
             self._checkpoint.keep_again(self._layout, self.version, self.chunks, self._prepared)
         return [self._status()]
@@ -128,6 +134,7 @@ class FederatedShard:
             "counted": self._folded,
             "staged": len(self._uploads),
             "staged_bytes": self._uploads.nbytes,
+            **({"clipped": round(self._clipped, 6)} if self._frames is not None else {}),
         }
 
     def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
@@ -197,10 +204,15 @@ class FederatedShard:
         cut = cut_for(self.rank, layout, self.job)
         self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
         self._layout = layout
+        self._frames = frames_of(self.job, layout.chunks(self.job.servers, self.job.chunk_bytes))
         self._make_room()
 
+    @property
+    def _own(self) -> dict[int, Chunk]:
+        return {index: state.chunk for index, state in self.chunks.items()}
+
     def _make_room(self) -> None:
-        self._uploads = Uploads(self.job, {index: state.chunk for index, state in self.chunks.items()})
+        self._uploads = Uploads(self.job, self._own, self._frames)
         self._combination = self._fresh()
 
     def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
@@ -278,12 +290,15 @@ class FederatedShard:
 
     # What the scheduler orders
 
-    def order(self, order: RoundOrder) -> list[Send]:
+    def order(self, order: RoundOrder | Unseal) -> list[Send]:
         """Do what the scheduler wants, as far as it is possible; say how far, after the answers that waited for it.
 
         Raises BadMessage for what cannot be meant; nothing has changed then.
         """
         sends: list[Send] = []
+        if isinstance(order, Unseal):
+            unseal(self._combination, order, (self.version, self._attempt))
+            return sends
         if order.version == self.version and self._whole:
             anew = order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish")
             self._demand_possible(order, anew=anew)
@@ -313,8 +328,8 @@ class FederatedShard:
             self._prepared = None
             self._checkpoint.drop_prepared()
 
-    def _fresh(self) -> Combination:
-        return Combination(self._aggregator, {index: chunk.chunk for index, chunk in self.chunks.items()})
+    def _fresh(self) -> Combination | MaskedCombination:
+        return combination_for(self._aggregator, self._frames, self._own, self.version)
 
     def _count(self, order: RoundOrder) -> None:
         """Take the ledger's entries that are new, in their order."""
@@ -336,8 +351,12 @@ class FederatedShard:
                 self._distances = self._combination.distances()
             measured = Distances(self.member, self._attempt, self._combination.count)
             return [Send(SCHEDULER, measured, payload=self._distances)]
-        if order.phase == "prepare" and complete:
-            parts = {index: self._combination.result(index, order.weights) for index in self.chunks}
+        if order.phase == "prepare" and complete and self._combination.ready:
+            parts = results(self._combination, self.chunks, order.weights)
+            if parts is None:
+                self._phase = "mismatch"
+                return []
+            self._clipped = self._combination.clipped
             self._prepared = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, parts)
             self._checkpoint.keep_prepared(self.version, self._prepared)
             self._phase = "prepared"

@@ -44,6 +44,7 @@ from ps.protocol.messages import (
     Skip,
     Start,
     Suspend,
+    Unseal,
     Veto,
     View,
     Waiting,
@@ -170,7 +171,7 @@ class GradientShard:
         """Return how many clocks are closed, or, where clocks are not closed for all at once, the most that one did."""
         return chunk.version if self.job.lockstep else chunk.reached
 
-    def order(self, order: RoundOrder) -> list[Send]:
+    def order(self, order: RoundOrder | Unseal) -> list[Send]:
         """There are no rounds: nothing follows from it."""
         return []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ps.config.job import JobConfig
-from ps.protocol.messages import Message, RoundOrder, View
+from ps.protocol.messages import Message, RoundOrder, Unseal, View
 from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState
 from ps.xp import HostArray
@@ -50,7 +50,7 @@ class Shard(Protocol):
         """
         ...
 
-    def order(self, order: RoundOrder) -> list[Send]:
+    def order(self, order: RoundOrder | Unseal) -> list[Send]:
         """Take what the scheduler wants done for a round; answers that waited for it come first."""
         ...
 

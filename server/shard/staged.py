@@ -14,6 +14,8 @@ from ps.optim.limit import all_within, limit_of
 from ps.protocol.messages.words import Defect
 from ps.xp import HostArray
 
+MASKED = "masked"
+"""The kind of a part that says nothing before it is summed."""
 Part = HostArray | Decoded
 """The delta of one chunk, as it came."""
 
@@ -28,7 +30,7 @@ class Staged:
     """Bytes that it will have."""
     parts: dict[int, Part] = field(default_factory=dict)
     squares: dict[int, float] = field(default_factory=dict)
-    """Chunk -> squared L2 norm of its part; 0 for counters."""
+    """Chunk -> squared L2 norm of its part; 0 for counters, and under masks."""
     nbytes: int = 0
     wrong: Defect = ""
     rank: int = 0
@@ -36,7 +38,7 @@ class Staged:
 
     def take(self, chunk: int, part: Part, kind: str, nbytes: int) -> None:
         """Keep the part of one chunk, unless there is NaN, Inf or what is beyond the limit of gradients in it."""
-        squares = 0.0 if kind == "counter" else square(part)
+        squares = 0.0 if kind in ("counter", MASKED) else square(part)
         if not math.isfinite(squares):
             self.refuse(chunk, "nan")
             return

@@ -16,8 +16,9 @@ from ps.protocol.messages import Busy, Late, Message, Stored, Upload
 from ps.protocol.messages.federated import COMPARED
 from ps.protocol.messages.words import Defect
 from ps.protocol.ranges import MOST_HELD, MOST_NOTES
+from ps.secure.frames import MaskedFrames
 from ps.server.shard.chunk import read_raw
-from ps.server.shard.staged import Part, Staged
+from ps.server.shard.staged import MASKED, Part, Staged
 
 PATIENCE = 0.5
 """Seconds after which a client that found no room asks again."""
@@ -33,8 +34,9 @@ class Uploads:
     Memory: the job's ``upload_room``, or as many contributions as tell what is typical, if those are more.
     """
 
-    def __init__(self, job: JobConfig, chunks: Mapping[int, Chunk]) -> None:
-        """``chunks``: those of this server, by index."""
+    def __init__(self, job: JobConfig, chunks: Mapping[int, Chunk], frames: MaskedFrames | None = None) -> None:
+        """``chunks``: those of this server, by index. ``frames``: how they come, if they do so under masks."""
+        self._frames = frames
         self.floor = 0
         """The task below which all are over."""
         self._job = job
@@ -88,7 +90,7 @@ class Uploads:
         except BadMessage:
             staged.refuse(message.chunk, "malformed")
         else:
-            staged.take(message.chunk, part, chunk.kind, nbytes)
+            staged.take(message.chunk, part, chunk.kind if self._frames is None else MASKED, nbytes)
         complete = self._complete(staged)
         if complete:
             staged.expected = staged.nbytes
@@ -109,6 +111,11 @@ class Uploads:
         return sum(max(staged.nbytes, staged.expected) for staged in self._staged.values())
 
     def _read(self, chunk: Chunk, message: Upload, payload: Any) -> Part:
+        if self._frames is not None:
+            wanted, dtype = self._frames.words(chunk), self._frames.encoding.dtype
+            if memoryview(payload).nbytes != wanted * dtype.itemsize:
+                raise BadMessage(f"chunk {chunk.index} has {wanted} words of {dtype.itemsize} bytes under masks")
+            return np.frombuffer(payload, dtype)
         if self._job.compress == "none" or not chunk.compressible:
             return read_raw(chunk, payload)
         key = Key(self._job.seed, message.round, message.chunk, message.rank)

@@ -32,6 +32,7 @@ SPECIAL = {
     "host": "10.0.0.9",
     "aggregator": "weighted",
     "algorithm": "fedprox:mu=0.5",
+    "secure": "pairwise:clip=0.5",
     "local_optimizer": "adam:lr=0.5",
     "server_optimizer": "adam:lr=0.5",
     "partition": "shards:2",

@@ -16,6 +16,7 @@ from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates
 from ps.protocol.messages.pipeline import Lines, Used
+from ps.protocol.messages.secure import Keys, Offers, Rows, Signatures
 from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
 from ps.server.scheduler import service
 
@@ -29,6 +30,10 @@ WORDS: dict[Any, str] = {
     Notes: "notes",
     Lines: "lines",
     Used: "used",
+    Rows: "rows",
+    Signatures: "rows",
+    Offers: "offers",
+    Keys: "keys",
 }
 
 

@@ -27,6 +27,7 @@ from ps.protocol.messages import (
     Leave,
     Message,
     RoundOrder,
+    Unseal,
     View,
     Welcome,
 )
@@ -128,7 +129,8 @@ class RoundSim:
         member = self._hello("worker", rank)
         self.talks[rank] = None
         if member:
-            client = SimClient(member, rank, self.characters[rank], self.job, self.layout, self.seed, self.works)
+            about = self.job, self.layout, self.seed, self.works, f"{self.scheduler.key.job_id:x}"
+            client = SimClient(member, rank, self.characters[rank], *about)
             post = lambda to, message, payload: self._send(("client", rank), to, message, payload)  # noqa: E731
             talk = self.talks[rank] = Talk(client, post, lambda: self.now)
             talk.wakes = self.now + self.random.random()
@@ -169,7 +171,7 @@ class RoundSim:
             return
         _, shard, _ = server
         try:
-            if isinstance(message, RoundOrder):
+            if isinstance(message, RoundOrder | Unseal):
                 sends = shard.order(message)
                 self.expected.check(shard)
             elif isinstance(message, View | Error):

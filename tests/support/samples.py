@@ -107,4 +107,13 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Keep(31, 3, 13),
     m.Recall(32, 3, 12),
     m.Kept(32, 12),
+    m.KeyOffer(60, 3, 91, "b2ZmZXI=", 1 << 60),
+    m.Cohort(60, 12, ((91, 0, "b2ZmZXI="), (92, 4, "YW5vdGhlcg=="))),
+    m.KeyShares(61, 3, 91, ((92, "c2VhbGVk"),), 1 << 60),
+    m.ShareInbox(61, ((92, "c2VhbGVk"),)),
+    m.Unmask(62, (91, 92, 95)),
+    m.Consent(63, 3, 91, "c2lnbmF0dXJl", 1 << 60),
+    m.Consents(63, ((91, "c2lnbmF0dXJl"), (92, "YW5vdGhlcg=="))),
+    m.Reveal(64, 3, 91, ((91, "aGFsZg=="), (92, "aGFsZg==")), 1 << 60),
+    m.Unseal(8, 12, (("a2V5", 1), ("YW5vdGhlcg==", -1))),
 )  # fmt: skip

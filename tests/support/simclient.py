@@ -14,8 +14,11 @@ import numpy as np
 from ps.config.job import JobConfig
 from ps.errors import PSError
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Assign, Finished, Upload
-from ps.worker.conversation import Calls, FederatedConversation, Pause
+from ps.protocol.messages import Assign, Consent, Finished, KeyOffer, KeyShares, Reveal, Upload
+from ps.secure.identity import ThrowawaySigner, anybody
+from ps.worker.conversation import Calls, FederatedConversation, Pause, Question
+from ps.worker.federated.delta_masker import DeltaMasker
+from ps.worker.federated.masked_participation import agree
 from ps.worker.federated.participation import FederatedParticipation, PendingUpload
 
 MODEL = Layout.of(
@@ -27,6 +30,9 @@ HONEST, SHIRKER, FADER = "honest", "shirker", "fader"
 LIARS = ("nan", "huge", "short", "greedy", "tireless", "modest")
 """NaN in the delta, a norm out of all proportion, frames of the wrong size, claims of 1e12 examples, of 1e11 steps, and
 of a negative number of examples."""
+
+
+OF_MASKS = KeyOffer | KeyShares | Consent | Reveal
 
 
 class Vanished(Exception):
@@ -55,6 +61,7 @@ class SimClient:
     seed: int
     works: dict[int, Work]
     """Task -> what was made of it, of all clients."""
+    job_id: str = ""
     finished: bool = False
     heard: list[tuple[int, str]] = field(default_factory=list)
     verdict_since: float | None = None
@@ -62,6 +69,8 @@ class SimClient:
     def life(self) -> FederatedConversation[None]:
         chunks = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
         part = FederatedParticipation(self.job, self.layout, chunks, self.rank, lambda: self.member)
+        masked, masks = self.job.secure != "none", None
+        masker = DeltaMasker(self.job, chunks, self.job_id, ThrowawaySigner(), anybody) if masked else None
         while True:
             answer = yield from part.poll(0, {})
             if isinstance(answer, Finished):
@@ -72,6 +81,10 @@ class SimClient:
                 continue
             task, round = answer.task, answer.round
             chance = random.Random(f"{self.seed}/{self.rank}/{task}/{self.character}")
+            if masker is not None:
+                masks = masker.begin(task, round, self.rank)
+                if (yield from self._fading(agree(masks, task, answer.token), chance)):
+                    continue
             version = yield from part.pull(round)
             if self.character == SHIRKER and chance.random() < 0.5:
                 yield from part.decline(task, "tired")
@@ -80,7 +93,10 @@ class SimClient:
             assert work.rank == self.rank, f"task {task} was given to two clients"
             yield Pause(chance.random() * 3)
             frames = {index: self._frame(values) for index, values in work.parts.items()}
-            upload = PendingUpload(task, round, version, work.examples, work.steps, {"loss": 1.0}, frames, answer.token)
+            about = task, round, version, work.examples, work.steps, {"loss": 1.0}
+            if masker is not None and masks is not None:
+                frames = masker.frames(frames, 1.0, round, masks)
+            upload = PendingUpload(*about, frames, answer.token, masks)
             self.heard.append((task, (yield from self._fading(part.contribute(upload), chance))))
 
     def _fading(self, conversation: FederatedConversation[str], chance: random.Random) -> FederatedConversation[str]:
@@ -93,7 +109,8 @@ class SimClient:
             except StopIteration as end:
                 return str(end.value)
             uploads = isinstance(asked, Calls) and isinstance(asked.calls[0].make(0), Upload)
-            if uploads and self.character == FADER and chance.random() < 0.3:
+            masks = isinstance(asked, Question) and isinstance(asked.make(0, 0), OF_MASKS)
+            if self.character == FADER and ((uploads and chance.random() < 0.3) or (masks and chance.random() < 0.1)):
                 raise Vanished
             try:
                 answer, lost = (yield asked), None

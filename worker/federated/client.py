@@ -54,6 +54,8 @@ class Client:
             store = kv._store
             if isinstance(store, FederatedStore):
                 check(kv.job)
+                if kv._log.private:
+                    kv._log.keep_private(alone=True)  # evaluate looks at data of this client's own
                 self._take_part(kv, store)
             else:
                 self._train_alone(kv)

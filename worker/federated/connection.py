@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 from ps.errors import PSError, ServerLost, ServersMoved
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Assign, Finished, Message, Wait
+from ps.secure.pairwise import PairwiseClient
 from ps.worker.batch import Batch
 from ps.worker.conversation import Connect, FederatedAsked, FederatedConversation, Pause, Question
+from ps.worker.federated.masked_participation import agree
 from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
 from ps.worker.landing import Landing
 from ps.worker.participation import claim
@@ -47,6 +49,10 @@ class FederatedConnection:
     def poll(self, version: int, report: Mapping[str, Any]) -> Assign | Wait | Finished:
         """Offer this client for a round; return what it is to do."""
         return self._run(self._part.poll(version, report))
+
+    def agree(self, masks: PairwiseClient, task: int, token: int) -> str:
+        """Have masks in common with others; return nothing, or the verdict where it came to nothing."""
+        return self._run(agree(masks, task, token))
 
     def decline(self, task: int, why: str) -> None:
         """Give a task back."""

@@ -33,12 +33,15 @@ from ps.protocol.messages import (
     Resume,
     Submit,
     Submitted,
+    Unmask,
     Upload,
     UploadState,
     Wait,
     Weights,
 )
+from ps.secure.pairwise import PairwiseClient
 from ps.worker.conversation import Call, Calls, Connect, FederatedConversation, Pause, Question
+from ps.worker.federated.masked_participation import unmask
 from ps.worker.seeding import seed
 from ps.xp import HostArray
 
@@ -64,6 +67,8 @@ class PendingUpload:
     report: dict[str, Any]
     frames: Mapping[int, HostArray]
     token: int
+    masks: PairwiseClient | None = None
+    """What the frames are masked with, if they are: it is not kept on disk."""
 
 
 class FederatedParticipation:
@@ -94,11 +99,15 @@ class FederatedParticipation:
         """Say that a delta is uploaded; return the verdict, or ``resume`` when a server has lost its part of it."""
         task, version, examples, steps = upload.task, upload.version, upload.examples, upload.steps
         report, token = dict(upload.report), upload.token
-        answer: Submitted = yield Question(
+        answer: Message = yield Question(
             lambda request, member: Submit(request, member, task, version, examples, steps, report, token),
-            Submitted,
+            Submitted if upload.masks is None else Message,
             "the verdict on this client's contribution",
         )
+        if isinstance(answer, Unmask) and upload.masks is not None:
+            return (yield from unmask(upload.masks, task, token, answer))
+        if not isinstance(answer, Submitted):
+            raise BadMessage(f"the scheduler answered {answer!r} to a Submit")
         return answer.verdict
 
     def decline(self, task: int, why: str) -> FederatedConversation[None]:

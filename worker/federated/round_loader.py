@@ -109,6 +109,11 @@ class RoundLoader:
         """What was wrong with a gradient of this round."""
         self._shown: set[int] = set()
         self._published: Callable[[int], None] = ignore
+        job = store.job
+        self._private = job.specs.secure.build().masks
+        """Whether nothing of this client alone is to be told."""
+        if self._private:
+            log.keep_private(alone=not job.specs.partition.build().divides)
         self._looked = -1
         """The version that was evaluated last, for the record."""
 
@@ -294,7 +299,7 @@ class RoundLoader:
             if job.specs.partition.name == "features":
                 raise DataError("--partition features distorts arrays: give a tuple of arrays")
             share = source.share(found.share(client))
-        if self._log.run_dir is not None and client not in self._shown:
+        if self._log.run_dir is not None and client not in self._shown and not self._private:
             self._shown.add(client)
             write_share(self._log.run_dir, self._store.rank, len(share), labels)
         return share

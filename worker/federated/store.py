@@ -14,12 +14,16 @@ from ps.config.federated import local_optimizer
 from ps.errors import GradientError, StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
+from ps.secure.identity import ThrowawaySigner, anybody
+from ps.secure.pairwise import PairwiseClient
 from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.client_checkpoint import ClientCheckpoint
 from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.delta_encoder import DeltaEncoder
+from ps.worker.federated.delta_masker import DeltaMasker
+from ps.worker.federated.fit import not_finite
 from ps.worker.federated.participation import ACCEPTED, LATE, RESUME, PendingUpload
 from ps.worker.federated.round_loader import RoundLoader, RoundTask
 from ps.worker.federated.training import Training
@@ -73,6 +77,9 @@ class FederatedStore:
         self._spoiled = 0
         """How many rounds in a row were given back for what could not be sent."""
         self._connection: FederatedConnection | None = None
+        self._masker: DeltaMasker | None = None
+        self._masks: PairwiseClient | None = None
+        """Those of the task under way, where deltas are masked."""
         self._flat: Mapping[str, Array] = {}
         self._refresh: Callable[[], None] = lambda: None
 
@@ -123,6 +130,8 @@ class FederatedStore:
             self.clock = connection.pull(0, self._buffer)
         self._checkpoint = ClientCheckpoint(self._state_file, self._owner(whole))
         self._pending_upload = self._checkpoint.restore(self.training, self._encoder)
+        if self.job.specs.secure.build().masks:
+            self._masker = DeltaMasker(self.job, connection.chunks, self.job_id, ThrowawaySigner(), anybody)
         return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
     def _owner(self, layout: Layout) -> dict[str, Any]:
@@ -170,6 +179,12 @@ class FederatedStore:
             self._session.pause(answer.seconds)
             self.seen = answer.version
             return None
+        if self._masker is not None:  # first, so that others need not wait for this one's training
+            self._masks = self._masker.begin(answer.task, answer.round, self.rank)
+            verdict = connection.agree(self._masks, answer.task, answer.token)
+            if verdict:
+                log.warning("nothing is trained in round %d for now: %s", answer.round, verdict)
+                return None
         version = self._bring(answer.round)
         self.training.begin(self._vectors(), version)
         self.task = RoundTask(answer.task, answer.round, version, answer.evaluate, answer.token)
@@ -208,23 +223,41 @@ class FederatedStore:
         self.task = None
         if not training.steps:
             return self._decline(task, "no step was taken")
+        delta = training.delta()
+        if self._masker is not None and (bad := not_finite({key: xp.to_host(part) for key, part in delta.items()})):
+            self.task = task
+            return self.spoil(bad.replace("fit returned", "the delta of"))
         self._declined, self._spoiled = "", 0
-        frames = self._encoder.pack(training.delta(), self.connection.chunks, task.round)
+        frames = self._encoder.pack(delta, self.connection.chunks, task.round)
+        if self._masker is not None:
+            return self._deliver_masked(self._masker, task, frames, examples)
         numbers = {name: value for name, value in report.items() if math.isfinite(value)}  # JSON knows no others
         about = task.number, task.round, task.version, examples, training.steps, numbers
         upload = PendingUpload(*about, frames, task.token)
         self._checkpoint.keep(training, self._encoder, upload)
         return self._deliver(upload)
 
-    def _deliver(self, upload: PendingUpload, verdict: str = RESUME) -> str:
-        """Upload what servers lack until there is a verdict, and learn from that."""
+    def _deliver_masked(
+        self, masker: DeltaMasker, task: RoundTask, frames: Mapping[int, HostArray], examples: float
+    ) -> str:
+        """Deliver what is masked: of this client's examples, steps and metrics nobody is told."""
+        assert self._masks is not None
+        masked = masker.frames(frames, examples, task.round, self._masks)
+        self._checkpoint.keep(self.training, self._encoder, None)  # whoever comes after this process has no keys
+        upload = PendingUpload(task.number, task.round, task.version, 1.0, 1, {}, masked, task.token, self._masks)
+        return self._deliver(upload, plain=frames)
+
+    def _deliver(
+        self, upload: PendingUpload, verdict: str = RESUME, plain: Mapping[int, HostArray] | None = None
+    ) -> str:
+        """Upload what servers lack until there is a verdict, and learn from that. ``plain``: the frames unmasked."""
         connection = self.connection
         verdict = connection.contribute(upload, verdict)
         accepted = verdict == ACCEPTED
         if not accepted:
             level = logging.INFO if verdict in (LATE, SPARE) else logging.WARNING
             log.log(level, "this client's contribution to round %d does not count: %s", upload.round, verdict)
-            self._encoder.give_back(upload.frames, connection.chunks, upload.round)
+            self._encoder.give_back(plain or upload.frames, connection.chunks, upload.round)
         self.training.settle(accepted)
         self._checkpoint.keep(self.training, self._encoder, None)
         return verdict

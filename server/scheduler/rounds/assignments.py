@@ -45,6 +45,8 @@ class Assignments:
         self._attempt = attempt
         self._clients = clients
         self._selection = Selection(job.seed)
+        self._masked = job.specs.secure.build().masks
+        """Whether all who take part have to be there from the beginning."""
         self._slots = Slots(at_once(job, algorithm))
         self._returning = Returning(now)
 
@@ -142,7 +144,7 @@ class Assignments:
         if self.asynchronous and phase != "done":
             free = self._slots.free(self._contributions.tasks, now, self._deadlines.deadline())
             yield from self._draw(free, version, now)
-        elif phase == "collect" and not self._attempt.late(now):
+        elif phase == "collect" and not (self._attempt.late(now) or self._masked):
             yield from self._draw(self.goal - self._contributions.ledger.counted - self.active, version, now)
         nearly_over = self._deadlines.nearly_over(now - self._attempt.since)
         soon = self.asynchronous or phase != "collect" or nearly_over

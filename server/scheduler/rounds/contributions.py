@@ -54,6 +54,8 @@ class Contributions:
         self._bad = self._vain = 0
         """Refusals of what clients can do nothing but repeat, and attempts in a row that came to nothing but these."""
         self._enough = min(VAIN, job.workers)
+        how = job.specs.secure.build()
+        self._masked = how.masks and not how.helper
 
     # What clients say
 
@@ -85,6 +87,11 @@ class Contributions:
         self.changed = True
         return now - task.began
 
+    def waits(self, message: Submit) -> None:
+        """A client asks again for the verdict on what it has submitted."""
+        task = self.tasks[message.task]
+        task.member, task.request = message.member, message.request
+
     def decline(self, number: int, rank: int) -> bool:
         """A client gives its task back; return whether it had it."""
         task = self.tasks.get(number)
@@ -113,6 +120,8 @@ class Contributions:
     def revive(self, rank: int) -> Task | None:
         """A client that had vanished is there again, as another process perhaps: return the task it goes on with."""
         task = self.tasks.vanished_of(rank)
+        if self._masked:  # its keys have gone with the process
+            return None
         if task is None or task.number in self.ledger.settled:
             return None
         self.tasks.revive(task)
@@ -180,7 +189,8 @@ class Contributions:
                 self.changed = True
             else:
                 self.refuse(task, found.verdict)
-            yield Send(task.member, Submitted(task.request, task.number, task.ruling))
+            if found.verdict != ACCEPTED or not self._masked:  # else it is asked first who is in the sum
+                yield Send(task.member, Submitted(task.request, task.number, task.ruling))
 
     def refuse(self, task: Task, why: Refusal) -> None:
         """End a task that counts for nothing; what servers have of it they are to drop."""
@@ -243,6 +253,11 @@ class Contributions:
         self.tasks.forget(over)
         self.ledger.publish(self.tasks.floor)
         self._drop(over)
+
+    def drop(self, why: Refusal) -> Iterator[Send]:
+        """End all tasks that are under way; say so to those who wait for a verdict."""
+        for number in sorted(self.tasks.active):
+            yield from self._give_up(self.tasks[number], why)
 
     def abandon(self, late: bool) -> None:
         """The attempt is given up; tasks that are under way go on, unless it is too ``late`` for them."""

@@ -5,12 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from ps.errors import BadMessage
-from ps.protocol.messages import Decline, Distances, Message, Poll, RoundStatus, Submit, Wait
+from ps.protocol.messages import (
+    Consent,
+    Decline,
+    Distances,
+    KeyOffer,
+    KeyShares,
+    Message,
+    Poll,
+    Reveal,
+    RoundStatus,
+    Submit,
+    Wait,
+)
 from ps.server.scheduler.member_record import LEFT, MemberRecord
 from ps.server.scheduler.report import kept
 from ps.server.scheduler.rounds.rounds import Rounds
 from ps.server.send import Send
 
+ABOUT_ROUNDS = (Poll, Submit, Decline, RoundStatus, Distances, KeyOffer, KeyShares, Consent, Reveal)
+"""What is said of rounds."""
 SOON = 0.2
 """Seconds after which a client that comes before there is a model comes again."""
 
@@ -30,6 +44,8 @@ def receive(rounds: Rounds | None, record: MemberRecord, message: Message, paylo
             return list(rounds.submit(message, record.rank, now))
         case Decline() if record.role == "worker" and rounds is not None:
             return list(rounds.decline(message, record.rank, now))
+        case KeyOffer() | KeyShares() | Consent() | Reveal() if record.role == "worker" and rounds is not None:
+            return list(rounds.mask(message, record.rank, now))
         case RoundStatus() if record.role == "server":
             return list(rounds.server_status(message, record.rank, now)) if rounds is not None else []
         case Distances() if record.role == "server" and rounds is not None:

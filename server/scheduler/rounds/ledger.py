@@ -119,11 +119,18 @@ class Ledger:
         here = status is not None and (status.version, status.attempt) == (self.version, self.attempt)
         return status.folded if status is not None and here else 0
 
-    def lacks(self, server: int, status: RoundStatus) -> bool:
-        """Whether a server has lost what it had counted in this attempt."""
+    def lacks(self, server: int, status: RoundStatus) -> str:
+        """Return why an attempt cannot go on with what a server has counted of it, or nothing."""
         here = (status.version, status.attempt) == (self.version, self.attempt)
         went_back = status.phase != "prepared" and status.folded < self.folded(server)
-        return here and (status.phase == "broken" or went_back)
+        if here and status.phase == "mismatch":
+            return f"the sum on server {server} is none: a client used another seed, round, codec or mask"
+        return f"server {server} has lost contributions" if here and (status.phase == "broken" or went_back) else ""
+
+    @property
+    def survivors(self) -> list[int]:
+        """The tasks whose contributions count."""
+        return [task for task, weight, _, _ in self.entries if weight > 0]
 
     def contradiction(self, server: int, status: RoundStatus) -> str:
         """Return why rounds cannot go on if this is where a server stands, or nothing: it is where it can stand.

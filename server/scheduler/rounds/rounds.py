@@ -27,6 +27,8 @@ from ps.server.scheduler.rounds.contributions import Contributions, Count, Looku
 from ps.server.scheduler.rounds.deadlines import Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
 from ps.server.scheduler.rounds.history import entry
+from ps.server.scheduler.rounds.masking import ClientWord, MaskingRound
+from ps.server.scheduler.rounds.picture import picture
 from ps.server.scheduler.rounds.task import ACCEPTED, OPEN
 from ps.server.scheduler.rounds.two_phase_commit import TwoPhaseCommit
 from ps.server.send import Send
@@ -49,7 +51,15 @@ class Rounds:
     """
 
     def __init__(
-        self, job: JobConfig, layout: Layout, now: float, *, clients: Count, server: Lookup, token: Token
+        self,
+        job: JobConfig,
+        layout: Layout,
+        now: float,
+        *,
+        clients: Count,
+        server: Lookup,
+        token: Token,
+        job_id: str = "",
     ) -> None:
         self.job = job
         self.phase: Literal["select", "collect", "close", "publish", "done"] = "select"
@@ -66,6 +76,9 @@ class Rounds:
         self.durability = Durability(job.servers)
         self._deadlines = Deadlines(job.round_deadline, job.max_client_time)
         self._attempt = Attempt(now)
+        how = job.specs.secure.build()
+        pairwise = how.masks and not how.helper
+        self._masking = MaskingRound(job_id, job.secure_min, job.round_deadline) if pairwise else None
         self._origin = now
         self._assignments = Assignments(
             job, self._algorithm, self._contributions, self._deadlines, self._attempt, now, clients
@@ -94,25 +107,10 @@ class Rounds:
 
     def status(self) -> dict[str, Any]:
         """Return what ``psctl status`` shows of the rounds."""
-        return {
-            "algorithm": self.job.algorithm,
-            "phase": self.phase,
-            "round": self.version,
-            "rounds": self.job.rounds,
-            "attempt": self._attempt.failed + 1,
-            "goal": self._assignments.goal,
-            "accepted": self._contributions.ledger.counted,
-            "active": self._assignments.active,
-            "waiting": self._assignments.waiting,
-            "deadline_s": round(self._deadlines.deadline(), 3),
-            "refused": dict(self._contributions.tasks.refused),
-            "spare": self._contributions.tasks.spare,
-            "capped": self._contributions.admission.capped,
-            "abandoned": self.abandoned,
-            "durable": self.durability.durable,
-            "slow": self._deadlines.slow,
-            "fruitless": self._contributions.tasks.fruitless.clients,
-            "history": self.history[-SHOWN:],
+        parts = self._assignments, self._contributions, self._deadlines, self._attempt, self.durability
+        phase = self.phase if self._masking is None else self._masking.shown(self.phase)
+        return {**picture(self.job, *parts), "phase": phase, "abandoned": self.abandoned} | {
+            "history": self.history[-SHOWN:]
         }
 
     def wake(self, now: float) -> float | None:
@@ -120,9 +118,9 @@ class Rounds:
         assignments, enough_at = self._assignments, self._assignments.enough_at
         if self.phase == "select" and assignments.waiting + assignments.active and now < enough_at:
             return enough_at
-        if self.phase != "collect":
-            return None
-        return min((at for at in (self._attempt.deadline, *assignments.hopes()) if now < at < math.inf), default=None)
+        steps = (self._masking.until,) if self._masking is not None else ()
+        ends = (self._attempt.deadline, *assignments.hopes()) if self.phase == "collect" else ()
+        return min((at for at in (*ends, *steps) if now < at < math.inf), default=None)
 
     def plan(self, rounds: int) -> None:
         """From now on there are no more rounds than so many."""
@@ -149,7 +147,16 @@ class Rounds:
 
     def submit(self, message: Submit, rank: int, now: float) -> Iterator[Send]:
         """A client has uploaded all of its delta."""
+        masking = self._masking
         over = self._contributions.over(message.task, rank, message.token)
+        if masking is not None and over in (None, ACCEPTED) and (said := masking.unmask(message.task, message.request)):
+            yield Send(message.member, said)
+            return
+        if over == ACCEPTED and masking is not None and masking.admits(message.task) and not masking.keys:
+            self._contributions.waits(message)  # it is asked who is in the sum when that is decided
+            return
+        if over is None and masking is not None and not masking.admits(message.task):
+            over = "unfinished"
         if over is not None:
             yield Send(message.member, Submitted(message.request, message.task, over))
             return
@@ -158,17 +165,34 @@ class Rounds:
             self._deadlines.took(rank, seconds)
         yield from self._go_on(now)
 
+    def mask(self, message: ClientWord, rank: int, now: float) -> Iterator[Send]:
+        """A client has its part in what comes before masks, or takes them off."""
+        over = self._contributions.over(message.task, rank, message.token)
+        here = self._contributions.tasks.get(message.task) is not None  # else it is of a round before
+        if over not in (None, ACCEPTED) or not here or self._masking is None:
+            yield Send(message.member, Submitted(message.request, message.task, over or "abandoned"))
+            return
+        answer = self._masking.hear(message, rank)
+        if answer is not None:
+            yield Send(message.member, answer)
+        yield from self._go_on(now)
+
     def decline(self, message: Decline, rank: int, now: float) -> Iterator[Send]:
         """A client gives its task back."""
         if self._contributions.decline(message.task, rank):
             self._contributions.resting.declined(rank, now)
             log.info("client %d gives its task back: %r", rank, message.why)
+        elif self._masking is not None:
+            self._masking.lose([message.task])
+            log.info("client %d reveals nothing: %r", rank, message.why)
         yield Send(message.member, Ok(message.request))
         yield from self._go_on(now)
 
     def client_lost(self, member: int, rank: int, now: float, *, left: bool = False) -> Iterator[Send]:
         """A client is gone; what it has submitted still counts. One that ``left`` in good order gives its task back."""
         self._assignments.lost(member, rank, now, left)
+        if self._masking is not None:
+            self._masking.lose(task.number for task in self._contributions.tasks if task.member == member)
         yield from self._go_on(now)
 
     # Servers
@@ -185,7 +209,7 @@ class Rounds:
         ledger.heard(server, message)
         self.changed |= self.durability.heard(server, message.durable)
         if lost:
-            self._abandon(now, f"server {server} has lost contributions")
+            yield from self._abandon(now, lost)
         self._contributions.note(server, message)
         yield from self._go_on(now)
 
@@ -202,7 +226,7 @@ class Rounds:
         self._contributions.ledger.lost(server)
         self.changed = True
         if self.phase in ("collect", "close"):
-            self._abandon(now, f"server {server} is gone")
+            yield from self._abandon(now, f"server {server} is gone")
         yield from self._contributions.lose(server)
         yield from self._go_on(now)
 
@@ -219,44 +243,86 @@ class Rounds:
         """Take every step that is due, and tell the servers what they are to do."""
         ledger = self._contributions.ledger
         while True:
-            before = self.phase, ledger.attempt, ledger.phase
+            before = self._stage
             if self.phase == "select" and self._assignments.enough(now):
                 self.phase, self.changed = "collect", True
                 yield from self._assignments.begin(self.version, now)
+                if self._masking is not None:
+                    self._masking.begin(self.version, ledger.attempt, now)
+            if self._masking is not None and self.phase in ("collect", "close"):
+                yield from self._look_at_masks(self._masking, now)
             if self.phase == "collect":
-                yield from self._contributions.decide(self._assignments.goal, last=self._attempt.late(now))
-                self._look_at_collection(now)
-            if self.phase == "close":
-                self._look_at_servers(now)
+                yield from self._contributions.decide(self._goal, last=self._attempt.late(now))
+                yield from self._look_at_collection(now)
+            if self.phase == "close" and (self._masking is None or self._masking.keys):
+                yield from self._look_at_servers(now)
             if self.phase == "publish" and ledger.published:
                 yield from self._published(now)
-            if before == (self.phase, ledger.attempt, ledger.phase):
+            if before == self._stage:
                 break
         yield from self._assignments.fill_up(self.phase, self.version, now)
         for server in range(self.job.servers):
             member = self._server(server)
             order = ledger.order(server, now) if member else None
             if order is not None:
+                if order.phase == "prepare" and self._masking is not None:
+                    yield Send(member, self._masking.unseal())
                 yield Send(member, order)
 
-    def _look_at_collection(self, now: float) -> None:
+    @property
+    def _stage(self) -> tuple[str, int, str, str]:
+        ledger, masking = self._contributions.ledger, self._masking
+        return self.phase, ledger.attempt, ledger.phase, masking.phase if masking is not None else ""
+
+    def _look_at_masks(self, masking: MaskingRound, now: float) -> Iterator[Send]:
+        """Take the next step of an agreement, or of what takes the masks off."""
+        tasks, ledger = self._contributions.tasks, self._contributions.ledger
+        yield from masking.look(tasks.active, now)
+        if masking.phase == "off":  # the scheduler before this one knew more
+            masking.failure = "the scheduler was restarted before the sum was unmasked, and what was agreed on is gone"
+        if masking.failure:
+            yield from self._abandon(now, masking.failure)
+        elif masking.phase == "masked":
+            for task in [tasks[number] for number in sorted(tasks.active) if not masking.admits(number)]:
+                self._contributions.refuse(task, "unfinished")
+        elif masking.keys and ledger.phase == "collect":
+            self._commit_to()
+
+    def _commit_to(self) -> None:
+        weights, steps = self._contributions.counted
+        self._commit.begin(self._contributions.ledger, weights, steps, self.job.workers)
+        self.changed = True
+
+    @property
+    def _goal(self) -> int:
+        """The contributions that close a collection: under masks so many that these can be taken off."""
+        goal = self._assignments.goal
+        return goal if self._masking is None else self._masking.goal(goal, self._contributions.ledger.survivors)
+
+    def _look_at_collection(self, now: float) -> Iterator[Send]:
         assignments, counted = self._assignments, self._contributions.ledger.counted
-        asynchronous, hopeful = assignments.asynchronous, assignments.hopeful(counted, now)
+        asynchronous, masking = assignments.asynchronous, self._masking
+        hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
-        if counted >= assignments.goal or (over and counted >= self.job.quorum and not asynchronous):
-            weights, steps = self._contributions.counted
-            self._commit.begin(self._contributions.ledger, weights, steps, self.job.workers)
+        survivors = self._contributions.ledger.survivors
+        enough = counted >= self.job.quorum and (masking is None or masking.suffices(survivors))
+        if counted >= self._goal or (over and enough and not asynchronous):
             self._attempt.close(now)
             self.phase, self.changed = "close", True
+            if masking is None:
+                self._commit_to()
+                return
+            masking.close(survivors, now)
+            yield from masking.ask([self._contributions.tasks[number] for number in survivors])
         elif over:
-            self._abandon(now, self._contributions.lacking(self.job.quorum))
+            yield from self._abandon(now, self._contributions.lacking(self.job.quorum))
 
-    def _look_at_servers(self, now: float) -> None:
+    def _look_at_servers(self, now: float) -> Iterator[Send]:
         ledger = self._contributions.ledger
         try:
             self.changed |= self._commit.go_on(ledger)
         except UsageError as error:
-            self._abandon(now, str(error))
+            yield from self._abandon(now, str(error))
         if ledger.phase == "publish":
             self.phase = "publish"
 
@@ -274,13 +340,15 @@ class Rounds:
         del self.history[:-MOST_HISTORY]
         self._deadlines.rounds.append(seconds if asynchronous else needed(about, attempt.since, attempt.closed_at, now))
         contributions.publish(over)
+        if self._masking is not None:
+            yield from self._masking.end(ACCEPTED)
         attempt.succeed(now)
         self.phase = "select"
         if self.version >= self.job.rounds:
             self.phase = "done"
             yield from self._assignments.finish(self.version)
 
-    def _abandon(self, now: float, why: str) -> None:
+    def _abandon(self, now: float, why: str) -> Iterator[Send]:
         """Give an attempt up on all servers alike and begin the round anew."""
         self.abandoned += 1
         self._attempt.fail(now, not self._contributions.tasks.given_back)
@@ -289,6 +357,9 @@ class Rounds:
         if failed >= MOST_FAILED or self._contributions.hopeless:
             self.failure = f"round {self.version} was abandoned {failed} times; the last time {why}"
         self._note_late()
+        if self._masking is not None:  # no mask is used for two sums: all begin anew
+            yield from self._contributions.drop("abandoned")
+            yield from self._masking.end("abandoned")
         self._contributions.abandon(late=self._attempt.overdue)
         self.phase = "select"
 
@@ -308,6 +379,7 @@ class Rounds:
             "pace": self._deadlines.dump(),
             "abandoned": self.abandoned,
             "failed": self._attempt.failed,
+            **({"masking": self._masking.dump()} if self._masking is not None else {}),
         }
 
     def load(self, values: dict[str, Any], history: list[dict[str, Any]], now: float) -> None:
@@ -321,3 +393,5 @@ class Rounds:
         self._origin = now - (self.history[-1]["at"] if self.history else 0.0)
         if self.phase == "collect" and not self._assignments.asynchronous:
             self._attempt.deadline = now + self._deadlines.deadline()
+        if self._masking is not None:
+            self._masking.load(values["masking"])

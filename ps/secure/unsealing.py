@@ -1,0 +1,92 @@
+"""Unsealing: what whoever gathers the shares makes of them: the keys that are left in the sum. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from ps.errors import BadMessage
+from ps.secure.channel import agree, from_text, private_key, public_of
+from ps.secure.cohort import threshold
+from ps.secure.pairwise import MaskedTask, pair_key, read_offer, self_key
+from ps.secure.sharing import SECRET, combine
+
+Bundle = Mapping[int, str]
+"""Of each neighbour the sealed share for it."""
+
+
+def mutual(bundles: Mapping[int, Bundle]) -> dict[int, frozenset[int]]:
+    """Return with whom each task has masks: whoever gave it a share, and got one of it.
+
+    Left out are those of whose secrets too few hold a share.
+    """
+    inside = set(bundles)
+    while True:
+        edges = {
+            task: frozenset(other for other in bundles[task] if other in inside and task in bundles[other])
+            for task in inside
+        }
+        lacking = {
+            task for task, near in edges.items() if not near or len(near) + 1 < threshold(len(bundles[task]) + 1)
+        }
+        if not lacking:
+            return edges
+        inside -= lacking
+
+
+class Unsealing:
+    """Gathers the shares for one set of survivors."""
+
+    def __init__(
+        self,
+        job_id: str,
+        round: int,
+        attempt: int,
+        offers: Mapping[int, tuple[int, str]],
+        bundles: Mapping[int, Bundle],
+        edges: Mapping[int, Collection[int]],
+        survivors: Collection[int],
+    ) -> None:
+        """``offers``: rank and text by task."""
+        self._about = job_id, round
+        self._attempt = attempt
+        self._offers, self._edges = offers, edges
+        self._survivors = frozenset(survivors)
+        self._need = {task: threshold(len(bundles[task]) + 1) for task in edges}
+        self._shares: dict[int, dict[int, bytes]] = {task: {} for task in edges}
+
+    @property
+    def wanted(self) -> list[int]:
+        """The tasks of which a secret is needed: all survivors, and those gone that have masks in common with one."""
+        return [task for task, near in self._edges.items() if task in self._survivors or self._survivors & set(near)]
+
+    def take(self, holder: int, rows: Iterable[tuple[int, str]]) -> None:
+        """Take what a survivor reveals. Raises BadMessage for what is no share."""
+        for task, text in rows:
+            data = from_text(text, 1 + SECRET)
+            if task in self._shares and (task == holder or holder in self._edges[task]):
+                self._shares[task].setdefault(data[0], data[1:])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every secret that is needed can be put together."""
+        return all(len(self._shares[task]) >= self._need[task] for task in self.wanted)
+
+    def left(self) -> list[tuple[bytes, int]]:
+        """Return the keys of the masks in the sum, with their signs there. Raises BadMessage for bad shares."""
+        job_id, round = self._about
+        found = []
+        for task in sorted(self.wanted):
+            secret = combine(self._shares[task].items(), self._need[task])
+            rank, text = self._offers[task]
+            about = MaskedTask(job_id, round, task, rank)
+            if task in self._survivors:
+                found.append((self_key(secret, about, self._attempt, task), 1))
+                continue
+            private = private_key(secret)
+            if public_of(private) != read_offer(text, about).mask:
+                raise BadMessage(f"the shares of client {rank}'s key are not those that it gave out")
+            for other in sorted(self._survivors & set(self._edges[task])):
+                their = read_offer(self._offers[other][1], MaskedTask(job_id, round, other, self._offers[other][0]))
+                key = pair_key(agree(private, their.mask), about, self._attempt, task, other)
+                found.append((key, 1 if other < task else -1))
+        return found

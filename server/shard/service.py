@@ -25,20 +25,7 @@ from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import (
-    Error,
-    Identify,
-    Inquire,
-    Leave,
-    Mark,
-    Message,
-    Peek,
-    RoundOrder,
-    Share,
-    Unseal,
-    View,
-    Welcome,
-)
+from ps.protocol.messages import Error, Identify, Inquire, Leave, Mark, Message, Peek, Share, View, Welcome
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.registry import transports
@@ -56,7 +43,7 @@ from ps.server.shard.followers import Followers
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.last_look import send_last
 from ps.server.shard.seldom import Seldom
-from ps.server.shard.shard import Shard
+from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
 from ps.trace import start
 
@@ -309,7 +296,7 @@ class Server:
             except BadMessage as error:
                 log.warning("dropped a message from %s: %s", self._scheduler, error)
                 continue
-            if isinstance(message, RoundOrder | Unseal):
+            if isinstance(message, Order):
                 self._follow(message)
                 continue
             before = self._membership.view
@@ -336,7 +323,7 @@ class Server:
                 self._serve((origin, early, None) for origin, early in self._early.take())
         return False
 
-    def _follow(self, order: RoundOrder | Unseal) -> None:
+    def _follow(self, order: Order) -> None:
         """Do what the scheduler orders; what cannot be meant is dropped and told, and it hears how far this one is."""
         if self._shard is None:
             return

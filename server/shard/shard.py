@@ -15,6 +15,10 @@ from ps.server.shard.chunk import ChunkState
 from ps.xp import HostArray
 
 
+Order = RoundOrder | Unseal
+"""What the scheduler wants done."""
+
+
 class Shard(Protocol):
     """One server's part of a model as a state machine."""
 
@@ -50,7 +54,7 @@ class Shard(Protocol):
         """
         ...
 
-    def order(self, order: RoundOrder | Unseal) -> list[Send]:
+    def order(self, order: Order) -> list[Send]:
         """Take what the scheduler wants done for a round; answers that waited for it come first."""
         ...
 

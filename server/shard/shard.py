@@ -14,7 +14,6 @@ from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState
 from ps.xp import HostArray
 
-
 Order = RoundOrder | Unseal
 """What the scheduler wants done."""
 

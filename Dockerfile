@@ -5,6 +5,11 @@ ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 ARG EXTRAS=examples
 ARG PACKAGES=
+# What compiles the loops of ps.native. Where it cannot be had, as without a network, NumPy does their work.
+ARG COMPILER="gcc libc6-dev"
+RUN command -v cc >/dev/null \
+    || { apt-get update && apt-get install -y --no-install-recommends ${COMPILER}; } \
+    || echo "no C compiler: NumPy will do the arithmetic" >&2
 WORKDIR /deps
 COPY pyproject.toml LICENSE wheels* ./
 # The dependencies first, with an empty package: an edit of the sources leaves this layer as it is.

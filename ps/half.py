@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401
 import numpy as np
 
+from ps import native
 from ps.xp import Array, HostArray
 
 HALVES = ("float16", "bfloat16")
@@ -45,6 +46,9 @@ def widen(half: HostArray, out: HostArray) -> None:
     float16's bits, shifted to a float32's place, are its numbers over 2^112, subnormal ones included; so this is four
     times as fast as NumPy's conversion, and twenty times with the small numbers that gradients are.
     """
+    compiled = native.kernels()
+    if compiled is not None and compiled.widen(native.raw(half), out) is not None:
+        return
     if half.dtype != np.float16:
         np.copyto(out, half)
         return
@@ -62,6 +66,9 @@ def narrow(single: HostArray, out: HostArray) -> None:
 
     What float16 has no room for becomes Inf.
     """
+    compiled = native.kernels()
+    if compiled is not None and compiled.narrow(single, native.raw(out), None) is not None:
+        return
     with np.errstate(over="ignore", invalid="ignore"):
         if out.dtype != np.float16:
             np.copyto(out, single, casting="unsafe")

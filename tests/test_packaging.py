@@ -16,7 +16,8 @@ import ps
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKS = ("protocol", "server", "worker")
-BESIDE = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"}
+COMPILED = "ps/native/_kernels."
+BESIDE = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"}
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
 
@@ -29,13 +30,18 @@ def modules() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in found}
 
 
+def loops() -> set[str]:
+    """What compiled loops are made from."""
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "ps/native").iterdir() if path.suffix in (".c", ".h")}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the archives that a copy of this checkout makes, without a network."""
     pytest.importorskip("setuptools", minversion="77")
     copy, out = tmp_path_factory.mktemp("checkout") / "a", tmp_path_factory.mktemp("dist")
     kept = ("ps", *LINKS, "tests", "scripts", *BESIDE)
-    rubbish = shutil.ignore_patterns("__pycache__", "*.egg-info", ".venv", ".git")
+    rubbish = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", ".venv", ".git")
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         return {*rubbish(folder, names), *(set(names) - set(kept) if Path(folder) == ROOT else ())}
@@ -56,7 +62,7 @@ def test_a_wheel_holds_every_module_and_the_licence_and_nothing_else(built: Path
         about = next(name.partition("/")[0] for name in names if ".dist-info/" in name)
         metadata = Parser().parsestr(archive.read(f"{about}/METADATA").decode())
         scripts = archive.read(f"{about}/entry_points.txt").decode()
-    own = {name for name in names if not name.startswith(f"{about}/")}
+    own = {name for name in names if not name.startswith((f"{about}/", COMPILED))}
     assert own == modules()
     assert f"{about}/licenses/LICENSE" in names and "psctl = ps.cli:main" in scripts
     assert (metadata["License-Expression"], metadata["Version"]) == ("Apache-2.0", ps.__version__)
@@ -70,7 +76,7 @@ def test_a_source_archive_holds_what_a_wheel_is_built_from_and_no_tests(built: P
         members = {member.name.partition("/")[2]: member for member in archive.getmembers() if not member.isdir()}
     assert all(member.isfile() for member in members.values()), "links would be lost"
     made = {"PKG-INFO", "setup.cfg", *(name for name in members if name.startswith("paramserver.egg-info/"))}
-    assert set(members) - made == modules() | BESIDE
+    assert set(members) - made == modules() | loops() | BESIDE
 
 
 @pytest.mark.parametrize("lost", ["a file with the link's text", "nothing"])

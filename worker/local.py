@@ -10,8 +10,8 @@ import numpy as np
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
 from ps.errors import StateError
-from ps.half import SINGLE, Widened, is_half
-from ps.optim import Optimizer, apply, clip_scale
+from ps.half import SINGLE, is_half
+from ps.optim import Optimizer, WeightedSum, apply, clip_scale
 from ps.optim.absences import Absences
 from ps.optim.group import optimizer_of, with_decay
 from ps.optim.rate import LearningRate
@@ -113,13 +113,11 @@ class LocalStore:
         for part in self._chunks:
             part.updates += 1
             gradient, group = gradients.chunk(part.chunk), part.chunk.group
-            if part.half is not None:
-                gradient = Widened(gradient).whole()
             for lo, hi, t in part.absences.update(part.updates, frozenset(gradients.absent(part.chunk.index))):
                 apply(
                     self._optimizers[group],
                     part.weights[lo:hi],
-                    gradient[lo:hi],
+                    gradient[lo:hi] if part.half is None else WeightedSum([gradient[lo:hi]], [1.0]),
                     {name: slot[lo:hi] for name, slot in part.slots.items()},
                     lr=self._rates[group](self.clock),
                     t=t,

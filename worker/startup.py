@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from ps import blas, plugins, xp
+from ps import blas, native, plugins, xp
 from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.cores import cores, threads_for
 from ps.errors import UsageError
@@ -53,6 +53,7 @@ def connect(**defaults: Any) -> KV:
     toml = find_toml(os.environ)
     process = process_from_env(os.environ, toml)
     plugins.load(process.plugins or ())
+    native.choose(process.kernels)
     wishes, _ = merge(JobConfig, script=defaults)
     xp.device(process.device)  # what cannot be had is said before anybody counts on this worker
     saving = Saving(process.save, process.save_every, masters=process.save_masters)

@@ -15,14 +15,11 @@ import numpy as np
 
 from ps.aggregators.aggregator import Aggregator, Weigh
 from ps.aggregators.distances import distances
-from ps.aggregators.weighted_sum import WeightedSum
-from ps.optim import Reader, Workspace
+from ps.optim import Reader, WeightedSum, Workspace
 from ps.optim.limit import within_limit
 from ps.xp import HostArray
 
 _workspace = Workspace()
-SPARE = 3
-"""The block that no one else uses who reads a gradient block by block (``ps.optim.Workspace``)."""
 
 
 def combination(
@@ -46,12 +43,8 @@ def combination(
         weights: Sequence[float] = weights_of(aggregator, parts)
     else:
         weights = [aggregator.weight(count) for count in examples]
-    added = WeightedSum(parts, weights)
-
-    def read(lo: int, hi: int, out: HostArray) -> HostArray:
-        return added.read(lo, hi, out, workspace.block(out.dtype, SPARE, hi - lo))
-
-    return read, added.factor
+    added = WeightedSum(parts, weights, workspace)
+    return added, added.factor
 
 
 def weights_of(aggregator: Weigh, parts: Sequence[HostArray]) -> list[float]:

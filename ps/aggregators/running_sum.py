@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ps import native
 from ps.compress import Decoded
 from ps.errors import UsageError
 from ps.optim import Workspace
@@ -71,10 +72,14 @@ class RunningSum:
         self._sum = total
 
     def _add_dense(self, total: HostArray, vector: HostArray | Decoded, coefficient: float) -> None:
+        compiled = native.kernels()
+
         def work(lo: int, hi: int) -> None:
             home, out = total[lo:hi], _workspace.block(self.dtype, 0, hi - lo)
             part = vector.read(lo, hi, out) if isinstance(vector, Decoded) else vector[lo:hi]
             if coefficient != 1.0:
+                if compiled is not None and compiled.add(home, part, coefficient) is not None:
+                    return
                 part = np.multiply(part, coefficient, out=out)
             np.add(home, part, out=home)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ps import native
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import TWINS, job_options, process_options, read_settings
 from ps.config import JobConfig, ProcessConfig, Settings, settings_of
@@ -50,6 +51,8 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
         for name, row in settings_of(cls).items():
             value = getattr(loaded.config, name)
             text, source = row.show(value), loaded.sources[name]
+            if name == "kernels" and value != (here := native.outcome(value)):
+                text += f" ({here})"
             rows.append(
                 {
                     "name": name,

@@ -7,6 +7,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from ps import native
 from ps.config.setting import check_ranges, env_of, setting
 from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, PATH
 from ps.dataclass import dataclass
@@ -68,6 +69,12 @@ class ProcessConfig:
         "threads for the arithmetic of one process; 0: its share of the cores",
         low=0,
         high=64,
+        roles=("run", *MEMBERS),
+    )
+    kernels: str = setting(
+        native.AUTO,
+        "loops for the arithmetic: compiled ones (native), where an installation has them (auto), or numpy; same bits",
+        native.CHOICES,
         roles=("run", *MEMBERS),
     )
     run_dir: str | None = setting(

@@ -24,7 +24,9 @@ class Adagrad:
     coupled: ClassVar[bool] = True
     linear: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("v",)
-    kernel: ClassVar[Kernel] = Kernel("adagrad", ("v",), ("lr", "eps"), "v += g * g; w -= lr * g / (sqrt(v) + eps);")
+    kernel: ClassVar[Kernel] = Kernel(
+        "adagrad", ("v",), ("lr", "eps"), "v += g * g; w -= lr * g / (sqrt(v) + eps);", native=True
+    )
 
     lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     lr_decay: float = number(0.0, at_least=0)

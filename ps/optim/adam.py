@@ -17,6 +17,7 @@ KERNEL = Kernel(
     ("m", "v"),
     ("beta1", "beta2", "eps", "step"),
     "m = beta1 * m + g; v = beta2 * v + g * g; w -= step * m / (sqrt(v) + eps);",
+    native=True,
 )
 
 

@@ -28,6 +28,7 @@ class AdamW:
         ("m", "v"),
         ("beta1", "beta2", "eps", "step", "pull"),
         "m = beta1 * m + g; v = beta2 * v + g * g; w -= step * m / (sqrt(v) + eps) + pull * w;",
+        native=True,
     )
 
     lr: float = number(1e-3, at_least=0, at_most=MOST_RATE)

@@ -12,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader, Workspace
+from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader
+from ps.optim.workspace import Workspace
 from ps.threads import ThreadTeam
 from ps.xp import Array, is_host, namespace
 

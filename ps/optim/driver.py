@@ -5,23 +5,19 @@ Scaling, clipping and weight decay, which every optimizer shares, happen here, w
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
 
+from ps import native
 from ps.errors import GradientError, UsageError
 from ps.half import narrow
 from ps.optim.optimizer import Optimizer
+from ps.optim.weighted_sum import WeightedSum
+from ps.optim.workspace import Workspace
 from ps.threads import ThreadTeam
 from ps.xp import Array, HostArray, is_host, namespace
-
-BLOCK_BYTES = 1 << 20
-"""Bytes of one array per block: what five of them take fits the caches of today's servers, and calls into NumPy
-no longer count. Measured with 10 M parameters, 2 MB of L2 and 32 MB of L3: 512 KB is 10 % slower, 256 KB 25 %, whole
-arrays 45 %; 2 MB gains nothing. The same with four gradients to add, and with two threads, which smaller blocks would
-make wait for the interpreter's lock between any two calls."""
 
 DEVICE_BLOCK_BYTES = 16 << 20
 """Bytes per block on a CUDA device when the gradient is a function: what its buffer may take, large enough to
@@ -30,25 +26,6 @@ hide the launches."""
 Reader: TypeAlias = Callable[[int, int, Array], Array]
 """``read(lo, hi, out)`` returns elements lo to hi of a gradient: ``out``, filled, or any array that holds them.
 Several threads may call it at once."""
-
-
-class Workspace(threading.local):
-    """Scratch blocks, reused from call to call; each thread sees its own."""
-
-    def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
-        self._blocks: dict[tuple[np.dtype[np.floating], int], HostArray] = {}
-
-    def elements(self, dtype: np.dtype[np.floating]) -> int:
-        """Return how many elements a block holds."""
-        return max(1, self.block_bytes // dtype.itemsize)
-
-    def block(self, dtype: np.dtype[np.floating], number: int, count: int) -> HostArray:
-        """Return the first ``count`` elements of a block: the driver's are 0 to 2, the gradient's reader may use 3."""
-        found = self._blocks.get((dtype, number))
-        if found is None or found.size < count:
-            found = self._blocks[dtype, number] = np.empty(max(count, self.elements(dtype)), dtype)
-        return found[:count]
 
 
 _workspace = Workspace()
@@ -103,16 +80,28 @@ def apply(
         return
 
     own, team = workspace or _workspace, team or _single
+    parts, shares, read = _terms(gradient, weights.nbytes)
+    compiled = native.kernels() if optimizer.kernel.native else None
+    numbers = scale, clip_value, l2
+    copy = None if half is None else native.raw(half)
 
     def work(lo: int, hi: int) -> None:
+        if compiled is not None and parts:
+            whole = weights, slots, constants, parts, shares, *numbers, copy, 0.0, lo, hi
+            if compiled.update(optimizer.kernel.name, *whole) is not None:
+                return
         count = hi - lo
         out, first, second = (own.block(dtype, number, count) for number in range(3))
-        w = weights[lo:hi]
+        w, state = weights[lo:hi], tuple(slot[lo:hi] for slot in slots)
         if callable(gradient):
             g = gradient(lo, hi, out)
             _check_gradient(g, count, dtype)
         else:
             g = gradient[lo:hi]
+        if compiled is not None and not parts:
+            block = w, state, constants, (g,), (1.0,), *numbers, copy if copy is None else copy[lo:hi], 0.0, 0, count
+            if compiled.update(optimizer.kernel.name, *block) is not None:
+                return
         if scale != 1.0:
             g = np.multiply(g, scale, out=out)
         if clip_value is not None:
@@ -120,12 +109,18 @@ def apply(
         if l2:
             np.multiply(w, l2, out=first)
             g = np.add(g, first, out=out)
-        optimizer.update(w, g, tuple(slot[lo:hi] for slot in slots), (first, second), constants)
+        optimizer.update(w, g, state, (first, second), constants)
         if half is not None:
             narrow(w, half[lo:hi])
 
-    arrays = 2 + len(slots) + callable(gradient)
-    team.share(work, size, own.elements(dtype), arrays * weights.nbytes)
+    team.share(work, size, own.elements(dtype), (1 + len(slots)) * weights.nbytes + read)
+
+
+def _terms(gradient: Array | Reader, nbytes: int) -> tuple[tuple[HostArray, ...], tuple[float, ...], int]:
+    """Return of which arrays, times what, a gradient is the sum, none where it does not say; and how much is read."""
+    if isinstance(gradient, WeightedSum):
+        return tuple(map(native.raw, gradient.parts)), gradient.shares, gradient.nbytes
+    return ((), (), 2 * nbytes) if callable(gradient) else ((gradient,), (1.0,), nbytes)
 
 
 def _apply_on_device(

@@ -30,6 +30,7 @@ class ServerAdagrad:
         ("m", "v"),
         ("beta1", "tau", "step"),
         "m = beta1 * m + g; v += g * g; w -= step * m / (sqrt(v) + tau);",
+        native=True,
     )
 
     lr: float = number(0.1, at_least=0, at_most=MOST_RATE)

@@ -32,6 +32,7 @@ class ServerYogi:
         ("beta1", "share", "tau", "step"),
         "m = beta1 * m + g; T c = v - g * g; v -= share * (g * g) * (T)((c > 0) - (c < 0)); "
         "w -= step * m / (sqrt(v) + tau);",
+        native=True,
     )
 
     lr: float = number(0.01, at_least=0, at_most=MOST_RATE)

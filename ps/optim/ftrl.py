@@ -39,6 +39,7 @@ class FTRL:
         z += lr * g - (after - before) * w;
         w = ((z > l1 ? l1 : (z < -l1 ? -l1 : z)) - z) / (after + floor);
         """,
+        native=True,
     )
 
     lr: float = number(0.1, above=0, at_most=MOST_RATE)

@@ -32,6 +32,8 @@ class Kernel:
     slots: tuple[str, ...]
     constants: tuple[str, ...]
     body: str
+    native: bool = False
+    """Whether ``ps.native`` has a loop of this name, with the very bits of the optimizer's NumPy lines."""
 
     @property
     def in_params(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ps import native
 from ps.half import is_half, parts_of
 from ps.xp import Array, HostArray, is_host, namespace
 
@@ -30,6 +31,10 @@ def within_limit(vector: HostArray) -> bool:
     """Whether no element of a vector is NaN, Inf or beyond the limit; usually one pass, and no memory."""
     if not vector.size:
         return True
+    if (compiled := native.kernels()) is not None:
+        found = compiled.check(native.raw(vector), limit_of(vector.dtype))
+        if found is not None:
+            return found
     if is_half(vector.dtype):
         return all(map(within_limit, parts_of(vector)))
     limit = limit_of(vector.dtype)

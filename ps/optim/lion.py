@@ -33,6 +33,7 @@ class Lion:
         ("m",),
         ("lr", "beta2", "share", "pull"),
         "T c = share * m + g; w -= lr * (T)((c > 0) - (c < 0)) + pull * w; m = beta2 * m + g;",
+        native=True,
     )
 
     lr: float = number(1e-4, at_least=0, at_most=MOST_RATE)

@@ -24,7 +24,9 @@ class Momentum:
     coupled: ClassVar[bool] = True
     linear: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("m",)
-    kernel: ClassVar[Kernel] = Kernel("momentum", ("m",), ("lr", "momentum"), "m = momentum * m + g; w -= lr * m;")
+    kernel: ClassVar[Kernel] = Kernel(
+        "momentum", ("m",), ("lr", "momentum"), "m = momentum * m + g; w -= lr * m;", native=True
+    )
 
     lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     momentum: float = number(0.9, at_least=0, below=1)

@@ -26,7 +26,7 @@ class Nesterov:
     linear: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("p",)
     kernel: ClassVar[Kernel] = Kernel(
-        "nesterov", ("p",), ("lr", "momentum"), "p = momentum * (p + g); w -= lr * (p + g);"
+        "nesterov", ("p",), ("lr", "momentum"), "p = momentum * (p + g); w -= lr * (p + g);", native=True
     )
 
     lr: float = number(0.01, at_least=0, at_most=MOST_RATE)

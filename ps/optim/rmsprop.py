@@ -25,7 +25,11 @@ class RMSprop:
     linear: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("v",)
     kernel: ClassVar[Kernel] = Kernel(
-        "rmsprop", ("v",), ("alpha", "eps", "step"), "v = alpha * v + g * g; w -= step * g / (sqrt(v) + eps);"
+        "rmsprop",
+        ("v",),
+        ("alpha", "eps", "step"),
+        "v = alpha * v + g * g; w -= step * g / (sqrt(v) + eps);",
+        native=True,
     )
 
     lr: float = number(0.01, at_least=0, at_most=MOST_RATE)

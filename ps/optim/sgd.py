@@ -22,7 +22,7 @@ class SGD:
     coupled: ClassVar[bool] = True
     linear: ClassVar[bool] = True
     slots: ClassVar[tuple[str, ...]] = ()
-    kernel: ClassVar[Kernel] = Kernel("sgd", (), ("lr",), "w -= lr * g;")
+    kernel: ClassVar[Kernel] = Kernel("sgd", (), ("lr",), "w -= lr * g;", native=True)
 
     lr: float = number(0.01, at_least=0, at_most=MOST_RATE)
     weight_decay: float = number(0.0, at_least=0)

@@ -24,7 +24,7 @@ from outfile import outfile
 
 from ps.compress import CODECS, Downlink, Key, Uplink
 from ps.memory import keep_freed_memory
-from ps.optim.driver import BLOCK_BYTES
+from ps.optim.workspace import BLOCK_BYTES
 
 SPECS = ["none", "fp16", "bf16", "int8", "onebit", "topk:0.01", "topk:0.01,momentum=0.9", "randomk:0.01", "powersgd:4"]
 

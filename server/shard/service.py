@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zmq
 
-from ps import descriptors, sigterm
+from ps import descriptors, native, sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage
@@ -390,4 +390,5 @@ def serve(process: ProcessConfig, *, ready: Callable[[str], None] = lambda addre
     """
     keep_freed_memory(1 << 30)
     collect_seldom()
+    native.choose(process.kernels)
     return Server(process).run(ready)

@@ -14,7 +14,7 @@ from ps.compress import Decoded
 from ps.config.job import JobConfig
 from ps.cores import cores, threads_for
 from ps.half import Widened, is_half, worked_in
-from ps.optim import Optimizer, Reader, Workspace, apply, square_sum
+from ps.optim import Optimizer, Reader, WeightedSum, Workspace, apply, square_sum
 from ps.optim.group import optimizer_of, with_decay
 from ps.protocol.layout import Chunk
 from ps.protocol.messages.rate import UNSAID, Rate
@@ -78,6 +78,9 @@ class Updater:
 
         def keep(lo: int, hi: int, out: HostArray) -> HostArray:
             home = combined[lo:hi]
+            if isinstance(gradient, WeightedSum):
+                gradient.write(lo, hi, home, factor)
+                return home
             part = gradient(lo, hi, home) if callable(gradient) else gradient[lo:hi]
             return np.multiply(part, factor, out=home)
 
@@ -114,14 +117,12 @@ class Updater:
             return given[0].gradient.read, 1.0
         size, dtype = next((c.gradient.size, c.gradient.dtype) for c in given if c.gradient is not None)
         parts = [np.zeros(size, dtype) if c.gradient is None else _dense(c.gradient) for c in given]
-        if is_half(dtype):
-            halves = [Widened(part) for part in parts]
-            if len(halves) == 1:
-                return halves[0].read, 1.0
-            weighs = self._aggregator.kind == "weigh"
-            parts = [half.whole() for half in halves] if weighs else cast("list[HostArray]", halves)
         if len(parts) == 1:
-            return parts[0], 1.0
+            return (WeightedSum(parts, [1.0], self._workspace) if is_half(dtype) else parts[0]), 1.0
+        if is_half(dtype) and self._aggregator.kind == "weigh":
+            parts = [Widened(part).whole() for part in parts]
+        elif is_half(dtype) and self._aggregator.kind == "combine":
+            parts = cast("list[HostArray]", list(map(Widened, parts)))
         return combination(self._aggregator, parts, [c.examples for c in given], self._workspace)
 
     def _step(
@@ -165,6 +166,8 @@ def _part(gradient: HostArray | Reader, first: int, last: int) -> HostArray | Re
     """Return elements of a gradient, or what reads them."""
     if not callable(gradient):
         return gradient[first:last]
+    if isinstance(gradient, WeightedSum):
+        return gradient.between(first, last)
     if not first:
         return gradient
     read = gradient

@@ -89,7 +89,7 @@ def test_the_image_gets_every_folder_of_the_package_and_nothing_private() -> Non
     allowed = {line[1:] for line in lines if line.startswith("!")}
     assert "*" in lines
     links = {path.readlink().name for path in (ROOT / "ps").iterdir() if path.is_symlink()}
-    assert {"pyproject.toml", "ps", "ps/examples"} | links <= allowed
+    assert {"pyproject.toml", "setup.py", "ps", "ps/examples"} | links <= allowed
     assert not allowed & {".git", ".venv", "runs", "tests"}
 
 

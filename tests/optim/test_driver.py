@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ps.errors import GradientError, UsageError
 from ps.optim import OPTIMIZERS, Workspace, apply
-from ps.optim.driver import BLOCK_BYTES
+from ps.optim.workspace import BLOCK_BYTES
 from ps.threads import ThreadTeam
 
 SIZE = 1000

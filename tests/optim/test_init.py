@@ -10,6 +10,7 @@ def test_the_public_names_are_these() -> None:
         "Optimizer",
         "Reader",
         "Schedule",
+        "WeightedSum",
         "Workspace",
         "apply",
         "clip_scale",

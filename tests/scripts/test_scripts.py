@@ -26,7 +26,9 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a path with spaces"
     shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("bench", "__pycache__"))
     shutil.copytree(ROOT / ".ci", folder / ".ci")
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copytree(ROOT / "ps/native", folder / "ps/native", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, folder)
     return folder
 
 

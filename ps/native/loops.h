@@ -1,0 +1,229 @@
+/* The arithmetic over vectors of type T; included once for float and once for double, with N(x) the name of x then.
+
+   Each loop does to an element what ps.optim's NumPy lines do to it, operation for operation, so that the bits are the
+   same: a new one is written from those lines, and tests/native/ compares them. */
+
+#define CLIP(x, low, high) ((x) < (low) ? (low) : (x) > (high) ? (high) : (x)) /* as np.clip: a NaN stays one */
+
+/* Gradients */
+
+CLONED static void N(multiply)(const T *x, T factor, T *out, size_t n) {
+    EACH for (size_t i = 0; i < n; ++i) out[i] = x[i] * factor;
+}
+
+CLONED static void N(add)(const T *x, const T *y, T *out, size_t n) {
+    EACH for (size_t i = 0; i < n; ++i) out[i] = x[i] + y[i];
+}
+
+CLONED static void N(add_multiple)(const T *x, const T *y, T factor, T *out, size_t n) {
+    EACH for (size_t i = 0; i < n; ++i) out[i] = x[i] + y[i] * factor;
+}
+
+CLONED static void N(clip)(const T *x, T low, T high, T *out, size_t n) {
+    EACH for (size_t i = 0; i < n; ++i) out[i] = CLIP(x[i], low, high);
+}
+
+/* Whether all elements are within the limit: bits without their sign are in the order of the numbers, and those of Inf
+   and NaN after all others. */
+CLONED static int N(within)(const T *x, T limit, size_t n) {
+    B most = 0, bound;
+    memcpy(&bound, &limit, sizeof bound);
+    for (size_t i = 0; i < n; ++i) {
+        B bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= ~((B)1 << (8 * sizeof(B) - 1));
+        most = bits > most ? bits : most;
+    }
+    return most <= bound;
+}
+
+/* Optimizers: w and state s are updated with the gradient g; c are the numbers that Optimizer.constants returns */
+
+typedef void N(step)(T *w, const T *g, T *const *s, const double *c, size_t n);
+
+CLONED static void N(sgd)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T lr = (T)c[0];
+    (void)s;
+    EACH for (size_t i = 0; i < n; ++i) w[i] = w[i] - g[i] * lr;
+}
+
+CLONED static void N(momentum)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *m = s[0], lr = (T)c[0], momentum = (T)c[1];
+    EACH for (size_t i = 0; i < n; ++i) {
+        m[i] = m[i] * momentum + g[i];
+        w[i] = w[i] - m[i] * lr;
+    }
+}
+
+CLONED static void N(nesterov)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *p = s[0], lr = (T)c[0], momentum = (T)c[1];
+    EACH for (size_t i = 0; i < n; ++i) {
+        p[i] = (p[i] + g[i]) * momentum;
+        w[i] = w[i] - (p[i] + g[i]) * lr;
+    }
+}
+
+CLONED static void N(adagrad)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *v = s[0], lr = (T)c[0], eps = (T)c[1];
+    EACH for (size_t i = 0; i < n; ++i) {
+        v[i] = v[i] + g[i] * g[i];
+        w[i] = w[i] - g[i] / (ROOT(v[i]) + eps) * lr;
+    }
+}
+
+CLONED static void N(rmsprop)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *v = s[0], alpha = (T)c[0], eps = (T)c[1], step = (T)c[2];
+    EACH for (size_t i = 0; i < n; ++i) {
+        v[i] = v[i] * alpha + g[i] * g[i];
+        w[i] = w[i] - g[i] / (ROOT(v[i]) + eps) * step;
+    }
+}
+
+CLONED static void N(adam)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *m = s[0], *v = s[1], beta1 = (T)c[0], beta2 = (T)c[1], eps = (T)c[2], step = (T)c[3];
+    EACH for (size_t i = 0; i < n; ++i) {
+        m[i] = m[i] * beta1 + g[i];
+        v[i] = v[i] * beta2 + g[i] * g[i];
+        w[i] = w[i] - m[i] / (ROOT(v[i]) + eps) * step;
+    }
+}
+
+CLONED static void N(adamw)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *m = s[0], *v = s[1], beta1 = (T)c[0], beta2 = (T)c[1], eps = (T)c[2], step = (T)c[3], pull = (T)c[4];
+    if (c[4] == 0) {
+        N(adam)(w, g, s, c, n);
+        return;
+    }
+    EACH for (size_t i = 0; i < n; ++i) {
+        m[i] = m[i] * beta1 + g[i];
+        v[i] = v[i] * beta2 + g[i] * g[i];
+        w[i] = w[i] - (m[i] / (ROOT(v[i]) + eps) * step + w[i] * pull);
+    }
+}
+
+CLONED static void N(lion)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *m = s[0], beta2 = (T)c[1], share = (T)c[2], pull = (T)c[3];
+    T tiny = (T)TINY, lr = (T)(c[0] / TINY);
+    int pulls = c[3] != 0;
+    EACH for (size_t i = 0; i < n; ++i) {
+        T mixed = m[i] * share + g[i];
+        T step = CLIP(mixed, -tiny, tiny) * lr;
+        w[i] = w[i] - (pulls ? step + w[i] * pull : step);
+        m[i] = m[i] * beta2 + g[i];
+    }
+}
+
+CLONED static void N(ftrl)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *z = s[0], *squares = s[1], lr = (T)c[0], l1 = (T)c[1], least = (T)c[2];
+    EACH for (size_t i = 0; i < n; ++i) {
+        T before = ROOT(squares[i]);
+        squares[i] = squares[i] + g[i] * g[i];
+        T after = ROOT(squares[i]);
+        z[i] = z[i] + (before - after) * w[i];
+        z[i] = z[i] + g[i] * lr;
+        w[i] = (CLIP(z[i], -l1, l1) - z[i]) / (after + least);
+    }
+}
+
+CLONED static void N(fedadagrad)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *m = s[0], *v = s[1], beta1 = (T)c[0], tau = (T)c[1], step = (T)c[2];
+    EACH for (size_t i = 0; i < n; ++i) {
+        m[i] = m[i] * beta1 + g[i];
+        v[i] = v[i] + g[i] * g[i];
+        w[i] = w[i] - m[i] / (ROOT(v[i]) + tau) * step;
+    }
+}
+
+CLONED static void N(fedyogi)(T *w, const T *g, T *const *s, const double *c, size_t n) {
+    T *m = s[0], *v = s[1], beta1 = (T)c[0], tau = (T)c[2], step = (T)c[3];
+    T tiny = (T)TINY, share = (T)(c[1] / TINY);
+    EACH for (size_t i = 0; i < n; ++i) {
+        m[i] = m[i] * beta1 + g[i];
+        T square = g[i] * g[i], apart = v[i] - square;
+        v[i] = v[i] - square * (CLIP(apart, -tiny, tiny) * share);
+        w[i] = w[i] - m[i] / (ROOT(v[i]) + tau) * step;
+    }
+}
+
+/* The K-way weighted sum of a gradient's parts, scaled, clipped and with L2 decay */
+
+/* Return n elements of a part from ``at`` on: where they lie, or in ``room``. */
+static const T *N(read)(const Part *part, size_t at, size_t n, T *room) {
+    const char *place = (const char *)part->data + at * part->itemsize;
+#if HALVES
+    if (part->itemsize == 2) {
+        uint16_t moved[TILE];
+        const void *half = (uintptr_t)place % 2 ? memcpy(moved, place, 2 * n) : place;
+        widen(half, part->kind, room, n);
+        return room;
+    }
+#endif
+    if ((uintptr_t)place % sizeof(T)) {
+        memcpy(room, place, n * sizeof(T));
+        return room;
+    }
+    return (const T *)place;
+}
+
+/* Return n elements of the sum from ``at`` on, scaled: in a part's own memory, or in ``room``. */
+static const T *N(sum)(const Gradient *gradient, size_t at, size_t n, T *room, T *spare, int *fine) {
+    const T *total = NULL;
+    for (size_t k = 0; k < gradient->count; ++k) {
+        const Part *part = &gradient->parts[k];
+        const T *term = N(read)(part, at, n, total == NULL ? room : spare);
+        if (total == NULL && part->share != 1) {
+            N(multiply)(term, (T)part->share, room, n);
+            total = room;
+        } else if (total == NULL) {
+            total = term;
+        } else {
+            if (part->share != 1) N(add_multiple)(total, term, (T)part->share, room, n);
+            else N(add)(total, term, room, n);
+            total = room;
+        }
+    }
+    if (gradient->limit > 0) *fine &= N(within)(total, (T)gradient->limit, n);
+    if (gradient->scale != 1) {
+        N(multiply)(total, (T)gradient->scale, room, n);
+        total = room;
+    }
+    return total;
+}
+
+/* Update elements lo to hi of the weights; return whether the sum of the gradient's parts was within its limit. */
+static int N(update)(const Update *u, size_t lo, size_t hi) {
+    T room[TILE], spare[TILE];
+    const Gradient *gradient = &u->gradient;
+    int fine = 1;
+    for (size_t at = lo; at < hi; at += TILE) {
+        size_t n = hi - at < TILE ? hi - at : TILE;
+        T *w = (T *)u->weights + at, *state[MOST_SLOTS];
+        for (int k = 0; k < u->optimizer->slots; ++k) state[k] = (T *)u->state[k] + at;
+        const T *g = N(sum)(gradient, at, n, room, spare, &fine);
+        if (u->clips) {
+            N(clip)(g, (T)-u->clip, (T)u->clip, room, n);
+            g = room;
+        }
+        if (u->l2 != 0) {
+            N(add_multiple)(g, w, (T)u->l2, room, n);
+            g = room;
+        }
+        u->optimizer->N(step)(w, g, state, u->constants, n);
+#if HALVES
+        if (u->half != NULL) narrow(w, u->half_kind, u->half + at, n);
+#endif
+    }
+    return fine;
+}
+
+/* Write elements lo to hi of the sum of a gradient's parts; return whether it was within its limit before scaling. */
+static int N(combine)(const Gradient *gradient, T *out, size_t lo, size_t hi) {
+    T room[TILE], spare[TILE];
+    int fine = 1;
+    for (size_t at = lo; at < hi; at += TILE) {
+        size_t n = hi - at < TILE ? hi - at : TILE;
+        const T *total = N(sum)(gradient, at, n, room, spare, &fine);
+        memcpy(out + at, total, n * sizeof(T));
+    }
+    return fine;
+}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ps.errors import UsageError
-from ps.pipeline.layer import PipelineLayer, SplitLayer, StatefulLayer, Tied, TrainingLayer, WrappedLayer
+from ps.pipeline.layer import GraphLayer, PipelineLayer, SplitLayer, StatefulLayer, Tied, TrainingLayer, WrappedLayer
 from ps.xp import Array
 
 T = TypeVar("T")
@@ -41,6 +41,8 @@ class Chain:
         """Which of them are a SplitLayer, as is asked in every pass."""
         self.trains: list[bool] = []
         """Which of them are a TrainingLayer."""
+        self.graphs: list[bool] = []
+        """Which of them are a GraphLayer."""
         self._sources: list[int] = []
         """For each layer the place of the one whose tensors it has: its own, or the first place of the same object."""
         self._shared: list[dict[str, tuple[int, str]]] = []
@@ -62,6 +64,7 @@ class Chain:
             self.layers.append(layer)
             self.splits.append(isinstance(layer, SplitLayer))
             self.trains.append(isinstance(layer, TrainingLayer))
+            self.graphs.append(isinstance(layer, GraphLayer))
             self._sources.append(self._first(given, source, place))
             self._shared.append(shared)
 

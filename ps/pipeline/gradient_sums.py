@@ -37,6 +37,14 @@ class GradientSums:
         """Whether a layer has tensors that are trained."""
         return bool(self._names[place])
 
+    def names(self, place: int) -> Iterable[str]:
+        """Return what a layer calls its tensors that are trained."""
+        return self._names[place]
+
+    def begun(self, place: int, own: str) -> Any:
+        """Return what has been added up so far of a layer's tensor, to which more may be added in place; or None."""
+        return self._sums.get(place, {}).get(own)
+
     def add(self, place: int, grads: Mapping[str, Any], like: Mapping[str, Any]) -> None:
         """Add one micro-batch's gradients of a layer to what there is; ``like``: its tensors. Raises GradientError."""
         sums = self._sums.setdefault(place, {})

@@ -83,6 +83,37 @@ class TrainingLayer(PipelineLayer, Protocol):
         ...
 
 
+class LayerGraph(Protocol):
+    """What goes through layers in a row, for one micro-batch, and back through all of them at once."""
+
+    def extend(self, place: int, layer: Any, params: Mapping[str, Array], at: ForwardPass) -> None:
+        """Go on through the layer at this place."""
+        ...
+
+    @property
+    def shown(self) -> Any:
+        """What has come out so far, for messages."""
+        ...
+
+    def output(self) -> Any:
+        """Return what comes out."""
+        ...
+
+    def backward(self, dy: Any, sums: Any) -> Any:
+        """Add up the gradients by the layers' tensors (``GradientSums``), bit for bit as the layers do one by one;
+        return that by the input, if it is wanted."""
+        ...
+
+
+@runtime_checkable
+class GraphLayer(PipelineLayer, Protocol):
+    """A layer of a library that has gradients by itself. Several of one library in a row have one graph."""
+
+    def graph(self, x: Any, *, by_input: bool) -> LayerGraph:
+        """Begin a graph; ``by_input``: the gradient by the input is wanted."""
+        ...
+
+
 @runtime_checkable
 class StatefulLayer(PipelineLayer, Protocol):
     """A layer with tensors that have no gradients, as the statistics of batch norm, or what is frozen."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ps.errors import PSError, UsageError
@@ -10,7 +11,7 @@ from ps.pipeline.arrays import ArrayKind, is_finite, shown
 from ps.pipeline.chain import Chain
 from ps.pipeline.cutting_check import demand_additive, demand_same
 from ps.pipeline.gradient_sums import GradientSums
-from ps.pipeline.layer import ForwardPass, StatefulLayer
+from ps.pipeline.layer import ForwardPass, LayerGraph, StatefulLayer
 from ps.pipeline.loss import PipelineLoss
 
 
@@ -27,9 +28,11 @@ class PipelineStage:
         seed: int = 0,
         pipeline: int = 0,
         recompute: bool = False,
+        splits: bool = False,
     ) -> None:
         """``loss`` counts in the stage with the last layer only. ``recompute``: of a micro-batch under way only the
-        input is kept, and its forward pass is done again before its backward pass."""
+        input is kept, and its forward pass is done again before its backward pass. ``splits``: backward passes come in
+        two parts, for which each layer is gone through by itself."""
         self.places = places
         self._chain = chain
         self._kind = kind
@@ -37,6 +40,7 @@ class PipelineStage:
         self._seed = seed
         self._pipeline = pipeline
         self._recompute = recompute
+        self._splits = splits
 
     @property
     def is_last(self) -> bool:
@@ -60,6 +64,7 @@ class PipelineStage:
         self._sums = sums
         self._first = first
         self._step = step
+        self._runs = list(self._rows())
         self._saved: dict[int, Any] = {}
         self._of_loss: dict[int, Any] = {}
         self._for_weights: dict[int, list[tuple[int, Any, Any]]] = {}
@@ -84,21 +89,58 @@ class PipelineStage:
             self._saved[microbatch] = x if self._recompute else saved
         return y
 
+    def _rows(self) -> Iterator[range]:
+        """Yield the layers one by one, or as many in a row as have one graph: none of them twice."""
+        layers, start = self._chain.layers, self.places.start
+        while start < self.places.stop:
+            stop, kind = start + 1, type(layers[start])
+            if self._is_graph(start):
+                while stop < self.places.stop and type(layers[stop]) is kind and layers[stop] not in layers[start:stop]:
+                    stop += 1
+            yield range(start, stop)
+            start = stop
+
+    def _is_graph(self, place: int) -> bool:
+        return not self._splits and place >= self._first and self._chain.graphs[place]
+
     def _forward(self, microbatch: int, x: Any, *, keep: bool, repeated: bool = False) -> tuple[Any, list[Any]]:
-        saved = []
-        for place in self.places:
-            x, seen = self._layer_forward(
-                place, x, ForwardPass(self._seed, self._step, microbatch, place, repeated, self._pipeline)
-            )
+        saved: list[Any] = []
+
+        def at(place: int) -> ForwardPass:
+            return ForwardPass(self._seed, self._step, microbatch, place, repeated, self._pipeline)
+
+        for places in self._runs:
+            start = places.start
+            if keep and self._is_graph(start):
+                x, seen = self._graph_forward(places, x, at)
+            else:
+                for place in places:
+                    x, seen = self._layer_forward(place, x, at(place))
             if keep:
-                saved.append(seen if place >= self._first else None)
+                saved.append(seen if start >= self._first else None)
         return x, saved
+
+    def _graph_forward(self, places: range, x: Any, at: Callable[[int], ForwardPass]) -> tuple[Any, LayerGraph]:
+        layers = self._chain.layers
+        graph = layers[places.start].graph(x, by_input=places.start > self._first)
+        for place in places:
+            params = self._tensors(place)
+            with self._naming(place, params, graph.shown):
+                graph.extend(place, layers[place], params, at(place))
+        return graph.output(), graph
 
     def _layer_forward(self, place: int, x: Any, at: ForwardPass | None) -> tuple[Any, Any]:
         layer, params = self._chain.layers[place], self._tensors(place)
-        try:
+        with self._naming(place, params, x):
             training = at is not None and self._chain.trains[place]
             y, saved = layer.forward_at(params, x, at) if training else layer.forward(params, x)
+        return y, saved
+
+    @contextmanager
+    def _naming(self, place: int, params: Mapping[str, Any], x: Any) -> Iterator[None]:
+        """Have what goes wrong in a layer's forward pass be told with its name, its tensors and its input."""
+        try:
+            yield
         except PSError:
             raise
         except Exception as error:
@@ -107,7 +149,6 @@ class PipelineStage:
                 f"{self._chain.describe(place)} has {has} and was given {shown(x)}"
                 f"{f' by {self._chain.describe(place - 1)}' if place else ''}: {type(error).__name__}: {error}"
             ) from error
-        return y, saved
 
     def evaluate(self, params: Mapping[str, Any], names: list[dict[str, str]], x: Any) -> Any:
         """Return the output outside of training; nothing is kept."""
@@ -155,11 +196,14 @@ class PipelineStage:
         if self.is_last:
             dy = self._of_loss.pop(microbatch)
         later = self._for_weights.setdefault(microbatch, []) if not whole else []
-        for place in reversed(self.places):
-            if dy is None or place < self._first:
+        for places in reversed(self._runs):
+            if dy is None or places.start < self._first:
                 return None
             saved = kept.pop()
-            dy = self._layer_backward(place, saved, dy, None if whole else later)
+            if self._is_graph(places.start):
+                dy = saved.backward(dy, self._sums)
+            else:
+                dy = self._layer_backward(places.start, saved, dy, None if whole else later)
         return dy
 
     def _layer_backward(self, place: int, saved: Any, dy: Any, later: list[tuple[int, Any, Any]] | None) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ps.pipeline.action import needed
+from ps.pipeline.action import INPUT, needed
 from ps.pipeline.cut import Cut
 from ps.pipeline.gradient_sums import GradientSums
 from ps.pipeline.runner import StageRunner, StepPlan
@@ -49,6 +49,7 @@ class WorkerStages:
             seed=seed,
             pipeline=replica,
             recompute=pipeline.recompute,
+            splits=any(action.kind == INPUT for action in schedule.actions(self._count, 1, worker)),
         )
         self.stages = self._stages()
 

@@ -1,4 +1,5 @@
-"""ModuleLayer: a torch module as one of a pipeline's layers: autograd goes through it, and no further."""
+"""ModuleLayer: a torch module as one of a pipeline's layers. Autograd goes through it, and no further, unless it goes
+through several in a row (``ModuleGraph``)."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ from ps.torch import bare_names
 from ps.torch.array_kind import TENSORS, array, tensor
 from ps.torch.batch_statistics import BatchStatistics
 from ps.torch.drawing import drawing
+from ps.torch.drawing_modules import may_draw
+from ps.torch.lent_tensors import LentTensors
+from ps.torch.module_graph import ModuleGraph, differentiable, leaf, like, outputs_of
 from ps.torch.tensor_memory import numbers, seen
 from ps.xp import Array
 
 KINDS = {torch.float32: "buffer", torch.float64: "buffer", torch.int64: "counter"}
-_IN_PLACE = "in-place operation"
 
 
 class ModuleLayer:
@@ -35,6 +38,10 @@ class ModuleLayer:
         self._name = name
         self._clones = any(getattr(part, "inplace", False) is True for part in module.modules())
         """Whether the module writes into what it is given, which may be the script's, or kept by the layer before."""
+        self._tried = False
+        """Whether it has been looked at whether it does so unsaid."""
+        self._draws = may_draw(module)  # before there are hooks of ours
+        self._lent = LentTensors(module)
         self._tensors: dict[str, tuple[Array, torch.Tensor]] = {}
         self._statistics = BatchStatistics(module, name)
         self._buffers = [own for own, _ in bare_names.buffers(module)]
@@ -77,49 +84,58 @@ class ModuleLayer:
                 state = dict(self._state(params))
                 # what is measured, or looked at before the first step, changes nothing
                 state |= {own: state[own].clone() for own in self._buffers if own in state}
-                return self._call(state, inputs), None
+                return self._lent.call(state, inputs), None
         finally:
             for module in training:
                 module.training = True
 
     def forward_at(self, params: Mapping[str, Array], x: Any, at: ForwardPass) -> tuple[Any, Any]:
         """Return the output, and the graph to it from the input and the parameters."""
-        seed = int(np.random.SeedSequence(at.numbers).generate_state(1, np.uint64)[0])
+        inputs = TENSORS.tree(leaf, x)
+        y, weights = self.forward_on(params, inputs, at)
+        return TENSORS.tree(torch.Tensor.detach, y), (inputs, weights, y)
+
+    def graph(self, x: Any, *, by_input: bool) -> ModuleGraph:
+        """Begin a graph through this module and the next ones."""
+        return ModuleGraph(x, by_input=by_input)
+
+    def forward_on(self, params: Mapping[str, Array], x: Any, at: ForwardPass) -> tuple[Any, dict[str, torch.Tensor]]:
+        """Return the output for what is on a graph, which goes on, and the parameters that are leaves of it."""
         state = self._statistics.scratch(dict(self._state(params)))
-        versions = {own: each._version for own, each in state.items() if not each.requires_grad}
-        inputs = TENSORS.tree(_leaf, x)
-        devices = {each.device.index for each in [*state.values(), *_only(inputs)] if each.is_cuda}
-        with drawing(seed, devices), torch.enable_grad(), self._statistics.noting(at):
-            try:
-                y = self._call(state, TENSORS.tree(torch.clone, inputs) if self._clones else inputs)
-            except RuntimeError as error:
-                if self._clones or _IN_PLACE not in str(error):
-                    raise
-                self._clones = True  # from now on
+        versions = {own: each._version for own, each in state.items() if not each.requires_grad} if at.repeated else {}
+        given = x if self._tried and not self._clones else TENSORS.tree(torch.clone, x)
+        before = [] if self._tried else [each._version for each in _only(given)]
+        with torch.enable_grad(), self._statistics.noting(at):
+            if self._draws:
+                devices = {each.device.index for each in [*state.values(), *_only(x)] if each.is_cuda}
+                seed = int(np.random.SeedSequence(at.numbers).generate_state(1, np.uint64)[0])
                 with drawing(seed, devices):
-                    y = self._call(state, TENSORS.tree(torch.clone, inputs))
+                    y = self._lent.call(state, given)
+            else:
+                y = self._lent.call(state, given)
+        if not self._tried:
+            self._tried = True
+            self._clones = self._clones or before != [each._version for each in _only(given)]
         if at.microbatch and not at.repeated:
             self._statistics.tell()
-        if at.repeated:
-            changed = [own for own, version in versions.items() if state[own]._version != version]
-            if own := next((own for own in changed if not self._statistics.has(own)), ""):
-                raise UsageError(
-                    f"{self._name} changes its buffer {own} in each forward pass, and recompute=True does that twice: "
-                    f"leave it out"
-                )
-        weights = {own: each for own, each in state.items() if each.requires_grad}
-        return TENSORS.tree(torch.Tensor.detach, y), (inputs, weights, y)
+        changed = [own for own, version in versions.items() if state[own]._version != version]
+        if own := next((own for own in changed if not self._statistics.has(own)), ""):
+            raise UsageError(
+                f"{self._name} changes its buffer {own} in each forward pass, and recompute=True does that twice: "
+                f"leave it out"
+            )
+        return y, {own: each for own, each in state.items() if each.requires_grad}
 
     def backward(self, params: Mapping[str, Array], saved: Any, dy: Any) -> tuple[Any, dict[str, Array]]:
         """Return the gradients by the input and by the parameters."""
         inputs, weights, y = saved
-        found = _gradients(y, dy, [*_differentiable(inputs), *weights.values()], keep=False)
-        return _like(inputs, found), self._named(weights, found[len(found) - len(weights) :])
+        found = _gradients(y, dy, [*differentiable(inputs), *weights.values()], keep=False)
+        return like(inputs, found), self._named(weights, found[len(found) - len(weights) :])
 
     def backward_input(self, params: Mapping[str, Array], saved: Any, dy: Any) -> Any:
         """Return the gradient by the input alone."""
         inputs, _, y = saved
-        return _like(inputs, _gradients(y, dy, _differentiable(inputs), keep=True))
+        return like(inputs, _gradients(y, dy, differentiable(inputs), keep=True))
 
     def backward_weights(self, params: Mapping[str, Array], saved: Any, dy: Any) -> dict[str, Array]:
         """Return the gradients by the parameters alone."""
@@ -143,41 +159,16 @@ class ModuleLayer:
                 self._tensors[own] = known
             yield own, known[1]
 
-    def _call(self, state: dict[str, torch.Tensor], x: Any) -> Any:
-        return torch.func.functional_call(self._module, state, (x,), strict=False)
-
     def _named(self, weights: Mapping[str, torch.Tensor], found: list[Any]) -> dict[str, Array]:
         return {own: array(each) for own, each in zip(weights, found, strict=True) if each is not None}
 
 
-def _leaf(value: Any) -> torch.Tensor:
-    """Return a tensor at which a graph begins."""
-    found = tensor(value).detach()
-    return found.requires_grad_(found.is_floating_point() or found.is_complex())
-
-
-def _differentiable(tree: Any) -> list[torch.Tensor]:
-    return [leaf for _, leaf in leaves(tree, "") if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-
-
 def _gradients(y: Any, dy: Any, wanted: list[torch.Tensor], *, keep: bool) -> list[Any]:
     """Return the gradient by each of the tensors, or None, given that by some of the outputs."""
-    pairs = [
-        (out, tensor(given))
-        for (_, out), (_, given) in zip(leaves(y, ""), leaves(dy, ""), strict=True)
-        if isinstance(out, torch.Tensor) and out.requires_grad and given is not None
-    ]
-    if not pairs or not wanted:
+    outputs, given = outputs_of(y, dy)
+    if not outputs or not wanted:
         return [None] * len(wanted)
-    outputs, given = zip(*pairs, strict=True)
     return list(torch.autograd.grad(outputs, wanted, given, retain_graph=keep, allow_unused=True))
-
-
-def _like(inputs: Any, found: list[Any]) -> Any:
-    """Return the first of the gradients in the places of the inputs that they are of, and None in the others'."""
-    given = iter(found)
-    tree = TENSORS.tree(lambda leaf: next(given) if leaf.requires_grad else None, inputs)
-    return tree if any(leaf is not None for _, leaf in leaves(_only(tree), "")) else None
 
 
 def _only(tree: Any) -> list[Any]:

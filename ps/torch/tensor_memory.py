@@ -38,7 +38,7 @@ def seen(array: Array) -> torch.Tensor:
     """Return a tensor over an array's memory. It never leaves this package: writing to it would end the process."""
     if not xp.is_host(array):
         return torch.from_dlpack(array)
-    if array.dtype.name == "bfloat16":  # which NumPy does not know by itself
+    if array.dtype.kind == "V":  # bfloat16, which NumPy does not know by itself
         return seen(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array if array.flags.writeable else np.asarray(Readable(array)))
 

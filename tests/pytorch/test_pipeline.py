@@ -128,6 +128,65 @@ def test_bits_depend_neither_on_the_cut_nor_on_the_schedule_with_dropout_too(
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+class Forks(nn.Module):
+    """Writes into what it is given, uses that four times, and gives two things, one of them turned."""
+
+    def forward(self, x: Any) -> Any:
+        x += 1
+        return x * x.sigmoid() + x.mean(1, keepdim=True), x.t()
+
+
+class Joins(nn.Linear):
+    def forward(self, given: Any) -> Any:
+        y, turned = given
+        return super().forward(y) + turned.t()
+
+
+def test_one_graph_through_all_modules_of_a_stage_has_the_bits_of_one_for_each(local: Local) -> None:
+    def model() -> Any:
+        norm = nn.Sequential(nn.LayerNorm(16), nn.Dropout(0.2))
+        norm[0].weight.requires_grad_(False)
+        with seeded(1):
+            joins, others, twice = Joins(16, 16), Joins(16, 16), nn.Linear(4, 4)
+        made = net(Forks(), joins, norm, Forks(), others)
+        made.add_module("twice", twice)
+        made.add_module("again", twice)
+        return made
+
+    def trained(**how: Any) -> dict[str, np.ndarray]:
+        return piped(local, model(), batches(3), functional.cross_entropy, microbatches=3, **how)[0]
+
+    joined = trained()
+    for how in ({"cuts": list(range(1, 11))}, {"cuts": [3, 7]}, {"cuts": [4], "recompute": True}):
+        found = trained(**how)
+        for name, value in joined.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=f"{name}, {how}")
+
+
+def test_one_tensors_gradient_at_a_time_lies_beside_the_sums() -> None:
+    layers = ps.torch.Pipeline(nn.Sequential(*(nn.Linear(6, 6) for _ in range(3))), functional.mse_loss).chain.layers
+    params = [layer.init(np.random.default_rng(0)) for layer in layers]
+    found: list[tuple[int, int]] = []
+
+    class Sums:
+        def names(self, place: int) -> list[str]:
+            return ["weight", "bias"]
+
+        def begun(self, place: int, own: str) -> None:
+            return None
+
+        def add(self, place: int, grads: Any, like: Any) -> None:
+            leaves = [each for layer in layers for _, each in layer._tensors.values()]
+            found.append((place, sum(each.grad is not None for each in leaves)))
+
+    graph = layers[0].graph(torch.ones(4, 6), by_input=False)
+    for place, layer in enumerate(layers):
+        graph.extend(place, layer, params[place], ForwardPass(0, 0, 0, place))
+    assert graph.backward(torch.ones(4, 6), Sums()) is None
+    assert sorted(place for place, _ in found) == [0, 0, 1, 1, 2, 2]
+    assert all(beside == 1 for _, beside in found)
+
+
 def test_dropout_draws_anew_for_each_step_micro_batch_and_place_and_the_same_again() -> None:
     layer = ps.torch.Pipeline(nn.Sequential(nn.Dropout(0.5)), functional.mse_loss).chain.layers[0]
     numbers = [(1, 2, 3, 4), (0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]

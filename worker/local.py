@@ -162,7 +162,7 @@ class LocalStore:
 
     def stop(self, reason: str) -> None:
         """Training ends where it would with one worker of a cluster: in lockstep others may have begun a step."""
-        self.stop_point.decide(self.clock + self.job.lockstep, reason)
+        self.stop_point.decide(self.clock + self.job.ends_together, reason)
 
     def close(self, failure: str = "") -> None:
         pass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.aggregator import check_aggregator
 from ps.config.compression import check_compression
-from ps.config.mode import DISTRIBUTED, FEDERATED, MODES, PIPELINE
+from ps.config.mode import BOUNDED, DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.secure import SECURE, SECURE_MIN
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
@@ -41,7 +41,7 @@ class JobConfig:
     workers: int = setting(1, "number of workers the job starts with", low=1, high=MOST_CLIENTS, short="-w")
     mode: str = setting("sync", "when pushed gradients are applied", tuple(MODES))
     staleness: int = setting(
-        2, "how many clocks a worker may run ahead of the slowest", low=0, high=MOST_STEPS, modes=("ssp",)
+        2, "clocks that a worker may be ahead of the slowest", low=0, high=MOST_STEPS, modes=BOUNDED
     )
     backup_workers: int = setting(
         0, "apply after all but this many workers have pushed", low=0, high=MOST_CLIENTS, modes=("sync",)
@@ -259,6 +259,11 @@ class JobConfig:
     def pipeline(self) -> bool:
         """Whether each worker has a part of the model."""
         return MODES[self.mode].pipeline
+
+    @property
+    def ends_together(self) -> bool:
+        """Whether training ends at one clock for all."""
+        return self.lockstep or self.pipeline
 
     @property
     def places(self) -> int:

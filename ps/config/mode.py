@@ -27,6 +27,7 @@ MODES = {
     "async": ModeTraits("asynchronous"),
     "ssp": ModeTraits("ssp"),
     "pipeline": ModeTraits("sync", lockstep=True, pipeline=True),
+    "pipeline-ssp": ModeTraits("ssp", pipeline=True),
     "federated": ModeTraits(federated=True),
 }
 """A mode is one line here and one file in ``ps/server/modes``."""
@@ -36,3 +37,5 @@ DISTRIBUTED = tuple(name for name, traits in MODES.items() if not (traits.federa
 FEDERATED = tuple(name for name, traits in MODES.items() if traits.federated)
 PIPELINE = tuple(name for name, traits in MODES.items() if traits.pipeline)
 """The modes in which a worker has a part of the model."""
+BOUNDED = tuple(name for name, traits in MODES.items() if traits.module == "ssp")
+"""The modes in which nobody is more than ``staleness`` clocks ahead of the slowest."""

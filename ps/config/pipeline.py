@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from ps.config.job import JobConfig
 
 
+def replaces(job: JobConfig) -> bool:
+    """Whether another worker may take the place of one that is gone: where a step can be taken again as it was."""
+    return job.pipeline and job.lockstep and job.waves == 1
+
+
 def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
     """Raise ConfigError unless the workers can be dealt out to pipelines, and do what other settings ask for."""
     places, stages = job.places, job.stages or job.places
@@ -37,6 +42,16 @@ def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:
         raise ConfigError(
             f"{say('spares')} cannot be had with {say('waves')}: waves under way cannot be taken again with "
             f"the weights that they began with. Try: --waves 1"
+        )
+    if job.spares and not replaces(job):
+        raise ConfigError(
+            f"{say('spares')} cannot be had with {say('mode')}: the weights with which a step is to be taken again may "
+            f"have changed meanwhile by other pipelines' updates. Try: --mode pipeline"
+        )
+    if job.clip_norm is not None and not job.lockstep:
+        raise ConfigError(
+            f"{say('clip_norm')} cannot be had with {say('mode')}: each pipeline's gradients are applied as they come, "
+            f"and none of its workers has the norm of all. Try: --clip-value, or --mode pipeline"
         )
     for name, idle in (("overlap", False), ("compress", "none")):
         if getattr(job, name) != idle:

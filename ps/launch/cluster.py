@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ps.config.mode import PIPELINE
 from ps.cores import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
@@ -255,7 +256,7 @@ class _Cluster:
         if ended:
             # A server that these died of has died before them: look again, so that it is found with them.
             ended += [child for child in running if child not in ended and child.poll()]
-            self._policy.federated, self._policy.pipeline = self._mode == "federated", self._mode == "pipeline"
+            self._policy.federated, self._policy.pipeline = self._mode == "federated", self._mode in PIPELINE
             actions += self._policy.on_exits([c.exit for c in ended if c.exit and c.name not in self._stopped])
         actions += self._policy.on_members(self._look_at_members())
         self._tell_what_is_kept()

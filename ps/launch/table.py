@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ps.config.mode import BOUNDED
 from ps.text import stopping
 
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
@@ -26,7 +27,7 @@ def summary_table(summary: Row) -> RenderableType:
     ranks = summary["members"]["workers"]
     totals = {**summary, "steps": summary["total_steps"], "rank": "all"}
     federated = "federated" in summary
-    columns = _columns([*rows.values(), totals], federated=federated, stale=summary["mode"] in ("async", "ssp"))
+    columns = _columns([*rows.values(), totals], federated=federated, stale=summary["mode"] in ("async", *BOUNDED))
     table = plain_table()
     table.add_column("client" if federated else "worker", no_wrap=True)
     for name, _ in columns:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 
 from ps.config import JobConfig
+from ps.config.pipeline import replaces
 from ps.protocol.messages import Seat
 from ps.server.job_key import JobKey
 from ps.server.scheduler.member_record import MemberRecord
@@ -28,7 +29,7 @@ class Vacancies:
 
     def lose(self, record: MemberRecord, job: JobConfig, roster: Roster, now: float) -> None:
         """A worker is gone; keep its place if it is to be replaced."""
-        if not job.has_place(record.rank) or record.has_finished:
+        if not job.has_place(record.rank) or record.has_finished or not replaces(job):
             return
         pipeline = job.pipeline_of(record.rank)
         same = [m for m in roster.members.values() if m.role == "worker" and job.pipeline_of(m.rank) == pipeline]

@@ -56,6 +56,24 @@ def test_what_does_not_go_together_is_said_before_anything_starts(settings: dict
         job_from({"mode": "pipeline", **settings})
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"clip_norm": 1.0}, "clip_norm = 1.0 .*cannot be had with mode = pipeline-ssp.*--mode pipeline$"),
+        ({"spares": 1}, "spares = 1 .*cannot be had with mode = pipeline-ssp.*--mode pipeline$"),
+        ({"aggregator": "median"}, "aggregator = median .*mode"),
+        ({"workers": 3, "backup_workers": 1}, "backup_workers = 1 .*needs mode = sync"),
+    ],
+)
+def test_pipelines_that_do_not_wait_for_each_other_have_nothing_that_needs_one_clock_for_all(
+    settings: dict[str, Any], said: str
+) -> None:
+    job = job_from({"mode": "pipeline-ssp", "workers": 4, "stages": 2, "staleness": 3, "waves": 2})
+    assert (job.replicas, job.staleness, job.delay, job.lockstep) == (2, 3, 1, False)
+    with pytest.raises(ConfigError, match=said):
+        job_from({"mode": "pipeline-ssp", "workers": 4, **settings})
+
+
 @pytest.mark.parametrize("value", ["otto", "0", -1, 1001, 2.5, True])
 def test_stages_are_a_number_or_auto(value: Any) -> None:
     row = settings_of(JobConfig)["stages"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ps.config.mode import BOUNDED
 from ps.errors import BadMessage
 from ps.protocol.messages import (
     Heartbeat,
@@ -337,7 +338,7 @@ class Sim:
 
     def _check_bound(self, worker: SimWorker) -> None:
         """SSP: whoever begins a clock is at most ``staleness`` ahead of all that take part."""
-        if self.explicit.get("mode") != "ssp" or not worker.taking_part or not worker.steps:
+        if self.explicit.get("mode") not in BOUNDED or not worker.taking_part or not worker.steps:
             return
         for member, other in self.workers.items():
             if member not in self.dead and other.taking_part:

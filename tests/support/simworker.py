@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.config.mode import BOUNDED
 from ps.optim import square_sum
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Attach, Late, Leave, Message, Ok, Pull, Push, Pushed, Skip, Start, Suspend, Weights
@@ -110,6 +111,9 @@ class SimWorker:
 
     def life(self) -> Life:
         self.seeded = yield from self._watch(self.part.claim(LAYOUT))
+        if self.job.pipeline:  # it has all of the weights, and gradients for its stage's part
+            place, places = self.job.place_of(self.rank), self.job.places
+            self.part._given = frozenset(chunk.index for chunk in self.chunks if chunk.index % places == place)
         if self.seeded:
             values = first_buffer(self.chunks, self.rank)
             yield from self._watch(self.part.seed(LAYOUT, values, {}))
@@ -206,7 +210,7 @@ class SimWorker:
             if self.job.mode == "sync" and in_time:
                 assert message.version == expected, f"worker {self.rank} at {expected} got {message!r}"
             assert message.staleness >= 0
-            if self.job.mode == "ssp":
+            if self.job.mode in BOUNDED:
                 assert message.staleness <= self.job.staleness
 
 

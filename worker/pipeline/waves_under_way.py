@@ -78,9 +78,10 @@ class WavesUnderWay:
         """How many transfers had come when it was last looked."""
         self._stopped: TrainingStopped | None = None
         """Raised when a step was given that is beyond the end of training."""
-        self.next = self._oldest = kv.clock
-        """The number of the wave that comes next, and of the first one."""
-        self._stash.begin(self.next)
+        self._next: int = kv.clock
+        """The number of the wave that comes next, and of the first one, as far as waves have come."""
+        self._oldest = self._next
+        self._stash.begin(self._next)
         lines.unused = self._unused
 
     # What the script does
@@ -89,16 +90,21 @@ class WavesUnderWay:
         """Take the next wave. Raises TrainingStopped where training had ended before the ones before it."""
         if self._stopped is not None:
             raise self._stopped
-        if wave.plan.step != self.next:  # a barrier has all go on from the same clock
+        if wave.plan.step != self._next:  # a barrier has all go on from the same clock
             self._oldest = wave.plan.step
             self._stash.begin(self._oldest)
-        self.next = wave.plan.step + 1
+        self._next = wave.plan.step + 1
         self._planned.append(wave)
+
+    @property
+    def next(self) -> int:
+        """The number of the wave that comes next: the clock's after a barrier, where others may have been ahead."""
+        return max(self._next, int(self._kv.clock))
 
     @property
     def loss(self) -> float | None:
         """What the latest step returns: the loss of the wave so many before, or of the first; None until it is done."""
-        return self._losses.get(max(self._oldest, self.next - self._depth))
+        return self._losses.get(max(self._oldest, self._next - self._depth))
 
     def settle(self) -> None:
         """Return when what was given is in the weights. The others have to measure nothing meanwhile."""
@@ -221,7 +227,7 @@ class WavesUnderWay:
         if wanted is None and not expects:  # it is weights: to begin with, or for the next gradients to be given
             self._store.await_turn(lambda: self._lines.arrivals != self._arrivals)
             return
-        step, transfer = wanted or (self.next - 1, None)
+        step, transfer = wanted or (self._next - 1, None)
         what = f"the next batch, after step {step}" if transfer is None else f"{transfer!r} of step {step}"
         since = self._trace.now()
         self._lines.wait(self._stirred, what, self._route.first if transfer is None else self._route.sender(transfer))

@@ -102,7 +102,11 @@ def test_the_first_workers_script_completes_the_job_and_what_is_explicit_wins() 
 @pytest.mark.parametrize(
     ("explicit", "script", "told"),
     [
-        ({"staleness": 3}, {}, ["staleness = 3 changes nothing with mode = sync; it is for mode = ssp"]),
+        (
+            {"staleness": 3},
+            {},
+            ["staleness = 3 changes nothing with mode = sync; it is for mode = ssp or pipeline-ssp"],
+        ),
         ({"staleness": 3}, {"mode": "ssp"}, []),
         ({"rounds": 3}, {"staleness": 1}, ["rounds = 3 changes nothing with mode = sync; it is for mode = federated"]),
         ({"overlap": True, "window": 1 << 23}, {}, []),

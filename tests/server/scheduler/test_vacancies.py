@@ -3,6 +3,10 @@ and nobody waits for ever."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from ps.protocol.messages import BarrierEnter, BarrierLeave, Hello, Identify, Leave, Seat, View, Welcome
 from support.desk import Desk, messages
 
@@ -117,3 +121,14 @@ def test_a_seat_that_was_lost_on_its_way_is_told_again() -> None:
     record = desk.state.members[spare]
     hello = Hello(0, record.nonce, "worker", -1, "host", 1, "", (), {})
     assert (spare, seat) in messages(desk.say(hello), Seat)
+
+
+@pytest.mark.parametrize("job", [{"mode": "pipeline-ssp"}, {"mode": "pipeline", "waves": 2}])
+def test_where_no_step_can_be_taken_again_nobody_takes_a_place_though_one_waits(job: dict[str, Any]) -> None:
+    desk = Desk(workers=2, **job)
+    first, second = desk.fill()
+    extra = desk.join().member
+    desk.wait(12, second)
+    assert workers_of(desk.state.view()).get(0) == first
+    assert workers_of(desk.state.view()).get(1) is None
+    assert not messages(desk.wait(1), Seat) and extra in desk.state.members

@@ -12,7 +12,7 @@ import zmq
 
 from ps import sigterm
 from ps.config.job import JobConfig
-from ps.config.pipeline import replaces
+from ps.config.pipeline import awaits
 from ps.config.process import ProcessConfig
 from ps.errors import JobEnded, PeerLost, PSError, ServerLost, ServersMoved, StateError
 from ps.protocol.incoming import Incoming
@@ -158,10 +158,7 @@ class Session:
     @property
     def awaits_spares(self) -> bool:
         """Whether a worker that is gone may be replaced: the job announces spares, or has one."""
-        has_place = self.job.has_place
-        if not replaces(self.job):
-            return False
-        return self.job.spares > 0 or any(p.role == "worker" and not has_place(p.rank) for p in self._shown)
+        return awaits(self.job, (peer.rank for peer in self._shown if peer.role == "worker"))
 
     @property
     def _shown(self) -> tuple[Peer, ...]:

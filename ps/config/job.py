@@ -246,8 +246,7 @@ class JobConfig:
         """
         if self.federated:
             return self.chunk_size or 1 << 20
-        shared = self.transport == "auto" or shares_memory(self.transport)
-        travels = not shared or self.compress != "none"
+        travels = self.compress != "none" or not (self.transport == "auto" or shares_memory(self.transport))
         return self.chunk_size or (2 << 20 if travels else 4 << 20)
 
     @property

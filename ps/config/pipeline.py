@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ps.config.transport import shares_memory
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 def replaces(job: JobConfig) -> bool:
     """Whether another worker may take the place of one that is gone: where a step can be taken again as it was."""
     return job.pipeline and job.lockstep and job.waves == 1
+
+
+def awaits(job: JobConfig, ranks: Iterable[int]) -> bool:
+    """Whether one may come to take a place that is lost: the job announces spares, or one of these workers is one."""
+    return replaces(job) and (job.spares > 0 or not all(map(job.has_place, ranks)))
 
 
 def check_pipeline(job: JobConfig, say: Callable[[str], str]) -> None:

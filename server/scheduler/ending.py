@@ -39,11 +39,11 @@ class Ending:
         """What all members are told."""
         return self.phase, self.clock, self.reason
 
-    def ask(self, record: MemberRecord, message: StopRequest, *, lockstep: bool, clock: int) -> None:
-        """A worker asks for the end: at ``clock``, unless workers go in lockstep. The first counts."""
+    def ask(self, record: MemberRecord, message: StopRequest, *, together: bool, clock: int) -> None:
+        """A worker asks for the end: at ``clock``, unless all end ``together``. The first counts."""
         if not self.phase:
             self.reason, self.by = printable(message.reason[:MOST_REASON]), str(record)
-            self.phase, self.clock = ("asked", message.clock + 1) if lockstep else ("decided", clock)
+            self.phase, self.clock = ("asked", message.clock + 1) if together else ("decided", clock)
 
     def ready(self, message: StopReady) -> None:
         """A worker says how far it has begun."""

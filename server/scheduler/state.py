@@ -187,11 +187,8 @@ class SchedulerState:
         if isinstance(message, StopReady):
             self.ending.ready(message)
         else:  # in a federated job with the round under way
-            lockstep, rounds = (
-                self.job is not None and self.job.ends_together,
-                self.rounds.under_way if self.rounds else 1,
-            )
-            self.ending.ask(record, message, lockstep=lockstep, clock=rounds if self._federated else 0)
+            together, rounds = bool(self.job and self.job.ends_together), self.rounds.under_way if self.rounds else 1
+            self.ending.ask(record, message, together=together, clock=rounds if self._federated else 0)
         self.ending.decide(self.live("worker"))
         if self.ending.word != word:
             self._renew_view()

@@ -117,9 +117,7 @@ class JobConfig:
         modes=PIPELINE,
     )
     compress_activations: str = setting(
-        "none",
-        "how activations and their gradients travel from stage to stage: none, bf16, fp16 or int8",
-        modes=PIPELINE,
+        "none", "how activations and their gradients travel between stages: none, bf16, fp16 or int8", modes=PIPELINE
     )
     waves: int = setting(
         1,

@@ -4,23 +4,29 @@ ZeroMQ's tcp listener turns away whom there is no descriptor for. Its ipc listen
 4.3.5: ``ipc_listener_t::accept`` does not expect EMFILE), and a server's part of the model with it. ZeroMQ cannot stop
 listening without closing what it has accepted, so the socket's *file* is taken away in time: who is connected stays,
 and whoever comes takes tcp. The listener accepts on ZeroMQ's own thread, faster than a main loop would look, hence a
-thread here that is woken by each connection. The same thread cuts off who floods this process, see ``backlog``.
+thread here that is woken by each connection. The same thread cuts off who floods this process, see ``backlog``, and
+who is too many, see ``crowd``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
+import socket
 import threading
 import time
 from pathlib import Path
 
 import zmq
 
+from ps.protocol import pid
 from ps.protocol.backlog import Backlog, bytes_received, cut
+from ps.protocol.crowd import Crowd, room
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
+from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import EVENT, Socket
 from ps.protocol.unfinished import Unfinished
 
@@ -34,6 +40,8 @@ LOOK = 1.0
 """Seconds between looks at what others than the listener have opened."""
 GLANCE = 0.1
 """Seconds between looks at this process's memory."""
+MOST_HOSTS = 10_000
+"""Addresses of which it is remembered whether they are this host's."""
 COUNTS = 100e-6
 """Seconds between two counts of the bytes received, for each connection: a count takes one of them a microsecond."""
 
@@ -55,6 +63,9 @@ class DescriptorGuard:
         self._backlog = Backlog()
         self._unfinished = Unfinished()
         self._accepted: set[int] = set()
+        self._crowd = Crowd(room(limit))
+        self._own: dict[str, bool] = {}
+        self._seldom = Seldom()
         self._glanced = 0.0
         self._counted = 0.0
         self._sock = sock
@@ -87,6 +98,7 @@ class DescriptorGuard:
         memory = resident()
         suspects, counts = self._backlog.suspects(drained, memory), now - self._counted >= COUNTS * len(self._accepted)
         heard = inbox.heard() if counts else set()
+        self._crowd.spoke(heard)
         received = bytes_received(self._accepted) if suspects or counts else {}
         if suspects and (worst := self._backlog.flooding(received, taken, memory)) is not None:
             log.warning("a connection is cut: more comes on it than can be taken")
@@ -94,11 +106,38 @@ class DescriptorGuard:
         if counts:
             self._counted = now
             watches, endless = self._unfinished.look(received, heard, memory)
-            if watches:
+            if watches or self._crowd.is_asked:
                 inbox.note_heard()
             for number in endless:
                 log.warning("a connection is cut: a message comes on it that does not end")
                 cut(number)
+            self._turn_out(self._crowd.mute(now), now)
+
+    def _admit(self, number: int) -> None:
+        """Count a connection that has come; where there are too many one has to go."""
+        if self._inbox is None:
+            return
+        now, host = time.monotonic(), _host(number)
+        if host not in self._own:
+            if len(self._own) > MOST_HOSTS:
+                self._own.clear()
+            self._own[host] = not host or pid.is_own_address(host)
+        if not self._crowd.is_asked:
+            self._inbox.note_heard()
+        self._turn_out(self._crowd.came(number, _network(host), now, own=self._own[host]), now)
+
+    def _turn_out(self, numbers: list[int], now: float) -> None:
+        for number in numbers:
+            cut(number)
+        if numbers and (more := self._seldom.due(now)) is not None:
+            others = f" (and {more} times before)" if more else ""
+            log.warning(
+                "%d connection%s cut: there are %d, and those of a host, or all, are too many%s",
+                len(numbers),
+                " is" if len(numbers) == 1 else "s are",
+                len(self._crowd),
+                others,
+            )
 
     def _watch(self) -> None:
         looked = 0.0
@@ -115,8 +154,10 @@ class DescriptorGuard:
                     return
                 if event == zmq.EVENT_ACCEPTED:
                     self._accepted.add(value)
+                    self._admit(value)
                 elif event == zmq.EVENT_DISCONNECTED:
                     self._accepted.discard(value)
+                    self._crowd.went(value)
                 is_new = event == zmq.EVENT_ACCEPTED  # its value is the number of what was opened for it
                 self._look(value if is_new and not self._is_low else self._lowest())
         finally:
@@ -160,3 +201,21 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def _host(number: int) -> str:
+    """Return the address of a connection's other end; nothing for a Unix socket, or one that has gone."""
+    try:
+        sock = socket.socket(fileno=number)
+        try:
+            name = sock.getpeername()
+        finally:
+            sock.detach()
+    except OSError:
+        return ""
+    return name[0].removeprefix("::ffff:").partition("%")[0] if isinstance(name, tuple) else ""
+
+
+def _network(host: str) -> str:
+    """Return what counts as one host: of IPv6, whose hosts may have any number of addresses, 64 bits."""
+    return str(ipaddress.ip_network(f"{host}/64", strict=False)) if ":" in host else host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,16 +13,25 @@ from typing import Any
 import zmq
 
 from ps.errors import BadMessage, ProtocolError
+from ps.protocol.backlog import cut
 from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.messages.words import ProcessRole
+from ps.protocol.nuisance import MALFORMED, MOST_PEERS, REFUSED, Nuisance
+from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket
 from ps.protocol.unread import Unread
 
 log = logging.getLogger("ps.protocol")
 
 MOST_UNREAD = 256 << 20
+MOST_UNREAD_TEXT = 16 << 20
+"""Bytes of messages without payload that are kept for a peer which does not read them, at most."""
+MOST_UNREAD_BY_ALL = 256 << 20
+"""Bytes of these that are kept for all of them, at most."""
+SHORT = 1024
+"""Bytes of a message that is not counted so: ``high_water`` bounds how many there are."""
 
 FRAME = 2
 """Bytes of ZMTP before those of a frame, at least."""
@@ -55,6 +65,13 @@ class Inbox:
         self.most_unread = MOST_UNREAD
         """Bytes of payloads that are kept for a peer which does not read them, at most."""
         self._unread = Unread()
+        self._unread_text = Unread()
+        self._kept = b""
+        """The latest of these: memory for several peers is taken once."""
+        self._nuisance = Nuisance()
+        self._cut_off: dict[bytes, int] = {}
+        """Connections of which nothing is heard any more, and the descriptor that was cut, -1 before that."""
+        self._seldom = Seldom()
         self._encoded: tuple[Message, bytes] | None = None
         """What was sent last: a view goes to thousands."""
 
@@ -73,6 +90,9 @@ class Inbox:
             header, payload, more = self._frames()
             if more:
                 self._overlong = origin
+                continue
+            if self._cut_off and origin in self._cut_off:
+                self.rejected["cut-off"] += 1
                 continue
             try:
                 message = decode(header)
@@ -103,11 +123,12 @@ class Inbox:
 
         Another thread may ask, with ``heard``; the message that is taken just then may be missed.
         """
-        self._heard = set()
+        if self._heard is None:
+            self._heard = set()
 
     def _origin(self) -> bytes:
         heard = self._heard
-        if heard is None and not self._tells_address:
+        if heard is None and not self._tells_address and not self._cut_off:
             return self.socket.recv(zmq.NOBLOCK)
         frame = self.socket.recv(zmq.NOBLOCK, copy=False)
         if heard is not None:
@@ -118,7 +139,16 @@ class Inbox:
                 self.address = str(frame.get("Peer-Address"))
             except zmq.ZMQError:  # not every connection has one, and some have lost it: those that have just closed
                 self.address = ""
-        return bytes(frame.buffer)
+        origin = bytes(frame.buffer)
+        if self._cut_off and self._cut_off.get(origin) == -1:
+            self._part_from(origin, frame)
+        return origin
+
+    def _part_from(self, origin: bytes, frame: zmq.Frame) -> None:
+        """End the connection on which a message has come."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._cut_off[origin] = number = int(frame.get(zmq.SRCFD))
+            cut(number)
 
     def _frames(self) -> tuple[bytes, Any, bool]:
         """Return the header, the payload or None, and whether there are more frames than a message has."""
@@ -144,11 +174,25 @@ class Inbox:
         """Count a bad message and tell its sender why, if it still listens."""
         self.rejected[error.reason] += 1
         self._send(origin, Error(request, code_of(error), str(error)))
+        self._bear(origin, MALFORMED)
+
+    def _bear(self, origin: bytes, cost: int) -> None:
+        """Count that a peer has said something wrong; if that was too much, its connection ends with the next."""
+        now = time.monotonic()
+        if not self._nuisance.is_too_much(origin, cost, now) or origin in self._cut_off:
+            return
+        if len(self._cut_off) >= MOST_PEERS:
+            del self._cut_off[next(iter(self._cut_off))]
+        self._cut_off[origin] = -1
+        if (more := self._seldom.due(now)) is not None:
+            others = f" (and {more} others)" if more else ""
+            log.warning("a connection is cut: nearly all that comes on it is wrong%s", others)
 
     def send(self, origin: bytes, message: Message) -> None:
         """Send a message without payload; dropped when the peer is gone or does not read."""
         if isinstance(message, Error):
             self.rejected[message.code] += 1
+            self._bear(origin, REFUSED)
         self._send(origin, message)
 
     def reach(self, origin: bytes, message: Message) -> bool:
@@ -172,9 +216,27 @@ class Inbox:
             self.unsent(error)
             return
         header = self._encoded[1]  # made first: a socket must not be left between two frames
+        is_long = len(header) > SHORT
+        if is_long and not self._has_room(origin, len(header)):
+            self.rejected["unread"] += 1
+            return
         with contextlib.suppress(zmq.ZMQError):
             self.socket.send(origin, zmq.SNDMORE | zmq.NOBLOCK)
-            self.socket.send(header, zmq.NOBLOCK)
+            if is_long:
+                frame = zmq.Frame(header, track=True, copy=False, copy_threshold=0)
+                tracker: Any = self.socket.send(frame, zmq.NOBLOCK, copy=False, track=True)
+                self._unread_text.lend(origin, tracker, len(header), again=header is self._kept)
+                self._kept = header
+            else:
+                self.socket.send(header, zmq.NOBLOCK)
+
+    def _has_room(self, origin: bytes, nbytes: int) -> bool:
+        """Whether a message may be kept for a peer until that reads it."""
+        if self._unread_text.left(origin) + nbytes > MOST_UNREAD_TEXT:
+            return False
+        if self._unread_text.total + nbytes > MOST_UNREAD_BY_ALL:
+            self._unread_text.sweep()
+        return self._unread_text.total + nbytes <= MOST_UNREAD_BY_ALL
 
     def unsent(self, error: BadMessage) -> None:
         """Count a message that could not be written; the first is told."""

@@ -16,6 +16,9 @@ from ps.protocol.transports.zmq_channel import ZmqChannel
 _SYSTEM = -1
 """Leave a socket's buffers to the system: TCP's grow as needed, and any fixed size was slower."""
 
+BACKLOG = 1000
+"""Connections that wait to be taken. Who finds no place among them comes again after a second, and then after three."""
+
 
 class Tcp:
     """TCP, between any two hosts."""
@@ -31,10 +34,14 @@ class Tcp:
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
         interface = f"[{host}]" if ":" in host else host
         set_buffers(sock, _SYSTEM)
+        few = sock.getsockopt(zmq.BACKLOG)
+        sock.setsockopt(zmq.BACKLOG, BACKLOG)
         try:
             sock.bind(f"tcp://{interface}:{port or '*'}")
         except zmq.ZMQError as error:
             raise bind_error(error, f"tcp://{interface}:{port}") from None
+        finally:
+            sock.setsockopt(zmq.BACKLOG, few)  # ipc has to have few: see ``descriptor_guard``
         bound = str(sock.getsockopt_string(zmq.LAST_ENDPOINT)).rpartition(":")[2]
         return f"tcp://{reachable_host(host)}:{bound}"
 

@@ -26,6 +26,7 @@ from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, scheduler_address
 from ps.protocol.messages import Error, Identify, Inquire, Leave, Mark, Message, Peek, Share, View, Welcome
+from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.registry import transports
@@ -42,7 +43,6 @@ from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.followers import Followers
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.last_look import send_last
-from ps.server.shard.seldom import Seldom
 from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
 from ps.trace import start

@@ -17,6 +17,7 @@ import zmq
 from ps.errors import ProtocolError
 from ps.protocol import messages as m
 from ps.protocol.codec import MAGIC, MAX_FRAME, VERSION, decode, encode
+from ps.protocol.nuisance import BUDGET, MALFORMED
 from ps.protocol.sockets import open_socket
 from support import zmtp
 from support.cluster import Cluster, Process, result
@@ -31,6 +32,8 @@ RAW = 400
 """Connections to each process that do not speak ZeroMQ, or speak it badly."""
 OUTSTANDING = 200
 """Messages in flight of one sender: none of their answers can be dropped."""
+BORNE = BUDGET // MALFORMED
+"""Messages that one connection may say wrong at once."""
 STRANGER = 0x7A6B5C4D
 """A member id that no three changed bytes make that of a member."""
 MB = 1 << 20
@@ -95,11 +98,20 @@ def mutated(source: random.Random) -> list[bytes]:
 
 
 def bombard(address: str, count: int, seed: int, answers: Counter[str]) -> None:
-    """Send bad messages and count what comes back by the answer's code."""
-    with zmq.Context() as context, open_socket(context, zmq.DEALER) as sock:
+    """Send bad messages and count what comes back by the answer's code; on no connection so many that it is cut."""
+    bad = garbage(seed)
+    with zmq.Context() as context:
+        for begun in range(0, count, BORNE):
+            bombard_once(context, address, min(BORNE, count - begun), bad, answers)
+
+
+def bombard_once(
+    context: zmq.Context[Any], address: str, count: int, bad: Iterator[list[bytes]], answers: Counter[str]
+) -> None:
+    """Do so on one connection."""
+    with open_socket(context, zmq.DEALER) as sock:
         sock.connect(address)
         waiting = 0
-        bad = garbage(seed)
         for left in range(count, -1, -1):
             while waiting > (OUTSTANDING if left else 0):
                 assert sock.poll(20_000), f"{waiting} messages to {address} were never answered"

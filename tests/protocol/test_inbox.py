@@ -282,7 +282,8 @@ def test_a_socket_of_another_kind_is_kept_out_or_answered(listen: Listen, dial: 
     assert answer(inbox, peer) == Pong(1, "server", 2)
 
 
-def test_memory_is_flat_under_a_flood(listen: Listen, dial: Dial) -> None:
+def test_memory_is_flat_under_a_flood(listen: Listen, dial: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ps.protocol.nuisance.BUDGET", 1 << 40)  # or it would be over soon
     inbox, address = listen()
     peer = dial(address)
     bad = [
@@ -355,3 +356,58 @@ def test_a_peer_that_never_reads_pins_no_more_than_a_bound(listen: Listen, dial:
     assert 0 < held <= 16
     assert inbox.rejected["unread"] > 0 and trackers[-1] is None
     assert inbox.lend(b"another", Weights(1, 2, 3, 0), block) is not None
+
+
+def test_a_peer_that_never_reads_is_kept_no_more_long_answers_than_a_bound(
+    listen: Listen, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ps.protocol.inbox.MOST_UNREAD_BY_ALL", 24 << 20)
+    inbox, address = listen()
+    peers = [dial(address) for _ in range(3)]
+    origins = []
+    for peer in peers:
+        peer.setsockopt(zmq.RCVHWM, 1)
+        peer.send(PULL)
+        ((origin, _, _),) = turn(inbox)
+        origins.append(origin)
+    before, text = memory(), "x" * (1 << 20)
+    for origin in origins:
+        for number in range(200):
+            inbox.send(origin, Status(number, {"text": text}))
+    assert inbox.rejected["unread"] > 500, "of 600, but what the system's buffers hold"
+    assert memory() - before < 24 + 3 * 16
+    reads = dial(address)
+    reads.send(encode(Ping(1)))
+    assert answer(inbox, reads) == Pong(1, "server", 2)
+
+
+def test_a_peer_that_says_hardly_anything_but_wrong_things_is_cut_off(listen: Listen, dial: Dial) -> None:
+    inbox, address = listen()
+    other = dial(address)
+    with zmtp.connect(address) as sock:
+        sent = 0
+        while zmtp.send(sock, zmtp.frame(b"PS") * 100, deaf=True):
+            sent += 100
+            assert sent < 20_000, "it was never cut off"
+            while inbox.socket.poll(5):
+                assert list(inbox.receive(64)) == []
+    assert inbox.rejected["cut-off"] >= 1
+    other.send(encode(Ping(1)))
+    assert answer(inbox, other) == Pong(1, "server", 2)
+
+
+def test_what_comes_of_one_that_was_cut_off_is_dropped_and_cuts_nobody_else(listen: Listen, dial: Dial) -> None:
+    inbox, address = listen()
+    with zmtp.connect(address) as sock:
+        sock.sendall(zmtp.frame(b"PS") * 3000)
+        deadline = time.monotonic() + 20
+        while not inbox.rejected["cut-off"] and time.monotonic() < deadline:
+            list(inbox.receive(64))
+        assert zmtp.closed(sock)
+    with zmtp.connect(address) as next_one:  # its number is that of the one that has gone
+        while inbox.socket.poll(50):
+            list(inbox.receive(64))
+        next_one.sendall(zmtp.frame(encode(Ping(3))))
+        turn(inbox)
+        head = next_one.recv(2)
+        assert isinstance(decode(next_one.recv(head[1])), Pong)

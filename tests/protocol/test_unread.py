@@ -30,3 +30,13 @@ def test_peers_for_whom_nothing_is_kept_are_forgotten() -> None:
         unread.lend(b"%d" % number, Way(done=True), 1)
     assert len(unread._lent) <= MOST_PEERS + 1
     assert unread.left(b"stays") == 7
+
+
+def test_memory_that_several_are_lent_counts_once() -> None:
+    unread, ways = Unread(), [Way() for _ in range(3)]
+    for number, way in enumerate(ways):
+        unread.lend(bytes([number]), way, 100, again=number > 0)
+    assert unread.total == 100 and unread.left(b"\2") == 100
+    ways[0].done = True
+    unread.sweep()
+    assert unread.total == 0 and unread.left(b"\2") == 100

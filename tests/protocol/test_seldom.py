@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ps.server.shard.seldom import BURST, EVERY, Seldom
+from ps.protocol.seldom import BURST, EVERY, Seldom
 
 
 def test_a_burst_is_let_through_then_a_line_now_and_then_that_says_how_many_were_not() -> None:

@@ -28,6 +28,8 @@ class Backlog:
     """Decides by what was received and taken, and by this process's memory."""
 
     def __init__(self) -> None:
+        self.is_full = False
+        """Whether there is no room for what newcomers say: they are turned away."""
         self._drained = -1
         self._memory = 0
         self._latest: Mapping[int, int] | None = None
@@ -39,24 +41,27 @@ class Backlog:
     def suspects(self, drained: int, memory: int) -> bool:
         """Whether the connections' bytes are to be counted. ``drained``: how often nothing was left to take."""
         if drained != self._drained:
-            self._drained, self._memory, self._latest = drained, memory, None
+            self._drained, self._memory, self._latest, self.is_full = drained, memory, None, False
         return memory - self._memory > SUSPECT
 
-    def flooding(self, received: Mapping[int, int], taken: int, memory: int) -> int | None:
-        """Return the descriptor of the connection to cut, if any: the one that has brought most of late.
+    def flooding(self, received: Mapping[int, int], taken: int, memory: int) -> list[int]:
+        """Return the descriptors of the connections to cut: who has brought most of late, and at least half of that.
 
         ``received``: the bytes of each; ``taken``: those that this process has taken off all.
         """
         if self._latest is None:
             self._latest, self._taken, self._waiting = received, taken, 0
-            return None
+            return []
         late, self._latest = _more(received, self._latest), received
-        self._waiting += sum(late.values()) - (taken - self._taken)
-        self._taken = taken
-        if memory - self._memory <= MOST_GROWN or self._waiting <= MOST_WAITING or not late:
-            return None
-        worst = max(late, key=lambda number: late[number])
-        return worst if late[worst] else None
+        more, self._taken = sum(late.values()) - (taken - self._taken), taken
+        self._waiting += more
+        self.is_full = memory - self._memory > MOST_GROWN and self._waiting > MOST_WAITING
+        if (
+            not self.is_full or more <= 0
+        ):  # if it gets less, who brought so much has gone, and who is here is not to blame
+            return []
+        most = max(late.values(), default=0)
+        return [number for number, count in late.items() if count and 2 * count >= most]
 
 
 def _more(now: Mapping[int, int], before: Mapping[int, int]) -> dict[int, int]:

@@ -79,6 +79,10 @@ class Crowd:
                 if not self._mute[host]:
                     del self._mute[host]
 
+    def is_mute(self, number: int) -> bool:
+        """Whether no message was ever taken from a connection."""
+        return number in self._mute.get(self._hosts.get(number, ""), ())
+
     def mute(self, now: float) -> list[int]:
         """Return the connections to cut that have said nothing for too long: none while there is room."""
         if not self.is_crowded:

@@ -100,17 +100,15 @@ class DescriptorGuard:
         heard = inbox.heard() if counts else set()
         self._crowd.spoke(heard)
         received = bytes_received(self._accepted) if suspects or counts else {}
-        if suspects and (worst := self._backlog.flooding(received, taken, memory)) is not None:
-            log.warning("a connection is cut: more comes on it than can be taken")
-            cut(worst)
+        for number in self._backlog.flooding(received, taken, memory) if suspects else ():
+            self._part(number, "more comes on it than can be taken", now)
         if counts:
             self._counted = now
-            watches, endless = self._unfinished.look(received, heard, memory)
+            watches, endless = self._unfinished.look(received, heard, memory, mute=self._crowd.is_mute, drains=drained)
             if watches or self._crowd.is_asked:
                 inbox.note_heard()
             for number in endless:
-                log.warning("a connection is cut: a message comes on it that does not end")
-                cut(number)
+                self._part(number, "a message comes on it that does not end", now)
             self._turn_out(self._crowd.mute(now), now)
 
     def _admit(self, number: int) -> None:
@@ -124,20 +122,18 @@ class DescriptorGuard:
             self._own[host] = not host or pid.is_own_address(host)
         if not self._crowd.is_asked:
             self._inbox.note_heard()
+        if self._backlog.is_full:
+            self._part(number, "more has come on others than can be taken", now)
         self._turn_out(self._crowd.came(number, _network(host), now, own=self._own[host]), now)
 
     def _turn_out(self, numbers: list[int], now: float) -> None:
         for number in numbers:
-            cut(number)
-        if numbers and (more := self._seldom.due(now)) is not None:
-            others = f" (and {more} times before)" if more else ""
-            log.warning(
-                "%d connection%s cut: there are %d, and those of a host, or all, are too many%s",
-                len(numbers),
-                " is" if len(numbers) == 1 else "s are",
-                len(self._crowd),
-                others,
-            )
+            self._part(number, f"of {len(self._crowd) + 1} it is one too many", now)
+
+    def _part(self, number: int, why: str, now: float) -> None:
+        cut(number)
+        if (more := self._seldom.due(now)) is not None:
+            log.warning("a connection is cut: %s%s", why, f" (and {more} others)" if more else "")
 
     def _watch(self) -> None:
         looked = 0.0

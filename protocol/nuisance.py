@@ -6,7 +6,7 @@ BUDGET = 50_000
 """What a connection may spend at once."""
 PER_SECOND = 1000
 """What it may spend for ever."""
-MALFORMED = 50
+MALFORMED = 250
 """What a message costs that breaks the protocol, or cannot be meant: nobody who is honest says many."""
 REFUSED = 1
 """What one costs that is refused: a window full may come from a worker that does not yet know that it is out."""

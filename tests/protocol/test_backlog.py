@@ -146,19 +146,31 @@ def test_nobody_is_suspected_while_all_is_taken() -> None:
 def test_memory_that_grows_by_what_is_taken_accuses_nobody() -> None:
     backlog = Backlog()
     assert not backlog.suspects(1, 0) and backlog.suspects(1, SUSPECT + 1)
-    assert backlog.flooding({4: 0, 5: 100}, 0, SUSPECT) is None
-    assert backlog.flooding({4: 8 * MOST_GROWN, 5: 100}, 8 * MOST_GROWN, 10 * MOST_GROWN) is None
+    assert backlog.flooding({4: 0, 5: 100}, 0, SUSPECT) == []
+    assert backlog.flooding({4: 8 * MOST_GROWN, 5: 100}, 8 * MOST_GROWN, 10 * MOST_GROWN) == []
 
 
 def test_who_brought_most_of_late_is_cut_again_and_again_until_it_ends() -> None:
     backlog, most = Backlog(), 2 * MOST_GROWN
     backlog.suspects(1, 0)
-    assert backlog.flooding({4: 900, 5: 100}, 0, most) is None
-    assert backlog.flooding({4: 900 + MOST_WAITING, 5: 101 + MOST_WAITING}, 0, most) == 5
-    assert backlog.flooding({4: 901 + MOST_WAITING, 5: 7}, 0, most) == 5, "it is another connection's number by now"
-    assert backlog.flooding({4: 950 + MOST_WAITING, 5: 8}, 0, most) == 4
-    assert backlog.flooding({4: 950 + MOST_WAITING}, 0, most) is None, "nobody brings more"
-    assert backlog.flooding({4: 951 + MOST_WAITING}, 3 * MOST_WAITING, most) is None, "all was taken"
+    assert backlog.flooding({4: 900, 5: 100}, 0, most) == []
+    assert backlog.flooding({4: 900 + MOST_WAITING, 5: 101 + MOST_WAITING}, 0, most) == [4, 5]
+    assert backlog.flooding({4: 901 + MOST_WAITING, 5: 7}, 0, most) == [5], "it is another connection's number by now"
+    assert backlog.flooding({4: 950 + MOST_WAITING, 5: 8}, 0, most) == [4]
+    assert backlog.flooding({4: 950 + MOST_WAITING}, 0, most) == [], "nobody brings more"
+    assert backlog.flooding({4: 951 + MOST_WAITING}, 3 * MOST_WAITING, most) == [], "all was taken"
+
+
+def test_who_is_there_while_it_gets_less_is_not_to_blame_and_newcomers_are_turned_away() -> None:
+    backlog, most = Backlog(), 2 * MOST_GROWN
+    backlog.suspects(1, 0)
+    backlog.flooding({4: 0, 5: 0}, 0, most)
+    assert not backlog.is_full and backlog.flooding({4: 3 * MOST_WAITING, 5: 100}, 0, most) == [4]
+    assert backlog.is_full
+    assert backlog.flooding({5: 5000}, MOST_WAITING, most) == [], "more was taken than came"
+    assert backlog.is_full
+    backlog.suspects(2, most)
+    assert not backlog.is_full, "nothing is left"
 
 
 def test_a_tcp_connections_bytes_are_known_and_it_can_be_cut(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ps.protocol.unfinished import LONGEST, MOST_GROWN, SEVERAL, WATCHED, Unfinished
+from ps.protocol.unfinished import LONGEST, MOST_GROWN, MOST_UNFINISHED, SEVERAL, WATCHED, Unfinished
 
 
 def test_nobody_is_asked_for_while_little_comes() -> None:
@@ -53,3 +53,22 @@ def test_a_number_that_is_another_connections_by_now_begins_anew() -> None:
     assert unfinished.look({4: 5}, [], 0) == (False, [])
     assert unfinished.look({}, [], 0) == (False, [])
     assert unfinished.look({4: 4 * LONGEST}, [], 0) == (False, [])
+
+
+def test_a_first_message_that_is_long_is_cut_once_all_that_ended_was_taken() -> None:
+    unfinished = Unfinished()
+
+    def look(count: int, drains: int) -> list[int]:
+        return unfinished.look({4: count, 5: count}, [], 0, mute=lambda number: number == 4, drains=drains)[1]
+
+    look(0, 7)
+    assert look(WATCHED + 1, 7) == look(4 * WATCHED, 8) == [], "it may have been taken just before it was asked"
+    assert look(4 * WATCHED, 9) == [4], "the other one has said something before"
+
+
+def test_all_that_does_not_end_is_bounded_however_many_bring_it() -> None:
+    unfinished, many = Unfinished(), range(MOST_UNFINISHED // LONGEST + 2)
+    unfinished.look(dict.fromkeys(many, 0), [], 0)
+    unfinished.look(dict.fromkeys(many, 2 * WATCHED), [], 0)
+    most = {number: 2 * WATCHED + LONGEST - number for number in many}
+    assert unfinished.look(most, [], 0)[1] == [0], "who has brought most"

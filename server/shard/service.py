@@ -25,7 +25,6 @@ from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, scheduler_address
-from ps.server.shard.shard import Order, Shard
 from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.listener import Listener

@@ -25,6 +25,7 @@ from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, scheduler_address
+from ps.protocol.messages import Error, Identify, Inquire, Leave, Mark, Message, Peek, Share, View, Welcome
 from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.listener import Listener

@@ -34,3 +34,9 @@ def stopping(stop: Mapping[str, Any], *, federated: bool = False, past: bool = F
         return f"training is to end: {why}"
     where = f"with round {clock:,}" if federated else f"at clock {clock:,}" if clock else "at each worker's next step"
     return f"training {'was ended' if past else 'ends'} {where}: {why}"
+
+
+def waited(who: str, whom: str, what: str, seconds: float) -> str:
+    """Return in a sentence that somebody waits."""
+    verb = "have" if who.startswith(("workers", "clients", "servers")) else "has"
+    return f"{who} {verb} waited {seconds:.0f} s for {whom}: {what}"

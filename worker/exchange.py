@@ -41,7 +41,7 @@ log = logging.getLogger("ps.worker")
 
 SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
-TELL = 10.0
+TELL = 5.0
 """Seconds between lines about a wait."""
 MOST_NAMED = 8
 """Workers that such a line names, at most."""
@@ -82,6 +82,8 @@ class Exchange:
         self.traffic = traffic
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
+        self.batch: Batch | None = None
+        """What it waits for; None while it does not."""
         self._queues: list[RequestQueue] = []
         for server, (name, channel) in enumerate(zip(channels.names, channels.channels, strict=True)):
             self._poller.register(channel.pollable, zmq.POLLIN)
@@ -230,7 +232,7 @@ class Exchange:
 
     def _wait(self, done: Callable[[], bool], batch: Batch) -> None:
         began = asked = told = self.since = self._now()
-        self._moved = False
+        self._moved, self.batch = False, batch
         try:
             while True:
                 self._watch_for_room()
@@ -266,7 +268,7 @@ class Exchange:
                     told = now
                     log.warning("waiting %.0f s for %s, %s", now - began, self.awaited, batch.label)
         finally:
-            self.since = None
+            self.since = self.batch = None
             self.traffic.wait_s += self._now() - began
 
     def _look(self, milliseconds: float) -> list[tuple[Any, int]]:

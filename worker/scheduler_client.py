@@ -14,7 +14,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import zmq
@@ -38,7 +38,7 @@ RETRY = 2.0
 """Seconds after which an unanswered request is sent again; all requests may be repeated."""
 TICK = 0.1
 """Seconds between looks at the time."""
-TELL = 10.0
+TELL = 5.0
 """Seconds between lines about a wait."""
 SILENT = 5.0
 """Seconds of silence after which nobody waits for the scheduler to hear that training is to end."""
@@ -62,6 +62,8 @@ class SchedulerClient:
         self.tend: Callable[[], None] = lambda: None
         """Called now and then while a request waits for its answer."""
         membership.told, membership.more = self.stop_point.hear, self.stop_point.say
+        self.waiting: tuple[str, float] | None = None
+        """What the script waits for, and since when (monotonic); None while it does not. Any thread may ask."""
         self._failure: PSError | None = None
         self._leaving = False
         self._numbers = itertools.count(1)
@@ -127,7 +129,7 @@ class SchedulerClient:
         job up.
         """
         began = told = time.monotonic()
-        with self._changed:
+        with self._says("the other members of the job to come"), self._changed:
             while True:
                 self.check()
                 view = self.view
@@ -142,7 +144,7 @@ class SchedulerClient:
                 HOLD.check()
                 self._changed.wait(TICK)
                 now = time.monotonic()
-                if now - told >= TELL / 2:
+                if now - told >= TELL:
                     told = now
                     log.warning("%s", notice(view, now - began))
 
@@ -154,7 +156,8 @@ class SchedulerClient:
         point = self.stop_point
         message = point.wish(clock, reason)
         self._send(self.member, encode(dataclasses.replace(message, member=self.member)))
-        self._until(lambda: point.end is not None or self.silence > SILENT)
+        with self._says("all to hear that training is to end"):
+            self._until(lambda: point.end is not None or self.silence > SILENT)
         return point.end is not None
 
     def await_stop(self, clock: int, limit: float) -> bool:
@@ -172,8 +175,18 @@ class SchedulerClient:
                 log.warning(
                     "waiting %.0f s to hear where training ends, as all workers are asked how far they are", waited
                 )
-            self._until(lambda: point.end is not None, TICK)
+            with self._says("word of where training ends", began):
+                self._until(lambda: point.end is not None, TICK)
         return verdict
+
+    @contextlib.contextmanager
+    def _says(self, what: str, since: float | None = None) -> Iterator[None]:
+        """Have the status show what is waited for."""
+        before, self.waiting = self.waiting, (what, time.monotonic() if since is None else since)
+        try:
+            yield
+        finally:
+            self.waiting = before
 
     def _until(self, ready: Callable[[], bool], limit: float = math.inf) -> None:
         """Return once something is so, or after so many seconds."""
@@ -209,6 +222,7 @@ class SchedulerClient:
         number = self.number() if number is None else number
         answers = self._answers[number] = queue.SimpleQueue()
         sent, began, told, spoken = -math.inf, time.monotonic(), 0, (0, 0)
+        before, self.waiting = self.waiting, (waiting, began)
         try:
             while True:
                 self.check()
@@ -235,6 +249,7 @@ class SchedulerClient:
                     raise BadMessage(f"the scheduler answered {answer!r}; expected {kind.__name__}")
                 return answer
         finally:
+            self.waiting = before
             del self._answers[number]
 
     def leave(self, report: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from ps.protocol.messages import (
 )
 from ps.protocol.sockets import Socket
 from ps.trace import OFF, Trace
+from ps.worker import waits
 from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
@@ -65,9 +66,9 @@ class Session:
         self.trace = trace
         self.tend: Callable[[], None] = lambda: None
         """Called now and then while this worker waits for servers."""
-        self.peer_wait: Callable[[], tuple[int, float] | None] = lambda: None
-        """Returns the rank of the worker that this one waits for, if it does, and since when (monotonic); called on
-        another thread."""
+        self.peer_wait: Callable[[], waits.PeerWait | None] = lambda: None
+        """Returns the worker that this one waits for, if it does; called on another thread."""
+        self._paused: float | None = None
         self.farewell: Callable[[str], None] = lambda failure: None
         """Called before this worker leaves, with what has gone wrong, if anything has."""
         self.process = process
@@ -173,13 +174,9 @@ class Session:
         return max(1, sum(peer.is_here for peer in self.peers("worker")))
 
     def _status(self) -> dict[str, Any]:
-        exchange = self._exchange  # another thread's to replace at any moment
-        since = exchange.since if exchange else None
-        ranks = exchange.waiting_for if exchange and since is not None else ()
-        if (peer := self.peer_wait()) is not None:
-            ranks, since = (peer[0],), peer[1]
-        waited = round(time.monotonic() - since, 1) if since is not None else 0.0
-        return {**self.report(), "waiting_for": list(ranks), "waiting_s": waited}
+        scheduler = getattr(self, "_scheduler", None)  # its thread may ask before it is here
+        asking = scheduler.waiting if scheduler is not None else None
+        return {**self.report(), **waits.shown(self._exchange, self.peer_wait(), asking, self._paused)}
 
     def _check(self) -> None:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
@@ -302,12 +299,16 @@ class Session:
 
         Whoever is told to come back later than that may come back earlier: it is told again.
         """
-        until = time.monotonic() + min(seconds, MOST_PAUSE)
-        while (left := until - time.monotonic()) > 0:
-            self._scheduler.check()
-            sigterm.check()
-            HOLD.check()
-            time.sleep(min(left, NAP))
+        self._paused = time.monotonic()
+        until = self._paused + min(seconds, MOST_PAUSE)
+        try:
+            while (left := until - time.monotonic()) > 0:
+                self._scheduler.check()
+                sigterm.check()
+                HOLD.check()
+                time.sleep(min(left, NAP))
+        finally:
+            self._paused = None
 
     def number(self) -> int:
         """Return a new number for a request to the scheduler."""

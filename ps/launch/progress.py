@@ -10,7 +10,7 @@ from typing import Any
 from ps.dataclass import dataclass
 from ps.launch import rounds
 from ps.launch.pace import Pace
-from ps.text import counted
+from ps.text import counted, waited
 
 Status = Mapping[str, Any]
 Fetch = Callable[[str, float], Status]
@@ -112,6 +112,12 @@ def waiting_lines(status: Status, longer_than: float = 1.0) -> list[str]:
                 who = _workers(wait["for"])
                 text = f"server {server['rank']} has waited {seconds:.0f} s for {who}, clock {wait['clock']}"
                 found.append((seconds, text))
+    rows = {f"{role} {row.get('rank')}": row for role in ("worker", "server") for row in status.get(f"{role}s", [])}
+    for wait in status.get("waits", []):
+        row, seconds = rows.get(wait["who"], {}), wait.get("seconds") or 0
+        is_told = row.get("waiting_for") or any(one.get("for") for one in row.get("waiting", ()))
+        if seconds >= longer_than and not is_told:
+            found.append((seconds, waited(wait["who"], wait["for"], wait["what"], seconds)))
     return [text for _, text in sorted(found, key=lambda item: -item[0])]
 
 

@@ -60,7 +60,22 @@ def _wait(value: Any) -> dict[str, Any] | None:
     clock, seconds, ranks = _number(value.get("clock")), _number(value.get("seconds")), _ranks(value.get("for"))
     if clock is None or seconds is None or ranks is None:
         return None
-    return {"clock": clock, "for": ranks, "seconds": seconds}
+    where = {key: number for key in ("chunk", "chunks") if (number := _number(value.get(key))) is not None}
+    return {"clock": clock, "for": ranks, "seconds": seconds, **where}
+
+
+def _waits_for(value: Any) -> list[dict[str, Any]] | None:
+    if not isinstance(value, list | tuple):
+        return None
+    found = []
+    for wait in value[:MOST_WAITS]:
+        if not isinstance(wait, dict):
+            return None
+        what, whom, seconds = _text(wait.get("what")), _text(wait.get("for")), _number(wait.get("seconds"))
+        if what is None or whom is None or seconds is None:
+            return None
+        found.append({"what": what, "for": whom, "seconds": seconds})
+    return found
 
 
 def _counts(value: Any) -> dict[str, float] | None:
@@ -96,6 +111,7 @@ _COLUMNS: Mapping[str, _Keep] = {
     **dict.fromkeys(_NUMBERS, _number),
     "waiting_for": _ranks,
     "waiting": _waits,
+    "waits": _waits_for,
     "rejected": _counts,
     "metrics": _metrics,
     "measured": _metrics,

@@ -38,6 +38,7 @@ from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import LIVE, MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.status import snapshot
+from ps.server.scheduler.waits import SHOWN, Waits
 from ps.server.send import Send
 
 log = logging.getLogger("ps.scheduler")
@@ -80,6 +81,9 @@ class Scheduler:
         self._say = say
         self._journal = Journal()
         self._first_batches = FirstBatches()
+        self._waits = Waits()
+        self._waited = 0.0
+        """When it was last looked who waits."""
         self._following = Following()
         self._announced = -1, False
         """How many rounds were told of, and whether the job was over by then."""
@@ -192,6 +196,10 @@ class Scheduler:
         if self._say is not None:
             for line in self._journal.look(self._state, time.monotonic()):
                 self._say(line)
+        if (now := time.monotonic()) - self._waited >= SHOWN:
+            self._waited = now
+            for line in self._waits.look(self._state, now):
+                log.warning("%s", line)
         if self._state.changed:
             self._bindings.keep(self._state.members)
         self._persistence.keep(self._state, time.monotonic())
@@ -217,7 +225,10 @@ class Scheduler:
 
     def _snapshot(self, now: float) -> dict[str, Any]:
         rejected, uptime = dict(self._inbox.rejected), now - self._began
-        found: dict[str, Any] = snapshot(self._state, now, address=self._address, uptime=uptime, rejected=rejected)
+        waits = self._waits.shown(now)
+        found: dict[str, Any] = snapshot(
+            self._state, now, address=self._address, uptime=uptime, rejected=rejected, waits=waits
+        )
         return found
 
 

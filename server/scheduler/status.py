@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -22,11 +22,19 @@ ROOM = 1_500_000
 """Bytes for the rows of a role."""
 MOST_RANKS = 1000
 """Workers in the barrier that are named, at most."""
-ASIDE = ("metrics", "measured", "waiting", "waiting_for", "rejected", "failure", "why", "host", "addresses")
+ASIDE = ("metrics", "measured", "waiting", "waits", "waiting_for", "rejected", "failure", "why", "host", "addresses")
 """What a row goes without that takes more than its share of the room, in this order."""
 
 
-def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, rejected: dict[str, int]) -> Any:
+def snapshot(
+    state: SchedulerState,
+    now: float,
+    *,
+    address: str,
+    uptime: float,
+    rejected: dict[str, int],
+    waits: Sequence[Mapping[str, Any]] = (),
+) -> Any:
     """Return the job as a dict of plain values."""
     workers, servers = _rows(state, "worker", now), _rows(state, "server", now)
     live = [member.report.get("clock", 0) for member in state.live("worker")]
@@ -49,6 +57,7 @@ def snapshot(state: SchedulerState, now: float, *, address: str, uptime: float, 
         "totals": {"servers": _total(state, "server", servers), "workers": _total(state, "worker", workers)},
         "deaths": state.deaths,
         "barrier": list(state.barrier[:MOST_RANKS]),
+        "waits": list(waits),
     }
     if state.rounds is not None:
         status["federated"] = state.rounds.status()

@@ -181,17 +181,24 @@ class GradientShard:
 
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
-        waiting: dict[tuple[int, tuple[int, ...]], float] = {}
-        for chunk in self.chunks.values():
+        waiting: dict[tuple[int, tuple[int, ...]], tuple[float, set[int]]] = {}
+        for index, chunk in self.chunks.items():
             for waiter in chunk.waiters:
                 key = (waiter.clock, self._ready().blockers(chunk, waiter))
-                waiting[key] = max(waiting.get(key, 0.0), now - waiter.since)
+                longest, held = waiting.get(key, (0.0, set()))
+                waiting[key] = max(longest, now - waiter.since), held | {index}
         return {
             "clock": max(map(self._clock, self.chunks.values()), default=0),
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
             "waiting": [
-                {"clock": clock, "for": list(ranks), "seconds": round(seconds, 2)}
-                for (clock, ranks), seconds in waiting.items()
+                {
+                    "clock": clock,
+                    "for": list(ranks),
+                    "seconds": round(seconds, 2),
+                    "chunk": min(held),
+                    "chunks": len(held),
+                }
+                for (clock, ranks), (seconds, held) in waiting.items()
                 if seconds > 1.0
             ],
         }

@@ -117,3 +117,13 @@ def test_without_a_terminal_there_is_no_progress_line_and_no_colour() -> None:
     screen.close()
     assert out.getvalue() == "worker 0 | hello\n"
     assert err.getvalue() == "psctl | two\npsctl | lines\n"
+
+
+def test_what_only_the_scheduler_knows_of_a_wait_is_told_and_what_a_row_has_is_not_told_twice() -> None:
+    rows = {"workers": [{"rank": 0, "waiting_for": [3], "waiting_s": 2.0, "clock": 7}]}
+    barrier = {"who": "workers 0, 1", "for": "worker 2", "what": "a barrier", "seconds": 9.0}
+    own = {"who": "worker 0", "for": "worker 3", "what": "clock 7", "seconds": 2.0}
+    assert waiting_lines({**rows, "waits": [barrier, own]}) == [
+        "workers 0, 1 have waited 9 s for worker 2: a barrier",
+        "worker 0 has waited 2 s for worker 3, clock 7",
+    ]

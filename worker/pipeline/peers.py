@@ -35,7 +35,7 @@ HASTE = 0.02
 """Seconds after which another worker is asked what has come, by one that waits for nothing else."""
 BACK = (GRADIENT, TIED)
 """What goes from later stages to earlier ones in a step; all else is on its way through the model, or is said of it."""
-TELL = 10.0
+TELL = 5.0
 """Seconds between lines about a wait."""
 
 
@@ -58,8 +58,8 @@ class PipelinePeers:
         self._attend: Callable[[], None] = lambda: None
         self.arrivals = 0
         """How many transfers have come."""
-        self.waiting: tuple[int, float] | None = None
-        """The rank of whom this worker waits for, and since when (monotonic); None while it does not."""
+        self.waiting: tuple[int, float, str] | None = None
+        """The rank of whom this worker waits for, since when (monotonic), and for what; None while it does not."""
         self.recovers = True
         """Whether what is under way can be begun again when another worker has taken the place of one that is gone."""
         self.look: Callable[[], None] = lambda: None
@@ -245,7 +245,7 @@ class PipelinePeers:
         """Return when ``ready`` says so. ``what`` is waited for, of the worker of this rank. Raises as ``await_any``
         does."""
         began, told = time.monotonic(), 0.0
-        self.waiting = rank, began
+        self.waiting = rank, began, what
         try:
             while True:
                 there = self.is_there(rank)  # before it is looked what it has sent last

@@ -79,6 +79,11 @@ class Ledger:
         self.version += 1
         self.begin(floor)
 
+    def behind(self) -> list[int]:
+        """Return the servers that have not shown all that they were to do."""
+        found = self.progress.items()
+        return [s for s, p in found if p.attempt != self.attempt or not self._satisfied(p.status)]
+
     def order(self, server: int, now: float) -> RoundOrder | None:
         """Return what a server is to be told now, if anything."""
         progress = self.progress[server]

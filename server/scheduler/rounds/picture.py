@@ -32,6 +32,7 @@ def picture(
         "accepted": ledger.counted,
         "active": assignments.active,
         "waiting": assignments.waiting,
+        "behind": ledger.behind(),
         "deadline_s": round(deadlines.deadline(), 3),
         "refused": dict(tasks.refused),
         "spare": tasks.spare,

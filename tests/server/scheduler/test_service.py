@@ -141,6 +141,7 @@ def test_a_state_with_holes_is_refused_by_name(tmp_path: Path, state: str) -> No
 
 
 def test_strangers_cost_nothing_and_are_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ps.protocol.nuisance.BUDGET", 1 << 40)  # or one connection could not say so much
     made: list[Any] = []
     original = service.Scheduler.__init__
 

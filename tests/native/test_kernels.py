@@ -11,7 +11,7 @@ from unittest import mock
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ps import native
@@ -20,6 +20,7 @@ from ps.half import narrow, widen
 from ps.optim import OPTIMIZERS, WeightedSum, apply
 from ps.optim.limit import LIMITS, within_limit
 from ps.threads import ThreadTeam
+from support.long import cases
 
 compiled = native.kernels()
 if compiled is None:
@@ -115,6 +116,7 @@ def steps(
 DECAYING = [name if name == "ftrl" else f"{name}:weight_decay=0.1" for name in OPTIMIZERS]
 
 
+@settings(max_examples=cases(200, 5000))
 @given(
     text=st.sampled_from([*OPTIMIZERS, *DECAYING, "ftrl:l1=0.3,l2=0.1"]),
     dtype=st.sampled_from([*FLOATS, "float16", "bfloat16"]),

@@ -18,7 +18,7 @@ from ps.protocol.fields import MALFORMED, MAX_NESTED, check_of, fault, reader_of
 from ps.protocol.fitting import fit_of
 from ps.protocol.messages import TYPES, Message
 
-VERSION = 8
+VERSION = 9
 MAGIC = b"PS"
 MAX_HEADER = 4 << 20
 """Bytes of the header of a ``large`` message, at most: a layout of 20,000 tensors fits."""

@@ -19,7 +19,8 @@
     │   ├── LayoutMismatch      7   workers disagree about the model's tensors
     │   └── Unshared            7   two processes cannot share memory, and nothing else was allowed
     ├── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
-    └── UnsavedModel            9   the trained model could not be written to its file
+    ├── UnsavedModel            9   the trained model could not be written to its file
+    └── BudgetSpent            11   the privacy budget ended the rounds before their number
 
     SystemExit
     └── TrainingStopped         0   a step was begun after kv.stop had ended training
@@ -136,6 +137,12 @@ class UnsavedModel(PSError):
     """The model could not be written to its file."""
 
     exit_code = 9
+
+
+class BudgetSpent(PSError):
+    """The privacy budget was spent before all rounds were done."""
+
+    exit_code = 11
 
 
 class TrainingStopped(SystemExit):

@@ -177,7 +177,9 @@ class RoundOrder(Message):
     ``version`` is the published one and ``attempt`` numbers the tries at the round after it. ``entries`` are those of
     the ledger from number ``first`` on. ``phase`` is how far the round may go: collect, measure, prepare, publish. The
     combination has ``count`` contributions; ``weights`` are theirs where a rule made them from distances; it is
-    multiplied with ``factor``, that of control variates with ``share``. Tasks below ``floor`` are over.
+    multiplied with ``factor``, that of control variates with ``share``. Tasks below ``floor`` are over. With
+    differential privacy ``clip`` is what norms are held to in this attempt, and ``noise`` the standard deviation for
+    their sum.
     """
 
     large = True
@@ -191,6 +193,8 @@ class RoundOrder(Message):
     weights: Factors
     factor: Finite
     share: Weight
+    clip: Weight = 0.0
+    noise: Weight = 0.0
 
 
 @message(25)

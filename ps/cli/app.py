@@ -46,6 +46,7 @@ MODULES = {
     "partition": "ps.cli.partition",
     "pipeline": "ps.cli.pipeline",
     "simulate": "ps.cli.simulate",
+    "privacy": "ps.cli.privacy",
     "config": "ps.cli.config",
 }
 """Commands in the order of the help page, and where each is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ps.config.privacy import check_privacy
 from ps.config.secure import check_secure
 from ps.config.setting import settings_of
 from ps.config.transport import shares_memory
@@ -84,4 +85,5 @@ def check_federated(job: JobConfig, say: Callable[[str], str]) -> None:
             f"{say('aggregator')} needs at least {aggregator.least} contributions, but a round may close with {least}: "
             f"raise --min-clients"
         )
+    check_privacy(job, say)
     check_secure(job, say)

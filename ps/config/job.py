@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ps.config.aggregator import check_aggregator
 from ps.config.compression import check_compression
 from ps.config.mode import BOUNDED, DISTRIBUTED, FEDERATED, MODES, PIPELINE
+from ps.config.privacy import DP
 from ps.config.secure import SECURE, SECURE_MIN
 from ps.config.setting import check_ranges, setting, settings_of
 from ps.config.transport import NAMES, shares_memory
@@ -228,7 +229,7 @@ class JobConfig:
         high=1 << 40,
         modes=FEDERATED,
     )
-
+    dp: str | None = DP
     secure: str = SECURE
     secure_min: int = SECURE_MIN
 
@@ -370,7 +371,7 @@ class JobConfig:
             return f"{name} = {row.show(getattr(self, name))}{source}"
 
         self._read_specs(sources)
-        if self.federated:
+        if self.federated or self.dp:  # which no other mode has
             from ps.config.federated import check_federated
 
             check_federated(self, say)

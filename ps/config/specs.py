@@ -15,6 +15,7 @@ from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from ps.partition import PARTITIONERS, Partitioner
+from ps.privacy import Gaussian, parse_privacy
 from ps.secure.registry import MASKINGS, Masking
 from ps.spec import Registry, Spec
 
@@ -44,6 +45,8 @@ class JobSpecs:
     partition: Spec[Partitioner]
     secure: Spec[Masking]
     """How single deltas are hidden."""
+    privacy: Spec[Gaussian] | None
+    """By which noise clients are protected, if they are to be."""
 
     @property
     def weighs(self) -> bool:
@@ -63,11 +66,15 @@ class JobSpecs:
             except ConfigError as error:
                 raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
 
+        try:
+            privacy = None if job.dp is None else parse_privacy(job.dp)
+        except ConfigError as error:
+            raise ConfigError(f"dp = {job.dp!r} ({sources.get('dp', 'given')}): {error}") from None
         optimizer = read(OPTIMIZERS, "optimizer")
         named = read(ALGORITHMS, "algorithm")
         algorithm = named.build()
         secure = read(MASKINGS, "secure")
-        combined = algorithm.aggregator if job.federated else "mean"
+        combined = algorithm.aggregator if job.federated and privacy is None else "mean"
         if secure.build().masks and not secure.build().weight:
             combined = "mean"
         local = read(OPTIMIZERS, "local_optimizer", algorithm.local or str(optimizer))
@@ -83,4 +90,5 @@ class JobSpecs:
             server_optimizer=read(OPTIMIZERS, "server_optimizer", algorithm.server),
             partition=read(PARTITIONERS, "partition"),
             secure=secure,
+            privacy=privacy,
         )

@@ -22,7 +22,7 @@ from ps.launch.members import Members, Row, joined, read_members, without
 from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
 from ps.launch.plan import Plan
-from ps.launch.policy import Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
+from ps.launch.policy import SPENT, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
@@ -286,7 +286,7 @@ class _Cluster:
         if self._poller is None:
             return Members()
         scheduler = self._child("scheduler", 0)
-        if scheduler.exit is not None and scheduler.exit.code == 0:
+        if scheduler.exit is not None and scheduler.exit.code in (0, SPENT):
             if self._last is None:
                 self._last = self._account.members()
             return self._read(self._last)
@@ -356,7 +356,7 @@ class _Cluster:
         records, measured = read_record(self._metrics_dir)
         self._round_log.complete(self._account.read())
         scheduler = self._child("scheduler", 0)
-        if scheduler.exit is not None and scheduler.exit.code and policy.started:
+        if scheduler.exit is not None and scheduler.exit.code not in (0, SPENT) and policy.started:
             with contextlib.suppress(PSError):  # whoever brought it back tells us of no round
                 self._round_log.recall(SavedJob.read(Path(self._state)).history, time.time())
         self._tracker.close(self._round_log.rounds())

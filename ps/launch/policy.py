@@ -18,6 +18,9 @@ HOPELESS = (errors.UsageError.exit_code, errors.Refused.exit_code)
 FOR_WANT = (errors.PeerLost.exit_code, errors.ConnectTimeout.exit_code)
 """Exit codes of a worker that somebody else has failed."""
 
+SPENT = errors.BudgetSpent.exit_code
+"""Exit code of a scheduler that has ended a job in good order, with rounds left that nobody could pay for."""
+
 CRASHED = errors.PSError.exit_code
 """Exit code of a worker whose script raised an exception."""
 
@@ -183,7 +186,7 @@ class FailurePolicy:
             if not any(isinstance(action, Stop) for action in actions):
                 actions += self._at_the_end()
             self.stopping = any(isinstance(action, Stop) for action in actions)
-        self._over |= any(exit.role == "scheduler" and not exit.code for exit in exits)
+        self._over |= any(exit.role == "scheduler" and exit.code in (0, SPENT) for exit in exits)
         return actions
 
     def on_members(self, members: Members) -> list[Action]:
@@ -232,7 +235,7 @@ class FailurePolicy:
 
     def _blame(self, exit: Exit) -> None:
         """Note a failure: the first decides, unless training goes on without the process."""
-        if exit.role == "scheduler" and self.started:
+        if exit.role == "scheduler" and self.started and exit.code != SPENT:
             self._lost = exit
             return
         for_want = self._lost is not None and exit.code in FOR_WANT
@@ -268,6 +271,8 @@ class FailurePolicy:
         if exit.role == "scheduler":
             if not self.started:
                 return [Say(f"{what} before it was ready"), Stop()]
+            if exit.code == SPENT:
+                return [Say(f"the scheduler has ended the job with {describe(exit.code)}")]
             without = "the rounds wait for it" if self.federated else "training goes on without it"
             return [Say(f"{what}; {without}. To bring it back: {self.restart}")]
         if exit.code in HOPELESS and not self.federated:

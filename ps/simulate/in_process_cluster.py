@@ -163,7 +163,7 @@ class InProcessCluster:
 
     def _deliver(self, sends: list[Send], now: float) -> None:
         queue = deque(sends)
-        while queue:
+        while queue or self._saves(queue, now):
             send = queue.popleft()
             to = send.to if isinstance(send.to, int) else 0
             shard = self._servers.get(to)
@@ -174,6 +174,12 @@ class InProcessCluster:
                 queue.extend(self._hear(shard.order(send.message), now))
         if self._state.phase == "failed":
             raise PeerLost(self._state.reason)
+
+    def _saves(self, queue: deque[Send], now: float) -> bool:
+        """Take what there is to be kept for kept, and queue what waited for that; return whether anything did."""
+        rounds = self._state.rounds
+        queue.extend(rounds.saved(now) if rounds is not None else ())
+        return bool(queue)
 
     def _hear(self, said: list[Send], now: float) -> list[Send]:
         """Let the scheduler hear what a server says to it; return what it says to that."""

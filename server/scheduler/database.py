@@ -62,6 +62,11 @@ class Database:
         """Whether there is a file."""
         return self._db is not None
 
+    def wait_for_disk(self) -> None:
+        """From now on a save is durable against a loss of power too: it returns when the disk has it."""
+        if self._db is not None:
+            self._db.execute("PRAGMA synchronous=FULL")
+
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, or None. Raises ConfigError when the file holds something else."""
         if self._db is None:

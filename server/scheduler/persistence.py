@@ -104,6 +104,8 @@ class Persistence:
                 parts[f"{ROUND}{entry['round']}"] = entry
         if self._database.keeps and (state.changed or parts or now - self._signed >= SIGN):
             parts["alive"] = self._wall()
+            if state.setting("dp") is not None:  # what was paid for must never be forgotten
+                self._database.wait_for_disk()
             if not self._database.save(state.dump() if state.changed else None, parts):
                 self._again = now + AGAIN
                 return

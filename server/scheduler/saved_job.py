@@ -24,6 +24,10 @@ class SavedJob:
     has_rounds: bool = False
     """Whether there are rounds to go on with: of any other job the servers keep nothing."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    dp: str = ""
+    """The privacy budget that it has, as ``--dp`` has it; empty for none."""
+    privacy: dict[str, Any] = field(default_factory=dict)
+    """What has been paid for out of it."""
 
     @staticmethod
     def read(path: Path) -> SavedJob:
@@ -39,4 +43,7 @@ class SavedJob:
         servers = job.get("servers", 0) if isinstance(job, dict) else None
         if not isinstance(servers, int) or not isinstance(phase, str) or not isinstance(history, list):
             raise ConfigError(f"{path} does not hold a scheduler's state; move it away")
-        return SavedJob(phase, servers, "rounds" in saved, history)
+        rounds = saved.get("rounds")
+        parts = rounds.get("contributions") if isinstance(rounds, dict) else None
+        privacy = (parts.get("privacy") if isinstance(parts, dict) else None) or {}
+        return SavedJob(phase, servers, "rounds" in saved, history, str(job.get("dp") or ""), privacy)

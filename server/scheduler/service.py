@@ -12,7 +12,7 @@ import zmq
 
 from ps import descriptors, sigterm
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, ConfigError, PeerLost
+from ps.errors import BadMessage, BudgetSpent, ConfigError, PeerLost
 from ps.protocol import pid
 from ps.protocol.addresses import advertised
 from ps.protocol.descriptor_guard import DescriptorGuard
@@ -37,6 +37,7 @@ from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import LIVE, MemberRecord
 from ps.server.scheduler.persistence import Persistence
+from ps.server.scheduler.rounds.privacy import demand_account
 from ps.server.scheduler.status import snapshot
 from ps.server.scheduler.waits import SHOWN, Waits
 from ps.server.send import Send
@@ -124,6 +125,12 @@ class Scheduler:
             self._tell(self._snapshot(time.monotonic()))
             if self._state.phase == "failed":
                 raise PeerLost(f"the job failed: {self._state.reason}")
+            rounds = self._state.rounds
+            if rounds is not None and rounds.privacy.cut_short:
+                raise BudgetSpent(
+                    f"the privacy budget is spent, with {rounds.version} of {rounds.job.rounds} rounds done; the model "
+                    f"is that of the last of them. See: psctl privacy"
+                )
             return 0
         finally:
             with sigterm.closing():
@@ -170,6 +177,9 @@ class Scheduler:
         gone = self._is_gone if drained else _unknown
         sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone)]
         self._keep()
+        rounds = state.rounds
+        if rounds is not None and not rounds.changed:
+            sends += [(b"", send) for send in rounds.saved(time.monotonic())]
         self._perform(sends)
 
     def _hear(self, origin: bytes, message: Message, payload: Any) -> list[Send]:
@@ -249,6 +259,7 @@ def serve(
 
     ``explicit`` holds the job's settings that flags, environment or TOML set; the first worker's script completes
     them. ``say`` is called with a line for whatever matters to who watches. ``is_first``: no other process of the job
-    lives yet. Raises AddressInUse, ConfigError, or PeerLost when the job failed.
+    lives yet. Raises AddressInUse, ConfigError, PeerLost when the job failed, or BudgetSpent when rounds are left.
     """
+    demand_account(explicit)
     return Scheduler(explicit, process, tell, is_first=is_first, say=say).run(ready)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -24,6 +24,12 @@ MOST_RANKS = 1000
 """Workers in the barrier that are named, at most."""
 ASIDE = ("metrics", "measured", "waiting", "waits", "waiting_for", "rejected", "failure", "why", "host", "addresses")
 """What a row goes without that takes more than its share of the room, in this order."""
+
+OWN = (
+    *("metrics", "measured", "measured_clock", "samples", "samples_per_s", "steps", "planned_steps"),
+    *("first_batch", "failure"),
+)
+"""What a client says of its own data and training: with differential privacy nobody is shown it."""
 
 
 def snapshot(
@@ -69,7 +75,10 @@ def _rows(state: SchedulerState, role: str, now: float) -> list[dict[str, Any]]:
     found = [member for member in state.members.values() if member.role == role]
     shown = sorted(found, key=lambda member: (member.state != LIVE, member.rank, member.number))[:MOST_ROWS]
     share = ROOM // max(1, len(shown))
-    return [_fitting(_row(m, now), share) for m in sorted(shown, key=lambda member: (member.rank, member.number))]
+    hidden = OWN if role == "worker" and state.setting("dp") else ()
+    return [
+        _fitting(_row(m, now, hidden), share) for m in sorted(shown, key=lambda member: (member.rank, member.number))
+    ]
 
 
 def _fitting(row: dict[str, Any], share: int) -> dict[str, Any]:
@@ -86,10 +95,10 @@ def _total(state: SchedulerState, role: str, shown: list[dict[str, Any]]) -> dic
     return {**Counter(m.state for m in state.members.values() if m.role == role), "shown": len(shown)}
 
 
-def _row(member: MemberRecord, now: float) -> dict[str, Any]:
+def _row(member: MemberRecord, now: float, hidden: Collection[str] = ()) -> dict[str, Any]:
     return {
         "clock": 0,
-        **_shown(member.report),
+        **_shown(member.report, hidden),
         "id": member.number,
         "rank": member.rank,
         "state": member.state,
@@ -101,9 +110,9 @@ def _row(member: MemberRecord, now: float) -> dict[str, Any]:
     }
 
 
-def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(report: Mapping[str, Any], hidden: Collection[str]) -> dict[str, Any]:
     """Return the columns of a row that are the member's own."""
-    return {key: value for key, value in report.items() if key != "terminated"}
+    return {key: value for key, value in report.items() if key != "terminated" and key not in hidden}
 
 
 def _finite(value: Any) -> Any:

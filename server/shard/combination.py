@@ -34,6 +34,8 @@ class Counted:
     scale: float
     bound: float
     parts: Mapping[int, Part]
+    clip: float = 0.0
+    """The norm that it is held to, with differential privacy."""
 
 
 class Combination:

@@ -41,7 +41,8 @@ from ps.server.job_key import JobKey
 from ps.server.send import SCHEDULER, Origin, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
-from ps.server.shard.combination import Combination, Counted
+from ps.server.shard.combination import Counted
+from ps.server.shard.combinations import AnyCombination, combination_for, results, unseal
 from ps.server.shard.first_values import (
     another_model,
     another_seeder,
@@ -52,7 +53,6 @@ from ps.server.shard.first_values import (
     layout_of,
     no_memory,
 )
-from ps.server.shard.masked_combination import MaskedCombination, combination_for, results, unseal
 from ps.server.shard.publisher import Publisher
 from ps.server.shard.uploads import Uploads
 from ps.state_file import StateFile
@@ -328,8 +328,8 @@ class FederatedShard:
             self._prepared = None
             self._checkpoint.drop_prepared()
 
-    def _fresh(self) -> Combination | MaskedCombination:
-        return combination_for(self._aggregator, self._frames, self._own, self.version)
+    def _fresh(self) -> AnyCombination:
+        return combination_for(self.job, self._frames, self._own, self.version)
 
     def _count(self, order: RoundOrder) -> None:
         """Take the ledger's entries that are new, in their order."""
@@ -341,7 +341,7 @@ class FederatedShard:
                 if parts is None and self.chunks:
                     self._phase = "broken"  # it was here, and this process is not the one that had it
                     return
-                self._combination.add(Counted(weight, scale, bound, parts or {}))
+                self._combination.add(Counted(weight, scale, bound, parts or {}, order.clip))
             self._folded += 1
 
     def _go_on(self, order: RoundOrder) -> list[Send]:
@@ -352,7 +352,7 @@ class FederatedShard:
             measured = Distances(self.member, self._attempt, self._combination.count)
             return [Send(SCHEDULER, measured, payload=self._distances)]
         if order.phase == "prepare" and complete and self._combination.ready:
-            parts = results(self._combination, self.chunks, order.weights)
+            parts = results(self._combination, self.chunks, order)
             if parts is None:
                 self._phase = "mismatch"
                 return []

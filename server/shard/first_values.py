@@ -24,6 +24,7 @@ def layout_of(message: Init, job: JobConfig) -> Layout:
     if (message.servers, message.chunk_size) != (job.servers, job.chunk_bytes):
         ours = f"{job.servers} servers and chunks of {job.chunk_bytes} bytes"
         raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
+    demand_noisable(layout, job)
     return layout
 
 
@@ -41,6 +42,16 @@ def demand_full_precision(layout: Layout, where: str) -> None:
     for tensor in layout.tensors:
         if tensor.dtype in HALVES:
             raise BadMessage(f"{tensor} cannot be trained with {where}")
+
+
+def demand_noisable(layout: Layout, job: JobConfig) -> None:
+    """Raise BadMessage for a tensor to which no noise can be added, where differential privacy wants all to have it."""
+    for tensor in layout.tensors if job.dp else ():
+        if tensor.kind not in ("trainable", "buffer"):
+            raise BadMessage(
+                f"{tensor} is added up exactly, and --dp {job.dp} needs everything clipped and with noise: "
+                f"let it be a buffer, or leave it out of the model"
+            )
 
 
 def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from ps.aggregators import Aggregator
-from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
-from ps.protocol.messages import RoundOrder, Unseal
-from ps.secure.channel import from_text
-from ps.secure.frames import MaskedFrames, SummedChunk, WrongSum
-from ps.secure.masks import KEY, apply_masks
-from ps.server.shard.combination import Combination, Counted, Factors
+from ps.protocol.messages import RoundOrder
+from ps.secure.frames import MaskedFrames, SummedChunk
+from ps.secure.masks import apply_masks
+from ps.server.shard.combination import Counted, Factors
 from ps.xp import HostArray
-
-log = logging.getLogger("ps.server")
 
 Keys = Sequence[tuple[bytes, int]]
 
@@ -77,33 +71,3 @@ class MaskedCombination:
         """The share of the elements that clients had to clip, over all of them; 0 before the sum is read."""
         elements = sum(each.elements for each in self._read.values())
         return sum(each.clipped for each in self._read.values()) / elements if elements else 0.0
-
-
-def combination_for(
-    aggregator: Aggregator, frames: MaskedFrames | None, chunks: Mapping[int, Chunk], round: int
-) -> Combination | MaskedCombination:
-    """Return what combines a round's contributions. ``frames``: how they come, if they do so under masks."""
-    return Combination(aggregator, chunks) if frames is None else MaskedCombination(frames, chunks, round)
-
-
-def unseal(combination: Combination | MaskedCombination, order: Unseal, here: tuple[int, int]) -> None:
-    """Tell a combination the keys of what is left in it, if they are of the version and attempt that it is of.
-
-    Raises BadMessage for what are no keys, or where nothing is masked.
-    """
-    keys = [(from_text(text, KEY), sign) for text, sign in order.keys]
-    if not isinstance(combination, MaskedCombination):
-        raise BadMessage("keys of masks, but nothing here is masked")
-    if (order.version, order.attempt) == here:
-        combination.unseal(keys)
-
-
-def results(
-    combination: Combination | MaskedCombination, indices: Iterable[int], weights: Sequence[float]
-) -> dict[int, HostArray | None] | None:
-    """Return the combination for each chunk; None, and a line, where what was summed under masks does not fit."""
-    try:
-        return {index: combination.result(index, weights) for index in indices}
-    except WrongSum as error:
-        log.warning("%s", error)
-        return None

@@ -35,10 +35,12 @@ class Staged:
     wrong: Defect = ""
     rank: int = 0
     """The client that it is of."""
+    exact: bool = False
+    """Whether norms are what something is held to: then squares are added in double precision."""
 
     def take(self, chunk: int, part: Part, kind: str, nbytes: int) -> None:
         """Keep the part of one chunk, unless there is NaN, Inf or what is beyond the limit of gradients in it."""
-        squares = 0.0 if kind in ("counter", MASKED) else square(part)
+        squares = 0.0 if kind in ("counter", MASKED) else square(part, exact=self.exact)
         if not math.isfinite(squares):
             self.refuse(chunk, "nan")
             return
@@ -63,26 +65,29 @@ class Staged:
 
 
 @np.errstate(all="ignore")
-def square(part: Part) -> float:
-    """Return the squared L2 norm of a part; NaN when an element is NaN, Inf or beyond the limit of gradients."""
+def square(part: Part, *, exact: bool = False) -> float:
+    """Return the squared L2 norm of a part; NaN when an element is NaN, Inf or beyond the limit of gradients.
+
+    ``exact``: right to double precision, whatever the part's own is.
+    """
     if isinstance(part, Decoded):
         if part.sparse is not None:
-            return _square(part.sparse[1])
+            return _square(part.sparse[1], exact)
         total, out = 0.0, np.empty(part.size, part.dtype)
         (room,) = scratch(out, part.dtype)
         for lo, hi in blocks(out):
-            total += _square(part.read(lo, hi, room[: hi - lo]))
+            total += _square(part.read(lo, hi, room[: hi - lo]), exact)
         return total
-    return _square(part)
+    return _square(part, exact)
 
 
-def _square(vector: HostArray) -> float:
+def _square(vector: HostArray, exact: bool) -> float:
     """One pass, which whatever is not usable makes too large; what is usable and overflows is added in double."""
     if not vector.size:
         return 0.0
     found, limit = float(np.dot(vector, vector)), limit_of(vector.dtype)
     if found <= limit * limit:
-        return found
+        return float(np.sum(np.square(vector, dtype=np.float64))) if exact else found
     if not all_within([vector]):
         return math.nan
     return float(np.sum(np.square(vector, dtype=np.float64)))

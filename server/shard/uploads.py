@@ -41,6 +41,7 @@ class Uploads:
         """The task below which all are over."""
         self._job = job
         self._codec = job.specs.compress.build()
+        self._exact = job.specs.privacy is not None
         self._chunks = chunks
         self._share = sum(chunk.nbytes for chunk in chunks.values())
         self._staged: dict[int, Staged] = {}
@@ -83,7 +84,7 @@ class Uploads:
             expected = math.ceil(nbytes * self._share / chunk.nbytes)
             if not self._room_for(expected, now):
                 return Busy(message.request, message.chunk, PATIENCE), False
-            staged = self._staged[task] = Staged(now, expected, rank=message.rank)
+            staged = self._staged[task] = Staged(now, expected, rank=message.rank, exact=self._exact)
         staged.since = now
         try:
             part = self._read(chunk, message, payload)

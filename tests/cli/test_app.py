@@ -33,6 +33,7 @@ COMMANDS = (
     "partition",
     "pipeline",
     "simulate",
+    "privacy",
     "config",
 )
 

@@ -37,6 +37,7 @@ SPECIAL = {
     "server_optimizer": "adam:lr=0.5",
     "partition": "shards:2",
     "track": "tensorboard",
+    "dp": "eps=8,delta=1e-6,clip=1",
 }
 
 
@@ -54,7 +55,7 @@ def shown(argv: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
 def test_flag_variable_and_toml_key_are_twins(
     row: Setting, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ["--workers", "9"] if row.name == "backup_workers" else []
+    more = {"backup_workers": ["--workers", "9"], "dp": ["--mode", "federated"]}.get(row.name, [])
     flags = [row.flag] if row.kind is BOOL else [row.flag, text_of(row)]
     text = "true" if row.kind is BOOL else text_of(row)
     by_flag = shown([*flags, *more], capsys)[row.name]

@@ -249,3 +249,12 @@ def test_a_worker_with_a_part_of_the_model_is_missed_by_the_others_of_its_pipeli
     assert say.text == "worker 1 failed (killed by SIGKILL), and its pipeline cannot go on without it"
     assert stops(policy.on_exits([Exit("worker", rank, 4) for rank in (0, 2, 3)]))
     assert policy.status == 137
+
+
+def test_a_scheduler_whose_budget_is_spent_has_ended_the_job_in_good_order_and_gives_its_code() -> None:
+    policy = FailurePolicy(2, started=True, federated=True)
+    [told] = policy.on_exits([Exit("scheduler", 0, 11)])
+    assert isinstance(told, Say) and "privacy budget" in told.text and "bring it back" not in told.text
+    policy.on_exits([Exit("worker", 0, 0)])
+    assert stops(policy.on_exits([Exit("worker", 1, 0)]))
+    assert policy.status == 11

@@ -90,7 +90,7 @@ def test_pings_are_answered_and_not_yielded(listen: Listen, dial: Dial) -> None:
         ([b""], "not ps", "bad-message"),
         ([b"", b""], "not ps", "bad-message"),
         ([b"PS"], "not ps", "bad-message"),
-        ([b"PS\x09\x0e\x91\x00"], "version", "version"),
+        ([b"PS\x7f\x0e\x91\x00"], "version", "version"),
         ([HEAD + b"\xc8\x91\x00"], "unknown type", "bad-message"),
         ([PUSH[:-1], b"x"], "malformed header", "bad-message"),
         ([PUSH + b"\0", b"x"], "malformed header", "bad-message"),

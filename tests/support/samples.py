@@ -67,7 +67,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Submit(5, 3, 91, 8, 600.0, 60, {"accuracy": 0.75}, 1 << 61),
     m.Submitted(5, 91, "accepted"),
     m.Decline(6, 3, 91, "no battery"),
-    m.RoundOrder(8, 12, 80, "collect", 2, ((91, 600.0, 1.0, 0.5), (92, 0.0, 0.0, 0.0)), 4, (0.5, 0.5), 1.0, 0.1),
+    m.RoundOrder(8, 12, 80, "collect", 2, ((91, 600.0, 1.0, 0.5), (92, 0.0, 0.0, 0.0)), 4, (0.5,), 1.0, 0.1, 0.5, 2.0),
     m.RoundStatus(1, 8, 12, "collect", 2, True, ((93, 0.25, ""), (94, 0.0, "nan"))),
     m.Distances(1, 12, 4),
     m.Upload(21, 3, 91, 8, 17, 1, 1 << 61),

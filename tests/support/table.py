@@ -71,6 +71,8 @@ class Table:
         self.heard: dict[int, list[Message]] = {}
         self.orders: list[tuple[int, RoundOrder]] = []
         self.numbers = 0
+        self.saves = True
+        """Whether there is room on the scheduler's disk; with differential privacy it matters."""
         self.rounds = self._rounds()
         for rank in self.servers if heard else ():
             self.say(rank)
@@ -97,6 +99,8 @@ class Table:
                         self._tell(self.rounds.server_status(tiding, rank, self.now))
             else:
                 self.heard.setdefault(member - 100, []).append(message)
+        if self.job.dp and self.saves and self.rounds.changed:
+            self._tell(list(self.rounds.saved(self.now)))
 
     def answer(self, client: int) -> Any:
         """Return what a client was told last, None if nothing."""

@@ -14,7 +14,7 @@ from ps.config.job import JobConfig
 from ps.protocol.messages.federated import COMPARED
 from ps.server.scheduler.rounds.task import ACCEPTED, Task
 from ps.server.scheduler.rounds.typical import Typical
-from ps.server.scheduler.rounds.verdict import AdmissionPolicy, Verdict, credible, judge
+from ps.server.scheduler.rounds.verdict import AdmissionPolicy, Verdict, credible, judge, judge_clipped
 
 log = logging.getLogger("ps.scheduler")
 
@@ -28,6 +28,7 @@ class Admission:
         self.capped = 0
         """How many contributions weighed less than their clients claimed examples."""
         self._masked = job.specs.secure.build().masks
+        self._private = job.dp is not None
         self._policy = AdmissionPolicy(job, algorithm, aggregator, job.specs.local_optimizer.build())
         self._typical = Typical()
 
@@ -36,7 +37,7 @@ class Admission:
 
         ``ready`` could be judged now, ``version`` being the published one; ``more``: whether others may still come.
         """
-        if self._typical.known or self._masked:
+        if self._typical.known or self._masked or self._private:
             return True
         sound = [task for task in ready if not task.wrong]
         if len(self._typical.norms) + sum(not task.seen for task in sound) < COMPARED and more:
@@ -45,10 +46,12 @@ class Admission:
             self._see(task, version)
         return True
 
-    def decide(self, task: Task, version: int) -> Verdict:
-        """Return the verdict on a contribution, ``version`` being the published one."""
+    def decide(self, task: Task, version: int, clip: float = 0.0) -> Verdict:
+        """Return the verdict on a contribution, ``version`` being the published one; ``clip`` the ledger's."""
         if self._masked:  # nobody knows its norm, or what its client has done: all count alike
             return Verdict(task.wrong) if task.wrong else Verdict(ACCEPTED, 1.0, 1.0, 1.0, 1)
+        if self._private:
+            return judge_clipped(task, version, clip)
         self._see(task, version)
         found = judge(task, version, self._policy, self._typical)
         self.capped += found.capped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from ps.protocol.messages import RoundStatus, Submit, Submitted
 from ps.protocol.messages.words import Refusal, Ruling
 from ps.server.scheduler.rounds.admission import Admission
 from ps.server.scheduler.rounds.ledger import Ledger
+from ps.server.scheduler.rounds.privacy import RoundPrivacy
 from ps.server.scheduler.rounds.resting import Resting
 from ps.server.scheduler.rounds.selection import Offer
 from ps.server.scheduler.rounds.task import ACCEPTED, DECLINED, OPEN, SPARE, STALE, SUBMITTED, VANISHED, Task
@@ -42,15 +44,25 @@ class Contributions:
     """
 
     def __init__(
-        self, job: JobConfig, algorithm: Algorithm, aggregator: Aggregator, owners: frozenset[int], token: Token
+        self,
+        job: JobConfig,
+        algorithm: Algorithm,
+        aggregator: Aggregator,
+        owners: frozenset[int],
+        token: Token,
+        privacy: RoundPrivacy,
     ) -> None:
         """``owners`` are the servers that have a part of the model."""
         self.token = token
+        self.privacy = privacy
         self.ledger = Ledger(job.servers)
+        privacy.arm(self.ledger)
         self.tasks = Tasks(owners)
         self.admission = Admission(job, algorithm, aggregator)
         self.resting = Resting()
         self.changed = True
+        self._shows_reports = job.dp is None
+        """Whether a client's own numbers are for others; otherwise they are not even kept."""
         self._bad = self._vain = 0
         """Refusals of what clients can do nothing but repeat, and attempts in a row that came to nothing but these."""
         self._enough = min(VAIN, job.workers)
@@ -83,7 +95,7 @@ class Contributions:
         task.member, task.request, task.gone = message.member, message.request, False
         if task.state != OPEN:
             return None
-        self.tasks.submit(task, message, now)
+        self.tasks.submit(task, message if self._shows_reports else _protected(message), now)
         self.changed = True
         return now - task.began
 
@@ -181,7 +193,7 @@ class Contributions:
         for task in ready:
             if self.ledger.counted >= goal:
                 break
-            found = self.admission.decide(task, self.ledger.version)
+            found = self.admission.decide(task, self.ledger.version, self.ledger.clip)
             self.ledger.enter(task.number, found.weight, found.scale, found.bound)
             if found.verdict == ACCEPTED:
                 task.steps = found.steps
@@ -252,6 +264,7 @@ class Contributions:
         self.resting.clear()
         self.tasks.forget(over)
         self.ledger.publish(self.tasks.floor)
+        self.privacy.published(self.ledger)
         self._drop(over)
 
     def drop(self, why: Refusal) -> Iterator[Send]:
@@ -282,10 +295,21 @@ class Contributions:
 
     def dump(self) -> dict[str, Any]:
         """Return all as plain values."""
-        return {"ledger": self.ledger.dump(), "tasks": self.tasks.dump(), "judging": self.admission.dump()}
+        return {
+            "ledger": self.ledger.dump(),
+            "tasks": self.tasks.dump(),
+            "judging": self.admission.dump(),
+            "privacy": self.privacy.dump(),
+        }
 
     def load(self, values: dict[str, Any], now: float) -> None:
         """Take what ``dump`` returned."""
         self.ledger = Ledger.load(self.ledger.servers, values["ledger"])
         self.tasks.load(values["tasks"], now)
         self.admission.load(values["judging"])
+        self.privacy.load(values["privacy"])
+
+
+def _protected(message: Submit) -> Submit:
+    """Return a submission without what its client says of its data and its training."""
+    return dataclasses.replace(message, report={}, examples=0.0, steps=0)

@@ -13,6 +13,10 @@ import numpy as np
 from ps.protocol.fitting import printable
 from ps.server.scheduler.rounds.task import ACCEPTED, SPARE, Task
 
+MOST_HISTORY = 1000
+"""Rounds of which an account is kept, at most."""
+SHOWN = 100
+"""Of these, those that the status shows."""
 MOST_METRICS = 32
 MOST_CLIENTS = 100
 """Clients of a round that are named, at most."""

@@ -52,6 +52,12 @@ class Ledger:
     weights: tuple[float, ...] = ()
     factor: float = 1.0
     share: float = 1.0
+    clip: float = 0.0
+    noise: float = 0.0
+    """With differential privacy: the norm that contributions are held to, and the deviation of the noise of their sum.
+    """
+    unpaid: bool = False
+    """Whether servers must not be told to prepare yet: they would draw noise of which no restart would know."""
     progress: dict[int, ServerProgress] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
     """The tasks that have an entry."""
@@ -86,6 +92,8 @@ class Ledger:
 
     def order(self, server: int, now: float) -> RoundOrder | None:
         """Return what a server is to be told now, if anything."""
+        if self.unpaid and self.phase == "prepare":
+            return None
         progress = self.progress[server]
         if progress.attempt == self.attempt and self._satisfied(progress.status):
             return None
@@ -109,6 +117,8 @@ class Ledger:
             self.weights,
             self.factor,
             self.share,
+            self.clip,
+            self.noise,
         )
 
     def _satisfied(self, status: RoundStatus | None) -> bool:
@@ -182,6 +192,8 @@ class Ledger:
             "weights": list(self.weights),
             "factor": self.factor,
             "share": self.share,
+            "clip": self.clip,
+            "noise": self.noise,
         }
 
     @staticmethod
@@ -191,4 +203,5 @@ class Ledger:
         for task, weight, scale, bound in values["entries"]:
             ledger.enter(task, weight, scale, bound)
         ledger.weights, ledger.factor, ledger.share = tuple(values["weights"]), values["factor"], values["share"]
+        ledger.clip, ledger.noise = values["clip"], values["noise"]
         return ledger

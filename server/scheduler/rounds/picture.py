@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ps.config.job import JobConfig
@@ -10,6 +11,7 @@ from ps.server.scheduler.rounds.attempt import Attempt
 from ps.server.scheduler.rounds.contributions import Contributions
 from ps.server.scheduler.rounds.deadlines import Deadlines
 from ps.server.scheduler.rounds.durability import Durability
+from ps.server.scheduler.rounds.history import SHOWN
 
 
 def picture(
@@ -19,6 +21,7 @@ def picture(
     deadlines: Deadlines,
     attempt: Attempt,
     durability: Durability,
+    history: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what is shown of the round under way, and what was counted so far."""
     tasks, ledger = contributions.tasks, contributions.ledger
@@ -40,4 +43,6 @@ def picture(
         "durable": durability.durable,
         "slow": deadlines.slow,
         "fruitless": tasks.fruitless.clients,
+        **contributions.privacy.status(),
+        "history": list(history[-SHOWN:]),
     }

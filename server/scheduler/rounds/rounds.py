@@ -26,10 +26,11 @@ from ps.server.scheduler.rounds.attempt import Attempt
 from ps.server.scheduler.rounds.contributions import Contributions, Count, Lookup, Token
 from ps.server.scheduler.rounds.deadlines import Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
-from ps.server.scheduler.rounds.history import entry
+from ps.server.scheduler.rounds.history import MOST_HISTORY, entry
 from ps.server.scheduler.rounds.masking import ClientWord, MaskingRound
 from ps.server.scheduler.rounds.picture import picture
-from ps.server.scheduler.rounds.task import ACCEPTED, OPEN
+from ps.server.scheduler.rounds.privacy import RoundPrivacy
+from ps.server.scheduler.rounds.task import ACCEPTED
 from ps.server.scheduler.rounds.two_phase_commit import TwoPhaseCommit
 from ps.server.send import Send
 
@@ -37,10 +38,6 @@ log = logging.getLogger("ps.scheduler")
 
 MOST_FAILED = 100
 """Attempts at one round before the job is given up."""
-MOST_HISTORY = 1000
-"""Rounds of which an account is kept here, at most."""
-SHOWN = 100
-"""Of these, those that the status shows."""
 
 
 class Rounds:
@@ -65,13 +62,14 @@ class Rounds:
         self.phase: Literal["select", "collect", "close", "publish", "done"] = "select"
         self.history: list[dict[str, Any]] = []
         self.abandoned = 0
-        self.failure = ""
-        """Why the job cannot go on, if it cannot."""
         self._server = server
         self._algorithm = job.specs.algorithm.build()
         aggregator = job.specs.aggregator.build()
         owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
-        self._contributions = Contributions(job, self._algorithm, aggregator, owners, token)
+        self.privacy = RoundPrivacy(job, layout)
+        self.failure = self.privacy.failure
+        """Why the job cannot go on, if it cannot."""
+        self._contributions = Contributions(job, self._algorithm, aggregator, owners, token, self.privacy)
         self._commit = TwoPhaseCommit(owners, self._algorithm, aggregator)
         self.durability = Durability(job.servers)
         self._deadlines = Deadlines(job.round_deadline, job.max_client_time)
@@ -95,6 +93,12 @@ class Rounds:
     def changed(self, value: bool) -> None:
         self._contributions.changed = value
 
+    def saved(self, now: float) -> Iterator[Send]:
+        """All that a restarted scheduler must know is on disk, if there is one: say what waited for that."""
+        self.changed = False
+        if self.privacy.saved(self._contributions.ledger):
+            yield from self._go_on(now)
+
     @property
     def version(self) -> int:
         """How many rounds are published."""
@@ -109,9 +113,7 @@ class Rounds:
         """Return what ``psctl status`` shows of the rounds."""
         parts = self._assignments, self._contributions, self._deadlines, self._attempt, self.durability
         phase = self.phase if self._masking is None else self._masking.shown(self.phase)
-        return {**picture(self.job, *parts), "phase": phase, "abandoned": self.abandoned} | {
-            "history": self.history[-SHOWN:]
-        }
+        return {**picture(self.job, *parts, self.history), "phase": phase, "abandoned": self.abandoned}
 
     def wake(self, now: float) -> float | None:
         """Return when ``tick`` has something to do although nothing comes in, if ever."""
@@ -230,8 +232,6 @@ class Rounds:
         yield from self._contributions.lose(server)
         yield from self._go_on(now)
 
-    # The time
-
     def tick(self, now: float) -> Iterator[Send]:
         """Look at the deadlines, and say again what servers and clients have not done."""
         yield from self._contributions.remind(now)
@@ -244,6 +244,8 @@ class Rounds:
         ledger = self._contributions.ledger
         while True:
             before = self._stage
+            if self.phase == "select" and self.privacy.stops(self.version, self.job.rounds) and not self.failure:
+                yield from self._finish()
             if self.phase == "select" and self._assignments.enough(now):
                 self.phase, self.changed = "collect", True
                 yield from self._assignments.begin(self.version, now)
@@ -308,6 +310,7 @@ class Rounds:
         enough = counted >= self.job.quorum and (masking is None or masking.suffices(survivors))
         if counted >= self._goal or (over and enough and not asynchronous):
             self._attempt.close(now)
+            self.privacy.pay(self._contributions.ledger)
             self.phase, self.changed = "close", True
             if masking is None:
                 self._commit_to()
@@ -331,7 +334,7 @@ class Rounds:
         contributions, attempt, asynchronous = self._contributions, self._attempt, self._assignments.asynchronous
         keep = (asynchronous or self.job.late != "drop") and self.version + 1 < self.job.rounds
         oldest = self.version + 1 - most_stale(self.job, self._algorithm)
-        self._note_late()
+        self._deadlines.late(self._contributions.tasks.late(self._attempt.overdue))
         over, verdicts = contributions.close(oldest, keep, attempt.overdue)
         yield from verdicts
         about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not asynchronous]
@@ -345,8 +348,12 @@ class Rounds:
         attempt.succeed(now)
         self.phase = "select"
         if self.version >= self.job.rounds:
-            self.phase = "done"
-            yield from self._assignments.finish(self.version)
+            yield from self._finish()
+
+    def _finish(self) -> Iterator[Send]:
+        self.phase, self.changed = "done", True
+        yield from self._contributions.drop("unfinished")
+        yield from self._assignments.finish(self.version)
 
     def _abandon(self, now: float, why: str) -> Iterator[Send]:
         """Give an attempt up on all servers alike and begin the round anew."""
@@ -356,17 +363,12 @@ class Rounds:
         log.warning("round %d, attempt %d is abandoned: %s", self.version, failed, why)
         if failed >= MOST_FAILED or self._contributions.hopeless:
             self.failure = f"round {self.version} was abandoned {failed} times; the last time {why}"
-        self._note_late()
+        self._deadlines.late(self._contributions.tasks.late(self._attempt.overdue))
         if self._masking is not None:  # no mask is used for two sums: all begin anew
             yield from self._contributions.drop("abandoned")
             yield from self._masking.end("abandoned")
         self._contributions.abandon(late=self._attempt.overdue)
         self.phase = "select"
-
-    def _note_late(self) -> None:
-        """Note who had a task still when the deadline ended the collection, if it did."""
-        tasks, overdue = self._contributions.tasks, self._attempt.overdue
-        self._deadlines.late(task.rank for task in tasks if task.state == OPEN and overdue)
 
     # Across restarts
 

@@ -96,6 +96,10 @@ class Tasks:
         states = {task.state for task in self._tasks.values()}
         return DECLINED in states and states <= {DECLINED, ACCEPTED}
 
+    def late(self, overdue: bool) -> list[int]:
+        """Return whose tasks are open still, if it was the deadline that ended the collection."""
+        return [task.rank for task in self if task.state == OPEN and overdue]
+
     @property
     def short(self) -> list[Task]:
         """Those submitted of which some server has not shown its part."""

@@ -11,6 +11,7 @@ from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
 from ps.optim import Optimizer
+from ps.privacy.grid import bound_of
 from ps.protocol.messages.words import Refusal
 from ps.server.scheduler.rounds.task import ACCEPTED, STALE, Task
 from ps.server.scheduler.rounds.typical import Typical
@@ -107,6 +108,21 @@ def judge(task: Task, version: int, policy: AdmissionPolicy, typical: Typical) -
         weight = job.max_influence * typical.influence / norm
     capped = aggregator.kind == "fold" and weight < aggregator.weight(task.examples)
     return Verdict(ACCEPTED, weight, scale, bound, policy.steps(task, typical), capped)
+
+
+def judge_clipped(task: Task, version: int, clip: float) -> Verdict:
+    """Return the verdict on a contribution of a job with differential privacy: it counts once, held to the clip.
+
+    It depends on nothing but itself: what others have sent, and what clients claim, decides nothing.
+    """
+    if task.wrong:
+        return Verdict(task.wrong)
+    norm = math.sqrt(task.norm_squared)
+    if not math.isfinite(norm):
+        return Verdict("norm")
+    if task.round < version:
+        return Verdict("late")
+    return Verdict(ACCEPTED, 1.0, 1.0, bound_of(norm, clip), 1)
 
 
 def credible(task: Task) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ps.protocol.messages import InitDone, InitRequest, Leave
+from ps.server.scheduler.database import Database
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.state import SchedulerState
 from support.desk import MODEL, Desk
@@ -167,3 +168,13 @@ def test_a_federated_job_that_has_failed_goes_on_with_its_rounds(path: Path) -> 
     desk.join()
     desk.wait(60)
     assert desk.state.phase == "running"
+
+
+def test_with_a_privacy_budget_a_save_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Database] = []
+    monkeypatch.setattr(Database, "wait_for_disk", lambda database: waited.append(database))
+    for name, explicit in (("a", {}), ("b", {"mode": "federated", "dp": "eps=8,delta=1e-5,clip=1"})):
+        persistence = Persistence(str(tmp_path / name))
+        persistence.keep(SchedulerState(explicit, 0.0), 0.0)
+        persistence.close()
+        assert bool(waited) == bool(explicit)

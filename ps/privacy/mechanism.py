@@ -1,0 +1,48 @@
+"""Mechanism: by which noise a federated job is made differentially private, as the numbers of ``--dp``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ps.dataclass import dataclass
+from ps.number import MOST_CLIENTS, number
+from ps.privacy.grid import LEAST_CLIP, MOST_CLIP, MOST_NOISE
+from ps.spec import Registry, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussian:
+    """Each round's sum of clipped deltas gets independent Gaussian noise (McMahan et al., ICLR 2018).
+
+    What is protected is a client: the models that are published are (eps, delta)-indistinguishable from those that
+    would be if nothing that one client sent, in all rounds together, had been counted. Deltas are clipped to the L2
+    norm ``clip`` over all tensors, added unweighted, and divided by a number that does not depend on who came.
+    """
+
+    delta: float = number(above=0, below=0.5)
+    clip: float = number(at_least=LEAST_CLIP, at_most=MOST_CLIP)
+    """The L2 norm of a delta over all tensors, at most; with ``quantile`` that of the first round."""
+    eps: float = number(0.0, at_least=0, at_most=1000)
+    """The budget; 0: none, and ``noise`` must be given."""
+    noise: float = number(0.0, at_least=0, at_most=MOST_NOISE)
+    """The noise multiplier: standard deviations of the sum's noise over ``clip``; 0: the least that ``eps`` allows."""
+    spare: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
+    """Attempts that may be abandoned after their noise was drawn, and are paid for beside the rounds."""
+    quantile: float = number(0.0, at_least=0, below=1)
+    """Adapt the clip until this share of the deltas is not clipped (Andrew et al., NeurIPS 2021); 0: do not."""
+    rate: float = number(0.2, above=0, at_most=10)
+    """By how much the clip adapts in a round."""
+    q: float = number(0.0, at_least=0, at_most=1)
+    """Poisson sampling: the chance of each client, independent of all others, to be in a round; 0: none is claimed."""
+
+
+MECHANISMS: Registry[Gaussian] = Registry("dp", {"gaussian": Gaussian}, pluggable=False)
+"""The mechanisms, one line each."""
+
+DEFAULT = "gaussian"
+
+
+def parse_privacy(text: str) -> Spec[Any]:
+    """Read ``eps=8,delta=1e-6,clip=1`` or the same after the name of a mechanism. ConfigError when it is wrong."""
+    name, colon, _ = text.partition(":")
+    return MECHANISMS.parse(text if colon or "=" not in name else f"{DEFAULT}:{text}")

@@ -1,0 +1,98 @@
+"""RoundPrivacy: what differential privacy asks of rounds: a clip, a payment before noise is drawn, an end in time."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ps.config.job import JobConfig
+from ps.errors import ConfigError
+from ps.privacy import PrivacyBudget, demand_accountant
+from ps.protocol.layout import Layout
+from ps.server.scheduler.rounds.ledger import Ledger
+
+log = logging.getLogger("ps.scheduler")
+
+NOISABLE = ("trainable", "buffer")
+"""The kinds of tensors to which noise can be added."""
+
+
+def demand_account(explicit: Mapping[str, Any]) -> None:
+    """Raise ConfigError where these settings have a budget that could not be accounted for, or not for one round."""
+    if explicit.get("dp") is None:
+        return
+    demand_accountant()
+    job = JobConfig.from_dict({"mode": "federated", "dp": explicit["dp"]})
+    assert job.specs.privacy is not None
+    PrivacyBudget(dataclasses.replace(job.specs.privacy.build(), quantile=0.0), 1, 1)
+
+
+class RoundPrivacy:
+    """The budget of a job that has one; of any other job it asks nothing."""
+
+    def __init__(self, job: JobConfig, layout: Layout) -> None:
+        self.failure = ""
+        """Why there can be no rounds: what cannot be accounted for is not begun."""
+        self.cut_short = False
+        """Whether the rounds ended before their number because the budget was spent."""
+        self._budget: PrivacyBudget | None = None
+        if job.specs.privacy is None:
+            return
+        exact = [str(tensor) for tensor in layout.tensors if tensor.kind not in NOISABLE]
+        if exact:
+            self.failure = f"{exact[0]} cannot have noise, and --dp {job.dp} needs it on everything"
+            return
+        try:
+            self._budget = PrivacyBudget(job.specs.privacy.build(), job.rounds, job.goal)
+        except ConfigError as error:
+            self.failure = str(error)
+
+    def arm(self, ledger: Ledger) -> None:
+        """Have an attempt's contributions held to the clip of its round, and noise added that belongs to it."""
+        if self._budget is not None:
+            ledger.clip, ledger.noise = self._budget.clip, self._budget.deviation
+
+    def stops(self, version: int, rounds: int) -> bool:
+        """Whether rounds are left, and none of them can be paid for; then this is remembered."""
+        if self._budget is None or not self._budget.exhausted or version >= rounds:
+            return False
+        if not self.cut_short:
+            log.error("the privacy budget is spent, with %d of %d rounds done", version, rounds)
+        self.cut_short = True
+        return True
+
+    def pay(self, ledger: Ledger) -> None:
+        """Pay for what servers are about to be told to prepare."""
+        if self._budget is not None:
+            counted = [bound for _, weight, _, bound in ledger.entries if weight > 0]
+            self._budget.pay(sum(bound == 1.0 for bound in counted), len(counted))
+            ledger.unpaid = True
+
+    def saved(self, ledger: Ledger) -> bool:
+        """What was paid for is on disk, if there is one; return whether anything waited for that."""
+        waited, ledger.unpaid = ledger.unpaid, False
+        return waited
+
+    def published(self, ledger: Ledger) -> None:
+        """A round is published; the next one may have another clip."""
+        if self._budget is not None:
+            self._budget.released()
+            self.arm(ledger)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the status shows of it: nothing where there is none."""
+        if self._budget is None:
+            return {}
+        return {"privacy": {**self._budget.status(), "cut_short": self.cut_short}}
+
+    def dump(self) -> dict[str, Any]:
+        """Return what a restarted scheduler must know, as plain values."""
+        return {} if self._budget is None else {**self._budget.dump(), "cut_short": self.cut_short}
+
+    def load(self, values: dict[str, Any]) -> None:
+        """Take what ``dump`` returned. LookupError or ValueError where a budget's account is missing or wrong."""
+        if self._budget is not None:
+            self._budget.load(values)
+            self.cut_short = bool(values["cut_short"])

@@ -1,0 +1,59 @@
+"""Which combination a round's contributions are for, and what comes of it: as they are, under masks, or with noise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from ps.config.job import JobConfig
+from ps.errors import BadMessage
+from ps.protocol.layout import Chunk
+from ps.protocol.messages import RoundOrder, Unseal
+from ps.secure.channel import from_text
+from ps.secure.frames import MaskedFrames, WrongSum
+from ps.secure.masks import KEY
+from ps.server.shard.combination import Combination
+from ps.server.shard.masked_combination import MaskedCombination
+from ps.server.shard.private_combination import PrivateCombination
+from ps.xp import HostArray
+
+log = logging.getLogger("ps.server")
+
+AnyCombination: TypeAlias = Combination | MaskedCombination | PrivateCombination
+
+
+def combination_for(
+    job: JobConfig, frames: MaskedFrames | None, chunks: Mapping[int, Chunk], round: int
+) -> AnyCombination:
+    """Return what combines a round's contributions. ``frames``: how they come, if they do so under masks."""
+    if frames is not None:
+        return MaskedCombination(frames, chunks, round)
+    if job.specs.privacy is not None:
+        return PrivateCombination(job.goal, chunks)
+    return Combination(job.specs.aggregator.build(), chunks)
+
+
+def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) -> None:
+    """Tell a combination the keys of what is left in it, if they are of the version and attempt that it is of.
+
+    Raises BadMessage for what are no keys, or where nothing is masked.
+    """
+    keys = [(from_text(text, KEY), sign) for text, sign in order.keys]
+    if not isinstance(combination, MaskedCombination):
+        raise BadMessage("keys of masks, but nothing here is masked")
+    if (order.version, order.attempt) == here:
+        combination.unseal(keys)
+
+
+def results(
+    combination: AnyCombination, indices: Iterable[int], order: RoundOrder
+) -> dict[int, HostArray | None] | None:
+    """Return the combination for each chunk; None, and a line, where what was summed under masks does not fit."""
+    if isinstance(combination, PrivateCombination):
+        return combination.parts(order)
+    try:
+        return {index: combination.result(index, order.weights) for index in indices}
+    except WrongSum as error:
+        log.warning("%s", error)
+        return None

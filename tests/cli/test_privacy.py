@@ -1,0 +1,64 @@
+"""Promises of psctl privacy: it says what a budget costs before a job, and what a job has spent after it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ps.cli import main
+from ps.privacy import epsilon_of
+from ps.server.scheduler.persistence import Persistence
+from ps.server.scheduler.rounds.rounds import Rounds
+from support.delta_parts import job_of
+from support.desk import Desk
+from support.identity import KEY
+from support.table import LAYOUT
+
+
+def told(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:
+    assert main(["privacy", "--json", *argv]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_budget_is_told_as_noise_and_as_what_is_spent_by_then(capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "eps=2,delta=1e-6,clip=3", "--rounds", "40", "--clients-per-round", "50")
+    noise = found["noise"]
+    assert isinstance(noise, float) and found["deviation"] == pytest.approx(noise * 3 / 50)
+    after = found["after"]
+    assert isinstance(after, dict) and 1.99 < after["40"] <= 2 and after["10"] < after["20"] < after["40"]
+
+
+def test_noise_is_told_as_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["privacy", "noise=4,delta=1e-6,clip=1", "--rounds", "100"]) == 0
+    out = capsys.readouterr().out
+    assert f"after round       100: eps = {epsilon_of(4, 100, 1e-6):.4g}" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_a_budget_that_does_not_last_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["privacy", "eps=2,noise=4,delta=1e-6,clip=1", "--rounds", "100"]) == 0
+    assert "then           the budget is spent: 100 rounds were asked for" in capsys.readouterr().out
+
+
+def test_what_a_job_that_has_ended_has_spent_is_in_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Desk(mode="federated", dp="eps=8,delta=1e-5,clip=1", rounds=3)
+    desk.fill()
+    desk.state.rounds = Rounds(
+        job_of(dp="eps=8,delta=1e-5,clip=1", rounds=3), LAYOUT, 0.0, clients=int, server=int, token=KEY.token
+    )
+    ledger = desk.state.rounds._contributions.ledger
+    desk.state.rounds.privacy.pay(ledger)
+    file = tmp_path / "scheduler.db"
+    persistence = Persistence(str(file))
+    persistence.keep(desk.state, 0.0)
+    persistence.close()
+    found = told(capsys, "--state", str(file))
+    assert found["releases"] == 1 and found["spent"] == pytest.approx(epsilon_of(float(str(found["noise"])), 1, 1e-5))
+
+
+def test_a_file_of_a_job_without_a_budget_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["privacy", "--state", str(tmp_path / "none")]) == 2
+    assert "holds no job with --dp" in capsys.readouterr().err

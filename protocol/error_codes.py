@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ps.errors import (
+    CheckpointError,
     ConfigError,
     ConnectTimeout,
     Evicted,
@@ -31,6 +32,7 @@ ERRORS: Mapping[str, type[PSError]] = {
     "timeout": ConnectTimeout,
     "server-lost": ServerLost,
     "no-worker": PeerLost,
+    "unsaved": CheckpointError,
 }
 """What codes are raised as; any other is merely refused."""
 

@@ -281,8 +281,10 @@ class Layout:
         vectors = {**empty, **flat}
         return {t.name: vectors[t.section][t.start : t.stop].reshape(t.shape) for t in self.tensors}
 
-    def chunks(self, servers: int, chunk_size: int) -> tuple[Chunk, ...]:
+    def chunks(self, servers: int, chunk_size: int, cut_for: int | None = None) -> tuple[Chunk, ...]:
         """Cut the buffer into chunks of at most ``chunk_size`` bytes and give each an owner.
+
+        ``cut_for``: cut it as for so many servers, and deal the chunks out to those that there are.
 
         Every section is cut into parts whose number is the smallest multiple of ``servers`` that keeps them small
         enough, and they are dealt out in turn. Parts are whole units of 64 bytes (single elements, where a
@@ -294,13 +296,13 @@ class Layout:
         if servers < 1 or chunk_size < ALIGN:
             raise BadMessage(f"{servers} servers and chunks of {chunk_size} bytes; at least 1 and {ALIGN} are possible")
         cut: list[Chunk] = []
-        dealt = 0
+        dealt, cut_for = 0, cut_for or servers
         for section, (offset, size) in self.sections().items():
             dtype, kind, group = parts_of(section)
             itemsize = np.dtype(dtype).itemsize
-            unit = ALIGN // itemsize if size * itemsize >= servers * FINE * ALIGN else 1
+            unit = ALIGN // itemsize if size * itemsize >= cut_for * FINE * ALIGN else 1
             units = -(-size // unit)
-            parts = servers * -(-units // (chunk_size // (unit * itemsize) * servers))
+            parts = cut_for * -(-units // (chunk_size // (unit * itemsize) * cut_for))
             if (many := len(cut) + parts) > MAX_CHUNKS:
                 raise BadMessage(f"{many} chunks of {chunk_size} bytes; the limit is {MAX_CHUNKS}. Use larger chunks")
             share, more = divmod(units, parts)
@@ -320,13 +322,16 @@ class Layout:
             cut.append(Chunk(len(cut), 0, dtype, 0, size, offset, kind, group))
         return tuple(cut)
 
+    def parts_in(self, chunk: Chunk) -> tuple[Tensor, ...]:
+        """Return the tensors that have a part in a chunk, in order."""
+        section, start, stop = chunk.section, chunk.start, chunk.stop
+        return tuple(t for t in self.tensors if t.section == section and t.size and t.start < stop and start < t.stop)
+
     def spans(self, chunk: Chunk) -> tuple[tuple[int, int], ...]:
         """Return where each tensor's part of a chunk lies in it, in order: (first element, last element + 1)."""
-        section = chunk.section
         return tuple(
             (max(t.start, chunk.start) - chunk.start, min(t.stop, chunk.stop) - chunk.start)
-            for t in self.tensors
-            if t.section == section and t.size and t.start < chunk.stop and chunk.start < t.stop
+            for t in self.parts_in(chunk)
         )
 
     def demand_equal(self, other: Layout, mine: str, theirs: str) -> None:

@@ -20,6 +20,7 @@
     │   └── Unshared            7   two processes cannot share memory, and nothing else was allowed
     ├── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
     ├── UnsavedModel            9   the trained model could not be written to its file
+    │   └── CheckpointError     9   nor a checkpoint, or what there is of one is damaged
     └── BudgetSpent            11   the privacy budget ended the rounds before their number
 
     SystemExit
@@ -137,6 +138,10 @@ class UnsavedModel(PSError):
     """The model could not be written to its file."""
 
     exit_code = 9
+
+
+class CheckpointError(UnsavedModel):
+    """A checkpoint could not be written, or is damaged; or another run has the folder by now."""
 
 
 class BudgetSpent(PSError):

@@ -62,6 +62,21 @@ def asked() -> bool:
     return bool(_asked)
 
 
+def status() -> int:
+    """Return with which code this process is to end, 0 if it was not asked to."""
+    return 128 + _asked if _asked else 0
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[None]:
+    """Have nothing raised in this process, which looks at ``status`` itself and ends when it is done."""
+    if threading.current_thread() is not threading.main_thread():  # signals come to that one alone
+        yield
+        return
+    with closing():
+        yield
+
+
 def forget() -> None:
     """Begin anew, for a process that runs several commands."""
     global _asked

@@ -214,10 +214,27 @@ def write_one_by_one(
     raises; then nothing is changed.
     """
     check_weights(shapes)
-    called, names = {name: key for key, name in DTYPES.items()}, bare(shapes)
+    head, order = header_of(shapes, about, bare(shapes))
+    try:
+        with draft(path) as file:
+            file.write(head)
+            for name in order:
+                file.write(bytes_of(value(name)))
+    except OSError as error:
+        raise UnsavedModel(f"cannot write the model to {shown(path)}: {reason(error)}") from None
+
+
+def header_of(
+    shapes: Mapping[str, Any], about: Mapping[str, str], names: Mapping[str, str]
+) -> tuple[bytes, dict[str, int]]:
+    """Return how a file begins, and where in it the bytes of each tensor begin, in their order.
+
+    ``shapes`` has for each tensor an array of its shape and dtype, ``names`` what it is called in the file.
+    """
+    called = {name: key for key, name in DTYPES.items()}
     order = sorted(shapes, key=lambda name: (-shapes[name].dtype.itemsize, names[name]))
     header: dict[str, Any] = {ABOUT: {"format": "pt", **about}}
-    at = 0
+    at, begins = 0, {}
     for name in order:
         like = shapes[name]
         size = math.prod(like.shape) * like.dtype.itemsize
@@ -226,16 +243,16 @@ def write_one_by_one(
             "shape": list(like.shape),
             "data_offsets": [at, at + size],
         }
+        begins[name] = at
         at += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    try:
-        with draft(path) as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for name in order:
-                file.write(_in_order(value(name)).reshape(-1).view(np.uint8).data)
-    except OSError as error:
-        raise UnsavedModel(f"cannot write the model to {shown(path)}: {reason(error)}") from None
+    return struct.pack("<Q", len(text)) + text, {name: 8 + len(text) + begin for name, begin in begins.items()}
+
+
+def bytes_of(array: HostArray) -> memoryview:
+    """Return what a file has of an array: its elements in C order, little-endian."""
+    return memoryview(_in_order(array).reshape(-1).view(np.uint8).data)
 
 
 def _in_order(array: HostArray) -> HostArray:

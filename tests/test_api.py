@@ -37,6 +37,7 @@ SIGNATURES = {
     "KV.batches": "(self, data, batch_size=None, *, epochs=1, shuffle=True, prefetch=0)",
     "KV.evaluate": "(self, function, data, **patience)",
     "KV.save": "(self, path, *, masters=False)",
+    "KV.keep": "(self, name, save, load)",
     "KV.stop": "(self, reason)",
     "KV.close": "(self, failure='')",
     "Pipeline.init": "(self, kv, seed=0, kinds=None, groups=None, *, sample=None)",
@@ -46,7 +47,7 @@ SIGNATURES = {
     "Pipeline.accuracy": "(self, params, data, batch_size=1000)",
 }
 PROPERTIES = {
-    "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "skipped", "stopped"},
+    "KV": {"clock", "job", "grads", "num_workers", "params", "rank", "rng", "skipped", "stopped"},
     "Handle": {"done", "pending", "staleness"},
 }
 

@@ -15,7 +15,9 @@ from ps.protocol.worker_memory import WorkerMemory
 from ps.worker.background import Background, Pending
 from ps.worker.batch import Batch
 from ps.worker.batch_loader import BatchLoader
+from ps.worker.compression import Compression
 from ps.worker.conversation import Calls
+from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.landing import Landing
@@ -48,6 +50,7 @@ class ClusterStore:
         self.whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
         self.end_waves: Callable[[], None] = lambda: None
         """Called to have all steps be done that the script has given, where they may overlap."""
+        self.cut_plan: CutPlan | None = session.cut_plan
         self.is_heir = False
         """Whether this worker goes on for another one, which is gone."""
         self.barriers = session.barriers
@@ -165,6 +168,9 @@ class ClusterStore:
         from ps.worker.pipeline.execution import DistributedPipeline
 
         return DistributedPipeline(pipeline, kv, seed, self._session, self)
+
+    def owed(self) -> tuple[Compression, tuple[Chunk, ...]] | None:
+        return None if self._part.compression is None else (self._part.compression, self._part.chunks)
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
@@ -309,13 +315,18 @@ class ClusterStore:
 
     def meet(self) -> None:
         """Meet the others in a barrier, which another worker's script has come to."""
-        if not self._session.connected:
-            self._runner.run(meet(self.clock))
-            self.barriers += 1
-            return
-        self.drain()
-        self.settle()
-        self._runner.begin(self._part.barrier(), wait=True)
+        if self._session.connected:
+            self.drain()
+            self.settle()
+        plan = self._session.cut_plan
+        plan.pause()
+        try:
+            if self._session.connected:
+                self._runner.begin(self._part.barrier(), wait=True)
+            else:
+                self._runner.run(meet(self.clock))
+        finally:
+            plan.go_on(self.clock)
         self.barriers += 1
 
     # The end

@@ -28,6 +28,8 @@ class Evaluation:
         self._params = params
         self._log = log
         self._stop = stop
+        self.keep: Callable[[str, Callable[[], Any], Callable[[Any], None]], None] = lambda name, save, load: None
+        """Has something be part of checkpoints, and taken back from one."""
         self._measures: list[tuple[Measure, Any, Patience | None]] = []
         self._last = -1
 
@@ -51,6 +53,8 @@ class Evaluation:
                 "monitor, mode and min_delta go with patience, the number of evaluations without a better one"
             )
         given = None if patience is None else Patience(_name(function), patience, monitor, mode, min_delta)
+        if given is not None:
+            self.keep(f"kv.evaluate/{len(self._measures)}", given.dump, given.load)
         self._measures.append((function, data, given))
 
     @property

@@ -7,6 +7,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Unpack
 
+from numpy.random import Generator
+
 from ps.config.job import JobConfig
 from ps.errors import StateError, UsageError
 from ps.threads import ThreadTeam
@@ -20,6 +22,7 @@ from ps.worker.lazy_parameters import LazyParameters
 from ps.worker.lifetime import Lifetime
 from ps.worker.milestones import Milestones
 from ps.worker.model import demand_precision, read
+from ps.worker.own_state import OwnState
 from ps.worker.parameters import Parameters
 from ps.worker.patience import PatienceArguments
 from ps.worker.placement import place
@@ -59,7 +62,8 @@ class KV:
         log.belong(store.rank, reads=store.job.place_of(store.rank) == 0)
         self._evaluation = Evaluation(lambda: self.params, log, store.stop)
         self._saving = saving or Saving()
-        self._milestones = Milestones(store, self._evaluation, self._saving, self.save)
+        self._own = OwnState(store.job, store.rank, store.cut_plan, device)
+        self._milestones = Milestones(store, self._evaluation, self._saving, self.save, self._own)
         loader = self._loader = store.loader(device, log, self._evaluation)
         self._milestones.epoch = lambda: loader.epoch
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
@@ -89,6 +93,11 @@ class KV:
         return self._store.clock
 
     @property
+    def rng(self) -> Generator:
+        """Random numbers of this worker's clock: with the same seed the same in every run, and in one that goes on."""
+        return self._own.rng(self.clock)
+
+    @property
     def job(self) -> JobConfig:
         """The job's settings."""
         return self._store.job
@@ -111,9 +120,8 @@ class KV:
         """Arrays like the parameters in which gradients can be computed: ``step`` need not copy them then.
 
         On one host they are shared with the servers; on a device they are encoded where they are, in a job that
-        compresses. This waits for the push before, which may still be read from there; whoever keeps the arrays has
-        to wait for it, or with ``overlap`` for all parameters, before they are changed. Raises StateError before
-        ``init``.
+        compresses. This waits for the push before, which may still be read from there; whoever keeps the arrays has to
+        wait for it, or with ``overlap`` for all parameters, before they are changed. Raises StateError before ``init``.
         """
         self._ready()
         return self._steps.arrays(self.device)
@@ -121,9 +129,7 @@ class KV:
     @property
     def stopped(self) -> bool:
         """Whether training has ended by ``stop``: for loops of one's own, before each step. False: take another one.
-
-        It may wait until that is decided. Raises PeerLost when the scheduler, which decides it, stays silent.
-        """
+        It may wait until that is decided. Raises PeerLost when the scheduler, which decides it, stays silent."""
         self._open()
         with HOLD:
             return not self._store.begin_step()
@@ -174,7 +180,7 @@ class KV:
         self._steps.begin(placed, frozen_module, self.device, self._team)
         self._model = placed.parameters
         frozen_module.begin(self._model.tensors)
-        self._milestones.begin()
+        self._milestones.begin(self._model)
         self._loader.begin(self.clock, self._model, self._milestones.published)
         self._log.begin(self._store.traffic)
         return self.params
@@ -249,9 +255,8 @@ class KV:
         nothing is applied then.
         """
         self._ready()
-        params = self._flat(params)
         with HOLD:
-            self._steps.push_pull_into(self._flat(grads), examples, params)
+            self._steps.push_pull_into(self._flat(grads), examples, self._flat(params))
         self._milestones.stepped()
 
     def push(self, grads: Any, *, examples: float | None = None, partial: bool = False) -> Handle:
@@ -273,21 +278,15 @@ class KV:
         UsageError when they do not fit there.
         """
         self._ready()
-        out = self._flat(out)
         with HOLD:
-            return Handle(self, *self._steps.pull(out))
+            return Handle(self, *self._steps.pull(self._flat(out)))
 
     def wait(self, handle: Handle) -> None:
-        """Return when what the handle stands for is done; the second time at once.
-
-        Raises StateError for what is no handle of this connection, or what went wrong with it.
-        """
+        """Return when what the handle stands for is done. Raises StateError, or what went wrong with it."""
         self._ready()
         demand(handle, self)
         with HOLD:
-            self._store.background.wait(handle.pending)
-            self._steps.weights.catch_up()
-            handle.finish()
+            self._steps.wait(handle)
 
     def barrier(self) -> None:
         """Return when every live worker is here or has left. All go on with the same clock and the same weights.
@@ -299,10 +298,7 @@ class KV:
         self._open()
         with HOLD:
             self._store.barrier()
-            if self._model is not None:
-                self._steps.settled()
-                self._steps.weights.refresh()
-                self._steps.weights.clear()
+            self._steps.met(begun=self._model is not None)
 
     def evaluate(self, function: Measure, data: Any, **patience: Unpack[PatienceArguments]) -> None:
         """Call ``function(params, data)`` every ``--eval-every`` steps and at the end; show and record the result.
@@ -315,6 +311,13 @@ class KV:
         """
         self._open()
         self._evaluation.add(function, data, **patience)
+
+    def keep(self, name: str, save: Callable[[], Any], load: Callable[[Any], None]) -> None:
+        """Have ``save()``, plain values and arrays, be part of each checkpoint; ``load(value)`` gets it back after one.
+
+        Each worker keeps its own. See ``OwnState.keep``. Raises UsageError for a name that is taken.
+        """
+        self._own.keep(name, save, load)
 
     def stop(self, reason: str) -> None:
         """Have training end everywhere: in sync mode after the next step, which other workers may have begun.
@@ -385,10 +388,7 @@ class KV:
     # The end
 
     def close(self, failure: str = "") -> None:
-        """Leave the job in good order; ``failure`` says why when it is not. Closing twice does nothing.
-
-        Raises what went wrong with a push that was not waited for.
-        """
+        """Leave the job in good order; ``failure`` says why when it is not. Raises what went wrong with a push."""
         self._lifetime.close(failure)
 
     def __enter__(self) -> KV:

@@ -19,6 +19,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.trace import OFF, Trace
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.batch_loader import BatchLoader
+from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.part import ModelPart
@@ -53,6 +54,7 @@ class LocalStore:
     rank = 0
     saves = True
     whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
+    cut_plan: CutPlan | None = None
     num_workers = 1
     background: Background = IDLE
 
@@ -143,6 +145,9 @@ class LocalStore:
         for part in self._chunks:
             flat[part.chunk.section][part.chunk.start : part.chunk.stop] = part.weights
         return self.clock, self._layout.views(flat)
+
+    def owed(self) -> None:
+        """Nothing travels, and nothing is left out."""
 
     def drain(self) -> None:
         pass

@@ -8,6 +8,7 @@ from functools import partial
 
 from ps.errors import PeerLost
 from ps.worker.evaluation import Evaluation
+from ps.worker.own_state import OwnState
 from ps.worker.parameters import Parameters
 from ps.worker.saving import Saving, about
 from ps.worker.store import Store
@@ -18,8 +19,12 @@ log = logging.getLogger("ps.worker")
 class Milestones:
     """Which worker does what: the one with rank 0 measures for the record, the first that is there saves."""
 
-    def __init__(self, store: Store, evaluation: Evaluation, saving: Saving, save: Callable[..., None]) -> None:
-        """``save`` writes the model to a path, with its ``masters`` if so."""
+    def __init__(
+        self, store: Store, evaluation: Evaluation, saving: Saving, save: Callable[..., None], own: OwnState
+    ) -> None:
+        """``save`` writes the model to a path, with its ``masters`` if so; ``own`` is what this worker keeps itself."""
+        self._own = own
+        evaluation.keep = own.keep if store.rank == 0 else evaluation.keep
         self.epoch: Callable[[], int] = int
         """Returns the steps of an epoch, after which that is measured by which training may end; 0: not known."""
         self._store = store
@@ -28,9 +33,10 @@ class Milestones:
         self._told = False
         self._save = partial(save, masters=saving.masters)
 
-    def begin(self) -> None:
-        """Count from here on."""
+    def begin(self, model: Parameters) -> None:
+        """Count from here on, and go on with what a checkpoint has of this worker's own. Raises CheckpointError."""
         self._saving.begin(self._store.clock)
+        self._own.begin(model, self._store.clock, self._store.owed)
 
     def stepped(self) -> None:
         """Do what is due after a step; in a federated job the rounds are what counts."""
@@ -42,6 +48,7 @@ class Milestones:
             self._evaluation.run(clock)
         if self._saving.is_due(clock) and store.saves:
             self._saving.now(clock, self._save)
+        self._own.stepped(clock, store.background.settle)
 
     def _own_epoch(self) -> int:
         """Return the steps after which is measured what training may end by, where no setting says so."""

@@ -51,12 +51,12 @@ class ModelPart:
     place: int
     value: Callable[[str], Array]
 
-    def chunks(self, servers: int, chunk_size: int) -> tuple[Chunk, ...]:
+    def chunks(self, servers: int, chunk_size: int, cut_for: int | None = None) -> tuple[Chunk, ...]:
         """Cut the whole as the servers do; chunks that this worker has lie where they are in its own buffer."""
         begins = {section: offset for section, (offset, _) in self.own.sections().items()}
         return tuple(
             dataclasses.replace(c, offset=begins.get(c.section, 0) + c.start * np.dtype(c.dtype).itemsize)
-            for c in self.whole.chunks(servers, chunk_size)
+            for c in self.whole.chunks(servers, chunk_size, cut_for)
         )
 
     def holds(self, chunks: Iterable[Chunk]) -> frozenset[int]:

@@ -121,7 +121,7 @@ class Participation:
 
         ``part``: the layout is that of the part of a model that this worker has.
         """
-        self.chunks = self._held = (part or layout).chunks(self.job.servers, self.job.chunk_bytes)
+        self.chunks = self._held = (part or layout).chunks(self.job.servers, self.job.chunk_bytes, self.job.cut_for)
         self._part = part
         if part is not None:
             own, self._given = part.holds(self.chunks), part.gives(self.chunks)
@@ -140,7 +140,11 @@ class Participation:
         else:
             yield from seed_piecewise(self.member, self.job, part.whole, self.chunks, part.first)
         self.versions.update({chunk.index: 0 for chunk in self._held})
-        yield from self._start(0)
+        if self.job.resume is None:
+            yield from self._start(0)
+        else:  # the servers have what the checkpoint has by now, whatever was sent
+            yield from self.join()
+            self.rejoins -= 1
 
     def enter(self) -> Conversation[bool]:
         """Come in: in the place of another worker, if there is one to go on for; return whether so.

@@ -64,6 +64,15 @@ class Patience:
         times = f"{self._worse} evaluation{'' if self._worse == 1 else 's'}"
         return f"{self.describe()}, and has not got better in {times} since" if self.best else self.describe()
 
+    def dump(self) -> list[Any]:
+        """Return what was seen so far, as plain values."""
+        return [list(self.best) if self.best else None, self._worse, self._name]
+
+    def load(self, values: list[Any]) -> None:
+        """Go on with what ``dump`` returned."""
+        best, self._worse, self._name = values
+        self.best = None if best is None else (float(best[0]), int(best[1]))
+
     @property
     def looked(self) -> bool:
         """Whether anything was measured."""

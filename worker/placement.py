@@ -40,15 +40,16 @@ def place(model: Model, store: Store, device: Device) -> Placement:
             f"pipe.init(kv). With mode = sync each worker trains the whole model"
         )
     layout = model.layout if job.federated else trained
-    first = FirstValues(model, job.init)
-    if part is not None and job.init is not None:
+    init = job.init if job.resume is None else None  # what is resumed has its own values
+    first = FirstValues(model, init)
+    if part is not None and init is not None:
         part = dataclasses.replace(part, value=first.value)
     beside = {name: _fixed(device.array(array)) for name, array in first.own(model.frozen).items()}
     if not job.federated:
         beside |= {name: device.array(array) for name, array in first.own(model.untrained()).items()}
     values = xp.host_buffer(layout.nbytes, device)
     model.fill(layout, values)
-    chunks = trained.whole() if job.federated else (part or layout).chunks(job.servers, job.chunk_bytes)
+    chunks = trained.whole() if job.federated else (part or layout).chunks(job.servers, job.chunk_bytes, job.cut_for)
     count = partial(first.fill, layout, values)
     buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY, count=count, part=part)
     weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, device)

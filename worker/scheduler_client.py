@@ -25,8 +25,9 @@ from ps.protocol.dial import Dial
 from ps.protocol.error_codes import failure, refusal
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership
-from ps.protocol.messages import Error, Identify, Leave, Message, Ok, Seat, View
+from ps.protocol.messages import CheckpointOrder, Error, Identify, Leave, Message, Ok, Seat, View
 from ps.protocol.sockets import Socket, open_socket
+from ps.worker.cut_plan import CutPlan
 from ps.worker.interrupt import HOLD
 from ps.worker.stop_point import StopPoint
 
@@ -59,6 +60,7 @@ class SchedulerClient:
         self._membership = membership
         self._report = report
         self.stop_point = StopPoint()
+        self.cut_plan = CutPlan()
         self.tend: Callable[[], None] = lambda: None
         """Called now and then while a request waits for its answer."""
         membership.told, membership.more = self.stop_point.hear, self.stop_point.say
@@ -312,7 +314,7 @@ class SchedulerClient:
         membership.report = self._report()
         if membership.welcome is None and not self._leaving and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
-        for message in () if self._leaving else membership.tick(now):
+        for message in () if self._leaving else [*membership.tick(now), *self.cut_plan.say(self.member)]:
             self._out(encode(message))
         if notice := membership.silence_notice(now):
             log.warning("%s", notice)
@@ -345,6 +347,8 @@ class SchedulerClient:
         return message
 
     def _take(self, message: Message) -> None:
+        if isinstance(message, CheckpointOrder):
+            self.cut_plan.hear(message)
         answers = self._answers.get(getattr(message, "request", 0))
         about_all = isinstance(message, Error) and self._membership.mends(message)
         if answers is not None and not about_all:

@@ -49,12 +49,7 @@ FAREWELL = 2.0
 class Session:
     """One worker among the members of a job."""
 
-    def __init__(
-        self,
-        process: ProcessConfig,
-        script: Mapping[str, Any],
-        trace: Trace = OFF,
-    ) -> None:
+    def __init__(self, process: ProcessConfig, script: Mapping[str, Any], trace: Trace = OFF) -> None:
         """Join and wait until the job is complete. Raises ConnectTimeout, Refused or ConfigError."""
         self.report: Callable[[], Mapping[str, Any]] = dict
         """Returns what the status shows of this worker; called on another thread."""
@@ -89,6 +84,7 @@ class Session:
             now=time.monotonic(),
         )
         self._scheduler = SchedulerClient(self._context, membership, self._status)
+        self.cut_plan = self._scheduler.cut_plan
         try:
             view = self._scheduler.wait_until(self._begun, self._absent, process.connect_timeout)
             self.job = JobConfig.from_dict(view.job)

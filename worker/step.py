@@ -17,6 +17,7 @@ from ps.trace import Trace
 from ps.worker.background import Done, Pending
 from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
+from ps.worker.handle import Handle
 from ps.worker.interrupt import HOLD
 from ps.worker.lazy_parameters import PendingParameters
 from ps.worker.loader import Loader
@@ -256,7 +257,20 @@ class Steps:
             return None
         raise GradientError(f"{where}; nothing was applied ({WAY_ON})")
 
+    def wait(self, handle: Handle) -> None:
+        """Return when what a handle stands for is done."""
+        self._background.wait(handle.pending)
+        self.weights.catch_up()
+        handle.finish()
+
     # The end, and the record
+
+    def met(self, *, begun: bool) -> None:
+        """The others were met in a barrier; ``begun``: there is a model."""
+        if begun:
+            self.settled()
+            self.weights.refresh()
+            self.weights.clear()
 
     def leave(self, failure: str) -> None:
         """Leave the job; ``failure`` says why when it is not in good order."""

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
-from ps.protocol.layout import Layout
+from ps.protocol.layout import Chunk, Layout
 from ps.worker.background import Background, Pending
+from ps.worker.compression import Compression
+from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.loader import Loader
@@ -59,6 +61,8 @@ class Store(Protocol):
     background: Background
     whole: Callable[[Mapping[str, Any]], WholeModel] | None
     """Returns the model where several workers have its parts; raises UsageError where that is for another of them."""
+    cut_plan: CutPlan | None
+    """Which checkpoint is to be made; None where there are none."""
     report: Callable[[], dict[str, Any]]
     """Returns what the status shows of this worker; called on another thread. Set by whoever counts."""
 
@@ -105,6 +109,10 @@ class Store(Protocol):
 
     def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> Execution | None:
         """Return how the stages of a model are executed together with other workers; None: each worker has all."""
+        ...
+
+    def owed(self) -> tuple[Compression, tuple[Chunk, ...]] | None:
+        """Return what compression has left out and owes, with the chunks that it is of; None without compression."""
         ...
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> Loader:

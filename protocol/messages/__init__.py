@@ -7,6 +7,7 @@ order they are declared. ``request`` numbers a question so that its answer can b
 from __future__ import annotations
 
 from ps.protocol.messages.base import NUMBERED, Message, Packed
+from ps.protocol.messages.checkpoint import CheckpointMade, CheckpointOrder, CheckpointPart, CheckpointRequest
 from ps.protocol.messages.control import (
     BarrierEnter,
     BarrierLeave,
@@ -115,6 +116,10 @@ __all__ = [
     "BarrierEnter",
     "BarrierLeave",
     "Busy",
+    "CheckpointMade",
+    "CheckpointOrder",
+    "CheckpointPart",
+    "CheckpointRequest",
     "Cohort",
     "Consent",
     "Consents",

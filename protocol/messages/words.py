@@ -16,7 +16,7 @@ MOST_CODE = 40
 MemberRole = Literal["server", "worker"]
 ProcessRole = Literal["scheduler", "server", "worker"]
 JobPhase = Literal["waiting", "running", "ended", "failed"]
-FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout"], AtMost(MOST_CODE)]
+FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout", "unsaved"], AtMost(MOST_CODE)]
 """Why a job has failed, by this version's words or another's; nothing while it has not."""
 
 StopPhase = Literal["", "asked", "decided"]
@@ -47,6 +47,11 @@ Refusal = (
 Ruling = Literal["accepted", "resume", "token"] | Refusal
 """What a client is told of its contribution; ``resume``: upload again what a server has lost, and submit again;
 ``token``: the task is not the one that it was given."""
+
+OrderedCut = Literal["ask", "mark", "drop", "done"]
+"""What a member is to do for a checkpoint."""
+PartState = Literal["here", "marked", "late", "written", "failed"]
+"""How far a member is with its part of a checkpoint; late: it is beyond the clock of it, and had to be asked before."""
 
 TransferKind = Literal["activation", "gradient", "labels", "loss", "outputs", "plan", "tied"]
 """What goes from stage to stage of a pipeline; ``plan``: what all its workers know of a step before it begins."""

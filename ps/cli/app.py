@@ -39,6 +39,8 @@ MODULES = {
     "server": "ps.cli.roles",
     "worker": "ps.cli.roles",
     "status": "ps.cli.status",
+    "checkpoint": "ps.cli.checkpoint",
+    "export": "ps.cli.checkpoint",
     "follow": "ps.cli.follow",
     "ping": "ps.cli.ping",
     "keys": "ps.cli.keys",

@@ -14,6 +14,7 @@ READY = "PS_READY_FD"
 
 def watch_launcher(*, is_worker: bool = True) -> bool:
     """Make this process end when its launcher does, workers first; return whether it has one."""
+    take_descriptor(lifeline.TAKEN)
     take_descriptor(lifeline.LIVING)  # open from here on, and nobody who is started here has it
     fd = take_descriptor(lifeline.VARIABLE)
     if fd is None:

@@ -24,6 +24,8 @@ psctl run -w 8 --mode federated --state job.db train.py    goes on when it is gi
 psctl run -w 4 --spares 1 --mode pipeline train.py    goes on when a stage is killed
 psctl run -w 4 --save model.safetensors train.py    leaves the trained model
 psctl run -w 4 --init model.safetensors train.py    begins with it
+psctl run -w 4 --checkpoint-dir kept --checkpoint-every 30s train.py    goes on when given again
+psctl run -w 4 --resume kept/step-000400 train.py --epochs 9    goes back to that step
 psctl run -w 2 --track tensorboard train.py    shows its curves there; mlflow, wandb, trackio
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.aggregator import check_aggregator
+from ps.config.checkpoint import MOST_SERVERS, CheckpointConfig
 from ps.config.compression import check_compression
 from ps.config.mode import BOUNDED, DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.privacy import DP
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 LATE = ("drop", "discount", "carry")
 PARAMS = ("auto", "private")
 
-MOST_SERVERS = 1000
 MOST_WAVES = 100
 
 EXPLICIT = "explicit"
@@ -35,7 +35,7 @@ _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class JobConfig:
+class JobConfig(CheckpointConfig):
     """The settings of a job, every one with a default."""
 
     servers: int = setting(1, "number of server processes that share the model", low=1, high=MOST_SERVERS, short="-s")

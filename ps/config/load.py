@@ -24,6 +24,8 @@ PLUMBING = (
     "PS_LIFELINE_FD",
     "PS_ACCOUNT_FD",
     "PS_LIVING_FD",
+    "PS_TAKEN_FD",
+    "PS_LIFE",
     "PS_FUNCTION_FD",
     "PS_OUTCOME_FD",
 )

@@ -131,7 +131,8 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
     """Return the table of a configuration class: its settings by name, in the order of declaration."""
     if cls not in _tables:
         hints = typing.get_type_hints(cls)
-        rows = (_row(field, hints[field.name]) for field in dataclasses.fields(cls) if field.init)
+        own = sorted(dataclasses.fields(cls), key=lambda field: field.name not in cls.__annotations__)
+        rows = (_row(field, hints[field.name]) for field in own if field.init)
         _tables[cls] = types.MappingProxyType({row.name: row for row in rows})
     return _tables[cls]
 

@@ -98,7 +98,7 @@ class Reading:
         """``numbers`` are those of this follower's requests."""
         self._steady = job.steady
         self._permit, self._numbers, self._masters = permit, numbers, masters
-        chunks = layout.chunks(job.servers, job.chunk_bytes)
+        chunks = layout.chunks(job.servers, job.chunk_bytes, job.cut_for)
         self.found = ChunkSet.of(layout, chunks, masters=masters)
         self.clock = -1
         self._attempt = 0

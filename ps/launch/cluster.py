@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import time
 import types
@@ -16,14 +15,16 @@ from ps.config.mode import PIPELINE
 from ps.cores import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
+from ps.launch.checkpointed import Checkpointed, checkpointed, save_last
 from ps.launch.child import Child
-from ps.launch.lifeline import LIVING, VARIABLE
+from ps.launch.lifeline import LIVING, TAKEN, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members, without
 from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
 from ps.launch.plan import Plan
 from ps.launch.policy import SPENT, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
+from ps.launch.readiness import await_address
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
 from ps.launch.run_result import RunResult
@@ -67,11 +68,16 @@ def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fe
             if before.has_ended:
                 screen.close()
                 return RunResult(0, began=False)
-        goes_on = before is not None and before.goes_on
+        taken = held.enter_context(checkpointed(plan, screen.say, received))
+        if taken is not None and taken.claim.ended is not None:
+            screen.close()
+            return RunResult(0, began=False)
+        plan = plan if taken is None else taken.plan(plan)
+        goes_on = (before is not None and before.goes_on) or (taken is not None and taken.claim.manifest is not None)
         run_dir = held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on)) if process.run_dir else None
         timeline = Timeline(process.trace) if process.trace else None
         directory = held.enter_context(runtime_directory(process.runtime_dir))
-        return _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received, before).run()
+        return _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received, before, taken).run()
 
 
 class _Cluster:
@@ -86,7 +92,9 @@ class _Cluster:
         timeline: Timeline | None,
         received: list[int],
         saved_run: SavedRun | None,
+        taken: Checkpointed | None,
     ) -> None:
+        self._taken = taken
         self._plan = plan
         self._environ = environ
         self._screen = screen
@@ -188,20 +196,7 @@ class _Cluster:
                 self._spawn("scheduler", 0, None, {"PS_READY_FD": write, account.VARIABLE: self._account.fd})
             finally:
                 os.close(write)
-            timeout = self._plan.process.connect_timeout
-            deadline = time.monotonic() + timeout
-            text, is_open = b"", True
-            while not self._tick():
-                if time.monotonic() > deadline:
-                    raise ConnectTimeout(f"the scheduler was not ready after {timeout:g} s; is the host busy?")
-                if is_open and select.select([ready], [], [], _TICK)[0]:
-                    data = os.read(ready, 4096)
-                    text, is_open = text + data, bool(data)
-                    if b"\n" in text:
-                        return text.split(b"\n")[0].decode(errors="replace").strip()
-                elif not is_open:
-                    time.sleep(_TICK)
-            return None
+            return await_address(ready, self._plan.process.connect_timeout, self._tick)
         finally:
             os.close(ready)
 
@@ -223,6 +218,7 @@ class _Cluster:
             **self._plan.hands(role, rank),
             VARIABLE: self._lifeline,
             **({LIVING: self._saved_run.fd} if self._saved_run else {}),
+            **({TAKEN: self._taken.fd} if self._taken and self._taken.fd is not None else {}),
         }
         env |= {name: str(fd) for name, fd in fds.items()}
         try:
@@ -314,10 +310,14 @@ class _Cluster:
     def _end_all(self) -> None:
         """End what still runs: workers first, so that there is somebody left to whom they can say goodbye."""
         self._policy.stopping = True
-        if self._poller:
-            self._poller.cancel()
         grace = self._plan.process.grace
         deadline = time.monotonic() + grace
+        if self._taken is not None and self._address is not None:
+            about = self._child("scheduler", 0), self._children, grace, self._tick
+            failed = save_last(self._address, *about, lambda: self._kill_now, self._policy.signal, self._screen.say)
+            self._policy.first = self._policy.first or failed
+        if self._poller:
+            self._poller.cancel()
         self._end([child for child in self._children if child.role == "worker"], deadline - RESERVE * grace)
         self._end([child for child in self._children if child.role != "worker"], deadline)
 

@@ -11,8 +11,9 @@ import threading
 import time
 
 VARIABLE = "PS_LIFELINE_FD"
-LIVING = "PS_LIVING_FD"
-"""A locked file, open for as long as a process of a run lives: the next run with its ``--state`` waits for all."""
+LIVING, TAKEN = "PS_LIVING_FD", "PS_TAKEN_FD"
+"""Locked files, open for as long as a process of a run lives: the next run with its ``--state``, or its folder of
+checkpoints, waits for all."""
 
 
 AFTER_WORKERS = 1.5

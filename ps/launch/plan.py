@@ -50,6 +50,8 @@ class Plan:
     toml: str = ""
     program: tuple[str, ...] = PROGRAM
     call: FunctionCall | None = None
+    life: int = 0
+    """Which run this is of those that have had its folder of checkpoints; 0 without one."""
 
     def __post_init__(self) -> None:
         check_count(self.servers, self.workers + self.spares)
@@ -135,6 +137,7 @@ class Plan:
         threads = str(blas.share(cores, self.workers))
         defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(blas.VARIABLES, threads)}
         toml = {"PS_CONFIG": self.toml} if self.toml else {}
+        toml |= {"PS_LIFE": str(self.life)} if self.life and role == "scheduler" else {}
         return {**defaults, **env, **process.to_env(), **toml}
 
     def _plugin_flags(self) -> list[str]:

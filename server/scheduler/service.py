@@ -12,12 +12,13 @@ import zmq
 
 from ps import descriptors, sigterm
 from ps.config.process import ProcessConfig
-from ps.errors import BadMessage, BudgetSpent, ConfigError, PeerLost
+from ps.errors import BadMessage, BudgetSpent, CheckpointError, PeerLost, PSError
 from ps.protocol import pid
 from ps.protocol.addresses import advertised
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import (
+    CheckpointRequest,
     FollowRequest,
     Heartbeat,
     HeartbeatAck,
@@ -32,6 +33,7 @@ from ps.protocol.messages import (
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
+from ps.server.scheduler.checkpoint_desk import CheckpointDesk
 from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
@@ -91,7 +93,8 @@ class Scheduler:
         self._began = time.monotonic()
         try:
             self._state = self._persistence.restore(explicit, self._began, is_first=is_first)
-        except ConfigError:
+            self._desk = CheckpointDesk(self._state, say or log.warning, process.grace, self._began)
+        except PSError:
             self._persistence.close()
             raise
         self._bindings = Bindings[bytes]()
@@ -119,12 +122,15 @@ class Scheduler:
             bound = Tcp().bind(self._router, host, port, Path())
             self._address = advertised(bound, self._process.advertise)
             ready(self._address)
-            while not (self._state.over and self._all_know()):
-                sigterm.check()
-                self._turn()
+            with sigterm.postponed():  # the job's last checkpoint may have to be made first
+                while not (self._state.over and self._all_know()):
+                    if (status := sigterm.status()) and self._desk.may_end(self._state, time.monotonic()):
+                        raise SystemExit(status)
+                    self._turn()
             self._tell(self._snapshot(time.monotonic()))
             if self._state.phase == "failed":
-                raise PeerLost(f"the job failed: {self._state.reason}")
+                kind = CheckpointError if self._state.code == "unsaved" else PeerLost
+                raise kind(f"the job failed: {self._state.reason}")
             rounds = self._state.rounds
             if rounds is not None and rounds.privacy.cut_short:
                 raise BudgetSpent(
@@ -163,6 +169,9 @@ class Scheduler:
                 if isinstance(message, StatusRequest):
                     self._inbox.send(origin, Status(message.request, self._status()))
                     continue
+                if isinstance(message, CheckpointRequest):
+                    sends += self._desk.ask(origin, message, state, time.monotonic())
+                    continue
                 if isinstance(message, FollowRequest):
                     self._inbox.send(origin, self._following.answer(state, message))
                     continue
@@ -176,6 +185,7 @@ class Scheduler:
             drained = self._inbox.drained
         gone = self._is_gone if drained else _unknown
         sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone)]
+        sends += self._desk.turn(state, time.monotonic())
         self._keep()
         rounds = state.rounds
         if rounds is not None and not rounds.changed:

@@ -17,6 +17,7 @@ from ps.config import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.messages import (
     BarrierEnter,
+    CheckpointPart,
     CutRequest,
     Error,
     Heartbeat,
@@ -35,11 +36,12 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
-from ps.server.scheduler import joining
+from ps.server.scheduler import dumping, joining
 from ps.server.scheduler.absence import Absence, Failure
 from ps.server.scheduler.barrier import Barrier, passed
+from ps.server.scheduler.checkpoints import Checkpoints
 from ps.server.scheduler.ending import Ending, demand_near
-from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach, patience
+from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
 from ps.server.scheduler.pipelines import Pipelines
 from ps.server.scheduler.registrar import Registrar
@@ -78,6 +80,10 @@ class SchedulerState:
         self._barrier = Barrier()
         self._pipelines = Pipelines(self.key.line)
         self.ending = Ending()
+        self.life = 0
+        """Which one it is of those that have had its folder of checkpoints."""
+        self.checkpoints: Checkpoints | None = None
+        """Those of a job that has a folder for them."""
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
         self._views = Views()
@@ -111,6 +117,16 @@ class SchedulerState:
     def _awaited(self) -> list[int]:
         """Whom a barrier waits for: live workers, and 0, who never comes, while a place is kept for another one."""
         return [*(member.member for member in self.live("worker")), *([0] if self._roster.kept else [])]
+
+    @property
+    def saving(self) -> Checkpoints | None:
+        """The job's checkpoints, while it has a model of which there may be one."""
+        return self.checkpoints if self.phase == "running" and self.seeding.done and not self._federated else None
+
+    @property
+    def roster(self) -> Roster:
+        """The members, as whoever asks the checkpoints something needs them."""
+        return self._roster
 
     def setting(self, name: str) -> Any:
         """Return a setting of the job, or what it will be unless a script's default says otherwise."""
@@ -168,6 +184,9 @@ class SchedulerState:
                 self.changed = True
                 about = request, message.clock, record.has_model
                 return passed(self._barrier.enter(record.member, *about, self._awaited))
+            case CheckpointPart():
+                lockstep, saving = self.job is not None and self.job.lockstep, self.checkpoints
+                return saving.hear(record, message, self._roster, now, lockstep) if saving else []
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
@@ -223,6 +242,10 @@ class SchedulerState:
             sends += self.lose(record, DEAD, "its process is gone", now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
+        if (saving := self.saving) is not None and self.job is not None:
+            sends += saving.tick(now, self._roster, lockstep=self.job.lockstep)
+            if saving.verdict is not None:
+                sends += self._finish("failed", "unsaved", saving.verdict) if saving.verdict else self._finish("ended")
         if self.phase == "running" and self.job and self._vacancies.give_up(self.job, self._roster, now):
             sends += passed(self._barrier.check(self._awaited))
             self._renew_view()
@@ -305,6 +328,8 @@ class SchedulerState:
         sends = noted(granted(self.seeding.forget(record.member)), self.members)
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
+        if self.saving is not None:
+            sends += self.saving.lost(record, self._roster)
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
             return self._finish(
@@ -318,7 +343,8 @@ class SchedulerState:
             self.job = None  # the next worker's script may ask for something else
             self._roster.deal(self.job)
         if self.phase == "running" and not self.count("worker") and record.has_finished:
-            return self._finish("ended")
+            failed, saving = bool(record.report.get("failure")), self.saving
+            return sends + (saving.end(self._roster, failed=failed) if saving else self._finish("ended"))
         sends += passed(self._barrier.check(self._awaited))
         self.ending.decide(self.live("worker"))
         self._renew_view()
@@ -350,23 +376,7 @@ class SchedulerState:
 
     def dump(self) -> dict[str, Any]:
         """Return everything a restarted scheduler needs, as plain values."""
-        return {
-            "key": self.key.dump(),
-            "explicit": self.explicit,
-            "job": self.job.to_dict() if self.job else None,
-            "phase": self.phase,
-            "code": self.code,
-            "reason": self.reason,
-            "epoch": self.epoch,
-            "next": self._roster.next,
-            "deaths": self.deaths,
-            "members": [member.dump() for member in self.members.values()],
-            "kept": {str(rank): record.member for rank, record in self._roster.kept.items()},
-            "seeding": self.seeding.dump(),
-            "barrier": self._barrier.dump(),
-            "starts": list(self._pipelines.starts),
-            "ending": self.ending.dump(),
-        }
+        return dumping.dump(self, self._roster, self._barrier, self._pipelines)
 
     @staticmethod
     def load(
@@ -378,19 +388,9 @@ class SchedulerState:
         """
         key = JobKey.load(values["key"]) if "key" in values else None  # older files have none
         state = SchedulerState(values["explicit"], now, Registrar(key, draw))
-        state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
-        state.phase, state.epoch = values["phase"], values["epoch"]
-        state.code, state.reason, state.deaths = values.get("code", ""), values["reason"], values["deaths"]
-        state._roster = Roster.of(
-            (MemberRecord.load(row, now + patience(outage)) for row in values["members"]), values["next"]
-        )
-        state._roster.kept = {int(rank): state.members[member] for rank, member in values.get("kept", {}).items()}
-        state._roster.deal(state.job)
-        if state.members:
-            state.absence.come(now)
-        state.seeding = Seeding.load(values["seeding"])
+        dumping.fill(state, values, now)
+        state._roster = dumping.roster_of(values, state.job, now, outage)
         state._barrier = Barrier.load(values["barrier"])
         state._pipelines.starts = tuple(values.get("starts", ()))
-        state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
         state._begin_rounds(now)
         return state

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -42,6 +42,10 @@ again if somebody is there who wants them."""
 MOST_OWN = 8
 MANY_LOANS = 64
 """Loans of one chunk beyond which those that are done are forgotten, when nothing is pushed for long."""
+
+
+Keep: TypeAlias = "Callable[[ChunkState, int], None]"
+"""Makes a copy of a chunk, whose version is the last before the one that is given."""
 
 
 @dataclass(slots=True)
@@ -116,10 +120,6 @@ class Combined:
     """The tensors of which nobody had a gradient."""
 
 
-def _keep_nothing(chunk: ChunkState, version: int) -> None:
-    """Nobody follows the model."""
-
-
 @dataclass(slots=True)
 class ChunkState:
     """One chunk: its weights and optimizer state, and who has contributed and who waits."""
@@ -155,9 +155,11 @@ class ChunkState:
     shadows: dict[int, Shadow] = field(default_factory=dict)
     """Compression: the weights as workers have them; by member, or under 0 what all have."""
     mark: int = -1
-    """The next version that somebody who follows the model wants, -1 for none: it is kept before the weights go on."""
-    keep: Callable[[ChunkState, int], None] = field(default=_keep_nothing, repr=False, compare=False)
-    """Keeps what is marked of the versions before this one."""
+    """The next version that somebody wants a copy of, -1 for none: it is kept before the weights go on."""
+    keepers: dict[str, tuple[int, Keep]] = field(default_factory=dict, repr=False, compare=False)
+    """Who wants one, of which version, and what makes it."""
+    gone: dict[int, int] = field(default_factory=dict)
+    """Rank -> clocks of a worker that are counted, which has left."""
     combined: Combined | None = None
     squares: tuple[int, float] | None = None
     """The last combined gradient's clock and squared L2 norm, for those who ask again."""
@@ -176,6 +178,19 @@ class ChunkState:
         self.done[member] = max(clocks, self.done.get(member, 0))
         self.reached = max(clocks, self.reached)
 
+    def wish(self, who: str, version: int, keep: Keep) -> None:
+        """Have ``keep`` called before the weights of a version change; -1: not any more."""
+        self.keepers.pop(who, None)
+        if version >= 0:
+            self.keepers[who] = version, keep
+        self.mark = min((wanted for wanted, _ in self.keepers.values()), default=-1)
+
+    def keep(self, version: int) -> None:
+        """Have kept what is wanted of the versions before this one."""
+        for wanted, keep in list(self.keepers.values()) if 0 <= self.mark < version else ():
+            if wanted < version:
+                keep(self, version)
+
     def close(self) -> None:
         """Go on with the next version. Who has the weights that a vetoed clock began with has those of the next."""
         if self.vetoed == self.version:
@@ -185,8 +200,7 @@ class ChunkState:
 
     def go_to(self, version: int) -> None:
         """Go on with a later version; the weights are what they are."""
-        if 0 <= self.mark < version:
-            self.keep(self, version)
+        self.keep(version)
         self.version = version
 
     def park(self, waiter: Waiter) -> None:
@@ -209,9 +223,11 @@ class ChunkState:
             if not self.combined.scalers:
                 self.combined = None
 
-    def forget(self, member: int) -> None:
+    def forget(self, member: int, rank: int = -1) -> None:
         """Drop what is remembered of a member that is gone; what it contributed counts."""
         self.retire(member)
+        if rank >= 0 and member in self.done:
+            self.gone[rank] = max(self.done[member], self.gone.get(rank, 0))
         self.done.pop(member, None)
         self.shadows.pop(member, None)
         self.waiters = [waiter for waiter in self.waiters if waiter.member != member]
@@ -239,8 +255,7 @@ class ChunkState:
 
         Where they must stay in place, what was not sent yet is the copy. A version that is marked is kept first.
         """
-        if self.mark == self.version:
-            self.keep(self, self.version + 1)
+        self.keep(self.version + 1)
         held = [loan for loan in self.loans if not loan.done]
         self.loans.clear()
         if held:

@@ -10,6 +10,7 @@ from ps.config.job import JobConfig
 from ps.errors import BadMessage, ConfigError
 from ps.half import HALVES, SINGLE, is_half
 from ps.optim import Optimizer
+from ps.optim.absences import Absences
 from ps.optim.group import optimizer_of
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Error, Init
@@ -56,7 +57,16 @@ def demand_noisable(layout: Layout, job: JobConfig) -> None:
 
 def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:
     """Return the chunks that are a server's."""
-    return [chunk for chunk in layout.chunks(job.servers, job.chunk_bytes) if chunk.server == rank]
+    return [chunk for chunk in layout.chunks(job.servers, job.chunk_bytes, job.cut_for) if chunk.server == rank]
+
+
+def room_for(chunk: Chunk, layout: Layout, memory: HostArray | None) -> ChunkState:
+    """Return a chunk without values, in the ``memory`` that workers read if there is such. Raises MemoryError."""
+    absences = Absences(layout.spans(chunk))
+    if memory is None:
+        return ChunkState(chunk, np.zeros(chunk.size, chunk.dtype), {}, absences=absences)
+    place = memory[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
+    return ChunkState(chunk, place, {}, shown=True, absences=absences)
 
 
 def fill(chunk: ChunkState, values: HostArray, optimizer: Optimizer) -> None:

@@ -119,8 +119,8 @@ class Followers:
     def _next(self, chunk: ChunkState) -> None:
         """Tell a chunk which version of it is wanted next."""
         index = chunk.chunk.index
-        chunk.mark = min((record.due[index] for record in self._records.values() if index in record.due), default=-1)
-        chunk.keep = self._keep
+        due = min((record.due[index] for record in self._records.values() if index in record.due), default=-1)
+        chunk.wish("followers", due, self._keep)
 
     def _keep(self, chunk: ChunkState, version: int) -> None:
         """Copy a chunk for all who want a version of it that is before this one."""

@@ -15,12 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
+from ps.checkpoint.stored_model import StoredModel
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
-from ps.optim.absences import Absences
-from ps.protocol.layout import Chunk, Layout
+from ps.protocol.layout import Layout
 from ps.protocol.membership import peers
 from ps.protocol.messages import (
     Attach,
@@ -52,6 +50,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.rate import latest
 from ps.protocol.ranges import MOST_AHEAD
 from ps.server.send import Origin, Send
+from ps.server.shard.beginning import Beginning
 from ps.server.shard.chunk import ChunkState, Participant, Waiter
 from ps.server.shard.contribution import array_of, contribution_of
 from ps.server.shard.early import Early, not_yet
@@ -67,6 +66,7 @@ from ps.server.shard.first_values import (
     filled_chunk,
     layout_of,
     no_memory,
+    room_for,
 )
 from ps.server.shard.places import Places
 from ps.server.shard.progress import Progress
@@ -79,9 +79,10 @@ _OF_NEWCOMERS = Attach | HeldRequest
 class GradientShard:
     """The chunks of one server, their workers and what they wait for."""
 
-    def __init__(self, rank: int, trace: Trace = OFF, threads: int = 0) -> None:
-        """``threads`` share out the work on a chunk; 0 takes a share of the host's cores."""
+    def __init__(self, rank: int, trace: Trace = OFF, threads: int = 0, saved: StoredModel | None = None) -> None:
+        """``threads`` share out the work on a chunk; 0 takes a share of the cores. ``saved``: what it begins as."""
         self.rank = rank
+        self._beginning = Beginning(saved)
         self._trace = trace
         self._threads = threads
         self.chunks: dict[int, ChunkState] = {}
@@ -89,7 +90,7 @@ class GradientShard:
         self.job = JobConfig()
         self._epoch = 0
         self._progress: Progress | None = None
-        self._layout: Layout | None = None
+        self.layout: Layout | None = None
         self._weights_memory: HostArray | None = None
         self._seeder = 0
         self._places: Places | None = None
@@ -121,13 +122,14 @@ class GradientShard:
             participant = self.participants.setdefault(member, Participant(member, peer.rank))
             if peer.initial and not participant.initial:  # it may have been here before the job ran
                 participant.initial = True
-                participant.start = 0 if participant.fresh else participant.start
+                begun = self._beginning.clock(peer.rank, self.job)
+                participant.start = begun if participant.fresh else participant.start
         for member in [member for member in self.participants if member not in workers]:
             if self._places is not None:
                 self._places.forget(self.participants[member])
-            del self.participants[member]
+            rank = self.participants.pop(member).rank
             for chunk in self.chunks.values():
-                chunk.forget(member)
+                chunk.forget(member, rank)
         replies = [r for origin, attach in self._early.take() for r in self.receive(origin, attach, None, now)]
         return replies + list(self._advance_all())
 
@@ -210,19 +212,21 @@ class GradientShard:
         if layout != layout.of_kind("trainable"):
             raise BadMessage(f"only what is trained goes to the servers in mode {self.job.mode}")
         check_groups(layout, self.job.specs.optimizer)
+        if other := self._beginning.refusal(layout):
+            return [Send(origin, Error(message.request, "layout", other))]
         if self.job.compress != "none":
             demand_full_precision(layout, f"compress {self.job.compress}")
-        if self._progress is None or (layout != self._layout and not self._started()):
+        if self._progress is None or (layout != self.layout and not self._started()):
             cut = cut_for(self.rank, layout, self.job)
             if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
                 self._weights_memory = None
             try:
-                self.chunks = {c.index: self._room(c, layout) for c in cut}
+                self.chunks = {c.index: room_for(c, layout, self._weights_memory) for c in cut}
             except MemoryError:
                 self.chunks, self._progress = {}, None
                 return [Send(origin, no_memory(message.request, self.rank, layout))]
-            self._progress, self._layout = Progress(self.job, self.participants, self._trace, self._threads), layout
-        elif layout != self._layout:
+            self._progress, self.layout = Progress(self.job, self.participants, self._trace, self._threads), layout
+        elif layout != self.layout:
             return [Send(origin, another_model(message.request, self.rank))]
         self._seeder = message.member
         return [Send(origin, Ok(message.request))]
@@ -233,13 +237,6 @@ class GradientShard:
             self._weights_memory = offered
         return self._weights_memory
 
-    def _room(self, chunk: Chunk, layout: Layout) -> ChunkState:
-        absences = Absences(layout.spans(chunk))
-        if self._weights_memory is None:
-            return ChunkState(chunk, np.zeros(chunk.size, chunk.dtype), {}, absences=absences)
-        place = self._weights_memory[chunk.offset : chunk.offset + chunk.nbytes].view(chunk.dtype)
-        return ChunkState(chunk, place, {}, shown=True, absences=absences)
-
     def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
         progress, chunk = self._ready(), chunk_of(self.chunks, message.chunk, self.rank)
         values = array_of(chunk.chunk, payload)
@@ -247,6 +244,7 @@ class GradientShard:
             return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started():
             fill(chunk, values, progress.updater.optimizer(chunk.chunk))
+            self._beginning.fill(chunk, self.layout, self.job)
         return [Send(origin, Ok(message.request))]
 
     def _fill_master(self, origin: Origin, message: InitMaster, payload: Any) -> list[Send]:
@@ -254,12 +252,13 @@ class GradientShard:
         bits = array_of(chunk.chunk, payload)
         if message.member != self._seeder:
             return [Send(origin, another_seeder(message.request, self.rank))]
-        if not self._started():
+        if not self._started() and not self._beginning.is_saved:
             fill_master(chunk, bits, message.part, progress.updater.optimizer(chunk.chunk))
         return [Send(origin, Ok(message.request))]
 
     def _started(self) -> bool:
-        return any(chunk.version or chunk.done for chunk in self.chunks.values())
+        most = self._beginning.most
+        return any(chunk.version > most or chunk.done for chunk in self.chunks.values())
 
     # Coming and going
 
@@ -270,7 +269,7 @@ class GradientShard:
         clock = 0
         if self._progress is not None:
             mode, chunks = self._progress.mode, self.chunks.values()
-            if any(mode.late(chunk, 0) for chunk in chunks):
+            if any(mode.late(chunk, self._beginning.clock(participant.rank, self.job)) for chunk in chunks):
                 participant.start = None
             for chunk in chunks:
                 held = chunk.holds.get(participant.member, participant.start)  # told before, and not closed since
@@ -284,11 +283,11 @@ class GradientShard:
     def _start(self, origin: Origin, participant: Participant, message: Start) -> Iterator[Send]:
         if self.chunks:
             self._demand_near(message.clock, max(chunk.reached for chunk in self.chunks.values()), "to start at clock")
-        participant.start, participant.fresh = message.clock, False
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
                 chunk.holds[participant.member] = message.clock
-            chunk.count(participant.member, message.clock)
+            chunk.count(participant.member, max(message.clock, self._beginning.counted(chunk, participant)))
+        participant.start, participant.fresh = message.clock, False
         yield Send(origin, Ok(message.request))
         yield from self._advance_all()
 

@@ -68,6 +68,7 @@ class Progress:
 
     def _close(self, chunk: ChunkState, due: list[Contribution]) -> Iterator[Send]:
         """Take contributions into the weights, or combine them for their norm to be known first."""
+        chunk.keep(chunk.version + 1)  # before anything of the chunk is other than its version says
         for contribution in due:
             del chunk.pending[contribution.member]
         rate = self._rate(chunk, due)

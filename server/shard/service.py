@@ -25,11 +25,22 @@ from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, scheduler_address
-from ps.protocol.messages import Error, Identify, Inquire, Leave, Mark, Message, Peek, Share, View, Welcome
+from ps.protocol.messages import (
+    CheckpointOrder,
+    Error,
+    Identify,
+    Inquire,
+    Leave,
+    Mark,
+    Message,
+    Peek,
+    Share,
+    View,
+    Welcome,
+)
 from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.listener import Listener
-from ps.protocol.transports.registry import transports
 from ps.protocol.transports.transport import Place
 from ps.server.job_key import JobKey
 from ps.server.loan import SENT
@@ -38,11 +49,13 @@ from ps.server.shard import lines
 from ps.server.shard.alone import demand_company
 from ps.server.shard.callers import Callers
 from ps.server.shard.checkpoint import kept_rank
+from ps.server.shard.checkpointing import ShardCheckpointing
 from ps.server.shard.early import Early, not_yet
+from ps.server.shard.farewell import Farewell
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.followers import Followers
-from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.last_look import send_last
+from ps.server.shard.listening import listen
 from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
 from ps.trace import start
@@ -77,6 +90,8 @@ class Server:
         self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
         self._seldom = Seldom()
+        self._saving = ShardCheckpointing()
+        self._farewell = Farewell(process.grace)
         self._callers = Callers()
         self._early = Early()
         """Of workers that have heard of the job before this server."""
@@ -88,8 +103,12 @@ class Server:
     def run(self, ready: Callable[[str], None]) -> int:
         """Listen, join, serve until the job ends. Raises the PSError that ends it early."""
         try:
-            addresses = self._listen()
-            tcp = addresses["tcp"] = advertised(addresses["tcp"], self._process.advertise)
+            process, inbox = self._process, self._inbox
+            self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=inbox, incoming=self._incoming)
+            at = process.host, process.port, self._directory.path
+            place = Place(self._router, *at, self._poller, inbox.rejected, self._guard)
+            addresses = listen(place, self._listeners)
+            tcp = addresses["tcp"] = advertised(addresses["tcp"], process.advertise)
             self._dial = Dial(self._dealer, self._scheduler, time.monotonic())
             self._membership = Membership(
                 "server",
@@ -103,7 +122,8 @@ class Server:
             )
             ready(tcp)
             self._warn_of_address(tcp)
-            return self._loop()
+            with sigterm.postponed():  # a checkpoint may have to be made first: ``Farewell`` says when to end
+                return self._loop()
         finally:
             with sigterm.closing():
                 self._close()
@@ -112,43 +132,21 @@ class Server:
         if self._process.advertise is None and (doubt := doubts(tcp, self._scheduler)):
             log.warning("workers are told to reach this server at %s, but %s", tcp, doubt)
 
-    def _listen(self) -> dict[str, str]:
-        """Listen by every transport that can be had here; return the addresses by its name."""
-        process, addresses = self._process, {}
-        self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox, incoming=self._incoming)
-        place = Place(
-            self._router,
-            process.host,
-            process.port,
-            self._directory.path,
-            self._poller,
-            self._inbox.rejected,
-            self._guard,
-        )
-        for transport in transports():
-            listening = transport.listen(place)
-            if listening is None:
-                continue
-            addresses[transport.name] = listening.address
-            if listening.listener is not None:
-                self._listeners.append(listening.listener)
-        return addresses
-
     def _loop(self) -> int:
         poller = self._poller
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._dealer, zmq.POLLIN)
         beat = 0.0
         while True:
-            sigterm.check()
             now = time.monotonic()
+            self._farewell.check(self._saving, self._membership, now)
             if now >= beat:
                 if self._hear_scheduler():  # first: after long work it is not the scheduler that was silent
                     return 0
                 self._tell_scheduler(now)
                 self._trace.tick()
                 beat = now + 0.25
-            events = dict(poller.poll(max(1, int((beat - now) * 1000))))
+            events = dict(poller.poll(int(min(max(0.001, beat - now), self._saving.patience) * 1000)))
             if self._dealer in events and self._hear_scheduler():
                 return 0
             for listener in self._listeners:
@@ -157,6 +155,7 @@ class Server:
                 self._serve(self._inbox.receive(BATCH))
             for listener in self._listeners:
                 listener.flush()
+            self._perform(self._saving.turn(idle=not events))
 
     def _serve(self, messages: Iterable[tuple[Origin, Any, Any]]) -> None:
         callers = self._callers
@@ -299,6 +298,9 @@ class Server:
             if isinstance(message, Order):
                 self._follow(message)
                 continue
+            if isinstance(message, CheckpointOrder):
+                self._perform(self._saving.order(message))
+                continue
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None:
@@ -355,7 +357,8 @@ class Server:
             self._shard = FederatedShard(rank, job, key, self._state_file, self._trace, process.threads, member)
         else:
             self._state_file.close()
-            self._shard = GradientShard(welcome.rank, self._trace, process.threads)
+            about = welcome.rank, welcome.member, welcome.job_id
+            self._shard = self._saving.shard(*about, job, self._trace, process.threads)
         self._followers = Followers(welcome.rank, _key(welcome), self._shard)
         self._trace.seat(welcome.rank)
         return self._shard

@@ -26,6 +26,8 @@ COMMANDS = (
     "server",
     "worker",
     "status",
+    "checkpoint",
+    "export",
     "follow",
     "ping",
     "keys",

@@ -26,9 +26,11 @@ from ps.cli.app import psctl
 from ps.compare import comparison
 from ps.keys.key_folder import add, create
 from ps.protocol import query
+from ps.protocol.messages import CheckpointMade
 from ps.server.shard import service
 from ps.trace import start
 from ps.weights_file import write_weights
+from support.kept import folder_with
 
 pytestmark = pytest.mark.usefixtures("forked_roles")
 
@@ -83,6 +85,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(ps.launch.cluster, "run", noted("run"))
     monkeypatch.setattr(comparison, "run_all", compared)
     monkeypatch.setattr(ps.following.follower, "follow", followed)
+    made = CheckpointMade(1, 420, "step-000420", "")
+    ask = query.ask
+    monkeypatch.setattr(query, "ask", lambda *args: made if args[2] is CheckpointMade else ask(*args))
     monkeypatch.setattr(query, "fetch_status", lambda *args: {"phase": "running"})
     monkeypatch.setattr(query, "ping", lambda *args: {"role": "server", "rank": 0, "version": 1, "ms": 0.3})
     return found
@@ -93,6 +98,7 @@ def folder(tmp_path: Path) -> None:
     """The files that examples name."""
     (tmp_path / "train.py").write_text("")
     write_weights(tmp_path / "model.safetensors", {"w": np.zeros(3)}, {})
+    folder_with(tmp_path / "checkpoints", 420)
     (tmp_path / "package").mkdir()
     for name in ("__init__.py", "train.py"):
         (tmp_path / "package" / name).write_text("")

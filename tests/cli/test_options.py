@@ -25,6 +25,7 @@ TEXTS = {
     "MODULE": "json",
 }
 SPECIAL = {
+    "checkpoint_every": "30s",
     "compress": "topk:0.05",
     "compress_activations": "int8",
     "optimizer": "adam:lr=0.5",

@@ -21,6 +21,7 @@ from ps.config import (
     process_from_env,
     settings_of,
 )
+from ps.config.checkpoint import EVERY
 from ps.config.values import BOOL
 from ps.errors import ConfigError
 
@@ -56,7 +57,8 @@ def test_every_setting_has_all_spellings(cls: type) -> None:
             row.choices[-1]
             if row.choices
             else {"N": "3", "X": "2.5", "": "true", "SIZE": "16MiB"}.get(
-                row.kind.metavar, {"DEVICE": "cuda:1", "ADDRESS": "tcp://a:1"}.get(row.kind.metavar, "x")
+                row.kind.metavar,
+                {"DEVICE": "cuda:1", "ADDRESS": "tcp://a:1"}.get(row.kind.metavar, "7" if row.kind is EVERY else "x"),
             )
         )
         by_env, _ = merge(cls, env={row.env: text})

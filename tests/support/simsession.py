@@ -15,6 +15,7 @@ from ps.protocol.messages import BarrierEnter, BarrierLeave, InitDone, InitGrant
 from ps.server.loan import SENT
 from ps.server.send import Send
 from ps.trace import OFF
+from ps.worker.cut_plan import CutPlan
 from ps.worker.exchange import Exchange
 from ps.worker.server_channels import ServerChannels
 from ps.worker.session import Session
@@ -133,6 +134,7 @@ class SimScheduler:
 
     def __init__(self, worker: SimWorker) -> None:
         self.stop_point = StopPoint()
+        self.cut_plan = CutPlan()
         self._worker = worker
         self.member = worker.member
         self.rank = worker.rank
@@ -188,6 +190,7 @@ class SimSession(Session):
     def __init__(self, worker: SimWorker) -> None:
         self.report = dict
         self.job, self.rank = worker.job.job, worker.rank
+        self.cut_plan = CutPlan()
         self._worker = worker
         self._scheduler: Any = SimScheduler(worker)
         self._exchange = None

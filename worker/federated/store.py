@@ -18,6 +18,7 @@ from ps.secure.identity import ThrowawaySigner, anybody
 from ps.secure.pairwise import PairwiseClient
 from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
+from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.client_checkpoint import ClientCheckpoint
 from ps.worker.federated.connection import FederatedConnection
@@ -58,6 +59,7 @@ class FederatedStore:
         """``state_file``: where this client keeps what it needs to go on after a restart; closed with this."""
         self.clock = 0
         self.whole: Callable[[Mapping[str, Any]], WholeModel] | None = None
+        self.cut_plan: CutPlan | None = None
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
         self.task: RoundTask | None = None
@@ -93,6 +95,9 @@ class FederatedStore:
 
     def execution(self, pipeline: Pipeline, kv: Any, seed: int) -> None:
         """Each process has all stages."""
+
+    def owed(self) -> None:
+        """What a delta left out is kept with the client's own state."""
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> RoundLoader:
         return RoundLoader(self, device, log, evaluation)

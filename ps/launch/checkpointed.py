@@ -1,0 +1,175 @@
+"""Checkpointed: what a local run does for its job's checkpoints: takes their folder, and asks for the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ps.checkpoint.claim import Claim, claim
+from ps.checkpoint.identity import identity
+from ps.checkpoint.place import is_address
+from ps.dataclass import dataclass
+from ps.errors import CheckpointError, ConfigError, PSError
+from ps.launch.child import Child
+from ps.launch.lifeline import AFTER_WORKERS
+from ps.launch.plan import Plan
+from ps.launch.policy import Exit
+from ps.protocol.messages import CheckpointMade, CheckpointRequest
+from ps.protocol.query import ask
+
+SPARE = 5.0
+"""Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
+NAP = 0.05
+_LOCK = "run.lock"
+HALF = 0.5
+"""The part of the grace that the last checkpoint may take."""
+RESERVE = 0.1
+"""The part that is left for the end itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """The folder that a run has taken; ``fd`` is handed to every process of it, and by that they are known to live."""
+
+    claim: Claim
+    fd: int | None
+
+    def plan(self, plan: Plan) -> Plan:
+        """Return the plan of the job as it goes on."""
+        life = self.claim.life
+        job = {**plan.job, **self.claim.settings()}
+        return dataclasses.replace(plan, job=job, life=life.number if life else 0)
+
+
+@contextlib.contextmanager
+def checkpointed(plan: Plan, say: Callable[[str], None], stop: Sequence[object]) -> Iterator[Checkpointed | None]:
+    """Take the folder that a plan's settings name; None where they name none.
+
+    It waits, until there is anything in ``stop``, for the processes of an earlier run on this machine to end; those
+    that do not within their grace are fenced off. Raises ConfigError and CheckpointError.
+    """
+    directory, resume = plan.job.get("checkpoint_dir"), plan.job.get("resume")
+    if directory is None and resume is None:
+        if plan.job.get("checkpoint_every") is not None:
+            raise ConfigError("checkpoint_every needs a folder: give --checkpoint-dir too")
+        yield None
+        return
+    if plan.job.get("mode") == "federated":
+        raise ConfigError("checkpoint_dir with mode = federated: a federated job keeps its rounds with --state FILE")
+    directory, resume = (_absolute(name) if name else None for name in (directory, resume))
+    known = identity(plan.script, plan.args, plan.job, plan.process.data)
+    with _lock(directory or _folder_of(resume), plan.process.grace, say, stop) as fd:
+        found = claim(directory, resume, known, say)
+        if text := found.describe():
+            say(text)
+        yield Checkpointed(found, fd)
+
+
+def _absolute(name: str) -> str:
+    return name if is_address(name) else str(Path(name).absolute())
+
+
+def _folder_of(resume: str | None) -> str:
+    """Return the folder of a checkpoint that is named, or of what is named itself."""
+    from ps.checkpoint.manifest import FOLDER
+
+    assert resume is not None
+    folder, _, name = resume.rstrip("/").rpartition("/")
+    return folder if FOLDER.fullmatch(name) else resume
+
+
+@contextlib.contextmanager
+def _lock(directory: str, grace: float, say: Callable[[str], None], stop: Sequence[object]) -> Iterator[int | None]:
+    """Hold a file of the folder, if it is one of this machine, for as long as a process of the run lives."""
+    if is_address(directory):
+        yield None
+        return
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        fd = os.open(Path(directory) / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot write checkpoints to {directory}: {error.strerror}") from None
+    try:
+        limit = grace + AFTER_WORKERS + SPARE
+        deadline, said = time.monotonic() + limit, False
+        while not stop:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pass
+            except OSError:  # a file system without locks
+                break
+            if time.monotonic() > deadline:
+                say("they still live: this run takes the folder over, and theirs may write nothing more there")
+                break
+            if not said:
+                said = True
+                say(f"waiting for the processes of an earlier run with this folder to end, {limit:.0f} s at most")
+            time.sleep(NAP)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class LastCheckpoint:
+    """Asks a scheduler for a checkpoint before the run's processes are ended, on a thread of its own."""
+
+    def __init__(self, address: str, limit: float) -> None:
+        self.text = ""
+        self._about = address, limit
+        self._thread = threading.Thread(target=self._run, name="last-checkpoint", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an answer, or none is waited for any more."""
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        address, limit = self._about
+        try:
+            made = ask(address, CheckpointRequest(1, True), CheckpointMade, limit)
+        except PSError as error:
+            self.text = f"no checkpoint was made at the end: {error}"
+            return
+        newest = (
+            f"the newest whole checkpoint is {made.folder}, of step {made.step}" if made.folder else "none is whole"
+        )
+        self.text = f"the last checkpoint failed: {made.why}; {newest}" if made.why else newest
+
+
+def save_last(
+    address: str,
+    scheduler: Child,
+    children: Sequence[Child],
+    grace: float,
+    tick: Callable[[], bool],
+    hurried: Callable[[], bool],
+    signal: int,
+    say: Callable[[str], None],
+) -> Exit | None:
+    """Have what was trained be on the disk before anybody is ended; return how the scheduler ended if that failed.
+
+    A job whose workers are done makes its last checkpoint by itself, and is waited for. ``tick`` looks after the
+    processes, ``hurried`` says whether somebody has had enough, ``signal`` is what ended the run, if anything has.
+    """
+    is_done = all(child.exit is not None and not child.exit.code for child in children if child.role == "worker")
+    asked = None if is_done or scheduler.exit is not None else LastCheckpoint(address, HALF * grace)
+    until = time.monotonic() + (1 - RESERVE) * grace
+    while scheduler.poll() is None and time.monotonic() < until and not hurried():
+        if (asked is not None and asked.done) or (is_done and signal):
+            break
+        tick()
+        time.sleep(NAP)
+    if asked is not None and asked.done:
+        say(asked.text)
+    if scheduler.exit is not None and scheduler.exit.code == CheckpointError.exit_code:
+        return scheduler.exit
+    return None

@@ -1,0 +1,108 @@
+"""CheckpointDesk: what a scheduler process does for the checkpoints of its job: whoever asks for one, and the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ps.config.checkpoint import cadence
+from ps.protocol.messages import CheckpointMade, CheckpointRequest
+from ps.server.scheduler.checkpoint_keeper import CheckpointKeeper, taken
+from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.state import SchedulerState
+from ps.server.send import Send
+
+log = logging.getLogger("ps.scheduler")
+
+Sends = list[tuple[bytes, Send]]
+MOST_ASKERS = 1000
+SPARE = 0.15
+"""The part of the grace that is left for the end itself."""
+HURRY = 0.25
+"""The part of the grace after which the last checkpoint is made without the workers."""
+
+
+class CheckpointDesk:
+    """Answers once what was asked for is whole, or was given up; with no folder, at once."""
+
+    def __init__(self, state: SchedulerState, say: Callable[[str], None], grace: float, now: float) -> None:
+        """Take the folder that is in the settings, if one is; they are completed with what is gone on from.
+
+        Raises JobEnded where nothing is left to do, ConfigError and CheckpointError.
+        """
+        found = taken(state.explicit, state.life, say)
+        self._keeper: CheckpointKeeper | None = found[0] if found else None
+        self._grace = grace
+        self._asked: float | None = None
+        """When this process was asked to end."""
+        self._last = False
+        """Whether the last checkpoint was made for somebody who is about to end all."""
+        self._hurried = False
+        self._due = 0
+        self._extra: Sends = []
+        if found is not None:
+            keeper, newest = found
+            state.life, state.changed = keeper.life.number, True
+            state.checkpoints = Checkpoints(
+                lambda: cadence(state.setting("checkpoint_every")), keeper.life.number, newest, now
+            )
+        self._askers: list[tuple[bytes, int, int]] = []
+        """Origin, request, and how many cuts will have finished then."""
+
+    def ask(self, origin: bytes, message: CheckpointRequest, state: SchedulerState, now: float) -> Sends:
+        """Somebody wants a checkpoint."""
+        saving = state.saving
+        if saving is None or len(self._askers) >= MOST_ASKERS:
+            return [(origin, Send(origin, CheckpointMade(message.request, -1, "", self._why_not(state))))]
+        if (origin, message.request) in [(who, request) for who, request, _ in self._askers]:
+            return []
+        if message.last:
+            self._hurried = True
+            saving.hasten(now + HURRY * self._grace)
+        due, sends = saving.request(now, state.roster)
+        self._askers.append((origin, message.request, due))
+        return [(b"", send) for send in sends]
+
+    def _why_not(self, state: SchedulerState) -> str:
+        if state.setting("mode") == "federated":
+            return "a federated job keeps each round, with --state: it needs no other checkpoint"
+        if self._keeper is None:
+            return "this job has no folder for checkpoints: start it with --checkpoint-dir"
+        return "there is no model yet, or not any more" if state.saving is None else "too many ask for one"
+
+    def turn(self, state: SchedulerState, now: float) -> Sends:
+        """Write what is to be written, and answer those who wait."""
+        saving, sends, self._extra = state.checkpoints, self._extra, []
+        if saving is None or self._keeper is None:
+            return []
+        if state.job is not None and state.seeding.layout is not None:
+            written = self._keeper.turn(saving, state.job, state.seeding.layout)
+            if written is not None:
+                sends += [(b"", send) for send in saving.sealed(*written, state.roster, now)]
+        over = state.phase != "running"
+        for asker in [each for each in self._askers if saving.finished >= each[2] or over]:
+            self._askers.remove(asker)
+            origin, request, _ = asker
+            why = saving.trouble if saving.finished >= asker[2] else "the job is over"
+            sends.append((origin, Send(origin, CheckpointMade(request, *saving.newest, why))))
+            self._last |= self._hurried and not why
+        return sends
+
+    def may_end(self, state: SchedulerState, now: float) -> bool:
+        """Whether this process, which was asked to end, may do so: once there is a last checkpoint, or no time."""
+        saving = state.saving
+        if saving is None or self._last or self._keeper is None:
+            return True
+        if self._asked is None:
+            self._asked = now
+            if not saving.is_last:
+                saving.hasten(now)
+                self._due, sends = saving.request(now, state.roster)
+                self._extra += [(b"", send) for send in sends]
+        if now - self._asked > (1 - SPARE) * self._grace:
+            log.error("there was no time for a last checkpoint: %s", saving.describe())
+            return True
+        if saving.is_last or saving.finished < self._due:
+            return False
+        log.warning("%s", saving.describe())
+        return True

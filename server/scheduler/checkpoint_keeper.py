@@ -1,0 +1,151 @@
+"""CheckpointKeeper: the disk beside ``Checkpoints``: writes manifests, on a thread of its own, and removes old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ps.checkpoint.claim import Claim, claim
+from ps.checkpoint.lives import Life, Lives
+from ps.checkpoint.manifest import Manifest, SavedChunk
+from ps.checkpoint.parts import WrittenPart, part_of, remove_part
+from ps.checkpoint.place import place
+from ps.checkpoint.tensor_file import TensorFile
+from ps.config.job import JobConfig
+from ps.errors import ConfigError, JobEnded, PSError
+from ps.protocol.layout import Layout
+from ps.server.scheduler.checkpoints import Checkpoints, Seal, files_of
+
+log = logging.getLogger("ps.scheduler")
+
+VARIABLE = "PS_LIFE"
+"""The number of the life that a launcher has taken the folder for."""
+
+
+class CheckpointKeeper:
+    """A life of a folder of checkpoints, and what its job is known by."""
+
+    def __init__(self, directory: str, life: Life) -> None:
+        self._lives = Lives(place(directory))
+        self.life = life
+        self._thread: threading.Thread | None = None
+        self._done: tuple[int, str] | None = None
+        self._parent = life.parent
+
+    def turn(self, checkpoints: Checkpoints, job: JobConfig, layout: Layout) -> tuple[int, str] | None:
+        """Begin to write what is to be written; return the number of what has been since, and what went wrong."""
+        if self._thread is not None and not self._thread.is_alive():
+            self._thread = None
+            done, self._done = self._done, None
+            return done
+        if self._thread is None and checkpoints.seal is not None:
+            work = checkpoints.seal, job, layout
+            self._thread = threading.Thread(target=self._run, args=work, name="ps-manifest", daemon=True)
+            self._thread.start()
+        return None
+
+    def _run(self, seal: Seal, job: JobConfig, layout: Layout) -> None:
+        why = ""
+        try:
+            self._write(seal, job, layout)
+        except PSError as error:
+            why = str(error)
+        except Exception as error:  # a bug must not look like a disk that takes for ever
+            log.exception("a manifest was not written")
+            why = repr(error)
+        self._done = seal.number, why
+
+    def _write(self, seal: Seal, job: JobConfig, layout: Layout) -> None:
+        lives, folder, names = self._lives, seal.folder, []
+        lives.demand_latest(self.life)
+        if not seal.only_end:
+            chunks, files = list[SavedChunk](), dict[str, TensorFile]()
+            workers = dict[int, Mapping[str, Any]]()
+            for rank in seal.servers:
+                names.append(part_of("server", rank))
+                part = WrittenPart.read(lives.place, folder, names[-1])
+                chunks += part.chunks
+                files.update({} if part.tensors is None else {part.file: part.tensors})
+            for rank, about in seal.workers.items():
+                workers[rank] = dict(about)
+                if about.get("file"):
+                    names.append(part_of("worker", rank))
+                    part = WrittenPart.read(lives.place, folder, names[-1])
+                    files.update({} if part.tensors is None else {part.file: part.tensors})
+                    workers[rank] = {**about, "file": part.file, "values": dict(part.about)}
+            identity = dict(self.life.identity)
+            about_job = {**job.to_dict(), "chunk_size": job.chunk_bytes}
+            manifest = Manifest(
+                folder,
+                seal.step,
+                self.life.number,
+                self._parent,
+                time.time(),
+                identity,
+                about_job,
+                layout,
+                tuple(chunks),
+                files,
+                workers,
+                seal.ended,
+            )
+            lives.demand_latest(self.life)
+            manifest.write(lives.place)
+            self._parent = folder
+        if seal.ended:
+            lives.end(self.life, seal.step, folder)
+        with contextlib.suppress(PSError):  # what is whole is whole
+            for name in names:
+                lives.place.remove(f"{folder}/{name}.json")
+            if not seal.only_end:
+                lives.thin(self.life, job.keep)
+                lives.sweep(self.life, folder)
+
+    def clear(self, folder: str, servers: int, workers: int) -> None:
+        """Remove the parts of what was given up, as far as that can be done."""
+        for name in files_of(range(servers), range(workers)):
+            remove_part(self._lives.place, folder, name)
+
+
+def taken(
+    explicit: dict[str, Any], life: int, say: Callable[[str], None]
+) -> tuple[CheckpointKeeper, tuple[int, str]] | None:
+    """Take the folder that a job's settings name, and write into them what is resumed.
+
+    ``life``: the one that a restarted scheduler's job is. Return who keeps its checkpoints, with step and folder of
+    what is gone on from; None where there is no folder.
+
+    Raises JobEnded where nothing is left to do, ConfigError and CheckpointError.
+    """
+    directory, resume = explicit.get("checkpoint_dir"), explicit.get("resume")
+    if directory is None and resume is None:
+        if explicit.get("checkpoint_every") is not None:
+            raise ConfigError("checkpoint_every needs a folder: give --checkpoint-dir too")
+        return None
+    given = os.environ.pop(VARIABLE, "")
+    number = life or (int(given) if given.isdecimal() else 0)
+    if number and directory is not None:  # whoever started this process has looked after all else
+        lives = Lives(place(directory), say)
+        mine = lives.life(number)
+        last = next((each for each in lives.line(mine) if each.life == number), None) or _begun_with(resume)
+        return CheckpointKeeper(directory, mine), (last.step, last.folder) if last else (-1, "")
+    found: Claim = claim(directory, resume, {}, say)
+    if text := found.describe():
+        say(text)
+    if found.life is None:
+        raise JobEnded(found.describe())
+    explicit.update(found.settings())
+    began = found.manifest
+    return CheckpointKeeper(found.directory, found.life), (began.step, began.folder) if began else (-1, "")
+
+
+def _begun_with(resume: str | None) -> Manifest | None:
+    if resume is None:
+        return None
+    folder, _, name = resume.rstrip("/").rpartition("/")
+    return Manifest.read(place(folder or "."), name)

@@ -1,0 +1,331 @@
+"""Checkpoints: when a job's checkpoints are made, of whose parts, and what becomes of one. No sockets, clock or disk.
+
+A cut goes through phases. *ask*: servers say which clock they are at. *mark*: all are told after which clock their part
+is to be written; it is a little ahead, so that workers, which are told too, have come to it with what they keep of
+their own, and further ahead after somebody was beyond it already. *seal*: all parts are written, and whoever has the
+disk writes the manifest. A cut that somebody cannot make is given up by name, and all let go of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import field
+from typing import Any
+
+from ps.checkpoint.manifest import folder_of
+from ps.config.checkpoint import Every
+from ps.dataclass import dataclass
+from ps.protocol.messages import CheckpointOrder, CheckpointPart
+from ps.protocol.messages.words import OrderedCut
+from ps.server.scheduler.member_record import MemberRecord
+from ps.server.scheduler.roster import Roster
+from ps.server.send import Send
+
+log = logging.getLogger("ps.scheduler")
+
+AGAIN = 1.0
+"""Seconds after which an order is said again to those who have not done it."""
+MOST_TRIES = 8
+"""Times that a cut is tried further ahead, at most, before what a worker keeps is done without."""
+MOST_MARGIN = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A checkpoint of which all is written but the manifest. ``workers``: rank -> what it says of itself.
+
+    ``only_end``: the checkpoint is there already, and it is to be noted that the job has ended with it.
+    """
+
+    number: int
+    step: int
+    folder: str
+    servers: tuple[int, ...]
+    workers: dict[int, dict[str, Any]]
+    ended: bool = False
+    only_end: bool = False
+
+
+@dataclass(slots=True)
+class CheckpointCut:
+    """A cut under way. ``awaited``: the members that are still to do what they were told last."""
+
+    number: int
+    phase: OrderedCut | str
+    since: float
+    awaited: dict[int, MemberRecord]
+    members: dict[int, MemberRecord]
+    clock: int = 0
+    folder: str = ""
+    alone: bool = False
+    """Whether it is made of what servers have, wherever workers are."""
+    planned: bool = False
+    """Whether its clock may be far ahead: nobody waits for it."""
+    final: bool = False
+    """Whether the job ends with it."""
+    told: float = 0.0
+    high: int = 0
+    tries: int = 0
+    workers: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoints of one life of a job; only one cut at a time."""
+
+    def __init__(
+        self, every: Callable[[], Every], life: int, newest: tuple[int, str] = (-1, ""), now: float = 0.0
+    ) -> None:
+        """``every`` returns how often there is one; ``newest``: step and folder of what the job goes on from."""
+        self._cadence = every
+        self._life = life
+        self.newest = newest
+        self.seal: Seal | None = None
+        """What whoever has the disk is to write now."""
+        self.trouble = ""
+        """Why the last cut was given up; nothing where it was not."""
+        self.finished = 0
+        """How many cuts have come to their end, good or bad."""
+        self.verdict: str | None = None
+        """What became of the last cut of all, once that is known: nothing, or why it failed."""
+        self._cut: CheckpointCut | None = None
+        self._number = 0
+        self._margin = 1
+        self._last_began = now
+        self._wanted = False
+        self._hurry: float | None = None
+        self._end = self._failed = False
+        self._used: dict[int, int] = {}
+        self._last_clock = 0
+
+    @property
+    def _every(self) -> Every:
+        return self._cadence()
+
+    # What is asked for
+
+    def request(self, now: float, roster: Roster) -> tuple[int, list[Send]]:
+        """Somebody wants a checkpoint now; return how many cuts will have finished with it, and what is to be said."""
+        if self._cut is not None and not self._cut.planned:
+            return self.finished + 1, []
+        sends = self._drop(roster) if self._cut is not None else []
+        self._wanted = True
+        return self.finished + 1, sends
+
+    def hasten(self, until: float) -> None:
+        """After this time it is made without the workers: they are about to be ended."""
+        self._hurry = until
+
+    def end(self, roster: Roster, *, failed: bool = False) -> list[Send]:
+        """The last worker has left: make the last one. ``verdict`` tells what became of it.
+
+        ``failed``: it did so for want of anything better, so that a later run has something left to do.
+        """
+        if self._end:
+            return []
+        self._end, self._failed = True, failed
+        return self._drop(roster) if self._cut is not None and self._cut.phase != "seal" else []
+
+    def describe(self) -> str:
+        """Say what was whole last, for people."""
+        trouble = f"the last checkpoint failed: {self.trouble}; " if self.trouble else ""
+        step, folder = self.newest
+        return trouble + (f"the newest whole checkpoint is {folder}, of step {step}" if folder else "none is whole")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the job waits for the last one."""
+        return self._end
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Return what the status shows of it."""
+        found: dict[str, Any] = {"step": self.newest[0], "folder": self.newest[1], "life": self._life}
+        if self.trouble:
+            found["trouble"] = self.trouble
+        if (cut := self._cut) is not None and not cut.planned:
+            found["waiting_for"] = [f"{record.role} {record.rank}" for record in list(cut.awaited.values())[:10]]
+            found |= {"clock": cut.clock, "waiting_s": round(now - cut.since, 1)}
+        return found
+
+    # Events
+
+    def tick(self, now: float, roster: Roster, *, lockstep: bool) -> list[Send]:
+        """Begin what is due, and say again what was not done."""
+        cut = self._cut
+        if cut is None:
+            return self._begin(now, roster) if self._is_due(now) else []
+        if self._hurry is not None and now > self._hurry and not cut.alone and cut.phase == "mark":
+            sends = self._drop(roster)
+            self._wanted = True
+            return sends + self._begin(now, roster)
+        sends = self._take_in(cut, roster) if cut.planned and cut.phase == "mark" else []
+        if cut.phase in ("ask", "mark") and now - cut.told >= AGAIN:
+            cut.told = now
+            return [Send(member, self._order(cut)) for member in cut.awaited]
+        return sends
+
+    def _take_in(self, cut: CheckpointCut, roster: Roster) -> list[Send]:
+        """Have workers that came since take part in a cut that is to be."""
+        new = [w for w in roster.live("worker") if w.has_model and w.member not in cut.members]
+        cut.members |= {worker.member: worker for worker in new}
+        cut.awaited |= {worker.member: worker for worker in new}
+        return [Send(worker.member, self._order(cut)) for worker in new]
+
+    def hear(
+        self, record: MemberRecord, part: CheckpointPart, roster: Roster, now: float, lockstep: bool
+    ) -> list[Send]:
+        """Take what a member says of its part."""
+        cut = self._cut
+        if cut is None or part.number != cut.number or record.member not in cut.awaited:
+            return []
+        if cut.phase == "ask":
+            cut.high = max(cut.high, part.high)
+            del cut.awaited[record.member]
+            return [] if cut.awaited else self._mark(cut, roster, now, lockstep)
+        if cut.phase != "mark":
+            return []
+        if part.state == "late" and (record.role == "server" or (cut.tries < MOST_TRIES and not cut.alone)):
+            self._margin = min(2 * self._margin, MOST_MARGIN)
+            return self._again(cut, max(part.high, cut.clock), roster, now)
+        if part.state == "failed":
+            return self._give_up(f"{record}: {part.why}", roster)
+        if part.state in ("late", "written"):
+            del cut.awaited[record.member]
+            if record.role == "worker":
+                lost = {"lost": "it was beyond the clock of the checkpoint"} if part.state == "late" else {}
+                cut.workers[record.rank] = {**part.about, **lost}
+            cut.planned = False
+            return self._seal_if_done(cut)
+        return []
+
+    def lost(self, record: MemberRecord, roster: Roster) -> list[Send]:
+        """A member is gone."""
+        cut = self._cut
+        if cut is None or record.member not in cut.members or cut.phase == "seal":
+            return []
+        cut.members.pop(record.member)
+        waited = cut.awaited.pop(record.member, None) is not None
+        if record.role == "server":
+            return self._give_up(f"{record} is gone", roster)
+        if waited and cut.phase == "mark":
+            cut.workers[record.rank] = {"lost": f"it {record.state} before the checkpoint: {record.why}"}
+        return self._seal_if_done(cut) if cut.phase == "mark" else []
+
+    def sealed(self, number: int, why: str, roster: Roster, now: float) -> list[Send]:
+        """The manifest was written, or ``why`` it was not."""
+        cut, seal, self.seal = self._cut, self.seal, None
+        if cut is None or cut.number != number or seal is None:
+            return []
+        if why:
+            return self._give_up(why, roster)
+        self.newest = seal.step, seal.folder
+        self._over("")
+        if not seal.only_end:
+            log.info("the checkpoint %s is whole, after %.1f s", seal.folder, now - cut.since)
+        return [Send(member, self._order(cut, "done")) for member in cut.members]
+
+    # The way of a cut
+
+    def _is_due(self, now: float) -> bool:
+        if self.verdict is not None:
+            return False
+        if self._end or self._wanted or self._every.steps:
+            return True
+        return bool(self._every.seconds) and now - self._last_began >= self._every.seconds
+
+    def _begin(self, now: float, roster: Roster) -> list[Send]:
+        servers = {record.member: record for record in roster.live("server")}
+        if not servers:
+            return []
+        self._number += 1
+        self._last_began = now
+        planned = bool(self._every.steps) and not self._wanted and not self._end
+        alone = self._end or (self._hurry is not None and now > self._hurry) or not roster.count("worker")
+        self._wanted = False
+        cut = self._cut = CheckpointCut(self._number, "ask", now, dict(servers), servers, alone=alone, planned=planned)
+        cut.told, cut.final = now, self._end
+        return [Send(member, self._order(cut)) for member in servers]
+
+    def _mark(self, cut: CheckpointCut, roster: Roster, now: float, lockstep: bool) -> list[Send]:
+        """All servers have said where they are: choose the clock."""
+        every = self._every.steps
+        if cut.alone or not lockstep:
+            cut.clock = cut.high
+        elif cut.planned:
+            cut.clock = -(-(cut.high + self._margin) // every) * every
+        else:
+            cut.clock = cut.high + self._margin
+        if self.newest[0] == cut.clock and cut.alone:  # there is nothing new to be written
+            return self._seal(cut, only_end=True)
+        if not lockstep and cut.planned and cut.clock < every + max(self._last_clock, self.newest[0]):
+            self._cut = None  # it is asked again; nothing was marked
+            return []
+        workers = [] if cut.alone else [w for w in roster.live("worker") if w.has_model]
+        cut.members |= {worker.member: worker for worker in workers}
+        cut.awaited, cut.phase, cut.told = dict(cut.members), "mark", now
+        self._last_clock = cut.clock
+        attempt = self._used[cut.clock] = self._used.get(cut.clock, 0) + 1
+        cut.folder = folder_of(cut.clock, self._life, attempt)
+        return [Send(member, self._order(cut)) for member in cut.members]
+
+    def _again(self, cut: CheckpointCut, high: int, roster: Roster, now: float) -> list[Send]:
+        """Somebody is beyond the clock already: try one that is further ahead."""
+        sends = [Send(member, self._order(cut, "drop")) for member in cut.members]
+        servers = {member: record for member, record in cut.members.items() if record.role == "server"}
+        self._number += 1
+        again = CheckpointCut(
+            self._number, "ask", cut.since, dict(servers), servers, alone=cut.alone, planned=cut.planned
+        )
+        again.told, again.high, again.tries, again.final = now, high, cut.tries + 1, cut.final
+        self._cut = again
+        return [*sends, *(Send(member, self._order(again)) for member in servers)]
+
+    def _seal_if_done(self, cut: CheckpointCut) -> list[Send]:
+        return [] if cut.awaited else self._seal(cut)
+
+    def _seal(self, cut: CheckpointCut, *, only_end: bool = False) -> list[Send]:
+        cut.phase, cut.planned = "seal", False
+        servers = tuple(sorted(record.rank for record in cut.members.values() if record.role == "server"))
+        folder = self.newest[1] if only_end else cut.folder
+        self.seal = Seal(
+            cut.number, cut.clock, folder, servers, dict(cut.workers), cut.final and not self._failed, only_end
+        )
+        return []
+
+    def _drop(self, roster: Roster) -> list[Send]:
+        """Let go of a cut that another one takes the place of."""
+        cut, self._cut, self.seal = self._cut, None, None
+        assert cut is not None
+        return [Send(member, self._order(cut, "drop")) for member in cut.members]
+
+    def _give_up(self, why: str, roster: Roster) -> list[Send]:
+        cut = self._cut
+        assert cut is not None
+        name = cut.folder or "that was asked for"
+        if why != self.trouble:
+            log.warning("the checkpoint %s is given up: %s%s", name, why, self._whole)
+        self._over(why)
+        self.seal = None
+        return [Send(member, self._order(cut, "drop")) for member in cut.members]
+
+    @property
+    def _whole(self) -> str:
+        return f"; the newest whole one is {self.newest[1]}" if self.newest[1] else "; none is whole yet"
+
+    def _over(self, why: str) -> None:
+        """A cut has come to its end."""
+        final = self._cut is not None and self._cut.final
+        self._cut, self.trouble = None, why
+        self.finished += 1
+        if final:
+            self.verdict = f"the last checkpoint is not written: {why}{self._whole}" if why else ""
+
+    @staticmethod
+    def _order(cut: CheckpointCut, phase: OrderedCut | None = None) -> CheckpointOrder:
+        word: Any = phase or cut.phase
+        return CheckpointOrder(cut.number, word, cut.clock, cut.folder)
+
+
+def files_of(servers: Iterable[int], workers: Iterable[int]) -> list[str]:
+    """Return the names of the parts of a checkpoint."""
+    return [*(f"server-{rank}" for rank in servers), *(f"worker-{rank}" for rank in workers)]

@@ -1,0 +1,60 @@
+"""Dumping: a scheduler's state as plain values, which survive it, and what these say of the members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ps.config import JobConfig
+from ps.server.scheduler.barrier import Barrier
+from ps.server.scheduler.ending import Ending
+from ps.server.scheduler.failure_detector import patience
+from ps.server.scheduler.member_record import MemberRecord
+from ps.server.scheduler.pipelines import Pipelines
+from ps.server.scheduler.roster import Roster
+from ps.server.scheduler.seeding import Seeding
+
+if TYPE_CHECKING:
+    from ps.server.scheduler.state import SchedulerState
+
+
+def dump(state: SchedulerState, roster: Roster, barrier: Barrier, pipelines: Pipelines) -> dict[str, Any]:
+    """Return everything a restarted scheduler needs."""
+    return {
+        "key": state.key.dump(),
+        "explicit": state.explicit,
+        "job": state.job.to_dict() if state.job else None,
+        "phase": state.phase,
+        "code": state.code,
+        "reason": state.reason,
+        "epoch": state.epoch,
+        "next": roster.next,
+        "deaths": state.deaths,
+        "members": [member.dump() for member in state.members.values()],
+        "kept": {str(rank): record.member for rank, record in roster.kept.items()},
+        "seeding": state.seeding.dump(),
+        "barrier": barrier.dump(),
+        "starts": list(pipelines.starts),
+        "ending": state.ending.dump(),
+        "life": state.life,
+    }
+
+
+def fill(state: SchedulerState, values: dict[str, Any], now: float) -> None:
+    """Have a new state be as it was, but for its members."""
+    state.job = JobConfig.from_dict(values["job"]) if values["job"] else None
+    state.phase, state.epoch = values["phase"], values["epoch"]
+    state.code, state.reason, state.deaths = values.get("code", ""), values["reason"], values["deaths"]
+    if values["members"]:
+        state.absence.come(now)
+    state.life = values.get("life", 0)
+    state.seeding = Seeding.load(values["seeding"])
+    state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
+
+
+def roster_of(values: dict[str, Any], job: JobConfig | None, now: float, outage: float) -> Roster:
+    """Return the members that there were."""
+    members = [MemberRecord.load(row, now + patience(outage)) for row in values["members"]]
+    roster = Roster.of(members, values["next"])
+    roster.kept = {int(rank): roster.members[member] for rank, member in values.get("kept", {}).items()}
+    roster.deal(job)
+    return roster

@@ -1,0 +1,87 @@
+"""ShardCheckpointing: a server's share of its job's checkpoints: what it begins with, and what it writes."""
+
+from __future__ import annotations
+
+import math
+
+from ps.checkpoint.manifest import FOLDER, Manifest
+from ps.checkpoint.place import CheckpointPlace, place
+from ps.checkpoint.stored_model import StoredModel
+from ps.config.job import JobConfig
+from ps.errors import CheckpointError
+from ps.protocol.messages import CheckpointOrder
+from ps.server.send import Send
+from ps.server.shard.cuts import Cuts
+from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.part_writer import PartWriter
+from ps.trace import Trace
+
+
+class ShardCheckpointing:
+    """Nothing at all in a job without a folder for checkpoints, and in a federated one, which keeps its rounds."""
+
+    def __init__(self) -> None:
+        self._cuts: Cuts | None = None
+
+    def shard(self, rank: int, member: int, job_id: int, job: JobConfig, trace: Trace, threads: int) -> GradientShard:
+        """Return the shard of a job, which goes on from its checkpoint if it has one. Raises CheckpointError."""
+        shard = GradientShard(rank, trace, threads, stored_model(job))
+        if job.checkpoint_dir is not None:
+            folder, about = place(job.checkpoint_dir), f"{job_id:x}"
+            self._cuts = Cuts(
+                shard,
+                member,
+                lambda name, layout, copies: PartWriter(folder, _own(name), rank, layout, copies, about),
+            )
+        return shard
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which there is something to be done, if no message comes."""
+        return self._cuts.patience if self._cuts is not None else math.inf
+
+    @property
+    def awaited(self) -> bool:
+        """Whether there is a model of which there may yet be a checkpoint."""
+        return self._cuts is not None and self._cuts.is_filled
+
+    @property
+    def whole(self) -> int:
+        """The number of the last checkpoint that was said to be whole."""
+        return self._cuts.whole if self._cuts is not None else 0
+
+    def order(self, order: CheckpointOrder) -> list[Send]:
+        """Do what the scheduler wants."""
+        return [] if self._cuts is None else [self._cuts.order(order)]
+
+    def turn(self, *, idle: bool) -> list[Send]:
+        """Go on with a checkpoint; ``idle``: there is nothing else to do. Return what the scheduler is to hear."""
+        if self._cuts is None or self._cuts.patience == math.inf:
+            return []
+        if idle:
+            self._cuts.turn()
+        return self._cuts.news()
+
+
+def _own(name: str) -> str:
+    """Return a folder's name if it is that of a checkpoint. Raises CheckpointError."""
+    if FOLDER.fullmatch(name) is None:
+        raise CheckpointError(f"{name!r:.60} is no folder of a checkpoint")
+    return name
+
+
+def stored_model(job: JobConfig) -> StoredModel | None:
+    """Return what a job goes on from, if it does. Raises CheckpointError."""
+    if job.resume is None:
+        return None
+    found, folder = resumed(job.resume)
+    try:
+        return StoredModel(found, Manifest.read(found, folder))
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {job.resume} to go on from") from None
+
+
+def resumed(resume: str) -> tuple[CheckpointPlace, str]:
+    """Return the place of a checkpoint that is gone on from, and its folder there."""
+    folder, _, name = resume.rstrip("/").rpartition("/")
+    return place(folder or "."), _own(name)

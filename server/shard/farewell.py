@@ -1,0 +1,31 @@
+"""Farewell: when a server that was asked to end does so: at once, or once its job's last checkpoint is made."""
+
+from __future__ import annotations
+
+from ps import sigterm
+from ps.protocol.membership import Membership
+from ps.server.shard.checkpointing import ShardCheckpointing
+
+SPARE = 0.15
+"""The part of the grace that is left for the end itself."""
+SILENT = 3.0
+"""Seconds after which nobody counts on a scheduler that would have a checkpoint made."""
+
+
+class Farewell:
+    """What was whole when this process was asked to end, and for how long it may go on."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._until: float | None = None
+        self._whole = 0
+
+    def check(self, saving: ShardCheckpointing, membership: Membership, now: float) -> None:
+        """Raise SystemExit if this process was asked to end, and nothing is left to be done before."""
+        if not (status := sigterm.status()):
+            return
+        if self._until is None:
+            self._until, self._whole = now + (1 - SPARE) * self._grace, saving.whole
+        waits = saving.awaited and saving.whole == self._whole and membership.silence(now) < SILENT
+        if not waits or now > self._until:
+            raise SystemExit(status)

@@ -1,0 +1,76 @@
+"""PartWriter: a server's part of a checkpoint on its way to the disk, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from ps.checkpoint.chunk_snapshot import ChunkSnapshot
+from ps.checkpoint.parts import part_of, remove_part, write_chunks
+from ps.checkpoint.place import CheckpointPlace
+from ps.errors import PSError
+from ps.protocol.layout import Layout
+
+log = logging.getLogger("ps.server")
+
+
+class PartWriter:
+    """Writes one part. Its thread is ended by nothing but the end of its work, or of the process."""
+
+    def __init__(
+        self,
+        place: CheckpointPlace,
+        folder: str,
+        rank: int,
+        layout: Layout,
+        snapshots: Sequence[ChunkSnapshot],
+        job_id: str,
+    ) -> None:
+        self._place = place
+        self._folder = folder
+        self._name = part_of("server", rank)
+        self._unwanted = threading.Event()
+        self.trouble = ""
+        self._work = layout, list(snapshots), {"job": job_id}
+        self._thread = threading.Thread(target=self._run, name="ps-checkpoint", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is written, or will not be."""
+        return not self._thread.is_alive()
+
+    def drop(self) -> None:
+        """It is not wanted any more, see ``Writing``."""
+        self._unwanted.set()
+        if self.done:
+            remove_part(self._place, self._folder, self._name)
+
+    def _run(self) -> None:
+        layout, snapshots, about = self._work
+        self._work = layout, [], about  # the copies are let go with this call
+        try:
+            bad = next((text for each in snapshots if (text := _infinite(layout, each))), "")
+            if bad:
+                self.trouble = bad
+                return
+            write_chunks(self._place, self._folder, self._name, layout, snapshots, about)
+        except PSError as error:
+            self.trouble = str(error)
+        except Exception as error:  # a bug must not look like a disk that takes for ever
+            log.exception("a part of a checkpoint was not written")
+            self.trouble = repr(error)
+        if self.trouble or self._unwanted.is_set():
+            remove_part(self._place, self._folder, self._name)
+
+
+def _infinite(layout: Layout, snapshot: ChunkSnapshot) -> str:
+    """Return what is wrong with a chunk in which not all is finite, or nothing."""
+    for kind, array in snapshot.arrays.items():
+        if (array.dtype.kind == "f" or array.dtype.name == "bfloat16") and not np.isfinite(array).all():
+            names = ", ".join(repr(t.name) for t in layout.parts_in(snapshot.chunk)[:3])
+            return f"{kind} of {names} are not finite"
+    return ""

@@ -1,0 +1,161 @@
+"""Promises of checkpoints with real processes: whatever is killed, the same command goes on with the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ps.checkpoint.lives import Lives
+from ps.checkpoint.manifest import Manifest
+from ps.checkpoint.place import place
+from support.cluster import SCRIPTS, Process
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
+
+SCRIPT = str(SCRIPTS / "resumed.py")
+Run = Callable[..., Process]
+ADAM = ("--optimizer", "adam:lr=0.01", "--schedule", "cosine:steps=40,warmup=5", "--clip-norm", "1")
+SHORT = ("--chunk-size", "4096", "--heartbeat-timeout", "5", "--grace", "8")
+
+
+def bits(process: Process) -> dict[int, str]:
+    """Return with which bits each worker ended."""
+    assert process.wait(60) == 0, process.text
+    found = re.findall(r"END (\d) (\d+) (\w+)", process.text)
+    assert found, process.text
+    return {int(rank): digest for rank, _, digest in found}
+
+
+def kill_all(process: Process) -> None:
+    """Kill a launcher and everything that it has started, at once."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in [process.pid, *map(int, children)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(20)
+
+
+def whole(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob("step-*/manifest.json"))
+
+
+def await_whole(folder: Path, count: int, process: Process) -> None:
+    """Wait until there are so many checkpoints."""
+    deadline = time.monotonic() + 40
+    while len(whole(folder)) < count:
+        assert process.code is None and time.monotonic() < deadline, process.text
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("flags", "servers"),
+    [
+        ((*ADAM,), (2, 3)),
+        (("--optimizer", "sgd:lr=0.05", "--compress", "topk:0.05", "--clip-norm", "1"), (2, 1)),
+        (("--optimizer", "momentum:lr=0.01", "--compress", "int8", "--overlap"), (1, 2)),
+    ],
+)
+def test_a_run_that_was_killed_as_a_whole_goes_on_with_the_bits_of_one_that_was_not(
+    forked: Run, tmp_path: Path, flags: tuple[str, ...], servers: tuple[int, int]
+) -> None:
+    before, after = servers
+    wanted = bits(forked("run", "-s", before, "-w", 2, *SHORT, *flags, SCRIPT, "--nap", "0.03"))
+    folder = tmp_path / "kept"
+    saving = ("--checkpoint-dir", folder, "--checkpoint-every", 5)
+    first = forked("run", "-s", before, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
+    await_whole(folder, 2, first)
+    kill_all(first)
+    second = forked("run", "-s", after, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
+    assert bits(second) == wanted
+    began = {(int(clock), int(count)) for clock, count in re.findall(r"BEGIN \d (\d+) (\d+)", second.text)}
+    ((clock, count),) = began
+    assert clock == count >= 10
+    third = forked("run", "-s", after, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
+    assert third.wait(30) == 0 and "has ended at step 40, nothing to do" in third.text and "BEGIN" not in third.text
+
+
+def test_another_script_other_settings_and_other_data_are_refused_by_what_differs(forked: Run, tmp_path: Path) -> None:
+    folder, script = tmp_path / "kept", tmp_path / "train.py"
+    shutil.copy(SCRIPT, script)
+    saving = ("-w", 1, *SHORT, "--checkpoint-dir", folder)
+    bits(forked("run", *saving, script, "--epochs", 1))
+    for flags, args, what in (
+        (("--optimizer", "sgd:lr=0.2"), (1,), "optimizer is sgd:lr=0.2, and was sgd:lr=0.1"),
+        (("--seed", 7), (1,), "seed is 7, and was 0"),
+        ((), (2,), "the script's arguments are --epochs 2, and were --epochs 1"),
+        (("--data", tmp_path), (1,), f"the data are {tmp_path}, and were not named"),
+    ):
+        refused = forked("run", *saving, *flags, script, "--epochs", *args)
+        assert refused.wait(30) == 2 and what in refused.text, refused.text
+    script.write_text(script.read_text() + "\n# another\n")
+    refused = forked("run", *saving, script, "--epochs", 1)
+    assert refused.wait(30) == 2 and "was changed" in refused.text and "--resume" in refused.text
+    more = forked("run", *saving, "--resume", folder, script, "--epochs", 2)
+    assert bits(more) and "that counts from now on" in more.text and re.search(r"BEGIN 0 16 ", more.text)
+
+
+def test_the_end_waits_for_the_last_checkpoint_also_where_a_script_fails_or_stops(forked: Run, tmp_path: Path) -> None:
+    for name, workers, args, code in (("raises", 1, ("--raise-at", 13), 1), ("stops", 2, ("--stop-at", 13), 0)):
+        folder = tmp_path / name
+        run = forked("run", "-w", workers, *SHORT, "--checkpoint-dir", folder, SCRIPT, *args, "--nap", "0.01")
+        assert run.wait(60) == code, run.text
+        lives = Lives(place(str(folder)))
+        newest = lives.newest(lives.life(1))
+        assert newest is not None and newest.ended is (code == 0), run.text
+        assert newest.step in ((13,) if code else (14, 15)), run.text
+
+
+def test_sigterm_leaves_a_checkpoint_wherever_workers_are(forked: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    flags = ("run", "-s", 2, "-w", 2, *SHORT, *ADAM, "--checkpoint-dir", folder)
+    wanted = bits(forked("run", "-s", 2, "-w", 2, *SHORT, *ADAM, SCRIPT))
+    run = forked(*flags, SCRIPT, "--gate", f"7:{tmp_path / 'never'}")
+    run.wait_for(r"GATE 0"), run.wait_for(r"GATE 1")
+    run.signal(signal.SIGTERM)
+    assert run.wait(30) == 143
+    assert "the newest whole checkpoint is step-000007" in run.text
+    manifest = Manifest.read(place(str(folder)), "step-000007")
+    assert manifest.step == 7 and wanted
+
+
+def test_a_worker_that_dies_before_a_cut_is_named_and_the_cut_is_made(forked: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    saving = ("--checkpoint-dir", folder, "--checkpoint-every", 10, "--keep", 100)
+    run = forked("run", "-w", 2, *SHORT, *saving, SCRIPT, "--die-at", 8, "--nap", "0.02")
+    run.wait(60)
+    found = Manifest.read(place(str(folder)), "step-000010")
+    assert "lost" in found.workers[1] and found.workers[0]["file"]
+
+
+def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(forked: Run, tmp_path: Path) -> None:
+    folder, used = tmp_path / "kept", tmp_path / "used"
+    flags = ("run", "-w", 2, *SHORT, "--checkpoint-dir", folder, "--checkpoint-every", 1, SCRIPT)
+    args = ("--epochs", 3, "--used", used, "--nap", "0.08")
+    kept: dict[tuple[int, int], list[int]] = {}
+    for life in range(3):
+        run = forked(*flags, *args)
+        await_whole(folder, 3 if life == 0 else 1, run)
+        time.sleep(0.4)
+        kill_all(run)
+    last = forked(*flags, *args)
+    bits(last)
+    for rank in range(2):
+        clocks: dict[int, list[int]] = {}
+        for line in Path(f"{used}.{rank}").read_text().splitlines():
+            clock, example = map(int, line.split())
+            clocks.setdefault(clock, []).append(example)
+        for clock, examples in clocks.items():
+            once = examples[: len(examples) // max(1, len(examples) // 16)]
+            assert examples == once * (len(examples) // len(once)), "a clock that was done again has the same batch"
+            kept[rank, clock] = once
+    for epoch in range(3):
+        counted = [n for rank in range(2) for clock in range(8 * epoch + 1, 8 * epoch + 9) for n in kept[rank, clock]]
+        assert sorted(counted) == list(range(256))

@@ -47,6 +47,15 @@ def is_gone(pid: int, mark: str, here: str) -> bool:
     return stat is not None and (stat[0] in _ENDED or stat[1] != born)
 
 
+def is_here(pid: int, mark: str, here: str) -> bool:
+    """Whether the process that has this id is the one with this ``mark``, for certain, and runs."""
+    theirs, _, born = mark.rpartition(" ")
+    if not here or theirs != here or not 0 < pid < 1 << 31:
+        return False
+    stat = _stat(pid)
+    return stat is not None and stat[0] not in _ENDED and stat[1] == born
+
+
 def _stat(pid: int) -> tuple[str, str] | None:
     """Return the state of a process and when it began (ticks since the host's start), or None."""
     try:

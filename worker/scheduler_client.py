@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import zmq
 
+from ps import about
 from ps.errors import BadMessage, ConnectTimeout, PeerLost, ProtocolError, PSError
 from ps.protocol.codec import decode, encode
 from ps.protocol.dial import Dial
@@ -311,7 +312,7 @@ class SchedulerClient:
         """Do one round; return whether there is another."""
         now = time.monotonic()
         membership = self._membership
-        membership.report = self._report()
+        membership.report = {**self._report(), **about.vitals()}
         if membership.welcome is None and not self._leaving and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in () if self._leaving else [*membership.tick(now), *self.cut_plan.say(self.member)]:

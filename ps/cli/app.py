@@ -43,6 +43,8 @@ MODULES = {
     "export": "ps.cli.checkpoint",
     "follow": "ps.cli.follow",
     "ping": "ps.cli.ping",
+    "doctor": "ps.cli.doctor",
+    "chaos": "ps.cli.chaos",
     "keys": "ps.cli.keys",
     "trace": "ps.cli.trace",
     "partition": "ps.cli.partition",

@@ -115,6 +115,8 @@ _COLUMNS: Mapping[str, _Keep] = {
     "rejected": _counts,
     "metrics": _metrics,
     "measured": _metrics,
+    "sent_at": _number,
+    "software": _text,
     "failure": _text,
     "first_batch": _text,
     "terminated": lambda value: True if value is True else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -107,6 +108,7 @@ class Scheduler:
         self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True)
         self._guard: DescriptorGuard | None = None
         self._realm = pid.realm()
+        self._own = {"pid": os.getpid(), "mark": pid.mark()}
         self._address = ""
         self._picture: dict[str, Any] = {}
         self._pictured = 0.0
@@ -247,7 +249,14 @@ class Scheduler:
         rejected, uptime = dict(self._inbox.rejected), now - self._began
         waits = self._waits.shown(now)
         found: dict[str, Any] = snapshot(
-            self._state, now, address=self._address, uptime=uptime, rejected=rejected, waits=waits
+            self._state,
+            now,
+            address=self._address,
+            uptime=uptime,
+            rejected=rejected,
+            waits=waits,
+            wall=time.time(),
+            process=self._own,
         )
         return found
 

@@ -40,9 +40,14 @@ def snapshot(
     uptime: float,
     rejected: dict[str, int],
     waits: Sequence[Mapping[str, Any]] = (),
+    wall: float = 0.0,
+    process: Mapping[str, Any] = {},
 ) -> Any:
-    """Return the job as a dict of plain values."""
-    workers, servers = _rows(state, "worker", now), _rows(state, "server", now)
+    """Return the job as a dict of plain values; ``wall``: what time it is by this host's clock (Unix).
+
+    ``process``: what the scheduler says of its own.
+    """
+    workers, servers = _rows(state, "worker", now, wall), _rows(state, "server", now, wall)
     live = [member.report.get("clock", 0) for member in state.live("worker")]
     ahead = max(live, default=0)
     for row in workers:
@@ -57,7 +62,7 @@ def snapshot(
         "stop": state.ending.status(),
         "uptime_s": round(uptime, 3),
         "idle_s": None if state.absence.idle is None else round(now - state.absence.idle, 1),
-        "scheduler": {"address": address, "rejected": rejected},
+        "scheduler": {"address": address, "rejected": rejected, "time": wall, **process},
         "servers": servers,
         "workers": workers,
         "totals": {"servers": _total(state, "server", servers), "workers": _total(state, "worker", workers)},
@@ -70,14 +75,15 @@ def snapshot(
     return _finite(status)
 
 
-def _rows(state: SchedulerState, role: str, now: float) -> list[dict[str, Any]]:
+def _rows(state: SchedulerState, role: str, now: float, wall: float) -> list[dict[str, Any]]:
     """Return the rows of those that matter most, by rank: the live before those that are gone."""
     found = [member for member in state.members.values() if member.role == role]
     shown = sorted(found, key=lambda member: (member.state != LIVE, member.rank, member.number))[:MOST_ROWS]
     share = ROOM // max(1, len(shown))
     hidden = OWN if role == "worker" and state.setting("dp") else ()
     return [
-        _fitting(_row(m, now, hidden), share) for m in sorted(shown, key=lambda member: (member.rank, member.number))
+        _fitting(_row(m, now, wall, hidden), share)
+        for m in sorted(shown, key=lambda member: (member.rank, member.number))
     ]
 
 
@@ -95,7 +101,7 @@ def _total(state: SchedulerState, role: str, shown: list[dict[str, Any]]) -> dic
     return {**Counter(m.state for m in state.members.values() if m.role == role), "shown": len(shown)}
 
 
-def _row(member: MemberRecord, now: float, hidden: Collection[str] = ()) -> dict[str, Any]:
+def _row(member: MemberRecord, now: float, wall: float, hidden: Collection[str] = ()) -> dict[str, Any]:
     return {
         "clock": 0,
         **_shown(member.report, hidden),
@@ -105,14 +111,22 @@ def _row(member: MemberRecord, now: float, hidden: Collection[str] = ()) -> dict
         "why": member.why,
         "host": member.host,
         "pid": member.pid,
+        "mark": member.mark,
         "addresses": list(member.addresses),
         "last_seen_s": round(max(0.0, now - member.seen), 2),
+        **_skew(member, wall - (now - member.seen) if wall else 0.0),
     }
+
+
+def _skew(member: MemberRecord, heard: float) -> dict[str, float]:
+    """Return by how much a member's clock is ahead of ours, and how long its heartbeat took less."""
+    sent = member.report.get("sent_at")
+    return {"skew_s": round(sent - heard, 2)} if sent and heard else {}
 
 
 def _shown(report: Mapping[str, Any], hidden: Collection[str]) -> dict[str, Any]:
     """Return the columns of a row that are the member's own."""
-    return {key: value for key, value in report.items() if key != "terminated" and key not in hidden}
+    return {key: value for key, value in report.items() if key not in ("terminated", "sent_at") and key not in hidden}
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zmq
 
-from ps import descriptors, native, sigterm
+from ps import about, descriptors, native, sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage
@@ -266,7 +266,7 @@ class Server:
     def _tell_scheduler(self, now: float) -> None:
         membership = self._membership
         if self._shard is not None:
-            membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected)}
+            membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected), **about.vitals()}
             if now - self._ticked >= TICK:
                 self._ticked = now
                 self._perform(self._shard.tick(now))

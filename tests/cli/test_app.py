@@ -30,6 +30,8 @@ COMMANDS = (
     "export",
     "follow",
     "ping",
+    "doctor",
+    "chaos",
     "keys",
     "trace",
     "partition",

@@ -21,6 +21,7 @@ import pytest
 import ps.following.follower
 import ps.launch.cluster
 import ps.worker
+from ps.chaos.attacker import Attacker
 from ps.cli import main
 from ps.cli.app import psctl
 from ps.compare import comparison
@@ -88,6 +89,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made = CheckpointMade(1, 420, "step-000420", "")
     ask = query.ask
     monkeypatch.setattr(query, "ask", lambda *args: made if args[2] is CheckpointMade else ask(*args))
+    monkeypatch.setattr(Attacker, "run", lambda self, faults, duration: "its time is over")
     monkeypatch.setattr(query, "fetch_status", lambda *args: {"phase": "running"})
     monkeypatch.setattr(query, "ping", lambda *args: {"role": "server", "rank": 0, "version": 1, "ms": 0.3})
     return found

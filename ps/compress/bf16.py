@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ps.compress.decoded import Decoded
-from ps.compress.frame import blocks, buffer, clipped, demand, demand_bytes, scratch
+from ps.compress.frame import are_within, blocks, buffer, clipped, demand, demand_bytes, expanded, rounded, scratch
 from ps.compress.key import Key
 from ps.dataclass import dataclass
-from ps.xp import Array, namespace
+from ps.xp import Array, is_host, namespace
 
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGEST = float(np.array(0x7F7F0000, np.uint32).view(np.float32))
 
 
@@ -45,6 +47,8 @@ class BF16:
         xp = namespace(values)
         frame = buffer(values, 2 * values.size, out)
         halves = frame.view(np.uint16)
+        if rounded(values, LARGEST, frame.view(BFLOAT16)):
+            return frame
         single, rounding = scratch(values, np.float32, np.uint32)
         for lo, hi in blocks(values):
             x, r = single[: hi - lo], rounding[: hi - lo]
@@ -62,11 +66,14 @@ class BF16:
         """Check the length, and that there is no NaN or Inf."""
         kind = np.dtype(dtype)
         demand_bytes(frame, 2 * size)
-        halves = frame.view(np.uint16)
+        halves, half = frame.view(np.uint16), frame.view(BFLOAT16)
         if not trusted:
-            demand(not bool(((halves & 0x7F80) == 0x7F80).any()), "NaN or Inf")
+            fine = are_within(half, LARGEST)
+            demand(not bool(((halves & 0x7F80) == 0x7F80).any()) if fine is None else fine, "NaN or Inf")
 
         def read(lo: int, hi: int, out: Array) -> Array:
+            if expanded(half[lo:hi], out):
+                return out
             xp = namespace(out)
             for a, b in blocks(out):
                 x = halves[lo + a : lo + b].astype(np.uint32)
@@ -74,4 +81,4 @@ class BF16:
                 xp.copyto(out[a:b], x.view(np.float32))
             return out
 
-        return Decoded(size, kind, read)
+        return Decoded(size, kind, read, half=half if kind == np.float32 and is_host(frame) else None)

@@ -27,6 +27,8 @@ class Decoded:
     read: Callable[[int, int, Array], Array]
     sparse: tuple[Array, Array] | None = None
     """Increasing indices and their values, when all others are 0; int64 and ``dtype``."""
+    half: Array | None = None
+    """The very numbers in half precision, (size,), where the frame is nothing but these and ``dtype`` is float32."""
 
     def write(self, out: Array) -> None:
         """Overwrite ``out`` with the vector."""

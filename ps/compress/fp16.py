@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ps.compress.decoded import Decoded
-from ps.compress.frame import blocks, buffer, clipped, demand, demand_bytes, scratch
+from ps.compress.frame import are_within, blocks, buffer, clipped, demand, demand_bytes, expanded, rounded, scratch
 from ps.compress.key import Key
 from ps.dataclass import dataclass
 from ps.half import LARGEST, round_to_half
-from ps.xp import Array, namespace
+from ps.xp import Array, is_host, namespace
 
+FLOAT16 = np.dtype(np.float16)
 _OFFSET = 126 << 23  # 112 from a half's exponent to a float32's, the grid's 13, and 1 for a half's leading bit
 
 
@@ -64,6 +65,8 @@ class FP16:
         xp = namespace(values)
         frame = buffer(values, 2 * values.size, out)
         halves = frame.view(np.uint16)
+        if rounded(values, LARGEST, frame.view(FLOAT16)):
+            return frame
         single, exponents = scratch(values, np.float32, np.uint32)
         for lo, hi in blocks(values):
             x, e = single[: hi - lo], exponents[: hi - lo]
@@ -76,11 +79,14 @@ class FP16:
         """Check the length, and that there is no NaN or Inf."""
         kind = np.dtype(dtype)
         demand_bytes(frame, 2 * size)
-        halves = frame.view(np.uint16)
+        halves, half = frame.view(np.uint16), frame.view(FLOAT16)
         if not trusted:
-            demand(not bool(((halves & 0x7C00) == 0x7C00).any()), "NaN or Inf")
+            fine = are_within(half, LARGEST)
+            demand(not bool(((halves & 0x7C00) == 0x7C00).any()) if fine is None else fine, "NaN or Inf")
 
         def read(lo: int, hi: int, out: Array) -> Array:
+            if expanded(half[lo:hi], out):
+                return out
             xp = namespace(out)
             for a, b in blocks(out):
                 x = halves[lo + a : lo + b].astype(np.uint32)
@@ -88,4 +94,4 @@ class FP16:
                 xp.copyto(out[a:b], x.view(np.float32))
             return out
 
-        return Decoded(size, kind, read)
+        return Decoded(size, kind, read, half=half if kind == np.float32 and is_host(frame) else None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ps import native
 from ps.errors import BadMessage, UsageError
 from ps.xp import Array, HostArray, backend_of, is_host, namespace
 
@@ -63,6 +64,24 @@ def clipped(values: Array, bound: float, out: Array) -> None:
         xp.clip(values, -bound, bound, out=out)
     else:
         xp.copyto(out, xp.clip(values, -bound, bound), casting="same_kind")
+
+
+def rounded(values: Array, bound: float, halves: Array) -> bool:
+    """Write ``values``, held within ``±bound``, into ``halves`` of half precision where compiled loops can do that."""
+    compiled = native.kernels() if is_host(values) else None
+    return compiled is not None and compiled.narrow(values, native.raw(halves), bound) is not None
+
+
+def expanded(halves: Array, out: Array) -> bool:
+    """Write numbers of half precision into ``out`` where compiled loops can do that."""
+    compiled = native.kernels() if is_host(halves) else None
+    return compiled is not None and compiled.widen(native.raw(halves), out) is not None
+
+
+def are_within(halves: Array, bound: float) -> bool | None:
+    """Return whether halves are within ``±bound``, and so no NaN; None where no compiled loop can tell."""
+    compiled = native.kernels() if is_host(halves) else None
+    return None if compiled is None else compiled.check(native.raw(halves), bound)
 
 
 def demand(holds: bool, wrong: str) -> None:

@@ -113,10 +113,11 @@ class Updater:
 
     def _combination(self, given: Sequence[Contribution]) -> tuple[HostArray | Reader, float]:
         """Return the combined gradient, or what reads it, and the factor it has yet to be multiplied with."""
-        if len(given) == 1 and isinstance(given[0].gradient, Decoded):
-            return given[0].gradient.read, 1.0
+        only = given[0].gradient if len(given) == 1 else None
+        if isinstance(only, Decoded):
+            return (only.read if only.half is None else WeightedSum([only.half], [1.0], self._workspace)), 1.0
         size, dtype = next((c.gradient.size, c.gradient.dtype) for c in given if c.gradient is not None)
-        parts = [np.zeros(size, dtype) if c.gradient is None else _dense(c.gradient) for c in given]
+        parts = [np.zeros(size, dtype) if c.gradient is None else self._dense(c.gradient) for c in given]
         if len(parts) == 1:
             return (WeightedSum(parts, [1.0], self._workspace) if is_half(dtype) else parts[0]), 1.0
         if is_half(dtype) and self._aggregator.kind == "weigh":
@@ -124,6 +125,17 @@ class Updater:
         elif is_half(dtype) and self._aggregator.kind == "combine":
             parts = cast("list[HostArray]", list(map(Widened, parts)))
         return combination(self._aggregator, parts, [c.examples for c in given], self._workspace)
+
+    def _dense(self, gradient: HostArray | Decoded) -> HostArray:
+        """Return a gradient as an array, in half precision where that is all there is to it and it is only added."""
+        if not isinstance(gradient, Decoded):
+            return gradient
+        half: HostArray | None = gradient.half
+        if half is not None and self._aggregator.kind == "fold":
+            return half
+        out = np.empty(gradient.size, gradient.dtype)
+        gradient.write(out)
+        return out
 
     def _step(
         self,
@@ -172,11 +184,3 @@ def _part(gradient: HostArray | Reader, first: int, last: int) -> HostArray | Re
         return gradient
     read = gradient
     return lambda lo, hi, out: read(first + lo, first + hi, out)
-
-
-def _dense(gradient: HostArray | Decoded) -> HostArray:
-    if not isinstance(gradient, Decoded):
-        return gradient
-    out = np.empty(gradient.size, gradient.dtype)
-    gradient.write(out)
-    return out

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from ps import native
 from ps.aggregators.running_sum import RunningSum
+from ps.compress import CODECS, Key
+from ps.errors import BadMessage
 from ps.half import narrow, widen
 from ps.optim import OPTIMIZERS, WeightedSum, apply
 from ps.optim.limit import LIMITS, within_limit
@@ -64,7 +66,8 @@ class Spy:
 
 def by(kernels: str, work: Callable[[], Any]) -> Any:
     """Return what ``work`` gives with these kernels."""
-    with mock.patch.object(native, "_used", Spy() if kernels == "native" else None), np.errstate(all="ignore"):
+    used = {"native": Spy(), "auto": compiled, "numpy": None}[kernels]
+    with mock.patch.object(native, "_used", used), np.errstate(all="ignore"):
         return work()
 
 
@@ -324,3 +327,44 @@ def test_an_optimizer_without_a_loop_has_numpys() -> None:
     with mock.patch.object(native, "_used", SimpleNamespace()):  # which has no loops at all
         apply(other, w, np.ones(10, np.float32), {}, lr=0.5, t=1)
     assert (w == 0.5).all()
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "int8"])
+@given(st.sampled_from(FLOATS), st.integers(1, 3000), st.integers(0, 9), st.integers(0, 99))
+def test_a_codec_writes_and_reads_the_same_bytes(text: str, dtype: str, size: int, offset: int, seed: int) -> None:
+    values = vector(np.random.default_rng(seed), size, dtype, True)
+    values[~np.isfinite(values)] = 1e38
+    codec, key = CODECS.parse(text).build(), Key(seed=0, clock=0, chunk=0, rank=0)
+
+    def work() -> tuple[np.ndarray, ...]:
+        memory = np.zeros(codec.max_bytes(size, dtype) + offset, np.uint8)
+        frame = codec.encode(values, key, {}, memory[offset:])
+        decoded = codec.open(frame, size, dtype, key)
+        out = np.empty(size, dtype)
+        decoded.write(out)
+        added = (
+            out.copy() if decoded.half is None else WeightedSum([decoded.half], [1.0])(0, size, np.empty(size, dtype))
+        )
+        return frame.copy(), out, added
+
+    found, expected = by("auto", work), by("numpy", work)
+    for one, other in zip(found, expected, strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert found[1].tobytes() == found[2].tobytes(), "what is added is not what is read"
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16"])
+@pytest.mark.parametrize("bits", [0x7F80, 0xFF80, 0x7FC1, 0x7C00, 0xFC01])
+def test_a_frame_with_nan_or_inf_is_refused(text: str, bits: int) -> None:
+    codec, key = CODECS.parse(text).build(), Key(seed=0, clock=0, chunk=0, rank=0)
+    halves = np.zeros(3000, np.uint16)
+    halves[2900] = bits
+    kind = BFLOAT16 if text == "bf16" else np.float16
+    refused = not np.isfinite(halves.view(kind).astype(np.float32)).all()
+    for kernels in ("auto", "numpy"):
+        try:
+            by(kernels, lambda: codec.open(halves.view(np.uint8), 3000, np.float32, key))
+        except BadMessage as error:
+            assert refused and "NaN or Inf" in str(error)
+        else:
+            assert not refused

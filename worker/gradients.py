@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from ps import xp
 from ps.errors import GradientError, UsageError
 from ps.optim import square_sum
-from ps.optim.limit import all_within, elements_within, limit_of
+from ps.optim.limit import all_within, copy_within, elements_within, limit_of, within_limit
 from ps.protocol.layout import Chunk, Layout, Tensor
 from ps.threads import ThreadTeam
 from ps.worker.arrays import CONVERT, plain
@@ -64,11 +64,14 @@ class Staging:
         buffer: Array,
         weights: HostArray,
         team: ThreadTeam | None = None,
+        *,
+        read_here: bool = False,
     ) -> None:
-        """``team`` shares out what passes over all gradients."""
+        """``team`` shares out what passes over all gradients; ``read_here``: servers read them in the buffer alone."""
         self.layout = layout
         self.weights = weights
         self.team = team or ThreadTeam()
+        self.read_here = read_here
         self._backend = xp.backend_of(buffer)
         self._buffer = buffer
         self._on_device: dict[str, Array] = {}
@@ -173,32 +176,50 @@ class Gradients:
                 np.copyto(staged[index], self.regions[index])
                 self.regions[index] = staged[index]
 
+    def _keep_usable(self) -> bool:
+        """Do as ``keep``, and return whether all is usable; what is not may end it."""
+        staged = self._staging.regions
+
+        def look(index: int) -> bool:
+            region = self.regions[index]
+            if region is staged[index]:
+                return within_limit(region)
+            self.regions[index] = staged[index]
+            return copy_within(staged[index], region)
+
+        return usable(self.regions, look, self._staging.team)
+
     def norm_squared(self) -> float:
         """Return the squared L2 norm over all tensors, in float64, added up as the servers' chunks are."""
         return sum(square_sum(region) for region in self.regions)
 
     def first_bad(self) -> str:
         """Return what is wrong with the first tensor with NaN, Inf or an element beyond the limit, or nothing."""
-        if all_usable(self.regions, self._staging.team):
+        if self._keep_usable() if self._staging.read_here else all_usable(self.regions, self._staging.team):
             return ""
         self.keep()
         return next(filter(None, map(bad_element, self._staging.slots)), "")
 
 
-def all_usable(vectors: list[Array], team: ThreadTeam) -> bool:
-    """Whether no vector holds NaN, Inf or an element beyond the limit. From a device one scalar crosses for all.
+def usable(vectors: list[Array], look: Callable[[int], bool], team: ThreadTeam) -> bool:
+    """Whether ``look`` finds each of some vectors on the host usable, the last first; none after one that is not.
 
-    The last is looked at first, so that the first ones, which go first, are in the cache when they are read next.
+    So the first ones, which go first, are in the cache when they are read next.
     """
+    bad, last = list[bool](), len(vectors) - 1
+
+    def work(lo: int, hi: int) -> None:
+        if not (bad or all(look(last - number) for number in range(lo, hi))):
+            bad.append(True)
+
+    team.share(work, len(vectors), 1, sum(vector.nbytes for vector in vectors))
+    return not bad
+
+
+def all_usable(vectors: list[Array], team: ThreadTeam) -> bool:
+    """Whether no vector holds NaN, Inf or an element beyond the limit. From a device one scalar crosses for all."""
     if not vectors or xp.is_host(vectors[0]):
-        backwards, bad = vectors[::-1], list[bool]()
-
-        def look(lo: int, hi: int) -> None:
-            if not (bad or all_within(backwards[lo:hi])):
-                bad.append(True)
-
-        team.share(look, len(backwards), 1, sum(vector.nbytes for vector in vectors))
-        return not bad
+        return usable(vectors, lambda index: within_limit(vectors[index]), team)
     return all_within(vectors)
 
 

@@ -66,7 +66,8 @@ class Steps:
             memory = xp.host_buffer(trained.nbytes, device)
         else:
             memory = xp.pinned(buffers.gradients, device)
-        self._staging = Staging(trained, placed.chunks, memory, buffers.shown, team)
+        shared = buffers.gradients is not None and on_host and not buffers.encodes
+        self._staging = Staging(trained, placed.chunks, memory, buffers.shown, team, read_here=shared)
         self._model = placed.parameters
         self._frozen_module = frozen_module
         self.weights.begin(placed.parameters, self._staging)

@@ -43,6 +43,16 @@ def within_limit(vector: HostArray) -> bool:
         return bool(np.dot(vector, vector) <= limit * limit) or bool(-limit <= vector.min() and vector.max() <= limit)
 
 
+def copy_within(target: HostArray, source: HostArray) -> bool:
+    """Copy a vector, and return whether ``within_limit`` holds for it: one pass where compiled loops do both."""
+    if (compiled := native.kernels()) is not None:
+        found = compiled.copy(native.raw(target), native.raw(source), limit_of(source.dtype))
+        if found is not None:
+            return found
+    np.copyto(target, source)
+    return within_limit(target)
+
+
 def elements_within(array: Array) -> Array:
     """Return which elements are neither NaN, nor Inf, nor beyond the limit, on the array's side."""
     xp = namespace(array)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ps import xp
+from ps import native, xp
 from ps.errors import GradientError
 from ps.optim.limit import limit_of
 from ps.protocol.layout import Chunk, Layout
@@ -213,3 +213,23 @@ def test_a_gradient_in_anothers_place_cannot_be_announced(caplog: pytest.LogCapt
     mine = place.arrays(xp.CPU)
     with pytest.raises(GradientError, match=r"gradient of 'a' lies in kv.grads, in the place of another one"):
         PartialGradients(place).add("a", mine["b"], check=True)
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "auto"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_where_servers_read_staging_memory_what_is_looked_at_is_put_there(
+    dtype: type, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_used", None if kernels == "numpy" else native._found)
+    params = {"a": np.zeros((40, 50), dtype), "b": np.zeros(7, dtype)}
+    place, chunks = staging(params, 1024)
+    place.read_here = True
+    grads = {"a": np.arange(2000).reshape(40, 50).astype(dtype), "b": np.ones(7, dtype)}
+    gradients = match(grads, place)
+    assert gradients.first_bad() == ""
+    assert all(gradients.chunk(chunk) is place.regions[chunk.index] for chunk in chunks)
+    expected = flat(match(grads, staging(params, 1024)[0]), chunks)
+    np.testing.assert_array_equal(flat(gradients, chunks), expected)
+    grads["a"] = grads["a"] * 2
+    grads["a"][31, 7] = np.inf
+    assert match(grads, place).first_bad() == "gradient of 'a' is inf at (31, 7)"

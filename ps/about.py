@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ps import native
+
 
 @functools.cache
 def software() -> str:
@@ -18,5 +20,5 @@ def software() -> str:
 
 
 def vitals() -> dict[str, Any]:
-    """Return what time it is here, and the software."""
-    return {"sent_at": time.time(), "software": software()}
+    """Return what time it is here, the software, and whose loops do the arithmetic."""
+    return {"sent_at": time.time(), "software": software(), "kernels": native.running()}

@@ -29,7 +29,7 @@ EVAL_EVERY = 20
 MOST_EVALUATIONS = 50
 """Evaluations of a federated run, about: each round, unless there are more."""
 
-_KEPT = ("device", "threads", "data", "plugins", "grace", "restarts")
+_KEPT = ("device", "threads", "kernels", "data", "plugins", "grace", "restarts")
 """Settings of a process that hold for every run alike: the others would make the runs join or overwrite each other."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ps import native
 from ps.config.mode import PIPELINE
 from ps.cores import cores
 from ps.errors import ConnectTimeout, PSError
@@ -31,7 +32,7 @@ from ps.launch.run_result import RunResult
 from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
-from ps.launch.summary import Ends, read_record, summarize, write_summary
+from ps.launch.summary import Ends, kernels_of, read_record, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
 from ps.record_files import ROUNDS, SUMMARY
@@ -365,6 +366,7 @@ class _Cluster:
         guests = joined(rows, self._ours, self._host)
         stop = self._account.end().get("stop") or status.get("stop")
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests, measured, stop)
+        summary["kernels"] = kernels_of(status, native.expected(self._plan.process.kernels))
         if records or policy.started:
             self._screen.show(summary_table(summary))
             if rounds is not None:

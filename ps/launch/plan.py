@@ -122,6 +122,7 @@ class Plan:
             local_rank=rank if role == "worker" else None,
             device=self.process.device,
             threads=self.process.threads,
+            kernels=self.process.kernels,
             run_dir=run_dir if role == "worker" else None,
             trace=trace,
             save=self.process.save if role == "worker" else None,

@@ -9,7 +9,7 @@ from typing import Any
 
 from ps.launch.progress import last_measured
 from ps.launch.round_log import RoundLog
-from ps.launch.summary import Ends, summarize, write_summary
+from ps.launch.summary import Ends, kernels_of, summarize, write_summary
 from ps.record_files import ROUNDS, SUMMARY
 
 OFTEN = 10.0
@@ -39,4 +39,5 @@ class SchedulerRecord:
             summary = summarize(
                 [], ends, entry.get("job") or {}, deaths, outcome, rows, last_measured(rows), entry.get("stop")
             )
-            write_summary({**summary, "reason": entry.get("reason", "")}, self._directory / SUMMARY)
+            told = {"reason": entry.get("reason", ""), "kernels": kernels_of(entry)}
+            write_summary({**summary, **told}, self._directory / SUMMARY)

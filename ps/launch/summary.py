@@ -183,6 +183,15 @@ def summarize(
     }
 
 
+def kernels_of(status: Mapping[str, Any], expected: str = "") -> list[str]:
+    """Return whose loops the members of a job run, by its last status: ``native``, ``numpy`` or both.
+
+    Where nobody has said so yet it is what was ``expected``, if anything.
+    """
+    rows = [row for role in ("servers", "workers") for row in status.get(role) or ()]
+    return sorted({row["kernels"] for row in rows if "kernels" in row} or {expected} - {""})
+
+
 def idle_share(records: Sequence[WorkerRecord]) -> dict[str, float]:
     """Return for which share of its passes a pipeline's workers were idle, and would be by the schedule alone.
 

@@ -120,9 +120,14 @@ def running() -> str:
     return NUMPY if _used is None else NATIVE
 
 
+def expected(choice: str) -> str:
+    """Return whose loops a process of this installation runs with one of ``CHOICES``."""
+    return NUMPY if choice == NUMPY or _found is None else NATIVE
+
+
 def outcome(choice: str) -> str:
-    """Return in words which loops one of ``CHOICES`` gives here, and why where it gives none that are compiled."""
-    return NUMPY if choice == NUMPY else f"{NUMPY}: {_missing}" if _found is None else NATIVE
+    """Return in words what ``expected`` does, and why there are no compiled loops where they are not refused."""
+    return f"{NUMPY}: {_missing}" if choice != NUMPY and _found is None else expected(choice)
 
 
 def raw(array: Any) -> Any:

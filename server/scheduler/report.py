@@ -119,5 +119,6 @@ _COLUMNS: Mapping[str, _Keep] = {
     "software": _text,
     "failure": _text,
     "first_batch": _text,
+    "kernels": _text,
     "terminated": lambda value: True if value is True else None,
 }

@@ -17,7 +17,7 @@ def plan(**changes: Any) -> Plan:
         "servers": 2,
         "workers": 3,
         "job": {"mode": "ssp", "staleness_scaling": True, "clip_norm": None},
-        "process": ProcessConfig(host="10.0.0.1", port=4000, device="cpu", threads=3, data="/d"),
+        "process": ProcessConfig(host="10.0.0.1", port=4000, device="cpu", threads=3, kernels="numpy", data="/d"),
         "program": ("psctl",),
     }
     return Plan(**{**given, **changes})
@@ -53,6 +53,7 @@ def test_each_role_gets_its_own_settings_and_nobody_anothers() -> None:
         local_rank=2,
         device="cpu",
         threads=3,
+        kernels="numpy",
         run_dir="/r",
         trace="/t.worker",
         data="/d",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ps.launch.policy import Exit
-from ps.launch.summary import Ends, fold, last_measured, summarize, write_summary
+from ps.launch.summary import Ends, fold, kernels_of, last_measured, summarize, write_summary
 from ps.launch.table import format_bytes, summary_table
 
 
@@ -183,3 +183,10 @@ def test_of_a_pipeline_it_is_told_for_which_share_its_workers_were_idle() -> Non
     assert summary["per_worker"][1]["busy_s"] == 0.5
     assert "idle in the passes 50%, by the schedule alone 20%" in lines_of(summary)
     assert "bubble" not in summarize(fold([line(0, 1, 5.0)]), Ends(0, 3.0), {})
+
+
+def test_the_record_says_whose_loops_did_the_arithmetic() -> None:
+    status = {"servers": [{"rank": 0, "kernels": "native"}, {"rank": 1}], "workers": [{"rank": 0, "kernels": "numpy"}]}
+    assert kernels_of(status) == ["native", "numpy"]
+    assert kernels_of(status, "native") == ["native", "numpy"]
+    assert (kernels_of({}), kernels_of({}, "numpy")) == ([], ["numpy"])

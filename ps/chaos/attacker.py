@@ -157,7 +157,7 @@ class Attacker:
             free = [row for row in live if row.get("pid") not in busy]
             if len(free) > self._least:
                 found += [(role, row) for row in sorted(free, key=lambda row: row.get("rank") or 0)]
-        return found, f"{self._least} of each role are left alone (--least), and there are no more"
+        return found, f"{self._least} of each role is left alone (--least)"
 
     def _tend(self, now: float) -> None:
         """Have those go on whose time is over, and let the slow run for a moment now and then."""

@@ -50,7 +50,7 @@ log = logging.getLogger("ps.scheduler")
 TICK = 0.1
 """Seconds between looks at the time."""
 LAST = 60.0
-"""Seconds for which the scheduler of a job that is over waits for goodbyes, at most."""
+"""Seconds for which the scheduler of a job that is over waits for goodbyes; twice the heartbeat time-out if longer."""
 SIGNS = 5
 """Signs of life of a connection in the time after which a member that is silent is dead."""
 FRESH = 0.1
@@ -159,8 +159,8 @@ class Scheduler:
         members = [str(member) for member in self._state.members.values() if member.state == LIVE]
         if not members:
             return True
-        if now - self._over > LAST:
-            log.warning("no goodbye for %.0f s after the end from %s", LAST, ", ".join(members[:10]))
+        if now - self._over > (last := max(LAST, 2 * self._state.setting("heartbeat_timeout"))):
+            log.warning("no goodbye for %.0f s after the end from %s", last, ", ".join(members[:10]))
             return True
         return False
 

@@ -50,8 +50,6 @@ NOT_RUN = {
     "pip ": NETWORK,
     "debootstrap ": NETWORK,
     ".* --device cuda ": "needs a GPU",
-    "psctl chaos ": "harms a job that runs; tests/e2e/test_doctor_and_chaos.py has one",
-    "psctl doctor --scheduler": "looks at a job that runs; tests/e2e/test_doctor_and_chaos.py has one",
     "psctl follow ": "follows a job that runs; tests/following has one",
     "docker ": DOCKER,
     "[A-Z].*docker ": DOCKER,

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -185,13 +186,15 @@ def test_members_that_are_there_but_say_no_goodbye_hold_a_job_that_is_over_only_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service, "LAST", 0.2)
-    scheduler = Service(serve, {}, ProcessConfig())
+    scheduler = Service(serve, {"heartbeat_timeout": 2.0}, ProcessConfig())
+    began = time.monotonic()
     with Peer(scheduler.address) as peer:
         peer.say(hello("server", 1))
         peer.hear(Welcome)
         peer.say(hello("worker", 2))
         peer.say(Leave(1, peer.hear(Welcome).member, {}))
         assert scheduler.result() == 0
+        assert time.monotonic() - began >= 4.0, "twice the heartbeat time-out"
 
 
 def test_a_frame_that_is_longer_than_any_word_to_a_scheduler_ends_its_connection() -> None:

@@ -1,0 +1,74 @@
+"""A run under masks: its sums are right, and of no client is anything told that is its own, wherever one looks."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ps.protocol.query import fetch_status
+from support.cluster import DIGITS, SCRIPTS, Process, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+OWN = re.compile(r"0\.?7351\d|4096\d3|0\.?3173\d|735[01]\d*e-|317[23]\d*e-")
+"""What is a client's own: its loss, its examples, what it measured."""
+
+
+def told(folder: Path) -> Iterator[tuple[str, str]]:
+    """Everything that was written, by whom."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield str(path.relative_to(folder)), path.read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("how", [(), ("--batches",)])
+def test_of_no_client_anything_is_told_that_is_its_own(
+    forked: Callable[..., Process], tmp_path: Path, how: tuple[str, ...], secure: bool
+) -> None:
+    masks = ("--secure", "pairwise", "--secure-min", 3) if secure else ()
+    job = ("--mode", "federated", "--rounds", 8, "--partition", "own", "--eval-every", 1, *masks)
+    files = ("--state", tmp_path / "state.db", "--run-dir", tmp_path / "run", "--trace", tmp_path / "trace")
+    run = forked("run", "-s", 2, "-w", 4, *job, *files, SCRIPTS / "private.py", *how)
+    address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
+    pictures: list[str] = []
+
+    def look() -> bool:
+        try:
+            pictures.append(json.dumps(fetch_status(address)))
+        except Exception:  # it is over
+            return True
+        return run.code is not None
+
+    wait_until(look)
+    assert run.wait() == 0, run.text
+    expected = "0.500" if not how else "0.500"
+    assert re.search(rf"final {expected} {expected}", run.text) or not secure, run.text
+    everything = [*told(tmp_path), ("status", "\n".join(pictures)), ("output", run.text)]
+    found = [(name, match[0]) for name, text in everything if (match := OWN.search(text))]
+    if secure:
+        assert not found
+        assert not (tmp_path / "run" / "shares.jsonl").exists()
+    else:
+        names = {name for name, _ in found}
+        assert {"status", "run/metrics.jsonl", "run/rounds.jsonl"} <= names, "these numbers would be seen here"
+
+
+def test_a_client_that_is_killed_is_left_out_and_the_sum_is_that_of_the_others(
+    command: Callable[..., Process], tmp_path: Path
+) -> None:
+    job = ("--mode", "federated", "--rounds", 12, "--secure", "pairwise", "--secure-min", 3)
+    run = command("run", "-s", 2, "-w", 5, *job, "--heartbeat-timeout", 2, DIGITS)
+    address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
+    wait_until(lambda: fetch_status(address).get("federated", {}).get("round", 0) >= 2)
+    pid = next(worker["pid"] for worker in fetch_status(address)["workers"] if worker["rank"] == 3)
+    Process.signal_pid(pid, signal.SIGKILL)
+    run.wait_for(r"worker 3 failed \(killed by SIGKILL\): starting it again")
+    assert run.wait() == 0, run.text
+    assert float(run.wait_for(r"test accuracy (\S+)")[1]) > 0.9
+    assert "12 of 12 rounds" in run.text

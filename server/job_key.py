@@ -47,6 +47,10 @@ class JobKey:
         """Return what proves that somebody who is no member was given leave to read the model."""
         return self._sign(f"follower {follower}")
 
+    def masks(self, version: int, attempt: int) -> int:
+        """Return what proves that the scheduler has asked for the sum of masks of an attempt at a round."""
+        return self._sign(f"masks {version} {attempt}")
+
     def line(self, sender: int, receiver: int) -> int:
         """Return with what one worker of a pipeline shows to another one who it is; no third one knows it."""
         return self._sign(f"line {sender} {receiver}")

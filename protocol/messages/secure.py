@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ps.number import MOST_COMBINED
 from ps.protocol.messages.base import Message, message
-from ps.protocol.ranges import AtMost, Count, Member, Number, Random, Rank, Sign
+from ps.protocol.ranges import AtMost, Chunk, Count, Member, Number, Prose, Random, Rank, Sign
 
 MOST_NEAR = 1000
 """Neighbours of a client, at most."""
@@ -19,6 +19,8 @@ SealedText = Annotated[str, AtMost(400)]
 Rows = Annotated[tuple[tuple[Number, SealedText], ...], AtMost(MOST_NEAR)]
 """Of or for each task a text."""
 Offers = Annotated[tuple[tuple[Number, Rank, SealedText], ...], AtMost(MOST_COMBINED)]
+Boxes = Annotated[tuple[tuple[Number, Count, Rank, SealedText], ...], AtMost(MOST_COMBINED)]
+"""Sealed seeds: (task, its round, rank, box)."""
 Survivors = Annotated[tuple[Number, ...], AtMost(MOST_COMBINED)]
 Signatures = Annotated[tuple[tuple[Number, SealedText], ...], AtMost(MOST_COMBINED)]
 Keys = Annotated[tuple[tuple[KeyText, Sign], ...], AtMost(MOST_KEYS)]
@@ -115,3 +117,45 @@ class Unseal(Message):
     version: Count
     attempt: Count
     keys: Keys
+
+
+@message(69, answers=("HelpOrder",))
+class HelpRequest(Message):
+    """A helper offers a key for which seeds are sealed, and asks of which masks the sum is wanted.
+
+    ``why``: it does not tell that of ``attempt`` at the round ``version``.
+    """
+
+    request: Number
+    offer: SealedText
+    version: Count
+    attempt: Count
+    why: Prose
+
+
+@message(77)
+class HelpOrder(Message):
+    """The sum of these seeds' masks is wanted by the servers, for an attempt at a round; of none, for now.
+
+    ``token`` proves to the servers that the scheduler has asked for it. ``over``: all rounds are done.
+    """
+
+    large = True
+    request: Number
+    version: Count
+    attempt: Count
+    token: Random
+    boxes: Boxes
+    over: bool = False
+
+
+@message(78, answers=("Ok",))
+class MaskSum(Message):
+    """The sum of the masks of one chunk, as words."""
+
+    payload = True
+    request: Number
+    version: Count
+    attempt: Count
+    chunk: Chunk
+    token: Random

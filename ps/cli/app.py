@@ -42,6 +42,7 @@ MODULES = {
     "checkpoint": "ps.cli.checkpoint",
     "export": "ps.cli.checkpoint",
     "follow": "ps.cli.follow",
+    "helper": "ps.cli.helper",
     "ping": "ps.cli.ping",
     "doctor": "ps.cli.doctor",
     "chaos": "ps.cli.chaos",

@@ -55,7 +55,8 @@ def frames_of(job: JobConfig, chunks: Sequence[Any]) -> MaskedFrames | None:
         return None
     from ps.secure.frames import MaskedFrames
 
-    return MaskedFrames(encoding_of(job), job.specs.compress.build(), job.seed, chunks, rotates=bool(how.rotate))
+    steady, codec = not job.specs.algorithm.build().buffer, job.specs.compress.build()
+    return MaskedFrames(encoding_of(job), codec, job.seed, chunks, rotates=bool(how.rotate), steady=steady)
 
 
 def check_secure(job: JobConfig, say: Callable[[str], str]) -> None:
@@ -66,10 +67,10 @@ def check_secure(job: JobConfig, say: Callable[[str], str]) -> None:
     who = say("secure")
     if how.ring not in (16, 32):
         raise ConfigError(f"{who}: ring is 16 or 32, not {how.ring}")
-    if algorithm.divides:
-        raise ConfigError(f"{who}: {say('algorithm')} must know each client's steps, which nobody is told")
     if algorithm.control:
         raise ConfigError(f"{who}: {say('algorithm')} has control variates, which no public bound clips")
+    if algorithm.divides:
+        raise ConfigError(f"{who}: {say('algorithm')} must know each client's steps, which nobody is told")
     if algorithm.buffer and not how.helper:
         raise ConfigError(f"{who}: the clients of a buffer do not begin together, see {say('algorithm')}: take helper")
     aggregator = job.specs.aggregator
@@ -86,6 +87,8 @@ def check_secure(job: JobConfig, say: Callable[[str], str]) -> None:
     if codec not in ("none", "randomk"):
         reason = _CODECS.get(codec, f"{codec} rounds by itself, and masked deltas are rounded to bits= as they are")
         raise ConfigError(f"{who} and {say('compress')}: {reason}. none and randomk go with it")
+    if codec == "randomk" and algorithm.buffer:
+        raise ConfigError(f"{who} and {say('compress')}: the clients of a buffer are of different rounds, and so draw")
     table = settings_of(type(job))
     for name in _NORMS:
         if getattr(job, name) != table[name].default:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import zmq
 
 from ps.errors import ProtocolError
@@ -15,6 +16,7 @@ from ps.protocol.membership import Peer
 from ps.protocol.messages import Message
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.registry import choose, connect, shares_memory
+from ps.xp import HostArray
 
 MOST_TAKEN = 100
 """Messages that are taken from one server before the others are looked at."""
@@ -54,10 +56,11 @@ class Servers:
             self._poller.register(sock, zmq.POLLIN)
         return True
 
-    def send(self, rank: int, message: Message) -> None:
+    def send(self, rank: int, message: Message, payload: HostArray | None = None) -> None:
         """Say something; what does not get away is said again by whoever waits for the answer."""
+        frames: list[Any] = [encode(message), *([] if payload is None else [payload.view(np.uint8)])]
         with contextlib.suppress(zmq.Again):
-            self._sockets[rank].send(encode(message), zmq.NOBLOCK)
+            self._sockets[rank].send_multipart(frames, zmq.NOBLOCK)
 
     def receive(self, seconds: float) -> Iterator[tuple[int, Message, Any]]:
         """Wait for messages for a while; yield (rank, message, payload), but nothing malformed."""

@@ -61,9 +61,20 @@ class MaskedFrames:
     """How a job's chunks become frames. ``chunks``: all of the model's, in the order of their indices."""
 
     def __init__(
-        self, encoding: Encoding, codec: Any, seed: int, chunks: Iterable[ChunkLike], *, rotates: bool = False
+        self,
+        encoding: Encoding,
+        codec: Any,
+        seed: int,
+        chunks: Iterable[ChunkLike],
+        *,
+        rotates: bool = False,
+        steady: bool = True,
     ) -> None:
-        """``codec``: the job's, which draws elements by chance common to all, or sends them all."""
+        """``codec``: the job's, which draws elements by chance common to all, or sends them all.
+
+        ``steady``: whether all whose frames are in a sum are of one round.
+        """
+        self._steady = steady
         self.encoding = encoding
         self._codec = codec if isinstance(codec, RandomK) else None
         self._context = f"{seed} {codec!r} {encoding!r} {rotates}"
@@ -108,6 +119,7 @@ class MaskedFrames:
 
         ``noise``: int64 of as many elements, in steps of the encoding (``Encoding.headroom``), of what is trained.
         """
+        round = round if self._steady else 0
         encoding, share = self.encoding, max(1, round_weight(weight))
         if chunk.kind == "counter":
             body, clipped = encoding.split(values, 64), 0
@@ -124,6 +136,7 @@ class MaskedFrames:
 
         Raises WrongSum where they did not all do the same.
         """
+        round = round if self._steady else 0
         encoding, body = self.encoding, self._body(chunk)
         checks = CHECK_BITS // encoding.ring
         expected = self._check(chunk, round) * encoding.dtype.type(count)

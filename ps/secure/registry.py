@@ -67,4 +67,6 @@ class HelperMasking:
     weight: float = number(0.0, at_least=0, at_most=1e12)
 
 
-MASKINGS: Registry[Masking] = Registry("secure", {"none": Unmasked, "pairwise": Pairwise}, pluggable=False)
+MASKINGS: Registry[Masking] = Registry(
+    "secure", {"helper": HelperMasking, "none": Unmasked, "pairwise": Pairwise}, pluggable=False
+)

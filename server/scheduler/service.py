@@ -24,6 +24,7 @@ from ps.protocol.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    HelpRequest,
     Identify,
     Leave,
     Message,
@@ -158,7 +159,8 @@ class Scheduler:
         self._over = self._over or now
         members = [str(member) for member in self._state.members.values() if member.state == LIVE]
         if not members:
-            return True
+            masking = self._state.rounds.masking if self._state.rounds is not None else None
+            return masking is None or not masking.is_expected(now)
         if now - self._over > (last := max(LAST, 2 * self._state.setting("heartbeat_timeout"))):
             log.warning("no goodbye for %.0f s after the end from %s", last, ", ".join(members[:10]))
             return True
@@ -177,7 +179,9 @@ class Scheduler:
                 if isinstance(message, FollowRequest):
                     self._inbox.send(origin, self._following.answer(state, message))
                     continue
-                if not isinstance(message, Hello | Identify) and not self._bindings.speaks(origin, message):
+                if not isinstance(message, Hello | Identify | HelpRequest) and not self._bindings.speaks(
+                    origin, message
+                ):
                     self._inbox.send(origin, stranger(message))
                     continue
                 try:
@@ -196,6 +200,8 @@ class Scheduler:
 
     def _hear(self, origin: bytes, message: Message, payload: Any) -> list[Send]:
         """Have a message heard, and remember who has shown on this connection that it is a member."""
+        if isinstance(message, HelpRequest):
+            return self._state.help(message, time.monotonic())
         here = isinstance(message, Hello) and pid.is_own_address(self._inbox.address)
         sends = self._state.hear(message, time.monotonic(), payload, here)
         if isinstance(message, Heartbeat | Leave) and "first_batch" in message.report:

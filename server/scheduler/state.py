@@ -23,6 +23,7 @@ from ps.protocol.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    HelpRequest,
     Identify,
     InitDone,
     InitRequest,
@@ -194,8 +195,7 @@ class SchedulerState:
                 return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
             case _ if isinstance(message, dispatch.ABOUT_ROUNDS) and self._federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
-            case _:
-                raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
+        raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
     def _stop(self, record: MemberRecord, message: StopRequest | StopReady, now: float) -> list[Send]:
         """A worker wants training to end, or says how far it is since one does."""
@@ -215,10 +215,10 @@ class SchedulerState:
 
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self.seeding.done and self.seeding.layout:
-            clients, server = partial(self._roster.count, "worker"), partial(self._roster.id_of, "server")
-            about, job_id = (self.job, self.seeding.layout, now), f"{self.key.job_id:x}"
-            known = self.rounds
-            self.rounds = known or Rounds(*about, clients=clients, server=server, token=self.key.token, job_id=job_id)
+            clients, server = partial(self.count, "worker"), partial(self._roster.id_of, "server")
+            about, token, job_id = (self.job, self.seeding.layout, now), self.key.token, f"{self.key.job_id:x}"
+            if self.rounds is None:
+                self.rounds = Rounds(*about, clients=clients, server=server, token=token, job_id=job_id)
             if self.ending.phase:
                 self.rounds.plan(self.ending.clock)
 
@@ -227,6 +227,10 @@ class SchedulerState:
         if self.rounds is not None and self.rounds.failure and not self.over:
             return [*sends, *self._finish("failed", "server-lost", self.rounds.failure)]
         return sends
+
+    def help(self, message: HelpRequest, now: float) -> list[Send]:
+        """A helper, no member, asks; the first is for it."""
+        return self._say(dispatch.helped(self.rounds, message, now, self.key))
 
     def tick(self, now: float, reach: Reach = lambda member: False, gone: Gone = lambda record: False) -> list[Send]:
         """Declare dead who is silent and cannot be reached, and give up a job that lacks members for too long.

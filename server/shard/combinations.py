@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
-from ps.protocol.messages import RoundOrder, Unseal
+from ps.protocol.messages import MaskSum, RoundOrder, Unseal
 from ps.secure.channel import from_text
 from ps.secure.frames import MaskedFrames, WrongSum
 from ps.secure.masks import KEY
+from ps.server.job_key import JobKey
+from ps.server.send import Send
 from ps.server.shard.combination import Combination
 from ps.server.shard.masked_combination import MaskedCombination
 from ps.server.shard.private_combination import PrivateCombination
@@ -34,7 +36,7 @@ def combination_for(
     return Combination(job.specs.aggregator.build(), chunks)
 
 
-def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) -> None:
+def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) -> list[Send]:
     """Tell a combination the keys of what is left in it, if they are of the version and attempt that it is of.
 
     Raises BadMessage for what are no keys, or where nothing is masked.
@@ -44,6 +46,24 @@ def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) ->
         raise BadMessage("keys of masks, but nothing here is masked")
     if (order.version, order.attempt) == here:
         combination.unseal(keys)
+    return []
+
+
+def helped(
+    combination: AnyCombination, message: MaskSum, payload: Any, key: JobKey, here: tuple[int, int]
+) -> RoundOrder | None:
+    """Take a helper's sum of masks, if it is of the version and attempt that the combination is of.
+
+    Return the order that can be gone on with now. Raises BadMessage for one that the scheduler has not asked for.
+    """
+    if not isinstance(combination, MaskedCombination):
+        raise BadMessage("a sum of masks, but nothing here is masked")
+    if message.token != key.masks(message.version, message.attempt):
+        raise BadMessage("a sum of masks that this server was not to be told")
+    if (message.version, message.attempt) != here:
+        return None
+    combination.help(message, payload)
+    return combination.last if combination.ready else None
 
 
 def results(

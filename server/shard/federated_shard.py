@@ -20,6 +20,7 @@ from ps.protocol.messages import (
     Init,
     InitChunk,
     Inquire,
+    MaskSum,
     Message,
     Ok,
     Pull,
@@ -42,7 +43,7 @@ from ps.server.send import SCHEDULER, Origin, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
 from ps.server.shard.combination import Counted
-from ps.server.shard.combinations import AnyCombination, combination_for, results, unseal
+from ps.server.shard.combinations import AnyCombination, combination_for, helped, results, unseal
 from ps.server.shard.first_values import (
     another_model,
     another_seeder,
@@ -115,7 +116,7 @@ class FederatedShard:
         """Return no memory: nothing is shared in a federated job."""
 
     def view(self, view: View, now: float) -> list[Send]:
-        """Take a new view of the members: nothing follows from it."""
+        """Take a new view: nothing follows from it."""
         return []
 
     def tick(self, now: float) -> list[Send]:
@@ -134,14 +135,11 @@ class FederatedShard:
             "counted": self._folded,
             "staged": len(self._uploads),
             "staged_bytes": self._uploads.nbytes,
-            **({"clipped": round(self._clipped, 6)} if self._frames is not None else {}),
+            "clipped": round(self._clipped, 6),
         }
 
     def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
-        """Take a client's message and return what is to be said now.
-
-        Raises BadMessage when the message cannot be meant; nothing has changed then.
-        """
+        """Take a client's message; return what is to be said. Raises BadMessage where nothing changes for it."""
         match message:
             case Upload():
                 return self._upload(origin, message, payload, now)
@@ -157,6 +155,9 @@ class FederatedShard:
                 return [Send(origin, Ok(message.request))]
             case Inquire():
                 return [Send(origin, self._inquire(origin, message))]
+            case MaskSum():
+                ready = helped(self._combination, message, payload, self._key, (self.version, self._attempt))
+                return [Send(origin, Ok(message.request)), *(self.order(ready) if ready is not None else [])]
             case Push():
                 raise BadMessage("a gradient, but this job is federated: clients upload deltas")
             case _:
@@ -297,8 +298,7 @@ class FederatedShard:
         """
         sends: list[Send] = []
         if isinstance(order, Unseal):
-            unseal(self._combination, order, (self.version, self._attempt))
-            return sends
+            return unseal(self._combination, order, (self.version, self._attempt))
         if order.version == self.version and self._whole:
             anew = order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish")
             self._demand_possible(order, anew=anew)
@@ -352,8 +352,7 @@ class FederatedShard:
             measured = Distances(self.member, self._attempt, self._combination.count)
             return [Send(SCHEDULER, measured, payload=self._distances)]
         if order.phase == "prepare" and complete and self._combination.ready:
-            parts = results(self._combination, self.chunks, order)
-            if parts is None:
+            if (parts := results(self._combination, self.chunks, order)) is None:
                 self._phase = "mismatch"
                 return []
             self._clipped = self._combination.clipped

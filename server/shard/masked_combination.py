@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
-from ps.protocol.messages import RoundOrder
+from ps.protocol.messages import MaskSum, RoundOrder
 from ps.secure.frames import MaskedFrames, SummedChunk
 from ps.secure.masks import apply_masks
 from ps.server.shard.combination import Counted, Factors
@@ -21,6 +25,10 @@ class MaskedCombination:
         self._frames, self._chunks, self._round = frames, chunks, round
         self._sums: dict[int, HostArray] = {}
         self._keys: Keys | None = None
+        self._helped: dict[int, HostArray] = {}
+        """The sums of the masks, by chunk, as a helper has told them."""
+        self.last: RoundOrder | None = None
+        """What the scheduler has ordered last, which a helper may have been waited for."""
         self._read: dict[int, SummedChunk] = {}
         self.count = 0
 
@@ -28,6 +36,7 @@ class MaskedCombination:
         """Return why these entries cannot be taken, or combined as ordered; or nothing."""
         if any(entry != (1.0, 1.0, 1.0) for entry in entries):
             return "under masks all contributions count alike, and nothing multiplies them"
+        self.last = order
         return "distances are to be measured, and under masks there are none" if order.phase == "measure" else ""
 
     def add(self, counted: Counted) -> None:
@@ -51,7 +60,17 @@ class MaskedCombination:
     @property
     def ready(self) -> bool:
         """Whether the sum can be read."""
-        return self._keys is not None or not self._chunks
+        return self._keys is not None or self._helped.keys() >= self._chunks.keys()
+
+    def help(self, message: MaskSum, payload: Any) -> None:
+        """Take the sum of the masks of one chunk. Raises BadMessage for what is none of them here."""
+        if message.chunk not in self._chunks:
+            raise BadMessage(f"the masks of chunk {message.chunk}, which is another server's")
+        chunk, dtype = self._chunks[message.chunk], self._frames.encoding.dtype
+        wanted = self._frames.words(chunk) * dtype.itemsize
+        if memoryview(payload).nbytes != wanted:
+            raise BadMessage(f"the masks of chunk {chunk.index} have {wanted} bytes")
+        self._helped.setdefault(chunk.index, np.frombuffer(payload, dtype).copy())
 
     def result(self, index: int, weights: Sequence[float]) -> HostArray | None:
         """Return the combination for one chunk: 1-D, of its dtype; None when there is nothing to add.
@@ -61,8 +80,10 @@ class MaskedCombination:
         if not self.count:
             return None
         chunk, total = self._chunks[index], self._sums[index].copy()
-        assert self._keys is not None
-        apply_masks(total, self._frames.offset(index), self._keys, inverse=True)
+        if self._keys is not None:
+            apply_masks(total, self._frames.offset(index), self._keys, inverse=True)
+        else:
+            total -= self._helped[index]
         found = self._read[index] = self._frames.decode(chunk, total, self.count, self._round)
         return found.values
 

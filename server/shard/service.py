@@ -32,6 +32,7 @@ from ps.protocol.messages import (
     Inquire,
     Leave,
     Mark,
+    MaskSum,
     Message,
     Peek,
     Share,
@@ -162,6 +163,8 @@ class Server:
         for origin, message, payload in messages:
             if isinstance(message, Identify):
                 self._refuse(origin, callers.identify(origin, message))
+            elif isinstance(message, MaskSum) and self._shard is not None:  # from no member
+                self._take(self._shard, origin, message, payload)
             elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
                 if isinstance(message, Mark | Peek):  # from no member
                     self._show(origin, message)

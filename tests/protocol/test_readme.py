@@ -16,7 +16,7 @@ from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates
 from ps.protocol.messages.pipeline import Lines, Used
-from ps.protocol.messages.secure import Keys, Offers, Rows, Signatures
+from ps.protocol.messages.secure import Boxes, Keys, Offers, Rows, Signatures
 from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
 from ps.server.scheduler import service
 
@@ -34,6 +34,7 @@ WORDS: dict[Any, str] = {
     Signatures: "rows",
     Offers: "offers",
     Keys: "keys",
+    Boxes: "boxes",
 }
 
 

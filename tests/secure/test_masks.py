@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from ps.errors import BadMessage
 from ps.secure.cohort import degree, neighbours, threshold
+from ps.secure.identity import ThrowawaySigner
 from ps.secure.masks import apply_masks, derive, words
 from ps.secure.pairwise import TOO_FEW, WillNot
 from ps.secure.sharing import combine, split
@@ -102,52 +104,51 @@ def test_an_upload_is_as_random_as_noise() -> None:
     assert abs(ones - 4 * upload.size) < 6 * math.sqrt(2 * upload.size)
 
 
-def test_another_clients_delta_changes_nothing_else_that_anybody_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same coins, two deltas of one client whose sums are equal give messages, shares and keys alike.
+def test_another_clients_delta_changes_nothing_that_servers_and_others_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By construction: with the same coins everything that is said is the same, to the bit, whatever the deltas are.
 
-    What differs is its upload and that of whoever makes up for it, by what masks hide that t - 1 others do not know.
+    What differs are two uploads whose sum is the same. Each is hidden by a mask of the pair's own, whose key neither
+    the servers learn, from what is unmasked, nor any of the others, from what they hold.
     """
-    coins = iter(range(10_000))
-    monkeypatch.setattr("os.urandom", lambda n: derive(b"coins", next(coins), size=n))
+    coins: list[int] = []
 
-    def transcript(first: np.ndarray, second: np.ndarray) -> tuple[object, ...]:
-        nonlocal coins
-        coins = iter(range(10_000))
-        cohort = MaskingCohort.__new__(MaskingCohort)
-        cohort.__init__(4)  # type: ignore[misc]
-        uploads = [cohort.masked(1, first), cohort.masked(2, second)]
-        survivors = (1, 2, 3, 4)
-        keys = cohort.unsealing(survivors).left()
-        own = [key for key, _ in keys]
-        return uploads, own, cohort
+    def transcript() -> tuple[MaskingCohort, object]:
+        coins.clear()
+        cohort = MaskingCohort(7)
+        left = cohort.unsealing(range(1, 8)).left()
+        said = [
+            cohort.offers,
+            cohort.bundles,
+            [client.consent(range(1, 8)) for client in cohort.clients.values()],
+            left,
+        ]
+        return cohort, said
 
-    zero, delta = np.zeros(64, np.uint16), np.arange(64, dtype=np.uint16)
-    one_uploads, one_keys, one = transcript(zero, delta)
-    other_uploads, other_keys, other = transcript(delta, zero)
-    # signatures and ephemeral keys differ by their own chance alone; what is unmasked is one key for each survivor
-    assert len(one_keys) == len(other_keys) == 4
-    # the pair's own mask is in nobody's hands but theirs: a shift of it maps the one transcript onto the other
-    shared = {key for key, _ in one.clients[1].masks} & {key for key, _ in one.clients[2].masks}
-    assert len(shared) == 1 and not shared & set(one_keys)
-    assert np.array_equal(
-        total_of(one_uploads) - total_of(one_keys_masks(one_keys[:2])), total_of([zero, delta]) + rest(one)
-    )
-    assert np.array_equal(
-        total_of(other_uploads) - total_of(one_keys_masks(other_keys[:2])), total_of([zero, delta]) + rest(other)
-    )
+    def draw(count: int) -> bytes:
+        coins.append(0)
+        return derive(b"coins", len(coins), size=count)
+
+    monkeypatch.setattr("os.urandom", draw)
+    signers = [ThrowawaySigner() for _ in range(7)]
+    monkeypatch.setattr("support.masked.ThrowawaySigner", _each(signers))
+    monkeypatch.setattr("Crypto.Protocol.SecretSharing.rng", draw)
+    first, one = transcript()
+    monkeypatch.setattr("support.masked.ThrowawaySigner", _each(signers))
+    second, other = transcript()
+    assert one == other
+    zero, delta = np.zeros(640, np.uint16), np.arange(640, dtype=np.uint16)
+    here = first.masked(1, zero) + first.masked(2, delta)
+    there = second.masked(1, delta) + second.masked(2, zero)
+    assert np.array_equal(here, there), "servers' sum, and what is unmasked of it, is the same"
+    pair = {key for key, _ in first.clients[1].masks} & {key for key, _ in first.clients[2].masks}
+    known = {key for key, _ in first.unsealing(range(1, 8)).left()}
+    others = {key for task in range(3, 8) for key, _ in first.clients[task].masks}
+    assert len(pair) == 1 and not pair & (known | others)
 
 
-def one_keys_masks(keys: list[bytes]) -> list[np.ndarray]:
-    return [words(key, 0, 64, np.dtype("<u2")) for key in keys]
-
-
-def rest(cohort: MaskingCohort) -> np.ndarray:
-    """What tasks 1 and 2 have in common with 3 and 4, which those know."""
-    out = np.zeros(64, np.uint16)
-    for task in (1, 2):
-        known = {key for key, _ in cohort.clients[3].masks} | {key for key, _ in cohort.clients[4].masks}
-        apply_masks(out, 0, [(key, sign) for key, sign in cohort.clients[task].masks if key in known])
-    return out
+def _each(signers: list[ThrowawaySigner]) -> Callable[[], ThrowawaySigner]:
+    rest = iter(signers)
+    return lambda: next(rest)
 
 
 def test_fewer_than_three_are_refused_with_that_sentence() -> None:

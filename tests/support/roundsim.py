@@ -20,6 +20,7 @@ from ps.config.job import JobConfig
 from ps.protocol.messages import (
     Error,
     Hello,
+    HelpOrder,
     Init,
     InitChunk,
     InitDone,
@@ -39,6 +40,7 @@ from support.expected import Expected
 from support.faults import Faults, Fuse, Killed
 from support.promises import check_end, where
 from support.simclient import MODEL, SimClient, Vanished, Work
+from support.simhelper import HELPER, SimHelper
 from support.simtalk import SCHEDULER, Talk
 
 MAX_TIME = 3000.0
@@ -80,11 +82,14 @@ class RoundSim:
         self.servers: dict[int, tuple[int, FederatedShard, Fuse] | None] = {}
         self.back_at: dict[int, float] = {}
         self.talks: dict[int, Talk | None] = {}
+        self.helper: SimHelper | None = None
         self.nonces = 0
         self.log: list[str] = []
         self._begin()
 
     def _begin(self) -> None:
+        if self.job.specs.secure.build().helper:
+            self.helper = SimHelper(f"{self.scheduler.key.job_id:x}", self.job, self.chunks)
         for rank in range(self.job.servers):
             self.servers[rank] = None
             self._start_server(rank)
@@ -262,7 +267,7 @@ class RoundSim:
                 assert self.scheduler.phase != "failed", (self.scheduler.reason, self.log)
         elif target[0] == "server":
             self._serve(target[1], source, message, payload)
-        else:
+        elif target != HELPER:
             talk = self.talks.get(target[1])
             if talk and not talk.ended:
                 self._move(talk, partial(talk.hear, message))
@@ -297,6 +302,8 @@ class RoundSim:
         for rank, server in self.servers.items():
             if server and self.random.random() < 0.1:
                 self._perform(rank, server[1].tick(self.now))
+        if self.helper is not None and self.random.random() < 0.5:
+            self._ask_helper(self.helper)
         for talk in list(self.talks.values()):
             if talk is None or talk.ended:
                 continue
@@ -306,6 +313,16 @@ class RoundSim:
         for place, at in list(self.back_at.items()):
             if at <= self.now and not self.scheduler.over:
                 self._come_back(place)
+
+    def _ask_helper(self, helper: SimHelper) -> None:
+        """The helper asks what is wanted, and tells servers; what it says gets lost now and then."""
+        order, *sends = self.scheduler.help(helper.answer.ask(), self.now)
+        self._tell(sends, 0)
+        assert isinstance(order.message, HelpOrder)
+        for rank, message, words in helper.answer.hear(order.message, self.now):
+            if self.faults.losses and self.random.random() < 0.1:
+                continue
+            self._send(HELPER, ("server", rank), message, words.tobytes())
 
     def _come_back(self, place: int) -> None:
         if place < 1000:

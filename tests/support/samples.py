@@ -120,4 +120,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Consents(63, ((91, "c2lnbmF0dXJl"), (92, "YW5vdGhlcg=="))),
     m.Reveal(64, 3, 91, ((91, "aGFsZg=="), (92, "aGFsZg==")), 1 << 60),
     m.Unseal(8, 12, (("a2V5", 1), ("YW5vdGhlcg==", -1))),
+    m.HelpRequest(70, "b2ZmZXI=", 8, 12, "a sum that overlaps one that was told already"),
+    m.HelpOrder(70, 8, 12, 1 << 60, ((91, 8, 0, "Ym94"), (92, 7, 4, "YW5vdGhlcg==")), False),
+    m.MaskSum(71, 8, 12, 3, 1 << 60),
 )  # fmt: skip

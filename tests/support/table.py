@@ -79,7 +79,9 @@ class Table:
 
     def _rounds(self) -> Rounds:
         here = lambda rank: 1 + rank if rank in self.servers else 0  # noqa: E731
-        return Rounds(self.job, LAYOUT, self.now, clients=lambda: len(self.live), server=here, token=KEY.token)
+        return Rounds(
+            self.job, LAYOUT, self.now, clients=lambda: len(self.live), server=here, token=KEY.token, job_id="1"
+        )
 
     def restart(self) -> None:
         """The scheduler's process is killed and started again."""

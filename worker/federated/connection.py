@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ps.errors import PSError, ServerLost, ServersMoved
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Assign, Finished, Message, Wait
-from ps.secure.pairwise import PairwiseClient
+from ps.secure.helped import Masks
 from ps.worker.batch import Batch
 from ps.worker.conversation import Connect, FederatedAsked, FederatedConversation, Pause, Question
 from ps.worker.federated.masked_participation import agree
@@ -50,7 +50,7 @@ class FederatedConnection:
         """Offer this client for a round; return what it is to do."""
         return self._run(self._part.poll(version, report))
 
-    def agree(self, masks: PairwiseClient, task: int, token: int) -> str:
+    def agree(self, masks: Masks, task: int, token: int) -> str:
         """Have masks in common with others; return nothing, or the verdict where it came to nothing."""
         return self._run(agree(masks, task, token))
 

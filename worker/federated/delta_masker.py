@@ -11,7 +11,8 @@ from ps.config.job import JobConfig
 from ps.config.secure import frames_of
 from ps.protocol.layout import Chunk
 from ps.secure.frames import MaskedFrames
-from ps.secure.identity import Lists, Signer
+from ps.secure.helped import HelpedClient, Masks
+from ps.secure.identity import Lists, Signer, anybody
 from ps.secure.masks import apply_masks
 from ps.secure.pairwise import MaskedTask, PairwiseClient
 from ps.secure.sums import SumHistory
@@ -21,8 +22,17 @@ from ps.xp import HostArray
 class DeltaMasker:
     """Makes masks for each task anew, and puts them on."""
 
-    def __init__(self, job: JobConfig, chunks: Sequence[Chunk], job_id: str, signer: Signer, lists: Lists) -> None:
-        """``lists``: whom this client counts."""
+    def __init__(
+        self,
+        job: JobConfig,
+        chunks: Sequence[Chunk],
+        job_id: str,
+        signer: Signer,
+        lists: Lists,
+        helpers: Lists = anybody,
+    ) -> None:
+        """``lists``: whom this client counts; ``helpers``: whom it takes for a helper."""
+        self._helpers = helpers if job.specs.secure.build().helper else None
         frames = frames_of(job, chunks)
         assert frames is not None
         self._frames: MaskedFrames = frames
@@ -34,14 +44,14 @@ class DeltaMasker:
         self._told = SumHistory()
         self._rng = np.random.default_rng(int.from_bytes(os.urandom(16), "big"))
 
-    def begin(self, task: int, round: int, rank: int) -> PairwiseClient:
+    def begin(self, task: int, round: int, rank: int) -> Masks:
         """Return this client's part in the masks of one task."""
         about = MaskedTask(self._job_id, round, task, rank)
+        if self._helpers is not None:
+            return HelpedClient(about, self._signer, self._helpers)
         return PairwiseClient(about, self._signer, self._lists, self._least, self._told)
 
-    def frames(
-        self, plain: Mapping[int, HostArray], examples: float, round: int, masks: PairwiseClient
-    ) -> dict[int, HostArray]:
+    def frames(self, plain: Mapping[int, HostArray], examples: float, round: int, masks: Masks) -> dict[int, HostArray]:
         """Return a delta's frames under masks, as bytes. ``plain``: as the job's codec made them, finite."""
         weight = min(1.0, examples / self._most_examples) if self._most_examples else 1.0
         keys, found = masks.masks, {}

@@ -23,6 +23,7 @@ from ps.protocol.messages import (
     Submitted,
     Unmask,
 )
+from ps.secure.helped import Masks
 from ps.secure.pairwise import PairwiseClient
 from ps.worker.conversation import FederatedConversation, Question
 
@@ -31,7 +32,7 @@ log = logging.getLogger("ps.worker")
 DECLINED = "declined"
 
 
-def agree(masks: PairwiseClient, task: int, token: int) -> FederatedConversation[str]:
+def agree(masks: Masks, task: int, token: int) -> FederatedConversation[str]:
     """Have masks in common with others; return nothing, or the verdict where it came to nothing."""
     try:
         return (yield from _agree(masks, task, token))
@@ -39,7 +40,7 @@ def agree(masks: PairwiseClient, task: int, token: int) -> FederatedConversation
         return (yield from _decline(task, error))
 
 
-def _agree(masks: PairwiseClient, task: int, token: int) -> FederatedConversation[str]:
+def _agree(masks: Masks, task: int, token: int) -> FederatedConversation[str]:
     offer = masks.offer()
     answer: Message = yield Question(
         lambda request, member: KeyOffer(request, member, task, offer, token), Message, "the others' keys"

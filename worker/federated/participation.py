@@ -39,6 +39,7 @@ from ps.protocol.messages import (
     Wait,
     Weights,
 )
+from ps.secure.helped import Masks
 from ps.secure.pairwise import PairwiseClient
 from ps.worker.conversation import Call, Calls, Connect, FederatedConversation, Pause, Question
 from ps.worker.federated.masked_participation import unmask
@@ -67,7 +68,7 @@ class PendingUpload:
     report: dict[str, Any]
     frames: Mapping[int, HostArray]
     token: int
-    masks: PairwiseClient | None = None
+    masks: Masks | None = None
     """What the frames are masked with, if they are: it is not kept on disk."""
 
 
@@ -104,7 +105,7 @@ class FederatedParticipation:
             Submitted if upload.masks is None else Message,
             "the verdict on this client's contribution",
         )
-        if isinstance(answer, Unmask) and upload.masks is not None:
+        if isinstance(answer, Unmask) and isinstance(upload.masks, PairwiseClient):
             return (yield from unmask(upload.masks, task, token, answer))
         if not isinstance(answer, Submitted):
             raise BadMessage(f"the scheduler answered {answer!r} to a Submit")

@@ -14,8 +14,8 @@ from ps.config.federated import local_optimizer
 from ps.errors import GradientError, StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
+from ps.secure.helped import Masks
 from ps.secure.identity import ThrowawaySigner, anybody
-from ps.secure.pairwise import PairwiseClient
 from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.cut_plan import CutPlan
@@ -80,7 +80,7 @@ class FederatedStore:
         """How many rounds in a row were given back for what could not be sent."""
         self._connection: FederatedConnection | None = None
         self._masker: DeltaMasker | None = None
-        self._masks: PairwiseClient | None = None
+        self._masks: Masks | None = None
         """Those of the task under way, where deltas are masked."""
         self._flat: Mapping[str, Array] = {}
         self._refresh: Callable[[], None] = lambda: None

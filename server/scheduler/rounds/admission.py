@@ -9,10 +9,10 @@ from typing import Any
 
 from ps.aggregators import Aggregator
 from ps.algorithms import Algorithm, effective_steps
-from ps.config.federated import unused_optimizer
+from ps.config.federated import most_stale, unused_optimizer
 from ps.config.job import JobConfig
 from ps.protocol.messages.federated import COMPARED
-from ps.server.scheduler.rounds.task import ACCEPTED, Task
+from ps.server.scheduler.rounds.task import ACCEPTED, STALE, Task
 from ps.server.scheduler.rounds.typical import Typical
 from ps.server.scheduler.rounds.verdict import AdmissionPolicy, Verdict, credible, judge, judge_clipped
 
@@ -49,6 +49,10 @@ class Admission:
     def decide(self, task: Task, version: int, clip: float = 0.0) -> Verdict:
         """Return the verdict on a contribution, ``version`` being the published one; ``clip`` the ledger's."""
         if self._masked:  # nobody knows its norm, or what its client has done: all count alike
+            if self._policy.algorithm.buffer and version - task.round > most_stale(
+                self._policy.job, self._policy.algorithm
+            ):
+                return Verdict(STALE)
             return Verdict(task.wrong) if task.wrong else Verdict(ACCEPTED, 1.0, 1.0, 1.0, 1)
         if self._private:
             return judge_clipped(task, version, clip)

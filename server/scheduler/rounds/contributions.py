@@ -67,6 +67,8 @@ class Contributions:
         """Refusals of what clients can do nothing but repeat, and attempts in a row that came to nothing but these."""
         self._enough = min(VAIN, job.workers)
         how = job.specs.secure.build()
+        self._hidden = how.masks
+        """Whether a client counts once in a sum: of two deltas of its own it is one of the clients alone."""
         self._masked = how.masks and not how.helper
 
     # What clients say
@@ -193,6 +195,8 @@ class Contributions:
         for task in ready:
             if self.ledger.counted >= goal:
                 break
+            if self._hidden and any(self.tasks[number].rank == task.rank for number in self.ledger.survivors):
+                continue
             found = self.admission.decide(task, self.ledger.version, self.ledger.clip)
             self.ledger.enter(task.number, found.weight, found.scale, found.bound)
             if found.verdict == ACCEPTED:

@@ -9,6 +9,8 @@ from ps.protocol.messages import (
     Consent,
     Decline,
     Distances,
+    HelpOrder,
+    HelpRequest,
     KeyOffer,
     KeyShares,
     Message,
@@ -18,10 +20,11 @@ from ps.protocol.messages import (
     Submit,
     Wait,
 )
+from ps.server.job_key import JobKey
 from ps.server.scheduler.member_record import LEFT, MemberRecord
 from ps.server.scheduler.report import kept
 from ps.server.scheduler.rounds.rounds import Rounds
-from ps.server.send import Send
+from ps.server.send import ASKER, Send
 
 ABOUT_ROUNDS = (Poll, Submit, Decline, RoundStatus, Distances, KeyOffer, KeyShares, Consent, Reveal)
 """What is said of rounds."""
@@ -51,6 +54,13 @@ def receive(rounds: Rounds | None, record: MemberRecord, message: Message, paylo
         case Distances() if record.role == "server" and rounds is not None:
             return list(rounds.distances(message, record.rank, payload, now))
     raise BadMessage(f"a scheduler has no use for {type(message).__name__} from {record}")
+
+
+def helped(rounds: Rounds | None, message: HelpRequest, now: float, key: JobKey) -> list[Send]:
+    """Somebody who is no member helps to take masks off; the first of what is returned is for it."""
+    if rounds is None:
+        return [Send(ASKER, HelpOrder(message.request, 0, 0, 0, ()))]
+    return rounds.help(message, now, key.masks)
 
 
 def gone(rounds: Rounds, record: MemberRecord, now: float) -> list[Send]:

@@ -47,6 +47,9 @@ Waiting = tuple[int, int]
 class MaskingRound:
     """One attempt's masks, as far as those know who are not to know a single delta."""
 
+    asks = True
+    """Clients are asked who is in the sum before they are told that they are."""
+
     def __init__(self, job_id: str, least: int, patience: float | None) -> None:
         """``least``: clients in a sum. ``patience``: seconds of a step, at most, if that is set."""
         self.phase: Literal["off", "keys", "shares", "masked", "consent", "reveal", "known"] = "off"
@@ -93,6 +96,10 @@ class MaskingRound:
         self.phase = phase
         self.until = math.inf if phase in ("masked", "known") else now + self._patience
 
+    def is_expected(self, now: float) -> bool:
+        """Whether a helper is there that has not heard that all is done: there is none."""
+        return False
+
     def admits(self, task: int) -> bool:
         """Whether a task's contribution can be in the sum: its masks are such as can be taken off."""
         return self.phase not in ("off", "keys", "shares") and task in self._edges
@@ -111,6 +118,11 @@ class MaskingRound:
             if task in here or near & here
         )
 
+    @property
+    def known(self) -> bool:
+        """Whether it is known what is left in the sum."""
+        return bool(self.keys)
+
     def shown(self, phase: str) -> str:
         """Return the phase of a round, for people: what a collection or an end under masks is about just now."""
         agreeing, telling = self.phase in ("keys", "shares"), self.phase in ("consent", "reveal")
@@ -118,7 +130,7 @@ class MaskingRound:
 
     # What clients say
 
-    def hear(self, message: ClientWord, rank: int) -> Message | None:
+    def hear(self, message: ClientWord, rank: int, round: int) -> Message | None:
         """Take what a client says of a task that is its own; return the answer, if it is known already."""
         task, request = message.task, message.request
         if self.phase == "off":
@@ -205,6 +217,8 @@ class MaskingRound:
     def look(self, active: Collection[int], now: float) -> Iterator[Send]:
         """Take the next step if it is due. ``active``: the tasks of which something may still come."""
         late = now >= self.until
+        if self.phase == "off":  # the scheduler before this one knew more
+            self.failure = "the scheduler was restarted before the sum was unmasked, and what was agreed on is gone"
         if self.phase == "keys" and (late or not (set(active) - self._offers.keys())):
             if len(self._offers) < self._least:
                 self.failure = self._few(len(self._offers), "have offered keys")
@@ -265,10 +279,9 @@ class MaskingRound:
         """Return what a restarted scheduler needs: the keys, once they are known."""
         return {"round": self._round, "attempt": self._attempt, "keys": [list(key) for key in self.keys]}
 
-    def load(self, values: dict[str, Any]) -> bool:
-        """Take what ``dump`` returned; return whether the keys are known."""
+    def load(self, values: dict[str, Any], now: float) -> None:
+        """Take what ``dump`` returned."""
         self._round, self._attempt = values["round"], values["attempt"]
         self.keys = [(key, sign) for key, sign in values["keys"]]
         if self.keys:
             self.phase = "known"
-        return bool(self.keys)

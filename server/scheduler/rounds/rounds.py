@@ -13,21 +13,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from ps.config.federated import most_stale
 from ps.config.job import JobConfig
-from ps.errors import UsageError
+from ps.errors import BadMessage, UsageError
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Decline, Distances, Finished, Ok, Poll, RoundStatus, Submit, Submitted
+from ps.protocol.messages import Decline, Distances, Finished, HelpRequest, Ok, Poll, RoundStatus, Submit, Submitted
 from ps.server.scheduler.rounds.assignments import Assignments
 from ps.server.scheduler.rounds.attempt import Attempt
 from ps.server.scheduler.rounds.contributions import Contributions, Count, Lookup, Token
 from ps.server.scheduler.rounds.deadlines import Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
+from ps.server.scheduler.rounds.helped import HelpedRound
 from ps.server.scheduler.rounds.history import MOST_HISTORY, entry
-from ps.server.scheduler.rounds.masking import ClientWord, MaskingRound
+from ps.server.scheduler.rounds.masked import Masked, masking_of
+from ps.server.scheduler.rounds.masking import ClientWord
 from ps.server.scheduler.rounds.picture import picture
 from ps.server.scheduler.rounds.privacy import RoundPrivacy
 from ps.server.scheduler.rounds.task import ACCEPTED
@@ -74,9 +76,7 @@ class Rounds:
         self.durability = Durability(job.servers)
         self._deadlines = Deadlines(job.round_deadline, job.max_client_time)
         self._attempt = Attempt(now)
-        how = job.specs.secure.build()
-        pairwise = how.masks and not how.helper
-        self._masking = MaskingRound(job_id, job.secure_min, job.round_deadline) if pairwise else None
+        self.masking = masking_of(job, job_id)
         self._origin = now
         self._assignments = Assignments(
             job, self._algorithm, self._contributions, self._deadlines, self._attempt, now, clients
@@ -112,7 +112,7 @@ class Rounds:
     def status(self) -> dict[str, Any]:
         """Return what ``psctl status`` shows of the rounds."""
         parts = self._assignments, self._contributions, self._deadlines, self._attempt, self.durability
-        phase = self.phase if self._masking is None else self._masking.shown(self.phase)
+        phase = self.phase if self.masking is None else self.masking.shown(self.phase)
         return {**picture(self.job, *parts, self.history), "phase": phase, "abandoned": self.abandoned}
 
     def wake(self, now: float) -> float | None:
@@ -120,8 +120,8 @@ class Rounds:
         assignments, enough_at = self._assignments, self._assignments.enough_at
         if self.phase == "select" and assignments.waiting + assignments.active and now < enough_at:
             return enough_at
-        steps = (self._masking.until,) if self._masking is not None else ()
         ends = (self._attempt.deadline, *assignments.hopes()) if self.phase == "collect" else ()
+        steps = (self.masking.until,) if self.masking is not None else ()
         return min((at for at in (*ends, *steps) if now < at < math.inf), default=None)
 
     def plan(self, rounds: int) -> None:
@@ -149,12 +149,13 @@ class Rounds:
 
     def submit(self, message: Submit, rank: int, now: float) -> Iterator[Send]:
         """A client has uploaded all of its delta."""
-        masking = self._masking
+        masking = self.masking
         over = self._contributions.over(message.task, rank, message.token)
         if masking is not None and over in (None, ACCEPTED) and (said := masking.unmask(message.task, message.request)):
             yield Send(message.member, said)
             return
-        if over == ACCEPTED and masking is not None and masking.admits(message.task) and not masking.keys:
+        here = self._contributions.tasks.get(message.task) is not None  # else it is of a round before
+        if over == ACCEPTED and here and masking is not None and masking.asks and not masking.known:
             self._contributions.waits(message)  # it is asked who is in the sum when that is decided
             return
         if over is None and masking is not None and not masking.admits(message.task):
@@ -170,22 +171,30 @@ class Rounds:
     def mask(self, message: ClientWord, rank: int, now: float) -> Iterator[Send]:
         """A client has its part in what comes before masks, or takes them off."""
         over = self._contributions.over(message.task, rank, message.token)
-        here = self._contributions.tasks.get(message.task) is not None  # else it is of a round before
-        if over not in (None, ACCEPTED) or not here or self._masking is None:
+        task = self._contributions.tasks.get(message.task)
+        if over not in (None, ACCEPTED) or task is None or self.masking is None:
             yield Send(message.member, Submitted(message.request, message.task, over or "abandoned"))
             return
-        answer = self._masking.hear(message, rank)
+        answer = self.masking.hear(message, rank, task.round)
         if answer is not None:
             yield Send(message.member, answer)
         yield from self._go_on(now)
+
+    def help(self, message: HelpRequest, now: float, token: Callable[[int, int], int]) -> list[Send]:
+        """A helper asks of which masks the sum is wanted; the first of what is returned is for it."""
+        ledger, masking = self._contributions.ledger, self.masking
+        if not isinstance(masking, HelpedRound):
+            raise BadMessage("a helper, but this job's masks need none: --secure helper")
+        self.changed, proof = True, token(ledger.version, ledger.attempt)
+        return [*masking.help(message, proof, now, over=self.phase == "done"), *self._go_on(now)]
 
     def decline(self, message: Decline, rank: int, now: float) -> Iterator[Send]:
         """A client gives its task back."""
         if self._contributions.decline(message.task, rank):
             self._contributions.resting.declined(rank, now)
             log.info("client %d gives its task back: %r", rank, message.why)
-        elif self._masking is not None:
-            self._masking.lose([message.task])
+        elif self.masking is not None:
+            self.masking.lose([message.task])
             log.info("client %d reveals nothing: %r", rank, message.why)
         yield Send(message.member, Ok(message.request))
         yield from self._go_on(now)
@@ -193,8 +202,8 @@ class Rounds:
     def client_lost(self, member: int, rank: int, now: float, *, left: bool = False) -> Iterator[Send]:
         """A client is gone; what it has submitted still counts. One that ``left`` in good order gives its task back."""
         self._assignments.lost(member, rank, now, left)
-        if self._masking is not None:
-            self._masking.lose(task.number for task in self._contributions.tasks if task.member == member)
+        if self.masking is not None:
+            self.masking.lose(task.number for task in self._contributions.tasks if task.member == member)
         yield from self._go_on(now)
 
     # Servers
@@ -237,8 +246,6 @@ class Rounds:
         yield from self._contributions.remind(now)
         yield from self._go_on(now)
 
-    # Inside: from phase to phase
-
     def _go_on(self, now: float) -> Iterator[Send]:
         """Take every step that is due, and tell the servers what they are to do."""
         ledger = self._contributions.ledger
@@ -249,14 +256,14 @@ class Rounds:
             if self.phase == "select" and self._assignments.enough(now):
                 self.phase, self.changed = "collect", True
                 yield from self._assignments.begin(self.version, now)
-                if self._masking is not None:
-                    self._masking.begin(self.version, ledger.attempt, now)
-            if self._masking is not None and self.phase in ("collect", "close"):
-                yield from self._look_at_masks(self._masking, now)
+                if self.masking is not None:
+                    self.masking.begin(self.version, ledger.attempt, now)
+            if self.masking is not None and self.phase in ("collect", "close"):
+                yield from self._look_at_masks(self.masking, now)
             if self.phase == "collect":
-                yield from self._contributions.decide(self._goal, last=self._attempt.late(now))
+                yield from self._contributions.decide(self._goal(), last=self._attempt.late(now))
                 yield from self._look_at_collection(now)
-            if self.phase == "close" and (self._masking is None or self._masking.keys):
+            if self.phase == "close" and (self.masking is None or self.masking.known):
                 yield from self._look_at_servers(now)
             if self.phase == "publish" and ledger.published:
                 yield from self._published(now)
@@ -267,27 +274,25 @@ class Rounds:
             member = self._server(server)
             order = ledger.order(server, now) if member else None
             if order is not None:
-                if order.phase == "prepare" and self._masking is not None:
-                    yield Send(member, self._masking.unseal())
+                if order.phase == "prepare" and self.masking is not None and (unseal := self.masking.unseal()):
+                    yield Send(member, unseal)
                 yield Send(member, order)
 
     @property
     def _stage(self) -> tuple[str, int, str, str]:
-        ledger, masking = self._contributions.ledger, self._masking
-        return self.phase, ledger.attempt, ledger.phase, masking.phase if masking is not None else ""
+        ledger = self._contributions.ledger
+        return self.phase, ledger.attempt, ledger.phase, self.masking.phase if self.masking is not None else ""
 
-    def _look_at_masks(self, masking: MaskingRound, now: float) -> Iterator[Send]:
+    def _look_at_masks(self, masking: Masked, now: float) -> Iterator[Send]:
         """Take the next step of an agreement, or of what takes the masks off."""
         tasks, ledger = self._contributions.tasks, self._contributions.ledger
-        yield from masking.look(tasks.active, now)
-        if masking.phase == "off":  # the scheduler before this one knew more
-            masking.failure = "the scheduler was restarted before the sum was unmasked, and what was agreed on is gone"
+        yield from masking.look({*tasks.active, *ledger.survivors}, now)
         if masking.failure:
             yield from self._abandon(now, masking.failure)
-        elif masking.phase == "masked":
+        elif masking.phase == "masked" and masking.asks:
             for task in [tasks[number] for number in sorted(tasks.active) if not masking.admits(number)]:
                 self._contributions.refuse(task, "unfinished")
-        elif masking.keys and ledger.phase == "collect":
+        elif self.phase == "close" and masking.known and ledger.phase == "collect":
             self._commit_to()
 
     def _commit_to(self) -> None:
@@ -295,20 +300,18 @@ class Rounds:
         self._commit.begin(self._contributions.ledger, weights, steps, self.job.workers)
         self.changed = True
 
-    @property
     def _goal(self) -> int:
-        """The contributions that close a collection: under masks so many that these can be taken off."""
-        goal = self._assignments.goal
-        return goal if self._masking is None else self._masking.goal(goal, self._contributions.ledger.survivors)
+        goal = self._assignments.goal  # under masks so many that these can be taken off
+        return goal if self.masking is None else self.masking.goal(goal, self._contributions.ledger.survivors)
 
     def _look_at_collection(self, now: float) -> Iterator[Send]:
         assignments, counted = self._assignments, self._contributions.ledger.counted
-        asynchronous, masking = assignments.asynchronous, self._masking
+        asynchronous, masking = assignments.asynchronous, self.masking
         hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
         survivors = self._contributions.ledger.survivors
         enough = counted >= self.job.quorum and (masking is None or masking.suffices(survivors))
-        if counted >= self._goal or (over and enough and not asynchronous):
+        if counted >= self._goal() or (over and enough and not asynchronous):
             self._attempt.close(now)
             self.privacy.pay(self._contributions.ledger)
             self.phase, self.changed = "close", True
@@ -343,8 +346,8 @@ class Rounds:
         del self.history[:-MOST_HISTORY]
         self._deadlines.rounds.append(seconds if asynchronous else needed(about, attempt.since, attempt.closed_at, now))
         contributions.publish(over)
-        if self._masking is not None:
-            yield from self._masking.end(ACCEPTED)
+        if self.masking is not None:
+            yield from self.masking.end(ACCEPTED)
         attempt.succeed(now)
         self.phase = "select"
         if self.version >= self.job.rounds:
@@ -364,9 +367,9 @@ class Rounds:
         if failed >= MOST_FAILED or self._contributions.hopeless:
             self.failure = f"round {self.version} was abandoned {failed} times; the last time {why}"
         self._deadlines.late(self._contributions.tasks.late(self._attempt.overdue))
-        if self._masking is not None:  # no mask is used for two sums: all begin anew
+        if self.masking is not None:  # no mask is used for two sums: all begin anew
             yield from self._contributions.drop("abandoned")
-            yield from self._masking.end("abandoned")
+            yield from self.masking.end("abandoned")
         self._contributions.abandon(late=self._attempt.overdue)
         self.phase = "select"
 
@@ -381,7 +384,7 @@ class Rounds:
             "pace": self._deadlines.dump(),
             "abandoned": self.abandoned,
             "failed": self._attempt.failed,
-            **({"masking": self._masking.dump()} if self._masking is not None else {}),
+            **({"masking": self.masking.dump()} if self.masking is not None else {}),
         }
 
     def load(self, values: dict[str, Any], history: list[dict[str, Any]], now: float) -> None:
@@ -395,5 +398,5 @@ class Rounds:
         self._origin = now - (self.history[-1]["at"] if self.history else 0.0)
         if self.phase == "collect" and not self._assignments.asynchronous:
             self._attempt.deadline = now + self._deadlines.deadline()
-        if self._masking is not None:
-            self._masking.load(values["masking"])
+        if self.masking is not None:
+            self.masking.load(values["masking"], now)

@@ -17,7 +17,10 @@ from support.simclient import FADER, HONEST, SHIRKER, honest
 KINDS: dict[str, dict[str, Any]] = {
     "pairwise": {"secure": "pairwise:clip=8,ring=32", "secure_min": 3},
     "few": {"secure": "pairwise:clip=8,ring=32", "secure_min": 3, "clients_per_round": 4, "over_select": 1.5},
-    "fedadam": {"secure": "pairwise:clip=8,ring=32", "secure_min": 3, "servers": 5},
+    "helper": {"secure": "helper:clip=8,ring=32", "secure_min": 3},
+    "helper few": {"secure": "helper:clip=8,ring=32", "secure_min": 3, "clients_per_round": 4, "over_select": 1.5},
+    "fedbuff": {"secure": "helper:clip=8,ring=32", "secure_min": 3, "algorithm": "fedbuff:3"},
+    "many servers": {"secure": "pairwise:clip=8,ring=32", "secure_min": 3, "servers": 5},
 }
 
 

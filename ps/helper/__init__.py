@@ -1,0 +1,1 @@
+"""The helper of secure aggregation: a second party that tells the sum of clients' masks, and never sees a delta."""

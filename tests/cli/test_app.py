@@ -29,6 +29,7 @@ COMMANDS = (
     "checkpoint",
     "export",
     "follow",
+    "helper",
     "ping",
     "doctor",
     "chaos",

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import ps.following.follower
+import ps.helper.process
 import ps.launch.cluster
 import ps.worker
 from ps.chaos.attacker import Attacker
@@ -90,6 +91,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ask = query.ask
     monkeypatch.setattr(query, "ask", lambda *args: made if args[2] is CheckpointMade else ask(*args))
     monkeypatch.setattr(Attacker, "run", lambda self, faults, duration: "its time is over")
+    monkeypatch.setattr(ps.helper.process, "serve", noted("helper"))
     monkeypatch.setattr(query, "fetch_status", lambda *args: {"phase": "running"})
     monkeypatch.setattr(query, "ping", lambda *args: {"role": "server", "rank": 0, "version": 1, "ms": 0.3})
     return found

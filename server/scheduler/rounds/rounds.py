@@ -296,8 +296,7 @@ class Rounds:
             self._commit_to()
 
     def _commit_to(self) -> None:
-        weights, steps = self._contributions.counted
-        self._commit.begin(self._contributions.ledger, weights, steps, self.job.workers)
+        self._commit.begin(self._contributions.ledger, *self._contributions.counted, self.job.workers)
         self.changed = True
 
     def _goal(self) -> int:
@@ -305,11 +304,10 @@ class Rounds:
         return goal if self.masking is None else self.masking.goal(goal, self._contributions.ledger.survivors)
 
     def _look_at_collection(self, now: float) -> Iterator[Send]:
-        assignments, counted = self._assignments, self._contributions.ledger.counted
-        asynchronous, masking = assignments.asynchronous, self.masking
+        assignments, survivors, masking = self._assignments, self._contributions.ledger.survivors, self.masking
+        counted, asynchronous = len(survivors), assignments.asynchronous
         hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
-        survivors = self._contributions.ledger.survivors
         enough = counted >= self.job.quorum and (masking is None or masking.suffices(survivors))
         if counted >= self._goal() or (over and enough and not asynchronous):
             self._attempt.close(now)

@@ -27,6 +27,10 @@ class CutPlan:
         """Copies what this worker keeps and returns what writes it; None where there is nothing."""
         self.is_empty: Callable[[], bool] = lambda: True
         """Whether there is nothing that ``capture`` would copy."""
+        self.discard: Callable[[str], None] = lambda folder: None
+        """Removes what was written into a folder."""
+        self.is_exact = True
+        """Whether there is one clock for all; else what is kept is copied after the next step, whatever its clock."""
         self._lock = threading.Lock()
         self._number = 0
         self._clock: int | None = None
@@ -71,7 +75,7 @@ class CutPlan:
         self._clock = None
         if self.is_empty():
             self._end("written", {})
-        elif self._done > clock:
+        elif self._done > clock and self.is_exact:
             self._end("late", {})
         elif (write := self.capture()) is None:
             self._end("written", {})
@@ -88,9 +92,12 @@ class CutPlan:
         except Exception as error:  # whatever a script's own function raises
             state, why = "failed", str(error) or repr(error)
         with self._lock:
-            if number == self._number:
+            is_wanted = number == self._number and self._state == "marked"
+            if is_wanted:
                 self._why = why
                 self._end(state, about)
+        if not is_wanted:
+            self.discard(folder)
 
     def _end(self, state: PartState, about: Mapping[str, Any]) -> None:
         self._state, self._about, self._told = state, about, False
@@ -100,15 +107,18 @@ class CutPlan:
     def hear(self, order: CheckpointOrder) -> None:
         """Take an order."""
         with self._lock:
+            if order.number == self._number and order.phase == "drop" and self._about:
+                threading.Thread(target=self.discard, args=(self._folder,), name="ps-checkpoint", daemon=True).start()
             if order.number != self._number or order.phase in ("drop", "done"):
                 self._number, self._state, self._clock, self._why, self._about = order.number, "here", None, "", {}
             self._told = False
             if order.phase != "mark" or self._state != "here" or FOLDER.fullmatch(order.folder) is None:
                 return
-            self._clock, self._folder, self._state = order.clock, order.folder, "marked"
-            if self._done > order.clock or self._pausing or (self._done == order.clock and self.is_empty()):
+            clock = order.clock if self.is_exact or self.is_empty() else self._done + 1
+            self._clock, self._folder, self._state = clock, order.folder, "marked"
+            if self._done > clock or self._pausing or (self._done == clock and self.is_empty()):
                 self._look()
-            elif self._done == order.clock:  # between two steps, where the script may be about to change what it keeps
+            elif self._done == clock:  # between two steps, where the script may be about to change what it keeps
                 self._clock = None
                 self._end("late", {})
 

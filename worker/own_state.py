@@ -48,7 +48,9 @@ class OwnState:
         self._rng: tuple[int, np.random.Generator] | None = None
         if plan is not None and job.checkpoint_dir is not None and not job.federated:
             self._place = place(job.checkpoint_dir)  # now: a script may go to another folder
-            plan.capture, plan.is_empty = self._capture, self._is_empty
+            plan.capture, plan.is_empty, plan.is_exact = self._capture, self._is_empty, job.lockstep
+            part, where = part_of("worker", rank), self._place
+            plan.discard = lambda folder: remove_part(where, folder, part)
 
     # For scripts
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ps.config import JobConfig, settings_of
+from ps.config import PIPELINE, JobConfig, settings_of
 from ps.script import Script
 from ps.text import shortened
 
@@ -27,12 +27,14 @@ def identity(script: Script, args: Sequence[str], settings: Mapping[str, Any], d
     table = settings_of(JobConfig)
     given = {name: table[name].show(value) for name, value in settings.items() if name not in FREE}
     default = {name: table[name].show(table[name].default) for name in given}
+    if settings.get("mode") in PIPELINE:  # how many replicas are trained counts, not on how many workers
+        given["workers"] = str(JobConfig(**settings).replicas)
     return {
         "script": script.name,
         "is_module": script.is_module,
         "sha256": _hash(script),
         "args": list(args),
-        "settings": {name: text for name, text in sorted(given.items()) if text != default[name]},
+        "settings": {name: text for name, text in sorted(given.items()) if text != default.get(name)},
         "data": data or "",
     }
 

@@ -95,3 +95,4 @@ def remove_part(place: CheckpointPlace, folder: str, name: str) -> None:
     for ending in ("json", "safetensors"):
         with contextlib.suppress(CheckpointError):
             place.remove(f"{folder}/{name}.{ending}")
+    place.remove_folder(folder)

@@ -79,6 +79,8 @@ class CheckpointDesk:
             written = self._keeper.turn(saving, state.job, state.seeding.layout)
             if written is not None:
                 sends += [(b"", send) for send in saving.sealed(*written, state.roster, now)]
+                if self._keeper.is_fenced and saving.verdict is None:
+                    saving.verdict = written[1]
         over = state.phase != "running"
         for asker in [each for each in self._askers if saving.finished >= each[2] or over]:
             self._askers.remove(asker)

@@ -35,6 +35,8 @@ class CheckpointKeeper:
         self.life = life
         self._thread: threading.Thread | None = None
         self._done: tuple[int, str] | None = None
+        self.is_fenced = False
+        """Whether a later run has the folder."""
         self._parent = life.parent
 
     def turn(self, checkpoints: Checkpoints, job: JobConfig, layout: Layout) -> tuple[int, str] | None:
@@ -55,6 +57,9 @@ class CheckpointKeeper:
             self._write(seal, job, layout)
         except PSError as error:
             why = str(error)
+            with contextlib.suppress(PSError):
+                latest = self._lives.latest()
+                self.is_fenced = latest is not None and latest.number > self.life.number
         except Exception as error:  # a bug must not look like a disk that takes for ever
             log.exception("a manifest was not written")
             why = repr(error)

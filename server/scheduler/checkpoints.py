@@ -255,7 +255,7 @@ class Checkpoints:
             cut.clock = -(-(cut.high + self._margin) // every) * every
         else:
             cut.clock = cut.high + self._margin
-        if self.newest[0] == cut.clock and cut.alone:  # there is nothing new to be written
+        if lockstep and self.newest[0] == cut.clock and cut.alone:  # there is nothing new to be written
             return self._seal(cut, only_end=True)
         if not lockstep and cut.planned and cut.clock < every + max(self._last_clock, self.newest[0]):
             self._cut = None  # it is asked again; nothing was marked

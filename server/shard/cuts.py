@@ -82,6 +82,8 @@ class Cuts:
         if order.phase == "done":
             self.whole = max(self.whole, order.number)
         if order.number != self._number or order.phase in ("drop", "done"):
+            if order.phase == "drop" and order.number == self._number and self._writing is not None:
+                self._writing.drop()
             self.release()
             self._number, self._state, self._why = order.number, "here", ""
         if order.phase == "mark" and self._state == "here":
@@ -165,6 +167,7 @@ class Cuts:
 
     def status(self) -> Send:
         """Return where this server is."""
-        versions = [chunk.version for chunk in self._shard.chunks.values()]
-        low, high = min(versions, default=0), max(versions, default=0)
+        lockstep = self._shard.job.lockstep
+        clocks = [chunk.version if lockstep else chunk.reached for chunk in self._shard.chunks.values()]
+        low, high = min(clocks, default=0), max(clocks, default=0)
         return Send(SCHEDULER, CheckpointPart(self._member, self._number, self._state, low, high, self._why, {}))

@@ -47,7 +47,8 @@ class PartWriter:
         """It is not wanted any more, see ``Writing``."""
         self._unwanted.set()
         if self.done:
-            remove_part(self._place, self._folder, self._name)
+            about = self._place, self._folder, self._name
+            threading.Thread(target=remove_part, args=about, name="ps-checkpoint", daemon=True).start()
 
     def _run(self) -> None:
         layout, snapshots, about = self._work

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest
 from ps.checkpoint.place import place
-from support.cluster import SCRIPTS, Process
+from support.cluster import PSCTL, SCRIPTS, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
@@ -64,13 +65,13 @@ def await_whole(folder: Path, count: int, process: Process) -> None:
     ],
 )
 def test_a_run_that_was_killed_as_a_whole_goes_on_with_the_bits_of_one_that_was_not(
-    forked: Run, tmp_path: Path, flags: tuple[str, ...], servers: tuple[int, int]
+    command: Run, forked: Run, tmp_path: Path, flags: tuple[str, ...], servers: tuple[int, int]
 ) -> None:
     before, after = servers
     wanted = bits(forked("run", "-s", before, "-w", 2, *SHORT, *flags, SCRIPT, "--nap", "0.03"))
     folder = tmp_path / "kept"
     saving = ("--checkpoint-dir", folder, "--checkpoint-every", 5)
-    first = forked("run", "-s", before, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
+    first = command("run", "-s", before, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
     await_whole(folder, 2, first)
     kill_all(first)
     second = forked("run", "-s", after, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
@@ -135,13 +136,15 @@ def test_a_worker_that_dies_before_a_cut_is_named_and_the_cut_is_made(forked: Ru
     assert "lost" in found.workers[1] and found.workers[0]["file"]
 
 
-def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(forked: Run, tmp_path: Path) -> None:
+def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(
+    command: Run, forked: Run, tmp_path: Path
+) -> None:
     folder, used = tmp_path / "kept", tmp_path / "used"
     flags = ("run", "-w", 2, *SHORT, "--checkpoint-dir", folder, "--checkpoint-every", 1, SCRIPT)
     args = ("--epochs", 3, "--used", used, "--nap", "0.08")
     kept: dict[tuple[int, int], list[int]] = {}
     for life in range(3):
-        run = forked(*flags, *args)
+        run = command(*flags, *args)
         await_whole(folder, 3 if life == 0 else 1, run)
         time.sleep(0.4)
         kill_all(run)
@@ -159,3 +162,124 @@ def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(forked: 
     for epoch in range(3):
         counted = [n for rank in range(2) for clock in range(8 * epoch + 1, 8 * epoch + 9) for n in kept[rank, clock]]
         assert sorted(counted) == list(range(256))
+
+
+def test_a_run_that_stood_still_while_another_took_its_folder_writes_no_more_there(
+    command: Run, forked: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    flags = ("run", "-w", 2, "--chunk-size", 4096, "--grace", 1, "--heartbeat-timeout", 60)
+    saving = ("--checkpoint-dir", folder, "--checkpoint-every", 2)
+    wanted = bits(forked("run", "-w", 2, *SHORT, SCRIPT))
+    first = command(*flags, *saving, SCRIPT, "--nap", "0.1")
+    await_whole(folder, 2, first)
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    still = [first.pid, *map(int, children)]
+    for pid in still:
+        os.kill(pid, signal.SIGSTOP)
+    second = forked(*flags, *saving, SCRIPT, "--nap", "0.1")
+    second.wait_for(r"waiting for the processes of an earlier run")
+    second.wait_for(r"they still live: this run takes the folder over", 20)
+    second.wait_for(r"BEGIN 0")
+    deadline = time.monotonic() + 30
+    while sum(name.endswith(".2") for name in whole(folder)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in still:
+        os.kill(pid, signal.SIGCONT)
+    assert first.wait(60) == 9 and "belongs to a later run (life 2, this is 1)" in first.text, first.text
+    assert bits(second) == wanted
+    lives = Lives(place(str(folder)))
+    assert {m.life for m in lives.manifests()} <= {1, 2} and lives.ended(lives.life(2)) == 40
+
+
+def test_a_model_that_is_not_finite_any_more_takes_no_checkpoints_place(forked: Run, tmp_path: Path) -> None:
+    script, folder = tmp_path / "nan.py", tmp_path / "kept"
+    script.write_text(
+        """import time, numpy as np, ps
+with ps.connect(optimizer="momentum:lr=0.1", on_nan="ignore") as kv:
+    kv.init({"w": np.ones(50, np.float32)})
+    while kv.clock < 60:
+        kv.step({"w": np.full(50, np.inf if kv.clock > 30 else 1, np.float32)}, loss=float("nan"))
+        time.sleep(0.02)
+"""
+    )
+    run = forked("run", *SHORT, "--checkpoint-dir", folder, "--checkpoint-every", 5, "--keep", 2, script)
+    assert run.wait(60) == 9, run.text
+    assert "are not finite" in run.text and "the newest whole one is step-0000" in run.text
+    lives = Lives(place(str(folder)))
+    newest = lives.newest(lives.life(1))
+    assert newest is not None and 10 <= newest.step <= 31 and lives.ended(lives.life(1)) is None
+
+
+@pytest.mark.parametrize("mode", [("async",), ("ssp", "--staleness", "1")])
+def test_contributions_count_once_over_a_resume_in_modes_without_a_common_clock(
+    command: Run, forked: Run, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "kept"
+    flags = (
+        "run",
+        "-s",
+        2,
+        "-w",
+        2,
+        *SHORT,
+        "--mode",
+        *mode,
+        "--checkpoint-dir",
+        folder,
+        "--checkpoint-every",
+        6,
+        SCRIPT,
+    )
+    first = command(*flags, "--nap", "0.05")
+    await_whole(folder, 1, first)
+    kill_all(first)
+    second = forked(*flags, "--nap", "0.05")
+    bits(second)
+    began = [int(clock) for clock in re.findall(r"BEGIN \d (\d+)", second.text)]
+    assert min(began) >= 4
+    lives = Lives(place(str(folder)))
+    newest = lives.newest(lives.life(2))
+    assert newest is not None and newest.ended
+    assert all((chunk.version, dict(chunk.done)) == (80, {0: 40, 1: 40}) for chunk in newest.chunks)
+
+
+def test_a_pipeline_goes_on_with_another_number_of_stages_and_the_same_bits(
+    command: Run, forked: Run, tmp_path: Path
+) -> None:
+    script, folder = Path(SCRIPTS).parents[2] / "ps" / "examples" / "pipeline_mlp.py", tmp_path / "kept"
+    job = ("--mode", "pipeline", "--heartbeat-timeout", "5", "--grace", "8", "--save")
+    saving = ("--checkpoint-dir", folder, "--checkpoint-every", 5)
+    assert forked("run", "-w", 2, *job, tmp_path / "a", script, "--epochs", 2).wait(60) == 0
+    first = command("run", "-w", 2, *job, tmp_path / "b", *saving, script, "--epochs", 2)
+    await_whole(folder, 1, first)
+    kill_all(first)
+    second = forked("run", "-s", 2, "-w", 4, *job, tmp_path / "b", *saving, script, "--epochs", 2)
+    assert second.wait(60) == 0 and "going on from step" in second.text, second.text
+    found = [load_file(tmp_path / name) for name in ("a", "b")]
+    assert found[0].keys() == found[1].keys()
+    assert all((found[0][name] == found[1][name]).all() for name in found[0])
+
+
+def test_a_full_disk_costs_that_checkpoint_alone_and_the_end_says_so(forked: Run, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the part of a server is longer."""
+    folder = tmp_path / "kept"
+    saving = ("--transport", "tcp", "--checkpoint-dir", folder, "--checkpoint-every", 5)
+    command = " ".join(map(str, (*PSCTL, "run", *SHORT, *saving, SCRIPT)))
+    run = forked(f"ulimit -f 300; exec {command} --nap 0.01 --width 20000", program=("bash", "-c"))
+    assert run.wait(60) == 9, run.text
+    assert "is given up" in run.text and "File too large" in run.text and "none is whole yet" in run.text
+    assert re.search(r"END 0 80", run.text), "training goes on"
+    assert not whole(folder) and not list(folder.glob("step-*/server-*"))
+
+
+def test_a_checkpoint_is_made_when_it_is_asked_for(forked: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    run = forked("run", "-w", 2, *SHORT, "--checkpoint-dir", folder, SCRIPT, "--nap", "0.1")
+    address = run.wait_for(r"scheduler at (\S+)")[1]
+    run.wait_for(r"BEGIN 0"), run.wait_for(r"BEGIN 1")
+    asked = [forked("checkpoint", "--scheduler", address) for _ in range(2)]
+    for each in asked:
+        assert each.wait(30) == 0 and "is the newest whole one, of step" in each.text, each.text
+    assert whole(folder)
+    bits(run)

@@ -13,6 +13,7 @@ import ps
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=5)
+parser.add_argument("--width", type=int, default=200)
 parser.add_argument("--nap", type=float, default=0.0)
 parser.add_argument("--gate", metavar="CLOCK:PATH", help="wait at this clock until the file exists, or for ever")
 parser.add_argument("--used", metavar="PATH", help="a file for each worker, of the examples that it has used")
@@ -23,7 +24,7 @@ given = parser.parse_args()
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(256, 12)).astype(np.float32)
-T = (X @ draw.normal(size=(12, 200))).astype(np.float32)
+T = (X @ draw.normal(size=(12, given.width))).astype(np.float32)
 N = np.arange(256)
 own = {"sum": np.zeros(3), "count": 0, "big": 1 << 70}
 
@@ -35,14 +36,18 @@ def load(value: dict) -> None:
 with ps.connect() as kv:
     kv.keep("own", lambda: own, load)
     p = kv.init(
-        {"w": np.zeros((12, 200), np.float32), "b": np.zeros(200, np.float32), "mean": np.zeros(12, np.float32)},
+        {
+            "w": np.zeros((12, given.width), np.float32),
+            "b": np.zeros(given.width, np.float32),
+            "mean": np.zeros(12, np.float32),
+        },
         kinds={"mean": "buffer"},
     )
     print(f"BEGIN {kv.rank} {kv.clock} {own['count']}", flush=True)
     first = kv.clock
     for x, y, i in kv.batches((X, T, N), batch_size=16, epochs=given.epochs):
         r = x @ p["w"] + p["b"] - y
-        noise = kv.rng.normal(size=200).astype(np.float32) * 0.01
+        noise = kv.rng.normal(size=given.width).astype(np.float32) * 0.01
         mean = p["mean"]
         mean *= np.float32(0.9)
         mean += np.float32(0.1) * x.mean(0)

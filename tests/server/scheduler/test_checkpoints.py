@@ -1,0 +1,169 @@
+"""Promises of when checkpoints are made, of whose parts, and what becomes of one that somebody cannot make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ps.config.checkpoint import Every
+from ps.protocol.messages import CheckpointOrder, CheckpointPart
+from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.member_record import DEAD, MemberRecord
+from ps.server.scheduler.roster import Roster
+from ps.server.send import Send
+
+
+class Job:
+    """Two servers and two workers, whose answers a test gives."""
+
+    def __init__(self, every: Every, newest: tuple[int, str] = (-1, "")) -> None:
+        self.roster = Roster()
+        self.members: dict[str, MemberRecord] = {}
+        roles: tuple[tuple[Any, int], ...] = (("server", 0), ("server", 1), ("worker", 0), ("worker", 1))
+        for number, (role, rank) in enumerate(roles, 1):
+            record = MemberRecord(number, number, role, rank, "h", number, (), number=number, has_model=True)
+            self.roster.add(record)
+            self.members[f"{role} {rank}"] = record
+        self.saving = Checkpoints(lambda: every, 1, newest)
+        self.now = 0.0
+
+    def tick(self, seconds: float = 0.1, *, lockstep: bool = True) -> dict[int, CheckpointOrder]:
+        self.now += seconds
+        return orders(self.saving.tick(self.now, self.roster, lockstep=lockstep))
+
+    def say(self, who: str, state: Any, clock: int = 0, **more: Any) -> dict[int, CheckpointOrder]:
+        record = self.members[who]
+        number = self.saving._number
+        part = CheckpointPart(record.member, number, state, clock, clock, more.get("why", ""), more.get("about", {}))
+        return orders(self.saving.hear(record, part, self.roster, self.now, more.get("lockstep", True)))
+
+    def ask(self, clock: int) -> dict[int, CheckpointOrder]:
+        """Have both servers say where they are; return the orders that follow."""
+        assert self.say("server 0", "here", clock) == {}
+        return self.say("server 1", "here", clock)
+
+    def write(self, *who: str) -> None:
+        for name in who or tuple(self.members):
+            self.say(name, "written")
+
+
+def orders(sends: list[Send]) -> dict[int, CheckpointOrder]:
+    found = {}
+    for send in sends:
+        assert isinstance(send.to, int) and isinstance(send.message, CheckpointOrder)
+        found[send.to] = send.message
+    return found
+
+
+def test_a_cut_goes_from_asking_over_writing_to_a_manifest() -> None:
+    job = Job(Every(10))
+    assert {order.phase for order in job.tick().values()} == {"ask"}
+    marks = job.ask(3)
+    assert set(marks) == {1, 2, 3, 4}
+    assert {(o.phase, o.clock, o.folder) for o in marks.values()} == {("mark", 10, "step-000010")}
+    job.write("server 0", "server 1", "worker 0")
+    assert job.saving.seal is None, "a worker is still to come there"
+    job.say("worker 1", "written", about={"file": True})
+    seal = job.saving.seal
+    assert seal is not None and (seal.step, seal.servers, seal.ended) == (10, (0, 1), False)
+    assert seal.workers == {0: {}, 1: {"file": True}}
+    done = orders(job.saving.sealed(seal.number, "", job.roster, job.now))
+    assert {order.phase for order in done.values()} == {"done"} and job.saving.newest == (10, "step-000010")
+    job.tick()
+    assert {o.clock for o in job.ask(17).values()} == {20}
+
+
+def test_who_was_beyond_the_clock_has_the_next_one_further_ahead() -> None:
+    job = Job(Every(seconds=5))
+    assert job.tick(4) == {}
+    job.tick(2)
+    assert {o.clock for o in job.ask(100).values()} == {101}
+    ahead = []
+    for _ in range(3):
+        sends = job.say("worker 0", "late", job.saving._cut.clock + 1)  # type: ignore[union-attr]
+        assert set(sends.values()) and {o.phase for m, o in sends.items() if m > 2} == {"drop"}
+        ahead += [o.clock for o in job.ask(100).values()][:1]
+    assert ahead == sorted(set(ahead)) and ahead[-1] - ahead[0] > 2
+
+
+def test_what_was_not_heard_is_said_again_to_those_who_have_not_done_it() -> None:
+    job = Job(Every(10))
+    job.tick()
+    job.ask(0)
+    job.say("server 0", "written")
+    assert job.tick(0.5) == {}
+    assert set(job.tick(0.6)) == {2, 3, 4}
+
+
+def test_a_cut_that_cannot_be_made_is_given_up_by_name_and_the_next_one_is_made() -> None:
+    job = Job(Every(10))
+    job.tick()
+    job.ask(0)
+    job.say("server 0", "written")
+    drops = job.say("server 1", "failed", why="No space left on device")
+    assert {o.phase for o in drops.values()} == {"drop"} and set(drops) == {1, 2, 3, 4}
+    assert "server 1" in job.saving.trouble and "No space left" in job.saving.trouble and job.saving.newest[0] == -1
+    job.tick()
+    marks = job.ask(10)
+    assert {o.folder for o in marks.values()} == {"step-000020"}
+    job.write()
+    seal = job.saving.seal
+    assert seal is not None
+    job.saving.sealed(seal.number, "", job.roster, job.now)
+    assert job.saving.trouble == "" and job.saving.newest == (20, "step-000020")
+
+
+def test_a_worker_that_dies_is_not_waited_for_and_named_and_a_server_gives_the_cut_up() -> None:
+    job = Job(Every(10))
+    job.tick()
+    job.ask(0)
+    job.write("server 0", "server 1", "worker 0")
+    gone = job.members["worker 1"]
+    gone.state, gone.why = DEAD, "its process is gone"
+    job.saving.lost(gone, job.roster)
+    assert job.saving.seal is not None and "its process is gone" in job.saving.seal.workers[1]["lost"]
+    other = Job(Every(10))
+    other.tick()
+    other.ask(0)
+    drops = orders(other.saving.lost(other.members["server 1"], other.roster))
+    assert {o.phase for o in drops.values()} == {"drop"} and 2 not in drops
+    assert other.saving.seal is None
+
+
+def test_whoever_asks_has_not_to_wait_for_one_that_is_planned() -> None:
+    job = Job(Every(1000))
+    job.tick()
+    job.ask(5)
+    due, drops = job.saving.request(job.now, job.roster)
+    assert due == 1 and {o.phase for o in orders(drops).values()} == {"drop"}
+    job.tick()
+    assert {o.clock for o in job.ask(5).values()} == {6}
+    assert job.saving.request(job.now, job.roster) == (1, []), "one that is under way is as good"
+    job.saving.hasten(job.now + 2)
+    assert {o.phase for o in job.tick(2.5).values()} >= {"ask"}
+    marks = job.ask(5)
+    assert set(marks) == {1, 2} and {o.clock for o in marks.values()} == {5}, "of what the servers have"
+
+
+def test_the_last_one_says_that_the_job_has_ended_and_is_not_made_twice() -> None:
+    job = Job(Every())
+    assert job.tick() == {}
+    job.saving.end(job.roster)
+    job.tick()
+    job.ask(40)
+    job.write("server 0", "server 1")
+    seal = job.saving.seal
+    assert seal is not None and seal.ended and not seal.only_end and job.saving.verdict is None
+    job.saving.sealed(seal.number, "", job.roster, job.now)
+    assert job.saving.verdict == ""
+    there = Job(Every(), (40, "step-000040"))
+    there.saving.end(there.roster)
+    there.tick()
+    there.ask(40)
+    assert there.saving.seal is not None and there.saving.seal.only_end and there.saving.seal.folder == "step-000040"
+    failing = Job(Every(), (30, "step-000030"))
+    failing.saving.end(failing.roster)
+    failing.tick()
+    failing.ask(40)
+    failing.say("server 0", "failed", why="No space left on device")
+    assert failing.saving.verdict is not None
+    assert "No space left" in failing.saving.verdict and "step-000030" in failing.saving.verdict

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ps.config.pipeline import replaces
 from ps.errors import PSError, StateError
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Pull
@@ -24,6 +25,7 @@ from ps.worker.landing import Landing
 from ps.worker.part import ModelPart
 from ps.worker.participation import Participation, meet
 from ps.worker.runner import Runner
+from ps.worker.server_channels import ToShare
 from ps.worker.session import Session
 from ps.worker.step_log import StepLog
 from ps.worker.stop_point import StopPoint
@@ -113,19 +115,32 @@ class ClusterStore:
         masters = count() if first else {}
         self._first = _chunks_of_first_tensor(layout, self._part.chunks)
         viewing = in_place and job.reads_in_place
-        channels = self._session.connect(self.traffic, layout.nbytes, seeding=first, viewing=viewing)
+        sharing = part is None or not (part.changing and replaces(job))
+        if early := (first and part is not None and sharing and job.transport == "auto"):
+            self._seed_whole(layout, values)
+        sections = None if part is None else part.shared
+        shared = ToShare(layout.nbytes, sections, seeding=first, viewing=viewing, sharing=sharing)
+        channels = self._session.connect(self.traffic, shared)
         self._memory, self._view = channels.memory, channels.view
         self._part.in_place = self._view is not None
         self._buffer, shown = self._own_buffer(values, in_place)
         self._landings()
         if first:
-            run(self._part.seed(layout, values, masters))
+            if not early:
+                run(self._part.seed(layout, values, masters))
         elif part is None:
             run(self._part.join())
         else:
             self.is_heir = run(self._part.enter())
         gradients = self._memory.array("gradients") if self._memory else None
         return Buffers(self._buffer, shown, gradients, encodes=self._part.compression is not None)
+
+    def _seed_whole(self, layout: Layout, values: HostArray) -> None:
+        """Give the first values of a whole model, for most of which there is no room in memory of a part's."""
+        self._session.connect(self.traffic, ToShare(layout.nbytes, sharing=False))
+        self._own = self._none = Landing(None, self.traffic, hear=self._part.hear)
+        self._runner.run(self._part.seed(layout, values, {}))
+        self._session.disconnect()
 
     def _own_buffer(self, values: HostArray, in_place: bool) -> tuple[HostArray, HostArray]:
         """Return this worker's own buffer, shared with the servers where there are such, and what a script sees."""

@@ -112,7 +112,8 @@ def _part(whole: Model, divided: DividedModel) -> Model:
     )
     arrays = {name: array for name, array in whole.arrays.items() if name in own}
     frozen = {name: divided.value(name) for name in whole.frozen if name in own}
-    part = ModelPart(whole.trained, trained, divided.place, divided.value)
+    changing = len(layout.tensors) > len(trained.tensors)
+    part = ModelPart(whole.trained, trained, divided.place, divided.value, changing)
     return Model(arrays, layout, trained, frozen, part, whole.arrays)
 
 

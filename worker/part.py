@@ -10,7 +10,7 @@ import numpy as np
 from ps import xp
 from ps.dataclass import dataclass
 from ps.optim.group import Group
-from ps.protocol.layout import Chunk, Layout
+from ps.protocol.layout import Chunk, Layout, dtype_of
 from ps.xp import Array, HostArray
 
 
@@ -50,6 +50,8 @@ class ModelPart:
     own: Layout
     place: int
     value: Callable[[str], Array]
+    changing: bool = False
+    """Whether it has buffers or counters, of which its successor is told over its connections to servers."""
 
     def chunks(self, servers: int, chunk_size: int, cut_for: int | None = None) -> tuple[Chunk, ...]:
         """Cut the whole as the servers do; chunks that this worker has lie where they are in its own buffer."""
@@ -57,6 +59,17 @@ class ModelPart:
         return tuple(
             dataclasses.replace(c, offset=begins.get(c.section, 0) + c.start * np.dtype(c.dtype).itemsize)
             for c in self.whole.chunks(servers, chunk_size, cut_for)
+        )
+
+    @property
+    def shared(self) -> tuple[tuple[int, int, int], ...]:
+        """For each section that this worker has, where it begins in the whole, its bytes, and where it begins here."""
+        whole = self.whole.sections()
+        return tuple(
+            sorted(
+                (whole[section][0], size * dtype_of(section).itemsize, offset)
+                for section, (offset, size) in self.own.sections().items()
+            )
         )
 
     def holds(self, chunks: Iterable[Chunk]) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import field
+from dataclasses import field, replace
 
 import zmq
 
@@ -17,7 +17,7 @@ from ps.protocol.sockets import Socket
 from ps.protocol.transports.channel import ServerChannel
 from ps.protocol.transports.registry import choose, of_address, shares_memory
 from ps.protocol.transports.transport import Sharing
-from ps.protocol.worker_memory import WorkerMemory
+from ps.protocol.worker_memory import Sections, WorkerMemory
 
 log = logging.getLogger("ps.worker")
 
@@ -46,30 +46,40 @@ class ServerChannels:
             channel.close()
 
 
+@dataclass(frozen=True, slots=True)
+class ToShare:
+    """What a worker would share with servers of its host: memory for a buffer of ``nbytes``, if for any."""
+
+    nbytes: int
+    sections: Sections | None = None
+    """Where it is that of a part of the model, see ``WorkerMemory``."""
+    seeding: bool = False
+    """Whether this worker gives the first values: then it offers memory for the weights."""
+    viewing: bool = False
+    """Whether the weights are read where the servers keep them, if they all do in one piece that can be shared."""
+    sharing: bool = True
+    """Whether there is any; else everything travels."""
+
+    @property
+    def nothing(self) -> ToShare:
+        """The same for one with whom everything travels."""
+        return replace(self, sharing=False)
+
+
 def open_channels(
-    context: zmq.Context[Socket],
-    servers: list[Peer],
-    transport: str,
-    nbytes: int,
-    *,
-    seeding: bool,
-    viewing: bool,
-    identity: Identify,
-    sharing: bool = True,
+    context: zmq.Context[Socket], servers: list[Peer], transport: str, shared: ToShare, *, identity: Identify
 ) -> ServerChannels:
     """Connect to all servers by the transport that is wanted, or the fastest that works, and say who this is.
 
-    ``nbytes`` is the model's size. With ``viewing`` the weights are read where the servers keep them, if they all keep
-    them in one piece of memory that can be shared; the worker that is ``seeding`` the model offers it. Raises Refused,
-    or Unshared, when the wanted transport does not reach a server. Without ``sharing`` everything travels.
+    Raises Refused, or Unshared, when the wanted transport does not reach a server.
     """
     found = ServerChannels(identity=identity)
     ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
-    if not sharing:
+    if not shared.sharing:
         ways = [[address for address in way if not shares_memory(address)] for way in ways]
     given = Sharing()
     if any(shares_memory(address) for way in ways for address in way):
-        given = _shared(nbytes, offer=seeding and viewing)
+        given = _shared(shared)
     try:
         for peer, way in zip(servers, ways, strict=True):
             channel, address, reason = _first(context, way, identity, given)
@@ -77,7 +87,7 @@ def open_channels(
                 raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
             found.names.append(f"{peer} at {address}")
             found.channels.append(channel)
-            _tell(peer, address, reason, wondering=sharing and transport == "auto" and not channel.shares_memory)
+            _tell(peer, address, reason, wondering=shared.sharing and transport == "auto" and not channel.shares_memory)
             if channel.trouble:
                 log.warning(
                     "%s cannot be reached from here: %s. Start it with another --host or --advertise",
@@ -86,19 +96,20 @@ def open_channels(
                 )
         if any(channel.shares_memory for channel in found.channels):
             found.memory = given.memory
-        if viewing:
-            found.view = _view([channel.weights_memory for channel in found.channels], nbytes)
+        if shared.viewing:
+            found.view = _view([channel.weights_memory for channel in found.channels], shared.nbytes)
     except BaseException:
         found.close()
         raise
     return found
 
 
-def _shared(nbytes: int, *, offer: bool) -> Sharing:
-    """Make the memory to share with servers; with ``offer`` also some for the weights."""
+def _shared(wanted: ToShare) -> Sharing:
+    """Make the memory to share with servers."""
+    nbytes = wanted.nbytes
     try:
-        memory = WorkerMemory.create(nbytes)
-        weights = Segment.create(nbytes) if offer else None
+        memory = WorkerMemory.create(nbytes, wanted.sections)
+        weights = Segment.create(nbytes) if wanted.seeding and wanted.viewing else None
         if weights is not None:
             weights.reserve(0, nbytes)
     except Unshared as error:

@@ -30,7 +30,7 @@ from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
-from ps.worker.server_channels import ServerChannels, open_channels
+from ps.worker.server_channels import ServerChannels, ToShare, open_channels
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 
@@ -217,8 +217,8 @@ class Session:
 
     # Coming
 
-    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> ServerChannels:
-        """Connect to all servers, for a model of ``nbytes``; see ``open_channels``.
+    def connect(self, traffic: Traffic, shared: ToShare) -> ServerChannels:
+        """Connect to all servers, for what may be ``shared`` with them; see ``open_channels``.
 
         In a federated job a server may be replaced later: then the exchange raises ServersMoved, and this is called
         again.
@@ -234,11 +234,8 @@ class Session:
             self._context,
             servers,
             self.job.transport,
-            nbytes,
-            seeding=seeding,
-            viewing=viewing,
+            shared if self.job.compress == "none" and not self.job.federated else shared.nothing,
             identity=identity,
-            sharing=self.job.compress == "none" and not (self.job.federated or self.job.pipeline),
         )
         self._from_servers = channels.incoming
         self.watch(self._lines)

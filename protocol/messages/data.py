@@ -31,6 +31,7 @@ Rates = Annotated[tuple[Rate, ...], AtMost(2)]
 """Words about the learning rate: the latest, then a new one."""
 Asked = Annotated[tuple[Number, ...], AtMost(MOST_ASKED)]
 Absent = Annotated[tuple[Count, ...], AtMost(MOST_TENSORS)]
+Sections = Annotated[tuple[tuple[Number, Size, Number], ...], AtMost(MOST_TENSORS)]
 Half = Annotated[int, Within(0, 1)]
 """The first or the second half of some bytes."""
 Ranks = Annotated[tuple[Rank, ...], AtMost(MOST_MEMBERS)]
@@ -258,6 +259,19 @@ class Share(Message):
     member: Member
     nbytes: Number
     weights: bool
+
+
+@message(105)
+class SharePart(Message):
+    """A worker that has a part of the model hands over memory of ``nbytes`` for it.
+
+    ``sections``: of each that it has, where it begins in the whole, its bytes, and where it begins in this memory.
+    """
+
+    request: Number
+    member: Member
+    nbytes: Number
+    sections: Sections
 
 
 @message(50)

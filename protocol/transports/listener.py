@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ps.errors import ProtocolError
 from ps.protocol.layout import Chunk
-from ps.protocol.messages import Message, Share
+from ps.protocol.messages import Message, Share, SharePart
 from ps.xp import HostArray
 
 WeightsMemory = Callable[[HostArray | None], HostArray | None]
@@ -44,7 +44,7 @@ class Listener(Protocol):
         """Answer, with a chunk's weights if there are some; they are free to change once this returns."""
         ...
 
-    def share(self, line: Line, message: Share, weights_memory: WeightsMemory) -> None:
+    def share(self, line: Line, message: Share | SharePart, weights_memory: WeightsMemory) -> None:
         """Take the memory that a worker hands over, and hand over what the weights are kept in."""
         ...
 

@@ -13,7 +13,7 @@ import numpy as np
 from ps import sigterm
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Error, Identify, Message, Share, Shared, Waiting
+from ps.protocol.messages import Error, Identify, Message, Share, Shared, SharePart, Waiting
 from ps.protocol.segment import Segment
 from ps.protocol.unix_channel import UnixChannel
 from ps.protocol.worker_memory import WorkerMemory
@@ -54,7 +54,11 @@ class ShmChannel:
         line = UnixChannel.connect(path)
         line.expects_fds = True
         given = [memory.segment, *([weights_memory] if weights_memory else [])]
-        share = Share(0, identity.member, memory.nbytes, weights_memory is not None)
+        share = (
+            Share(0, identity.member, memory.nbytes, weights_memory is not None)
+            if memory.sections is None
+            else SharePart(0, identity.member, memory.nbytes, memory.sections)
+        )
         line.send(encode(identity))
         line.send(encode(share), [segment.fd for segment in given])
         try:

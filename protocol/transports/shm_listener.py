@@ -18,7 +18,7 @@ from ps.errors import BadMessage, ConfigError, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
 from ps.protocol.layout import Chunk
-from ps.protocol.messages import Error, Message, Share, Shared
+from ps.protocol.messages import Error, Message, Share, Shared, SharePart
 from ps.protocol.segment import Segment
 from ps.protocol.transports.listener import Line, Origin, WeightsMemory
 from ps.protocol.transports.unix import new_path
@@ -159,19 +159,23 @@ class ShmListener:
             connection.waits = connection.channel.unsent
             self._poller.modify(connection.fd, zmq.POLLIN | (zmq.POLLOUT if connection.waits else 0))
 
-    def share(self, origin: Origin, message: Share, weights_memory: WeightsMemory) -> None:
+    def share(self, origin: Origin, message: Share | SharePart, weights_memory: WeightsMemory) -> None:
         """Map the memory that a worker hands over, and hand over what the weights are kept in."""
         connection = self._by_origin.get(origin)
         if connection is None:
             return
         fds = connection.channel.take_fds()
         try:
-            if len(fds) != 1 + message.weights or not message.nbytes > 0:
+            weights = isinstance(message, Share) and message.weights
+            if len(fds) != 1 + weights or not message.nbytes > 0:
                 raise BadMessage(f"{message!r} with {len(fds)} open files")
             segment = Segment.adopt(fds.pop(0), WorkerMemory.size(message.nbytes))
-            offered = Segment.adopt(fds.pop(0), message.nbytes) if message.weights else None
-            memory = WorkerMemory(segment, message.nbytes)
-            shared = self._keep_weights_in(offered, message.nbytes, weights_memory)
+            offered = Segment.adopt(fds.pop(0), message.nbytes) if weights else None
+            if isinstance(message, SharePart):
+                memory, shared = WorkerMemory(segment, message.nbytes, message.sections), None
+            else:
+                memory = WorkerMemory(segment, message.nbytes)
+                shared = self._keep_weights_in(offered, message.nbytes, weights_memory)
         except (BadMessage, Unshared) as error:
             self._rejected["shm"] += 1
             self._send(origin, Error(message.request, "shm", str(error)))

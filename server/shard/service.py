@@ -36,6 +36,7 @@ from ps.protocol.messages import (
     Message,
     Peek,
     Share,
+    SharePart,
     View,
     Welcome,
 )
@@ -196,11 +197,11 @@ class Server:
             self._early.known(origin, message)
         else:
             self._early.keep(origin, message)
-        if isinstance(message, Inquire | Share):
+        if isinstance(message, Inquire | Share | SharePart):
             self._perform([Send(origin, not_yet(message.request))])
 
     def _take(self, shard: Shard, origin: Origin, message: Any, payload: Any) -> None:
-        if isinstance(message, Share):
+        if isinstance(message, Share | SharePart):
             self._share(shard, origin, message)
             return
         now = time.monotonic()
@@ -218,7 +219,7 @@ class Server:
         self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
         self._perform(sends)
 
-    def _share(self, shard: Shard, origin: Origin, message: Share) -> None:
+    def _share(self, shard: Shard, origin: Origin, message: Share | SharePart) -> None:
         if isinstance(origin, Line) and origin.listener is not None:
             origin.listener.share(origin, message, shard.weights_memory)
         else:

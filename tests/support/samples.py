@@ -58,6 +58,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Inquire(0, 3, (15, 300, 70_000)),
     m.Waiting(0, (15,), 13, (0, 2), True),
     m.Share(18, 3, 4096, True),
+    m.SharePart(18, 3, 4096, ((8192, 2048, 0), (65536, 1024, 2048))),
     m.Shared(18, False),
     m.WeightsDelta(15, 1, 13, 2, ((2, 0, 0.5, 0.0),)),
     m.Poll(4, 3, 7, {"loss": 0.5}),

@@ -26,7 +26,7 @@ from ps.protocol.segment import PAGE, Segment
 from ps.protocol.transports import shm_channel as shm_module
 from ps.protocol.transports.shm_channel import ShmChannel
 from ps.testing import LocalCluster
-from ps.worker.server_channels import ServerChannels, open_channels
+from ps.worker.server_channels import ServerChannels, ToShare, open_channels
 from support.held import descriptors, mappings
 from support.identity import identify
 from support.lineserver import Fake, LineServer, framed, say
@@ -56,8 +56,8 @@ def find() -> Iterator[Callable[..., ServerChannels]]:
     found: list[ServerChannels] = []
 
     def start(*servers: Peer, transport: str = "auto", seeding: bool = False, viewing: bool = False) -> ServerChannels:
-        how = {"seeding": seeding, "viewing": viewing, "identity": identify(7)}
-        found.append(open_channels(context, list(servers), transport, NBYTES, **how))
+        shared = ToShare(NBYTES, seeding=seeding, viewing=viewing)
+        found.append(open_channels(context, list(servers), transport, shared, identity=identify(7)))
         return found[-1]
 
     yield start

@@ -19,6 +19,7 @@ from ps.worker.federated.masked_participation import agree
 from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
 from ps.worker.landing import Landing
 from ps.worker.participation import claim
+from ps.worker.server_channels import ToShare
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray
@@ -83,7 +84,7 @@ class FederatedConnection:
         if anew or self._session.moved:
             self._session.disconnect()
         if not self._session.connected:
-            self._session.connect(self.traffic, self._layout.nbytes, seeding=False, viewing=False)
+            self._session.connect(self.traffic, ToShare(self._layout.nbytes))
 
     def _run(self, conversation: FederatedConversation[Answered], into: HostArray | None = None) -> Answered:
         """Have a conversation; weights that it asks for land in the flat buffer ``into``."""

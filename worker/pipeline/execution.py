@@ -280,7 +280,7 @@ class DistributedPipeline:
         told = self._passes.coming
         if told is None or self._waves is None or told.get(VERSION, math.inf) > self._waves.version:
             return False
-        self._help(self._passes.next(self._kv.clock), self._waves.tensors)
+        self._help(self._passes.next(self._kv.clock), self._waves.still)
         return True
 
     def _demand_whole(self) -> None:

@@ -65,6 +65,7 @@ class WavesUnderWay:
         self._beside = {name: each for name, each in self.tensors.items() if name not in self._trained}
         self._weighs = job.specs.weighs
         self._depth = job.waves
+        self._lockstep = job.lockstep
         self._stash = WeightStash(job.waves, job.lookahead)
         self._runners = WaveRunner()
         self._planned: deque[Wave] = deque()
@@ -111,6 +112,14 @@ class WavesUnderWay:
         if self._given is not None:
             self._store.settle()
             self._landed()
+
+    @property
+    def still(self) -> Mapping[str, Any]:
+        """The newest weights, which stay as they are until this worker goes on. In lockstep none are on their way, as
+        the others do not give their gradients while the model is measured."""
+        if not self._lockstep:
+            self.settle()
+        return self.tensors
 
     def drain(self) -> None:
         """Return when all waves are in the weights."""

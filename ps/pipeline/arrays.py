@@ -24,6 +24,8 @@ class ArrayKind:
     from_host: Callable[[HostArray], Any]
     """Returns an array of this kind, where the layers compute; it may be the same memory."""
     copy: Callable[[Any], Any]
+    array: Callable[[Any], Array]
+    """Returns an array of this kind as NumPy or CuPy have it, which gradients are given as; it is the same memory."""
 
     def tree(self, function: Callable[[Any], Any], values: Any) -> Any:
         """Return a tree with ``function`` of each array, and the rest as it is."""
@@ -55,8 +57,12 @@ def here(device: xp.Device = xp.CPU) -> ArrayKind:
         return array if device.backend is xp.NUMPY else device.array(array)
 
     return ArrayKind(
-        tuple(each.array_type for each in xp.backends()), join, xp.to_host, from_host, lambda array: array.copy()
+        tuple(each.array_type for each in xp.backends()), join, xp.to_host, from_host, lambda array: array.copy(), _same
     )
+
+
+def _same(array: Array) -> Array:
+    return array
 
 
 def shown(values: Any) -> str:

@@ -72,7 +72,7 @@ class GradientSums:
 
     def take(self, place: int, sums: Mapping[str, Any]) -> None:
         """Take sums of a layer that was computed elsewhere, of tensors that belong here."""
-        self._sums.setdefault(place, {}).update(sums)
+        self._sums.setdefault(place, {}).update({own: self._kind.array(given) for own, given in sums.items()})
 
     def all(self, without: Container[tuple[int, str]] = ()) -> dict[str, Array]:
         """Return the gradient of every tensor that has one, by its whole name, without some of a layer's own."""

@@ -23,6 +23,10 @@ def array(value: torch.Tensor) -> Array:
     return xp.asarray(value.detach()) if value.is_cuda else numbers(value)
 
 
+def _array(value: Any) -> Array:
+    return array(value) if isinstance(value, torch.Tensor) else value
+
+
 def _join(parts: list[Any], axis: int) -> torch.Tensor:
     return torch.cat([tensor(part) for part in parts], axis)
 
@@ -34,7 +38,7 @@ def _to_host(value: Any) -> HostArray:
 def tensors(device: xp.Device = xp.CPU) -> ArrayKind:
     """Return the arrays of a pipeline whose modules compute on this device."""
     types, there = (torch.Tensor, *(each.array_type for each in xp.backends())), as_torch(device)
-    return ArrayKind(types, _join, _to_host, lambda value: tensor(value).to(there), lambda given: given.copy())
+    return ArrayKind(types, _join, _to_host, lambda value: tensor(value).to(there), lambda given: given.copy(), _array)
 
 
 TENSORS = tensors()

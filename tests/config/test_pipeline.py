@@ -42,6 +42,7 @@ def test_elsewhere_every_worker_has_the_whole_model() -> None:
             "2 stages each are enough for 3 workers, and the others would have none",
         ),
         ({"lookahead": 1}, "lookahead = 1.* makes up for the delay of several waves, and with waves = 1 there is none"),
+        ({"spares": 1, "waves": 2}, "spares = 1 .*cannot be had with waves = 2.*--waves 1$"),
         ({"overlap": True}, "overlap = true .*cannot be had with mode = pipeline"),
         ({"compress": "int8"}, "compress = int8 .*cannot be had with mode = pipeline"),
         ({"on_nan": "skip"}, "on_nan = skip .*cannot be had"),

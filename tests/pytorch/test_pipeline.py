@@ -54,6 +54,14 @@ def tokens() -> list[tuple[Any, Any]]:
     return found
 
 
+def uneven() -> list[tuple[Any, Any]]:
+    """Return batches with one label that counts in the first half, and a hundred in the second."""
+    found = batches(STEPS, 208)
+    for _, y in found:
+        y[1:108] = IGNORED
+    return found
+
+
 def pixels() -> list[tuple[Any, Any]]:
     return [(x, torch.randn(len(x), 4, generator=torch.Generator().manual_seed(2))) for x, _ in batches(STEPS)]
 
@@ -61,6 +69,7 @@ def pixels() -> list[tuple[Any, Any]]:
 CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "examples": (lambda: batches(STEPS), lambda: functional.cross_entropy),
     "tokens": (tokens, lambda: nn.CrossEntropyLoss(ignore_index=IGNORED)),
+    "1 and 100 tokens": (uneven, lambda: nn.CrossEntropyLoss(ignore_index=IGNORED)),
     "class weights": (
         tokens,
         lambda: functools.partial(functional.cross_entropy, weight=torch.tensor([0.1, 1, 5, 2])),
@@ -73,7 +82,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "numbers": (pixels, nn.MSELoss),
     "own": (pixels, lambda: TorchLoss(lambda out, y: ((out - y) ** 2).sum(), of=len)),
 }
-TABLE = ("examples", "tokens", "class weights")
+TABLE = ("examples", "tokens", "1 and 100 tokens", "class weights")
 """The cases with all steps."""
 ALONE: dict[str, Callable[[Any, Any], Any]] = {"own": lambda out, y: ((out - y) ** 2).sum() / len(y)}
 
@@ -100,7 +109,7 @@ def piped(
 
 
 @pytest.mark.parametrize(
-    ("name", "microbatches"), [(name, m) for name in CASES for m in ((1, 3, 8) if name in TABLE else (3,))]
+    ("name", "microbatches"), [(name, m) for name in CASES for m in ((1, 2, 3, 8) if name in TABLE else (3,))]
 )
 def test_it_trains_as_torch_alone(name: str, microbatches: int, local: Local) -> None:
     make, loss = CASES[name]

@@ -17,7 +17,7 @@ from ps.server.send import Send
 from ps.trace import OFF
 from ps.worker.cut_plan import CutPlan
 from ps.worker.exchange import Exchange
-from ps.worker.server_channels import ServerChannels
+from ps.worker.server_channels import ServerChannels, ToShare
 from ps.worker.session import Session
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
@@ -201,7 +201,7 @@ class SimSession(Session):
         self.farewell = lambda failure: None
         self._closed = False
 
-    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> ServerChannels:
+    def connect(self, traffic: Traffic, shared: ToShare) -> ServerChannels:
         names = [f"server {rank}" for rank in range(self.job.servers)]
         channels = ServerChannels(names, list(self._worker.channels))
         self._exchange = self._worker.exchange = Exchange(

@@ -83,7 +83,7 @@ class PipelinePeers:
     def meet(self) -> list[int]:
         """Find the others, once all are there; return the ranks of those that are new. Raises PeerLost."""
         session, addresses = self._session, self._sockets.addresses
-        session.serve(self._demand_all)
+        session.serve(self.demand_all)
         try:
             while True:
                 found = session.ask(
@@ -128,7 +128,7 @@ class PipelinePeers:
         for line in self._outgoing.values():
             line.forget(number)
 
-    def _demand_all(self) -> None:
+    def demand_all(self) -> None:
         """Raise PeerLost when somebody is gone, and nobody is to take its place."""
         session = self._session
         first, here = session.rank - session.job.place_of(session.rank), self._seats()

@@ -57,6 +57,11 @@ class Replay:
         self.again = True
         self._vote.ask()
 
+    @property
+    def held(self) -> bool:
+        """Whether the servers are known to hold all gradients of the step under way."""
+        return self._vote.held
+
     def look(self) -> None:
         """Look whether a step that is computed again needs no more of that. Raises StepHeld."""
         if self.again and self._vote.held:

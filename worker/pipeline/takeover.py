@@ -45,6 +45,8 @@ class Takeover:
         self._lines.turn()
         if self.replay.voting:
             self._lines.demand_same()
+            if not self.replay.held:  # nobody takes the place of one whose script has failed
+                self._lines.demand_all()
 
     def persist(self, function: Callable[[], Returned]) -> Returned:
         """Return what a function does outside of steps, begun again where a worker is replaced."""

@@ -31,6 +31,7 @@ from ps.protocol.messages import (
 from ps.worker.exchange import Exchange
 from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.participation import PULLS, PendingUpload
+from ps.worker.server_channels import ToShare
 from ps.worker.traffic import Traffic
 from support.fakeserver import Setup
 
@@ -58,8 +59,8 @@ class Session:
     def exchange(self) -> Exchange:
         return self.setups[-1].exchange
 
-    def connect(self, traffic: Traffic, nbytes: int, *, seeding: bool, viewing: bool) -> None:
-        assert (nbytes, seeding, viewing) == (4096, False, False)
+    def connect(self, traffic: Traffic, shared: ToShare) -> None:
+        assert shared == ToShare(4096)
         self.setups.append(self._make(servers=2, window=1 << 20))
         for server in self.setups[-1].servers:
             server.script = lambda message: self.script(message)

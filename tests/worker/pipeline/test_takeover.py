@@ -198,3 +198,35 @@ def test_data_that_are_drawn_anew_are_refused_when_a_step_is_taken_again(loopbac
             crew.join()
     said = [str(error) for error in crew.errors if isinstance(error, UsageError)]
     assert said and all("has another batch for step" in text for text in said)
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_where_a_script_fails_while_the_others_wait_for_its_gradients_nobody_hangs(loopback: Start, rank: int) -> None:
+    class Failing(Plain):
+        times = 0
+
+        def forward(self, params: Any, x: Any) -> Any:
+            return x, None
+
+        def backward(self, params: Any, saved: Any, dy: Any) -> Any:
+            self.times += 1
+            if self.times == 7:
+                raise RuntimeError("this layer is broken")
+            return dy, {}
+
+    def train(kv: KV) -> None:
+        made = layers()
+        made.insert(2 * rank + (rank < 2), Failing())
+        pipe = Pipeline(made, softmax_cross_entropy, cuts=[2 + (rank < 1), 4 + (rank < 2)])
+        pipe.init(kv)
+        for x, y in kv.batches((X, Y), batch_size=32, epochs=3):
+            pipe.step(x, y, microbatches=4)
+
+    cluster = loopback(mode="pipeline", workers=3, spares=1, timeout=30.0)
+    crew = Crew(cluster, train, {})
+    crew.start(4)
+    with pytest.raises((RuntimeError, PeerLost, JobEnded)):
+        crew.join()
+    kinds = sorted(type(error).__name__ for error in crew.errors)
+    assert kinds == ["JobEnded", "PeerLost", "PeerLost", "RuntimeError"], crew.errors
+    assert any(f"worker {rank} is gone" in str(error) for error in crew.errors if isinstance(error, PeerLost))

@@ -251,8 +251,7 @@ class Server:
         """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
         if send.to != SCHEDULER:
             raise ValueError(f"{send.message!r} for member {send.to!r}: a server has no connection to it")
-        header = self._written(send.message)
-        if header is None:
+        if (header := self._written(send.message)) is None:
             return
         with contextlib.suppress(zmq.Again):
             self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if send.payload is not None else 0))

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from ps.errors import ConfigError
 
+_KEYED = re.compile(r"(tcp://[^?]+)\?key=([0-9a-f]{64})")
+
 
 def reachable_host(host: str) -> str:
     """Return the name by which others reach a process that listens on ``host``."""
@@ -21,6 +23,17 @@ def advertised(bound: str, wanted: str | None) -> str:
     if wanted is None:
         return bound
     return wanted if urlsplit(wanted).port else f"{wanted}:{bound.rpartition(':')[2]}"
+
+
+def with_key(address: str, curve: bytes | None) -> str:
+    """Return a TCP address as it is told to others, with the CURVE key (32 bytes) that they are to find there."""
+    return f"{address}?key={curve.hex()}" if curve and address.startswith("tcp://") else address
+
+
+def split_key(address: str) -> tuple[str, bytes | None]:
+    """Return the address that ``with_key`` was given, and the key; None where there is none."""
+    found = _KEYED.fullmatch(address)
+    return (found[1], bytes.fromhex(found[2])) if found else (address, None)
 
 
 def check_address(address: str) -> str:

@@ -81,6 +81,11 @@ class DescriptorGuard:
         """Take the file of this Unix socket away while there are no descriptors; ``address`` is that of ZeroMQ."""
         self._path = Path(address.removeprefix("ipc://"))
 
+    @property
+    def accepted(self) -> set[int]:
+        """The descriptors of the connections that there are; another thread finds out about them."""
+        return self._accepted.copy()  # at once, as far as Python is concerned
+
     def close(self) -> None:
         """Stop; to be called before the socket is closed."""
         self._sock.disable_monitor()

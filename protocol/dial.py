@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 import zmq
 
 from ps.dataclass import dataclass
+from ps.errors import ConfigError, KeyRefused
+from ps.protocol.guarded_context import aim, security_of
+from ps.protocol.incoming import Incoming
 
 PROBE = 1.0
 """Seconds for which one address of a host is tried."""
@@ -84,7 +87,10 @@ class Dial:
     """A socket's connection to one address; until somebody has answered, ``again`` looks for a better way."""
 
     def __init__(self, sock: zmq.Socket[bytes], address: str, now: float, resolve: Resolve = resolve) -> None:
+        """Connect. Where keys are used, one that is listed for a scheduler is expected there."""
         self._sock = sock
+        self._turn = 0
+        """Which of the keys is expected that are listed: while they are replaced there are several."""
         self._address = address
         self._resolve = resolve
         self._looked = now
@@ -107,7 +113,40 @@ class Dial:
         self._said = way.trouble
         return way.trouble
 
+    def another_key(self) -> bool:
+        """Expect another key that is listed for a scheduler, if there is one that was not tried yet."""
+        listed = self._listed()
+        if self._turn + 1 >= len(listed):
+            self._turn = -1  # and all of them again: it may be away
+        self._turn += 1
+        self._sock.disconnect(self._address)
+        self._connect()
+        return self._turn > 0
+
+    def refusal(self, incoming: Incoming, *, joined: bool) -> KeyRefused | None:
+        """Return why this process cannot talk to the scheduler, if it is for the keys; other keys are tried before.
+
+        ``joined``: it has talked to it before: then whoever is there now may be another one, and it is waited for.
+        """
+        found = incoming.refusal()
+        if found is None:
+            return None
+        if incoming.handshake.verdict == "another":
+            security_of(self._sock).refresh()
+            incoming.handshake.forget()
+            if self.another_key() or joined:
+                return None
+        return found
+
+    def _listed(self) -> list[bytes]:
+        return security_of(self._sock).expected("scheduler")
+
     def _connect(self) -> None:
+        listed = self._listed()
+        folder = security_of(self._sock).folder
+        if folder is not None and not listed:
+            raise ConfigError(f"{folder.path} lists no scheduler, and this process is to talk to one: psctl keys add")
+        aim(self._sock, listed[self._turn % len(listed)] if listed else None, f"the scheduler at {self._address}")
         self._sock.setsockopt(zmq.IPV6, int(self._ipv6))
         self._sock.connect(self._address)
 

@@ -13,12 +13,15 @@ from typing import Any
 import zmq
 
 from ps.errors import BadMessage, ProtocolError
+from ps.keys.public_keys import PublicKeys
 from ps.protocol.backlog import cut
 from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
+from ps.protocol.guest_list import GuestList
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.messages.words import ProcessRole
 from ps.protocol.nuisance import MALFORMED, MOST_PEERS, REFUSED, Nuisance
+from ps.protocol.rights import may
 from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket
 from ps.protocol.unread import Unread
@@ -46,8 +49,24 @@ class Inbox:
     here. An Error is never answered, so that two listeners cannot keep each other busy.
     """
 
-    def __init__(self, sock: Socket, role: ProcessRole, rank: int, *, tells_address: bool = False) -> None:
-        """``tells_address``: ``address`` is to be known, which costs some microseconds a message."""
+    def __init__(
+        self,
+        sock: Socket,
+        role: ProcessRole,
+        rank: int,
+        *,
+        tells_address: bool = False,
+        admission: GuestList | None = None,
+    ) -> None:
+        """``tells_address``: ``address`` is to be known, which costs some microseconds a message.
+
+        ``admission``: whose messages are heard, by the keys of their connections; None: everybody's.
+        """
+        self._admission = admission
+        self.speaker: PublicKeys | None = None
+        """Whose key the connection has that the message came on that was yielded last."""
+        self._users: dict[int, str] = {}
+        """The user ids of connections, by their descriptors, as far as anything came on them."""
         self.socket = sock
         self._tells_address = tells_address
         self.address = ""
@@ -94,10 +113,15 @@ class Inbox:
             if self._cut_off and origin in self._cut_off:
                 self.rejected["cut-off"] += 1
                 continue
+            if self._admission is not None and self.speaker is None:
+                self.rejected["unlisted"] += 1
+                continue
             try:
                 message = decode(header)
                 if message.payload != (payload is not None):
                     raise BadMessage(f"{type(message).__name__} with a wrong number of frames", "frames")
+                if self.speaker is not None and not may(self.speaker.role, self.role, type(message)):
+                    raise BadMessage(f"the key of a {self.speaker.role} may not say {type(message).__name__}", "role")
             except ProtocolError as error:
                 self.reject(origin, 0, error)
                 continue
@@ -128,9 +152,11 @@ class Inbox:
 
     def _origin(self) -> bytes:
         heard = self._heard
-        if heard is None and not self._tells_address and not self._cut_off:
+        if heard is None and not self._tells_address and not self._cut_off and self._admission is None:
             return self.socket.recv(zmq.NOBLOCK)
         frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+        if self._admission is not None:
+            self.speaker = self._speaker(frame, self._admission)
         if heard is not None:
             with contextlib.suppress(zmq.ZMQError):
                 heard.add(int(frame.get(zmq.SRCFD)))
@@ -149,6 +175,32 @@ class Inbox:
         with contextlib.suppress(zmq.ZMQError):
             self._cut_off[origin] = number = int(frame.get(zmq.SRCFD))
             cut(number)
+
+    def _speaker(self, frame: zmq.Frame, admission: GuestList) -> PublicKeys | None:
+        """Return whose key a connection has; it is cut off, and nobody's, once that is let in no more."""
+        try:
+            user, number = str(frame.get("User-Id")), int(frame.get(zmq.SRCFD))
+        except (zmq.ZMQError, ValueError):  # it was never asked who it is
+            return None
+        self._users[number] = user
+        found = admission.find(user)
+        if found is None:
+            cut(number)
+        return found
+
+    def end_unlisted(self, accepted: set[int]) -> int:
+        """End the connections of those who are let in no more, and those of which it is not known; return how many.
+
+        ``accepted``: the descriptors of all that there are.
+        """
+        admission = self._admission
+        self._users = {number: user for number, user in self._users.items() if number in accepted}
+        if admission is None:
+            return 0
+        ended = [number for number in accepted if admission.find(self._users.get(number, "")) is None]
+        for number in ended:
+            cut(number)
+        return len(ended)
 
     def _frames(self) -> tuple[bytes, Any, bool]:
         """Return the header, the payload or None, and whether there are more frames than a message has."""
@@ -237,6 +289,14 @@ class Inbox:
         if self._unread_text.total + nbytes > MOST_UNREAD_BY_ALL:
             self._unread_text.sweep()
         return self._unread_text.total + nbytes <= MOST_UNREAD_BY_ALL
+
+    def written(self, message: Message) -> bytes | None:
+        """Return a message for somebody else as it travels; None, and a line, when nobody could read it."""
+        try:
+            return encode(message)
+        except BadMessage as error:
+            self.unsent(error)
+            return None
 
     def unsent(self, error: BadMessage) -> None:
         """Count a message that could not be written; the first is told."""

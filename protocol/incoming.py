@@ -12,7 +12,10 @@ import time
 
 import zmq
 
+from ps.errors import KeyRefused
 from ps.protocol.backlog import bytes_received, cut
+from ps.protocol.guarded_context import security_of
+from ps.protocol.handshake import EVENTS, Handshake, key_error
 from ps.protocol.sockets import EVENT, Socket
 from ps.protocol.unasked import Unasked
 
@@ -39,7 +42,9 @@ class Incoming:
         self._sock = sock
         self._lock = threading.Lock()
         """Held by whichever thread has the monitor."""
-        self._monitor: Socket | None = sock.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+        self.handshake = Handshake()
+        events = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | EVENTS
+        self._monitor: Socket | None = sock.get_monitor_socket(events)
 
     def receive(self) -> bytes:
         """Take a message, and return its first frame; what has more is for nobody. Raises ``zmq.Again``."""
@@ -83,10 +88,18 @@ class Incoming:
     def _hear(self, monitor: Socket) -> None:
         while monitor.poll(0):
             event, value = EVENT.unpack(monitor.recv_multipart()[0])
+            self.handshake.hear(event, value, time.monotonic())
+            if event not in (zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED):
+                continue
             self._number = None
             if event == zmq.EVENT_CONNECTED:
                 self._number = value
                 self._unasked.connected(self._taken)
+
+    def refusal(self) -> KeyRefused | None:
+        """Return why nobody is reached, if it is for the keys."""
+        verdict = self.handshake.verdict
+        return key_error(verdict, security_of(self._sock), self._peer) if verdict else None
 
     def close(self) -> None:
         """Stop; to be called by whoever has the socket, before it is closed."""

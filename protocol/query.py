@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import zmq
 
 from ps.errors import BadMessage, ConfigError, ConnectTimeout, VersionMismatch
-from ps.protocol.addresses import check_address
+from ps.protocol.addresses import check_address, with_key
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.dial import look
 from ps.protocol.error_codes import refusal
+from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.incoming import GLANCE, Incoming
 from ps.protocol.messages import Error, Message, Ping, Pong, Status, StatusRequest
+from ps.protocol.security import Security
 from ps.protocol.sockets import open_socket
 from ps.protocol.transports.registry import connect
 
@@ -24,31 +26,44 @@ PROMPT = 0.25
 Answer = TypeVar("Answer", bound=Message)
 
 
-def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> Answer:
-    """Send a question to an address and return its answer of the given kind.
+def ask(address: str, question: Message, kind: type[Answer], timeout: float, keys: str | None = None) -> Answer:
+    """Send a question to an address and return its answer of the given kind. ``keys``: a folder; None: a local run's.
 
     Raises ConnectTimeout after ``timeout`` seconds, or at once where nobody listens; VersionMismatch or Refused as the
-    peer says.
+    peer says, KeyRefused for want of the right key.
     """
     address = check_address(address)
+    security = Security.to_ask(address, keys)
+    expected: list[bytes | None] = [*security.may_be_asked()]
+    if security.folder is not None and not expected:
+        raise ConfigError(f"{security.folder.path} lists no scheduler, and this process is to ask one: psctl keys add")
     with (
-        zmq.Context() as context,
+        GuardedContext.of(security) as context,
         open_socket(context, zmq.DEALER) as sock,
         closing(Incoming(sock, address)) as incoming,
     ):
         try:
-            connect(sock, address)
+            connect(sock, with_key(address, expected[0] if expected else None))
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
         sock.send(encode(question))
         began, looked = time.monotonic(), False
         while (left := began + timeout - time.monotonic()) > 0:
             incoming.look()
+            if (trouble := incoming.refusal()) is not None and (
+                incoming.handshake.verdict != "another" or not expected[1:]
+            ):
+                raise trouble
+            if incoming.handshake.failures and incoming.handshake.verdict != "mismatch" and expected[1:]:
+                incoming.handshake.forget()
+                expected = expected[1:]
+                sock.disconnect(address)
+                connect(sock, with_key(address, expected[0]))
             if not sock.poll(int(min(left, GLANCE) * 1000) + 1):
                 if not looked and time.monotonic() - began >= PROMPT:
                     looked = True
-                    if trouble := look(address, probing=True, timeout=left).trouble:
-                        raise ConnectTimeout(f"{trouble}. Is it up, and is the address right?")
+                    if nobody := look(address, probing=True, timeout=left).trouble:
+                        raise ConnectTimeout(f"{nobody}. Is it up, and is the address right?")
                 continue
             try:
                 answer = decode(incoming.receive())
@@ -63,14 +78,14 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float) -> 
     raise ConnectTimeout(f"no reply from {address} after {timeout:g} s. Is it up, and is the address right?")
 
 
-def ping(address: str, timeout: float = 2.0) -> dict[str, Any]:
+def ping(address: str, timeout: float = 2.0, keys: str | None = None) -> dict[str, Any]:
     """Ask a process what it is: ``{"role", "rank", "version", "ms"}``. Raises as ``ask`` does."""
     began = time.perf_counter()
-    pong = ask(address, Ping(request=0), Pong, timeout)
+    pong = ask(address, Ping(request=0), Pong, timeout, keys)
     elapsed = (time.perf_counter() - began) * 1000
     return {"role": pong.role, "rank": pong.rank, "version": VERSION, "ms": round(elapsed, 2)}
 
 
-def fetch_status(address: str, timeout: float = 5.0) -> dict[str, Any]:
+def fetch_status(address: str, timeout: float = 5.0, keys: str | None = None) -> dict[str, Any]:
     """Ask a scheduler how its job is. Raises as ``ask`` does."""
-    return ask(address, StatusRequest(request=0), Status, timeout).status
+    return ask(address, StatusRequest(request=0), Status, timeout, keys).status

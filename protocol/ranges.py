@@ -40,6 +40,8 @@ MOST_DIMENSIONS = 64
 """Of a tensor, as far as one is read; a layout has fewer."""
 MOST_ADDRESSES = 8
 MOST_CHUNKS = 1 << 20
+MOST_KEYS = 20_000
+"""Keys that a scheduler lets in, at most."""
 MOST_HELD = 28_000
 """Chunks in one UploadState."""
 MOST_ASKED = 1000
@@ -101,6 +103,9 @@ Section = Annotated[str, AtMost(MOST_GROUP + 30)]
 """A dtype, and what else tensors have in common, see ``layout.section_of``."""
 Address = Annotated[str, AtMost(300)]
 Mark = Annotated[str, AtMost(300)]
+KeyName = Annotated[str, AtMost(64)]
+KeyHex = Annotated[str, AtMost(64)]
+"""A CURVE key: 64 hexadecimal digits."""
 Host = Annotated[str, AtMost(255, cut=True)]
 Place = Annotated[str, AtMost(300)]
 Prose = Annotated[str, AtMost(2000, cut=True)]

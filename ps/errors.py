@@ -21,6 +21,7 @@
     ├── GradientError           8   NaN or Inf, wrong shape, wrong dtype, missing or unknown tensor
     ├── UnsavedModel            9   the trained model could not be written to its file
     │   └── CheckpointError     9   nor a checkpoint, or what there is of one is damaged
+    ├── KeyRefused             10   a key was refused: this process's by another, or another's by this one
     └── BudgetSpent            11   the privacy budget ended the rounds before their number
 
     SystemExit
@@ -148,6 +149,12 @@ class BudgetSpent(PSError):
     """The privacy budget was spent before all rounds were done."""
 
     exit_code = 11
+
+
+class KeyRefused(PSError):
+    """This process's key was refused by a peer, or a peer does not have the key that is listed for it."""
+
+    exit_code = 10
 
 
 class TrainingStopped(SystemExit):

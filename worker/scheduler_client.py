@@ -313,6 +313,8 @@ class SchedulerClient:
         now = time.monotonic()
         membership = self._membership
         membership.report = {**self._report(), **about.vitals()}
+        if (refusal := self._dial.refusal(self._incoming, joined=membership.welcome is not None)) is not None:
+            raise refusal
         if membership.welcome is None and not self._leaving and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in () if self._leaving else [*membership.tick(now), *self.cut_plan.say(self.member)]:
@@ -320,8 +322,11 @@ class SchedulerClient:
         if notice := membership.silence_notice(now):
             log.warning("%s", notice)
         poller.poll(int(TICK * 1000))
-        for incoming in (self._incoming, *self._watched):
+        self._incoming.look()
+        for incoming in self._watched:
             incoming.look()
+            if not self._leaving and (refusal := incoming.refusal()) is not None:
+                raise refusal
         with contextlib.suppress(zmq.Again):
             while True:
                 self._bell.recv(zmq.NOBLOCK)

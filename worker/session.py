@@ -15,14 +15,11 @@ from ps.config.job import JobConfig
 from ps.config.pipeline import awaits
 from ps.config.process import ProcessConfig
 from ps.errors import JobEnded, PeerLost, PSError, ServerLost, ServersMoved, StateError
+from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, Peer, is_spare, peers, scheduler_address
-from ps.protocol.messages import (
-    Identify,
-    Message,
-    Suspend,
-    View,
-)
+from ps.protocol.messages import Identify, Message, Suspend, View
+from ps.protocol.security import Security
 from ps.protocol.sockets import Socket
 from ps.trace import OFF, Trace
 from ps.worker import waits
@@ -71,7 +68,8 @@ class Session:
         """What comes over lines to other workers."""
         self._closed = False
         self.rank = -1
-        self._context: zmq.Context[Socket] = zmq.Context()
+        self.security = Security.of(process, "worker")
+        self._context: zmq.Context[Socket] = GuardedContext.of(self.security)
         self.scheduler = scheduler_address(process)
         membership = Membership(
             "worker",

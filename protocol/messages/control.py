@@ -6,13 +6,16 @@ from typing import Annotated
 
 from ps.number import MOST_MEMBERS
 from ps.protocol.messages.base import Message, Packed, message
-from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase, MemberRole, ProcessRole, StopPhase
+from ps.protocol.messages.words import ErrorCode, FailureCode, JobPhase, KeyRole, MemberRole, ProcessRole, StopPhase
 from ps.protocol.ranges import (
     MOST_ADDRESSES,
+    MOST_KEYS,
     Address,
     AtMost,
     Count,
     Host,
+    KeyHex,
+    KeyName,
     Later,
     Mark,
     Member,
@@ -33,6 +36,9 @@ from ps.protocol.ranges import (
 Addresses = Annotated[tuple[Address, ...], AtMost(MOST_ADDRESSES)]
 Members = Annotated[tuple[tuple[Member, MemberRole, Rank, bool, Place, Addresses], ...], AtMost(MOST_MEMBERS)]
 """Live members: (id, role, rank, initial, place, addresses)."""
+
+Admitted = Annotated[tuple[tuple[KeyName, KeyRole, KeyHex], ...], AtMost(MOST_KEYS)]
+Revoked = Annotated[tuple[KeyHex, ...], AtMost(MOST_KEYS)]
 
 
 @message(1)
@@ -194,6 +200,27 @@ class Identify(Message):
     rank: Rank
     number: Number
     proof: Random
+
+
+@message(98)
+class KeysRequest(Message):
+    """A server asks whom the scheduler lets in; ``digest`` is of the list that it has, 0 for none."""
+
+    member: Member
+    digest: Random
+
+
+@message(99)
+class Keys(Message):
+    """Whom the scheduler lets in: (name, role, CURVE key in hexadecimal), and the keys that were ``revoked``.
+
+    Only where the scheduler has keys; servers let in nobody else but whom they list themselves.
+    """
+
+    large = True
+    digest: Random
+    admitted: Admitted
+    revoked: Revoked
 
 
 @message(12)

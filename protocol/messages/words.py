@@ -14,6 +14,8 @@ MOST_CODE = 40
 """Characters of a code."""
 
 MemberRole = Literal["server", "worker"]
+KeyRole = Literal["scheduler", "server", "worker", "client", "operator", "helper"]
+"""What the owner of a key may be."""
 ProcessRole = Literal["scheduler", "server", "worker"]
 JobPhase = Literal["waiting", "running", "ended", "failed"]
 FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout", "unsaved"], AtMost(MOST_CODE)]
@@ -26,7 +28,7 @@ ErrorCode = Annotated[
     Literal[
         "another-job", "bad-message", "busy", "config", "ended", "evicted", "layout", "memory", "over", "rank-taken"
     ]
-    | Literal["server-lost", "shm", "stranger", "token", "unknown", "version"],
+    | Literal["key", "server-lost", "shm", "stranger", "token", "unknown", "version"],
     AtMost(MOST_CODE),
 ]
 """What went wrong, by this version's words or another's."""

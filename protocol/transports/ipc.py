@@ -9,6 +9,7 @@ import zmq
 
 from ps import descriptors
 from ps.protocol.descriptor_guard import LEAST
+from ps.protocol.guarded_context import guard_ipc
 from ps.protocol.messages import Identify
 from ps.protocol.sockets import Socket, bind_error, set_buffers
 from ps.protocol.transports import unix
@@ -45,6 +46,7 @@ class Ipc:
     def bind(self, sock: Socket, host: str, port: int, directory: Path) -> str:
         path = unix.new_path(directory)
         set_buffers(sock, _UNIX_BUFFER)
+        guard_ipc(sock)
         try:
             sock.bind(f"ipc://{path}")
         except zmq.ZMQError as error:

@@ -52,6 +52,10 @@ class Listener(Protocol):
         """Count a message that makes no sense and tell its sender why."""
         ...
 
+    def cut(self, line: Line) -> None:
+        """End a line, if it is still there."""
+        ...
+
     def flush(self) -> None:
         """Send what was held back."""
         ...

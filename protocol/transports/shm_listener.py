@@ -88,6 +88,15 @@ class ShmListener:
                 self._hold(connection)
         self.flush()
 
+    def cut(self, line: Line) -> None:
+        """End a line, if it is still there; what was answered before gets away."""
+        connection = self._by_origin.get(line)
+        if connection is not None:
+            connection.channel.flush()
+            connection.channel.close()
+            self._held.pop(line, None)
+            self._settle(connection)
+
     def flush(self) -> None:
         """Send the answers that were held back for a moment, and see whose channel is closed or has no room."""
         held, self._held = self._held, {}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import zmq
 
-from ps.protocol.addresses import reachable_host
+from ps.protocol.addresses import reachable_host, split_key
 from ps.protocol.dial import look
+from ps.protocol.guarded_context import aim, guard_tcp
 from ps.protocol.messages import Identify
 from ps.protocol.sockets import Socket, bind_error, set_buffers
 from ps.protocol.transports.transport import Listening, Place, Sharing
@@ -36,6 +37,7 @@ class Tcp:
         set_buffers(sock, _SYSTEM)
         few = sock.getsockopt(zmq.BACKLOG)
         sock.setsockopt(zmq.BACKLOG, BACKLOG)
+        guard_tcp(sock, host)
         try:
             sock.bind(f"tcp://{interface}:{port or '*'}")
         except zmq.ZMQError as error:
@@ -46,7 +48,12 @@ class Tcp:
         return f"tcp://{reachable_host(host)}:{bound}"
 
     def connect(self, sock: Socket, address: str, *, probing: bool = False) -> str:
-        """Connect; return why nobody is reached there, as far as that is known: a name is looked up once for both."""
+        """Connect; return why nobody is reached there, as far as that is known: a name is looked up once for both.
+
+        Raises KeyRefused for an address without a key where this process has some.
+        """
+        address, key = split_key(address)
+        aim(sock, key, address)
         route = look(address, probing=probing)
         set_buffers(sock, _SYSTEM)
         sock.setsockopt(zmq.IPV6, int(route.ipv6))

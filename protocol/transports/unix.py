@@ -13,9 +13,10 @@ _MAX_UNIX_PATH = 107
 
 
 def is_open(path: str) -> bool:
-    """Whether there is a socket at a path that this process may connect to."""
+    """Whether there is a socket of this user's at a path that this process may connect to."""
     try:
-        return stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.W_OK)  # noqa: PTH116
+        about = os.stat(path)  # noqa: PTH116
+        return stat.S_ISSOCK(about.st_mode) and about.st_uid == os.geteuid() and os.access(path, os.W_OK)
     except OSError:
         return False
 

@@ -10,7 +10,7 @@ import click
 from ps.cli.help import HelpfulCommand
 from ps.cli.logs import log_by_hand
 from ps.cli.options import process_options
-from ps.cli.target import find_scheduler
+from ps.cli.target import find_keys, find_scheduler
 from ps.cli.value import place, real, whole
 from ps.config.values import LONGEST_WAIT
 from ps.errors import JobEnded, PeerLost, UnsavedModel
@@ -69,7 +69,7 @@ def follow(
     try:
         log_by_hand()
         try:
-            follower = begin(address, every=every, masters=masters, timeout=timeout)
+            follower = begin(address, every=every, masters=masters, timeout=timeout, keys=find_keys(options))
         except JobEnded as error:
             raise PeerLost(f"{error}: there is nothing to follow any more") from None
         with follower as snapshots:

@@ -44,6 +44,6 @@ def helper(least: int, timeout: float, **options: Any) -> int:
     from ps.helper.process import serve
     from ps.secure.identity import ThrowawaySigner, anybody
 
-    address = find_scheduler(options)
+    address = find_scheduler(options, "helper")
     log_by_hand()
     return serve(address, ThrowawaySigner(), anybody, least, timeout)

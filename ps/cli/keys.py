@@ -11,13 +11,6 @@ from ps.cli.value import place, whole
 from ps.config.values import MOST_PROCESSES
 from ps.keys.public_keys import ROLES, PublicKeys
 
-EXAMPLES = """\
-psctl keys new own --name hospital-a --role client    on the machine that uses them
-psctl keys add hospital-a hospital-a.key --keys keys    where they are to be let in
-psctl keys list --keys keys    with fingerprints, to be compared by telephone
-psctl keys revoke hospital-a --keys keys    cut off within a heartbeat
-psctl keys init cluster -s 2 -w 4    all keys of a cluster on this machine"""
-
 FILES = """\
 DIR/private.key    never leaves the machine that it was made on
 DIR/public.key    what others are given, to list it
@@ -25,7 +18,7 @@ DIR/NAME.pub    whom this process lets in, and by what name
 DIR/NAME.revoked    whom it does not let in any more"""
 
 
-@click.group(cls=HelpfulGroup, examples=EXAMPLES, notes={"Files": FILES})
+@click.group(cls=HelpfulGroup, examples="psctl keys list --keys keys", notes={"Files": FILES})
 def keys() -> None:
     """Make keys, list those of others, compare fingerprints, and revoke."""
 
@@ -45,7 +38,7 @@ def _show(each: PublicKeys) -> str:
     return f"{each.name:<20} {each.role:<10} {each.fingerprint}"
 
 
-@keys.command(cls=HelpfulCommand)
+@keys.command(cls=HelpfulCommand, examples="psctl keys new own --name hospital-a --role client")
 @click.argument("path", type=place(), metavar="DIR")
 @click.option("--name", required=True, metavar="NAME", help="what its owner is called")
 @click.option("--role", required=True, type=click.Choice(ROLES), help="what its owner may be")
@@ -59,7 +52,7 @@ def new(path: str, name: str, role: str) -> int:
     return 0
 
 
-@keys.command(cls=HelpfulCommand)
+@keys.command(cls=HelpfulCommand, examples="psctl keys add hospital-a hospital-a.key --keys keys")
 @click.argument("name")
 @click.argument("file", type=place())
 @folder
@@ -74,7 +67,7 @@ def add(name: str, file: str, path: str, beside: bool) -> int:
     return 0
 
 
-@keys.command("list", cls=HelpfulCommand)
+@keys.command("list", cls=HelpfulCommand, examples="psctl keys list --keys keys")
 @folder
 def show(path: str) -> int:
     """Show whose keys these are, and whom they let in, with fingerprints."""
@@ -88,7 +81,7 @@ def show(path: str) -> int:
     return 0
 
 
-@keys.command(cls=HelpfulCommand)
+@keys.command(cls=HelpfulCommand, examples="psctl keys revoke hospital-a --keys keys")
 @click.argument("name")
 @folder
 def revoke(name: str, path: str) -> int:
@@ -100,7 +93,7 @@ def revoke(name: str, path: str) -> int:
     return 0
 
 
-@keys.command(cls=HelpfulCommand)
+@keys.command(cls=HelpfulCommand, examples="psctl keys init cluster -s 2 -w 4")
 @click.argument("path", type=place(), metavar="DIR")
 @click.option("-s", "--servers", type=whole(1, MOST_PROCESSES), default=1, metavar="N", help="servers (1)")
 @click.option("-w", "--workers", type=whole(1, MOST_PROCESSES), default=1, metavar="N", help="workers (1)")

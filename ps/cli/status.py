@@ -10,7 +10,7 @@ import click
 
 from ps.cli.help import HelpfulCommand
 from ps.cli.options import process_options
-from ps.cli.target import find_scheduler, timeout_option
+from ps.cli.target import find_keys, find_scheduler, timeout_option
 from ps.errors import ConnectTimeout
 
 WATCH_INTERVAL = 1.0
@@ -28,10 +28,10 @@ def status(timeout: float, as_json: bool, watch: bool, **options: Any) -> int:
     """Show the members of a job, their clocks and lag, and who waits for whom."""
     from ps.protocol.query import fetch_status
 
-    address, seconds = find_scheduler(options), timeout
+    address, seconds, keys = find_scheduler(options), timeout, find_keys(options)
     if as_json:
         while True:
-            click.echo(json.dumps(fetch_status(address, seconds), indent=None if watch else 2))
+            click.echo(json.dumps(fetch_status(address, seconds, keys), indent=None if watch else 2))
             if not watch:
                 return 0
             time.sleep(WATCH_INTERVAL)
@@ -44,7 +44,7 @@ def status(timeout: float, as_json: bool, watch: bool, **options: Any) -> int:
     if not console.is_terminal:
         console.width = max(console.width, 200)
     if not watch:
-        console.print(view(fetch_status(address, seconds), console.width))
+        console.print(view(fetch_status(address, seconds, keys), console.width))
         return 0
 
     from rich.live import Live
@@ -52,7 +52,7 @@ def status(timeout: float, as_json: bool, watch: bool, **options: Any) -> int:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             try:
-                live.update(view(fetch_status(address, seconds), console.width), refresh=True)
+                live.update(view(fetch_status(address, seconds, keys), console.width), refresh=True)
             except ConnectTimeout as error:
                 live.update(str(error), refresh=True)
             time.sleep(WATCH_INTERVAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from ps.config import SCHEDULER_PORT, parse_address
 from ps.config.setting import shorten
 from ps.config.values import LONGEST_WAIT
 from ps.errors import UsageError
+from ps.keys import local_run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +36,19 @@ def timeout_option(function: F) -> F:
     return option(function)
 
 
-def find_scheduler(options: Mapping[str, Any]) -> str:
-    """Return the scheduler's address as flags, environment or TOML have it, else the one of this machine."""
+def find_keys(options: Mapping[str, Any]) -> str | None:
+    """Return the folder of keys as flags, environment or TOML have it."""
+    return read_settings(options).process().config.keys
+
+
+def find_scheduler(options: Mapping[str, Any], role: str = "operator") -> str:
+    """Return the scheduler's address as flags, environment or TOML have it, else the one of this machine.
+
+    ``role``: by whose keys whoever asks speaks, in a run on this host that has made some.
+    """
     process = read_settings(options).process().config
-    return process.scheduler or f"tcp://127.0.0.1:{SCHEDULER_PORT}"
+    address = process.scheduler or f"tcp://127.0.0.1:{SCHEDULER_PORT}"
+    keys = process.keys or (None if role == "operator" else local_run.folder_of(address, role))
+    if keys is not None:
+        os.environ["PS_KEYS"] = keys  # the flag's twin, for whatever this command asks
+    return address

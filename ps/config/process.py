@@ -40,6 +40,14 @@ class ProcessConfig:
     port: int = setting(
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")
     )
+    keys: str | None = setting(
+        None,
+        "folder with this process's keys and those of whom it lets in, see psctl keys; of psctl run: as psctl keys "
+        "init makes it",
+        kind=PATH,
+        roles=(*ALL, "status", "follow", "ping"),
+    )
+    insecure: bool = setting(False, "without keys, listen on other addresses than loopback as well", roles=ALL)
     rank: int | None = setting(
         None, "rank to demand; the scheduler assigns one otherwise", low=0, high=MOST_CLIENTS - 1, roles=MEMBERS
     )

@@ -47,7 +47,7 @@ def entry_of(answer: Followed) -> JobEntry | None:
     return JobEntry(answer.job_id, job, Layout.unpack(answer.layout), permit, servers)
 
 
-def enter(address: str, timeout: float, say: Callable[[str], None]) -> JobEntry:
+def enter(address: str, timeout: float, say: Callable[[str], None], keys: str | None = None) -> JobEntry:
     """Return a job's entry, once its servers hold its model; ``say`` is told when that is waited for.
 
     Raises ConnectTimeout where nobody answers, or after ``timeout`` seconds without a model; JobEnded, or PeerLost for
@@ -55,7 +55,7 @@ def enter(address: str, timeout: float, say: Callable[[str], None]) -> JobEntry:
     """
     deadline, told = time.monotonic() + timeout, False
     while True:
-        answer = ask(address, FollowRequest(0), Followed, ANSWER)
+        answer = ask(address, FollowRequest(0), Followed, ANSWER, keys)
         demand_going(answer, address)
         if (entry := entry_of(answer)) is not None:
             return entry

@@ -24,6 +24,7 @@ from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Followed, FollowRequest, Mark, Message, Peeked
 from ps.protocol.query import ask
+from ps.protocol.security import Security
 
 log = logging.getLogger("ps.follow")
 
@@ -47,10 +48,11 @@ class ModelFollower(Iterator[Snapshot]):
     ``close`` ends it, as does the end of a ``with`` block.
     """
 
-    def __init__(self, scheduler: str, *, every: float, masters: bool, timeout: float) -> None:
+    def __init__(self, scheduler: str, *, every: float, masters: bool, timeout: float, keys: str | None = None) -> None:
+        self._keys = keys
         self.address = check_address(scheduler)
         self._every, self._masters = every, masters
-        self._entry = enter(self.address, timeout, log.info)
+        self._entry = enter(self.address, timeout, log.info, keys)
         self._numbers = itertools.count(1)
         self._condition = threading.Condition()
         self._wanted = False
@@ -111,7 +113,7 @@ class ModelFollower(Iterator[Snapshot]):
 
     def _run(self) -> None:
         _give_way()
-        self._servers = Servers()
+        self._servers = Servers(Security.to_ask(self.address, self._keys))
         try:
             self._servers.connect(self._entry.servers, self._entry.chunk_bytes)
             beat = asked = 0.0
@@ -195,7 +197,7 @@ class ModelFollower(Iterator[Snapshot]):
         now = time.monotonic()
         rank, silence = min(((r, now - at) for r, at in self._heard.items()), key=lambda row: -row[1])
         try:
-            answer = ask(self.address, FollowRequest(0), Followed, ANSWER)
+            answer = ask(self.address, FollowRequest(0), Followed, ANSWER, self._keys)
         except ConnectTimeout as error:
             if silence > LOST or all(now - at > SILENT for at in self._heard.values()):
                 raise PeerLost(f"the job at {self.address} is gone: server {rank} is silent, and {error}") from None
@@ -228,14 +230,17 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
-def follow(scheduler: str, *, every: float = 10.0, masters: bool = False, timeout: float = 60.0) -> ModelFollower:
+def follow(
+    scheduler: str, *, every: float = 10.0, masters: bool = False, timeout: float = 60.0, keys: str | None = None
+) -> ModelFollower:
     """Follow the model of a running job from outside, without being a member: nobody notices, and nobody waits.
 
     Iterate over the result, best in a ``with`` block: each snapshot is the model as it is then, a dict of NumPy arrays
     by name with ``clock``, at most one in ``every`` seconds; the last comes when the job has ended. In sync and
     federated jobs a snapshot is of exactly one clock; in async and ssp no chunk is torn. ``scheduler`` is the job's
     address. With ``masters``, what is trained in half precision comes as the servers' float32 masters. A job whose
-    model is not there yet is waited for, ``timeout`` seconds at most.
+    model is not there yet is waited for, ``timeout`` seconds at most. ``keys``: a folder of an operator's
+    keys, as ``psctl keys new`` makes it, for a job that uses some.
 
     Raises UsageError, ConnectTimeout where nobody is, JobEnded; and, while it goes on, PeerLost when the job fails.
     """
@@ -244,4 +249,4 @@ def follow(scheduler: str, *, every: float = 10.0, masters: bool = False, timeou
             raise UsageError(f"{name} is {value!r}; it is a number of seconds, {least:g} or more")
     if not isinstance(scheduler, str):
         raise UsageError(f"a scheduler's address is a text such as tcp://10.0.0.1:7070, not {scheduler!r}")
-    return ModelFollower(scheduler, every=every, masters=bool(masters), timeout=timeout)
+    return ModelFollower(scheduler, every=every, masters=bool(masters), timeout=timeout, keys=keys)

@@ -11,9 +11,11 @@ import zmq
 
 from ps.errors import ProtocolError
 from ps.protocol.codec import decode, encode
+from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Message
+from ps.protocol.security import Security
 from ps.protocol.sockets import Socket, open_socket
 from ps.protocol.transports.registry import choose, connect, shares_memory
 from ps.xp import HostArray
@@ -27,8 +29,8 @@ LAST = 64 << 20
 class Servers:
     """A connection to each server, by rank."""
 
-    def __init__(self) -> None:
-        self._context: zmq.Context[Socket] = zmq.Context()
+    def __init__(self, security: Security) -> None:
+        self._context: zmq.Context[Socket] = GuardedContext.of(security)
         self._poller = zmq.Poller()
         self._addresses: list[str] = []
         self._sockets: list[Socket] = []
@@ -67,6 +69,8 @@ class Servers:
         ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
         for rank, (sock, incoming) in enumerate(zip(self._sockets, self._incoming, strict=True)):
             incoming.look()
+            if (refusal := incoming.refusal()) is not None:
+                raise refusal
             for _ in range(MOST_TAKEN if sock in ready else 0):
                 try:
                     header, *frames = incoming.frames()

@@ -15,6 +15,7 @@ from ps.protocol.layout import Layout
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Followed, FollowRequest, HelpOrder, Ok
 from ps.protocol.query import ask
+from ps.protocol.security import Security
 from ps.secure.helped import SumOfMasks
 from ps.secure.identity import Lists, Signer
 
@@ -66,7 +67,7 @@ def _model(address: str, timeout: float) -> Followed | None:
 class _Loop:
     def __init__(self, address: str, answer: SumAnswer, timeout: float, chunk: int) -> None:
         self._address, self._answer, self._timeout, self._chunk = address, answer, timeout, chunk
-        self._servers = Servers()
+        self._servers = Servers(Security.to_ask(address, None))
         self._looked = self._heard = time.monotonic()
         self._refused = ""
 

@@ -24,4 +24,16 @@ def create_cluster(
     for each in made[1:]:
         key_folder.place(path / SCHEDULER, each.name, [each])
         key_folder.place(path / each.name, SCHEDULER, [made[0]])
+        if each.role == "server":
+            key_folder.place(path / OPERATOR, each.name, [each])  # for psctl ping
     return made
+
+
+def create_for_run(path: Path) -> None:
+    """Make keys for one run on one host, which sign nothing: a pair for each role. Raises ConfigError."""
+    names = (SCHEDULER, OPERATOR, "server", "worker", "helper")
+    made = {name: key_folder.create(path / name, name, name, signing=False).public for name in names}
+    for name, public in made.items():
+        if name != SCHEDULER:
+            key_folder.place(path / SCHEDULER, name, [public], durable=False)
+            key_folder.place(path / name, SCHEDULER, [made[SCHEDULER]], durable=False)

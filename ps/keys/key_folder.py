@@ -86,8 +86,8 @@ def create(path: str | Path, name: str, role: str, *, signing: bool = True) -> P
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         permissions.check_folder(folder)
-        _write(folder / PRIVATE, keys.text(), 0o600)
-        _write(folder / PUBLIC, keys.public.line() + "\n", 0o644)
+        _write(folder / PRIVATE, keys.text(), 0o600, durable=signing)
+        _write(folder / PUBLIC, keys.public.line() + "\n", 0o644, durable=signing)
     except FileExistsError:
         raise ConfigError(
             f"{shown(folder)} has keys already, and they are never written over: take another folder"
@@ -127,13 +127,13 @@ def add(path: str | Path, name: str, file: str | Path, *, beside: bool = False) 
     return new
 
 
-def place(folder: Path, name: str, keys: Iterable[PublicKeys]) -> None:
+def place(folder: Path, name: str, keys: Iterable[PublicKeys], *, durable: bool = True) -> None:
     """Have a folder list exactly these keys under a name: all of them at once, or nothing has changed."""
     text = "".join(f"{each.line()}\n" for each in keys)
     partial = folder / f".{name}.{os.getpid()}.new"
     with contextlib.suppress(FileNotFoundError):
         partial.unlink()
-    _write(partial, text, 0o644)
+    _write(partial, text, 0o644, durable=durable)
     partial.replace(folder / f"{name}{LISTED}")
 
 
@@ -177,13 +177,14 @@ def _read(path: Path, *, secret: bool) -> str:
         raise ConfigError(f"cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    """Write a new file that is on disk when this returns; of a secret no moment is readable by others."""
+def _write(path: Path, text: str, mode: int, *, durable: bool = True) -> None:
+    """Write a new file, which is on disk then if it is to be; of a secret no moment is readable by others."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def _distinct(folder: Path, listed: dict[str, tuple[PublicKeys, ...]]) -> dict[str, tuple[PublicKeys, ...]]:

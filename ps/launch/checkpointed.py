@@ -121,9 +121,9 @@ def _lock(directory: str, grace: float, say: Callable[[str], None], stop: Sequen
 class LastCheckpoint:
     """Asks a scheduler for a checkpoint before the run's processes are ended, on a thread of its own."""
 
-    def __init__(self, address: str, limit: float) -> None:
+    def __init__(self, address: str, limit: float, keys: str | None = None) -> None:
         self.text = ""
-        self._about = address, limit
+        self._about = address, limit, keys
         self._thread = threading.Thread(target=self._run, name="last-checkpoint", daemon=True)
         self._thread.start()
 
@@ -133,9 +133,9 @@ class LastCheckpoint:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        address, limit = self._about
+        address, limit, keys = self._about
         try:
-            made = ask(address, CheckpointRequest(1, True), CheckpointMade, limit)
+            made = ask(address, CheckpointRequest(1, True), CheckpointMade, limit, keys)
         except PSError as error:
             self.text = f"no checkpoint was made at the end: {error}"
             return

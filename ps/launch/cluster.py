@@ -28,6 +28,7 @@ from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.readiness import await_address
 from ps.launch.round_log import RoundLog
 from ps.launch.rounds import ending
+from ps.launch.run_keys import RunKeys
 from ps.launch.run_result import RunResult
 from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
@@ -78,7 +79,8 @@ def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fe
         run_dir = held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on)) if process.run_dir else None
         timeline = Timeline(process.trace) if process.trace else None
         directory = held.enter_context(runtime_directory(process.runtime_dir))
-        return _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received, before, taken).run()
+        keys = RunKeys(process, directory)
+        return _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received, before, taken, keys).run()
 
 
 class _Cluster:
@@ -94,21 +96,18 @@ class _Cluster:
         received: list[int],
         saved_run: SavedRun | None,
         taken: Checkpointed | None,
+        keys: RunKeys,
     ) -> None:
-        self._taken = taken
-        self._plan = plan
-        self._environ = environ
-        self._screen = screen
-        self._fetch = fetch
+        self._taken, self._keys = taken, keys
+        self._plan, self._environ, self._screen = plan, environ, screen
+        self._fetch = keys.asking(fetch)
         self._directory = directory
-        self._run_dir = run_dir
-        self._timeline = timeline
+        self._run_dir, self._timeline, self._received = run_dir, timeline, received
         self._metrics_dir = run_dir or directory / "run"
         self._metrics_dir.mkdir(exist_ok=True)
         self._tracker = tracking(plan.process, plan.script.name, self._metrics_dir, screen.say)
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
-        self._received = received
         self._policy = FailurePolicy(plan.workers + plan.spares, restarts=plan.process.restarts, spares=plan.spares)
         self._children: list[Child] = []
         self._restarted: list[Exit] = []
@@ -156,6 +155,7 @@ class _Cluster:
         address = self._address = self._start_scheduler()
         if address is None:
             return
+        self._keys.announce(address)
         if self._run_dir:
             rundir.announce(self._run_dir, address)
         plan = self._plan
@@ -213,6 +213,7 @@ class _Cluster:
             trace=self._timeline.part(role, rank) if self._timeline and role != "scheduler" else None,
             state=self._state_file(role, rank),
             cores=cores(),
+            keys=self._keys.folder(role, rank),
         )
         fds = {
             **hands,

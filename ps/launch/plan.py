@@ -73,7 +73,9 @@ class Plan:
         """Return what to type to bring a dead scheduler back where the others look for it."""
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         where = ["--host", host.strip("[]"), "--port", port, "--state", state]
-        return shlex.join(["psctl", "scheduler", *where, *self._plugin_flags(), *self._job_flags()])
+        return shlex.join(
+            ["psctl", "scheduler", *where, *self._key_flags("scheduler"), *self._plugin_flags(), *self._job_flags()]
+        )
 
     def hands(self, role: str, rank: int) -> Mapping[str, int]:
         """Return the descriptors that a process inherits, by the variables that name them."""
@@ -85,7 +87,9 @@ class Plan:
             return ""
         dashes = ["--"] if self.script.name.startswith("-") else []
         script = [*self.script.flags, *dashes, self.script.name, *self.args]
-        return shlex.join(["psctl", "worker", "--scheduler", address, *self._plugin_flags(), *script])
+        return shlex.join(
+            ["psctl", "worker", "--scheduler", address, *self._key_flags("worker-0"), *self._plugin_flags(), *script]
+        )
 
     def begun(self, address: str) -> list[str]:
         """Return what is said once all are started."""
@@ -107,6 +111,7 @@ class Plan:
         trace: str | None,
         state: str | None,
         cores: int,
+        keys: str | None = None,
     ) -> dict[str, str]:
         """Return the environment of one process: ``base`` with our own variables replaced by the plan's.
 
@@ -134,12 +139,19 @@ class Plan:
             plugins=self.process.plugins,
             grace=self.process.grace,
             connect_timeout=self.process.connect_timeout,
+            keys=keys,
+            insecure=self.process.insecure,
         )
         threads = str(blas.share(cores, self.workers))
         defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(blas.VARIABLES, threads)}
         toml = {"PS_CONFIG": self.toml} if self.toml else {}
         toml |= {"PS_LIFE": str(self.life)} if self.life and role == "scheduler" else {}
         return {**defaults, **env, **process.to_env(), **toml}
+
+    def _key_flags(self, name: str) -> list[str]:
+        """Return what a process needs that is started by hand; keys that were made for this run are found without."""
+        keys = self.process.keys
+        return ["--keys", f"{keys}/{name}"] if keys else ["--insecure"] * self.process.insecure
 
     def _plugin_flags(self) -> list[str]:
         return [word for module in self.process.plugins or () for word in ("--plugin", module)]

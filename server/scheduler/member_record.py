@@ -42,6 +42,8 @@ class MemberRecord:
     why: str = ""
     barriers: int | None = None
     """Of one that took the place of another: how many the former one had met the others in."""
+    key: str = ""
+    """The CURVE key that it came with, in hexadecimal; nothing without keys."""
     seen: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -68,6 +70,8 @@ class MemberRecord:
     @property
     def obituary(self) -> str:
         """What it is told when it was taken for dead."""
+        if self.why == "its key was revoked":
+            return f"{self} was cut off: {self.why}"
         return (
             f"{self} was declared dead ({self.why}): it was stopped, or its host or its link was down for longer than "
             f"--heartbeat-timeout. The others went on without it. Start it anew to rejoin"

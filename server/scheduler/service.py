@@ -26,20 +26,22 @@ from ps.protocol.messages import (
     Hello,
     HelpRequest,
     Identify,
+    KeysRequest,
     Leave,
     Message,
     Status,
     StatusRequest,
     Welcome,
 )
-from ps.protocol.sockets import Socket, open_socket
+from ps.protocol.sockets import open_socket
 from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.checkpoint_desk import CheckpointDesk
+from ps.server.scheduler.doorkeeper import REVOKED, Doorkeeper
 from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
-from ps.server.scheduler.member_record import LIVE, MemberRecord
+from ps.server.scheduler.member_record import DEAD, LIVE, MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.rounds.privacy import demand_account
 from ps.server.scheduler.status import snapshot
@@ -81,6 +83,7 @@ class Scheduler:
         ``is_first``: no process of the job lives yet; those that a state file knows are gone.
         """
         self._process = process
+        self._doorkeeper = Doorkeeper(process)
         self._persistence = Persistence(process.state)
         self._tell = tell
         self._say = say
@@ -100,13 +103,14 @@ class Scheduler:
             self._persistence.close()
             raise
         self._bindings = Bindings[bytes]()
-        self._context: zmq.Context[Socket] = zmq.Context()
+        self._context = self._doorkeeper.open_context()
         self._router = open_socket(self._context, zmq.ROUTER, longest=LONGEST)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to be told who is gone
         timeout = int(self._state.setting("heartbeat_timeout") * 1000)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(timeout // 2, 60_000)))
-        self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True)
+        admission = self._doorkeeper.admission
+        self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True, admission=admission)
         self._guard: DescriptorGuard | None = None
         self._realm = pid.realm()
         self._own = {"pid": os.getpid(), "mark": pid.mark()}
@@ -179,16 +183,24 @@ class Scheduler:
                 if isinstance(message, FollowRequest):
                     self._inbox.send(origin, self._following.answer(state, message))
                     continue
+                if (refusal := self._doorkeeper.refusal(message, self._inbox.speaker, state)) is not None:
+                    self._inbox.send(origin, refusal)
+                    continue
                 if not isinstance(message, Hello | Identify | HelpRequest) and not self._bindings.speaks(
                     origin, message
                 ):
                     self._inbox.send(origin, stranger(message))
+                    continue
+                if isinstance(message, KeysRequest):
+                    if (keys := self._doorkeeper.answer(message)) is not None:
+                        self._inbox.send(origin, keys)
                     continue
                 try:
                     sends += [(origin, send) for send in self._hear(origin, message, payload)]
                 except BadMessage as error:
                     self._inbox.reject(origin, getattr(message, "request", 0), error)
             drained = self._inbox.drained
+        sends += [(b"", send) for send in self._part_from_the_revoked()]
         gone = self._is_gone if drained else _unknown
         sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone)]
         sends += self._desk.turn(state, time.monotonic())
@@ -209,6 +221,22 @@ class Scheduler:
         for send in sends[:1]:
             if isinstance(send.message, Welcome):
                 self._bindings.bind(send.message.member, origin)
+                self._doorkeeper.seat(self._state.members[send.message.member], self._inbox.speaker, self._state)
+        return sends
+
+    def _part_from_the_revoked(self) -> list[Send]:
+        """Have those be dead whose keys were revoked, cut their connections, and tell the servers."""
+        found = self._doorkeeper.look(self._state)
+        if found is None:
+            return []
+        sends = []
+        for record in found.revoked:
+            self._bindings.release(record.member)
+            sends += self._state.lose(record, DEAD, REVOKED, time.monotonic())
+        if self._guard is not None and found.cuts:
+            self._inbox.end_unlisted(self._guard.accepted)
+        if found.keys is not None:
+            sends += [Send(server.member, found.keys) for server in self._state.live("server")]
         return sends
 
     def _reach(self, member: int) -> bool:

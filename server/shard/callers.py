@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ps.keys.public_keys import PublicKeys
 from ps.protocol.messages import Error, Identify
 from ps.server.bindings import Bindings, stranger, unproven
 from ps.server.job_key import JobKey
-from ps.server.send import Origin
+from ps.server.send import Line, Origin
 
 MOST = 1000
 """Introductions that are kept until this server knows its job, at most."""
@@ -21,7 +22,11 @@ class Callers:
         self._bindings = Bindings[Origin]()
         self._lives: dict[int, tuple[int, int]] = {}
         """Rank -> (number, member) of the worker that has it."""
-        self._early: dict[Origin, Identify] = {}
+        self._early: dict[Origin, tuple[Identify, PublicKeys | None]] = {}
+        self._shown: set[int] = set()
+        """The members that the latest view has shown."""
+        self._keys: dict[int, bytes] = {}
+        """The CURVE key of each member that has shown itself on a connection with one."""
 
     @property
     def joined(self) -> bool:
@@ -32,15 +37,15 @@ class Callers:
         """This server is a member of this job; return what those are told who said too early who they are."""
         self._key = key
         early, self._early = self._early, {}
-        found = [(origin, self.identify(origin, message)) for origin, message in early.items()]
+        found = [(origin, self.identify(origin, *about)) for origin, about in early.items()]
         return [(origin, error) for origin, error in found if error is not None]
 
-    def identify(self, origin: Origin, message: Identify) -> Error | None:
-        """Take somebody's word on who it is; return what is wrong with it."""
+    def identify(self, origin: Origin, message: Identify, speaker: PublicKeys | None = None) -> Error | None:
+        """Take somebody's word on who it is; return what is wrong with it. ``speaker``: whose key it connected with."""
         key = self._key
         if key is None:
             if len(self._early) < MOST:
-                self._early[origin] = message
+                self._early[origin] = message, speaker
             return None
         if message.job_id != key.job_id:
             text = (
@@ -50,15 +55,26 @@ class Callers:
             return Error(message.request, "another-job", text)
         if (refusal := unproven(message, key)) is not None:
             return refusal
+        if speaker is not None and self._keys.setdefault(message.member, speaker.curve) != speaker.curve:
+            return Error(message.request, "stranger", "this member came with another key before")
         number, former = self._lives.get(message.rank, (0, 0))
         if number > message.number:
             text = f"worker {message.rank} is another process by now: this one was declared dead, or has left"
             return Error(message.request, "evicted", text)
         if former != message.member:
             self._bindings.release(former)
+            self._keys.pop(former, None)
         self._lives[message.rank] = message.number, message.member
         self._bindings.bind(message.member, origin)
         return None
+
+    def lines_of_the_gone(self, members: set[int]) -> list[Line]:
+        """Forget the workers that share memory and are not among these members any more; return their lines."""
+        gone, self._shown = self._shown - members, members
+        found = [(member, origin) for member in gone if isinstance(origin := self._bindings.of(member), Line)]
+        for member, _ in found:
+            self._bindings.release(member)
+        return [line for _, line in found]
 
     def refusal(self, origin: Origin, message: Any) -> Error | None:
         """Return what is said to somebody who has not shown to be the member that a message is from, if so."""

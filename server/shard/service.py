@@ -30,10 +30,10 @@ from ps.protocol.messages import (
     Error,
     Identify,
     Inquire,
+    Keys,
     Leave,
     Mark,
     MaskSum,
-    Message,
     Peek,
     Share,
     SharePart,
@@ -41,7 +41,7 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.protocol.seldom import Seldom
-from ps.protocol.sockets import Socket, open_socket
+from ps.protocol.sockets import open_socket
 from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.transport import Place
 from ps.server.job_key import JobKey
@@ -56,6 +56,7 @@ from ps.server.shard.early import Early, not_yet
 from ps.server.shard.farewell import Farewell
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.followers import Followers
+from ps.server.shard.gate import Gate
 from ps.server.shard.last_look import send_last
 from ps.server.shard.listening import listen
 from ps.server.shard.shard import Order, Shard
@@ -78,13 +79,14 @@ class Server:
     def __init__(self, process: ProcessConfig) -> None:
         self._process = process
         self._scheduler = scheduler_address(process)
+        self._gate = Gate(process)
         self._state_file = StateFile.open(process.state)
         self._directory = PrivateDirectory(process.runtime_dir)
-        self._context: zmq.Context[Socket] = zmq.Context()
+        self._context = self._gate.open_context()
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._incoming = Incoming(self._dealer, f"the scheduler at {self._scheduler}")
-        self._inbox = Inbox(self._router, "server", -1)
+        self._inbox = Inbox(self._router, "server", -1, admission=self._gate.admission)
         self._shard: Shard | None = None
         self._followers: Followers | None = None
         self._poller = zmq.Poller()
@@ -94,9 +96,8 @@ class Server:
         self._seldom = Seldom()
         self._saving = ShardCheckpointing()
         self._farewell = Farewell(process.grace)
-        self._callers = Callers()
-        self._early = Early()
-        """Of workers that have heard of the job before this server."""
+        self._callers, self._early = Callers(), Early()
+        """Who is at which connection; and what came of workers that have heard of the job before this server."""
         self._ticked = 0.0
         """When the shard was last told that time has passed."""
         self._visited = time.monotonic()
@@ -117,11 +118,12 @@ class Server:
                 self._scheduler,
                 rank=kept_rank(self._state_file) if self._process.rank is None else self._process.rank,
                 suggested=self._process.suggested_rank,
-                addresses=tuple(addresses.values()),
+                addresses=self._gate.told(addresses.values()),
                 script={},
                 connect_timeout=self._process.connect_timeout,
                 now=time.monotonic(),
             )
+            self._membership.more = self._gate.ask
             ready(tcp)
             self._warn_of_address(tcp)
             with sigterm.postponed():  # a checkpoint may have to be made first: ``Farewell`` says when to end
@@ -163,7 +165,8 @@ class Server:
         callers = self._callers
         for origin, message, payload in messages:
             if isinstance(message, Identify):
-                self._refuse(origin, callers.identify(origin, message))
+                key = None if isinstance(origin, Line) else self._inbox.speaker
+                self._refuse(origin, callers.identify(origin, message, key))
             elif isinstance(message, MaskSum) and self._shard is not None:  # from no member
                 self._take(self._shard, origin, message, payload)
             elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
@@ -226,11 +229,9 @@ class Server:
             self._reject(origin, message, BadMessage("memory is shared through a Unix socket"))
 
     def _reject(self, origin: Origin, message: Any, error: BadMessage) -> None:
-        request = getattr(message, "request", 0)
-        if isinstance(origin, bytes):
-            self._inbox.reject(origin, request, error)
-        elif origin.listener is not None:
-            origin.listener.reject(origin, request, error)
+        listener = self._inbox if isinstance(origin, bytes) else origin.listener
+        if listener is not None:
+            listener.reject(origin, getattr(message, "request", 0), error)  # type: ignore[arg-type]
 
     def _perform(self, sends: list[Send]) -> None:
         for send in sends:
@@ -251,20 +252,12 @@ class Server:
         """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
         if send.to != SCHEDULER:
             raise ValueError(f"{send.message!r} for member {send.to!r}: a server has no connection to it")
-        if (header := self._written(send.message)) is None:
+        if (header := self._inbox.written(send.message)) is None:
             return
         with contextlib.suppress(zmq.Again):
             self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if send.payload is not None else 0))
             if send.payload is not None:
                 self._dealer.send(send.payload.data, copy=True)
-
-    def _written(self, message: Message) -> bytes | None:
-        """Return a message for the scheduler as it travels; None, and a line, when nobody could read it."""
-        try:
-            return encode(message)
-        except BadMessage as error:
-            self._inbox.unsent(error)
-            return None
 
     def _tell_scheduler(self, now: float) -> None:
         membership = self._membership
@@ -275,10 +268,12 @@ class Server:
                 self._perform(self._shard.tick(now))
                 if self._followers:
                     self._followers.tick(now)
+        mine = self._dial, self._incoming, membership, self._inbox, self._guard
+        self._perform([Send(SCHEDULER, question) for question in self._gate.look(*mine)])
         if membership.welcome is None and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in membership.tick(now):
-            if (header := self._written(message)) is not None:
+            if (header := self._inbox.written(message)) is not None:
                 with contextlib.suppress(zmq.Again):
                     self._dealer.send(header, zmq.NOBLOCK)
         notice = membership.silence_notice(now)
@@ -304,6 +299,9 @@ class Server:
             if isinstance(message, CheckpointOrder):
                 self._perform(self._saving.order(message))
                 continue
+            if isinstance(message, Keys):
+                self._gate.hear(message, self._inbox, self._guard)
+                continue
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None:
@@ -324,6 +322,7 @@ class Server:
                 raise failure(view)
             shard = self._shard or self._hold(view)
             if shard is not None:
+                self._gate.part_from_the_gone(self._callers, view)
                 self._perform(shard.view(view, time.monotonic()))
                 self._serve((origin, early, None) for origin, early in self._early.take())
         return False

@@ -64,11 +64,11 @@ STATUS: dict[str, Any] = {
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
-    def fetch_status(address: str, timeout: float) -> dict[str, Any]:
+    def fetch_status(address: str, timeout: float, keys: str | None) -> dict[str, Any]:
         found.append(address)
         return STATUS
 
-    def ping(address: str, timeout: float) -> dict[str, Any]:
+    def ping(address: str, timeout: float, keys: str | None) -> dict[str, Any]:
         found.append(address)
         return {"role": "server", "version": 1, "ms": 0.314, "rank": 2}
 
@@ -123,7 +123,7 @@ FEDERATED: dict[str, Any] = {
 def test_the_page_of_a_federated_job_shows_its_rounds_what_was_refused_and_how_metrics_are_distributed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {**STATUS, "federated": FEDERATED})
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout, keys: {**STATUS, "federated": FEDERATED})
     assert main(["status"]) == 0
     page = capsys.readouterr().out
     assert "scaffold: collect · round 4 of 10 · attempt 5 · 2 of 4 accepted · 3 training" in page
@@ -138,7 +138,7 @@ def test_the_page_of_a_federated_job_shows_its_rounds_what_was_refused_and_how_m
 def test_a_federated_job_before_its_first_round_is_shown_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {"federated": {"rounds": 2}})
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout, keys: {"federated": {"rounds": 2}})
     assert main(["status"]) == 0
     assert "round 1 of 2" in capsys.readouterr().out
 
@@ -147,7 +147,7 @@ def test_a_job_without_workers_says_for_how_long_its_model_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = {"phase": "running", "idle_s": 12.3, "job": {"idle_timeout": 600.0}}
-    monkeypatch.setattr(query, "fetch_status", lambda address, timeout=5.0: status)
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout=5.0, keys=None: status)
     assert main(["status"]) == 0
     assert "no worker for 12 s; the model is kept for 600 s (--idle-timeout)" in capsys.readouterr().out
 
@@ -159,7 +159,7 @@ def test_json_is_the_status_itself(asked: list[str], capsys: pytest.CaptureFixtu
 
 
 def test_an_empty_status_is_shown_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "fetch_status", lambda address, timeout: {})
+    monkeypatch.setattr(query, "fetch_status", lambda address, timeout, keys: {})
     assert main(["status"]) == 0
 
 
@@ -191,7 +191,7 @@ def test_ping_says_who_answered_and_how_fast(
 def test_nobody_there_is_exit_code_3_and_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def ping(address: str, timeout: float) -> dict[str, Any]:
+    def ping(address: str, timeout: float, keys: str | None) -> dict[str, Any]:
         raise ConnectTimeout(f"no reply from {address} after {timeout:g} s")
 
     monkeypatch.setattr(query, "ping", ping)

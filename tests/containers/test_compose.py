@@ -39,7 +39,7 @@ def test_each_numbered_server_has_its_rank_and_a_name_that_workers_can_resolve()
 
 def test_health_checks_ask_where_the_process_listens() -> None:
     for name, service in services().items():
-        if name != "worker":
+        if name not in ("worker", "keys"):
             command = ["CMD", "psctl", "ping", f"tcp://127.0.0.1:{service['environment']['PS_PORT']}"]
             assert service["healthcheck"]["test"] == command
             assert service["environment"]["PS_HOST"] == "0.0.0.0"
@@ -48,6 +48,7 @@ def test_health_checks_ask_where_the_process_listens() -> None:
 def test_members_look_for_the_scheduler_where_it_is() -> None:
     found = services()
     scheduler = found.pop("scheduler")
+    assert "psctl keys init /keys" in found.pop("keys")["entrypoint"][-1]
     for service in found.values():
         port = scheduler["environment"]["PS_PORT"]
         assert service["environment"]["PS_SCHEDULER"] == f"tcp://{scheduler['hostname']}:{port}"

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import zmq
 
+from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.inbox import Inbox
+from ps.protocol.security import Security
 from ps.protocol.sockets import open_socket
 from ps.protocol.transports.ipc import Ipc
 from ps.protocol.transports.tcp import Tcp
@@ -18,7 +20,7 @@ from ps.protocol.transports.tcp import Tcp
 @pytest.fixture
 def open_one() -> Iterator[Callable[[int], zmq.Socket[Any]]]:
     """A function that opens a socket of a kind; all are closed in the end."""
-    context: zmq.Context[Any] = zmq.Context()
+    context = GuardedContext.of(Security(insecure=True))
     made: list[zmq.Socket[Any]] = []
 
     def make(kind: int) -> zmq.Socket[Any]:

@@ -50,6 +50,7 @@ class Socket:
 
     def __init__(self) -> None:
         self.ipv6 = -1
+        self.context = None
         self.connected: list[tuple[str, int]] = []
 
     def setsockopt(self, option: int, value: int) -> None:

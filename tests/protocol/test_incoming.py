@@ -34,8 +34,9 @@ serve(ProcessConfig(scheduler=address, host="127.0.0.1", port=0, connect_timeout
 """,
     "a follower": """
 from ps.following.servers import Servers
+from ps.protocol.security import Security
 from ps.protocol.membership import Peer
-servers = Servers()
+servers = Servers(Security())
 servers.connect([Peer(1, "server", 0, True, "h, pid 1", (address,))], 1 << 20)
 while True:
     list(servers.receive(0.1))

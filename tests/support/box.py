@@ -13,6 +13,7 @@ class Box:
 
     address = ""
     drained = True
+    speaker = None
 
     def __init__(self) -> None:
         self.rejected: dict[str, int] = {}

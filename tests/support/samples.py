@@ -124,4 +124,6 @@ SAMPLES: tuple[m.Message, ...] = (
     m.HelpRequest(70, "b2ZmZXI=", 8, 12, "a sum that overlaps one that was told already"),
     m.HelpOrder(70, 8, 12, 1 << 60, ((91, 8, 0, "Ym94"), (92, 7, 4, "YW5vdGhlcg==")), False),
     m.MaskSum(71, 8, 12, 3, 1 << 60),
+    m.KeysRequest(3, 5),
+    m.Keys(5, (("a", "client", "ab"),), ("cd",)),
 )  # fmt: skip

@@ -14,11 +14,14 @@ from ps import descriptors
 from ps.config.process import ProcessConfig
 from ps.dataclass import dataclass
 from ps.errors import BadMessage, ProtocolError, Unshared
-from ps.protocol.addresses import advertised
+from ps.keys.public_keys import PublicKeys
+from ps.protocol.addresses import advertised, split_key, with_key
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import refusal
+from ps.protocol.guarded_context import security_of
+from ps.protocol.guest_list import FOREVER
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.messages import Credit, CreditRequest, Error, Introduce, Message, SharedTransfer, TransferPart
@@ -64,7 +67,10 @@ class LineSockets:
         self._poller = poller
         self._directory = PrivateDirectory(process.runtime_dir)
         self._router = open_socket(context, zmq.ROUTER)
-        self._inbox = Inbox(self._router, "worker", rank)
+        self._security = security_of(self._router)
+        own = self._security.own
+        self._security.admission.patience = FOREVER  # of which workers a pipeline is may be told to others before
+        self._inbox = Inbox(self._router, "worker", rank, admission=self._security.admission if own else None)
         self._origins: dict[bytes, int] = {}
         """Whose connection is whose, by rank, of those who have shown it."""
         self._neighbours: dict[int, Neighbour] = {}
@@ -76,7 +82,9 @@ class LineSockets:
         listening = [registry.transport(name).listen(place) for name in CARRIED]
         found = [each for each in listening if each is not None]
         self.addresses = tuple(
-            advertised(each.address, process.advertise) if each.address.startswith("tcp:") else each.address
+            with_key(advertised(each.address, process.advertise), own.public.curve if own else None)
+            if each.address.startswith("tcp:")
+            else each.address
             for each in found
         )
         self._channels = BufferChannels(self._directory.path, poller, self._believed)
@@ -110,7 +118,17 @@ class LineSockets:
             how = ", and shares memory" if each.rank in self.offered else ""
             log.info("worker %d is reached at %s%s", each.rank, address, how)
         self._channels.meet()
+        self._let_in()
         return list(self._incoming.values())
+
+    def _let_in(self) -> None:
+        """Let in the others of this pipeline, by the keys that the scheduler has told with their addresses."""
+        if self._security.own is None:
+            return
+        keys = {(rank, split_key(address)[1]) for rank, each in self._neighbours.items() for address in each.addresses}
+        gone = self._security.admission.admit(PublicKeys(f"worker-{rank}", "worker", key) for rank, key in keys if key)
+        if gone:
+            self._inbox.end_unlisted(self._guard.accepted)
 
     def _reach(self, each: Neighbour, transport: str) -> str:
         """Return the address to which headers go; offer to share memory where that is possible."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from ps.checkpoint.claim import Claim, claim
 from ps.checkpoint.identity import identity
 from ps.checkpoint.place import is_address
+from ps.config.mode import FEDERATED
 from ps.dataclass import dataclass
 from ps.errors import CheckpointError, ConfigError, PSError
 from ps.launch.child import Child
@@ -47,6 +48,23 @@ class Checkpointed:
         return dataclasses.replace(plan, job=job, life=life.number if life else 0)
 
 
+def with_state(plan: Plan) -> Plan:
+    """Return a plan whose federated job keeps its rounds in the folder for checkpoints. Raises ConfigError."""
+    directory, process = plan.job.get("checkpoint_dir"), plan.process
+    if plan.job.get("mode") not in FEDERATED or directory is None:
+        return plan
+    if is_address(directory) or plan.job.get("resume") is not None:
+        raise ConfigError("a federated job keeps each round in a folder of this machine, and goes on with the last one")
+    if process.state is not None:
+        raise ConfigError("state and checkpoint_dir: a federated job keeps its rounds in the one or in the other")
+    folder = Path(directory).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {directory}: {error.strerror}") from None
+    return dataclasses.replace(plan, process=dataclasses.replace(process, state=str(folder / "job.db")))
+
+
 @contextlib.contextmanager
 def checkpointed(plan: Plan, say: Callable[[str], None], stop: Sequence[object]) -> Iterator[Checkpointed | None]:
     """Take the folder that a plan's settings name; None where they name none.
@@ -60,8 +78,9 @@ def checkpointed(plan: Plan, say: Callable[[str], None], stop: Sequence[object])
             raise ConfigError("checkpoint_every needs a folder: give --checkpoint-dir too")
         yield None
         return
-    if plan.job.get("mode") == "federated":
-        raise ConfigError("checkpoint_dir with mode = federated: a federated job keeps its rounds with --state FILE")
+    if plan.job.get("mode") in FEDERATED:  # ``with_state`` has it keep its rounds there
+        yield None
+        return
     directory, resume = (_absolute(name) if name else None for name in (directory, resume))
     known = identity(plan.script, plan.args, plan.job, plan.process.data)
     with _lock(directory or _folder_of(resume), plan.process.grace, say, stop) as fd:

@@ -16,7 +16,7 @@ from ps.config.mode import PIPELINE
 from ps.cores import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
-from ps.launch.checkpointed import Checkpointed, checkpointed, save_last
+from ps.launch.checkpointed import Checkpointed, checkpointed, save_last, with_state
 from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, TAKEN, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members, without
@@ -58,7 +58,7 @@ def run(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) ->
 
 def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fetch) -> RunResult:
     """Run the plan as ``run`` does, and return how it ended."""
-    received: list[int] = []
+    received, plan = list[int](), with_state(plan)
     process = plan.process
     with contextlib.ExitStack() as held:
         held.enter_context(signals_into(received))

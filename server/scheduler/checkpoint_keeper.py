@@ -17,6 +17,7 @@ from ps.checkpoint.parts import WrittenPart, part_of, remove_part
 from ps.checkpoint.place import place
 from ps.checkpoint.tensor_file import TensorFile
 from ps.config.job import JobConfig
+from ps.config.mode import FEDERATED
 from ps.errors import ConfigError, JobEnded, PSError
 from ps.protocol.layout import Layout
 from ps.server.scheduler.checkpoints import Checkpoints, Seal, files_of
@@ -128,6 +129,8 @@ def taken(
     Raises JobEnded where nothing is left to do, ConfigError and CheckpointError.
     """
     directory, resume = explicit.get("checkpoint_dir"), explicit.get("resume")
+    if explicit.get("mode") in FEDERATED:  # it keeps each round
+        return None
     if directory is None and resume is None:
         if explicit.get("checkpoint_every") is not None:
             raise ConfigError("checkpoint_every needs a folder: give --checkpoint-dir too")

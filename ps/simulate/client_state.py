@@ -8,6 +8,7 @@ from typing import Any
 from ps.dataclass import dataclass
 from ps.simulate.visit import Visit
 from ps.worker.conversation import Call
+from ps.worker.federated.delta_masker import DeltaMasker
 
 
 @dataclass(slots=True)
@@ -31,3 +32,4 @@ class ClientState:
     calls: Sequence[Call] = ()
     left: int = 0
     answer: Any = None
+    masker: DeltaMasker | None = None

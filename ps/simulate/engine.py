@@ -16,14 +16,21 @@ from ps.config.values import LONGEST_WAIT
 from ps.errors import Refused, StateError
 from ps.protocol.messages import (
     Assign,
+    Cohort,
+    Consents,
     Error,
     Finished,
+    KeyOffer,
+    KeyShares,
     Message,
     Ok,
+    ShareInbox,
     Submitted,
+    Unmask,
     Upload,
     Wait,
 )
+from ps.secure.identity import ThrowawaySigner, anybody
 from ps.simulate.client_state import ClientState
 from ps.simulate.contract import Cluster, TrainingPool
 from ps.simulate.counters import Counters
@@ -33,6 +40,7 @@ from ps.simulate.task import TrainingTask
 from ps.simulate.traces import Traces
 from ps.simulate.visit import Train, Visited, visit
 from ps.worker.conversation import Calls, Connect, Pause
+from ps.worker.federated.delta_masker import DeltaMasker
 from ps.worker.federated.participation import ACCEPTED, FederatedParticipation
 from ps.xp import HostArray
 
@@ -46,7 +54,7 @@ which it is clear that none ever will."""
 AGAIN = 1.0
 """Seconds after which a client comes back whose upload was turned down."""
 
-HEARD = Wait, Assign, Finished, Submitted, Ok
+HEARD = Wait, Assign, Finished, Submitted, Ok, Cohort, ShareInbox, Unmask, Consents
 """What the scheduler answers to clients."""
 
 Published = Callable[[int, float, HostArray], bool]
@@ -156,8 +164,15 @@ class Engine:
         self.counters.polls += 1
         cluster = self._cluster
         part = FederatedParticipation(cluster.job, cluster.layout, cluster.chunks, state.client, lambda: state.member)
-        state.visit = visit(part, state.version)
+        state.visit = visit(part, state.version, state.client, self._masker(state))
         self._go_on(state)
+
+    def _masker(self, state: ClientState) -> DeltaMasker | None:
+        """Return what a client's deltas are masked with, made when it is first needed."""
+        cluster = self._cluster
+        if state.masker is None and cluster.job.specs.secure.build().masks:
+            state.masker = DeltaMasker(cluster.job, cluster.chunks, cluster.job_id, ThrowawaySigner(), anybody)
+        return state.masker
 
     def _go_on(self, state: ClientState, answer: Any = None) -> None:
         """Give a client the answer to what it has asked, and see to what it asks next."""
@@ -175,11 +190,12 @@ class Engine:
             case Train():
                 state.version = asked.version
                 if state.order:
-                    self._queue.add(state.due, "trained", state.client, state.ticket)
+                    self._queue.add(max(state.due, self.now), "trained", state.client, state.ticket)
             case Calls():
                 self._call(state, asked)
             case _:
-                question = asked.make(self._turn(state), state.member)
+                agrees = isinstance(asked.make(0, 0), KeyOffer | KeyShares)  # what is planned for its task holds
+                question = asked.make(state.ticket if agrees else self._turn(state), state.member)
                 self._cluster.tell(state.member, question, self.now)
 
     def _call(self, state: ClientState, asked: Calls) -> None:

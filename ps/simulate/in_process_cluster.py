@@ -24,6 +24,7 @@ from ps.protocol.messages import (
     Leave,
     Message,
     RoundOrder,
+    Unseal,
     Welcome,
 )
 from ps.protocol.messages.words import MemberRole
@@ -60,6 +61,11 @@ class InProcessCluster:
             shard = self._servers[member] = FederatedShard(rank, self.job, self._state.key, member=member)
             self._shards.append(shard)
         self._first = (values, now)
+
+    @property
+    def job_id(self) -> str:
+        """What this job is called."""
+        return f"{self._state.key.job_id:x}"
 
     # The beginning
 
@@ -170,7 +176,7 @@ class InProcessCluster:
             if shard is None:
                 if to and not isinstance(send.message, Heartbeat):
                     self._heard.append((to, send.message))
-            elif isinstance(send.message, RoundOrder):
+            elif isinstance(send.message, RoundOrder | Unseal):
                 queue.extend(self._hear(shard.order(send.message), now))
         if self._state.phase == "failed":
             raise PeerLost(self._state.reason)

@@ -9,6 +9,8 @@ from ps.dataclass import dataclass
 from ps.protocol.messages import Assign, Finished
 from ps.simulate.task import TrainingResult
 from ps.worker.conversation import FederatedAsked
+from ps.worker.federated.delta_masker import DeltaMasker
+from ps.worker.federated.masked_participation import agree
 from ps.worker.federated.participation import FederatedParticipation, PendingUpload
 
 DECLINED = "declined"
@@ -35,16 +37,29 @@ class Visited:
 Visit: TypeAlias = Generator[FederatedAsked | Train, Any, Visited]
 
 
-def visit(part: FederatedParticipation, version: int) -> Visit:
-    """Offer a client, whose weights are of ``version``, for a round, and do what it is told."""
+def visit(part: FederatedParticipation, version: int, rank: int = 0, masker: DeltaMasker | None = None) -> Visit:
+    """Offer a client, whose weights are of ``version``, for a round, and do what it is told.
+
+    ``masker``: what its deltas are masked with, if they are.
+    """
     answer = yield from part.poll(version, {})
     if not isinstance(answer, Assign):
         return Visited(seconds=None if isinstance(answer, Finished) else answer.seconds)
+    masks = None
+    if masker is not None:
+        masks = masker.begin(answer.task, answer.round, rank)
+        if verdict := (yield from agree(masks, answer.task, answer.token)):
+            return Visited(verdict)
     version = yield from part.pull(answer.round)
     result: TrainingResult = yield Train(version)
     if result.declined:
         yield from part.decline(answer.task, result.declined)
         return Visited(DECLINED)
-    about = answer.task, answer.round, version, result.examples, result.steps, result.report
-    upload = PendingUpload(*about, dict(enumerate(result.frames)), answer.token)
+    task, round, frames = answer.task, answer.round, dict(enumerate(result.frames))
+    if masker is not None and masks is not None:
+        frames = masker.frames(frames, result.examples, round, masks)
+        upload = PendingUpload(task, round, version, 1.0, 1, {}, frames, answer.token, masks)
+    else:
+        about = task, round, version, result.examples, result.steps, result.report
+        upload = PendingUpload(*about, frames, answer.token)
     return Visited((yield from part.contribute(upload)))

@@ -2,6 +2,7 @@
 
 python scripts/bench/federated_paper.py --data DIR                  the 2NN: IID and two shards for each client, 3 seeds
 python scripts/bench/federated_paper.py --data DIR --cnn --seeds 1  the CNN with E = 5, IID
+python scripts/bench/federated_paper.py --data DIR --secure pairwise:clip=0.25  with deltas under masks
 
 100 clients of which 10 take part in a round, batches of 10, plain SGD, the real scheduler and servers in virtual time.
 A round counts as reaching an accuracy when the global model has it on the 10,000 test images after that round.
@@ -48,7 +49,9 @@ MLP = (
 CNN = (Case("CNN, E = 5, IID", "cnn", (), "iid", 5, 0.1, 0.99, 20),)
 
 
-def run(case: Case, seed: int, data: dict[str, Any], lr: float | None, processes: int) -> dict[str, Any]:
+def run(
+    case: Case, seed: int, data: dict[str, Any], lr: float | None, processes: int, secure: str = "none"
+) -> dict[str, Any]:
     """Run until the target or the paper's number of rounds; return what came of it."""
     job = {
         "mode": "federated",
@@ -60,6 +63,7 @@ def run(case: Case, seed: int, data: dict[str, Any], lr: float | None, processes
         "optimizer": f"sgd:lr={lr or case.lr}",
         "partition": case.partition,
         "seed": seed,
+        "secure": secure,
     }
     began = time.monotonic()
 
@@ -84,6 +88,7 @@ def main() -> None:
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--lr", type=float, help="another learning rate than the case's")
     parser.add_argument("--processes", type=int, default=2, help="processes that compute clients (default 2)")
+    parser.add_argument("--secure", default="none", help="hide single deltas: pairwise, pairwise:clip=0.25 ...")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     data = dict(load("mnist", args.data, 0, 0))
@@ -91,7 +96,7 @@ def main() -> None:
     for case in CNN if args.cnn else MLP:
         if args.only and args.only not in case.name:
             continue
-        runs = [run(case, seed, data, args.lr, args.processes) for seed in range(args.seeds)]
+        runs = [run(case, seed, data, args.lr, args.processes, args.secure) for seed in range(args.seeds)]
         rows.append(
             {"case": case.name, "target": case.target, "paper": case.paper, "lr": args.lr or case.lr, "runs": runs}
         )

@@ -42,8 +42,7 @@ def helper(least: int, timeout: float, **options: Any) -> int:
     It is no member of the job, connects outwards only, and ends with it.
     """
     from ps.helper.process import serve
-    from ps.secure.identity import ThrowawaySigner, anybody
 
     address = find_scheduler(options, "helper")
     log_by_hand()
-    return serve(address, ThrowawaySigner(), anybody, least, timeout)
+    return serve(address, least, timeout)

@@ -14,10 +14,10 @@ from ps.helper.answer import SumAnswer
 from ps.protocol.layout import Layout
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Followed, FollowRequest, HelpOrder, Ok
+from ps.protocol.parties import parties
 from ps.protocol.query import ask
 from ps.protocol.security import Security
 from ps.secure.helped import SumOfMasks
-from ps.secure.identity import Lists, Signer
 
 log = logging.getLogger("ps.helper")
 
@@ -29,13 +29,14 @@ LOOK = 5.0
 """Seconds between two looks at which servers there are."""
 
 
-def serve(address: str, signer: Signer, lists: Lists, least: int, timeout: float) -> int:
+def serve(address: str, least: int, timeout: float) -> int:
     """Help a job until it ends; return 0.
 
-    ``lists``: the clients that count; ``least``: so many must be in a sum, whatever the job says; ``timeout``: seconds
+    ``least``: so many clients that are listed here must be in a sum, whatever the job says; ``timeout``: seconds
     for which a scheduler is waited for that is not there, or not any more. Raises ConfigError for a job without a
     helper, PeerLost or ConnectTimeout where the job is gone.
     """
+    known = parties(Security.to_ask(address, None).folder, address)
     followed = _model(address, timeout)
     if followed is None:
         return 0
@@ -46,7 +47,7 @@ def serve(address: str, signer: Signer, lists: Lists, least: int, timeout: float
     frames = frames_of(job, chunks)
     assert frames is not None
     job_id = f"{followed.job_id:x}"
-    answer = SumAnswer(SumOfMasks(job_id, signer, lists, max(least, job.secure_min)), frames, chunks)
+    answer = SumAnswer(SumOfMasks(job_id, known.signer, known.clients, max(least, job.secure_min)), frames, chunks)
     log.info("helping the job at %s: sums of at least %d clients", address, max(least, job.secure_min))
     return _Loop(address, answer, timeout, job.chunk_bytes).run(followed)
 

@@ -14,8 +14,9 @@ from ps.config.federated import local_optimizer
 from ps.errors import GradientError, StateError
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Assign, Finished
+from ps.protocol.parties import parties
+from ps.protocol.security import Security
 from ps.secure.helped import Masks
-from ps.secure.identity import ThrowawaySigner, anybody
 from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.cut_plan import CutPlan
@@ -136,7 +137,9 @@ class FederatedStore:
         self._checkpoint = ClientCheckpoint(self._state_file, self._owner(whole))
         self._pending_upload = self._checkpoint.restore(self.training, self._encoder)
         if self.job.specs.secure.build().masks:
-            self._masker = DeltaMasker(self.job, connection.chunks, self.job_id, ThrowawaySigner(), anybody)
+            known = parties(Security.of(self._session.process, "worker").folder, self.scheduler)
+            about = self.job, connection.chunks, self.job_id
+            self._masker = DeltaMasker(*about, known.signer, known.clients, known.helpers)
         return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
     def _owner(self, layout: Layout) -> dict[str, Any]:

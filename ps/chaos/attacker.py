@@ -10,7 +10,7 @@ from typing import Any
 
 from ps import sigterm
 from ps.chaos.plan import Fault
-from ps.chaos.victim import Victim
+from ps.chaos.victim import Victim, identity
 from ps.dataclass import dataclass
 from ps.errors import ConfigError, ConnectTimeout, PSError
 from ps.protocol import pid
@@ -53,6 +53,8 @@ class Attacker:
         self._fetch, self._roles, self._least, self._tell, self._dry = fetch, tuple(roles), least, tell, dry
         self._now, self._sleep = now, sleep
         self._harmed: list[_Harmed] = []
+        self._killed: set[tuple[int, str]] = set()
+        """Process and mark of those that a status may still show as live."""
         self._realm = pid.realm()
         self._heard = now()
         self.count = 0
@@ -142,6 +144,7 @@ class Attacker:
         self._tell({**said, "done": not wrong, **({"why": wrong} if wrong else {})})
         if fault.action == "kill" or wrong:
             victim.close()
+            self._killed |= set() if wrong else {victim.identity}
             return
         now = self._now()
         self._harmed.append(_Harmed(victim, now + fault.seconds, fault.action == "slow", turn=now))
@@ -153,7 +156,8 @@ class Attacker:
             if role == "scheduler":
                 found += [(role, status["scheduler"])] if status.get("scheduler", {}).get("pid") not in busy else []
                 continue
-            live = [row for row in status.get(f"{role}s", []) if row.get("state") == "live"]
+            rows = (row for row in status.get(f"{role}s", []) if row.get("state") == "live")
+            live = [row for row in rows if identity(row) not in self._killed]
             free = [row for row in live if row.get("pid") not in busy]
             if len(free) > self._least:
                 found += [(role, row) for row in sorted(free, key=lambda row: row.get("rank") or 0)]

@@ -15,10 +15,16 @@ from ps.errors import ConfigError
 from ps.protocol import pid
 
 
+def identity(row: Mapping[str, Any]) -> tuple[int, str]:
+    """Return what tells the process of a member's row in a status from all others."""
+    return int(row.get("pid") or 0), str(row.get("mark") or "")
+
+
 class Victim:
     """``row``: a member's of a status. Raises ConfigError with why it cannot be harmed."""
 
     def __init__(self, role: str, row: Mapping[str, Any], realm: str) -> None:
+        self.identity = identity(row)
         self.role, self.rank, self.pid = role, int(row.get("rank") or 0), int(row.get("pid") or 0)
         self._fd = -1
         if not hasattr(os, "pidfd_open") or not realm:

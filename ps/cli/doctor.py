@@ -48,7 +48,7 @@ def doctor(timeout: float, folder: str, threads: int, no_bandwidth: bool, as_jso
 
     findings = host.examine(Path(folder), threads)
     if read_settings(options).process().config.scheduler is not None:
-        findings += cluster.examine(find_scheduler(options), timeout, bandwidth=not no_bandwidth)
+        findings += cluster.examine(find_scheduler(options), timeout, Path(folder), bandwidth=not no_bandwidth)
     code = exit_code(findings)
     if as_json:
         click.echo(json.dumps({"exit_code": code, "findings": [each.to_dict() for each in findings]}, indent=2))

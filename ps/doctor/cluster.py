@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,14 +22,16 @@ SKEWED = 2.0
 """Seconds between two clocks from which on records and logs do not fit together."""
 SLOW = 50.0
 """Milliseconds there and back, at which small chunks wait for the network."""
+COPIES = 3
+"""Of the weights in a checkpoint, at most."""
 LONG = 5.0
 """Seconds of a wait that is told."""
 
 Status = Mapping[str, Any]
 
 
-def examine(address: str, timeout: float, *, bandwidth: bool = True) -> list[Finding]:
-    """Return what there is to say of the job whose scheduler is at an address."""
+def examine(address: str, timeout: float, folder: Path = Path(), *, bandwidth: bool = True) -> list[Finding]:
+    """Return what there is to say of a job, by its scheduler's address. ``folder``: where checkpoints would go."""
     found = [*_name("scheduler", address)]
     try:
         began = time.time()
@@ -40,6 +44,7 @@ def examine(address: str, timeout: float, *, bandwidth: bool = True) -> list[Fin
     found += _clocks(status, asked)
     found += _members(status, address, timeout)
     found += _versions(status)
+    found += _room(status, folder)
     found += [Finding("job", "wait", "warning", line, "see psctl status") for line in waiting_lines(status, LONG)]
     if bandwidth and status.get("phase") == "running" and status.get("servers"):
         found.append(_bandwidth(address, timeout))
@@ -146,6 +151,24 @@ def _versions(status: Status) -> Iterator[Finding]:
                 yield Finding(", ".join(members[:5]), "versions", "warning", text, advice)
     elif kinds:
         yield Finding("job", "versions", "ok", f"the same everywhere: {ours}")
+
+
+def _room(status: Status, folder: Path) -> Iterator[Finding]:
+    """Whether checkpoints of this model find room here."""
+    size = COPIES * sum(float(row.get("bytes") or 0) for row in status.get("servers", []))
+    if not size:
+        return
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return  # the host's part has told of it
+    many = int((status.get("job") or {}).get("keep") or 3) + 1
+    text = f"one is at most {size / 1e9:.2g} GB (weights and two moments); {free / 1e9:.1f} GB are free at {folder}"
+    if free < many * size:
+        advice = f"make room for {many} (--keep, and the one that is written), or keep fewer"
+        yield Finding("job", "room for checkpoints", "warning", text, advice)
+    else:
+        yield Finding("job", "room for checkpoints", "ok", text)
 
 
 def _bandwidth(address: str, timeout: float) -> Finding:

@@ -12,6 +12,7 @@ import pytest
 from ps.chaos import attacker as module
 from ps.chaos.attacker import Attacker
 from ps.chaos.plan import Action, Fault
+from ps.chaos.victim import identity
 from ps.errors import ConfigError, ConnectTimeout
 
 
@@ -21,7 +22,7 @@ class Dummy:
     did: ClassVar[list[tuple[int, int]]] = []
 
     def __init__(self, role: str, row: dict[str, Any], realm: str) -> None:
-        self.role, self.rank, self.pid = role, row["rank"], row["pid"]
+        self.role, self.rank, self.pid, self.identity = role, row["rank"], row["pid"], identity(row)
         if row.get("elsewhere"):
             raise ConfigError("it is not on this host")
 
@@ -74,6 +75,13 @@ def test_some_are_left_alone() -> None:
     night.attack(plan("stop", "kill", apart=0.5), 1.5)
     assert Dummy.did == [(100, signal.SIGSTOP), (100, signal.SIGCONT)]
     assert night.said[1]["done"] is False and "--least" in night.said[1]["why"]
+
+
+def test_who_was_killed_counts_no_more_although_the_scheduler_has_not_noticed_yet() -> None:
+    night = Night(3)
+    night.attack(plan("kill", "kill", "kill", apart=0.1), 1.0)
+    assert Dummy.did == [(100, signal.SIGKILL), (101, signal.SIGKILL)]
+    assert [entry["done"] for entry in night.said] == [True, True, False]
 
 
 def test_a_slow_one_runs_a_part_of_the_time_and_ends_running() -> None:

@@ -80,6 +80,14 @@ def test_long_waits_are_findings(reached: dict[str, Any]) -> None:
     assert [what for _, what, _ in found("warning")] == ["wait"]
 
 
+def test_a_model_whose_checkpoints_find_no_room_is_told_of(reached: dict[str, Any]) -> None:
+    reached["status"]["servers"][0]["bytes"] = 40_000_000
+    assert found("warning") == [] and "room for checkpoints" in {what for _, what, _ in found("ok")}
+    reached["status"]["servers"][0]["bytes"] = 1 << 60
+    ((_, what, advice),) = found("warning")
+    assert what == "room for checkpoints" and "--keep" in advice
+
+
 def test_a_name_that_is_nobodys_is_wrong(reached: dict[str, Any]) -> None:
     findings = cluster.examine("tcp://no-such-host.invalid:7070", 1.0)
     assert [(each.what, each.state) for each in findings][:1] == [("name", "wrong")]

@@ -28,11 +28,14 @@ static inline uint16_t float16_of(float value) {
     return (uint16_t)(sign | (size >= 0x477FF000 ? large : rounded)); /* from 65520 on it is Inf */
 }
 
-/* A half's bits, shifted to a float's place, are its number over 2^112, but for Inf and NaN. */
+/* Subnormal halves, which gradients often are, are made from their mantissa as a whole number: as subnormal floats
+   they would take a processor a hundred times as long. */
 static inline float float_of_float16(uint16_t half) {
-    uint32_t size = (uint32_t)(half & 0x7FFF) << 13, sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t scaled = bits_of(float_of(size) * 0x1p112f);
-    return float_of(sign | ((half & 0x7C00) == 0x7C00 ? size | 0x7F800000 : scaled));
+    uint32_t size = half & 0x7FFF, sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t normal = (size << 13) + (112u << 23);
+    uint32_t small = bits_of((float)(int32_t)size * 0x1p-24f);
+    uint32_t bits = size < 0x0400 ? small : size < 0x7C00 ? normal : (size << 13) | 0x7F800000;
+    return float_of(sign | bits);
 }
 
 static inline float float_of_bfloat16(uint16_t half) { return float_of((uint32_t)half << 16); }

@@ -25,8 +25,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def interleave(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return each case's median time in seconds.
+def interleave(
+    cases: Mapping[str, Callable[[], object]],
+    repeats: int,
+    middle: Callable[[list[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Return each case's time in seconds: the median, or what else ``middle`` makes of all.
 
     The cases take turns, so that a change of the clock rate or a neighbour's load meets all of them; each runs
     once before, untimed.
@@ -39,7 +43,7 @@ def interleave(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[
             begin = time.perf_counter()
             case()
             times[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    return {name: middle(taken) for name, taken in times.items()}
 
 
 def in_place_update(n_floats: int) -> Callable[[], object]:

@@ -4,8 +4,8 @@
     python scripts/bench/kernels.py --steps         and steps of one worker in shared memory, by dtype and optimizer
 
 The limit is ``w -= g`` in place. A step is one of ``--size`` parameters with one server; "private" is ``--params
-private``, "own" has gradients in arrays of the script's. Medians; with ``--lowest`` the lowest of the turns, which
-others on the same machine disturb least.
+private``, "own" has gradients in arrays of the script's. Arithmetic is done by chunks of 2 MB. Medians;
+``--lowest`` gives the lowest turn of steps, which others on the same machine disturb least.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unittest import mock
 
 import ml_dtypes
 import numpy as np
-from limits import in_place_update, interleave, machine
+from limits import in_place_update, machine
 from local_cluster import cluster
 from outfile import outfile
 
@@ -32,6 +32,8 @@ from ps.compress import CODECS, Codec, Key
 from ps.optim import OPTIMIZERS, WeightedSum, apply
 from ps.optim.limit import copy_within, within_limit
 
+CHUNK = 500_000
+"""Parameters that are updated at once, as a server does with a chunk: 2 MB of float32."""
 Middle = Callable[[list[float]], float]
 KINDS = (native.NUMPY, native.NATIVE)
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -86,24 +88,35 @@ def updates(size: int) -> dict[str, Callable[[], object]]:
     return found
 
 
-def arithmetic(size: int, repeats: int, middle: Middle) -> dict[str, dict[str, float]]:
-    """Return each case's median seconds, by kernels, beside the limit's of the same turns."""
-    limit, results = in_place_update(size), {}
-    for name, case in updates(size).items():
+def arithmetic(size: int, turns: int) -> dict[str, dict[str, float]]:
+    """Return the median seconds of each case for ``size`` parameters, by kernels and of the limit, in chunks by turns.
 
-        def by(kind: str, case: Callable[[], object] = case) -> Callable[[], None]:
-            def run() -> None:
-                native.choose(kind)
-                case()
-
-            return run
-
-        results[name] = interleave({"limit": limit, **{kind: by(kind) for kind in KINDS}}, repeats, middle)
-        row = results[name]
-        words = f"{row['numpy'] * 1e3:9.2f}{row['native'] * 1e3:9.2f}{row['numpy'] / row['native']:9.2f}"
-        print(f"{name:24}{row['limit'] * 1e3:9.2f}{words}{row['limit'] / row['native']:9.2f}", flush=True)
+    A chunk takes less than a busy machine leaves a process at a time, so that others disturb few of them.
+    """
+    chunks = max(1, size // CHUNK)
+    sets, limits, results = [updates(CHUNK) for _ in range(chunks)], [in_place_update(CHUNK) for _ in range(chunks)], {}
+    for name in sets[0]:
+        found: dict[str, list[float]] = {kind: [] for kind in ("limit", *KINDS)}
+        for turn in range(turns + 1):
+            for cases, limit in zip(sets, limits, strict=True):
+                for kind in (*found,)[:: 1 if turn % 2 else -1]:
+                    if kind != "limit":
+                        native.choose(kind)
+                    work = limit if kind == "limit" else cases[name]
+                    since = time.perf_counter()
+                    work()
+                    if turn:
+                        found[kind].append((time.perf_counter() - since) * size / CHUNK)
+        results[name] = {kind: statistics.median(times) for kind, times in found.items()}
+        show(name, results[name])
     native.choose(native.AUTO)
     return results
+
+
+def show(name: str, row: dict[str, float]) -> None:
+    """Print a case's milliseconds, what is gained, and the limit over what is reached."""
+    words = f"{row['numpy'] * 1e3:9.2f}{row['native'] * 1e3:9.2f}{row['numpy'] / row['native']:9.2f}"
+    print(f"{name:24}{row['limit'] * 1e3:9.2f}{words}{row['limit'] / row['native']:9.2f}", flush=True)
 
 
 def steps(size: int, turns: int, count: int, middle: Middle) -> dict[str, dict[str, float]]:
@@ -135,8 +148,7 @@ def steps(size: int, turns: int, count: int, middle: Middle) -> dict[str, dict[s
                         kv.step(grads)
                     found[kind].append((time.perf_counter() - since) / count)
         row = results[name] = {kind: middle(times) for kind, times in found.items()}
-        words = f"{row['numpy'] * 1e3:9.2f}{row['native'] * 1e3:9.2f}{row['numpy'] / row['native']:9.2f}"
-        print(f"{name:24}{row['limit'] * 1e3:9.2f}{words}{row['limit'] / row['native']:9.2f}", flush=True)
+        show(name, row)
     native.choose(native.AUTO)
     return results
 
@@ -147,7 +159,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10_000_000, help="parameters (10 M)")
     parser.add_argument("--repeats", type=int, default=9, help="turns (9)")
     parser.add_argument("--steps", action="store_true", help="measure steps of a job too")
-    parser.add_argument("--lowest", action="store_true", help="the lowest of the turns instead of medians")
+    parser.add_argument("--lowest", action="store_true", help="the lowest of the turns of steps instead of medians")
     parser.add_argument("--json", type=outfile, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args()
     if native.kernels() is None:
@@ -159,7 +171,7 @@ def main() -> None:
         f"{options.size:,} parameters, {'lowest' if options.lowest else 'medians'} of {options.repeats} turns in ms\n"
     )
     print(f"{'':24}{'limit':>9}{'NumPy':>9}{'native':>9}{'gain':>9}{'of limit':>9}")
-    found = {"arithmetic": arithmetic(options.size, options.repeats, middle)}
+    found = {"arithmetic": arithmetic(options.size, options.repeats)}
     if options.steps:
         print("\na step of one worker in shared memory", flush=True)
         found["steps"] = steps(options.size, options.repeats, 5, middle)

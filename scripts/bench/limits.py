@@ -25,12 +25,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def interleave(
-    cases: Mapping[str, Callable[[], object]],
-    repeats: int,
-    middle: Callable[[list[float]], float] = statistics.median,
-) -> dict[str, float]:
-    """Return each case's time in seconds: the median, or what else ``middle`` makes of all.
+def interleave(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return each case's median time in seconds.
 
     The cases take turns, so that a change of the clock rate or a neighbour's load meets all of them; each runs
     once before, untimed.
@@ -43,7 +39,7 @@ def interleave(
             begin = time.perf_counter()
             case()
             times[name].append(time.perf_counter() - begin)
-    return {name: middle(taken) for name, taken in times.items()}
+    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def in_place_update(n_floats: int) -> Callable[[], object]:

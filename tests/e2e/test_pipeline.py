@@ -116,3 +116,21 @@ def test_a_run_with_a_spare_ends_well_though_a_worker_is_killed(forked: Callable
     assert run.wait() == 0, run.text
     assert re.search(r"worker 1 failed \(killed by SIGKILL\); a spare takes its place", run.text)
     _assert_bits_of_one_process(tmp_path, 2, 20)
+
+
+@pytest.mark.timeout(120)
+def test_a_stage_and_the_scheduler_that_are_killed_at_once_cost_time_and_nothing_else(
+    start: Start, tmp_path: Path
+) -> None:
+    cluster = start(workers=2, mode="pipeline", spares=1, optimizer="adam:lr=0.01", state=True)
+    slow = "--epochs", 30, "--slow", "2:0.004"
+    everybody = [cluster.worker(SCRIPT, tmp_path / "stage-{rank}.npz", *slow) for _ in range(3)]
+    status = cluster.wait_clock(10)
+    pid = next(row["pid"] for row in status["workers"] if row["rank"] == 1 and row["state"] == "live")
+    victim = next(process for process in everybody if process.pid == pid)
+    cluster.scheduler.kill()
+    victim.kill()
+    everybody.remove(victim)
+    cluster.start_scheduler()
+    assert [process.wait() for process in everybody] == [0, 0], [process.text for process in everybody]
+    _assert_bits_of_one_process(tmp_path, 2, 30)

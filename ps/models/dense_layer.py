@@ -48,6 +48,11 @@ class DenseLayer:
         weight, bias = dense.parameter_grads(saved[0], _before_relu(saved, dy))
         return {"weight": weight, "bias": bias}
 
+    def add_weights(self, params: Params, saved: Any, dy: Array, into: Grads, *, fresh: bool) -> None:
+        """Add what ``backward_weights`` returns to what is in ``into``, or put it there (``fresh``)."""
+        x, d = saved[0], _before_relu(saved, dy)
+        dense.add_parameter_grads(x, d, into.get("weight"), into.get("bias"), fresh=fresh)
+
 
 def _before_relu(saved: Any, dy: Array) -> Array:
     return dy if saved[1] is None else dy * (saved[1] > 0)

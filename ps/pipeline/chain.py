@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ps.errors import UsageError
-from ps.pipeline.layer import GraphLayer, PipelineLayer, SplitLayer, StatefulLayer, Tied, TrainingLayer, WrappedLayer
+from ps.pipeline.layer import (
+    AddingLayer,
+    GraphLayer,
+    PipelineLayer,
+    SplitLayer,
+    StatefulLayer,
+    Tied,
+    TrainingLayer,
+    WrappedLayer,
+)
 from ps.xp import Array
 
 T = TypeVar("T")
@@ -41,6 +50,8 @@ class Chain:
         """Which of them are a SplitLayer, as is asked in every pass."""
         self.trains: list[bool] = []
         """Which of them are a TrainingLayer."""
+        self.adds: list[bool] = []
+        """Which of them are an AddingLayer."""
         self.graphs: list[bool] = []
         """Which of them are a GraphLayer."""
         self._sources: list[int] = []
@@ -64,6 +75,7 @@ class Chain:
             self.layers.append(layer)
             self.splits.append(isinstance(layer, SplitLayer))
             self.trains.append(isinstance(layer, TrainingLayer))
+            self.adds.append(isinstance(layer, AddingLayer))
             self.graphs.append(isinstance(layer, GraphLayer))
             self._sources.append(self._first(given, source, place))
             self._shared.append(shared)

@@ -45,6 +45,18 @@ class GradientSums:
         """Return what has been added up so far of a layer's tensor, to which more may be added in place; or None."""
         return self._sums.get(place, {}).get(own)
 
+    def into(self, place: int) -> tuple[dict[str, Any], bool] | None:
+        """Return where the gradients of a layer's tensors are added up, and whether nothing is there yet; None where
+        there is no memory for them so far, or not for all."""
+        names = self._names[place]
+        if (begun := self._sums.get(place)) is not None:
+            return (begun, False) if begun.keys() == names.keys() else None
+        found = {own: self._into.get(name) for own, name in names.items()}
+        if not all(isinstance(each, self._kind.types) for each in found.values()):
+            return None
+        self._sums[place] = found
+        return found, True
+
     def add(self, place: int, grads: Mapping[str, Any], like: Mapping[str, Any]) -> None:
         """Add one micro-batch's gradients of a layer to what there is; ``like``: its tensors. Raises GradientError."""
         sums = self._sums.setdefault(place, {})

@@ -47,6 +47,18 @@ class SplitLayer(PipelineLayer, Protocol):
         ...
 
 
+@runtime_checkable
+class AddingLayer(SplitLayer, Protocol):
+    """A layer that adds up the gradients of its tensors itself, without memory for one more of each."""
+
+    def add_weights(
+        self, params: Mapping[str, Array], saved: Any, dy: Any, into: Mapping[str, Array], *, fresh: bool
+    ) -> None:
+        """Add what ``backward_weights`` returns to what is in ``into``, which has those tensors that are trained; or
+        put it there, where nothing is yet (``fresh``)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardPass:
     """Which forward pass of a training step this is: its numbers do not depend on where the model is cut."""

@@ -187,7 +187,7 @@ class PipelineStage:
     def backward_weights(self, microbatch: int) -> None:
         """Do what ``backward_input`` has put off."""
         for place, saved, dy in self._for_weights.pop(microbatch):
-            self._add(place, self._chain.layers[place].backward_weights(self._tensors(place), saved, dy))
+            self._add_weights(place, saved, dy)
 
     def _backward(self, microbatch: int, dy: Any, *, whole: bool) -> Any:
         kept = self._saved.pop(microbatch)
@@ -213,7 +213,7 @@ class PipelineStage:
         if self._chain.splits[place]:
             if place == self._first:
                 if later is None:
-                    self._add(place, layer.backward_weights(params, saved, dy))
+                    self._add_weights(place, saved, dy)
                 else:
                     later.append((place, saved, dy))
                 return None
@@ -222,9 +222,20 @@ class PipelineStage:
             if later is not None:
                 later.append((place, saved, dy))
                 return layer.backward_input(params, saved, dy)
+            if self._chain.adds[place]:
+                self._add_weights(place, saved, dy)
+                return layer.backward_input(params, saved, dy)
         dx, grads = layer.backward(params, saved, dy)
         self._add(place, grads)
         return dx if place > self._first else None
+
+    def _add_weights(self, place: int, saved: Any, dy: Any) -> None:
+        layer, params = self._chain.layers[place], self._tensors(place)
+        into = self._sums.into(place) if self._chain.adds[place] else None
+        if into is None:
+            self._add(place, layer.backward_weights(params, saved, dy))
+        else:
+            layer.add_weights(params, saved, dy, into[0], fresh=into[1])
 
     def _add(self, place: int, grads: Mapping[str, Any]) -> None:
         self._sums.add(place, grads, self._tensors(place))

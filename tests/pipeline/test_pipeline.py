@@ -16,7 +16,10 @@ import ps
 from ps import xp
 from ps.models import SoftmaxCrossEntropy, cnn, mlp, softmax_cross_entropy
 from ps.models.dense_layer import DenseLayer
-from ps.pipeline import Tied
+from ps.pipeline import Tied, microbatch
+from ps.pipeline.local import run
+from ps.pipeline.runner import StepPlan
+from ps.pipeline.worker_stages import WorkerStages
 from ps.worker import KV
 from support.pipeline_layers import Dropout, Forgetful, Linear, Masked, Tanh, Transposed
 
@@ -311,3 +314,26 @@ def test_it_is_measured_and_recorded_as_other_models(overlap: bool, alone: None,
         assert loss < 0.3
         assert pipe.accuracy(None, batch) > 0.9
         assert pipe.loss(kv.params, batch, batch_size=7) == pytest.approx(pipe.loss(None, batch), rel=1e-6)
+
+
+@pytest.mark.parametrize("microbatches", [1, 3])
+@pytest.mark.parametrize("schedule", ["1f1b", "zero-bubble"])
+def test_beside_weights_gradients_and_activations_a_stage_needs_little(schedule: str, microbatches: int) -> None:
+    width, layers = 1024, 2
+    pipe = ps.Pipeline(mlp.stages([width] * (layers + 1)), softmax_cross_entropy, schedule=schedule)
+    own = WorkerStages(pipe, pipe.cut, pipe.schedule, 0, 1, seed=0, replica=0)
+    params = pipe.chain.init(0)
+    own.know(params, params)
+    gradients = {name: np.zeros_like(value) for name, value in params.items()}
+    x, y = np.ones((4 * microbatches, width), np.float32), np.zeros(4 * microbatches, np.int64)
+    plan = StepPlan(0, microbatches, float(len(x)))
+    parts = [4] * microbatches
+    xs, ys = (microbatch.cut(each, parts, 0, pipe.arrays) for each in (x, y))
+    tracemalloc.start()
+    runner = own.runner(plan, params, gradients)
+    found = run([runner], {0: 0}, runner.feed(xs, ys))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all(found[name] is gradients[name] for name in params)
+    held = sum(value.nbytes for value in params.values()) * 2
+    assert peak < 0.2 * held

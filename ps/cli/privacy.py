@@ -99,7 +99,7 @@ def _planned(text: str, rounds: int, clients: int) -> dict[str, Any]:
         "wanted": rounds,
         "clients": clients,
         "deviation": plan.deviation / clients,
-        "after": {str(done): epsilon_of(plan.noise, done, about.delta, about.q) for done in shares},
+        "after": {str(done): epsilon_of(plan.noise, done, about.delta) for done in shares},
     }
 
 
@@ -133,7 +133,7 @@ def _spent(account: Mapping[str, Any], text: str) -> dict[str, Any]:
         "clip": float(account["clip"]),
         "noise": noise,
         "releases": releases,
-        "spent": epsilon_of(noise, releases, about.delta, about.q),
+        "spent": epsilon_of(noise, releases, about.delta),
         "cut_short": bool(account.get("cut_short")),
     }
 

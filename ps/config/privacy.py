@@ -38,8 +38,6 @@ def check_privacy(job: JobConfig, say: Callable[[str], str]) -> None:
         raise ConfigError(
             f"{say('dp')}: noise must be at least {LEAST_NOISE:g}; with less there is no privacy to speak of"
         )
-    if dp.quantile and dp.q:
-        raise ConfigError(f"{say('dp')}: quantile= with q= is not accounted for; leave one of them out")
     if job.specs.secure.build().masks:
         raise ConfigError(
             f"{say('secure')} hides single deltas, and {say('dp')} has servers clip them: take one of them"

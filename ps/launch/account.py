@@ -50,6 +50,12 @@ class Account:
         """Return the status as a scheduler that has ended saw it last; nothing before that."""
         return next((entry for _, entry in self.read() if "workers" in entry), {})
 
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the rounds ended before their number, since the privacy budget was spent."""
+        found = [entry.get("federated") for _, entry in self.read()]
+        return any(((rounds or {}).get("privacy") or {}).get("cut_short") for rounds in found)
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()

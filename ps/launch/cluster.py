@@ -322,6 +322,7 @@ class _Cluster:
             self._poller.cancel()
         self._end([child for child in self._children if child.role == "worker"], deadline - RESERVE * grace)
         self._end([child for child in self._children if child.role != "worker"], deadline)
+        self._policy.on_exits([Exit("scheduler", 0, SPENT)] if self._account.is_cut_short else [])
 
     def _end(self, children: list[Child], deadline: float) -> None:
         """End these processes: in order, with a bound, then by force."""

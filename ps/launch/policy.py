@@ -162,6 +162,8 @@ class FailurePolicy:
         for exit in sorted(exits, key=lambda exit: _ORDER[exit.role]):
             if exit.code and exit.role != "worker" and self.blames_another and not self._may_restart(exit):
                 self.first = exit  # it closes its sockets before it ends: workers may end earlier
+            if exit.role == "scheduler" and exit.code == SPENT:  # it may be the last to end
+                self.first = self.first or exit
             if self.stopping:
                 continue
             if self._may_restart(exit):

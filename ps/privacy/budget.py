@@ -28,7 +28,7 @@ class PrivacyBudget:
         self.mechanism, self._entropy = mechanism, entropy
         self.denominator = clients
         wanted = rounds + mechanism.spare
-        self.noise = mechanism.noise or noise_for(mechanism.eps, mechanism.delta, wanted, mechanism.q)
+        self.noise = mechanism.noise or noise_for(mechanism.eps, mechanism.delta, wanted)
         """The multiplier that is accounted for a release, all that it reveals together."""
         self.releases = 0
         """Those that are paid for."""
@@ -43,7 +43,7 @@ class PrivacyBudget:
         except ValueError as error:
             raise ConfigError(f"dp: {error}; with quantile= there must be more clients in a round") from None
         if self.most is not None and self.most < 1:
-            cost = epsilon_of(self.noise, 1, mechanism.delta, mechanism.q)
+            cost = epsilon_of(self.noise, 1, mechanism.delta)
             raise ConfigError(
                 f"dp: one round with noise={self.noise:g} costs {cost:.4g}, more than eps={mechanism.eps:g}"
             )
@@ -52,7 +52,7 @@ class PrivacyBudget:
         about = self.mechanism
         if not about.eps:
             return None
-        return affordable(self.noise, about.eps, about.delta, about.q, most=wanted) if about.noise else wanted
+        return affordable(self.noise, about.eps, about.delta, most=wanted) if about.noise else wanted
 
     @property
     def deviation(self) -> float:
@@ -69,7 +69,7 @@ class PrivacyBudget:
         """The epsilon of what is paid for."""
         about = self.mechanism
         if self._told[0] != self.releases:
-            self._told = self.releases, epsilon_of(self.noise, self.releases, about.delta, about.q)
+            self._told = self.releases, epsilon_of(self.noise, self.releases, about.delta)
         return self._told[1]
 
     def pay(self, unclipped: int, counted: int) -> None:
@@ -97,11 +97,10 @@ class PrivacyBudget:
             "delta": about.delta,
             "noise": round(self.noise, 6),
             "clip": self.clip,
-            "q": about.q,
             "clients": self.denominator,
             "releases": self.releases,
             "most": self.most,
-            "spent": round(self.spent, 6) if about.q in (0.0, 1.0) else None,
+            "spent": round(self.spent, 6),
         }
 
     def dump(self) -> dict[str, Any]:

@@ -32,8 +32,6 @@ class Gaussian:
     """Adapt the clip until this share of the deltas is not clipped (Andrew et al., NeurIPS 2021); 0: do not."""
     rate: float = number(0.2, above=0, at_most=10)
     """By how much the clip adapts in a round."""
-    q: float = number(0.0, at_least=0, at_most=1)
-    """Poisson sampling: the chance of each client, independent of all others, to be in a round; 0: none is claimed."""
 
 
 MECHANISMS: Registry[Gaussian] = Registry("dp", {"gaussian": Gaussian}, pluggable=False)

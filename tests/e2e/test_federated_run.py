@@ -48,3 +48,16 @@ def test_a_run_goes_on_after_a_servers_and_a_clients_death_and_learns(
     for entry in rounds:  # a round is published after its contributions have come, and not long after
         last = max(step["t"] for step in steps if step["clock"] == entry["round"])
         assert -0.5 < entry["t"] - last < 10
+
+
+def test_a_run_whose_privacy_budget_is_spent_ends_with_the_model_that_there_is_and_a_code_of_its_own(
+    command: Callable[..., Process], tmp_path: Path
+) -> None:
+    options = ("-s", 2, "-w", 3, "--mode", "federated", "--rounds", 5, "--dp", "eps=8,delta=1e-5,clip=1,noise=0.9")
+    run = command("run", *options, "--state", tmp_path / "state", "--run-dir", tmp_path / "run", DIGITS)
+    assert run.wait() == 11, run.text
+    assert "the privacy budget is spent, with 2 of 5 rounds done" in run.text and "test accuracy" in run.text
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["exit_status"] == 11 and summary["federated"]["privacy"]["releases"] == 2
+    rounds = (tmp_path / "run" / "rounds.jsonl").read_text()
+    assert "loss" not in rounds and "accuracy" not in rounds, "nothing that clients said of themselves"

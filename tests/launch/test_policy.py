@@ -258,3 +258,10 @@ def test_a_scheduler_whose_budget_is_spent_has_ended_the_job_in_good_order_and_g
     policy.on_exits([Exit("worker", 0, 0)])
     assert stops(policy.on_exits([Exit("worker", 1, 0)]))
     assert policy.status == 11
+
+
+def test_a_spent_budget_counts_also_when_the_scheduler_is_the_last_to_end() -> None:
+    policy = FailurePolicy(1, started=True, federated=True)
+    assert stops(policy.on_exits([Exit("worker", 0, 0)]))
+    policy.on_exits([Exit("scheduler", 0, 11)])
+    assert policy.status == 11

@@ -304,8 +304,9 @@ class Rounds:
         return goal if self.masking is None else self.masking.goal(goal, self._contributions.ledger.survivors)
 
     def _look_at_collection(self, now: float) -> Iterator[Send]:
-        assignments, survivors, masking = self._assignments, self._contributions.ledger.survivors, self.masking
-        counted, asynchronous = len(survivors), assignments.asynchronous
+        assignments, ledger, masking = self._assignments, self._contributions.ledger, self.masking
+        counted, asynchronous = ledger.counted, assignments.asynchronous
+        survivors = ledger.survivors if masking is not None else []  # with thousands of clients looking takes a while
         hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
         enough = counted >= self.job.quorum and (masking is None or masking.suffices(survivors))

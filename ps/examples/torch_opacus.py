@@ -2,7 +2,6 @@
 
 psctl run -s 2 -w 4 --mode federated --rounds 10 ps/examples/torch_opacus.py --noise 1
 psctl run -s 2 -w 4 ps/examples/torch_opacus.py --noise 1         the same in synchronous training
-psctl run -w 4 ps/examples/torch_opacus.py --noise 1000           so much noise that nothing is learned
 
 What a client protects so are its examples, each for itself, in its own training, whatever others do; --dp protects a
 client as a whole, by noise of the servers. Both can be had together.

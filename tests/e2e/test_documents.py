@@ -72,6 +72,7 @@ LONG = {
     r"psctl run -s 2 -w 4 --mode \w+ .*ps/examples/digits\.py": "test_modes.py trains it in every mode, to its end",
     r"psctl run .*--mode \w+ -m ps\.examples\.demo": MODES_OF_DIGITS + ", and psctl demo runs this one",
     r"python ps/examples/(jax|sklearn|torch)_\w+\.py": WITH_WORKERS,
+    r"psctl run .*ps/examples/torch_opacus\.py": "tests/e2e/test_opacus.py runs it in both modes",
     r"psctl run .*ps/examples/mnist\.py --limit": "it runs with --data",
     r"psctl run .*ps/examples/sklearn_sgd\.py --partition": "it runs as it is, and digits.py with --partition",
     r"psctl run .*--save model.safetensors ps/examples/digits\.py": "train.py does the same",

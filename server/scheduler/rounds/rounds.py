@@ -82,8 +82,6 @@ class Rounds:
             job, self._algorithm, self._contributions, self._deadlines, self._attempt, now, clients
         )
 
-    # Looking
-
     @property
     def changed(self) -> bool:
         """Whether something happened that a restarted scheduler must know; whoever saves it sets this back."""

@@ -312,8 +312,7 @@ class _Cluster:
     def _end_all(self) -> None:
         """End what still runs: workers first, so that there is somebody left to whom they can say goodbye."""
         self._policy.stopping = True
-        grace = self._plan.process.grace
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + (grace := self._plan.process.grace)
         if self._taken is not None and self._address is not None:
             about = self._child("scheduler", 0), self._children, grace, self._tick
             failed = save_last(self._address, *about, lambda: self._kill_now, self._policy.signal, self._screen.say)

@@ -139,7 +139,11 @@ class Authenticator:
         for number, question in enumerate(self._pending):
             if self._admission.find(question.user) is not None:
                 self._answer(question, b"200", "", question.user)
-            elif now - question.came < patience and len(self._pending) - number <= MOST_PENDING:
+            elif (
+                not self._admission.bars(question.user)
+                and now - question.came < patience
+                and len(self._pending) - number <= MOST_PENDING
+            ):
                 left.append(question)
             else:
                 self._refuse(question, f"its key is not listed here: {question.user}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable, Mapping
 
 from ps.keys.public_keys import PublicKeys
@@ -18,10 +17,8 @@ class GuestList:
     def __init__(self, patience: float = 0.0) -> None:
         """``patience``: seconds for which an unknown key is neither let in nor refused: it may become known."""
         self.patience = patience
-        self.cut: frozenset[str] = frozenset()
-        """The user ids of those who were let in once and must be cut off, until somebody has done it."""
+        self._barred: frozenset[str] = frozenset()
         self._known: Mapping[str, PublicKeys] = {}
-        self._changed = threading.Event()
         self.wondering = False
         """Whether an unknown key waits to become known; set by the authenticator."""
 
@@ -29,21 +26,19 @@ class GuestList:
         """Let in these and nobody else; return the user ids of those who were let in before and are not any more."""
         barred = frozenset(revoked)
         known = {each.curve.hex(): each for each in keys if each.curve not in barred}
+        self._barred = frozenset(each.hex() for each in barred)
         gone = {user for user in self._known if user not in known}
         self._known = known
         self.wondering = False
-        self._changed.set()
         return gone
 
     def find(self, user: str) -> PublicKeys | None:
         """Return whose connection it is that has this user id, unless it is let in no more."""
         return SELF if user == LOCAL else self._known.get(user)
 
-    def take_change(self) -> bool:
-        """Whether anything was changed since the last call."""
-        changed = self._changed.is_set()
-        self._changed.clear()
-        return changed
+    def bars(self, user: str) -> bool:
+        """Whether a key was revoked: whoever comes with it is refused at once."""
+        return user in self._barred
 
 
 SELF = PublicKeys(LOCAL, "local", bytes(32))

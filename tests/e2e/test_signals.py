@@ -33,12 +33,13 @@ def shared_memory() -> set[str]:
     ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=["INT", "TERM", "KILL"]
 )
 def test_a_signal_ends_everything_and_leaves_nothing(
-    command: Callable[..., Process], temporary: Path, signum: int, code: int
+    command: Callable[..., Process], temporary: Path, monkeypatch: pytest.MonkeyPatch, signum: int, code: int
 ) -> None:
     before = shared_memory()
     run = command("run", "-s", 2, "-w", 2, TRAIN, "--steps", 10**6, "--shout", TMPDIR=str(temporary))
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     run.wait_for("clock 5 of rank 1")
+    monkeypatch.setenv("PS_RUNTIME_DIR", str(temporary))  # where its keys are
     status = fetch_status(address)
     pids = [member["pid"] for role in ("servers", "workers") for member in status[role]]
     pids.append(Process.child(run.pid, "scheduler"))

@@ -50,6 +50,7 @@ NOT_RUN = {
     "pip ": NETWORK,
     "debootstrap ": NETWORK,
     ".* --device cuda ": "needs a GPU",
+    "psctl keys ": "tests/cli/test_examples.py runs these with the files that they name",
     "psctl helper ": "helps a job that runs; tests/e2e/test_masked_run.py has one",
     "psctl run .*--secure ": "needs more clients than there are here; tests/e2e/test_masked_run.py has them",
     "psctl follow ": "follows a job that runs; tests/following has one",

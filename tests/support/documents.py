@@ -12,6 +12,7 @@ FILES = sorted(
     ROOT / path
     for path in (
         "CHANGELOG.md",
+        "SECURITY.md",
         "CONTRIBUTING.md",
         "README.md",
         "protocol/README.md",

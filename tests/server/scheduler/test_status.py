@@ -114,3 +114,16 @@ def test_so_many_join_in_a_time_that_is_linear_and_not_more_than_there_can_be(
     assert len(sends) <= 800
     assert len({id(send.message) for send in state.news()}) <= 1
     assert state.news() == []
+
+
+@pytest.mark.parametrize("dp", [None, "eps=8,delta=1e-5,clip=1"])
+def test_with_differential_privacy_no_number_of_a_clients_data_or_training_is_shown(dp: str | None) -> None:
+    state = SchedulerState({"workers": 1, "mode": "federated", "dp": dp}, 0.0)
+    for number, role in enumerate(("server", "worker")):
+        for send in state.receive(Hello(1, number, role, 0, "h", 1, "", (), {}), 0.0):
+            if isinstance(send.message, Welcome):
+                member = send.message.member
+    own = {"metrics": {"loss": 0.5}, "measured": {"accuracy": 0.25}, "samples": 77, "steps": 13, "failure": "at row 9"}
+    state.receive(Heartbeat(member, 1, {"clock": 7, **own}), 0.0)
+    [row] = shown(state)["workers"]
+    assert row["clock"] == 7 and (own.keys() <= row.keys() if dp is None else not own.keys() & row.keys())

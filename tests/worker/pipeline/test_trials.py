@@ -4,6 +4,7 @@ gradients that nobody needs, NaN in a backward pass, and activations that are la
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from ps.models import softmax_cross_entropy
 from ps.pipeline import Pipeline, SummedLoss
 from ps.testing import LocalCluster
 from ps.worker import KV
-from ps.worker.pipeline.line import FLYING
+from ps.worker.pipeline import peers
+from ps.worker.pipeline.line import IncomingLine, OutgoingLine
 from support.pipeline_job import X, Y, assert_same, layers, script, whole
 from support.pipeline_layers import Forgetful, Linear, Masked, Plain
 
@@ -124,8 +126,12 @@ def test_nan_in_a_backward_pass_alone_is_named_and_nobody_hangs_nor_applies_it(l
 
 
 @pytest.mark.parametrize("transport", ["tcp", "auto"])
-def test_activations_larger_than_what_may_be_under_way_cross_each_other(loopback: Start, transport: str) -> None:
-    rows, width = 16, FLYING // 4 // 16 // 4 * 5  # each is more than a quarter of all that may be under way
+def test_activations_larger_than_what_may_be_under_way_cross_each_other(
+    loopback: Start, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, rows, width = 1 << 18, 16, 1 << 14  # bytes, of which each activation has four times as many
+    monkeypatch.setattr(peers, "OutgoingLine", partial(OutgoingLine, window=1, part=room // 4, flying=room))
+    monkeypatch.setattr(peers, "IncomingLine", partial(IncomingLine, window=1, flying=room))
 
     class Wide(Plain):
         def init(self, rng: np.random.Generator) -> Any:

@@ -11,6 +11,7 @@ from ps import errors
 from ps.aggregators import AGGREGATORS
 from ps.algorithms import ALGORITHMS
 from ps.cli.app import psctl
+from ps.cli.help import HelpfulGroup
 from ps.config import JobConfig, ProcessConfig, settings_of
 from ps.optim import OPTIMIZERS, SCHEDULES
 from ps.partition import PARTITIONERS
@@ -70,7 +71,9 @@ def test_every_test_it_names_exists(name: str) -> None:
 def test_every_flag_is_a_flag(name: str) -> None:
     settings = {**settings_of(JobConfig), **settings_of(ProcessConfig)}
     known = {row.flag for row in settings.values()} | OTHERS
-    known |= {flag for command in psctl.load().values() for param in command.params for flag in param.opts}
+    commands = [*psctl.load().values()]
+    commands += [each for group in commands if isinstance(group, HelpfulGroup) for each in group.load().values()]
+    known |= {flag for command in commands for param in command.params for flag in param.opts}
     known |= {"--help"}
     scripts = [path for path in (ROOT / "scripts").rglob("*") if path.is_file() and path.suffix in ("", ".py")]
     known |= set(re.findall(r'"(--[\w-]+)"', "".join(path.read_text() for path in scripts)))

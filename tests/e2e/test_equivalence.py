@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ps import native
 from support.cluster import TRAIN, Cluster, result
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -80,6 +81,20 @@ def test_two_runs_are_bit_identical_whatever_the_transport_the_chunks_and_the_se
             servers=servers, workers=3, transport=transport, chunk_size=chunk_size, optimizer="adam:lr=0.01"
         )
         _, found = together(cluster, 3, "--steps", STEPS, "--dtype", "float32", "--size", 1237)
+        digests |= set(found)
+        cluster.close()
+    assert len(digests) == 1
+
+
+def test_two_runs_are_bit_identical_whatever_the_kernels_and_the_threads(start: Start) -> None:
+    if native.expected(native.AUTO) == native.NUMPY:
+        pytest.skip("nothing was compiled")
+    digests: set[str] = set()
+    for kernels, transport, threads in (("numpy", "shm", 1), ("native", "shm", 2), ("native", "tcp", 1)):
+        cluster = start(servers=1, workers=2, transport=transport, optimizer="adam:lr=0.01", joining=0)
+        cluster.env |= {"PS_KERNELS": kernels, "PS_THREADS": str(threads)}
+        cluster.start("server", "--rank", "0")
+        _, found = together(cluster, 2, "--steps", STEPS, "--dtype", "float32", "--size", 40_000)
         digests |= set(found)
         cluster.close()
     assert len(digests) == 1

@@ -106,6 +106,7 @@ SHORT = {
     r"(psctl simulate(?!.* --rounds))": r"\1 --rounds 2",
     r"(ps/examples/\w+\.py|-m ps\.examples\.\w+)( -.*|$)": r"\1 --epochs 1\2",
     r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
+    r"(scripts/bench/kernels\.py)": r"\1 --size 500000 --repeats 1",
     r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2 --transport tcp --optimizer sgd:lr=1e-3",
     r"(scripts/bench/bubble\.py)": r"\1 --schedules zero-bubble --microbatches 4 --steps 1 --pass-ms 1",
     r"(ps/examples/torch_text\.py)": r"\1 --limit 90000 --batch-size 16",

@@ -19,6 +19,8 @@ MOST_GROWN = 512 << 20
 """Bytes by which it may grow while more comes than is taken."""
 MOST_WAITING = 16 << 20
 """Bytes that came and were not taken since they are counted; small messages take twenty times their bytes here."""
+FEW = 256 << 10
+"""Bytes of late for which nobody is cut while memory has not grown by twice what it may: those who flood are gone."""
 _TCP_INFO, _RECEIVED = 11, struct.Struct("=Q")
 _AT = 128
 """Where ``struct tcp_info`` of Linux has ``tcpi_bytes_received``."""
@@ -60,8 +62,9 @@ class Backlog:
             not self.is_full or more <= 0
         ):  # if it gets less, who brought so much has gone, and who is here is not to blame
             return []
+        least = FEW if memory - self._memory <= 2 * MOST_GROWN else 1
         most = max(late.values(), default=0)
-        return [number for number, count in late.items() if count and 2 * count >= most]
+        return [number for number, count in late.items() if count >= least and 2 * count >= most]
 
 
 def _more(now: Mapping[int, int], before: Mapping[int, int]) -> dict[int, int]:

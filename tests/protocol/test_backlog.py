@@ -151,7 +151,7 @@ def test_memory_that_grows_by_what_is_taken_accuses_nobody() -> None:
 
 
 def test_who_brought_most_of_late_is_cut_again_and_again_until_it_ends() -> None:
-    backlog, most = Backlog(), 2 * MOST_GROWN
+    backlog, most = Backlog(), 2 * MOST_GROWN + 1
     backlog.suspects(1, 0)
     assert backlog.flooding({4: 900, 5: 100}, 0, most) == []
     assert backlog.flooding({4: 900 + MOST_WAITING, 5: 101 + MOST_WAITING}, 0, most) == [4, 5]
@@ -171,6 +171,15 @@ def test_who_is_there_while_it_gets_less_is_not_to_blame_and_newcomers_are_turne
     assert backlog.is_full
     backlog.suspects(2, most)
     assert not backlog.is_full, "nothing is left"
+
+
+def test_who_brings_little_is_not_cut_when_those_who_flooded_are_gone_unless_memory_grows_on() -> None:
+    backlog = Backlog()
+    backlog.suspects(1, 0)
+    backlog.flooding({4: 0, 5: 0}, 0, 2 * MOST_GROWN)
+    assert backlog.flooding({4: 2 * MOST_WAITING, 5: 9000}, 0, 2 * MOST_GROWN) == [4]
+    assert backlog.flooding({5: 18_000}, 0, 2 * MOST_GROWN) == []
+    assert backlog.flooding({5: 27_000}, 0, 2 * MOST_GROWN + 1) == [5]
 
 
 def test_a_tcp_connections_bytes_are_known_and_it_can_be_cut(tmp_path: Path) -> None:

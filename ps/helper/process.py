@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
 from ps import sigterm
@@ -11,6 +12,7 @@ from ps.config.secure import frames_of
 from ps.errors import ConfigError, ConnectTimeout, PeerLost, Refused
 from ps.following.servers import Servers
 from ps.helper.answer import SumAnswer
+from ps.keys import local_run
 from ps.protocol.layout import Layout
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Followed, FollowRequest, HelpOrder, Ok
@@ -36,10 +38,10 @@ def serve(address: str, least: int, timeout: float) -> int:
     for which a scheduler is waited for that is not there, or not any more. Raises ConfigError for a job without a
     helper, PeerLost or ConnectTimeout where the job is gone.
     """
-    known = parties(Security.to_ask(address, None).folder, address)
     followed = _model(address, timeout)
     if followed is None:
         return 0
+    known = parties(Security.to_ask(address, None).folder, address)
     job = JobConfig.from_dict(followed.job)
     if not job.specs.secure.build().helper:
         raise ConfigError(f"the job at {address} has --secure {job.secure}, and no use for a helper")
@@ -57,7 +59,15 @@ def _model(address: str, timeout: float) -> Followed | None:
     since = time.monotonic()
     while True:
         sigterm.check()
-        followed = ask(address, FollowRequest(0), Followed, timeout)
+        if "PS_KEYS" not in os.environ and (keys := local_run.folder_of(address, "helper")) is not None:
+            os.environ["PS_KEYS"] = keys  # of a run on this host that has begun meanwhile
+        try:
+            followed = ask(address, FollowRequest(0), Followed, ANSWER)
+        except ConnectTimeout:  # it may be started before the scheduler
+            if time.monotonic() - since > timeout:
+                raise
+            time.sleep(NAP)
+            continue
         if followed.layout or followed.phase in ("ended", "failed"):
             return followed if followed.layout and followed.phase == "running" else None
         if time.monotonic() - since > timeout:

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import statistics
+import textwrap
 import time
 from collections.abc import Callable
 from unittest import mock
@@ -167,7 +168,7 @@ def main() -> None:
         return
     middle: Middle = min if options.lowest else statistics.median
     host = machine()
-    print(", ".join(f"{key} {value}" for key, value in host.items()))
+    print(textwrap.fill(", ".join(f"{key} {value}" for key, value in host.items()), 80))
     print(
         f"{options.size:,} parameters, {'lowest' if options.lowest else 'medians'} of {options.repeats} turns in ms\n"
     )

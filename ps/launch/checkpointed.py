@@ -173,14 +173,16 @@ def save_last(
     hurried: Callable[[], bool],
     signal: int,
     say: Callable[[str], None],
+    keys: str | None = None,
 ) -> Exit | None:
     """Have what was trained be on the disk before anybody is ended; return how the scheduler ended if that failed.
 
     A job whose workers are done makes its last checkpoint by itself, and is waited for. ``tick`` looks after the
     processes, ``hurried`` says whether somebody has had enough, ``signal`` is what ended the run, if anything has.
+    ``keys``: of whoever asks the scheduler, where they were given.
     """
     is_done = all(child.exit is not None and not child.exit.code for child in children if child.role == "worker")
-    asked = None if is_done or scheduler.exit is not None else LastCheckpoint(address, HALF * grace)
+    asked = None if is_done or scheduler.exit is not None else LastCheckpoint(address, HALF * grace, keys)
     until = time.monotonic() + (1 - RESERVE) * grace
     while scheduler.poll() is None and time.monotonic() < until and not hurried():
         if (asked is not None and asked.done) or (is_done and signal):

@@ -314,8 +314,8 @@ class _Cluster:
         self._policy.stopping = True
         deadline = time.monotonic() + (grace := self._plan.process.grace)
         if self._taken is not None and self._address is not None:
-            about = self._child("scheduler", 0), self._children, grace, self._tick
-            failed = save_last(self._address, *about, lambda: self._kill_now, self._policy.signal, self._screen.say)
+            about = self._child("scheduler", 0), self._children, grace, self._tick, lambda: self._kill_now
+            failed = save_last(self._address, *about, self._policy.signal, self._screen.say, self._keys.operator)
             self._policy.first = self._policy.first or failed
         if self._poller:
             self._poller.cancel()

@@ -99,3 +99,37 @@ def test_elsewhere_than_on_loopback_nothing_begins_without_keys(forked: Callable
         refused = forked(*command)
         assert refused.wait() == 2
         assert "without keys this process listens on loopback only" in refused.text
+
+
+CLIENT = """
+import pathlib, sys, time
+import numpy as np, ps
+with ps.connect(optimizer="sgd:lr=0.1") as kv:
+    params = kv.init({"w": np.zeros(5000)})
+    for at, (x, y) in enumerate(kv.batches((np.zeros((96, 1)), np.zeros(96)), batch_size=4, epochs=1)):
+        if kv.rank == 2 and at == 2:
+            print("gate", flush=True)
+            while not pathlib.Path(sys.argv[1]).exists():
+                time.sleep(0.02)
+        kv.step({"w": np.ones(5000)})
+"""
+
+
+def test_rounds_go_on_without_a_client_that_is_revoked_in_one(start: Start, ring: Ring, tmp_path: Path) -> None:
+    names = ("red", "green", "blue")
+    for name in names:
+        ring.add(name, "client")
+    script, gate = tmp_path / "client.py", tmp_path / "gate"
+    script.write_text(CLIENT)
+    cluster = keyed(
+        start, ring, mode="federated", workers=3, rounds=3, heartbeat_timeout=30, over_select=1, round_deadline=4
+    )
+    about = (str(script), str(gate))
+    clients = [
+        cluster.start("worker", "--rank", str(rank), "--keys", ring[name], *about) for rank, name in enumerate(names)
+    ]
+    clients[2].wait_for("gate")
+    ring.revoke("blue")
+    wait_until(lambda: any(row["state"] == "dead" for row in status(cluster, ring)["workers"]))
+    gate.touch()
+    assert [client.wait() for client in clients] == [0, 0, 10]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.config.values import LONGEST_WAIT
-from ps.errors import PeerLost, Refused
+from ps.errors import BudgetSpent, PeerLost, Refused
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
     Error,
@@ -42,7 +42,8 @@ FOR_EVER = LONGEST_WAIT
 class InProcessCluster:
     """Messages between scheduler and servers are delivered at once, in order; those to clients wait for ``answers``.
 
-    Time is what the caller says it is. Raises PeerLost when the job fails.
+    Time is what the caller says it is. Raises PeerLost when the job fails, and
+    BudgetSpent when rounds are left that the privacy budget does not pay for.
     """
 
     def __init__(self, explicit: Mapping[str, Any], layout: Layout, values: HostArray, now: float = 0.0) -> None:
@@ -180,6 +181,10 @@ class InProcessCluster:
                 queue.extend(self._hear(shard.order(send.message), now))
         if self._state.phase == "failed":
             raise PeerLost(self._state.reason)
+        rounds = self._state.rounds
+        if rounds is not None and rounds.privacy.cut_short:
+            done, planned = rounds.version, rounds.job.rounds
+            raise BudgetSpent(f"the privacy budget is spent, with {done} of {planned} rounds done. See: psctl privacy")
 
     def _saves(self, queue: deque[Send], now: float) -> bool:
         """Take what there is to be kept for kept, and queue what waited for that; return whether anything did."""

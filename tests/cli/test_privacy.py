@@ -62,3 +62,9 @@ def test_what_a_job_that_has_ended_has_spent_is_in_its_file(tmp_path: Path, caps
 def test_a_file_of_a_job_without_a_budget_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["privacy", "--state", str(tmp_path / "none")]) == 2
     assert "holds no job with --dp" in capsys.readouterr().err
+
+
+def test_a_simulation_whose_budget_is_spent_ends_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    about = ["--clients", "4", "--examples", "200", "--rounds", "5", "--dp", "delta=1e-5,clip=1,eps=8,noise=0.9"]
+    assert main(["simulate", *about, "--processes", "1"]) == 11
+    assert "the privacy budget is spent, with 2 of 5 rounds done" in capsys.readouterr().err

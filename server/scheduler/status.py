@@ -70,6 +70,8 @@ def snapshot(
         "barrier": list(state.barrier[:MOST_RANKS]),
         "waits": list(waits),
     }
+    if state.checkpoints is not None:
+        status["checkpoint"] = state.checkpoints.status(now)
     if state.rounds is not None:
         status["federated"] = state.rounds.status()
     return _finite(status)

@@ -129,6 +129,17 @@ def test_a_worker_that_dies_is_not_waited_for_and_named_and_a_server_gives_the_c
     assert other.saving.seal is None
 
 
+def test_the_status_names_the_newest_and_who_is_waited_for() -> None:
+    job = Job(Every(seconds=1), (7, "step-000007"))
+    assert job.saving.status(0.0) == {"step": 7, "folder": "step-000007", "life": 1}
+    job.tick(2)
+    job.ask(8)
+    job.write("server 0", "server 1", "worker 0")
+    job.now += 3
+    found = job.saving.status(job.now)
+    assert (found["waiting_for"], found["clock"], found["waiting_s"]) == (["worker 1"], 9, 3.0)
+
+
 def test_whoever_asks_has_not_to_wait_for_one_that_is_planned() -> None:
     job = Job(Every(1000))
     job.tick()

@@ -159,4 +159,4 @@ def test_what_it_waits_for_is_named() -> None:
     lone = Lone(3)
     lone.push(2, 0, 1.0)
     lone.now = 12.0
-    assert lone.shard.report(12.0)["waiting"] == [{"clock": 1, "for": [0, 2], "seconds": 12.0}]
+    assert lone.shard.report(12.0)["waiting"] == [{"clock": 1, "for": [0, 2], "seconds": 12.0, "chunk": 0, "chunks": 1}]

@@ -289,7 +289,7 @@ def test_the_report_is_plain_and_names_long_waits_only() -> None:
     lone = Lone(2)
     lone.push(1, 0, 1.0)
     assert json.loads(json.dumps(lone.shard.report(0.5))) == {"clock": 0, "bytes": 32, "waiting": []}
-    assert lone.shard.report(2.0)["waiting"] == [{"clock": 1, "for": [1], "seconds": 2.0}]
+    assert lone.shard.report(2.0)["waiting"] == [{"clock": 1, "for": [1], "seconds": 2.0, "chunk": 0, "chunks": 1}]
 
 
 def test_the_clock_of_the_report_is_the_workers_clock_and_not_the_number_of_updates() -> None:

@@ -259,4 +259,4 @@ def test_while_the_scale_is_waited_for_it_says_for_whom() -> None:
     lone.push(2, 0, 1.0, pull=False)
     lone.pull(1, 1)
     lone.lose(2)
-    assert lone.shard.report(5.0)["waiting"] == [{"clock": 1, "for": [0], "seconds": 5.0}]
+    assert lone.shard.report(5.0)["waiting"] == [{"clock": 1, "for": [0], "seconds": 5.0, "chunk": 0, "chunks": 1}]

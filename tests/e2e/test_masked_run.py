@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,17 +83,6 @@ def test_a_helper_has_the_masks_taken_off_and_ends_with_the_job(forked: Callable
     assert float(run.wait_for(r"test accuracy (\S+)")[1]) > 0.85
     assert helper.wait() == 0, helper.text
     assert "6 sums were told" in helper.text
-
-
-def test_a_helper_may_be_there_before_the_scheduler(forked: Callable[..., Process]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free_port = probe.getsockname()[1]
-    helper = forked("helper", "--scheduler", f"tcp://127.0.0.1:{free_port}")
-    job = ("--mode", "federated", "--rounds", 2, "--secure", "helper", "--secure-min", 3, "--port", free_port)
-    run = forked("run", "-s", 1, "-w", 3, *job, DIGITS)
-    assert run.wait() == 0, run.text
-    assert helper.wait() == 0, helper.text
 
 
 def test_a_helper_that_wants_more_clients_than_there_are_tells_nothing(forked: Callable[..., Process]) -> None:

@@ -12,7 +12,10 @@ include_patterns = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
+    "protocol/SECURITY.md",
     "*/README.md",
+    "scripts/examples/*/README.md",
     "scripts/*/README.md",
     "scripts/site/*.md",
 ]
@@ -27,11 +30,20 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 
-PAGES = ("worker", "server", "ps", "protocol", "scripts/containers", "scripts/bench", "tests")
+PAGES = (
+    "worker",
+    "server",
+    "ps",
+    "protocol",
+    "scripts/containers",
+    "scripts/examples/hospitals",
+    "scripts/bench",
+    "tests",
+)
 TREE = (
     "\n\n```{toctree}\n:hidden:\n\n"
     + "\n".join(f"{page}/README" for page in PAGES)
-    + "\nscripts/site/api\nCONTRIBUTING\nCHANGELOG\n```\n"
+    + "\nSECURITY\nprotocol/SECURITY\nscripts/site/api\nCONTRIBUTING\nCHANGELOG\n```\n"
 )
 
 

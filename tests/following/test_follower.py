@@ -110,13 +110,17 @@ def test_of_half_precision_it_has_copies_or_masters_and_says_which(
     loopback: Start, masters: bool, dtype: str, said: str
 ) -> None:
     job = loopback(workers=1, optimizer="sgd:lr=1e-4")
+    followed = threading.Event()
 
     def train(kv: KV) -> None:
         kv.init({"w": np.ones(8, "bfloat16")})
+        assert followed.wait(BOUND)
         for _ in range(1000):
             kv.step({"w": np.ones(8, "bfloat16")})
 
     with ThreadOf(partial(job.run, train)), ps.follow(job.address, every=0, masters=masters) as follower:
+        next(follower)
+        followed.set()
         *_, last = follower
     assert (last["w"].dtype.name, last.weights, last.clock) == (dtype, said, 1000)
     assert abs(float(last["w"][0]) - 0.9) < (1e-4 if masters else 5e-3)
@@ -248,8 +252,15 @@ def test_the_command_writes_one_snapshot_or_all(
     with Training(job, 1) as training:
         assert main(["follow", "--scheduler", job.address, "--out", str(out), "--once"]) == 0
         assert len(list(out.glob("step-*"))) == 1
-        threading.Timer(0.2, training.enough.set).start()
-        assert main(["follow", "--scheduler", job.address, "--out", str(out), "--every", "0", "--keep", "3"]) == 0
+
+        def end_once_followed() -> None:
+            until = time.monotonic() + BOUND
+            while len(list(out.glob("step-*"))) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            training.enough.set()
+
+        with ThreadOf(end_once_followed):
+            assert main(["follow", "--scheduler", job.address, "--out", str(out), "--every", "0", "--keep", "3"]) == 0
     assert len(list(out.glob("step-*"))) <= 3
     with open_weights(out / "latest.safetensors") as file:
         assert list(file.entries) == ["b", "w"]

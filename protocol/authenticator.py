@@ -51,12 +51,13 @@ class Authenticator:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admission: GuestList) -> None:
         self._admission = admission
-        self._context = context
+        # Of a shadow, so that whoever closes all sockets of the context does not close this one while it is polled.
+        self._context = zmq.Context[zmq.Socket[bytes]].shadow(context)
         self._pending: list[_Question] = []
         self._told: dict[str, float] = {}
         self._untold = 0
         self._stop = secrets.token_bytes(16)
-        self._socket = context.socket(zmq.ROUTER)
+        self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="authenticator", daemon=True)

@@ -12,7 +12,7 @@ import pytest
 from ps.errors import KeyRefused
 from ps.keys import local_run
 from ps.protocol.query import fetch_status, ping
-from support.cluster import TRAIN, Cluster, Process, wait_until
+from support.cluster import SCRIPTS, TRAIN, Cluster, Process, wait_until
 from support.keyed import Ring
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -92,6 +92,16 @@ def test_a_run_has_keys_of_its_own_that_this_users_commands_find(
         with_no_keys(address)
     gate.touch()
     assert run.wait() == 0
+
+
+def test_processes_that_end_in_good_order_have_nothing_to_tell_of_keys(
+    forked: Callable[..., Process], tmp_path: Path
+) -> None:
+    pipeline = "--mode", "pipeline", SCRIPTS / "pipeline.py", tmp_path / "stage-{rank}.npz"
+    for command in (("--transport", "tcp", *pipeline), (TRAIN, "--steps", "4")):
+        run = forked("run", "-w", "2", *command)
+        assert run.wait() == 0
+        assert "authenticator" not in run.text and "Traceback" not in run.text
 
 
 def test_elsewhere_than_on_loopback_nothing_begins_without_keys(forked: Callable[..., Process]) -> None:

@@ -215,6 +215,21 @@ def test_after_the_authenticator_has_died_nobody_gets_in_and_that_is_told(
         assert before.hear(Pong)
 
 
+def test_a_context_that_is_destroyed_ends_its_authenticator_in_good_order(
+    ring: Ring, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker's session closes its context so, with the sockets in it, and has nothing to tell of."""
+    for _ in range(20):  # the thread is to be caught while it waits for a question
+        context = GuardedContext.of(Security(ring.folder("worker")))
+        sock = open_socket(context, zmq.ROUTER)
+        Tcp().bind(sock, "127.0.0.1", 0, Path())
+        assert context._authenticator is not None
+        thread = context._authenticator._thread
+        context.destroy(linger=0)
+        assert sock.closed and not thread.is_alive()
+    assert not caplog.records
+
+
 def test_one_question_that_goes_wrong_is_refused_and_the_next_one_answered(
     ring: Ring, listener: tuple[Inbox, GuardedContext, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import threading
@@ -26,7 +27,7 @@ ENDPOINT = "inproc://zeromq.zap.01"
 DOMAIN = b"paramserver"
 VERSION = b"1.0"
 MOST_PENDING = 1000
-"""Connections whose key is not known yet and may become so, at most; of more the oldest are refused."""
+"""Connections whose key is not known yet and may become so, at most; of more the oldest are to try again."""
 SLICE = 0.05
 """Seconds between two looks at whether they are known by now."""
 TELL = 10.0
@@ -136,18 +137,16 @@ class Authenticator:
     def _settle(self) -> None:
         """Answer those whose key is known, or has been unknown for too long."""
         now, left = time.monotonic(), list[_Question]()
-        patience = self._admission.patience
+        patience = math.inf if self._admission.expects() else self._admission.patience
         for number, question in enumerate(self._pending):
             if self._admission.find(question.user) is not None:
                 self._answer(question, b"200", "", question.user)
-            elif (
-                not self._admission.bars(question.user)
-                and now - question.came < patience
-                and len(self._pending) - number <= MOST_PENDING
-            ):
-                left.append(question)
-            else:
+            elif self._admission.bars(question.user) or now - question.came >= patience:
                 self._refuse(question, f"its key is not listed here: {question.user}")
+            elif len(self._pending) - number <= MOST_PENDING:
+                left.append(question)
+            else:  # not refused, which is for ever: whoever is about to be let in tries again
+                self._answer(question, b"300", "later")
         self._pending = left
         self._admission.wondering = bool(left)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ps.keys.public_keys import PublicKeys
 
@@ -19,6 +18,8 @@ class GuestList:
         self.patience = patience
         self._barred: frozenset[str] = frozenset()
         self._known: Mapping[str, PublicKeys] = {}
+        self.expects: Callable[[], bool] = lambda: False
+        """Whether others are about to be let in, so that no unknown key is refused yet; any thread may ask."""
         self.wondering = False
         """Whether an unknown key waits to become known; set by the authenticator."""
 
@@ -43,4 +44,3 @@ class GuestList:
 
 SELF = PublicKeys(LOCAL, "local", bytes(32))
 """Stands for whoever speaks on a Unix socket of this user's: it may all that this user may."""
-FOREVER = math.inf

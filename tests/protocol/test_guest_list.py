@@ -46,8 +46,8 @@ def ring(tmp_path: Path) -> Ring:
 class Listening:
     """Something of ours that listens, whose keys it has, and who may say Ping to it."""
 
-    def __init__(self, address: str, name: str, friend: str) -> None:
-        self.address, self.name, self.friend = address, name, friend
+    def __init__(self, address: str, name: str, friend: str, security: Security | None = None) -> None:
+        self.address, self.name, self.friend, self.security = address, name, friend, security
 
 
 @contextlib.contextmanager
@@ -68,9 +68,8 @@ def line(ring: Ring) -> Iterator[Listening]:
     """A worker's lines to the others of its pipeline, of which the other one is a neighbour."""
     security = Security(ring.folder("worker"))
     context, poller, stop = GuardedContext.of(security), zmq.Poller(), threading.Event()
-    made = LineSockets(context, ProcessConfig(), 0, poller)
+    made = LineSockets(context, ProcessConfig(), 0, poller, lambda: False)
     other = ring.folder("other").own.public
-    security.admission.patience = 0.0  # a stranger would wait for the news that it is none
     security.admission.admit([PublicKeys("worker-1", "worker", other.curve)])
 
     def serve() -> None:
@@ -83,7 +82,7 @@ def line(ring: Ring) -> Iterator[Listening]:
     address = next(each for each in made.addresses if each.startswith("tcp:"))
     assert address.endswith(f"?key={ring.folder('worker').own.public.curve.hex()}")
     try:
-        yield Listening(address.partition("?")[0], "worker", "other")
+        yield Listening(address.partition("?")[0], "worker", "other", security)
     finally:
         stop.set()
         thread.join(10)
@@ -213,21 +212,6 @@ def test_after_the_authenticator_has_died_nobody_gets_in_and_that_is_told(
         assert inbox.socket.poll(10_000)
         assert not list(inbox.receive(10))  # it is answered there
         assert before.hear(Pong)
-
-
-def test_a_context_that_is_destroyed_ends_its_authenticator_in_good_order(
-    ring: Ring, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A worker's session closes its context so, with the sockets in it, and has nothing to tell of."""
-    for _ in range(20):  # the thread is to be caught while it waits for a question
-        context = GuardedContext.of(Security(ring.folder("worker")))
-        sock = open_socket(context, zmq.ROUTER)
-        Tcp().bind(sock, "127.0.0.1", 0, Path())
-        assert context._authenticator is not None
-        thread = context._authenticator._thread
-        context.destroy(linger=0)
-        assert sock.closed and not thread.is_alive()
-    assert not caplog.records
 
 
 def test_one_question_that_goes_wrong_is_refused_and_the_next_one_answered(
@@ -364,6 +348,27 @@ def test_nobody_connects_to_an_address_that_comes_without_a_key(ring: Ring) -> N
             Tcp().connect(sock, "tcp://127.0.0.1:1")
         aim(sock, bytes(32), "x")
     context.term()
+
+
+def test_while_a_pipeline_meets_nobody_is_refused_who_may_be_of_it_and_then_at_once(ring: Ring) -> None:
+    key = ring.folder("worker").own.public.curve
+    with line(ring) as found:
+        assert found.security is not None
+        admission, other = found.security.admission, ring.folder("other").own.public
+        with KeyedPeer(found.address, ring.folder("stranger"), key) as stranger:
+            assert stranger.until("refused", bound=3.0) == "refused", "all others have met"
+        expected = [True]
+        admission.admit([])
+        admission.expects = lambda: expected[0]
+        with (
+            KeyedPeer(found.address, ring.folder("other"), key) as friend,
+            KeyedPeer(found.address, ring.folder("stranger"), key) as stranger,
+        ):
+            assert friend.until("in", "refused", bound=1.5) == stranger.until("in", "refused", bound=0.1) == ""
+            admission.admit([PublicKeys("worker-1", "worker", other.curve)])
+            assert friend.until("in", "refused") == "in"
+            expected[:] = [False]
+            assert stranger.until("in", "refused", bound=3.0) == "refused"
 
 
 def test_refusals_are_told_and_a_flood_of_them_is_counted(

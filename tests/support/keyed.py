@@ -101,10 +101,18 @@ class KeyedPeer:
     """A DEALER with the keys of a folder, with none, or with something else in their place."""
 
     def __init__(
-        self, address: str, own: KeyFolder | None, expected: bytes | None = None, *, plain: bool = False
+        self,
+        address: str,
+        own: KeyFolder | None,
+        expected: bytes | None = None,
+        *,
+        plain: bool = False,
+        handshake: float = 10.0,
     ) -> None:
+        """``handshake``: seconds for a handshake, after which it tries again."""
         self.context: zmq.Context[Any] = zmq.Context()
         self.socket = open_socket(self.context, zmq.DEALER)
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(handshake * 1000))
         if plain:
             self.socket.plain_username, self.socket.plain_password = b"admin", b"admin"  # type: ignore[attr-defined]
         if own is not None and expected is not None:

@@ -21,7 +21,6 @@ from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import refusal
 from ps.protocol.guarded_context import security_of
-from ps.protocol.guest_list import FOREVER
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.messages import Credit, CreditRequest, Error, Introduce, Message, SharedTransfer, TransferPart
@@ -36,6 +35,8 @@ log = logging.getLogger("ps.worker")
 
 AGAIN = 0.5
 """Seconds between two introductions on a line: who is not believed is told so again and again."""
+PATIENCE = 1.0
+"""Seconds for which the view may be under way that shows whose an unknown key is."""
 BATCH = 64
 """Messages that are taken before anything else is looked after."""
 CARRIED = ("ipc", "tcp")
@@ -61,15 +62,26 @@ class LineSockets:
     travels it can be read along by whoever listens in on the network.
     """
 
-    def __init__(self, context: zmq.Context[Socket], process: ProcessConfig, rank: int, poller: zmq.Poller) -> None:
-        """Listen. Raises ConfigError where that is impossible."""
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        process: ProcessConfig,
+        rank: int,
+        poller: zmq.Poller,
+        expects: Callable[[], bool],
+    ) -> None:
+        """Listen. ``expects``: whether the others are not known yet, or no more; any thread may ask.
+
+        Raises ConfigError where that is impossible.
+        """
         self._context = context
         self._poller = poller
         self._directory = PrivateDirectory(process.runtime_dir)
         self._router = open_socket(context, zmq.ROUTER)
         self._security = security_of(self._router)
         own = self._security.own
-        self._security.admission.patience = FOREVER  # of which workers a pipeline is may be told to others before
+        # Others may hear before this worker does that they are of its pipeline now, though hardly before the view.
+        self._security.admission.patience, self._security.admission.expects = PATIENCE, expects
         self._inbox = Inbox(self._router, "worker", rank, admission=self._security.admission if own else None)
         self._origins: dict[bytes, int] = {}
         """Whose connection is whose, by rank, of those who have shown it."""

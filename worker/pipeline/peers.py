@@ -50,7 +50,6 @@ class PipelinePeers:
         """Listen, and connect to the others once all are there. Raises PeerLost when they do not come."""
         self._session, self._traffic = session, traffic
         self._poller = zmq.Poller()
-        self._sockets = LineSockets(session.context, session.process, session.rank, self._poller)
         self.unused: Callable[[str, int], int] = _none
         """Returns how many transfers of a channel have been taken from here and were not worked with."""
         self._arrived: dict[int, list[tuple[int, Transfer]]] = defaultdict(list)
@@ -66,6 +65,7 @@ class PipelinePeers:
         """Called now and then while this worker waits; it may raise."""
         self.members: dict[int, int] = {}
         """The ids of the others by rank, as of the last time that all met."""
+        self._sockets = LineSockets(session.context, session.process, session.rank, self._poller, self._expects)
         self._oldest = 0
         self._outgoing: dict[int, OutgoingLine] = {}
         self._incoming: dict[int, IncomingLine] = {}
@@ -113,6 +113,11 @@ class PipelinePeers:
     def _seats(self) -> dict[int, int]:
         """Return the ids of the job's workers by rank, as far as this one knows."""
         return {peer.rank: peer.member for peer in self._session.peers("worker")}
+
+    def _expects(self) -> bool:
+        """Whether others are to come to this worker's lines: not all have met, or one is gone, or another one."""
+        here, met = self._seats(), self.members
+        return not met or any(here.get(rank) != member for rank, member in met.items())
 
     @property
     def changed(self) -> bool:

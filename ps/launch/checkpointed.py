@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ps.checkpoint.claim import Claim, claim
 from ps.checkpoint.identity import identity
 from ps.checkpoint.place import is_address
 from ps.config.mode import FEDERATED
@@ -22,7 +22,9 @@ from ps.launch.lifeline import AFTER_WORKERS
 from ps.launch.plan import Plan
 from ps.launch.policy import Exit
 from ps.protocol.messages import CheckpointMade, CheckpointRequest
-from ps.protocol.query import ask
+
+if TYPE_CHECKING:
+    from ps.checkpoint.claim import Claim
 
 SPARE = 5.0
 """Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
@@ -84,6 +86,8 @@ def checkpointed(plan: Plan, say: Callable[[str], None], stop: Sequence[object])
     directory, resume = (_absolute(name) if name else None for name in (directory, resume))
     known = identity(plan.script, plan.args, plan.job, plan.process.data)
     with _lock(directory or _folder_of(resume), plan.process.grace, say, stop) as fd:
+        from ps.checkpoint.claim import claim  # and with it NumPy, which a launcher else does without
+
         found = claim(directory, resume, known, say)
         if text := found.describe():
             say(text)
@@ -152,6 +156,8 @@ class LastCheckpoint:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        from ps.protocol.query import ask
+
         address, limit, keys = self._about
         try:
             made = ask(address, CheckpointRequest(1, True), CheckpointMade, limit, keys)

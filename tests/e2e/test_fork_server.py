@@ -59,7 +59,7 @@ def test_it_is_started_and_ends_as_one_of_its_own(how: str, code: int, tmp_path:
     assert forked_says["env"]["PS_RANK"] == "3"
 
 
-VARY = ("PS_SCHEDULER", "PS_RUNTIME_DIR", "PS_RUN_DIR", "PS_STATE")
+VARY = ("PS_KEYS", "PS_SCHEDULER", "PS_RUNTIME_DIR", "PS_RUN_DIR", "PS_STATE")
 
 
 def test_what_a_forked_launcher_starts_is_what_a_launcher_starts(tmp_path: Path) -> None:

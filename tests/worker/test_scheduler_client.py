@@ -175,7 +175,8 @@ def test_a_member_has_a_rank_a_view_and_a_heartbeat_with_its_report(joined: Any)
     client, scheduler = joined()
     assert running(client).phase == "running"
     assert (client.member, client.rank) == (7, 3)
-    assert scheduler.wait_for(Heartbeat).report == {"clock": 5}
+    report = scheduler.wait_for(Heartbeat).report
+    assert (report["clock"], set(report)) == (5, {"clock", "kernels", "sent_at", "software"})
     assert client.silence < BOUND
 
 

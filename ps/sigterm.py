@@ -11,26 +11,36 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 ONE_ASKING = 1.0
 """Seconds within which a second signal is the same asking: a launcher and a batch system may both send one."""
 
+LOOK = 0.02
+"""Seconds between looks whether a process that does something first may end."""
+
 _asked = 0
 _asked_at = 0.0
 _closing = 0
+_released = False
+"""Whether nobody waits any more for what was to be done first."""
+_may_end: Callable[[float], bool] = bool  # the time of an asking is not 0
 _forking = threading.local()
 
 
 def terminate(signum: int, frame: FrameType | None) -> None:
     """Handle the signal: raise SystemExit with 128 + its number, again when it is repeated later."""
-    global _asked, _asked_at
+    global _asked, _asked_at, _released
     now = time.monotonic()
-    if _asked and now - _asked_at < ONE_ASKING:
+    again = bool(_asked)
+    if again and now - _asked_at < ONE_ASKING and not _released:
         return
+    _released |= again
     _asked, _asked_at = signum, now
     check()
+    if not _released and not _closing:
+        threading.Thread(target=_await_release, args=(signum, now), name="ps-sigterm", daemon=True).start()
 
 
 def check() -> None:
@@ -39,8 +49,28 @@ def check() -> None:
     Python runs a signal's handler between any two instructions, and an exception that it raises in a finalizer is
     printed and forgotten. So loops that wait look here now and then.
     """
-    if _asked and not _closing:
+    if _asked and not _closing and (_released or _may_end(_asked_at)):
         raise SystemExit(128 + _asked)
+
+
+def first(may_end: Callable[[float], bool]) -> None:
+    """Have this process go on after it was asked to end, until ``may_end`` says that it may.
+
+    It is given the time of the asking (monotonic, seconds), is called on any thread, and must come to say so. Whoever
+    asks again, more than ONE_ASKING later, does not wait for it.
+    """
+    global _may_end
+    _may_end = may_end
+
+
+def _await_release(signum: int, asked_at: float) -> None:
+    """Have the signal come once more when this process may end: its script is to hear of it wherever it is."""
+    global _released
+    while not _may_end(asked_at):
+        time.sleep(LOOK)
+    if _asked and _asked_at == asked_at and not _released:
+        _released = True
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
 
 
 @contextlib.contextmanager
@@ -79,8 +109,9 @@ def postponed() -> Iterator[None]:
 
 def forget() -> None:
     """Begin anew, for a process that runs several commands."""
-    global _asked
-    _asked = 0
+    global _asked, _released
+    _asked, _released = 0, False
+    first(bool)
 
 
 @contextlib.contextmanager

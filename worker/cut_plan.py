@@ -7,7 +7,9 @@ the script waits in a barrier nothing of that changes, and it counts as being at
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +24,10 @@ Write = Callable[[str], Mapping[str, Any]]
 class CutPlan:
     """One cut at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self.whole_at = -math.inf
+        """When a checkpoint was last heard to be whole."""
         self.capture: Callable[[], Write | None] = lambda: None
         """Copies what this worker keeps and returns what writes it; None where there is nothing."""
         self.is_empty: Callable[[], bool] = lambda: True
@@ -50,6 +55,11 @@ class CutPlan:
         if self._clock is not None:
             with self._lock:
                 self._look()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether this worker knows of a checkpoint that is being made."""
+        return self._state != "here"
 
     def waits_for(self, clock: int) -> bool:
         """Whether what this worker keeps is wanted as it is after so many steps."""
@@ -109,6 +119,8 @@ class CutPlan:
         with self._lock:
             if order.number == self._number and order.phase == "drop" and self._about:
                 threading.Thread(target=self.discard, args=(self._folder,), name="ps-checkpoint", daemon=True).start()
+            if order.phase == "done":
+                self.whole_at = self._now()
             if order.number != self._number or order.phase in ("drop", "done"):
                 self._number, self._state, self._clock, self._why, self._about = order.number, "here", None, "", {}
             self._told = False

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from ps import blas, native, plugins, xp
+from ps import blas, native, plugins, sigterm, xp
 from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, job_from, merge, process_from_env
 from ps.cores import cores, threads_for
 from ps.errors import UsageError
@@ -24,6 +24,7 @@ from ps.worker.cluster import ClusterStore
 from ps.worker.federated.client_checkpoint import kept_rank
 from ps.worker.federated.store import FederatedStore
 from ps.worker.kv import KV
+from ps.worker.last_cut import LastCut
 from ps.worker.local import LocalStore
 from ps.worker.saving import NO_MASTERS, Saving
 from ps.worker.session import Session
@@ -69,6 +70,8 @@ def connect(**defaults: Any) -> KV:
         report_in_one_line()
         store, neighbours = _joined(process, wishes, trace)
         trace.seat(store.rank)
+        if store.cut_plan is not None and store.job.checkpoint_dir is not None and not store.job.federated:
+            sigterm.first(LastCut(store.cut_plan, process.grace).may_end)
         if store.job.pipeline and process.save is not None and process.save_masters:
             store.close("--save-masters cannot be had with stages on several workers")
             raise UsageError(f"--save-masters with mode = {store.job.mode}: {NO_MASTERS}")

@@ -83,7 +83,12 @@ def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
     try:
         with sigterm.heeded():
             args = None if argv is None else list(argv)
-            result = psctl.main(args=args, prog_name="psctl", standalone_mode=False, obj=has_launcher)
+            try:
+                result = psctl.main(args=args, prog_name="psctl", standalone_mode=False, obj=has_launcher)
+            except PSError as error:
+                if not sigterm.asked():
+                    raise
+                return _fail(str(error), sigterm.status())  # as when the others were asked as well, and went first
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code

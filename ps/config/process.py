@@ -141,7 +141,7 @@ class ProcessConfig:
         "seconds that processes have to end after SIGTERM or Ctrl-C before they are killed",
         low=0,
         high=LONGEST_WAIT,
-        roles=("run", "compare"),
+        roles=(*ALL, "compare"),
     )
     restarts: int = setting(
         3,

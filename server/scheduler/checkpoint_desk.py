@@ -20,6 +20,8 @@ SPARE = 0.15
 """The part of the grace that is left for the end itself."""
 HURRY = 0.25
 """The part of the grace after which the last checkpoint is made without the workers."""
+GOODBYES = 1.0
+"""Seconds for which workers are then waited for, which were asked to end as well: they leave when they hear of it."""
 
 
 class CheckpointDesk:
@@ -35,6 +37,8 @@ class CheckpointDesk:
         self._grace = grace
         self._asked: float | None = None
         """When this process was asked to end."""
+        self._made: float | None = None
+        """When the checkpoint was made, or given up, for which it was asked then."""
         self._last = False
         """Whether the last checkpoint was made for somebody who is about to end all."""
         self._hurried = False
@@ -98,13 +102,16 @@ class CheckpointDesk:
         if self._asked is None:
             self._asked = now
             if not saving.is_last:
-                saving.hasten(now)
+                saving.hasten(now + HURRY * self._grace)
                 self._due, sends = saving.request(now, state.roster)
                 self._extra += [(b"", send) for send in sends]
         if now - self._asked > (1 - SPARE) * self._grace:
             log.error("there was no time for a last checkpoint: %s", saving.describe())
             return True
         if saving.is_last or saving.finished < self._due:
+            return False
+        self._made = now if self._made is None else self._made
+        if state.roster.count("worker") and now - self._made < GOODBYES:
             return False
         log.warning("%s", saving.describe())
         return True

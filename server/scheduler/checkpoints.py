@@ -229,7 +229,9 @@ class Checkpoints:
     def _is_due(self, now: float) -> bool:
         if self.verdict is not None:
             return False
-        if self._end or self._wanted or self._every.steps:
+        if self._end or self._wanted or self._hurry is not None:  # no other one comes after the last
+            return self._end or self._wanted
+        if self._every.steps:
             return True
         return bool(self._every.seconds) and now - self._last_began >= self._every.seconds
 

@@ -46,6 +46,11 @@ class ShardCheckpointing:
         return self._cuts is not None and self._cuts.is_filled
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether one is being made."""
+        return self._cuts is not None and self._cuts.is_under_way
+
+    @property
     def whole(self) -> int:
         """The number of the last checkpoint that was said to be whole."""
         return self._cuts.whole if self._cuts is not None else 0

@@ -64,6 +64,7 @@ class Cuts:
         """The chunks that are at that version, or about to be."""
         self._copies: dict[int, ChunkSnapshot] = {}
         self._writing: Writing | None = None
+        self._under_way = False
         self.whole = 0
         """The number of the last cut that the scheduler has said to be whole."""
 
@@ -73,12 +74,18 @@ class Cuts:
         return 0.0 if self._arrived else LOOK if self._writing is not None and self._state == "marked" else math.inf
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether there is an order that is not carried out, or not known to be of no use any more."""
+        return self._under_way
+
+    @property
     def is_filled(self) -> bool:
         """Whether there is a model."""
         return self._shard.layout is not None and all(chunk.filled for chunk in self._shard.chunks.values())
 
     def order(self, order: CheckpointOrder) -> Send:
         """Do what the scheduler wants; return where this server is with it."""
+        self._under_way = order.phase not in ("drop", "done")
         if order.phase == "done":
             self.whole = max(self.whole, order.number)
         if order.number != self._number or order.phase in ("drop", "done"):

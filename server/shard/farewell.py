@@ -6,10 +6,13 @@ from ps import sigterm
 from ps.protocol.membership import Membership
 from ps.server.shard.checkpointing import ShardCheckpointing
 
-SPARE = 0.15
-"""The part of the grace that is left for the end itself."""
+SPARE = 0.1
+"""The part of the grace that is left for the end itself: less than the scheduler leaves, which says what is whole."""
 SILENT = 3.0
 """Seconds after which nobody counts on a scheduler that would have a checkpoint made."""
+QUIET = 0.3
+"""Seconds without an order for another one after which the one that is whole was the last: it may have been made when
+the scheduler was not asked to end yet."""
 
 
 class Farewell:
@@ -19,6 +22,7 @@ class Farewell:
         self._grace = grace
         self._until: float | None = None
         self._whole = 0
+        self._quiet_since: float | None = None
 
     def check(self, saving: ShardCheckpointing, membership: Membership, now: float) -> None:
         """Raise SystemExit if this process was asked to end, and nothing is left to be done before."""
@@ -26,6 +30,11 @@ class Farewell:
             return
         if self._until is None:
             self._until, self._whole = now + (1 - SPARE) * self._grace, saving.whole
-        waits = saving.awaited and saving.whole == self._whole and membership.silence(now) < SILENT
+        if saving.whole == self._whole or saving.is_under_way:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        is_made = self._quiet_since is not None and now - self._quiet_since >= QUIET
+        waits = saving.awaited and not is_made and membership.silence(now) < SILENT
         if not waits or now > self._until:
             raise SystemExit(status)

@@ -115,3 +115,32 @@ def test_a_signal_that_falls_into_a_finalizer_ends_the_server_all_the_same() -> 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, env={**os.environ})
     assert ended.returncode == 143, ended.stderr
     assert "Exception ignored" not in ended.stderr, "a server ends between two turns, and nowhere else"
+
+
+FIRST = """
+import os, signal, threading, time
+from ps import sigterm
+
+done = threading.Event()
+with sigterm.heeded():
+    sigterm.first(lambda asked_at: done.is_set())
+    os.kill(os.getpid(), signal.SIGTERM)
+    sigterm.check()
+    print("went on", sigterm.status())
+    {then}
+    try:
+        time.sleep(30)
+    except SystemExit as leave:
+        print("ends", leave.code)
+"""
+
+
+@pytest.mark.parametrize("then", ["done.set()", "time.sleep(1.1); os.kill(os.getpid(), signal.SIGTERM)"])
+def test_what_is_to_be_done_first_is_waited_for_until_it_is_done_or_somebody_asks_again(then: str) -> None:
+    code = FIRST.format(
+        then=then
+        if then.startswith("done")
+        else f"threading.Thread(target=lambda: ({then.replace('; ', ', ')})).start()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert found.stdout.split("\n")[:2] == ["went on 143", "ends 143"], found.stdout + found.stderr

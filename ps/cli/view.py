@@ -34,6 +34,8 @@ def view(status: Status, width: int = WIDE) -> RenderableType:
         lines.append(Text(stopping(status["stop"], federated=bool(status.get("federated"))), style="yellow"))
     if found := measured(status):
         lines.append(Text(f"measured last: {', '.join(found)}"))
+    if status.get("checkpoint"):
+        lines += checkpoints(status["checkpoint"])
     lines += [Text(text, style="yellow") for text in _all_rejected(status)]
     lines += [Text(text, style="yellow") for text in _not_shown(status)]
     if status.get("federated"):
@@ -86,6 +88,21 @@ def members(status: Status, *, wide: bool = True) -> Table:
             *((Text(_where(worker)), _waits_of_worker(worker)) if wide else ()),
         )
     return table
+
+
+def checkpoints(found: Status) -> list[RenderableType]:
+    """Return which checkpoint is the newest whole one, when and where it was made, and how far the next one is."""
+    text = "no checkpoint is whole yet"
+    if found.get("folder"):
+        text = f"checkpoint: {found['folder']}, of step {found.get('step')}"
+        text += "" if found.get("ago_s") is None else f", {found['ago_s']:.0f} s ago"
+    lines: list[RenderableType] = [Text(text + (f" · in {found['where']}" if found.get("where") else ""))]
+    if found.get("waiting_s") is not None:
+        whom = ", ".join(found.get("waiting_for") or ["the disk"])
+        lines.append(Text(f"checkpoint of step {found.get('clock')}: {found['waiting_s']:.1f} s, waits for {whom}"))
+    if found.get("trouble"):
+        lines.append(Text(f"the last checkpoint failed: {found['trouble']}", style="red"))
+    return lines
 
 
 def federation(federated: Status) -> list[RenderableType]:

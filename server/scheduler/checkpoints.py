@@ -92,6 +92,8 @@ class Checkpoints:
         self._number = 0
         self._margin = 1
         self._last_began = now
+        self._whole_at: float | None = None
+        """When the newest was found to be whole, if it was made in this life."""
         self._wanted = False
         self._hurry: float | None = None
         self._end = self._failed = False
@@ -140,6 +142,8 @@ class Checkpoints:
     def status(self, now: float) -> dict[str, Any]:
         """Return what the status shows of it."""
         found: dict[str, Any] = {"step": self.newest[0], "folder": self.newest[1], "life": self._life}
+        if self._whole_at is not None:
+            found["ago_s"] = round(now - self._whole_at, 1)
         if self.trouble:
             found["trouble"] = self.trouble
         if (cut := self._cut) is not None and not cut.planned:
@@ -220,6 +224,7 @@ class Checkpoints:
             return self._give_up(why, roster)
         self.newest = seal.step, seal.folder
         self._over("")
+        self._whole_at = now
         if not seal.only_end:
             log.info("the checkpoint %s is whole, after %.1f s", seal.folder, now - cut.since)
         return [Send(member, self._order(cut, "done")) for member in cut.members]

@@ -71,7 +71,8 @@ def snapshot(
         "waits": list(waits),
     }
     if state.checkpoints is not None:
-        status["checkpoint"] = state.checkpoints.status(now)
+        where = state.setting("checkpoint_dir")
+        status["checkpoint"] = {**state.checkpoints.status(now), **({"where": where} if where else {})}
     if state.rounds is not None:
         status["federated"] = state.rounds.status()
     return _finite(status)

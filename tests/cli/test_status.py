@@ -224,3 +224,19 @@ def test_the_page_says_for_whom_a_job_waits_and_what_was_measured() -> None:
     worker = {**STATUS["workers"][0], "measured": {"accuracy": 0.75}, "measured_clock": 400}
     Console(file=out, width=80).print(view({**STATUS, "workers": [worker]}, 80))
     assert "measured last: accuracy 0.75" in out.getvalue()
+
+
+def test_the_newest_checkpoint_and_the_one_under_way_are_shown() -> None:
+    found = {"step": 400, "folder": "step-000400", "life": 1, "ago_s": 12.3, "where": "s3://[b]kept"}
+    under_way = {"clock": 410, "waiting_for": ["server 1"], "waiting_s": 2.5, "trouble": "server 0: no room"}
+    for more, words in (
+        ({}, ["step-000400, of step 400, 12 s ago · in s3://[b]kept"]),
+        (
+            under_way,
+            ["checkpoint of step 410: 2.5 s, waits for server 1", "the last checkpoint failed: server 0: no room"],
+        ),
+        ({"folder": "", "step": -1}, ["no checkpoint is whole yet"]),
+    ):
+        out = StringIO()
+        Console(file=out, width=140).print(view({**STATUS, "checkpoint": {**found, **more}}, 140))
+        assert all(word in out.getvalue() for word in words), out.getvalue()

@@ -138,6 +138,9 @@ def test_the_status_names_the_newest_and_who_is_waited_for() -> None:
     job.now += 3
     found = job.saving.status(job.now)
     assert (found["waiting_for"], found["clock"], found["waiting_s"]) == (["worker 1"], 9, 3.0)
+    job.write("worker 1")
+    job.saving.sealed(job.saving._number, "", job.roster, job.now)
+    assert job.saving.status(job.now + 4)["ago_s"] == 4.0
 
 
 def test_whoever_asks_has_not_to_wait_for_one_that_is_planned() -> None:

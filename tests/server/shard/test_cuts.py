@@ -130,3 +130,17 @@ def test_where_steps_are_applied_one_by_one_it_is_what_is_counted_when_the_order
         pass
     [(_, copies)] = server.disk.parts
     assert [(copy.version, dict(copy.done)) for copy in copies] == [(2, {0: 2}), (1, {0: 1})]
+
+
+def test_a_chunk_that_passes_over_the_clock_of_the_cut_fails_it_by_name_and_is_never_written_as_of_another() -> None:
+    for gap in (1, 3):
+        server = Server()
+        server.cuts.order(order(1, "mark", 2))
+        server.step(), server.push(0)
+        chunk = server.shard.chunks[1]
+        chunk.go_to(2 + gap)  # as where those who had the clocks between are gone
+        assert said(server.cuts.status()).state == "failed"
+        assert said(server.cuts.status()).why == "chunk 1 has gone from clock 1 beyond it"
+        server.push(0)
+        assert not server.cuts.turn() and not server.disk.parts and not server.cuts._copies
+        assert all(c.mark == -1 and not c.keepers for c in server.shard.chunks.values())

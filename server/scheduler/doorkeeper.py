@@ -70,8 +70,10 @@ class Doorkeeper:
         if speaker is None:
             return None
         why = _not_its_key(message, speaker) or _not_its_role(message, speaker, state)
-        if isinstance(message, Identify):
-            record = state.members.get(message.member)
+        if isinstance(message, Hello | Identify):
+            record = (
+                state.roster.known(message.nonce) if isinstance(message, Hello) else state.members.get(message.member)
+            )
             if record is not None and (record.key or speaker.curve.hex()) != speaker.curve.hex():
                 why = f"{record} came with another key than that of {speaker.name}"
         return Error(getattr(message, "request", 0), "key", why) if why else None

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import zmq
 
 from ps.config import ProcessConfig
 from ps.keys import key_folder
 from ps.protocol import messages as m
 from ps.protocol import rights
+from ps.protocol.layout import Layout
 from ps.protocol.messages import (
     TYPES,
     Error,
@@ -177,6 +180,106 @@ def test_what_proves_a_member_is_worth_nothing_with_another_key(job: Job) -> Non
         assert there.hear(Pong)
         with job.peer("other", "server") as stolen:
             assert told(stolen, proof).code == "stranger"
+
+
+def test_a_hello_that_somebody_else_says_again_is_no_way_into_a_member(job: Job) -> None:
+    with job.peer("worker") as mine, job.peer("other") as thief, job.peer("worker") as again:
+        said = hello()
+        member = joined(mine, said).member
+        error = told(thief, said)
+        assert error.code == "key" and "came with another key than that of other" in error.text
+        mine.say(StatusRequest(1))
+        assert mine.hear(Status), "the connection is its member's as before"
+        assert joined(again, said).member == member
+
+
+def test_two_processes_with_one_key_are_two_members_of_which_none_speaks_for_the_other(job: Job) -> None:
+    with job.peer("worker") as one, job.peer("worker") as two:
+        first, second = joined(one).member, joined(two).member
+        assert first != second
+        assert told(two, m.InitDone(1, first)).code == "stranger"
+        job.ring.revoke("worker")
+        status = job.until(lambda status: len(status["deaths"]) == 2)
+        assert {death["why"] for death in status["deaths"]} == {"its key was revoked"}
+
+
+def test_an_operator_who_is_revoked_while_he_asks_gets_no_answer_any_more(job: Job) -> None:
+    with job.peer("operator") as asks, job.peer("operator", "server") as follows:
+        asks.say(StatusRequest(1))
+        assert asks.hear(Status)
+        follows.say(Ping(1))
+        assert follows.hear(Pong)
+        job.ring.revoke("operator")
+        number = 0
+        while not asks.seen["cut"]:  # in the midst of a stream of questions
+            number += 1
+            asks.say(StatusRequest(number + 1))
+            asks.until("cut", bound=0.001)
+        assert follows.until("cut") == "cut"
+        assert asks.until("in", "refused") == follows.until("in", "refused") == "refused"
+
+
+def test_an_upload_whose_client_is_revoked_between_two_chunks_does_not_count(ring: Ring) -> None:
+    ring.add("mate", "client")
+    settings = {"mode": "federated", "workers": 2, "min_clients": 1, "clients_per_round": 2, "chunk_size": 4096}
+    layout = Layout.of({"w": np.zeros(2048, np.float32)}).pack()
+    with (
+        Job(ring, **settings) as job,
+        job.peer("client") as red,
+        job.peer("client", "server") as to_red,
+        job.peer("mate") as blue,
+        job.peer("mate", "server") as to_blue,
+    ):
+        members = {}
+        for here, there in ((red, to_red), (blue, to_blue)):
+            seat = joined(here)
+            members[here] = seat
+            there.say(Identify(0, seat.job_id, seat.member, seat.rank, seat.number, seat.proof))
+        red.hear(View, lambda view: view.phase == "running")
+        red.say(m.InitRequest(1, members[red].member, layout))
+        assert red.hear(m.InitGrant).seed
+        to_red.say(m.Init(2, members[red].member, 1, 4096, layout))
+        assert to_red.hear(m.Ok).request == 2
+        for number in (0, 1):
+            to_red.say(m.InitChunk(3 + number, members[red].member, number), bytes(4096))
+            assert to_red.hear(m.Ok).request == 3 + number
+        red.say(m.InitDone(5, members[red].member))
+        tasks: dict[KeyedPeer, m.Assign] = {}
+        while len(tasks) < 2:
+            for here in (red, blue):
+                here.say(m.Poll(6, members[here].member, -1, {}))
+                if isinstance(
+                    answer := here.hear(Message, lambda found: isinstance(found, m.Assign | m.Wait)), m.Assign
+                ):
+                    tasks[here] = answer
+
+        def upload(here: KeyedPeer, there: KeyedPeer, number: int) -> None:
+            seat, task = members[here], tasks[here]
+            about = m.Upload(10 + number, seat.member, task.task, task.round, seat.rank, number, task.token)
+            there.say(about, np.ones(1024, np.float32).tobytes())
+
+        def submit(here: KeyedPeer) -> None:
+            task = tasks[here]
+            here.say(m.Submit(20, members[here].member, task.task, task.round, 8.0, 1, {}, task.token))
+
+        upload(red, to_red, 0)
+        assert to_red.hear(m.Stored).chunk == 0
+        for sock in (red.socket, to_red.socket):
+            sock.setsockopt(zmq.SNDTIMEO, 0)
+        ring.revoke("client")
+        assert to_red.until("cut") == "cut" and red.until("cut") == "cut"
+        with contextlib.suppress(zmq.Again):  # there may be no connection any more on which to say it
+            upload(red, to_red, 1)
+            submit(red)
+        for number in (0, 1):
+            upload(blue, to_blue, number)
+            assert to_blue.hear(m.Stored).chunk == number
+        submit(blue)
+        assert blue.hear(m.Submitted).verdict == "accepted"
+        status = job.until(lambda status: status["federated"]["history"])
+        [row] = status["federated"]["history"]
+        assert row["accepted"] == 1 and [*row["clients"]] == [members[blue].rank]
+        assert not to_red.socket.poll(0), "nothing more was stored of it"
 
 
 def test_a_revoked_member_is_cut_off_by_all_and_dead_and_comes_back_with_a_key_that_is_listed_again(job: Job) -> None:

@@ -34,7 +34,7 @@ class Security:
         self.insecure = insecure
         self.admission = GuestList()
         self._looked = 0.0
-        self._seen = _mark(folder.path) if folder else 0
+        self._seen: tuple[int, ...] = (0,)  # it may have been another folder when it was read
         self._said = ""
 
     @staticmethod
@@ -99,7 +99,7 @@ class Security:
             return False
         self._looked = now
         mark = _mark(self.folder.path)
-        if mark == self._seen and time.time_ns() - mark > FRESH:
+        if mark == self._seen and time.time_ns() - mark[0] > FRESH:
             return False
         self._seen = mark
         try:
@@ -129,11 +129,16 @@ def is_loopback(host: str) -> bool:
         return False  # ZeroMQ may know what it is: an interface
 
 
-def _mark(path: Path) -> int:
+def _mark(path: Path) -> tuple[int, ...]:
+    """Return what is another one once something was put into a folder, or the folder into another one's place.
+
+    The latest change comes first.
+    """
     try:
-        return path.stat().st_mtime_ns
+        about = path.stat()
     except OSError:
-        return 0
+        return (0,)
+    return max(about.st_mtime_ns, about.st_ctime_ns), about.st_mtime_ns, about.st_dev, about.st_ino
 
 
 OPEN = Security()

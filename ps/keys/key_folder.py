@@ -48,12 +48,14 @@ class KeyFolder:
             raise ConfigError(f"there is no folder {shown(folder)} with keys: psctl keys new makes one") from None
         except OSError as error:
             raise ConfigError(f"cannot read the keys in {shown(folder)}: {error.strerror}") from None
-        permissions.check_folder(folder)
+        with _replaced(folder):
+            permissions.check_folder(folder)
         if PRIVATE not in names:
             raise ConfigError(f"{shown(folder)} has no {PRIVATE}: psctl keys new makes one, on the machine it is for")
         if len(names) > 2 * MOST:
             raise ConfigError(f"{shown(folder)} lists more than {MOST} names")
-        own = _read(folder / PRIVATE, secret=True)
+        with _replaced(folder):
+            own = _read(folder / PRIVATE, secret=True)
         with _naming(folder / PRIVATE):
             keys = private_keys.parse(own)
         listed: dict[str, tuple[PublicKeys, ...]] = {}
@@ -154,6 +156,15 @@ def revoke(path: str | Path, name: str) -> tuple[PublicKeys, ...]:
     partial.replace(place_of)  # first: a key that is not listed any more is known to be one of the revoked
     (folder.path / f"{name}{LISTED}").unlink()
     return found
+
+
+@contextlib.contextmanager
+def _replaced(folder: Path) -> Iterator[None]:
+    """Say so when a folder was put in another one's place while it was read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ConfigError(f"the folder {shown(folder)} was moved away while it was read: try again") from None
 
 
 @contextlib.contextmanager

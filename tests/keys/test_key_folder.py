@@ -259,3 +259,21 @@ def test_a_line_is_read_as_it_was_written() -> None:
     keys = private_keys.generate("a", "helper")
     assert public_keys.parse(keys.public.line()) == (keys.public,)
     assert private_keys.parse(keys.text()) == keys
+
+
+@pytest.mark.parametrize("moment", ["check_folder", "check_file"])
+def test_a_folder_that_is_moved_away_while_it_is_read_is_one_line(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whoever replaces it by two renames leaves a gap between them; a scheduler that looked just then must live on."""
+    folder, check = pair[0], getattr(permissions, moment)
+
+    def gone(path: Path, *about: object, **named: object) -> None:
+        folder.rename(tmp_path / "away")
+        if moment == "check_file":
+            raise FileNotFoundError
+        check(path, *about, **named)
+
+    monkeypatch.setattr(permissions, moment, gone)
+    with pytest.raises(ConfigError, match="was moved away while it was read"):
+        KeyFolder.read(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +19,11 @@ from ps.config import ProcessConfig
 from ps.errors import ConfigError, KeyRefused, PeerLost
 from ps.keys import key_folder
 from ps.keys.public_keys import PublicKeys
-from ps.protocol import authenticator, guarded_context
+from ps.protocol import authenticator, guarded_context, rights
 from ps.protocol.authenticator import Authenticator
 from ps.protocol.guarded_context import GuardedContext, aim
 from ps.protocol.inbox import Inbox
-from ps.protocol.messages import Hello, Leave, Ping, Pong, View, Welcome
+from ps.protocol.messages import TYPES, Error, Hello, Leave, Ping, Pong, View, Welcome
 from ps.protocol.query import ping
 from ps.protocol.security import Security
 from ps.protocol.sockets import open_socket
@@ -31,6 +32,7 @@ from ps.protocol.transports.tcp import Tcp
 from ps.server.scheduler.service import serve as serve_scheduler
 from ps.worker.pipeline.line_sockets import LineSockets
 from support.keyed import Keyed, KeyedPeer, Ring, garbage_is_cut_off
+from support.schema import extreme
 from support.wire import Service
 
 Attack = Callable[[str, Ring, str], None]
@@ -348,6 +350,18 @@ def test_nobody_connects_to_an_address_that_comes_without_a_key(ring: Ring) -> N
             Tcp().connect(sock, "tcp://127.0.0.1:1")
         aim(sock, bytes(32), "x")
     context.term()
+
+
+def test_on_its_line_a_neighbour_may_say_what_lines_are_for_and_nothing_else(ring: Ring) -> None:
+    chance, key = random.Random(5), ring.folder("worker").own.public.curve
+    others = [kind for kind in TYPES.values() if kind not in rights.TO_WORKER["worker"] | {Ping, Error}]
+    with line(ring) as found, contextlib.ExitStack() as peers:
+        for number, kind in enumerate(others):
+            if number % 10 == 0:  # who says little but what it may not is cut off
+                peer = peers.enter_context(KeyedPeer(found.address, ring.folder("other"), key))
+            message = extreme(kind, chance)
+            peer.say(message, b"12345678" if message.payload else None)
+            assert f"the key of a worker may not say {kind.__name__}" in peer.hear(Error).text
 
 
 def test_while_a_pipeline_meets_nobody_is_refused_who_may_be_of_it_and_then_at_once(ring: Ring) -> None:

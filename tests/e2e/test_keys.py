@@ -63,6 +63,31 @@ def test_who_is_revoked_is_cut_off_and_the_others_train_on(start: Start, ring: R
     assert zero.wait() == 0
 
 
+def test_a_scheduler_that_is_started_anew_with_another_list_has_it_hold_everywhere(start: Start, ring: Ring) -> None:
+    cluster = keyed(start, ring, transport="tcp", state=True)
+    gate = cluster.path("gate")
+    zero, one = (
+        train(cluster, ring, name, rank, "--steps", 12, "--gate", f"5:{gate}")
+        for rank, name in enumerate(("zero", "one"))
+    )
+    for worker in (zero, one):
+        worker.wait_for("gate 5")
+    cluster.scheduler.kill()
+    ring.revoke("one")
+    ring.add("late", "worker")
+    cluster.start_scheduler()
+    began = time.monotonic()
+    cluster.processes[1].wait_for("1 keys are let in no more")
+    assert time.monotonic() - began < 10, "the time-out of a heartbeat"
+    wait_until(lambda: [death["why"] for death in status(cluster, ring)["deaths"]] == ["its key was revoked"])
+    late = train(cluster, ring, "late", 2, "--steps", 12)
+    late.wait_for("joined rank=2")
+    gate.touch()
+    assert one.wait() == 10
+    assert "refused the key of one" in one.text
+    assert zero.wait() == late.wait() == 0
+
+
 def test_a_wrong_key_is_told_at_once_with_an_exit_code_of_its_own(start: Start, ring: Ring) -> None:
     cluster = keyed(start, ring)
     found = train(cluster, ring, "stranger", 0)

@@ -128,6 +128,7 @@ class ClusterStore:
         if first:
             if not early:
                 run(self._part.seed(layout, values, masters))
+            run(self._part.go_on())
         elif part is None:
             run(self._part.join())
         else:

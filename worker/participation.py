@@ -142,7 +142,10 @@ class Participation:
         self.versions.update({chunk.index: 0 for chunk in self._held})
         if self.job.resume is None:
             yield from self._start(0)
-        else:  # the servers have what the checkpoint has by now, whatever was sent
+
+    def go_on(self) -> Conversation[None]:
+        """After ``seed``: the servers have what the job's checkpoint has by now, whatever was sent; begin with that."""
+        if self.job.resume is not None:
             yield from self.join()
             self.rejoins -= 1
 

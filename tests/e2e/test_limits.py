@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ps.protocol.unfinished import MOST_UNFINISHED
 from support.crowding import Crowding
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -38,4 +39,5 @@ def test_a_crowd_stops_nobody_and_takes_bounded_memory(job: Crowding, attack: st
 def test_messages_that_do_not_end_are_cut_on_all_connections_at_once(job: Crowding) -> None:
     job.count, job.seconds = 1000, 5.0
     seen = job.run("endless")
-    assert seen.cut > 0 and seen.longest < STALLED and seen.grown_mb < 900
+    assert seen.cut > 0 and seen.longest < STALLED
+    assert seen.grown_mb < MOST_UNFINISHED / 1e6  # more comes between two looks the faster the machine is

@@ -67,6 +67,7 @@ class RemotePlace:
             self._fs.invalidate_cache()
             if name.rpartition("/")[2] in self.names(name.rpartition("/")[0]):
                 raise FileExistsError(at)
+            self._fs.makedirs(at.rpartition("/")[0], exist_ok=True)  # some have folders, as sftp and file have
             with self._fs.open(at, "wb") as file:
                 yield file
             self._fs.invalidate_cache()

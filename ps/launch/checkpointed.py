@@ -32,6 +32,8 @@ NAP = 0.05
 _LOCK = "run.lock"
 HALF = 0.5
 """The part of the grace that the last checkpoint may take."""
+ASKING = 1.0
+"""Seconds within which a scheduler says at the end which checkpoint is whole."""
 RESERVE = 0.1
 """The part that is left for the end itself."""
 
@@ -199,4 +201,17 @@ def save_last(
         say(asked.text)
     if scheduler.exit is not None and scheduler.exit.code == CheckpointError.exit_code:
         return scheduler.exit
+    if is_done and scheduler.exit is None and not signal and not hurried():
+        say(f"there was no time for a last checkpoint (--grace {grace:g}): {_newest(address, keys)}")
+        return Exit("scheduler", 0, CheckpointError.exit_code)
     return None
+
+
+def _newest(address: str, keys: str | None) -> str:
+    """Say which checkpoint is whole, as far as the scheduler says so."""
+    from ps.protocol.query import fetch_status
+
+    with contextlib.suppress(PSError):
+        found = fetch_status(address, ASKING, keys).get("checkpoint") or {}
+        return f"{found['folder']} is the newest whole one" if found.get("folder") else "none is whole"
+    return "the scheduler does not say which is the newest whole one"

@@ -12,7 +12,7 @@ from ps.checkpoint.claim import claim
 from ps.checkpoint.export import export_model
 from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest
-from ps.checkpoint.place import LocalPlace, place
+from ps.checkpoint.place import LocalPlace, place, write_all
 from ps.checkpoint.remote_place import RemotePlace
 from ps.checkpoint.stored_model import StoredModel
 from ps.errors import CheckpointError, ConfigError, LayoutMismatch
@@ -210,3 +210,10 @@ def test_a_store_that_remembers_listings_is_asked_anew_each_time() -> None:
     assert [m.step for m in lives.manifests()] == [20]
     assert claim(name, None, MINE, quiet).manifest is not None
     assert StoredModel(there, Manifest.read(there, "step-000020")).tensor("d").tolist() == [20.0, 20.5, 21.0]
+
+
+def test_an_address_whose_folder_is_not_there_yet_is_begun_at(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    there = place(f"local://{tmp_path}/new/kept")
+    write_all(there, "life-000001.json", b"{}")
+    assert there.names() == ["life-000001.json"] and (tmp_path / "new" / "kept").is_dir()

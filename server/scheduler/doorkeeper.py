@@ -54,6 +54,11 @@ class Doorkeeper:
         """Whose messages are heard."""
         return self._security.admission if self._security.own else None
 
+    @property
+    def keys(self) -> Keys | None:
+        """Whom servers are to let in; None without keys."""
+        return self._list
+
     def _make_list(self) -> Keys | None:
         folder = self._security.folder
         if folder is None:

@@ -221,7 +221,10 @@ class Scheduler:
         for send in sends[:1]:
             if isinstance(send.message, Welcome):
                 self._bindings.bind(send.message.member, origin)
-                self._doorkeeper.seat(self._state.members[send.message.member], self._inbox.speaker, self._state)
+                record = self._state.members[send.message.member]
+                self._doorkeeper.seat(record, self._inbox.speaker, self._state)
+                if record.role == "server" and (keys := self._doorkeeper.keys) is not None:
+                    sends.append(Send(record.member, keys))  # what changed while there was no scheduler holds at once
         return sends
 
     def _part_from_the_revoked(self) -> list[Send]:

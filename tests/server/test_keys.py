@@ -126,6 +126,21 @@ def test_a_server_cannot_have_others_be_sent_to_a_key_that_is_not_its_own(ring: 
         peer.hear(m.Ok)
 
 
+def test_a_server_hears_whom_to_let_in_with_its_welcome_and_need_not_ask(ring: Ring) -> None:
+    key = ring.folder("scheduler").own.public.curve
+    with (
+        Keyed() as job,
+        KeyedPeer(job.scheduler(ProcessConfig(keys=ring["scheduler"]), servers=2), ring.folder("server"), key) as peer,
+    ):
+        for number in (1, 2, 3):  # turns of the scheduler, which has told its list to those who were there at first
+            peer.say(Ping(number))
+            peer.hear(Pong, lambda pong, asked=number: pong.request == asked)  # type: ignore[misc]
+        member = joined(peer, hello("server")).member
+        assert {row[0] for row in peer.hear(m.Keys).admitted} > {"worker", "operator"}
+        peer.say(m.Leave(1, member, {}))
+        peer.hear(m.Ok)
+
+
 def test_what_proves_a_member_is_worth_nothing_with_another_key(job: Job) -> None:
     with job.peer("worker") as mine, job.peer("other") as thief, job.peer("worker", "server") as there:
         seat = joined(mine)

@@ -76,6 +76,7 @@ class Exchange:
         self._alive = alive
         self._numbers = itertools.count(1)
         self._poller = zmq.Poller() if poller is None else poller
+        self._waking: list[Any] = []
         self._now = now
         self._broken: PSError | None = None
         self._moved = False
@@ -180,8 +181,14 @@ class Exchange:
         return [queue.channel.pollable for queue in self._queues]
 
     def wake(self, pollables: Iterable[Any]) -> None:
-        """Look at once, while waiting for servers, whether something ends it when one of these is ready to be read."""
-        for pollable in pollables:
+        """Look at once, while waiting for servers, when one of these is ready to be read, and at no others any more.
+
+        What is called meanwhile reads them, and may find that the waiting has ended.
+        """
+        for pollable in self._waking:
+            self._poller.unregister(pollable)
+        self._waking = list(pollables)
+        for pollable in self._waking:
             self._poller.register(pollable, zmq.POLLIN)
 
     def send(self) -> None:

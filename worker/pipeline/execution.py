@@ -146,7 +146,6 @@ class DistributedPipeline:
     def _overlap(self, peers: PipelinePeers) -> None:
         """Have steps overlap from now on."""
         exchange = self._session.exchange
-        exchange.wake(peers.pollables)
         peers.wake(exchange.pollables, exchange.look)
         self._waves = WavesUnderWay(
             self._kv,

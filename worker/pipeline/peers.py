@@ -108,6 +108,7 @@ class PipelinePeers:
                 self._outgoing[rank].share(self._sockets.offered[rank])
             self._incoming[rank] = IncomingLine(self._trees, partial(self._sockets.adopted, rank))
         self.members = {each.rank: each.member for each in neighbours}
+        session.exchange.wake(self.pollables)  # what others say, as that there is room, is heard in steps' ends too
         return new
 
     def _seats(self) -> dict[int, int]:
@@ -309,6 +310,8 @@ class PipelinePeers:
 
     def close(self) -> None:
         """Close everything; what was not sent is dropped."""
+        if self._session.connected:
+            self._session.exchange.wake(())
         self._sockets.close()
 
 

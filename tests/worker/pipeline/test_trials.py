@@ -3,6 +3,7 @@ gradients that nobody needs, NaN in a backward pass, and activations that are la
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ps.testing import LocalCluster
 from ps.worker import KV
 from ps.worker.pipeline import peers
 from ps.worker.pipeline.line import IncomingLine, OutgoingLine
+from support.loopback import BOUND
 from support.pipeline_job import X, Y, assert_same, layers, script, whole
 from support.pipeline_layers import Forgetful, Linear, Masked, Plain
 
@@ -93,6 +95,26 @@ def test_trees_go_between_workers_and_no_gradient_where_an_output_does_not_depen
 
     found = loopback(mode="pipeline", workers=5).run(*[train] * 5)
     assert_same(whole(found), train(local())[0])
+
+
+def test_who_waits_for_servers_sends_at_once_what_there_was_no_room_for(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last stage has all gradients before there is room for them, and goes on to the servers. None of its looks at
+    what others say may be one that only time brings."""
+    monkeypatch.setattr("ps.worker.exchange.SLICE", 1000 * BOUND)
+    job = loopback(mode="pipeline", workers=2, transport="auto")
+
+    def train(kv: KV) -> int:
+        pipe = Pipeline(layers(), softmax_cross_entropy, schedule="fill-drain", inexact=True)
+        pipe.init(kv)
+        for _ in range(6):
+            pipe.step(X[:32], Y[:32], microbatches=16)
+        return kv.clock
+
+    began = time.monotonic()
+    assert job.run(train, train) == [6, 6]
+    assert time.monotonic() - began < BOUND
 
 
 class Broken(Linear):

@@ -56,7 +56,7 @@ NOT_RUN = {
     "scripts/bench/federated_paper.py ": MINUTES,
     "psctl keys ": "tests/cli/test_examples.py runs these with the files that they name",
     "scripts/examples/hospitals/": "tests/e2e/test_hospitals.py runs it in both modes",
-    "psctl (scheduler|server|worker) .*--keys keys": "one of several parties; tests/e2e/test_hospitals.py has all",
+    "psctl (scheduler|server|worker) .*--keys (keys|DIR)": "one of several; tests/e2e/test_hospitals.py has all",
     "psctl helper ": "helps a job that runs; tests/e2e/test_masked_run.py has one",
     "psctl run .*--secure ": "needs more clients than there are here; tests/e2e/test_masked_run.py has them",
     "psctl follow ": "follows a job that runs; tests/following has one",

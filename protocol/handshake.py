@@ -67,6 +67,7 @@ def key_error(verdict: Verdict, security: Security, peer: str) -> KeyRefused:
             f"{peer} has no keys, and {who} refuses to talk without: is it another job's, or started without --keys?"
         )
     return KeyRefused(
-        f"{who} refuses {peer}: it does not have the key that {security.folder.path} lists for it. Another cluster's, "
-        f"or its key was replaced? Compare fingerprints: psctl keys list --keys {security.folder.path}"
+        f"{who} refuses {peer}: it does not have the key that {security.folder.path} lists for it, or "
+        f"none at all. Another cluster's, or its key was replaced? Compare fingerprints: "
+        f"psctl keys list --keys {security.folder.path}"
     )

@@ -40,6 +40,9 @@ def test_a_signal_ends_everything_and_leaves_nothing(
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     run.wait_for("clock 5 of rank 1")
     monkeypatch.setenv("PS_RUNTIME_DIR", str(temporary))  # where its keys are
+    wait_until(
+        lambda: len(fetch_status(address)["workers"]) == 2, 5.0
+    )  # one that was given may be told again for 0.1 s
     status = fetch_status(address)
     pids = [member["pid"] for role in ("servers", "workers") for member in status[role]]
     pids.append(Process.child(run.pid, "scheduler"))

@@ -339,7 +339,8 @@ def test_whose_key_was_refused_by_whom_is_told_within_two_seconds(ring: Ring, tm
                 ping(found.address, 10.0, keys)
             assert time.monotonic() - began < 2.0
             assert refused.value.exit_code == 10
-    with Keyed() as made, pytest.raises(KeyRefused, match="has no keys"):
+    # whichever end gives up first, and ZeroMQ does not always say why
+    with Keyed() as made, pytest.raises(KeyRefused, match=r"has no keys|or none at all"):
         ping(made.scheduler(ProcessConfig()), 10.0, ring["operator"])
 
 

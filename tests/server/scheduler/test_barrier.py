@@ -7,6 +7,7 @@ import pytest
 from ps.errors import BadMessage
 from ps.protocol.messages import BarrierEnter, BarrierLeave, Heartbeat
 from ps.server.scheduler.barrier import Barrier
+from ps.server.send import Send
 from support.desk import Desk
 
 
@@ -85,3 +86,10 @@ def test_a_clock_that_nobody_can_have_reached_is_refused_and_the_others_meet_wit
     assert desk.say(BarrierEnter(5, a, 9)) == []
     through = desk.say(BarrierEnter(6, b, 8))
     assert {send.message.clock for send in through if isinstance(send.message, BarrierLeave)} == {9}
+
+
+def test_a_barrier_shrinks_with_the_dead() -> None:
+    desk = Desk()
+    a, b = desk.fill()
+    assert desk.say(BarrierEnter(5, a, 3)) == []
+    assert Send(a, BarrierLeave(5, 3)) in desk.wait(11, b)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import zmq
 from zmq.utils import z85
@@ -16,16 +16,10 @@ from ps.config import ProcessConfig
 from ps.errors import PSError
 from ps.keys import key_folder
 from ps.keys.key_folder import KeyFolder
-from ps.protocol.codec import decode, encode
-from ps.protocol.messages import Message
-from ps.protocol.sockets import EVENT, open_socket
+from ps.protocol.sockets import EVENT
 from ps.server.scheduler.service import Scheduler
 from ps.server.shard.service import serve as serve_server
-from support.wire import Service
-
-BOUND = 20.0
-"""Seconds that anything here may take."""
-M = TypeVar("M", bound=Message)
+from support.wire import BOUND, Peer, Service
 
 HANDSHAKES = {
     zmq.EVENT_HANDSHAKE_SUCCEEDED: "in",
@@ -97,7 +91,7 @@ class Keyed:
             assert isinstance(service.result(), PSError)
 
 
-class KeyedPeer:
+class KeyedPeer(Peer):
     """A DEALER with the keys of a folder, with none, or with something else in their place."""
 
     def __init__(
@@ -110,30 +104,19 @@ class KeyedPeer:
         handshake: float = 10.0,
     ) -> None:
         """``handshake``: seconds for a handshake, after which it tries again."""
-        self.context: zmq.Context[Any] = zmq.Context()
-        self.socket = open_socket(self.context, zmq.DEALER)
-        self.socket.setsockopt(zmq.HANDSHAKE_IVL, int(handshake * 1000))
-        if plain:
-            self.socket.plain_username, self.socket.plain_password = b"admin", b"admin"  # type: ignore[attr-defined]
-        if own is not None and expected is not None:
-            self.socket.setsockopt(zmq.CURVE_PUBLICKEY, z85.encode(own.own.public.curve))
-            self.socket.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(own.own.curve))
-            self.socket.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(expected))
         self.seen: Counter[str] = Counter()
-        self._monitor = self.socket.get_monitor_socket()
-        self.socket.connect(address)
 
-    def say(self, message: Message, payload: bytes | None = None) -> None:
-        self.socket.send_multipart([encode(message), *([] if payload is None else [payload])])
+        def prepare(sock: zmq.Socket[Any]) -> None:
+            sock.setsockopt(zmq.HANDSHAKE_IVL, int(handshake * 1000))
+            if plain:
+                sock.plain_username, sock.plain_password = b"admin", b"admin"  # type: ignore[attr-defined]
+            if own is not None and expected is not None:
+                sock.setsockopt(zmq.CURVE_PUBLICKEY, z85.encode(own.own.public.curve))
+                sock.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(own.own.curve))
+                sock.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(expected))
+            self._monitor = sock.get_monitor_socket()
 
-    def hear(self, kind: type[M], fits: Callable[[M], bool] = lambda message: True) -> M:
-        end = time.monotonic() + BOUND
-        while (left := end - time.monotonic()) > 0:
-            if self.socket.poll(int(left * 1000)):
-                message = decode(self.socket.recv_multipart()[0])
-                if isinstance(message, kind) and fits(message):
-                    return message
-        raise AssertionError(f"no {kind.__name__} after {BOUND:g} s")
+        super().__init__(address, prepare)
 
     def until(self, *words: str, bound: float = BOUND) -> str:
         """Return which of these became of a connection first; nothing when none did in time."""
@@ -148,14 +131,10 @@ class KeyedPeer:
                     return word
         return ""
 
-    def __enter__(self) -> KeyedPeer:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.socket.disable_monitor()
         self._monitor.close(0)
-        self.socket.close(0)
-        self.context.destroy(linger=0)
+        super().__exit__()
 
 
 def garbage_is_cut_off(address: str) -> bool:

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import zmq
 
@@ -49,9 +49,11 @@ class Service:
 class Peer:
     """A socket that says what it is told and waits for answers of a kind."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, prepare: Callable[[zmq.Socket[Any]], None] = lambda sock: None) -> None:
+        """``prepare``: what is done to the socket before it connects."""
         self.context: zmq.Context[Any] = zmq.Context()
         self.socket = open_socket(self.context, zmq.DEALER)
+        prepare(self.socket)
         self.socket.connect(address)
 
     def say(self, message: Message, payload: bytes | None = None) -> None:
@@ -66,7 +68,7 @@ class Peer:
                     return message
         raise AssertionError(f"no {kind.__name__} after {BOUND:g} s")
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import threading
 import time
@@ -21,13 +20,12 @@ from ps.launch.child import Child
 from ps.launch.lifeline import AFTER_WORKERS
 from ps.launch.plan import Plan
 from ps.launch.policy import Exit
+from ps.launch.stragglers import SPARE, outlive
 from ps.protocol.messages import CheckpointMade, CheckpointRequest
 
 if TYPE_CHECKING:
     from ps.checkpoint.claim import Claim
 
-SPARE = 5.0
-"""Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
 NAP = 0.05
 _LOCK = "run.lock"
 HALF = 0.5
@@ -121,23 +119,8 @@ def _lock(directory: str, grace: float, say: Callable[[str], None], stop: Sequen
     except OSError as error:
         raise ConfigError(f"cannot write checkpoints to {directory}: {error.strerror}") from None
     try:
-        limit = grace + AFTER_WORKERS + SPARE
-        deadline, said = time.monotonic() + limit, False
-        while not stop:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                pass
-            except OSError:  # a file system without locks
-                break
-            if time.monotonic() > deadline:
-                say("they still live: this run takes the folder over, and theirs may write nothing more there")
-                break
-            if not said:
-                said = True
-                say(f"waiting for the processes of an earlier run with this folder to end, {limit:.0f} s at most")
-            time.sleep(NAP)
+        if outlive(fd, grace + AFTER_WORKERS + SPARE, "this folder", say, stop):
+            say("they still live: this run takes the folder over, and theirs may write nothing more there")
         yield fd
     finally:
         os.close(fd)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.launch.lifeline import AFTER_WORKERS
+from ps.launch.stragglers import SPARE, outlive
 from ps.lock import Lock
 from ps.server.scheduler.saved_job import SavedJob
-
-SPARE = 5.0
-"""Seconds beyond their grace that the processes of a run whose launcher was killed may take to end."""
-NAP = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +74,12 @@ def saved_run(file: str, grace: float, say: Callable[[str], None], stop: Sequenc
     try:
         fd = os.open(living, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _wait_for_the_others(fd, folder, grace + AFTER_WORKERS + SPARE, say, stop)
+            limit = grace + AFTER_WORKERS + SPARE
+            if outlive(fd, limit, "this --state", say, stop):
+                raise ConfigError(
+                    f"processes of an earlier run with this --state still live after {limit:.0f} s; end those that "
+                    f"have {living} open (fuser shows them)"
+                )
             yield SavedRun(path, folder, fd, SavedJob.read(path))
         finally:
             os.close(fd)
@@ -89,28 +89,3 @@ def saved_run(file: str, grace: float, say: Callable[[str], None], stop: Sequenc
         lock.release()
         with contextlib.suppress(OSError):
             folder.rmdir()  # nothing was kept
-
-
-def _wait_for_the_others(
-    fd: int, folder: Path, limit: float, say: Callable[[str], None], stop: Sequence[object]
-) -> None:
-    deadline, said = time.monotonic() + limit, False
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            pass
-        except OSError:  # a file system without locks
-            return
-        if stop:
-            return
-        if time.monotonic() > deadline:
-            raise ConfigError(
-                f"processes of an earlier run with this --state still live after {limit:.0f} s; end those that have "
-                f"{folder / 'processes.lock'} open (fuser shows them)"
-            )
-        if not said:
-            said = True
-            say(f"waiting for the processes of an earlier run with this --state to end, {limit:.0f} s at most")
-        time.sleep(NAP)

@@ -75,6 +75,13 @@ static int same_size(const Py_buffer *view, const Py_buffer *other) {
     return 0;
 }
 
+/* Take an array to write and one of its size to read, which do not collide. Return 0, with an exception or with none. */
+static int hold_two(Held *held, PyObject *target, PyObject *source, Py_buffer **to, Py_buffer **from) {
+    *to = hold(held, target, 1);
+    *from = *to == NULL ? NULL : hold(held, source, 0);
+    return *from != NULL && same_size(*from, *to) && !any_collide(held, 0, 1);
+}
+
 /* Take a gradient's parts and shares, each like ``like`` or, where that is float32, in half precision. */
 static int hold_parts(Held *held, PyObject *parts, PyObject *shares, const Py_buffer *like, Gradient *gradient) {
     for (Py_ssize_t k = 0; k < PyTuple_Size(parts); ++k) {

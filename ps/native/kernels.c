@@ -213,14 +213,13 @@ static int copy_tiles(const char *from, char *to, size_t itemsize, char kind, do
 static PyObject *copy(PyObject *self, PyObject *arguments) {
     PyObject *source, *target;
     double limit;
-    Py_buffer views[2];
+    Py_buffer views[2], *to, *from;
     Held held = {views, 0, 2};
     int done = -1;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "OOd:copy", &target, &source, &limit)) return NULL;
-    Py_buffer *to = hold(&held, target, 1), *from = to == NULL ? NULL : hold(&held, source, 0);
-    if (from != NULL && same_size(from, to) && kind_of(from) == kind_of(to) && is_aligned(to) && from->buf != to->buf &&
-        !any_collide(&held, 0, 1)) {
+    if (hold_two(&held, target, source, &to, &from) && kind_of(from) == kind_of(to) && is_aligned(to) &&
+        from->buf != to->buf) {
         size_t n = (size_t)to->shape[0], itemsize = (size_t)to->itemsize;
         LET_GO(n, done = copy_tiles(from->buf, to->buf, itemsize, kind_of(to), limit, n));
     }
@@ -230,14 +229,13 @@ static PyObject *copy(PyObject *self, PyObject *arguments) {
 static PyObject *add(PyObject *self, PyObject *arguments) {
     PyObject *target, *source, *number;
     double factor;
-    Py_buffer views[2];
+    Py_buffer views[2], *x, *y;
     Held held = {views, 0, 2};
     int done = -1;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "OOO:add", &target, &source, &number)) return NULL;
-    Py_buffer *x = hold(&held, target, 1), *y = x == NULL ? NULL : hold(&held, source, 0);
-    if (y != NULL && same_size(y, x) && kind_of(y) == kind_of(x) && x->itemsize != 2 && is_aligned(x) && is_aligned(y) &&
-        !any_collide(&held, 0, 1) && read_number(number, &factor)) {
+    if (hold_two(&held, target, source, &x, &y) && kind_of(y) == kind_of(x) && x->itemsize != 2 && is_aligned(x) &&
+        is_aligned(y) && read_number(number, &factor)) {
         size_t n = (size_t)x->shape[0];
         if (kind_of(x) == SINGLE) LET_GO(n, add_multiple_f(x->buf, y->buf, (float)factor, x->buf, n));
         else LET_GO(n, add_multiple_d(x->buf, y->buf, factor, x->buf, n));
@@ -249,14 +247,13 @@ static PyObject *add(PyObject *self, PyObject *arguments) {
 static PyObject *narrow_array(PyObject *self, PyObject *arguments) {
     PyObject *source, *target, *bound;
     double most = 0;
-    Py_buffer views[2];
+    Py_buffer views[2], *to, *from;
     Held held = {views, 0, 2};
     int done = -1;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "OOO:narrow", &source, &target, &bound)) return NULL;
-    Py_buffer *to = hold(&held, target, 1), *from = to == NULL ? NULL : hold(&held, source, 0);
-    if (from != NULL && same_size(from, to) && kind_of(from) == SINGLE && to->itemsize == 2 && is_aligned(from) &&
-        is_aligned(to) && !any_collide(&held, 0, 1) && (bound == Py_None || read_number(bound, &most))) {
+    if (hold_two(&held, target, source, &to, &from) && kind_of(from) == SINGLE && to->itemsize == 2 &&
+        is_aligned(from) && is_aligned(to) && (bound == Py_None || read_number(bound, &most))) {
         size_t n = (size_t)to->shape[0];
         if (bound == Py_None) LET_GO(n, narrow(from->buf, kind_of(to), to->buf, n));
         else LET_GO(n, clip_narrow(from->buf, (float)most, kind_of(to), to->buf, n));
@@ -267,14 +264,13 @@ static PyObject *narrow_array(PyObject *self, PyObject *arguments) {
 
 static PyObject *widen_array(PyObject *self, PyObject *arguments) {
     PyObject *source, *target;
-    Py_buffer views[2];
+    Py_buffer views[2], *to, *from;
     Held held = {views, 0, 2};
     int done = -1;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "OO:widen", &source, &target)) return NULL;
-    Py_buffer *to = hold(&held, target, 1), *from = to == NULL ? NULL : hold(&held, source, 0);
-    if (from != NULL && same_size(from, to) && kind_of(to) == SINGLE && from->itemsize == 2 && is_aligned(from) &&
-        is_aligned(to) && !any_collide(&held, 0, 1)) {
+    if (hold_two(&held, target, source, &to, &from) && kind_of(to) == SINGLE && from->itemsize == 2 &&
+        is_aligned(from) && is_aligned(to)) {
         size_t n = (size_t)to->shape[0];
         LET_GO(n, widen(from->buf, kind_of(from), to->buf, n));
         done = 1;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import nn
 
@@ -23,7 +21,4 @@ EXACT: frozenset[type[nn.Module]] = frozenset(
 
 def may_draw(module: torch.nn.Module) -> bool:
     """Whether a module may draw numbers: any of its parts is of a class that is not known, or has a hook."""
-    return any(
-        type(part) not in EXACT or any(itertools.chain(part._forward_hooks, part._forward_pre_hooks))
-        for part in module.modules()
-    )
+    return any(type(part) not in EXACT or part._forward_hooks or part._forward_pre_hooks for part in module.modules())

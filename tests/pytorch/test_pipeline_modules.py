@@ -17,6 +17,7 @@ from torch.nn import functional
 import ps.torch
 from ps.errors import UsageError
 from ps.torch import TorchLoss
+from ps.torch.drawing_modules import may_draw
 from support.torch_net import Local
 from support.torch_pipeline import HOW, alone, batches, net, piped
 from support.torch_reference import seeded
@@ -34,6 +35,17 @@ def test_frozen_modules_have_no_backward_pass_and_stay(local: Local) -> None:
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=2e-6)
         np.testing.assert_array_equal(found["0.weight"], net()[0].weight.detach())
+
+
+def test_a_module_with_a_hook_may_draw_numbers_also_where_it_is_the_first_hook_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for register in ("register_forward_hook", "register_forward_pre_hook"):
+        monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "next_id", 0)
+        module = nn.Linear(6, 4)
+        assert not may_draw(nn.Sequential(module))
+        getattr(module, register)(lambda *given: None)
+        assert may_draw(nn.Sequential(module))
 
 
 class Embed(nn.Embedding):

@@ -104,9 +104,14 @@ def leaf(value: Any) -> torch.Tensor:
     return found.requires_grad_(found.is_floating_point() or found.is_complex())
 
 
+def only(tree: Any) -> list[torch.Tensor]:
+    """Return the tensors of a tree, without what else is in it."""
+    return [each for _, each in leaves(tree, "") if isinstance(each, torch.Tensor)]
+
+
 def differentiable(tree: Any) -> list[torch.Tensor]:
     """Return the tensors of a tree by which there are gradients."""
-    return [each for _, each in leaves(tree, "") if isinstance(each, torch.Tensor) and each.requires_grad]
+    return [each for each in only(tree) if each.requires_grad]
 
 
 def outputs_of(y: Any, dy: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -123,4 +128,4 @@ def like(inputs: Any, found: list[Any]) -> Any:
     """Return the first of the gradients in the places of the inputs that they are of, and None in the others'."""
     given = iter(found)
     tree = TENSORS.tree(lambda each: next(given) if each.requires_grad else None, inputs)
-    return tree if any(isinstance(each, torch.Tensor) for _, each in leaves(tree, "")) else None
+    return tree if only(tree) else None

@@ -12,14 +12,13 @@ import torch
 
 from ps.errors import UsageError
 from ps.pipeline import ForwardPass
-from ps.pipeline.arrays import leaves
 from ps.torch import bare_names
 from ps.torch.array_kind import TENSORS, array, tensor
 from ps.torch.batch_statistics import BatchStatistics
 from ps.torch.drawing import drawing
 from ps.torch.drawing_modules import may_draw
 from ps.torch.lent_tensors import LentTensors
-from ps.torch.module_graph import ModuleGraph, differentiable, leaf, like, outputs_of
+from ps.torch.module_graph import ModuleGraph, differentiable, leaf, like, only, outputs_of
 from ps.torch.tensor_memory import numbers, seen
 from ps.xp import Array
 
@@ -104,10 +103,10 @@ class ModuleLayer:
         state = self._statistics.scratch(dict(self._state(params)))
         versions = {own: each._version for own, each in state.items() if not each.requires_grad} if at.repeated else {}
         given = x if self._tried and not self._clones else TENSORS.tree(torch.clone, x)
-        before = [] if self._tried else [each._version for each in _only(given)]
+        before = [] if self._tried else [each._version for each in only(given)]
         with torch.enable_grad(), self._statistics.noting(at):
             if self._draws:
-                devices = {each.device.index for each in [*state.values(), *_only(x)] if each.is_cuda}
+                devices = {each.device.index for each in [*state.values(), *only(x)] if each.is_cuda}
                 seed = int(np.random.SeedSequence(at.numbers).generate_state(1, np.uint64)[0])
                 with drawing(seed, devices):
                     y = self._lent.call(state, given)
@@ -115,7 +114,7 @@ class ModuleLayer:
                 y = self._lent.call(state, given)
         if not self._tried:
             self._tried = True
-            self._clones = self._clones or before != [each._version for each in _only(given)]
+            self._clones = self._clones or before != [each._version for each in only(given)]
         if at.microbatch and not at.repeated:
             self._statistics.tell()
         changed = [own for own, version in versions.items() if state[own]._version != version]
@@ -169,10 +168,6 @@ def _gradients(y: Any, dy: Any, wanted: list[torch.Tensor], *, keep: bool) -> li
     if not outputs or not wanted:
         return [None] * len(wanted)
     return list(torch.autograd.grad(outputs, wanted, given, retain_graph=keep, allow_unused=True))
-
-
-def _only(tree: Any) -> list[Any]:
-    return [leaf for _, leaf in leaves(tree, "") if isinstance(leaf, torch.Tensor)]
 
 
 def _materialised(module: torch.nn.Module, seed: int, name: str) -> torch.nn.Module:

@@ -44,6 +44,18 @@ def script(
     return {name: np.array(value) for name, value in kv.params.items()}, losses
 
 
+def stopped(kv: KV, at: int) -> int:
+    """Train until worker 1 has training end behind its step ``at``; return the clock at which it did."""
+    pipe = Pipeline(layers(), softmax_cross_entropy)
+    pipe.init(kv)
+    for step, (x, y) in enumerate(kv.batches((X, Y), batch_size=8, epochs=50)):
+        pipe.step(x, y, microbatches=2)
+        if kv.rank == 1 and step == at:
+            kv.stop("enough")
+    assert kv.stopped
+    return kv.clock
+
+
 def whole(found: list[Found]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for params, losses in found:

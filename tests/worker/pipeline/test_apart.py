@@ -14,7 +14,7 @@ from ps.models import softmax_cross_entropy
 from ps.pipeline import Pipeline
 from ps.testing import LocalCluster
 from ps.worker import KV
-from support.pipeline_job import X, Y, assert_same, layers, script, whole
+from support.pipeline_job import X, Y, assert_same, layers, script, stopped, whole
 
 Start = Callable[..., LocalCluster]
 
@@ -103,16 +103,6 @@ def test_when_a_pipeline_is_lost_the_others_go_on(loopback: Start) -> None:
 
 
 def test_training_that_is_stopped_ends_everywhere_at_one_clock(loopback: Start) -> None:
-    def train(kv: KV) -> int:
-        pipe = Pipeline(layers(), softmax_cross_entropy)
-        pipe.init(kv)
-        for step, (x, y) in enumerate(kv.batches((X, Y), batch_size=8, epochs=50)):
-            pipe.step(x, y, microbatches=2)
-            if kv.rank == 1 and step == 10:
-                kv.stop("enough")
-        assert kv.stopped
-        return kv.clock
-
-    found = loopback(mode="pipeline-ssp", workers=4, stages=2, staleness=3).run(*[train] * 4)
+    found = loopback(mode="pipeline-ssp", workers=4, stages=2, staleness=3).run(*[lambda kv: stopped(kv, 10)] * 4)
     assert len(set(found)) == 1
     assert 10 <= found[0] < 100

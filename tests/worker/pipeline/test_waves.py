@@ -20,7 +20,7 @@ from ps.pipeline import Pipeline
 from ps.testing import LocalCluster
 from ps.worker import KV, interrupt
 from ps.worker.step_log import StepLog
-from support.pipeline_job import X, Y, assert_same, layers, script, whole
+from support.pipeline_job import X, Y, assert_same, layers, script, stopped, whole
 from support.pipeline_layers import Plain
 
 Start = Callable[..., LocalCluster]
@@ -94,14 +94,7 @@ def test_what_is_measured_meanwhile_is_the_model_after_as_many_steps_as_the_cloc
 
 def test_training_that_is_stopped_ends_everywhere_at_one_clock_with_waves_under_way(loopback: Start) -> None:
     def train(kv: KV) -> tuple[int, dict[str, np.ndarray]]:
-        pipe = Pipeline(layers(), softmax_cross_entropy)
-        pipe.init(kv)
-        for step, (x, y) in enumerate(kv.batches((X, Y), batch_size=8, epochs=50)):
-            pipe.step(x, y, microbatches=2)
-            if kv.rank == 1 and step == 20:
-                kv.stop("enough")
-        assert kv.stopped
-        return kv.clock, {name: np.array(value) for name, value in kv.params.items()}
+        return stopped(kv, 20), {name: np.array(value) for name, value in kv.params.items()}
 
     found = loopback(mode="pipeline", workers=3, waves=3).run(train, train, train)
     assert len({clock for clock, _ in found}) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from ps import sigterm
 from ps.chaos.plan import Fault
 from ps.chaos.victim import Victim, identity
 from ps.dataclass import dataclass
-from ps.errors import ConfigError, ConnectTimeout, PSError
+from ps.errors import ConfigError, ConnectTimeout
 from ps.protocol import pid
 
 Status = Mapping[str, Any]
@@ -56,37 +55,41 @@ class Attacker:
         self._killed: set[tuple[int, str]] = set()
         """Process and mark of those that a status may still show as live."""
         self._realm = pid.realm()
-        self._heard = now()
+        self._heard = self._looked = now()
+        """When the scheduler last answered, and when it was last asked whether the job goes on."""
         self.count = 0
 
     def run(self, faults: Iterator[Fault], duration: float) -> str:
         """Perform faults for so many seconds; return why it ended. Raises what keeps it from asking the scheduler."""
         self._fetch()
-        began = looked = self._now()
-        self._heard = began
+        began = self._heard = self._looked = self._now()
         try:
             for fault in faults:
                 if fault.at > duration:
                     break
-                while not self._dry and (now := self._now()) < began + fault.at:
-                    if now - looked >= LOOK and (over := self._over()):
-                        return over
-                    looked = now if now - looked >= LOOK else looked
-                    self._tend(now)
-                    sigterm.check()
-                    self._sleep(NAP)
-                if over := self._perform(fault):
+                if over := self._wait(began + fault.at) or self._perform(fault):
                     return over
-            until = self._now() if self._dry else began + duration
-            while (now := self._now()) < until or self._harmed:
-                if now < until and now - looked >= LOOK and (over := self._over()):
-                    return over
-                self._tend(now)
+            if over := self._wait(began + duration):
+                return over
+            while self._harmed:
+                self._tend(self._now())
                 self._sleep(NAP)
             return f"{duration:g} s are over"
         finally:
             with sigterm.closing():
                 self.release()
+
+    def _wait(self, until: float) -> str:
+        """Look after those that are harmed until then; return why the job is over, if it is by now."""
+        while not self._dry and (now := self._now()) < until:
+            if now - self._looked >= LOOK:
+                self._looked = now
+                if over := self._over():
+                    return over
+            self._tend(now)
+            sigterm.check()
+            self._sleep(NAP)
+        return ""
 
     def release(self) -> None:
         """Have all go on that were stopped."""
@@ -99,8 +102,7 @@ class Attacker:
         status = self._status()
         if status is None:
             return f"the scheduler is silent for {GONE:g} s" if self._now() - self._heard > GONE else ""
-        phase = status.get("phase")
-        return f"the job has {phase}" if phase in ("ended", "failed") else ""
+        return _end_of(status)
 
     def _status(self) -> Status | None:
         try:
@@ -116,8 +118,8 @@ class Attacker:
         if status is None:
             self._tell({**said, "done": False, "why": "the scheduler does not answer"})
             return ""
-        if (phase := status.get("phase")) in ("ended", "failed"):
-            return f"the job has {phase}"
+        if over := _end_of(status):
+            return over
         rows, why = self._candidates(status)
         if not rows:
             self._tell({**said, "done": False, "why": why})
@@ -174,5 +176,10 @@ class Attacker:
             elif one.slow and now >= one.turn:
                 one.runs = not one.runs
                 one.turn = now + PERIOD * (DUTY if one.runs else 1 - DUTY)
-                with contextlib.suppress(PSError):
-                    one.victim.signal(signal.SIGCONT if one.runs else signal.SIGSTOP)
+                one.victim.signal(signal.SIGCONT if one.runs else signal.SIGSTOP)
+
+
+def _end_of(status: Status) -> str:
+    """Return in words that a job is over; nothing while it is not."""
+    phase = status.get("phase")
+    return f"the job has {phase}" if phase in ("ended", "failed") else ""

@@ -24,8 +24,8 @@ class Victim:
     """``row``: a member's of a status. Raises ConfigError with why it cannot be harmed."""
 
     def __init__(self, role: str, row: Mapping[str, Any], realm: str) -> None:
-        self.identity = identity(row)
-        self.role, self.rank, self.pid = role, int(row.get("rank") or 0), int(row.get("pid") or 0)
+        self.identity = self.pid, mark = identity(row)
+        self.role, self.rank = role, int(row.get("rank") or 0)
         self._fd = -1
         if not hasattr(os, "pidfd_open") or not realm:
             raise ConfigError("processes can be harmed on Linux only")
@@ -35,7 +35,7 @@ class Victim:
             self._fd = os.pidfd_open(self.pid)
         except OSError as error:
             raise ConfigError(f"{self} is not on this host, or has ended ({error.strerror})") from None
-        if not pid.is_here(self.pid, str(row.get("mark") or ""), realm):
+        if not pid.is_here(self.pid, mark, realm):
             self.close()
             raise ConfigError(f"{self} is not on this host, or in another container: run psctl chaos there too")
 

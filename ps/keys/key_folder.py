@@ -131,12 +131,7 @@ def add(path: str | Path, name: str, file: str | Path, *, beside: bool = False) 
 
 def place(folder: Path, name: str, keys: Iterable[PublicKeys], *, durable: bool = True) -> None:
     """Have a folder list exactly these keys under a name: all of them at once, or nothing has changed."""
-    text = "".join(f"{each.line()}\n" for each in keys)
-    partial = folder / f".{name}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()
-    _write(partial, text, 0o644, durable=durable)
-    partial.replace(folder / f"{name}{LISTED}")
+    _put(folder, name, LISTED, keys, durable=durable)
 
 
 def revoke(path: str | Path, name: str) -> tuple[PublicKeys, ...]:
@@ -148,12 +143,8 @@ def revoke(path: str | Path, name: str) -> tuple[PublicKeys, ...]:
         raise ConfigError(f"{shown(path)} lists no {name[:80]}; it lists {known}")
     place_of = folder.path / f"{name}{REVOKED}"
     former = public_keys.parse(_read(place_of, secret=False)) if place_of.exists() else ()
-    text = "".join(f"{each.line()}\n" for each in dict.fromkeys([*former, *found]))
-    partial = folder.path / f".{name}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()
-    _write(partial, text, 0o644)
-    partial.replace(place_of)  # first: a key that is not listed any more is known to be one of the revoked
+    # First: a key that is not listed any more is known to be one of the revoked.
+    _put(folder.path, name, REVOKED, dict.fromkeys([*former, *found]))
     (folder.path / f"{name}{LISTED}").unlink()
     return found
 
@@ -186,6 +177,16 @@ def _read(path: Path, *, secret: bool) -> str:
         raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _put(folder: Path, name: str, suffix: str, keys: Iterable[PublicKeys], *, durable: bool = True) -> None:
+    """Have the file of a name have exactly these keys in it, in one step."""
+    text = "".join(f"{each.line()}\n" for each in keys)
+    partial = folder / f".{name}.{os.getpid()}.new"
+    with contextlib.suppress(FileNotFoundError):
+        partial.unlink()
+    _write(partial, text, 0o644, durable=durable)
+    partial.replace(folder / f"{name}{suffix}")
 
 
 def _write(path: Path, text: str, mode: int, *, durable: bool = True) -> None:

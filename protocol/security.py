@@ -87,8 +87,7 @@ class Security:
         """Let in whom the folder lists and these; return who is let in no more."""
         if self.folder is None or self.own is None:
             return set()
-        listed = [each for group in self.folder.listed.values() for each in group]
-        return self.admission.admit([*more, *listed, self.own.public], revoked | self.folder.revoked)
+        return self.admission.admit([*more, *self.folder.everybody, self.own.public], revoked | self.folder.revoked)
 
     def refresh(self) -> bool:
         """Read the folder again if it was changed, now and then; return whether it is another one now.

@@ -75,9 +75,8 @@ def show(path: str) -> int:
 
     found = KeyFolder.read(path)
     click.echo(f"{_show(found.own.public)}  (own)")
-    for group in found.listed.values():
-        for each in group:
-            click.echo(_show(each))
+    for each in found.everybody:
+        click.echo(_show(each))
     return 0
 
 

@@ -73,13 +73,18 @@ class KeyFolder:
         accepted = {each.curve for group in listed.values() for each in group}
         return cls(folder, keys, types.MappingProxyType(_distinct(folder, listed)), frozenset(revoked - accepted))
 
+    @property
+    def everybody(self) -> tuple[PublicKeys, ...]:
+        """All keys that are listed, under whichever name."""
+        return tuple(each for group in self.listed.values() for each in group)
+
     def of_role(self, *roles: str) -> tuple[PublicKeys, ...]:
         """Return the keys listed for these roles."""
-        return tuple(each for group in self.listed.values() for each in group if each.role in roles)
+        return tuple(each for each in self.everybody if each.role in roles)
 
     def by_curve(self, curve: bytes) -> PublicKeys | None:
         """Return whose key this is, as far as it is listed here."""
-        return next((each for group in self.listed.values() for each in group if each.curve == curve), None)
+        return next((each for each in self.everybody if each.curve == curve), None)
 
 
 def create(path: str | Path, name: str, role: str, *, signing: bool = True) -> PrivateKeys:

@@ -63,8 +63,7 @@ class Doorkeeper:
         folder = self._security.folder
         if folder is None:
             return None
-        listed = [each for group in folder.listed.values() for each in group]
-        return key_list([*listed, folder.own.public], folder.revoked)
+        return key_list([*folder.everybody, folder.own.public], folder.revoked)
 
     def answer(self, message: KeysRequest) -> Keys | None:
         """Return the list for a server that has another one."""

@@ -261,12 +261,10 @@ class Inbox:
         return True
 
     def _send(self, origin: bytes, message: Message) -> None:
-        try:
-            if self._encoded is None or self._encoded[0] is not message:
-                self._encoded = message, encode(message)
-        except BadMessage as error:  # nobody could read it; whoever waits for it asks again, and is seen to
-            self.unsent(error)
-            return
+        if self._encoded is None or self._encoded[0] is not message:
+            if (written := self.written(message)) is None:  # whoever waits for it asks again, and is seen to
+                return
+            self._encoded = message, written
         header = self._encoded[1]  # made first: a socket must not be left between two frames
         is_long = len(header) > SHORT
         if is_long and not self._has_room(origin, len(header)):
@@ -291,7 +289,7 @@ class Inbox:
         return self._unread_text.total + nbytes <= MOST_UNREAD_BY_ALL
 
     def written(self, message: Message) -> bytes | None:
-        """Return a message for somebody else as it travels; None, and a line, when nobody could read it."""
+        """Return a message as it travels; None, and a line, when nobody could read it."""
         try:
             return encode(message)
         except BadMessage as error:
@@ -314,10 +312,7 @@ class Inbox:
         if self._unread.left(origin) + nbytes > self.most_unread:
             self.rejected["unread"] += 1
             return None
-        try:
-            header = encode(message)
-        except BadMessage as error:
-            self.unsent(error)
+        if (header := self.written(message)) is None:
             return None
         self.socket.send(origin, zmq.SNDMORE)
         self.socket.send(header, zmq.SNDMORE)

@@ -289,18 +289,14 @@ class Inbox:
         return self._unread_text.total + nbytes <= MOST_UNREAD_BY_ALL
 
     def written(self, message: Message) -> bytes | None:
-        """Return a message as it travels; None, and a line, when nobody could read it."""
+        """Return a message as it travels; None when nobody could read it, which is counted, and told the first time."""
         try:
             return encode(message)
         except BadMessage as error:
-            self.unsent(error)
+            self.rejected["unsent"] += 1
+            if self.rejected["unsent"] == 1:
+                log.warning("a message is not sent: %s", error)
             return None
-
-    def unsent(self, error: BadMessage) -> None:
-        """Count a message that could not be written; the first is told."""
-        self.rejected["unsent"] += 1
-        if self.rejected["unsent"] == 1:
-            log.warning("a message is not sent: %s", error)
 
     def lend(self, origin: bytes, message: Message, payload: Any) -> Any:
         """Send a message with a payload that is not copied; return a tracker that knows when it is free.

@@ -273,9 +273,7 @@ class Server:
         if membership.welcome is None and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in membership.tick(now):
-            if (header := self._inbox.written(message)) is not None:
-                with contextlib.suppress(zmq.Again):
-                    self._dealer.send(header, zmq.NOBLOCK)
+            self._say(Send(SCHEDULER, message))
         notice = membership.silence_notice(now)
         if notice:
             log.warning("%s", notice)

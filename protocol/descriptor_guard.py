@@ -137,8 +137,7 @@ class DescriptorGuard:
 
     def _part(self, number: int, why: str, now: float) -> None:
         cut(number)
-        if (more := self._seldom.due(now)) is not None:
-            log.warning("a connection is cut: %s%s", why, f" (and {more} others)" if more else "")
+        self._seldom.warn(log, now, "a connection is cut: %s", why)
 
     def _watch(self) -> None:
         looked = 0.0

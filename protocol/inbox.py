@@ -236,9 +236,7 @@ class Inbox:
         if len(self._cut_off) >= MOST_PEERS:
             del self._cut_off[next(iter(self._cut_off))]
         self._cut_off[origin] = -1
-        if (more := self._seldom.due(now)) is not None:
-            others = f" (and {more} others)" if more else ""
-            log.warning("a connection is cut: nearly all that comes on it is wrong%s", others)
+        self._seldom.warn(log, now, "a connection is cut: nearly all that comes on it is wrong")
 
     def send(self, origin: bytes, message: Message) -> None:
         """Send a message without payload; dropped when the peer is gone or does not read."""

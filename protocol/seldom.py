@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 BURST = 20
 """Lines that may come at once."""
 EVERY = 10.0
@@ -15,6 +17,11 @@ class Seldom:
         self._left = float(BURST)
         self._at = 0.0
         self._untold = 0
+
+    def warn(self, log: logging.Logger, now: float, text: str, *about: object) -> None:
+        """Write a warning, if one may be written now, with how many others were left out."""
+        if (more := self.due(now)) is not None:
+            log.warning("%s%s", text % about, f" (and {more} others)" if more else "")
 
     def due(self, now: float) -> int | None:
         """Return how many lines were left out since the last, if one may be written now."""

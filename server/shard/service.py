@@ -214,8 +214,7 @@ class Server:
         try:
             sends = shard.receive(origin, message, payload, now)
         except BadMessage as error:
-            if (more := self._seldom.due(now)) is not None:
-                log.warning("dropped %r: %s%s", message, error, f" (and {more} others)" if more else "")
+            self._seldom.warn(log, now, "dropped %r: %s", message, error)
             self._reject(origin, message, error)
             return
         chunk = getattr(message, "chunk", -1)
@@ -333,9 +332,7 @@ class Server:
         try:
             self._perform(self._shard.order(order))
         except BadMessage as error:
-            if (more := self._seldom.due(now)) is not None:
-                others = f" (and {more} others)" if more else ""
-                log.warning("dropped an order from %s: %s%s", self._scheduler, error, others)
+            self._seldom.warn(log, now, "dropped an order from %s: %s", self._scheduler, error)
             self._perform(self._shard.tick(now))
 
     def _join(self, welcome: Welcome) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +14,10 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 import ps.torch
-from ps.errors import JobEnded
 from ps.testing import LocalCluster
 from ps.worker import KV
 from support.long import cases
-from support.mortal import Crew, counted
+from support.takeovers import assert_undisturbed, run
 from support.torch_reference import seeded
 
 WORKERS = 3
@@ -46,22 +44,9 @@ def script(kv: KV) -> tuple[dict[str, np.ndarray], list[float]]:
 def test_the_bits_are_those_of_one_process(
     loopback: Callable[..., LocalCluster], local: Callable[..., KV], number: int
 ) -> None:
-    params, losses = script(local(optimizer="adam:lr=0.01"))
+    expected = script(local(optimizer="adam:lr=0.01"))
     dice = random.Random(number)
     rank, instant = number % WORKERS, dice.randrange(INSTANTS)
-    job: dict[str, Any] = {"mode": "pipeline", "optimizer": "adam:lr=0.01", "timeout": 30.0, "start_timeout": 15.0}
-    cluster = loopback(workers=WORKERS, spares=1, **job)
-    with counted():
-        crew = Crew(cluster, script, {rank: instant})
-        crew.start(WORKERS + 1)
-        try:
-            crew.join()
-        except JobEnded:
-            assert not crew.died, "the spare was not needed"
+    crew = run(loopback, script, {rank: instant}, WORKERS, 1, optimizer="adam:lr=0.01")
     assert crew.died == [rank] or crew.instants[rank] <= instant
-    found: dict[str, np.ndarray] = {}
-    for own, seen in crew.results.values():
-        found |= own
-        assert all(a == b or np.isnan(a) for a, b in zip(seen[::-1], losses[::-1], strict=False))
-    assert found.keys() == params.keys()
-    assert all(np.array_equal(found[name], params[name]) for name in params)
+    assert_undisturbed(crew, expected)

@@ -19,11 +19,11 @@ from ps.worker import KV
 from ps.worker.request_queue import RequestQueue
 from support.long import cases
 from support.mortal import Crew, counted
-from support.pipeline_job import X, Y, assert_same, layers, script
+from support.pipeline_job import X, Y, layers, script
 from support.pipeline_layers import Plain
+from support.takeovers import assert_undisturbed, run
 
 Start = Callable[..., LocalCluster]
-Script = Callable[[KV], Any]
 INSTANTS = 200
 """Of a worker's, about: messages that it sends, and actions."""
 
@@ -85,28 +85,6 @@ KINDS: dict[str, tuple[int, dict[str, Any], Callable[[KV], Any]]] = {
     "buffers": (3, {"servers": 2}, counting),
     "measured": (3, {}, measuring),
 }
-
-
-def run(start: Start, script: Script, fates: dict[int, int], workers: int, spares: int, **job: Any) -> Crew:
-    cluster = start(mode="pipeline", workers=workers, spares=spares, timeout=30.0, start_timeout=15.0, **job)
-    with counted():
-        crew = Crew(cluster, script, fates)
-        crew.start(workers + spares)
-        try:
-            crew.join()
-        except JobEnded:  # who was not needed
-            assert len(crew.died) < spares
-    return crew
-
-
-def assert_undisturbed(crew: Crew, expected: tuple[dict[str, Any], list[float]], pipelines: int = 1) -> None:
-    """Compare what the workers have in the end, and the losses that they have seen, if they are known."""
-    found: dict[str, np.ndarray] = {}
-    for params, losses in crew.results.values():
-        found |= params
-        same = zip(losses[::-1], expected[1][::-1], strict=False)
-        assert pipelines > 1 or all(one == other or np.isnan(one) for one, other in same)
-    assert_same(found, expected[0])
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from ps.config.mode import FEDERATED
 from ps.config.setting import setting, settings_of
 from ps.errors import ConfigError
 from ps.number import MOST_CLIENTS
+from ps.secure.sums import FEWEST, TOO_FEW
 
 if TYPE_CHECKING:
     from ps.config.job import JobConfig
@@ -22,7 +23,7 @@ SECURE = setting(
     modes=FEDERATED,
 )
 SECURE_MIN = setting(
-    5, "with secure, fewest clients in a sum; never below 3", low=3, high=MOST_CLIENTS, modes=FEDERATED
+    5, "with secure, fewest clients in a sum; never below 3", low=FEWEST, high=MOST_CLIENTS, modes=FEDERATED
 )
 
 _CODECS = {
@@ -37,7 +38,7 @@ _NORMS = ("max_delta_norm", "max_influence", "max_client_weight")
 def most_in_sum(job: JobConfig) -> int:
     """Return how many contributions are in one sum, at most."""
     buffer = job.specs.algorithm.build().buffer
-    return buffer or max(3, min(job.workers, math.ceil(job.over_select * job.goal)))
+    return buffer or max(FEWEST, min(job.workers, math.ceil(job.over_select * job.goal)))
 
 
 def encoding_of(job: JobConfig, headroom: int = 0) -> Encoding:
@@ -103,11 +104,10 @@ def check_secure(job: JobConfig, say: Callable[[str], str]) -> None:
 
 
 def _check_counts(job: JobConfig, say: Callable[[str], str], buffer: int) -> None:
-    sentence = "a sum over fewer than three clients is no secret: of two, each subtracts its own"
     goal = buffer or job.goal
-    if goal < 3:
-        raise ConfigError(f"{say('secure')}: a round has {goal} contributions, and {sentence}")
+    if goal < FEWEST:
+        raise ConfigError(f"{say('secure')}: a round has {goal} contributions, and {TOO_FEW}")
     if goal < job.secure_min:
-        raise ConfigError(f"{say('secure_min')} is more than the {goal} contributions that close a round; {sentence}")
+        raise ConfigError(f"{say('secure_min')} is more than the {goal} contributions that close a round; {TOO_FEW}")
     if job.min_clients is not None and job.min_clients < job.secure_min:
-        raise ConfigError(f"{say('min_clients')} is less than {say('secure_min')}; {sentence}")
+        raise ConfigError(f"{say('min_clients')} is less than {say('secure_min')}; {TOO_FEW}")

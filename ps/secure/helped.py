@@ -13,9 +13,9 @@ from ps.errors import BadMessage
 from ps.secure.channel import KEY_BYTES, agree, from_text, private_key, public_of, seal, to_text, unseal
 from ps.secure.identity import PUBLIC, SIGNATURE, Lists, Signer, signed
 from ps.secure.masks import derive
-from ps.secure.pairwise import TOO_FEW, MaskedTask, PairwiseClient, WillNot
+from ps.secure.pairwise import MaskedTask, PairwiseClient, WillNot
 from ps.secure.sharing import SECRET
-from ps.secure.sums import FEWEST, SumHistory
+from ps.secure.sums import FEWEST, TOO_FEW, SumHistory
 
 SEED = 32
 _BOX = SEED + 16

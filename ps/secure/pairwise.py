@@ -17,9 +17,8 @@ from ps.secure.cohort import digest, neighbours, threshold
 from ps.secure.identity import PUBLIC, SIGNATURE, Lists, Signer, signed
 from ps.secure.masks import derive
 from ps.secure.sharing import SECRET, split
-from ps.secure.sums import FEWEST, SumHistory
+from ps.secure.sums import FEWEST, TOO_FEW, SumHistory
 
-TOO_FEW = "a sum over fewer than three clients is no secret: of two, each subtracts its own"
 _BOX = 1 + 2 * SECRET
 
 

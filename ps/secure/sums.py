@@ -10,6 +10,7 @@ from collections.abc import Set
 
 FEWEST = 3
 """Clients whose sum says nothing of one of them to another one."""
+TOO_FEW = "a sum over fewer than three clients is no secret: of two, each subtracts its own"
 
 
 class SumHistory:

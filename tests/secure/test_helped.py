@@ -9,7 +9,8 @@ from ps.errors import BadMessage
 from ps.secure.helped import HelpedClient, SumOfMasks
 from ps.secure.identity import Lists, ThrowawaySigner, anybody
 from ps.secure.masks import apply_masks
-from ps.secure.pairwise import TOO_FEW, MaskedTask, WillNot
+from ps.secure.pairwise import MaskedTask, WillNot
+from ps.secure.sums import TOO_FEW
 
 Box = tuple[int, int, int, str]
 

@@ -13,8 +13,9 @@ from ps.errors import BadMessage
 from ps.secure.cohort import degree, neighbours, threshold
 from ps.secure.identity import ThrowawaySigner
 from ps.secure.masks import apply_masks, derive, words
-from ps.secure.pairwise import TOO_FEW, WillNot
+from ps.secure.pairwise import WillNot
 from ps.secure.sharing import combine, split
+from ps.secure.sums import TOO_FEW
 from support.masked import MaskingCohort
 
 DTYPES = [np.dtype("<u2"), np.dtype("<u4")]

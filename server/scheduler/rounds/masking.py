@@ -30,8 +30,7 @@ from ps.protocol.messages import (
 from ps.protocol.messages.words import Ruling
 from ps.secure.channel import to_text
 from ps.secure.cohort import threshold
-from ps.secure.pairwise import TOO_FEW
-from ps.secure.sums import FEWEST
+from ps.secure.sums import FEWEST, TOO_FEW
 from ps.secure.unsealing import Unsealing, mutual
 from ps.server.scheduler.rounds.task import ACCEPTED, Task
 from ps.server.send import Send

@@ -42,11 +42,10 @@ class Unmasked:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairwise:
-    """Clients mask with each other: SecAgg+, Bell et al., CCS 2020."""
+class _Masked:
+    """The numbers that masks of either kind take."""
 
     masks: ClassVar[bool] = True
-    helper: ClassVar[bool] = False
     clip: float = number(0.25, above=0, at_most=1e6)
     bits: int = number(0, at_least=0, at_most=24, whole=True)
     ring: int = number(16, at_least=16, at_most=32, whole=True)
@@ -55,16 +54,17 @@ class Pairwise:
 
 
 @dataclass(frozen=True, slots=True)
-class HelperMasking:
+class Pairwise(_Masked):
+    """Clients mask with each other: SecAgg+, Bell et al., CCS 2020."""
+
+    helper: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class HelperMasking(_Masked):
     """A second party, which never sees a delta, knows the masks, and tells the sum of those in a sum."""
 
-    masks: ClassVar[bool] = True
     helper: ClassVar[bool] = True
-    clip: float = number(0.25, above=0, at_most=1e6)
-    bits: int = number(0, at_least=0, at_most=24, whole=True)
-    ring: int = number(16, at_least=16, at_most=32, whole=True)
-    rotate: int = number(0, at_least=0, at_most=1, whole=True)
-    weight: float = number(0.0, at_least=0, at_most=1e12)
 
 
 MASKINGS: Registry[Masking] = Registry(

@@ -26,8 +26,6 @@ class SumAnswer:
         self._offer = sums.offer()
         self._order: HelpOrder | None = None
         self._keys: list[tuple[bytes, int]] = []
-        self._due: dict[int, Chunk] = {}
-        """Chunks of which no server has said that it has them, by the request."""
         self._said = 0.0
         self._numbers = 0
         self.why = ""
@@ -56,20 +54,9 @@ class SumAnswer:
         elif self.why or now - self._said < RESEND:
             return
         self._said = now
-        self._due.clear()
         for chunk in self._chunks:
             self._numbers += 1
-            self._due[self._numbers] = chunk
             words = np.zeros(self._frames.words(chunk), self._frames.encoding.dtype)
             apply_masks(words, self._frames.offset(chunk.index), self._keys)
             about = order.version, order.attempt, chunk.index, order.token
             yield chunk.server, MaskSum(self._numbers, *about), words
-
-    def heard(self, request: int) -> None:
-        """A server has one."""
-        self._due.pop(request, None)
-
-    @property
-    def busy(self) -> bool:
-        """Whether servers are waited for."""
-        return bool(self._due)

@@ -15,7 +15,7 @@ from ps.helper.answer import SumAnswer
 from ps.keys import local_run
 from ps.protocol.layout import Layout
 from ps.protocol.membership import Peer
-from ps.protocol.messages import Followed, FollowRequest, HelpOrder, Ok
+from ps.protocol.messages import Followed, FollowRequest, HelpOrder
 from ps.protocol.parties import parties
 from ps.protocol.query import ask
 from ps.protocol.security import Security
@@ -130,9 +130,9 @@ class _Loop:
         return True
 
     def _receive(self, seconds: float) -> None:
-        for _, message, _ in self._servers.receive(seconds):
-            if isinstance(message, Ok):
-                self._answer.heard(message.request)
+        """Read what servers answer: nothing depends on it, for what is still wanted the scheduler asks again."""
+        for _ in self._servers.receive(seconds):
+            pass
 
     def _silent(self, error: Exception) -> bool:
         """The scheduler does not answer: return whether it is waited for, False where the job has ended well."""

@@ -105,7 +105,8 @@ class _Loop:
         try:
             followed = ask(self._address, FollowRequest(0), Followed, ANSWER)
         except (ConnectTimeout, Refused) as error:
-            return self._silent(error)
+            self._wait_for_scheduler(error)
+            return True
         if followed.phase in ("ended", "failed"):
             return False
         self._connect(followed)
@@ -116,7 +117,8 @@ class _Loop:
         try:
             order = ask(self._address, self._answer.ask(), HelpOrder, ANSWER)
         except (ConnectTimeout, Refused) as error:
-            return self._silent(error)
+            self._wait_for_scheduler(error)
+            return True
         self._heard = time.monotonic()
         if order.over:
             return False
@@ -134,9 +136,8 @@ class _Loop:
         for _ in self._servers.receive(seconds):
             pass
 
-    def _silent(self, error: Exception) -> bool:
-        """The scheduler does not answer: return whether it is waited for, False where the job has ended well."""
+    def _wait_for_scheduler(self, error: Exception) -> None:
+        """The scheduler does not answer: wait for it a while, or raise PeerLost."""
         if time.monotonic() - self._heard > self._timeout:
             raise PeerLost(f"the scheduler at {self._address} is gone: {error}")
         time.sleep(NAP)
-        return True

@@ -9,8 +9,6 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding as Form
-from cryptography.hazmat.primitives.serialization import PublicFormat
 
 from ps.errors import BadMessage
 from ps.secure.masks import derive
@@ -27,7 +25,7 @@ def private_key(secret: bytes) -> X25519PrivateKey:
 
 def public_of(private: X25519PrivateKey) -> bytes:
     """Return the public half, 32 bytes."""
-    return private.public_key().public_bytes(Form.Raw, PublicFormat.Raw)
+    return private.public_key().public_bytes_raw()
 
 
 def agree(private: X25519PrivateKey, public: bytes) -> bytes:

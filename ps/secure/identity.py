@@ -11,8 +11,6 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding as Form
-from cryptography.hazmat.primitives.serialization import PublicFormat
 
 SIGNATURE = 64
 PUBLIC = 32
@@ -34,7 +32,7 @@ class ThrowawaySigner:
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
-        self.public = self._key.public_key().public_bytes(Form.Raw, PublicFormat.Raw)
+        self.public = self._key.public_key().public_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of a message, 64 bytes."""

@@ -12,7 +12,7 @@ from ps.compress import Decoded
 from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import RoundOrder
-from ps.server.shard.staged import Part
+from ps.server.shard.staged import Part, read
 from ps.xp import HostArray
 
 Factors = tuple[float, float, float]
@@ -148,7 +148,7 @@ class Combination:
         for lo in range(0, chunk.size, BLOCK):
             hi = min(lo + BLOCK, chunk.size)
             blocks = [
-                np.multiply(_read(counted.parts[index], lo, hi, row), _scale(counted, chunk.kind), out=row)
+                np.multiply(read(counted.parts[index], lo, hi, row), _scale(counted, chunk.kind), out=row)
                 for counted, row in zip(self._held, room[:, : hi - lo], strict=True)
             ]
             self._aggregator.combine(blocks, out[lo:hi])
@@ -166,10 +166,6 @@ def _scaled(counted: Counted, index: int, kind: str) -> HostArray:
 
 def _scale(counted: Counted, kind: str) -> float:
     return counted.bound * (counted.scale if kind == "trainable" else 1.0)
-
-
-def _read(part: Part, lo: int, hi: int, out: HostArray) -> HostArray:
-    return part.read(lo, hi, out) if isinstance(part, Decoded) else part[lo:hi]
 
 
 def _dense(part: Part) -> HostArray:

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ps.compress import Decoded
 from ps.privacy.grid import LEAST_CLIP, LEAST_NOISE, MOST_CLIP, MOST_NOISE, step_of, to_steps
 from ps.privacy.noise import Entropy, draw, new_key
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import RoundOrder
 from ps.server.shard.combination import BLOCK, Counted, Factors
-from ps.server.shard.staged import Part
+from ps.server.shard.staged import read
 from ps.xp import HostArray
 
 
@@ -65,7 +64,7 @@ class PrivateCombination:
             room = np.empty(min(BLOCK, sums.size), self._chunks[index].dtype)
             for lo in range(0, sums.size, BLOCK):
                 hi = min(lo + BLOCK, sums.size)
-                sums[lo:hi] += to_steps(_read(part, lo, hi, room[: hi - lo]), counted.bound, counted.clip)
+                sums[lo:hi] += to_steps(read(part, lo, hi, room[: hi - lo]), counted.bound, counted.clip)
 
     def distances(self) -> HostArray:
         """Raise RuntimeError: there are none, and no order for them is taken."""
@@ -82,7 +81,3 @@ class PrivateCombination:
         if index in self._sums:
             noised += self._sums[index]
         return np.multiply(noised, step / self._denominator, dtype=np.float64).astype(chunk.dtype)
-
-
-def _read(part: Part, lo: int, hi: int, out: HostArray) -> HostArray:
-    return part.read(lo, hi, out) if isinstance(part, Decoded) else part[lo:hi]

@@ -64,6 +64,11 @@ class Staged:
         return sum(self.squares[chunk] for chunk in sorted(self.squares))
 
 
+def read(part: Part, lo: int, hi: int, out: HostArray) -> HostArray:
+    """Return a part's elements from ``lo`` to ``hi``; ``out`` has room for them where they are yet to be decoded."""
+    return part.read(lo, hi, out) if isinstance(part, Decoded) else part[lo:hi]
+
+
 @np.errstate(all="ignore")
 def square(part: Part, *, exact: bool = False) -> float:
     """Return the squared L2 norm of a part; NaN when an element is NaN, Inf or beyond the limit of gradients.

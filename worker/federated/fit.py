@@ -116,7 +116,7 @@ def _matched(params: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, H
     return found
 
 
-def not_finite(params: Mapping[str, HostArray]) -> str:
-    """Return what is wrong with the first array that has NaN or Inf, or nothing."""
+def not_finite(params: Mapping[str, HostArray], what: str = "fit returned") -> str:
+    """Return what is wrong with the first array that has NaN or Inf, or nothing. ``what`` they are."""
     bad = (name for name, array in params.items() if not np.isfinite(array).all())
-    return next((f"fit returned {name!r} with NaN or Inf" for name in bad), "")
+    return next((f"{what} {name!r} with NaN or Inf" for name in bad), "")

@@ -232,9 +232,11 @@ class FederatedStore:
         if not training.steps:
             return self._decline(task, "no step was taken")
         delta = training.delta()
-        if self._masker is not None and (bad := not_finite({key: xp.to_host(part) for key, part in delta.items()})):
+        if self._masker is not None and (
+            bad := not_finite({key: xp.to_host(part) for key, part in delta.items()}, "the delta of")
+        ):
             self.task = task
-            return self.spoil(bad.replace("fit returned", "the delta of"))
+            return self.spoil(bad)
         self._declined, self._spoiled = "", 0
         frames = self._encoder.pack(delta, self.connection.chunks, task.round)
         if self._masker is not None:

@@ -5,7 +5,7 @@ Imported where it is needed: it knows all that can be named, and so NumPy, for w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from ps.aggregators import AGGREGATORS, Aggregator
@@ -17,7 +17,7 @@ from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from ps.partition import PARTITIONERS, Partitioner
 from ps.privacy import Gaussian, parse_privacy
 from ps.secure.registry import MASKINGS, Masking
-from ps.spec import Registry, Spec
+from ps.spec import Spec
 
 if TYPE_CHECKING:
     from ps.config.job import JobConfig
@@ -58,37 +58,34 @@ class JobSpecs:
     def read(cls, job: JobConfig, sources: Mapping[str, str]) -> JobSpecs:
         """Return the specs; ConfigError with the setting and where its value came from when one is wrong."""
 
-        def read(registry: Registry[T], name: str, default: str = "") -> Spec[T]:
+        def read(parse: Callable[[str], Spec[T]], name: str, default: str = "") -> Spec[T]:
             text = getattr(job, name)
             is_open = text is None or (name == "aggregator" and text == "auto")
             try:
-                return registry.parse(default if is_open else text)
+                return parse(default if is_open else text)
             except ConfigError as error:
                 raise ConfigError(f"{name} = {text!r} ({sources.get(name, 'given')}): {error}") from None
 
-        try:
-            privacy = None if job.dp is None else parse_privacy(job.dp)
-        except ConfigError as error:
-            raise ConfigError(f"dp = {job.dp!r} ({sources.get('dp', 'given')}): {error}") from None
-        optimizer = read(OPTIMIZERS, "optimizer")
-        named = read(ALGORITHMS, "algorithm")
+        privacy = None if job.dp is None else read(parse_privacy, "dp")
+        optimizer = read(OPTIMIZERS.parse, "optimizer")
+        named = read(ALGORITHMS.parse, "algorithm")
         algorithm = named.build()
-        secure = read(MASKINGS, "secure")
+        secure = read(MASKINGS.parse, "secure")
         combined = algorithm.aggregator if job.federated and privacy is None else "mean"
         if secure.build().masks and not secure.build().weight:
             combined = "mean"
-        local = read(OPTIMIZERS, "local_optimizer", algorithm.local or str(optimizer))
+        local = read(OPTIMIZERS.parse, "local_optimizer", algorithm.local or str(optimizer))
         return cls(
             optimizer=optimizer,
-            schedule=read(SCHEDULES, "schedule"),
-            compress=read(CODECS, "compress"),
-            compress_activations=read(ACTIVATION_CODECS, "compress_activations"),
-            aggregator=read(AGGREGATORS, "aggregator", combined),
+            schedule=read(SCHEDULES.parse, "schedule"),
+            compress=read(CODECS.parse, "compress"),
+            compress_activations=read(ACTIVATION_CODECS.parse, "compress_activations"),
+            aggregator=read(AGGREGATORS.parse, "aggregator", combined),
             algorithm=named,
             local_optimizer=local,
             step_optimizer=local if job.federated else optimizer,
-            server_optimizer=read(OPTIMIZERS, "server_optimizer", algorithm.server),
-            partition=read(PARTITIONERS, "partition"),
+            server_optimizer=read(OPTIMIZERS.parse, "server_optimizer", algorithm.server),
+            partition=read(PARTITIONERS.parse, "partition"),
             secure=secure,
             privacy=privacy,
         )

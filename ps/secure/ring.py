@@ -109,7 +109,7 @@ class Encoding:
         found = np.zeros(total.size // count, np.uint64)
         for place, row in enumerate(total.reshape(-1, count).T):
             found += row.astype(np.uint64) << np.uint64(self.digit_bits * place)
-        return found & np.uint64((1 << bits) - 1 if bits < 64 else (1 << 64) - 1)
+        return found & np.uint64((1 << bits) - 1)
 
     def fix(self, values: HostArray, weight: float = 1.0) -> HostArray:
         """Return numbers times ``weight`` as multiples of a fixed step, clipped far out, as digits."""

@@ -307,8 +307,8 @@ class Rounds:
         survivors = ledger.survivors if masking is not None else []  # with thousands of clients looking takes a while
         hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
-        enough = counted >= self.job.quorum and (masking is None or masking.suffices(survivors))
-        if counted >= self._goal() or (over and enough and not asynchronous):
+        enough = over and not asynchronous and counted >= self.job.quorum
+        if counted >= self._goal() or (enough and (masking is None or masking.suffices(survivors))):
             self._attempt.close(now)
             self.privacy.pay(self._contributions.ledger)
             self.phase, self.changed = "close", True

@@ -14,7 +14,6 @@ from ps.secure.channel import from_text
 from ps.secure.frames import MaskedFrames, WrongSum
 from ps.secure.masks import KEY
 from ps.server.job_key import JobKey
-from ps.server.send import Send
 from ps.server.shard.combination import Combination
 from ps.server.shard.masked_combination import MaskedCombination
 from ps.server.shard.private_combination import PrivateCombination
@@ -36,7 +35,7 @@ def combination_for(
     return Combination(job.specs.aggregator.build(), chunks)
 
 
-def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) -> list[Send]:
+def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) -> None:
     """Tell a combination the keys of what is left in it, if they are of the version and attempt that it is of.
 
     Raises BadMessage for what are no keys, or where nothing is masked.
@@ -46,7 +45,6 @@ def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) ->
         raise BadMessage("keys of masks, but nothing here is masked")
     if (order.version, order.attempt) == here:
         combination.unseal(keys)
-    return []
 
 
 def helped(

@@ -296,9 +296,9 @@ class FederatedShard:
 
         Raises BadMessage for what cannot be meant; nothing has changed then.
         """
-        sends: list[Send] = []
         if isinstance(order, Unseal):
-            return unseal(self._combination, order, (self.version, self._attempt))
+            unseal(self._combination, order, (self.version, self._attempt))
+            return []
         if order.version == self.version and self._whole:
             anew = order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish")
             self._demand_possible(order, anew=anew)
@@ -306,8 +306,8 @@ class FederatedShard:
                 self._begin(order.attempt)
             self._uploads.forget_below(order.floor)
             self._count(order)
-            sends = self._go_on(order)
-        return [*sends, self._status()]
+            return [*self._go_on(order), self._status()]
+        return [self._status()]
 
     def _demand_possible(self, order: RoundOrder, *, anew: bool) -> None:
         """Raise BadMessage for an order whose parts contradict each other, or what is here."""

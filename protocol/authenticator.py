@@ -15,6 +15,7 @@ import os
 import secrets
 import threading
 import time
+from dataclasses import replace
 
 import zmq
 
@@ -118,9 +119,7 @@ class Authenticator:
         if not user:
             self._refuse(question, f"it came with {mechanism.decode('ascii', 'replace')[:20]} and no key")
             return
-        question = _Question(route, number, user, question.address, question.came)
-        self._pending.append(question)
-        self._settle()
+        self._pending.append(replace(question, user=user))
 
     def _user(self, domain: bytes, mechanism: bytes, address: str, credentials: list[bytes]) -> str:
         """Return the user id of a connection; nothing for one that cannot have any."""

@@ -34,8 +34,7 @@ def mark() -> str:
 
 def is_gone(pid: int, mark: str, here: str) -> bool:
     """Whether the process that has, or had, this id and ``mark`` has ended, for certain. ``here``: our ``realm``."""
-    theirs, _, born = mark.rpartition(" ")
-    if not here or theirs != here or not 0 < pid < 1 << 31:
+    if (born := _born(pid, mark, here)) is None:
         return False
     try:
         os.kill(pid, 0)  # asked first: /proc may hide the processes of others (hidepid)
@@ -49,11 +48,16 @@ def is_gone(pid: int, mark: str, here: str) -> bool:
 
 def is_here(pid: int, mark: str, here: str) -> bool:
     """Whether the process that has this id is the one with this ``mark``, for certain, and runs."""
-    theirs, _, born = mark.rpartition(" ")
-    if not here or theirs != here or not 0 < pid < 1 << 31:
+    if (born := _born(pid, mark, here)) is None:
         return False
     stat = _stat(pid)
     return stat is not None and stat[0] not in _ENDED and stat[1] == born
+
+
+def _born(pid: int, mark: str, here: str) -> str | None:
+    """Return when the process with this ``mark`` began; None where nothing can be said from here of its id."""
+    theirs, _, born = mark.rpartition(" ")
+    return born if here and theirs == here and 0 < pid < 1 << 31 else None
 
 
 def _stat(pid: int) -> tuple[str, str] | None:

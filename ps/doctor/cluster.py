@@ -83,23 +83,27 @@ def _reached(who: str, address: str, timeout: float) -> Finding:
     return Finding(who, "reached", "ok", text)
 
 
+def _live(status: Status) -> Iterator[tuple[str, Status]]:
+    """Yield who lives, servers first, with what the scheduler says of it."""
+    for role in ("server", "worker"):
+        for row in status.get(f"{role}s", []):
+            if row.get("state") == "live":
+                yield f"{role} {row.get('rank')}", row
+
+
 def _members(status: Status, scheduler: str, timeout: float) -> Iterator[Finding]:
     """Whom this host reaches, and who reaches the scheduler: what it heard of each, and when."""
     silent = float((status.get("job") or {}).get("heartbeat_timeout") or 10.0) / 2
     is_far = not _is_loopback(urlsplit(scheduler).hostname or "")
-    for role in ("server", "worker"):
-        for row in status.get(f"{role}s", []):
-            who = f"{role} {row.get('rank')}"
-            if row.get("state") != "live":
-                continue
-            seen = float(row.get("last_seen_s") or 0.0)
-            if seen > silent:
-                advice = "it stands still, or its host or link is down: look there, with psctl doctor --scheduler"
-                yield Finding(who, "reaches the scheduler", "warning", f"not heard for {seen:.1f} s", advice)
-            else:
-                yield Finding(who, "reaches the scheduler", "ok", f"heard {seen:.1f} s ago, from {row.get('host')}")
-            for address in (a for a in row.get("addresses") or () if str(a).startswith("tcp:")):
-                yield from _server(who, str(address), timeout, is_far=is_far)
+    for who, row in _live(status):
+        seen = float(row.get("last_seen_s") or 0.0)
+        if seen > silent:
+            advice = "it stands still, or its host or link is down: look there, with psctl doctor --scheduler"
+            yield Finding(who, "reaches the scheduler", "warning", f"not heard for {seen:.1f} s", advice)
+        else:
+            yield Finding(who, "reaches the scheduler", "ok", f"heard {seen:.1f} s ago, from {row.get('host')}")
+        for address in (a for a in row.get("addresses") or () if str(a).startswith("tcp:")):
+            yield from _server(who, str(address), timeout, is_far=is_far)
 
 
 def _server(who: str, address: str, timeout: float, *, is_far: bool) -> Iterator[Finding]:
@@ -121,9 +125,8 @@ def _clocks(status: Status, asked: float) -> Iterator[Finding]:
     """How far clocks are apart: this host's, the scheduler's, and each member's."""
     there = (status.get("scheduler") or {}).get("time")
     skews = {"scheduler": there - asked} if isinstance(there, float) else {}
-    for role in ("server", "worker"):
-        rows = (row for row in status.get(f"{role}s", []) if row.get("state") == "live" and "skew_s" in row)
-        skews |= {f"{role} {row['rank']}": float(row["skew_s"]) + skews.get("scheduler", 0.0) for row in rows}
+    above = skews.get("scheduler", 0.0)
+    skews |= {who: float(row["skew_s"]) + above for who, row in _live(status) if "skew_s" in row}
     if not skews:
         yield Finding("job", "clocks", "unknown", "the job does not tell what time it is there")
         return
@@ -138,10 +141,9 @@ def _clocks(status: Status, asked: float) -> Iterator[Finding]:
 
 def _versions(status: Status) -> Iterator[Finding]:
     kinds: dict[str, list[str]] = {}
-    for role in ("server", "worker"):
-        for row in status.get(f"{role}s", []):
-            if row.get("software") and row.get("state") == "live":
-                kinds.setdefault(str(row["software"]), []).append(f"{role} {row['rank']}")
+    for who, row in _live(status):
+        if row.get("software"):
+            kinds.setdefault(str(row["software"]), []).append(who)
     ours = about.software()
     if set(kinds) - {ours}:
         for software, members in kinds.items():

@@ -41,7 +41,9 @@ def announce(address: str, keys: Path) -> None:
 
 
 def _folders() -> Iterator[Path]:
-    places = {tempfile.gettempdir(), "/tmp", os.environ.get("PS_RUNTIME_DIR") or "/tmp"}
+    places = {"/tmp", os.environ.get("PS_RUNTIME_DIR") or "/tmp"}
+    with contextlib.suppress(FileNotFoundError):  # there may be no folder that can be written to
+        places.add(tempfile.gettempdir())
     for place in sorted(places):
         with contextlib.suppress(OSError):
             yield from Path(place).glob("ps-*")

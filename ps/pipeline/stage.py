@@ -93,9 +93,10 @@ class PipelineStage:
         """Yield the layers one by one, or as many in a row as have one graph: none of them twice."""
         layers, start = self._chain.layers, self.places.start
         while start < self.places.stop:
-            stop, kind = start + 1, type(layers[start])
+            stop, kind, found = start + 1, type(layers[start]), {id(layers[start])}
             if self._is_graph(start):
-                while stop < self.places.stop and type(layers[stop]) is kind and layers[stop] not in layers[start:stop]:
+                while stop < self.places.stop and type(layers[stop]) is kind and id(layers[stop]) not in found:
+                    found.add(id(layers[stop]))
                     stop += 1
             yield range(start, stop)
             start = stop

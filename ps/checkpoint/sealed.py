@@ -31,8 +31,8 @@ def read_sealed(place: CheckpointPlace, name: str) -> dict[str, Any]:
     data = read_all(place, name, MOST)
     try:
         found = json.loads(data)
-        digest = found.pop(_SEAL)
-        whole = digest == _digest(found) and data == sealed(found)
+        del found[_SEAL]
+        whole = data == sealed(found)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ps import xp
-from ps.checkpoint.manifest import FOLDER, Manifest
+from ps.checkpoint.manifest import FOLDER, Manifest, split_name
 from ps.checkpoint.parts import part_of, remove_part, write_arrays
 from ps.checkpoint.place import CheckpointPlace, place
 from ps.checkpoint.plain import packed, unpacked
@@ -109,10 +109,10 @@ class OwnState:
     def _read(self, clock: int) -> tuple[Mapping[str, HostArray], Mapping[str, Any]]:
         """Return the arrays and values that this worker has kept; nothing where it begins elsewhere."""
         assert self._job.resume is not None
-        folder, _, name = self._job.resume.rstrip("/").rpartition("/")
+        folder, name = split_name(self._job.resume)
         if FOLDER.fullmatch(name) is None:
             raise CheckpointError(f"{self._job.resume!r:.100} is no checkpoint")
-        where = place(folder or ".")
+        where = place(folder)
         try:
             manifest = Manifest.read(where, name)
         except FileNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ps.checkpoint.identity import differences
 from ps.checkpoint.lives import Life, Lives
-from ps.checkpoint.manifest import FOLDER, Manifest
+from ps.checkpoint.manifest import FOLDER, Manifest, split_name
 from ps.checkpoint.place import CheckpointPlace, place
 from ps.dataclass import dataclass
 from ps.errors import CheckpointError, ConfigError
@@ -103,9 +103,9 @@ def _go_on(
 
 def source_of(resume: str) -> tuple[CheckpointPlace, str]:
     """Return the folder of checkpoints, and the one in it that is named, if one is."""
-    folder, _, last = resume.rstrip("/").rpartition("/")
+    folder, last = split_name(resume)
     if FOLDER.fullmatch(last):
-        return place(folder or "."), last
+        return place(folder), last
     return place(resume), ""
 
 

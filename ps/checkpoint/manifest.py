@@ -160,6 +160,12 @@ def folder_of(step: int, life: int = 1, attempt: int = 1) -> str:
     return f"step-{step:06d}.{life}" if life > 1 else f"step-{step:06d}"
 
 
+def split_name(resume: str) -> tuple[str, str]:
+    """Return in what a checkpoint lies that is named, and its own name, which may be any other one."""
+    folder, _, name = resume.rstrip("/").rpartition("/")
+    return folder or ".", name
+
+
 def life_of(folder: str) -> int:
     """Return the life that a checkpoint's folder is of; 0 for any other name."""
     found = FOLDER.fullmatch(folder)

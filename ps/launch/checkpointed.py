@@ -100,10 +100,10 @@ def _absolute(name: str) -> str:
 
 def _folder_of(resume: str | None) -> str:
     """Return the folder of a checkpoint that is named, or of what is named itself."""
-    from ps.checkpoint.manifest import FOLDER
+    from ps.checkpoint.manifest import FOLDER, split_name
 
     assert resume is not None
-    folder, _, name = resume.rstrip("/").rpartition("/")
+    folder, name = split_name(resume)
     return folder if FOLDER.fullmatch(name) else resume
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ps.checkpoint.claim import Claim, claim
 from ps.checkpoint.lives import Life, Lives
-from ps.checkpoint.manifest import Manifest, SavedChunk
+from ps.checkpoint.manifest import Manifest, SavedChunk, split_name
 from ps.checkpoint.parts import WrittenPart, part_of, remove_part
 from ps.checkpoint.place import place
 from ps.checkpoint.tensor_file import TensorFile
@@ -155,5 +155,5 @@ def taken(
 def _begun_with(resume: str | None) -> Manifest | None:
     if resume is None:
         return None
-    folder, _, name = resume.rstrip("/").rpartition("/")
-    return Manifest.read(place(folder or "."), name)
+    folder, name = split_name(resume)
+    return Manifest.read(place(folder), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ps.checkpoint.manifest import FOLDER, Manifest
+from ps.checkpoint.manifest import FOLDER, Manifest, split_name
 from ps.checkpoint.place import CheckpointPlace, place
 from ps.checkpoint.stored_model import StoredModel
 from ps.config.job import JobConfig
@@ -88,5 +88,5 @@ def stored_model(job: JobConfig) -> StoredModel | None:
 
 def resumed(resume: str) -> tuple[CheckpointPlace, str]:
     """Return the place of a checkpoint that is gone on from, and its folder there."""
-    folder, _, name = resume.rstrip("/").rpartition("/")
-    return place(folder or "."), _own(name)
+    folder, name = split_name(resume)
+    return place(folder), _own(name)

@@ -13,14 +13,14 @@ from typing import Any
 from ps.checkpoint.claim import Claim, claim
 from ps.checkpoint.lives import Life, Lives
 from ps.checkpoint.manifest import Manifest, SavedChunk, split_name
-from ps.checkpoint.parts import WrittenPart, part_of, remove_part
+from ps.checkpoint.parts import WrittenPart, part_of
 from ps.checkpoint.place import place
 from ps.checkpoint.tensor_file import TensorFile
 from ps.config.job import JobConfig
 from ps.config.mode import FEDERATED
 from ps.errors import ConfigError, JobEnded, PSError
 from ps.protocol.layout import Layout
-from ps.server.scheduler.checkpoints import Checkpoints, Seal, files_of
+from ps.server.scheduler.checkpoints import Checkpoints, Seal
 
 log = logging.getLogger("ps.scheduler")
 
@@ -111,11 +111,6 @@ class CheckpointKeeper:
             if not seal.only_end:
                 lives.thin(self.life, job.keep)
                 lives.sweep(self.life, folder)
-
-    def clear(self, folder: str, servers: int, workers: int) -> None:
-        """Remove the parts of what was given up, as far as that can be done."""
-        for name in files_of(range(servers), range(workers)):
-            remove_part(self._lives.place, folder, name)
 
 
 def taken(

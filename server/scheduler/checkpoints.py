@@ -9,7 +9,7 @@ disk writes the manifest. A cut that somebody cannot make is given up by name, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
@@ -331,8 +331,3 @@ class Checkpoints:
     def _order(cut: CheckpointCut, phase: OrderedCut | None = None) -> CheckpointOrder:
         word: Any = phase or cut.phase
         return CheckpointOrder(cut.number, word, cut.clock, cut.folder)
-
-
-def files_of(servers: Iterable[int], workers: Iterable[int]) -> list[str]:
-    """Return the names of the parts of a checkpoint."""
-    return [*(f"server-{rank}" for rank in servers), *(f"worker-{rank}" for rank in workers)]

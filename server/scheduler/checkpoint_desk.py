@@ -63,7 +63,7 @@ class CheckpointDesk:
         if message.last:
             self._hurried = True
             saving.hasten(now + HURRY * self._grace)
-        due, sends = saving.request(now, state.roster)
+        due, sends = saving.request()
         self._askers.append((origin, message.request, due))
         return [(b"", send) for send in sends]
 
@@ -82,7 +82,7 @@ class CheckpointDesk:
         if state.job is not None and state.seeding.layout is not None:
             written = self._keeper.turn(saving, state.job, state.seeding.layout)
             if written is not None:
-                sends += [(b"", send) for send in saving.sealed(*written, state.roster, now)]
+                sends += [(b"", send) for send in saving.sealed(*written, now)]
                 if self._keeper.is_fenced and saving.verdict is None:
                     saving.verdict = written[1]
         over = state.phase != "running"
@@ -103,7 +103,7 @@ class CheckpointDesk:
             self._asked = now
             if not saving.is_last:
                 saving.hasten(now + HURRY * self._grace)
-                self._due, sends = saving.request(now, state.roster)
+                self._due, sends = saving.request()
                 self._extra += [(b"", send) for send in sends]
         if now - self._asked > (1 - SPARE) * self._grace:
             log.error("there was no time for a last checkpoint: %s", saving.describe())

@@ -106,11 +106,11 @@ class Checkpoints:
 
     # What is asked for
 
-    def request(self, now: float, roster: Roster) -> tuple[int, list[Send]]:
+    def request(self) -> tuple[int, list[Send]]:
         """Somebody wants a checkpoint now; return how many cuts will have finished with it, and what is to be said."""
         if self._cut is not None and not self._cut.planned:
             return self.finished + 1, []
-        sends = self._drop(roster) if self._cut is not None else []
+        sends = self._drop() if self._cut is not None else []
         self._wanted = True
         return self.finished + 1, sends
 
@@ -118,7 +118,7 @@ class Checkpoints:
         """After this time it is made without the workers: they are about to be ended."""
         self._hurry = until
 
-    def end(self, roster: Roster, *, failed: bool = False) -> list[Send]:
+    def end(self, *, failed: bool = False) -> list[Send]:
         """The last worker has left: make the last one. ``verdict`` tells what became of it.
 
         ``failed``: it did so for want of anything better, so that a later run has something left to do.
@@ -126,7 +126,7 @@ class Checkpoints:
         if self._end:
             return []
         self._end, self._failed = True, failed
-        return self._drop(roster) if self._cut is not None and self._cut.phase != "seal" else []
+        return self._drop() if self._cut is not None and self._cut.phase != "seal" else []
 
     def describe(self) -> str:
         """Say what was whole last, for people."""
@@ -153,13 +153,13 @@ class Checkpoints:
 
     # Events
 
-    def tick(self, now: float, roster: Roster, *, lockstep: bool) -> list[Send]:
+    def tick(self, now: float, roster: Roster) -> list[Send]:
         """Begin what is due, and say again what was not done."""
         cut = self._cut
         if cut is None:
             return self._begin(now, roster) if self._is_due(now) else []
         if self._hurry is not None and now > self._hurry and not cut.alone and cut.phase == "mark":
-            sends = self._drop(roster)
+            sends = self._drop()
             self._wanted = True
             return sends + self._begin(now, roster)
         sends = self._take_in(cut, roster) if cut.planned and cut.phase == "mark" else []
@@ -190,9 +190,9 @@ class Checkpoints:
             return []
         if part.state == "late" and (record.role == "server" or (cut.tries < MOST_TRIES and not cut.alone)):
             self._margin = min(2 * self._margin, MOST_MARGIN)
-            return self._again(cut, max(part.high, cut.clock), roster, now)
+            return self._again(cut, max(part.high, cut.clock), now)
         if part.state == "failed":
-            return self._give_up(f"{record}: {part.why}", roster)
+            return self._give_up(f"{record}: {part.why}")
         if part.state in ("late", "written"):
             del cut.awaited[record.member]
             if record.role == "worker":
@@ -202,7 +202,7 @@ class Checkpoints:
             return self._seal_if_done(cut)
         return []
 
-    def lost(self, record: MemberRecord, roster: Roster) -> list[Send]:
+    def lost(self, record: MemberRecord) -> list[Send]:
         """A member is gone."""
         cut = self._cut
         if cut is None or record.member not in cut.members or cut.phase == "seal":
@@ -210,18 +210,18 @@ class Checkpoints:
         cut.members.pop(record.member)
         waited = cut.awaited.pop(record.member, None) is not None
         if record.role == "server":
-            return self._give_up(f"{record} is gone", roster)
+            return self._give_up(f"{record} is gone")
         if waited and cut.phase == "mark":
             cut.workers[record.rank] = {"lost": f"it {record.state} before the checkpoint: {record.why}"}
         return self._seal_if_done(cut) if cut.phase == "mark" else []
 
-    def sealed(self, number: int, why: str, roster: Roster, now: float) -> list[Send]:
+    def sealed(self, number: int, why: str, now: float) -> list[Send]:
         """The manifest was written, or ``why`` it was not."""
         cut, seal, self.seal = self._cut, self.seal, None
         if cut is None or cut.number != number or seal is None:
             return []
         if why:
-            return self._give_up(why, roster)
+            return self._give_up(why)
         self.newest = seal.step, seal.folder
         self._over("")
         self._whole_at = now
@@ -275,7 +275,7 @@ class Checkpoints:
         cut.folder = folder_of(cut.clock, self._life, attempt)
         return [Send(member, self._order(cut)) for member in cut.members]
 
-    def _again(self, cut: CheckpointCut, high: int, roster: Roster, now: float) -> list[Send]:
+    def _again(self, cut: CheckpointCut, high: int, now: float) -> list[Send]:
         """Somebody is beyond the clock already: try one that is further ahead."""
         sends = [Send(member, self._order(cut, "drop")) for member in cut.members]
         servers = {member: record for member, record in cut.members.items() if record.role == "server"}
@@ -299,13 +299,13 @@ class Checkpoints:
         )
         return []
 
-    def _drop(self, roster: Roster) -> list[Send]:
+    def _drop(self) -> list[Send]:
         """Let go of a cut that another one takes the place of."""
         cut, self._cut, self.seal = self._cut, None, None
         assert cut is not None
         return [Send(member, self._order(cut, "drop")) for member in cut.members]
 
-    def _give_up(self, why: str, roster: Roster) -> list[Send]:
+    def _give_up(self, why: str) -> list[Send]:
         cut = self._cut
         assert cut is not None
         name = cut.folder or "that was asked for"

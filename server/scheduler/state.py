@@ -246,8 +246,8 @@ class SchedulerState:
             sends += self.lose(record, DEAD, "its process is gone", now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
-        if (saving := self.saving) is not None and self.job is not None:
-            sends += saving.tick(now, self._roster, lockstep=self.job.lockstep)
+        if (saving := self.saving) is not None:
+            sends += saving.tick(now, self._roster)
             if saving.verdict is not None:
                 sends += self._finish("failed", "unsaved", saving.verdict) if saving.verdict else self._finish("ended")
         if self.phase == "running" and self.job and self._vacancies.give_up(self.job, self._roster, now):
@@ -333,7 +333,7 @@ class SchedulerState:
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
         if self.saving is not None:
-            sends += self.saving.lost(record, self._roster)
+            sends += self.saving.lost(record)
         if record.role == "server" and self.phase == "running":
             verb = "died" if state == DEAD else "ended"
             return self._finish(
@@ -348,7 +348,7 @@ class SchedulerState:
             self._roster.deal(self.job)
         if self.phase == "running" and not self.count("worker") and record.has_finished:
             failed, saving = bool(record.report.get("failure")), self.saving
-            return sends + (saving.end(self._roster, failed=failed) if saving else self._finish("ended"))
+            return sends + (saving.end(failed=failed) if saving else self._finish("ended"))
         sends += passed(self._barrier.check(self._awaited))
         self.ending.decide(self.live("worker"))
         self._renew_view()

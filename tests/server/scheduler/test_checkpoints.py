@@ -26,9 +26,9 @@ class Job:
         self.saving = Checkpoints(lambda: every, 1, newest)
         self.now = 0.0
 
-    def tick(self, seconds: float = 0.1, *, lockstep: bool = True) -> dict[int, CheckpointOrder]:
+    def tick(self, seconds: float = 0.1) -> dict[int, CheckpointOrder]:
         self.now += seconds
-        return orders(self.saving.tick(self.now, self.roster, lockstep=lockstep))
+        return orders(self.saving.tick(self.now, self.roster))
 
     def say(self, who: str, state: Any, clock: int = 0, **more: Any) -> dict[int, CheckpointOrder]:
         record = self.members[who]
@@ -66,7 +66,7 @@ def test_a_cut_goes_from_asking_over_writing_to_a_manifest() -> None:
     seal = job.saving.seal
     assert seal is not None and (seal.step, seal.servers, seal.ended) == (10, (0, 1), False)
     assert seal.workers == {0: {}, 1: {"file": True}}
-    done = orders(job.saving.sealed(seal.number, "", job.roster, job.now))
+    done = orders(job.saving.sealed(seal.number, "", job.now))
     assert {order.phase for order in done.values()} == {"done"} and job.saving.newest == (10, "step-000010")
     job.tick()
     assert {o.clock for o in job.ask(17).values()} == {20}
@@ -108,7 +108,7 @@ def test_a_cut_that_cannot_be_made_is_given_up_by_name_and_the_next_one_is_made(
     job.write()
     seal = job.saving.seal
     assert seal is not None
-    job.saving.sealed(seal.number, "", job.roster, job.now)
+    job.saving.sealed(seal.number, "", job.now)
     assert job.saving.trouble == "" and job.saving.newest == (20, "step-000020")
 
 
@@ -119,12 +119,12 @@ def test_a_worker_that_dies_is_not_waited_for_and_named_and_a_server_gives_the_c
     job.write("server 0", "server 1", "worker 0")
     gone = job.members["worker 1"]
     gone.state, gone.why = DEAD, "its process is gone"
-    job.saving.lost(gone, job.roster)
+    job.saving.lost(gone)
     assert job.saving.seal is not None and "its process is gone" in job.saving.seal.workers[1]["lost"]
     other = Job(Every(10))
     other.tick()
     other.ask(0)
-    drops = orders(other.saving.lost(other.members["server 1"], other.roster))
+    drops = orders(other.saving.lost(other.members["server 1"]))
     assert {o.phase for o in drops.values()} == {"drop"} and 2 not in drops
     assert other.saving.seal is None
 
@@ -139,7 +139,7 @@ def test_the_status_names_the_newest_and_who_is_waited_for() -> None:
     found = job.saving.status(job.now)
     assert (found["waiting_for"], found["clock"], found["waiting_s"]) == (["worker 1"], 9, 3.0)
     job.write("worker 1")
-    job.saving.sealed(job.saving._number, "", job.roster, job.now)
+    job.saving.sealed(job.saving._number, "", job.now)
     assert job.saving.status(job.now + 4)["ago_s"] == 4.0
 
 
@@ -147,11 +147,11 @@ def test_whoever_asks_has_not_to_wait_for_one_that_is_planned() -> None:
     job = Job(Every(1000))
     job.tick()
     job.ask(5)
-    due, drops = job.saving.request(job.now, job.roster)
+    due, drops = job.saving.request()
     assert due == 1 and {o.phase for o in orders(drops).values()} == {"drop"}
     job.tick()
     assert {o.clock for o in job.ask(5).values()} == {6}
-    assert job.saving.request(job.now, job.roster) == (1, []), "one that is under way is as good"
+    assert job.saving.request() == (1, []), "one that is under way is as good"
     job.saving.hasten(job.now + 2)
     assert {o.phase for o in job.tick(2.5).values()} >= {"ask"}
     marks = job.ask(5)
@@ -161,21 +161,21 @@ def test_whoever_asks_has_not_to_wait_for_one_that_is_planned() -> None:
 def test_the_last_one_says_that_the_job_has_ended_and_is_not_made_twice() -> None:
     job = Job(Every())
     assert job.tick() == {}
-    job.saving.end(job.roster)
+    job.saving.end()
     job.tick()
     job.ask(40)
     job.write("server 0", "server 1")
     seal = job.saving.seal
     assert seal is not None and seal.ended and not seal.only_end and job.saving.verdict is None
-    job.saving.sealed(seal.number, "", job.roster, job.now)
+    job.saving.sealed(seal.number, "", job.now)
     assert job.saving.verdict == ""
     there = Job(Every(), (40, "step-000040"))
-    there.saving.end(there.roster)
+    there.saving.end()
     there.tick()
     there.ask(40)
     assert there.saving.seal is not None and there.saving.seal.only_end and there.saving.seal.folder == "step-000040"
     failing = Job(Every(), (30, "step-000030"))
-    failing.saving.end(failing.roster)
+    failing.saving.end()
     failing.tick()
     failing.ask(40)
     failing.say("server 0", "failed", why="No space left on device")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ps import xp
+from ps.checkpoint.chunk_snapshot import entry_of, name_of
 from ps.checkpoint.manifest import FOLDER, Manifest, split_name
-from ps.checkpoint.parts import part_of, remove_part, write_arrays
+from ps.checkpoint.parts import BESIDE, part_of, remove_part, write_arrays
 from ps.checkpoint.place import CheckpointPlace, place
 from ps.checkpoint.plain import packed, unpacked
 from ps.checkpoint.stored_model import StoredModel
@@ -26,7 +27,7 @@ from ps.xp import Device, HostArray
 
 log = logging.getLogger("ps.worker")
 
-CODEC, BESIDE, KEPT = "codec", "beside", "kept"
+CODEC, KEPT = "codec", "kept"
 MOST_NAME = 200
 
 
@@ -127,7 +128,7 @@ class OwnState:
     def _restore(self, arrays: Mapping[str, HostArray]) -> None:
         assert self._model is not None
         for name, array in self._model.beside.items():
-            kept = arrays.get(f"{BESIDE}/{name}")
+            kept = arrays.get(BESIDE + name)
             if kept is None or not _writable(array):
                 continue
             if (kept.shape, kept.dtype) != (tuple(array.shape), array.dtype):
@@ -137,7 +138,7 @@ class OwnState:
         if found is None:
             return
         compression, chunks = found
-        begins = {_text(chunk): chunk.index for chunk in chunks}
+        begins = {name_of(chunk): chunk.index for chunk in chunks}
         for name, array in arrays.items():
             kind, _, rest = name.partition("/")
             where, _, slot = rest.rpartition("/")
@@ -171,12 +172,12 @@ class OwnState:
         where, arrays = self._place, dict[str, HostArray]()
         for name, array in self._model.beside.items():
             if _writable(array):
-                arrays[f"{BESIDE}/{name}"] = np.array(xp.to_host(array))
+                arrays[BESIDE + name] = np.array(xp.to_host(array))
         if (found := self._compression()) is not None:
             compression, chunks = found
             for index, state in compression.state.items():
                 for slot, array in state.items():
-                    arrays[f"{CODEC}/{_text(chunks[index])}/{slot}"] = np.array(xp.to_host(array))
+                    arrays[f"{CODEC}/{entry_of(chunks[index], slot)}"] = np.array(xp.to_host(array))
         values: dict[str, Any] = {}
         for name, (save, _) in self._keepers.items():
             values[name] = packed(save(), f"{KEPT}/{name}", arrays)
@@ -191,10 +192,6 @@ class OwnState:
             return {"file": True}
 
         return write
-
-
-def _text(chunk: Chunk) -> str:
-    return f"{chunk.section}[{chunk.start}:{chunk.stop}]"
 
 
 def _writable(array: Any) -> bool:

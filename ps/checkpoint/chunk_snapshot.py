@@ -55,6 +55,11 @@ class ChunkSnapshot:
         return {entry_of(self.chunk, kind): array for kind, array in self.arrays.items()}
 
 
+def name_of(chunk: Chunk) -> str:
+    """Return what a chunk is called in a file: its section, and which elements of it it has."""
+    return f"{chunk.section}[{chunk.start}:{chunk.stop}]"
+
+
 def entry_of(chunk: Chunk, kind: str) -> str:
     """Return what an array of a chunk is called in a file."""
-    return f"{chunk.section}[{chunk.start}:{chunk.stop}]/{kind}"
+    return f"{name_of(chunk)}/{kind}"

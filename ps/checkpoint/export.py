@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ps.checkpoint.claim import chosen, source_of
+from ps.checkpoint.parts import BESIDE
 from ps.checkpoint.stored_model import StoredModel
 from ps.half import HALVES
 from ps.weights_file import COPIES, MASTERS, write_one_by_one
 from ps.whole import check_writable
 from ps.xp import HostArray
-
-BESIDE = "beside/"
-"""What is before the names of tensors that stay with a worker, in its part."""
 
 
 def export_model(directory: str, file: str, *, masters: bool = False) -> str:

@@ -19,6 +19,9 @@ from ps.errors import CheckpointError
 from ps.protocol.layout import Layout
 from ps.xp import HostArray
 
+BESIDE = "beside/"
+"""What is before the names of tensors that stay with a worker, in its part."""
+
 
 def part_of(role: str, rank: int) -> str:
     """Return what the files of a member are called, without their endings."""

@@ -21,7 +21,6 @@ log = logging.getLogger("ps.scheduler")
 
 PATIENCE = 0.7
 """Seconds for which an unknown key is not refused: it may have been listed just now."""
-REVOKED = "its key was revoked"
 _MAY_BE = {"server": ("server",), "worker": ("worker", "client")}
 
 

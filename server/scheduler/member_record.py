@@ -14,6 +14,8 @@ LIVE: Final = "live"
 LEFT: Final = "left"
 DEAD: Final = "dead"
 Liveness = Literal["live", "left", "dead"]
+REVOKED = "its key was revoked"
+"""Why one is dead that is let in no more."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class MemberRecord:
     @property
     def obituary(self) -> str:
         """What it is told when it was taken for dead."""
-        if self.why == "its key was revoked":
+        if self.why == REVOKED:
             return f"{self} was cut off: {self.why}"
         return (
             f"{self} was declared dead ({self.why}): it was stopped, or its host or its link was down for longer than "

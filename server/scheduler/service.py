@@ -37,11 +37,11 @@ from ps.protocol.sockets import open_socket
 from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.checkpoint_desk import CheckpointDesk
-from ps.server.scheduler.doorkeeper import REVOKED, Doorkeeper
+from ps.server.scheduler.doorkeeper import Doorkeeper
 from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
-from ps.server.scheduler.member_record import DEAD, LIVE, MemberRecord
+from ps.server.scheduler.member_record import DEAD, LIVE, REVOKED, MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.rounds.privacy import demand_account
 from ps.server.scheduler.status import snapshot

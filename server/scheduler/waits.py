@@ -6,7 +6,7 @@ come, a barrier, first values, places that are kept, rounds. Beside the status, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ps.server.scheduler.member_record import LIVE
@@ -35,7 +35,8 @@ class Waits:
 
     def look(self, state: SchedulerState, now: float) -> list[str]:
         """Take the waits that there are now; return the lines of those that have become long."""
-        found, by_themselves = dict(_found(state)), _of_members(state)
+        by_themselves = _of_members(state)
+        found = dict(_found(state, by_themselves))
         self._since = {wait: self._since.get(wait, now) if since is None else since for wait, since in found.items()}
         self._told = {wait: limit for wait, limit in self._told.items() if wait in found}
         lines = []
@@ -58,8 +59,8 @@ class Waits:
         ]
 
 
-def _found(state: SchedulerState) -> Iterator[tuple[Wait, float | None]]:
-    """Return each wait, and since when it lasts where that is known."""
+def _found(state: SchedulerState, of_members: Mapping[Wait, float]) -> Iterator[tuple[Wait, float | None]]:
+    """Yield each wait, and since when it lasts where that is known."""
     live = {record.rank for record in state.live("worker")}
     role = "client" if state.setting("mode") == "federated" else "worker"
     if state.phase == "waiting":
@@ -73,7 +74,7 @@ def _found(state: SchedulerState) -> Iterator[tuple[Wait, float | None]]:
     if state.phase != "running":
         return
     yield from _of_servers(state)
-    yield from _of_members(state).items()
+    yield from of_members.items()
     if state.count("server") < (wanted := int(state.setting("servers"))):
         yield ("the job", f"{wanted - state.count('server')} of {wanted} servers", "they are to come back"), None
     if (entered := set(state.barrier)) and entered < live:

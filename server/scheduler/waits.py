@@ -84,8 +84,7 @@ def _found(state: SchedulerState, of_members: Mapping[Wait, float]) -> Iterator[
         parked = {state.members[member].rank for member in seeding.parked if member in state.members}
         whom = f"{role} {owner.rank}" if owner is not None else f"a {role}"
         yield (named(role, parked) if parked else "the servers", whom, "the model's first values"), None
-    stop = state.ending.status()
-    if stop is not None and state.ending.word[0] == "asked":
+    if state.ending.phase == "asked":
         yield ("the job", "all workers", "how far they are, as training is to end"), None
     if state.job is not None and state.job.pipeline:
         gone = [m for m in state.view().members if m[1] == "worker" and state.members[m[0]].state != LIVE]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ps.config.checkpoint import HURRY
 from ps.worker.cut_plan import CutPlan
 
-HURRY = 0.25
-"""The part of the grace after which the scheduler has it made without the workers."""
 UNTOLD = 3.0
 """Seconds after which a worker that is told of no checkpoint goes: it may be the only one that was asked."""
 RECENT = 0.3

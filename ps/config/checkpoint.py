@@ -13,6 +13,8 @@ from ps.number import MOST_STEPS
 LONGEST_PLACE = 1000
 """Characters of the name of a folder, which may be one that fsspec understands."""
 MOST_SERVERS = 1000
+HURRY = 0.25
+"""The part of the grace after which the last checkpoint is made without the workers, who wait for it no longer."""
 _EVERY = re.compile(r"([0-9]{1,16})|([0-9]{1,9}(?:\.[0-9]{1,6})?)s")
 
 

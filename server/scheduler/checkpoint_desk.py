@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ps.config.checkpoint import cadence
+from ps.config.checkpoint import HURRY, cadence
 from ps.protocol.messages import CheckpointMade, CheckpointRequest
 from ps.server.scheduler.checkpoint_keeper import CheckpointKeeper, taken
 from ps.server.scheduler.checkpoints import Checkpoints
@@ -18,8 +18,6 @@ Sends = list[tuple[bytes, Send]]
 MOST_ASKERS = 1000
 SPARE = 0.15
 """The part of the grace that is left for the end itself."""
-HURRY = 0.25
-"""The part of the grace after which the last checkpoint is made without the workers."""
 GOODBYES = 1.0
 """Seconds for which workers are then waited for, which were asked to end as well: they leave when they hear of it."""
 

@@ -89,21 +89,19 @@ class Cuts:
         if order.phase == "done":
             self.whole = max(self.whole, order.number)
         if order.number != self._number or order.phase in ("drop", "done"):
-            if order.phase == "drop" and order.number == self._number and self._writing is not None:
-                self._writing.drop()
-            self.release()
+            self.release(written=order.phase == "drop" and order.number == self._number)
             self._number, self._state, self._why = order.number, "here", ""
         if order.phase == "mark" and self._state == "here":
             self._mark(order)
         return self.status()
 
-    def release(self) -> None:
-        """Let go of the marks, and of what was copied and is not written."""
+    def release(self, *, written: bool = False) -> None:
+        """Let go of the marks, and of what was copied and is not written; with ``written`` of what is too."""
         for index in self._due:
             if index in self._shard.chunks:
                 self._shard.chunks[index].wish(_KEEPER, -1, self._keep)
         self._due, self._copies, self._arrived = {}, {}, set()
-        if self._writing is not None and self._state != "written":
+        if self._writing is not None and (written or self._state != "written"):
             self._writing.drop()
         self._writing = None
 

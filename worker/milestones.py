@@ -24,7 +24,8 @@ class Milestones:
     ) -> None:
         """``save`` writes the model to a path, with its ``masters`` if so; ``own`` is what this worker keeps itself."""
         self._own = own
-        evaluation.keep = own.keep if store.rank == 0 else evaluation.keep
+        if store.rank == 0:
+            evaluation.keep = own.keep
         self.epoch: Callable[[], int] = int
         """Returns the steps of an epoch, after which that is measured by which training may end; 0: not known."""
         self._store = store

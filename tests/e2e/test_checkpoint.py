@@ -18,6 +18,7 @@ from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest
 from ps.checkpoint.place import place
 from support.cluster import PSCTL, SCRIPTS, Process
+from support.cut_short import family
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
@@ -37,8 +38,9 @@ def bits(process: Process) -> dict[int, str]:
 
 def kill_all(process: Process) -> None:
     """Kill a launcher and everything that it has started, at once."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in [process.pid, *map(int, children)]:
+    victims = family(process.pid)
+    assert victims, process.text
+    for pid in victims:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait(20)
@@ -173,8 +175,8 @@ def test_a_run_that_stood_still_while_another_took_its_folder_writes_no_more_the
     wanted = bits(forked("run", "-w", 2, *SHORT, SCRIPT))
     first = command(*flags, *saving, SCRIPT, "--nap", "0.1")
     await_whole(folder, 2, first)
-    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
-    still = [first.pid, *map(int, children)]
+    still = family(first.pid)
+    assert still, first.text
     for pid in still:
         os.kill(pid, signal.SIGSTOP)
     second = forked(*flags, *saving, SCRIPT, "--nap", "0.1")

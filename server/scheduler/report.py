@@ -47,16 +47,20 @@ def _is_rank(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _waits(value: Any) -> list[dict[str, Any]] | None:
-    if not isinstance(value, list | tuple):
-        return None
-    waits = [_wait(wait) for wait in value[:MOST_WAITS]]
-    return None if None in waits else [wait for wait in waits if wait is not None]
+def _waits(keep: Callable[[dict[Any, Any]], dict[str, Any] | None]) -> _Keep:
+    """Return what keeps a list of waits, if ``keep`` has something of each of them."""
+
+    def keep_all(value: Any) -> list[dict[str, Any]] | None:
+        if not isinstance(value, list | tuple):
+            return None
+        found = [keep(wait) if isinstance(wait, dict) else None for wait in value[:MOST_WAITS]]
+        waits = [wait for wait in found if wait is not None]
+        return waits if len(waits) == len(found) else None
+
+    return keep_all
 
 
-def _wait(value: Any) -> dict[str, Any] | None:
-    if not isinstance(value, dict):
-        return None
+def _wait_of_server(value: dict[Any, Any]) -> dict[str, Any] | None:
     clock, seconds, ranks = _number(value.get("clock")), _number(value.get("seconds")), _ranks(value.get("for"))
     if clock is None or seconds is None or ranks is None:
         return None
@@ -64,18 +68,11 @@ def _wait(value: Any) -> dict[str, Any] | None:
     return {"clock": clock, "for": ranks, "seconds": seconds, **where}
 
 
-def _waits_for(value: Any) -> list[dict[str, Any]] | None:
-    if not isinstance(value, list | tuple):
+def _wait_of_worker(value: dict[Any, Any]) -> dict[str, Any] | None:
+    what, whom, seconds = _text(value.get("what")), _text(value.get("for")), _number(value.get("seconds"))
+    if what is None or whom is None or seconds is None:
         return None
-    found = []
-    for wait in value[:MOST_WAITS]:
-        if not isinstance(wait, dict):
-            return None
-        what, whom, seconds = _text(wait.get("what")), _text(wait.get("for")), _number(wait.get("seconds"))
-        if what is None or whom is None or seconds is None:
-            return None
-        found.append({"what": what, "for": whom, "seconds": seconds})
-    return found
+    return {"what": what, "for": whom, "seconds": seconds}
 
 
 def _counts(value: Any) -> dict[str, float] | None:
@@ -110,8 +107,8 @@ _NUMBERS = (
 _COLUMNS: Mapping[str, _Keep] = {
     **dict.fromkeys(_NUMBERS, _number),
     "waiting_for": _ranks,
-    "waiting": _waits,
-    "waits": _waits_for,
+    "waiting": _waits(_wait_of_server),
+    "waits": _waits(_wait_of_worker),
     "rejected": _counts,
     "metrics": _metrics,
     "measured": _metrics,

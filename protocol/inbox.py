@@ -17,6 +17,7 @@ from ps.keys.public_keys import PublicKeys
 from ps.protocol.backlog import cut
 from ps.protocol.codec import decode, encode
 from ps.protocol.error_codes import code_of
+from ps.protocol.guarded_context import security_of
 from ps.protocol.guest_list import GuestList
 from ps.protocol.messages import Error, Message, Ping, Pong
 from ps.protocol.messages.words import ProcessRole
@@ -60,9 +61,11 @@ class Inbox:
     ) -> None:
         """``tells_address``: ``address`` is to be known, which costs some microseconds a message.
 
-        ``admission``: whose messages are heard, by the keys of their connections; None: everybody's.
+        ``admission``: whose messages are heard, by the keys of their connections; None: of those whom the socket's
+        context lets in, and everybody's where it has no keys.
         """
-        self._admission = admission
+        security = security_of(sock)
+        self._admission = admission or (security.admission if security.own else None)
         self.speaker: PublicKeys | None = None
         """Whose key the connection has that the message came on that was yielded last."""
         self._users: dict[int, str] = {}

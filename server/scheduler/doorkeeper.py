@@ -10,7 +10,6 @@ from ps.dataclass import dataclass
 from ps.keys.public_keys import PublicKeys
 from ps.protocol.addresses import split_key
 from ps.protocol.guarded_context import GuardedContext
-from ps.protocol.guest_list import GuestList
 from ps.protocol.key_list import key_list
 from ps.protocol.messages import Error, Hello, Identify, Keys, KeysRequest, Message
 from ps.protocol.security import Security
@@ -47,11 +46,6 @@ class Doorkeeper:
     def open_context(self) -> GuardedContext:
         """Return the context for this scheduler's sockets."""
         return GuardedContext.of(self._security)
-
-    @property
-    def admission(self) -> GuestList | None:
-        """Whose messages are heard."""
-        return self._security.admission if self._security.own else None
 
     @property
     def keys(self) -> Keys | None:

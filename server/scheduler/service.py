@@ -109,8 +109,7 @@ class Scheduler:
         timeout = int(self._state.setting("heartbeat_timeout") * 1000)
         self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
         self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(timeout // 2, 60_000)))
-        admission = self._doorkeeper.admission
-        self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True, admission=admission)
+        self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True)
         self._guard: DescriptorGuard | None = None
         self._realm = pid.realm()
         self._own = {"pid": os.getpid(), "mark": pid.mark()}

@@ -10,7 +10,6 @@ from ps.protocol.addresses import with_key
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.dial import Dial
 from ps.protocol.guarded_context import GuardedContext
-from ps.protocol.guest_list import GuestList
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
 from ps.protocol.key_list import KeyList
@@ -35,11 +34,6 @@ class Gate:
     def open_context(self) -> GuardedContext:
         """Return the context for this server's sockets."""
         return GuardedContext.of(self._security)
-
-    @property
-    def admission(self) -> GuestList | None:
-        """Whose messages are heard."""
-        return self._security.admission if self._security.own else None
 
     def told(self, addresses: Iterable[str]) -> tuple[str, ...]:
         """Return addresses as others are told of them, with the key that they are to find there."""

@@ -86,7 +86,7 @@ class Server:
         self._router = open_socket(self._context, zmq.ROUTER)
         self._dealer = open_socket(self._context, zmq.DEALER)
         self._incoming = Incoming(self._dealer, f"the scheduler at {self._scheduler}")
-        self._inbox = Inbox(self._router, "server", -1, admission=self._gate.admission)
+        self._inbox = Inbox(self._router, "server", -1)
         self._shard: Shard | None = None
         self._followers: Followers | None = None
         self._poller = zmq.Poller()

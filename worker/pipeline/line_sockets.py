@@ -82,7 +82,7 @@ class LineSockets:
         own = self._security.own
         # Others may hear before this worker does that they are of its pipeline now, though hardly before the view.
         self._security.admission.patience, self._security.admission.expects = PATIENCE, expects
-        self._inbox = Inbox(self._router, "worker", rank, admission=self._security.admission if own else None)
+        self._inbox = Inbox(self._router, "worker", rank)
         self._origins: dict[bytes, int] = {}
         """Whose connection is whose, by rank, of those who have shown it."""
         self._neighbours: dict[int, Neighbour] = {}

@@ -15,6 +15,7 @@ from ps.keys import local_run
 from ps.keys.key_folder import KeyFolder
 from ps.keys.private_keys import PrivateKeys
 from ps.keys.public_keys import PublicKeys
+from ps.protocol.addresses import with_key
 from ps.protocol.guest_list import GuestList
 
 log = logging.getLogger("ps.keys")
@@ -73,6 +74,10 @@ class Security:
         own = self.own.public if self.own else None
         mine = [own.curve] if own is not None and own.role in ("scheduler", "server") else []
         return [*mine, *self.expected("scheduler"), *self.expected("server")]
+
+    def told(self, address: str) -> str:
+        """Return an address of this process as others are told of it, with the key that they are to find there."""
+        return with_key(address, self.own.public.curve if self.own else None)
 
     def demand_loopback(self, host: str) -> None:
         """Raise ConfigError where others could reach an address of a process that lets everybody in."""

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable
 
 from ps.config.process import ProcessConfig
-from ps.protocol.addresses import with_key
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.dial import Dial
 from ps.protocol.guarded_context import GuardedContext
@@ -37,8 +36,7 @@ class Gate:
 
     def told(self, addresses: Iterable[str]) -> tuple[str, ...]:
         """Return addresses as others are told of them, with the key that they are to find there."""
-        own = self._security.own
-        return tuple(with_key(address, own.public.curve if own else None) for address in addresses)
+        return tuple(map(self._security.told, addresses))
 
     def look(
         self, dial: Dial, incoming: Incoming, membership: Membership, inbox: Inbox, guard: DescriptorGuard | None

@@ -15,7 +15,7 @@ from ps.config.process import ProcessConfig
 from ps.dataclass import dataclass
 from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.keys.public_keys import PublicKeys
-from ps.protocol.addresses import advertised, split_key, with_key
+from ps.protocol.addresses import advertised, split_key
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.directory import PrivateDirectory
@@ -79,7 +79,6 @@ class LineSockets:
         self._directory = PrivateDirectory(process.runtime_dir)
         self._router = open_socket(context, zmq.ROUTER)
         self._security = security_of(self._router)
-        own = self._security.own
         # Others may hear before this worker does that they are of its pipeline now, though hardly before the view.
         self._security.admission.patience, self._security.admission.expects = PATIENCE, expects
         self._inbox = Inbox(self._router, "worker", rank)
@@ -94,7 +93,7 @@ class LineSockets:
         listening = [registry.transport(name).listen(place) for name in CARRIED]
         found = [each for each in listening if each is not None]
         self.addresses = tuple(
-            with_key(advertised(each.address, process.advertise), own.public.curve if own else None)
+            self._security.told(advertised(each.address, process.advertise))
             if each.address.startswith("tcp:")
             else each.address
             for each in found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ps import about
 from ps.doctor.finding import Finding
+from ps.doctor.places import is_loopback, listed, places
 from ps.errors import PSError
 from ps.launch.progress import waiting_lines
 from ps.protocol import query
@@ -56,13 +56,12 @@ def _name(who: str, address: str) -> Iterator[Finding]:
     if not address.startswith("tcp:") or _is_number(host):
         return
     try:
-        places = {(place[0], str(place[4][0])) for place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        found = places(host)
     except OSError as error:
         advice = "give an address, or put the name into /etc/hosts or the DNS of this host"
         yield Finding(who, "name", "wrong", f"{host} is the name of no host here ({error.strerror})", advice)
         return
-    kinds = sorted(f"{'IPv6' if kind == socket.AF_INET6 else 'IPv4'} {where}" for kind, where in places)
-    yield Finding(who, "name", "ok", f"{host} is {', '.join(kinds)}")
+    yield Finding(who, "name", "ok", f"{host} is {listed(found)}")
 
 
 def _is_number(host: str) -> bool:
@@ -94,7 +93,7 @@ def _live(status: Status) -> Iterator[tuple[str, Status]]:
 def _members(status: Status, scheduler: str, timeout: float) -> Iterator[Finding]:
     """Whom this host reaches, and who reaches the scheduler: what it heard of each, and when."""
     silent = float((status.get("job") or {}).get("heartbeat_timeout") or 10.0) / 2
-    is_far = not _is_loopback(urlsplit(scheduler).hostname or "")
+    is_far = not is_loopback(urlsplit(scheduler).hostname or "")
     for who, row in _live(status):
         seen = float(row.get("last_seen_s") or 0.0)
         if seen > silent:
@@ -112,13 +111,9 @@ def _server(who: str, address: str, timeout: float, *, is_far: bool) -> Iterator
         yield _reached(who, address, timeout)
     except PSError as error:
         advice = "workers on this host will not reach it: let the port through, or give --host or --advertise there"
-        if is_far and _is_loopback(urlsplit(address).hostname or ""):
+        if is_far and is_loopback(urlsplit(address).hostname or ""):
             advice = "that is an address for its own host only: start it with --host or --advertise"
         yield Finding(who, "reached", "wrong", str(error), advice, error.exit_code)
-
-
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in ("localhost", "::1")
 
 
 def _clocks(status: Status, asked: float) -> Iterator[Finding]:

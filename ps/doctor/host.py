@@ -17,6 +17,7 @@ import zmq
 import ps
 from ps import cores, descriptors
 from ps.doctor.finding import Finding, State
+from ps.doctor.places import is_loopback, listed, places
 from ps.errors import Unshared
 from ps.protocol.codec import VERSION
 from ps.protocol.segment import PAGE, Segment
@@ -114,13 +115,13 @@ def names() -> Iterator[Found]:
     """What this host's own name means."""
     name = socket.gethostname()
     try:
-        places = {(found[0], str(found[4][0])) for found in socket.getaddrinfo(name, None)}
+        found = places(name)
     except OSError as error:
         advice = "give --host an address, or put the name into /etc/hosts or the DNS"
         yield "own name", "warning", f"{name} is the name of no host ({error.strerror})", advice
         return
-    text = ", ".join(sorted(f"{'IPv6' if kind == socket.AF_INET6 else 'IPv4'} {where}" for kind, where in places))
-    if all(where.startswith("127.") or where == "::1" for _, where in places):
+    text = listed(found)
+    if all(is_loopback(where) for where in found):
         advice = "fine on one host; over several give --host or --advertise an address that others reach"
         yield "own name", "warning", f"{name} is {text}: loopback only", advice
     else:

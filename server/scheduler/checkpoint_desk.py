@@ -109,7 +109,7 @@ class CheckpointDesk:
         if saving.is_last or saving.finished < self._due:
             return False
         self._made = now if self._made is None else self._made
-        if state.roster.count("worker") and now - self._made < GOODBYES:
+        if state.count("worker") and now - self._made < GOODBYES:
             return False
         log.warning("%s", saving.describe())
         return True

@@ -126,7 +126,7 @@ class SchedulerState:
 
     @property
     def roster(self) -> Roster:
-        """The members, as whoever asks the checkpoints something needs them."""
+        """The members, as whoever looks for one by its nonce needs them."""
         return self._roster
 
     def setting(self, name: str) -> Any:

@@ -30,10 +30,6 @@ class CheckpointPlace(Protocol):
         """Return the names of what is directly in a folder, as it is now; none where there is no such folder."""
         ...
 
-    def make(self, folder: str) -> bool:
-        """Make a folder in this one; return whether it was not there before."""
-        ...
-
     def writing(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open a new file for writing. Raises FileExistsError when it is there. It is on the disk after the block."""
         ...
@@ -79,18 +75,6 @@ class LocalPlace:
                 return sorted(path.name for path in (self._path / folder).iterdir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        raise AssertionError
-
-    def make(self, folder: str) -> bool:
-        """Make a folder, see ``CheckpointPlace``."""
-        with blaming("make the folder", self._path / folder):
-            self._path.mkdir(parents=True, exist_ok=True)
-            try:
-                (self._path / folder).mkdir()
-            except FileExistsError:
-                return False
-            _sync(self._path)
-            return True
         raise AssertionError
 
     @contextlib.contextmanager

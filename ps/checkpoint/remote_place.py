@@ -50,22 +50,13 @@ class RemotePlace:
             return sorted({name for name in names if name})
         raise AssertionError
 
-    def make(self, folder: str) -> bool:
-        """Make a folder, see ``CheckpointPlace``: it is new if nothing is in it."""
-        at = self._at(folder)
-        with self._blaming("make the folder", at):
-            fresh = not self.names(folder)
-            self._fs.makedirs(at, exist_ok=True)
-            return fresh
-        raise AssertionError
-
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open a new file, see ``CheckpointPlace``. What breaks off leaves nothing, or what no manifest names."""
         at = self._at(name)
         with self._blaming("write", at):
-            self._fs.invalidate_cache()
-            if name.rpartition("/")[2] in self.names(name.rpartition("/")[0]):
+            folder, _, own = name.rpartition("/")
+            if own in self.names(folder):
                 raise FileExistsError(at)
             self._fs.makedirs(at.rpartition("/")[0], exist_ok=True)  # some have folders, as sftp and file have
             with self._fs.open(at, "wb") as file:

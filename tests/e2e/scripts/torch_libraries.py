@@ -54,9 +54,10 @@ def forked(work: Callable[[], Any], answer: Path) -> int:
 
 
 def together(work: Callable[[Path], Any], **job: Any) -> list[Any]:
-    """Run a function on two workers of a cluster; return what they return."""
+    """Run a function on two workers of a cluster, in a folder for what they write; return what they return."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, written = Path(name), Path(name) / "written"  # apart from where sockets come and go
+        written.mkdir()
         read, write = os.pipe()
 
         def serve() -> None:
@@ -71,8 +72,8 @@ def together(work: Callable[[Path], Any], **job: Any) -> list[Any]:
 
         def script(rank: int) -> Any:
             os.environ.update(PS_SCHEDULER=address, PS_RANK=str(rank), PS_RUNTIME_DIR=str(folder))
-            os.chdir(folder)
-            return work(folder)
+            os.chdir(written)
+            return work(written)
 
         def scripted(rank: int) -> Callable[[], Any]:
             return lambda: script(rank)

@@ -14,11 +14,12 @@ from ps.cli.options import process_options
 from ps.cli.target import find_scheduler, timeout_option
 from ps.cli.value import place, whole
 from ps.errors import UsageError
-from ps.number import MOST_COMBINED, MOST_STEPS
+from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS
 
 EXAMPLES = """\
 psctl privacy eps=8,delta=1e-6,clip=1 --rounds 100 --clients-per-round 200
 psctl privacy noise=4,delta=1e-6,clip=1 --rounds 100
+psctl privacy poisson:eps=8,delta=1e-6,clip=1 --rounds 400 --clients-per-round 200 --clients 10000
 psctl privacy    what the job of --scheduler has spent"""
 
 NUMBERS = """\
@@ -33,7 +34,9 @@ quantile=0.5   adapt the clip until this share of the deltas is within it;
 UNIT = """\
 A client as a whole is protected, over all rounds: the models are nearly as likely if nothing of it
 had been counted. Every client is taken to be in every round: how clients are selected is neither
-uniform nor independent, and nothing is claimed for it. Who took part, and when, is not hidden."""
+uniform nor independent, and nothing is claimed for it. Who took part, and when, is not hidden.
+But with poisson: before the budget, as in poisson:eps=8,delta=1e-6,clip=1, each client is drawn for
+a round by itself, with the same chance, and neither status nor records tell who was."""
 
 
 @click.command(cls=HelpfulCommand, examples=EXAMPLES, notes={"Numbers of BUDGET": NUMBERS, "What is protected": UNIT})
@@ -41,6 +44,12 @@ uniform nor independent, and nothing is claimed for it. Who took part, and when,
 @click.option("--rounds", type=whole(1, MOST_STEPS), default=10, metavar="N", help="rounds of the job (10)")
 @click.option(
     "--clients-per-round", type=whole(1, MOST_COMBINED), default=100, metavar="N", help="contributions of each (100)"
+)
+@click.option(
+    "--clients",
+    type=whole(1, MOST_CLIENTS),
+    metavar="N",
+    help="clients of whom they are drawn, for poisson (as many as are in a round)",
 )
 @click.option("--state", metavar="FILE", type=place(), help="a scheduler's file, of a job that is not running")
 @process_options("status")
@@ -50,6 +59,7 @@ def privacy(
     budget: str | None,
     rounds: int,
     clients_per_round: int,
+    clients: int | None,
     state: str | None,
     timeout: float,
     as_json: bool,
@@ -59,7 +69,7 @@ def privacy(
     if budget is not None and state is not None:
         raise UsageError("--state says what a job has spent, BUDGET what one would spend: leave one of them out")
     if budget is not None:
-        found = _planned(budget, rounds, clients_per_round)
+        found = _planned(budget, rounds, clients_per_round, clients or clients_per_round)
     elif state is not None:
         found = _saved(state)
     else:
@@ -72,22 +82,23 @@ def privacy(
     return 0
 
 
-def _planned(text: str, rounds: int, clients: int) -> dict[str, Any]:
+def _planned(text: str, rounds: int, clients: int, population: int) -> dict[str, Any]:
     from ps.config import JobConfig
-    from ps.privacy import PrivacyBudget, epsilon_of
+    from ps.config.privacy import conditions_of
+    from ps.privacy import PrivacyBudget
 
     job = JobConfig.from_dict(
         {
             "mode": "federated",
             "dp": text,
             "rounds": rounds,
-            "workers": max(clients, 1),
+            "workers": population,
             "clients_per_round": clients,
         }
     )
     assert job.specs.privacy is not None
     about = job.specs.privacy.build()
-    plan = PrivacyBudget(about, rounds, clients)
+    plan = PrivacyBudget(about, conditions_of(job))
     count = rounds if plan.most is None else min(rounds, plan.most)
     shares = sorted({max(1, count // 4), max(1, count // 2), count})
     return {
@@ -99,7 +110,7 @@ def _planned(text: str, rounds: int, clients: int) -> dict[str, Any]:
         "wanted": rounds,
         "clients": clients,
         "deviation": plan.deviation / clients,
-        "after": {str(done): epsilon_of(plan.noise, done, about.delta) for done in shares},
+        "after": {str(done): plan.epsilon(done) for done in shares},
     }
 
 
@@ -123,17 +134,16 @@ def _saved(file: str) -> dict[str, Any]:
 
 
 def _spent(account: Mapping[str, Any], text: str) -> dict[str, Any]:
-    from ps.privacy import epsilon_of, parse_privacy
+    from ps.privacy import parse_privacy
 
     about = parse_privacy(text).build()
-    releases, noise = int(account["releases"]), float(account["noise"])
     return {
         "eps": about.eps or None,
         "delta": about.delta,
         "clip": float(account["clip"]),
-        "noise": noise,
-        "releases": releases,
-        "spent": epsilon_of(noise, releases, about.delta),
+        "noise": float(account["noise"]),
+        "releases": int(account["releases"]),
+        "spent": float(account["spent"]),
         "cut_short": bool(account.get("cut_short")),
     }
 

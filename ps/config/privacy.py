@@ -11,6 +11,7 @@ from ps.errors import ConfigError
 
 if TYPE_CHECKING:
     from ps.config.job import JobConfig
+    from ps.privacy.composition import Conditions
 
 DP: str | None = setting(
     None,
@@ -18,6 +19,18 @@ DP: str | None = setting(
     "psctl privacy says what a budget costs",
     modes=FEDERATED,
 )
+
+
+def conditions_of(job: JobConfig) -> Conditions:
+    """Return what a job's account depends on."""
+    from ps.privacy.composition import Conditions
+
+    return Conditions(job.rounds, job.goal, job.workers)
+
+
+def samples(job: JobConfig) -> bool:
+    """Whether each client is drawn for a round by itself, and who was is to be told to nobody."""
+    return job.specs.privacy is not None and bool(job.specs.privacy.build().sampled)
 
 
 def check_privacy(job: JobConfig, say: Callable[[str], str]) -> None:
@@ -41,6 +54,11 @@ def check_privacy(job: JobConfig, say: Callable[[str], str]) -> None:
     if job.specs.secure.build().masks:
         raise ConfigError(
             f"{say('secure')} hides single deltas, and {say('dp')} has servers clip them: take one of them"
+        )
+    if dp.sampled and job.goal >= job.workers:
+        raise ConfigError(
+            f"{say('dp')} draws each client by itself, {job.goal} of {job.workers} for a round on average, and those "
+            f"are all: --clients-per-round must be less"
         )
     _check_algorithm(job, say)
     aggregator = job.specs.aggregator.build()

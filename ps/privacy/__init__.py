@@ -2,10 +2,12 @@
 
 from ps.privacy.accountant import affordable, demand_accountant, epsilon_of, noise_for
 from ps.privacy.budget import PrivacyBudget
+from ps.privacy.composition import Conditions
 from ps.privacy.mechanism import MECHANISMS, Gaussian, parse_privacy
 
 __all__ = [
     "MECHANISMS",
+    "Conditions",
     "Gaussian",
     "PrivacyBudget",
     "affordable",

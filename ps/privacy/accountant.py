@@ -6,6 +6,7 @@ The arithmetic is dp-accounting's, which is imported when it is needed: schedule
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ps.errors import ConfigError
@@ -53,13 +54,10 @@ def noise_for(eps: float, delta: float, releases: int) -> float:
     return max(found, LEAST_NOISE)
 
 
-def affordable(noise: float, eps: float, delta: float, most: int = MOST_RELEASES) -> int:
-    """Return how many releases with this noise multiplier ``eps`` pays for, ``most`` at most."""
-    low, high = 0, most + 1
+def affordable(cost: Callable[[int], float], eps: float, most: int = MOST_RELEASES) -> int:
+    """Return how many releases ``eps`` pays for, ``most`` at most. ``cost`` returns the epsilon of so many."""
+    low, high = 0, min(most, MOST_RELEASES) + 1
     while low + 1 < high:
         middle = (low + high) // 2
-        if epsilon_of(noise, middle, delta) <= eps:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if cost(middle) <= eps else (low, middle)
     return low

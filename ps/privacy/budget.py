@@ -11,9 +11,10 @@ import os
 from typing import Any
 
 from ps.errors import ConfigError
-from ps.privacy.accountant import affordable, epsilon_of, noise_for
+from ps.privacy.accountant import affordable
 from ps.privacy.clipping import adapted, count_deviation, delta_noise
-from ps.privacy.mechanism import Gaussian
+from ps.privacy.composition import Conditions
+from ps.privacy.mechanism import Mechanism
 from ps.privacy.noise import Entropy, draw, new_key
 
 COUNT_STEPS = 1 << 20
@@ -23,12 +24,13 @@ COUNT_STEPS = 1 << 20
 class PrivacyBudget:
     """The account of one job."""
 
-    def __init__(self, mechanism: Gaussian, rounds: int, clients: int, entropy: Entropy = os.urandom) -> None:
-        """``clients``: the fixed denominator. ConfigError for what cannot be accounted."""
+    def __init__(self, mechanism: Mechanism, conditions: Conditions, entropy: Entropy = os.urandom) -> None:
+        """ConfigError for what cannot be accounted."""
         self.mechanism, self._entropy = mechanism, entropy
-        self.denominator = clients
-        wanted = rounds + mechanism.spare
-        self.noise = mechanism.noise or noise_for(mechanism.eps, mechanism.delta, wanted)
+        self.denominator = conditions.clients
+        self._composition = mechanism.composition(conditions)
+        wanted = conditions.rounds + mechanism.spare
+        self.noise = mechanism.noise or self._composition.noise_for(mechanism.eps, mechanism.delta, wanted)
         """The multiplier that is accounted for a release, all that it reveals together."""
         self.releases = 0
         """Those that are paid for."""
@@ -38,12 +40,12 @@ class PrivacyBudget:
         self._next_clip = mechanism.clip
         self._told = -1, 0.0
         try:
-            count = count_deviation(clients)
+            count = count_deviation(self.denominator)
             self._delta_noise = delta_noise(self.noise, count) if mechanism.quantile else self.noise
         except ValueError as error:
             raise ConfigError(f"dp: {error}; with quantile= there must be more clients in a round") from None
         if self.most is not None and self.most < 1:
-            cost = epsilon_of(self.noise, 1, mechanism.delta)
+            cost = self.epsilon(1)
             raise ConfigError(
                 f"dp: one round with noise={self.noise:g} costs {cost:.4g}, more than eps={mechanism.eps:g}"
             )
@@ -52,7 +54,11 @@ class PrivacyBudget:
         about = self.mechanism
         if not about.eps:
             return None
-        return affordable(self.noise, about.eps, about.delta, most=wanted) if about.noise else wanted
+        return affordable(self.epsilon, about.eps, wanted) if about.noise else wanted
+
+    def epsilon(self, releases: int) -> float:
+        """Return what so many releases cost."""
+        return self._composition.epsilon(self.noise, (releases,), self.mechanism.delta)
 
     @property
     def deviation(self) -> float:
@@ -67,9 +73,8 @@ class PrivacyBudget:
     @property
     def spent(self) -> float:
         """The epsilon of what is paid for."""
-        about = self.mechanism
         if self._told[0] != self.releases:
-            self._told = self.releases, epsilon_of(self.noise, self.releases, about.delta)
+            self._told = self.releases, self.epsilon(self.releases)
         return self._told[1]
 
     def pay(self, unclipped: int, counted: int) -> None:
@@ -105,7 +110,13 @@ class PrivacyBudget:
 
     def dump(self) -> dict[str, Any]:
         """Return what a restarted scheduler must know, as plain values; there is no secret in it."""
-        return {"releases": self.releases, "clip": self.clip, "next_clip": self._next_clip, "noise": self.noise}
+        return {
+            "releases": self.releases,
+            "clip": self.clip,
+            "next_clip": self._next_clip,
+            "noise": self.noise,
+            "spent": self.spent,
+        }
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned. ValueError for what nobody can have paid."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from ps.dataclass import dataclass
 from ps.number import MOST_CLIENTS, number
+from ps.privacy.composition import Composition, Conditions, IndependentReleases
 from ps.privacy.grid import LEAST_CLIP, MOST_CLIP, MOST_NOISE
+from ps.privacy.sampled_releases import SampledReleases
 from ps.spec import Registry, Spec
 
 
@@ -33,8 +35,40 @@ class Gaussian:
     rate: float = number(0.2, above=0, at_most=10)
     """By how much the clip adapts in a round."""
 
+    sampled: ClassVar[bool] = False
 
-MECHANISMS: Registry[Gaussian] = Registry("dp", {"gaussian": Gaussian}, pluggable=False)
+    def composition(self, conditions: Conditions) -> Composition:
+        """Return what releases cost: every client is taken to be in each of them."""
+        return IndependentReleases()
+
+
+@dataclass(frozen=True, slots=True)
+class SampledGaussian:
+    """As ``Gaussian``, where each client is drawn for a round by itself, with the same probability (Poisson sampling).
+
+    The probability is the contributions that a round is to have over all clients. Who was drawn must be known to
+    nobody from whom the models are to be protected (Abadi et al., CCS 2016; McMahan et al., ICLR 2018).
+    """
+
+    delta: float = number(above=0, below=0.5)
+    clip: float = number(at_least=LEAST_CLIP, at_most=MOST_CLIP)
+    eps: float = number(0.0, at_least=0, at_most=1000)
+    noise: float = number(0.0, at_least=0, at_most=MOST_NOISE)
+    spare: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
+    quantile: float = number(0.0, at_least=0, below=1)
+    rate: float = number(0.2, above=0, at_most=10)
+
+    sampled: ClassVar[bool] = True
+
+    def composition(self, conditions: Conditions) -> Composition:
+        """Return what releases cost of which each client is in some."""
+        return SampledReleases(min(1.0, conditions.clients / max(1, conditions.population)))
+
+
+Mechanism: TypeAlias = Gaussian | SampledGaussian
+
+
+MECHANISMS: Registry[Mechanism] = Registry("dp", {"gaussian": Gaussian, "poisson": SampledGaussian}, pluggable=False)
 """The mechanisms, one line each."""
 
 DEFAULT = "gaussian"

@@ -29,7 +29,8 @@ OWN = (
     *("metrics", "measured", "measured_clock", "samples", "samples_per_s", "steps", "planned_steps"),
     *("first_batch", "failure"),
 )
-"""What a client says of its own data and training: with differential privacy nobody is shown it."""
+"""What a client says of its own data and training: with differential privacy nobody is shown it. Where each client is
+drawn for a round by itself, nothing at all that it says is shown: it would tell whether it was."""
 
 
 def snapshot(
@@ -84,8 +85,9 @@ def _rows(state: SchedulerState, role: str, now: float, wall: float) -> list[dic
     shown = sorted(found, key=lambda member: (member.state != LIVE, member.rank, member.number))[:MOST_ROWS]
     share = ROOM // max(1, len(shown))
     hidden = OWN if role == "worker" and state.setting("dp") else ()
+    silent = role == "worker" and state.rounds is not None and state.rounds.privacy.sampled
     return [
-        _fitting(_row(m, now, wall, hidden), share)
+        _fitting(_row(m, now, wall, m.report if silent else hidden), share)
         for m in sorted(shown, key=lambda member: (member.rank, member.number))
     ]
 

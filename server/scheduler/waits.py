@@ -114,6 +114,8 @@ def _of_servers(state: SchedulerState) -> Iterator[tuple[Wait, float | None]]:
 
 def _of_members(state: SchedulerState) -> dict[Wait, float]:
     """Return what workers wait for, as of their last heartbeats: they tell that themselves."""
+    if state.rounds is not None and state.rounds.privacy.sampled:
+        return {}  # whether a client waits for a task or trains is whether it was drawn
     rows = ((record, wait) for record in state.live("worker") for wait in record.report.get("waits", ()))
     return {(f"worker {r.rank}", wait["for"], wait["what"]): r.seen - wait["seconds"] for r, wait in rows}
 

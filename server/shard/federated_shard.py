@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ps.config.job import JobConfig
+from ps.config.privacy import samples
 from ps.config.secure import frames_of
 from ps.errors import BadMessage
 from ps.protocol.layout import Chunk, Layout
@@ -81,6 +82,8 @@ class FederatedShard:
         self.rank = rank
         self.member = member
         self.job = job
+        self._untold = samples(job)
+        """Whether nobody is to be shown how many were drawn for a round."""
         self._key = key
         self._trace = trace
         self._aggregator = job.specs.aggregator.build()
@@ -132,9 +135,9 @@ class FederatedShard:
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
             "waiting": [],
             "attempt": self._attempt,
-            "counted": self._folded,
-            "staged": len(self._uploads),
-            "staged_bytes": self._uploads.nbytes,
+            "counted": 0 if self._untold else self._folded,
+            "staged": 0 if self._untold else len(self._uploads),
+            "staged_bytes": 0 if self._untold else self._uploads.nbytes,
             "clipped": round(self._clipped, 6),
         }
 

@@ -29,6 +29,7 @@ DP = "eps=8,delta=1e-6,clip=1"
         ({"dp": "eps=8,clip=1"}, "needs delta="),
         ({"dp": "eps=8,delta=1e-6"}, "needs clip="),
         ({"dp": "laplace:eps=8,delta=1e-6,clip=1"}, "unknown dp 'laplace'"),
+        ({"dp": "poisson:" + DP, "workers": 4, "clients_per_round": 4}, "--clients-per-round must be less"),
         ({"dp": "noise=1e-6,delta=1e-6,clip=1"}, "noise must be at least"),
     ],
 )

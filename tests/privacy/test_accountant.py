@@ -43,7 +43,7 @@ def test_nothing_released_costs_nothing_and_no_noise_everything() -> None:
 
 
 def test_as_much_is_affordable_as_does_not_exceed_the_budget() -> None:
-    most = affordable(9.0, 1.5, 1e-5)
+    most = affordable(lambda releases: epsilon_of(9.0, releases, 1e-5), 1.5)
     assert most > 5
     assert epsilon_of(9.0, most, 1e-5) <= 1.5 < epsilon_of(9.0, most + 1, 1e-5)
 

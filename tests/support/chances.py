@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -26,3 +27,9 @@ def upper_tail(statistic: float, freedom: int) -> float:
     """Return the chance of a larger chi-square with so many degrees of freedom (Wilson and Hilferty, 1931)."""
     spread = 2 / (9 * freedom)
     return 0.5 * math.erfc(((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(2 * spread))
+
+
+def chi_square(counts: Sequence[float], expected: Sequence[float]) -> float:
+    """Return the chance of counts as far from what is expected as these, of which all but one are free."""
+    statistic = sum((count - wanted) ** 2 / wanted for count, wanted in zip(counts, expected, strict=True))
+    return upper_tail(statistic, len(counts) - 1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ps.algorithms import Algorithm
 from ps.config.federated import at_once
 from ps.config.job import JobConfig
+from ps.config.privacy import samples
 from ps.protocol.messages import Assign, Finished, Poll, Wait
 from ps.server.scheduler.rounds.attempt import Attempt
 from ps.server.scheduler.rounds.contributions import Contributions, Count
 from ps.server.scheduler.rounds.deadlines import CROWD, Deadlines
+from ps.server.scheduler.rounds.poisson_sampling import PoissonSampling
 from ps.server.scheduler.rounds.returning import Returning
 from ps.server.scheduler.rounds.selection import Offer, Selection
 from ps.server.scheduler.rounds.slots import Slots
@@ -47,6 +49,8 @@ class Assignments:
         self._selection = Selection(job.seed)
         self._masked = job.specs.secure.build().masks
         """Whether all who take part have to be there from the beginning."""
+        self.sampling = PoissonSampling(job.goal / job.workers) if samples(job) else None
+        """With differential privacy that counts on it: draws each client by itself."""
         self._slots = Slots(at_once(job, algorithm))
         self._returning = Returning(now)
 
@@ -86,12 +90,16 @@ class Assignments:
 
     def hopes(self) -> tuple[float, ...]:
         """Return when somebody is not counted on any more who is now."""
+        if self.sampling is not None:
+            return ()
         if self.asynchronous:
             return (self._slots.look_at,)
         return () if self.active else self._returning.ends
 
     def hopeful(self, counted: int, now: float) -> bool:
         """Whether a collection, with so many contributions, may go on with clients that have no task of it yet."""
+        if self.sampling is not None:  # whether a round ends must not depend on who is in it
+            return False
         fresh = self._clients() > len(self._contributions.tasks.ranks)  # they had none in this attempt
         return (fresh and self._returning.soon(now)) or (counted < self._quorum and self._returning.again(now))
 
@@ -125,6 +133,8 @@ class Assignments:
 
     def _is_tired(self, rank: int) -> bool:
         """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
+        if self.sampling is not None:
+            return False
         crowd = CROWD * (self._slots.count if self.asynchronous else self.goal)
         crowded = self._clients() > crowd and not self._algorithm.everyone
         return crowded and self._contributions.tasks.had(rank) and self._selection.rest(rank)
@@ -136,11 +146,19 @@ class Assignments:
         drawn = math.ceil(self._job.over_select * self.goal) - self.active
         wanted = self.waiting if self._algorithm.everyone else drawn
         self._attempt.begin(now, math.inf if self.asynchronous else self._deadlines.deadline(self._attempt.failed))
-        if not self.asynchronous:
+        if self.sampling is not None:
+            self.sampling.begin()
+            self._selection.recall()
+            yield from self._sample(self.sampling, version, now)
+        elif not self.asynchronous:
             yield from self._draw(wanted, version, now)
 
     def fill_up(self, phase: str, version: int, now: float) -> Iterator[Send]:
         """Draw clients in the place of those that are done or gone, and have the others come back later."""
+        if self.sampling is not None:  # all stay, so that each has its chance in every round
+            if phase == "collect" and not (self._attempt.late(now) or self._masked):
+                yield from self._sample(self.sampling, version, now)
+            return
         if self.asynchronous and phase != "done":
             free = self._slots.free(self._contributions.tasks, now, self._deadlines.deadline())
             yield from self._draw(free, version, now)
@@ -163,9 +181,17 @@ class Assignments:
         if count < 1 or not self._selection:
             return
         busy = set() if self.asynchronous else tasks.ranks
+        occasion = f"{self._contributions.ledger.attempt}/{tasks.next}"
+        yield from self._open(self._selection.draw(count, busy, occasion), version, now)
+
+    def _sample(self, sampling: PoissonSampling, version: int, now: float) -> Iterator[Send]:
+        """Give tasks to those who are in the round, of those who wait and have none."""
+        yield from self._open(self._selection.take(sampling.takes, self._contributions.tasks.ranks), version, now)
+
+    def _open(self, offers: Iterable[Offer], version: int, now: float) -> Iterator[Send]:
         every = self._job.eval_every
         evaluate = version == self.rounds - 1 or (every > 0 and version % every == 0)
-        for offer in self._selection.draw(count, busy, f"{self._contributions.ledger.attempt}/{tasks.next}"):
+        for offer in offers:
             task = self._contributions.open(offer, now, evaluate)
             yield Send(offer.member, self._assignment(task, offer.request, now))
 

@@ -13,6 +13,14 @@ from ps.server.scheduler.rounds.deadlines import Deadlines
 from ps.server.scheduler.rounds.durability import Durability
 from ps.server.scheduler.rounds.history import SHOWN
 
+_UNTOLD: Mapping[str, Any] = {
+    **dict.fromkeys(("accepted", "active", "waiting", "spare", "capped", "fruitless"), 0),
+    "refused": {},
+    "slow": [],
+    "deadline_s": None,
+}
+"""What is shown instead of what would tell who was drawn for a round."""
+
 
 def picture(
     job: JobConfig,
@@ -25,6 +33,7 @@ def picture(
 ) -> dict[str, Any]:
     """Return what is shown of the round under way, and what was counted so far."""
     tasks, ledger = contributions.tasks, contributions.ledger
+    hidden = _UNTOLD if contributions.privacy.sampled else {}
     return {
         "algorithm": job.algorithm,
         "secure": job.secure,
@@ -43,6 +52,7 @@ def picture(
         "durable": durability.durable,
         "slow": deadlines.slow,
         "fruitless": tasks.fruitless.clients,
+        **hidden,
         **contributions.privacy.status(),
         "history": list(history[-SHOWN:]),
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from ps.config.job import JobConfig
+from ps.config.privacy import conditions_of, samples
 from ps.errors import ConfigError
-from ps.privacy import PrivacyBudget, demand_accountant
+from ps.number import MOST_COMBINED
+from ps.privacy import Conditions, PrivacyBudget, demand_accountant
 from ps.protocol.layout import Layout
 from ps.server.scheduler.rounds.ledger import Ledger
+from ps.server.scheduler.rounds.task import Task
 
 log = logging.getLogger("ps.scheduler")
 
@@ -26,7 +29,7 @@ def demand_account(explicit: Mapping[str, Any]) -> None:
     demand_accountant()
     job = JobConfig.from_dict({"mode": "federated", "dp": explicit["dp"]})
     assert job.specs.privacy is not None
-    PrivacyBudget(dataclasses.replace(job.specs.privacy.build(), quantile=0.0), 1, 1)
+    PrivacyBudget(job.specs.privacy.build(), Conditions(1, MOST_COMBINED, MOST_COMBINED))
 
 
 class RoundPrivacy:
@@ -37,6 +40,8 @@ class RoundPrivacy:
         """Why there can be no rounds: what cannot be accounted for is not begun."""
         self.cut_short = False
         """Whether the rounds ended before their number because the budget was spent."""
+        self.sampled = samples(job)
+        """Whether each client is drawn by itself, and nobody is to learn who was."""
         self._budget: PrivacyBudget | None = None
         if job.specs.privacy is None:
             return
@@ -45,7 +50,7 @@ class RoundPrivacy:
             self.failure = f"{exact[0]} cannot have noise, and --dp {job.dp} needs it on everything"
             return
         try:
-            self._budget = PrivacyBudget(job.specs.privacy.build(), job.rounds, job.goal)
+            self._budget = PrivacyBudget(job.specs.privacy.build(), conditions_of(job))
         except ConfigError as error:
             self.failure = str(error)
 
@@ -80,6 +85,10 @@ class RoundPrivacy:
         if self._budget is not None:
             self._budget.released()
             self.arm(ledger)
+
+    def told(self, tasks: list[Task], refused: Counter[str]) -> tuple[list[Task], Counter[str]]:
+        """Return what may be told of a round: its tasks and refusals, or nothing where who was drawn is a secret."""
+        return ([], Counter()) if self.sampled else (tasks, refused)
 
     def status(self) -> dict[str, Any]:
         """Return what the status shows of it: nothing where there is none."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ps.config.federated import most_stale
 from ps.config.job import JobConfig
 from ps.errors import BadMessage, UsageError
+from ps.number import MOST_CLIENTS
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Decline, Distances, Finished, HelpRequest, Ok, Poll, RoundStatus, Submit, Submitted
 from ps.server.scheduler.rounds.assignments import Assignments
@@ -298,6 +299,8 @@ class Rounds:
         self.changed = True
 
     def _goal(self) -> int:
+        if self.privacy.sampled:
+            return MOST_CLIENTS  # all that come
         goal = self._assignments.goal  # under masks so many that these can be taken off
         return goal if self.masking is None else self.masking.goal(goal, self._contributions.ledger.survivors)
 
@@ -307,7 +310,7 @@ class Rounds:
         survivors = ledger.survivors if masking is not None else []  # with thousands of clients looking takes a while
         hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
-        enough = over and not asynchronous and counted >= self.job.quorum
+        enough = over and not asynchronous and (counted >= self.job.quorum or self.privacy.sampled)
         if counted >= self._goal() or (enough and (masking is None or masking.suffices(survivors))):
             self._attempt.close(now)
             self.privacy.pay(self._contributions.ledger)
@@ -339,7 +342,8 @@ class Rounds:
         yield from verdicts
         about = [t for t in over if t.state == ACCEPTED or t.round == self.version or not asynchronous]
         at, seconds = now - self._origin, now - attempt.since
-        self.history.append(entry(self.version, attempt.failed + 1, at, seconds, about, contributions.tasks.of_round))
+        told = self.privacy.told(about, contributions.tasks.of_round)
+        self.history.append(entry(self.version, attempt.failed + 1, at, seconds, *told))
         del self.history[:-MOST_HISTORY]
         self._deadlines.rounds.append(seconds if asynchronous else needed(about, attempt.since, attempt.closed_at, now))
         contributions.publish(over)

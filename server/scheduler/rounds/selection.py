@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 
 from ps.dataclass import dataclass
 
@@ -26,9 +26,11 @@ class Selection:
         self._rested: set[int] = set()
         """Clients that were sent away once since they had a task."""
         self._offers: dict[int, Offer] = {}
+        self._aside: dict[int, Offer] = {}
+        """Those that were not taken, where each is asked about once."""
 
     def __len__(self) -> int:
-        return len(self._offers)
+        return len(self._offers) + len(self._aside)
 
     def offer(self, offer: Offer) -> None:
         """Let a client wait; it is the last of those that do."""
@@ -50,6 +52,7 @@ class Selection:
     def withdraw(self, member: int) -> None:
         """A client waits no more."""
         self._offers.pop(member, None)
+        self._aside.pop(member, None)
 
     def draw(self, count: int, busy: Set[int], occasion: str) -> Iterator[Offer]:
         """Take so many of those that wait, or all there are, in the order in which they are drawn: where more are taken
@@ -62,7 +65,22 @@ class Selection:
             self._rested.discard(rank)
             yield self._offers.pop(member)
 
+    def take(self, wanted: Callable[[int], bool], busy: Set[int]) -> Iterator[Offer]:
+        """Take all whose ranks are ``wanted``, by rank, but those that are ``busy``; the others wait aside."""
+        offers, self._offers = self._offers, {}
+        for offer in sorted(offers.values(), key=lambda offer: (offer.rank, offer.member)):
+            if offer.rank not in busy and wanted(offer.rank):
+                yield offer
+            else:
+                self._aside[offer.member] = offer
+
+    def recall(self) -> None:
+        """Those who wait aside can be taken again."""
+        self._offers = {**self._aside, **self._offers}
+        self._aside = {}
+
     def dismiss(self) -> Iterator[Offer]:
         """Take all that wait, in the order in which they came."""
+        self.recall()
         offers, self._offers = self._offers, {}
         yield from offers.values()

@@ -27,7 +27,7 @@ class TwoPhaseCommit:
 
     def begin(self, ledger: Ledger, weights: Sequence[float], steps: Sequence[float], clients: int) -> None:
         """Nothing more is to be counted. ``weights`` and ``steps`` are those of the contributions that are."""
-        ledger.factor = self._algorithm.factor(weights, steps)
+        ledger.factor = self._algorithm.factor(weights, steps) if weights else 1.0
         ledger.share = len(weights) / clients
         ledger.phase = "measure" if self._aggregator.kind == "weigh" else "prepare"
         self._distances.clear()

@@ -15,14 +15,16 @@ _PUSHES = {m.Push, m.PartialPush, m.Scale, m.Skip, m.Veto, m.HeldRequest, m.Keep
 _ROUNDS = {m.Poll, m.Submit, m.Decline, m.Upload, m.Resume}
 _MASKS = {m.KeyOffer, m.KeyShares, m.Consent, m.Reveal}
 _STAGES = {m.Rendezvous, m.CutRequest}
+_ORDERS = {m.CheckpointRequest, m.DrainRequest}
+_MOVES = {m.Introduce, m.ChunkBegin, m.ChunkPart, m.ChunkLayout, m.ChunkGrant, m.ChunkAnswer}
 _LINES = {m.Introduce, m.CreditRequest, m.SharedTransfer, m.TransferPart, m.ShareBuffer}
 
 TO_SCHEDULER: dict[str, set[type[Message]]] = {
-    "server": _MEMBER | _LOOKS | {m.RoundStatus, m.Distances, m.KeysRequest, m.CheckpointPart},
+    "server": _MEMBER | _LOOKS | {m.RoundStatus, m.Distances, m.KeysRequest, m.CheckpointPart, m.MoveReport},
     "worker": _MEMBER | _LOOKS | _FOLLOWS | _TRAINS | _ROUNDS | _MASKS | _STAGES | {m.CheckpointPart},
     "client": _MEMBER | _TRAINS | _ROUNDS | _MASKS,
-    "operator": _LOOKS | _FOLLOWS | {m.CheckpointRequest},
-    "scheduler": _LOOKS | _FOLLOWS | {m.CheckpointRequest},
+    "operator": _LOOKS | _FOLLOWS | _ORDERS,
+    "scheduler": _LOOKS | _FOLLOWS | _ORDERS,
     "helper": {m.FollowRequest, m.HelpRequest},
 }
 TO_SERVER: dict[str, set[type[Message]]] = {
@@ -30,7 +32,7 @@ TO_SERVER: dict[str, set[type[Message]]] = {
     "client": {m.Identify} | _TO_SERVERS | _ROUNDS,
     "operator": _FOLLOWS,
     "scheduler": _FOLLOWS,
-    "server": set(),
+    "server": _MOVES,
     "helper": {m.MaskSum},
 }
 TO_WORKER: dict[str, set[type[Message]]] = {"worker": _LINES}

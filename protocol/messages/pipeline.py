@@ -51,7 +51,8 @@ class Neighbours(Message):
 
 @message(82)
 class Introduce(Message):
-    """A worker says on a new connection to another of its pipeline who it is: what follows on it is from that worker.
+    """A worker says on a new connection to another of its pipeline who it is, or a server to another server: what
+    follows on it is from that one.
 
     It is answered with nothing, or an Error.
     """

@@ -57,3 +57,8 @@ PartState = Literal["here", "marked", "late", "written", "failed"]
 
 TransferKind = Literal["activation", "gradient", "labels", "loss", "outputs", "plan", "tied"]
 """What goes from stage to stage of a pipeline; ``plan``: what all its workers know of a step before it begins."""
+
+MoveState = Literal["moving", "done", "lost"]
+"""How far a server is with chunks that it is to hand over."""
+Arrival = Literal["blank", "full", "unshared", "taken", "held"]
+"""What a server says of a chunk that is handed over to it."""

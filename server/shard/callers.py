@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ps.keys.public_keys import PublicKeys
-from ps.protocol.messages import Error, Identify
+from ps.protocol.messages import Error, Identify, Introduce
 from ps.server.bindings import Bindings, stranger, unproven
 from ps.server.job_key import JobKey
 from ps.server.send import Line, Origin
@@ -27,6 +27,11 @@ class Callers:
         """The members that the latest view has shown."""
         self._keys: dict[int, bytes] = {}
         """The CURVE key of each member that has shown itself on a connection with one."""
+
+    @property
+    def key(self) -> JobKey | None:
+        """What proves who is a member, once this server knows its job."""
+        return self._key
 
     @property
     def joined(self) -> bool:
@@ -65,6 +70,13 @@ class Callers:
             self._bindings.release(former)
             self._keys.pop(former, None)
         self._lives[message.rank] = message.number, message.member
+        self._bindings.bind(message.member, origin)
+        return None
+
+    def introduce(self, origin: Origin, message: Introduce, speaker: PublicKeys | None = None) -> Error | None:
+        """Take the word of another server, which has proved to be one; return what is wrong with its CURVE key."""
+        if speaker is not None and self._keys.setdefault(message.member, speaker.curve) != speaker.curve:
+            return Error(message.request, "stranger", "this member came with another key before")
         self._bindings.bind(message.member, origin)
         return None
 

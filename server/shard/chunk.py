@@ -63,6 +63,10 @@ class Participant:
     fresh: bool = True
     heir: bool = False
     """Whether it goes on for another worker, which is gone."""
+    word: int = 0
+    """The number of its last Attach, Start or Suspend: of two servers the one with the later one knows more of it."""
+    attached: bool = False
+    """Whether that was an Attach: it is about to start."""
 
 
 @dataclass(frozen=True, slots=True)

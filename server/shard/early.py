@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ps.protocol.messages import Inquire, Message, Waiting
+from ps.protocol.messages import Inquire, Message, Share, SharePart, Waiting
 from ps.protocol.messages.data import NOT_YET
-from ps.server.send import Origin
+from ps.server.send import Origin, Send
 
 MOST = 256
 """Requests that are kept, at most. A worker that asks after one that was not is told to send it again."""
@@ -30,6 +30,14 @@ class Early:
         if message.large and sum(kept.large for _, kept in self._kept.values()) >= MOST_LARGE:
             return
         self._kept[key] = origin, message
+
+    def put_off(self, origin: Origin, message: Message) -> list[Send]:
+        """Keep what comes before this server has heard of the job; who asks after it is told to be patient."""
+        if isinstance(message, Inquire):
+            self.known(origin, message)
+        else:
+            self.keep(origin, message)
+        return [Send(origin, not_yet(message.request))] if isinstance(message, Inquire | Share | SharePart) else []
 
     def take(self) -> list[tuple[Origin, Message]]:
         """Return what was kept, in the order in which it came; it is the caller's now."""

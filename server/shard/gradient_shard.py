@@ -70,6 +70,7 @@ from ps.server.shard.first_values import (
 )
 from ps.server.shard.places import Places
 from ps.server.shard.progress import Progress
+from ps.server.shard.waiting_requests import waiting_requests
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
@@ -183,26 +184,10 @@ class GradientShard:
 
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
-        waiting: dict[tuple[int, tuple[int, ...]], tuple[float, set[int]]] = {}
-        for index, chunk in self.chunks.items():
-            for waiter in chunk.waiters:
-                key = (waiter.clock, self._ready().blockers(chunk, waiter))
-                longest, held = waiting.get(key, (0.0, set()))
-                waiting[key] = max(longest, now - waiter.since), held | {index}
         return {
             "clock": max(map(self._clock, self.chunks.values()), default=0),
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
-            "waiting": [
-                {
-                    "clock": clock,
-                    "for": list(ranks),
-                    "seconds": round(seconds, 2),
-                    "chunk": min(held),
-                    "chunks": len(held),
-                }
-                for (clock, ranks), (seconds, held) in waiting.items()
-                if seconds > 1.0
-            ],
+            "waiting": waiting_requests(self.chunks, lambda *asked: self._ready().blockers(*asked), now),
         }
 
     # The beginning
@@ -230,6 +215,12 @@ class GradientShard:
             return [Send(origin, another_model(message.request, self.rank))]
         self._seeder = message.member
         return [Send(origin, Ok(message.request))]
+
+    def adopt(self, layout: Layout) -> Progress:
+        """Take chunks of this model from now on, which other servers hand over; return what updates them."""
+        if self._progress is None:
+            self._progress, self.layout = Progress(self.job, self.participants, self._trace, self._threads), layout
+        return self._progress
 
     def weights_memory(self, offered: HostArray | None) -> HostArray | None:
         """Return the memory in which the weights are kept, see ``Shard``."""
@@ -264,6 +255,7 @@ class GradientShard:
 
     def _attach(self, origin: Origin, participant: Participant, message: Attach) -> Iterator[Send]:
         """Say where a worker can come in. One of the first begins at 0, until a clock was closed without it."""
+        participant.word, participant.attached = message.request, True
         if not participant.fresh:
             participant.start = None
         clock = 0
@@ -288,11 +280,13 @@ class GradientShard:
                 chunk.holds[participant.member] = message.clock
             chunk.count(participant.member, max(message.clock, self._beginning.counted(chunk, participant)))
         participant.start, participant.fresh = message.clock, False
+        participant.word, participant.attached = message.request, False
         yield Send(origin, Ok(message.request))
         yield from self._advance_all()
 
     def _suspend(self, origin: Origin, participant: Participant, message: Suspend) -> Iterator[Send]:
         participant.start, participant.fresh = None, False
+        participant.word, participant.attached = message.request, False
         for chunk in self.chunks.values():
             chunk.retire(participant.member)
         yield Send(origin, Ok(message.request))
@@ -380,6 +374,11 @@ class GradientShard:
         return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
 
     # Checks
+
+    @property
+    def ready(self) -> Progress:
+        """What closes clocks. Raises BadMessage before there is a model."""
+        return self._ready()
 
     @staticmethod
     def _demand_near(number: int, counted: int, what: str) -> None:

@@ -19,7 +19,7 @@ from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.addresses import advertised
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import DescriptorGuard
-from ps.protocol.dial import Dial, doubts
+from ps.protocol.dial import Dial
 from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
@@ -29,12 +29,14 @@ from ps.protocol.messages import (
     CheckpointOrder,
     Error,
     Identify,
-    Inquire,
+    Introduce,
     Keys,
     Leave,
     Mark,
     MaskSum,
+    MoveOrder,
     Peek,
+    Placed,
     Share,
     SharePart,
     View,
@@ -52,13 +54,14 @@ from ps.server.shard.alone import demand_company
 from ps.server.shard.callers import Callers
 from ps.server.shard.checkpoint import kept_rank
 from ps.server.shard.checkpointing import ShardCheckpointing
-from ps.server.shard.early import Early, not_yet
+from ps.server.shard.early import Early
 from ps.server.shard.farewell import Farewell
 from ps.server.shard.federated_shard import FederatedShard
 from ps.server.shard.followers import Followers
 from ps.server.shard.gate import Gate
 from ps.server.shard.last_look import send_last
-from ps.server.shard.listening import listen
+from ps.server.shard.listening import announce, listen, warn_of_address
+from ps.server.shard.moves import ServerMoves
 from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
 from ps.trace import start
@@ -90,6 +93,7 @@ class Server:
         self._shard: Shard | None = None
         self._followers: Followers | None = None
         self._poller = zmq.Poller()
+        self._moves = ServerMoves(self._context, self._poller)
         self._listeners: list[Listener] = []
         self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
@@ -125,16 +129,12 @@ class Server:
             )
             self._membership.more = self._gate.ask
             ready(tcp)
-            self._warn_of_address(tcp)
+            warn_of_address(process, tcp, self._scheduler)
             with sigterm.postponed():  # a checkpoint may have to be made first: ``Farewell`` says when to end
                 return self._loop()
         finally:
             with sigterm.closing():
                 self._close()
-
-    def _warn_of_address(self, tcp: str) -> None:
-        if self._process.advertise is None and (doubt := doubts(tcp, self._scheduler)):
-            log.warning("workers are told to reach this server at %s, but %s", tcp, doubt)
 
     def _loop(self) -> int:
         poller = self._poller
@@ -157,6 +157,7 @@ class Server:
                 self._serve(listener.receive(events))
             if self._router in events:
                 self._serve(self._inbox.receive(BATCH))
+            self._moves.lines.receive(events)
             for listener in self._listeners:
                 listener.flush()
             self._perform(self._saving.turn(idle=not events))
@@ -172,12 +173,16 @@ class Server:
             elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
                 if isinstance(message, Mark | Peek):  # from no member
                     self._show(origin, message)
+                elif isinstance(message, Introduce):
+                    about = callers, origin, message, self._inbox.speaker
+                    self._shard, error = self._moves.meet(self._shard, *about)
+                    self._refuse(origin, error)
                 else:
                     self._refuse(origin, refusal)
             elif self._shard is not None:
                 self._take(self._shard, origin, message, payload)
             else:
-                self._put_off(origin, message)
+                self._perform(self._early.put_off(origin, message))
 
     def _show(self, origin: Origin, message: Mark | Peek) -> None:
         """Answer somebody who is no member and follows the model. Before there is one, nobody has been told to ask."""
@@ -193,15 +198,6 @@ class Server:
         """Tell somebody why it is not believed, if so."""
         if refusal is not None:
             self._perform([Send(origin, refusal)])
-
-    def _put_off(self, origin: Origin, message: Any) -> None:
-        """Keep what comes before this server has heard of the job; who asks after it is told to be patient."""
-        if isinstance(message, Inquire):
-            self._early.known(origin, message)
-        else:
-            self._early.keep(origin, message)
-        if isinstance(message, Inquire | Share | SharePart):
-            self._perform([Send(origin, not_yet(message.request))])
 
     def _take(self, shard: Shard, origin: Origin, message: Any, payload: Any) -> None:
         if isinstance(message, Share | SharePart):
@@ -248,10 +244,11 @@ class Server:
             self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
 
     def _say(self, send: Send) -> None:
-        """Speak to a member. The scheduler has the only connection from here; what does not get there is said again."""
-        if send.to != SCHEDULER:
-            raise ValueError(f"{send.message!r} for member {send.to!r}: a server has no connection to it")
+        """Speak to the scheduler or another server; what does not get there is said again."""
         if (header := self._inbox.written(send.message)) is None:
+            return
+        if isinstance(send.to, int) and send.to != SCHEDULER:
+            self._moves.lines.send(send.to, header, send.payload)
             return
         with contextlib.suppress(zmq.Again):
             self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if send.payload is not None else 0))
@@ -267,6 +264,7 @@ class Server:
                 self._perform(self._shard.tick(now))
                 if self._followers:
                     self._followers.tick(now)
+        self._moves.lines.tick()
         mine = self._dial, self._incoming, membership, self._inbox, self._guard
         self._perform([Send(SCHEDULER, question) for question in self._gate.look(*mine)])
         if membership.welcome is None and (trouble := self._dial.again(now)):
@@ -299,6 +297,13 @@ class Server:
             if isinstance(message, Keys):
                 self._gate.hear(message, self._inbox, self._guard)
                 continue
+            if isinstance(message, Placed | MoveOrder):
+                self._shard, sends = self._moves.hear(self._shard, message)
+                self._perform(sends)
+                if self._moves.may_leave(self._shard):
+                    log.info("all chunks of this server are others' by now, and it is not needed any more")
+                    return True
+                continue
             before = self._membership.view
             self._membership.receive(message, time.monotonic())
             if self._membership.welcome is not None:
@@ -306,12 +311,8 @@ class Server:
             view = self._membership.view
             if view is None or view is before:
                 continue
-            if before is None and self._membership.welcome is not None:
-                log.info("joined the job as server %d", self._membership.welcome.rank)
-            if view.phase == "running" and (before is None or before.phase != "running"):
-                log.info("the job begins: mode %s", view.job.get("mode"))
+            announce(before, view, self._inbox.rank)
             if view.phase == "ended":
-                log.info("the job has ended in good order")
                 if self._followers:
                     send_last(self._followers.last(time.monotonic()), self._perform)
                 return True
@@ -320,6 +321,7 @@ class Server:
             shard = self._shard or self._hold(view)
             if shard is not None:
                 self._gate.part_from_the_gone(self._callers, view)
+                self._moves.view(view, self._membership.member, self._callers)
                 self._perform(shard.view(view, time.monotonic()))
                 self._serve((origin, early, None) for origin, early in self._early.take())
         return False
@@ -368,6 +370,7 @@ class Server:
                 self._dealer.send(encode(Leave(0, membership.member, membership.report)), zmq.NOBLOCK)
         for listener in self._listeners:
             listener.close()
+        self._moves.lines.close()
         if self._guard is not None:
             self._guard.close()
         self._directory.remove()

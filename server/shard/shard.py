@@ -21,8 +21,15 @@ Order = RoundOrder | Unseal
 class Shard(Protocol):
     """One server's part of a model as a state machine."""
 
-    job: JobConfig
-    chunks: dict[int, ChunkState]
+    @property
+    def job(self) -> JobConfig:
+        """The settings of its job."""
+        ...
+
+    @property
+    def chunks(self) -> dict[int, ChunkState]:
+        """What is here of the model."""
+        ...
 
     @property
     def deserted(self) -> bool:

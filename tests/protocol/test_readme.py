@@ -13,7 +13,7 @@ from ps.errors import BadMessage, VersionMismatch
 from ps.number import MOST_COMPARED
 from ps.protocol import backlog, codec, fields, layout
 from ps.protocol.error_codes import ERRORS, code_of
-from ps.protocol.messages import TYPES, Entries, Notes, Packed, View
+from ps.protocol.messages import TYPES, Elsewhere, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates, Sections
 from ps.protocol.messages.pipeline import Lines, Used
 from ps.protocol.messages.secure import Boxes, Keys, Offers, Rows, Signatures
@@ -36,6 +36,7 @@ WORDS: dict[Any, str] = {
     Offers: "offers",
     Keys: "keys",
     Boxes: "boxes",
+    Elsewhere: "placed",
 }
 
 

@@ -51,8 +51,7 @@ from ps.protocol.query import fetch_status
 from ps.protocol.segment import PAGE
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.scheduler.service import serve as serve_scheduler
-from ps.server.shard import alone
-from ps.server.shard import service as module
+from ps.server.shard import alone, listening
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.service import serve
 from support.identity import identify, welcome, with_token
@@ -110,7 +109,7 @@ def test_a_scheduler_that_does_not_answer_is_named_and_nothing_is_left(tmp_path:
 def test_a_rank_that_an_engine_suggests_is_told_and_an_address_that_others_may_not_reach_is_doubted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "doubts", lambda address, scheduler: f"{scheduler} is elsewhere")
+    monkeypatch.setattr(listening, "doubts", lambda address, scheduler: f"{scheduler} is elsewhere")
     for advertise, warned in ((None, 1), ("10.0.0.9", 0)):
         caplog.clear()
         with FakeScheduler() as scheduler:

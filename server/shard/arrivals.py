@@ -1,0 +1,174 @@
+"""Arrivals: chunks that other servers hand over to this one, from their first bytes until they are granted.
+
+What a worker says for all chunks at once (Attach, Start, Suspend) reaches servers at different times, so a chunk may
+have missed words that its new server has heard, and its new server words that its old one has. A worker numbers them:
+the later word counts, and what a chunk has missed is done to it when it arrives, or comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+
+from ps.dataclass import dataclass
+from ps.errors import BadMessage
+from ps.protocol.layout import Chunk, Layout
+from ps.protocol.messages import ChunkAnswer, ChunkBegin, ChunkGrant, ChunkLayout, ChunkPart
+from ps.protocol.messages.words import Arrival
+from ps.server.send import Send
+from ps.server.shard.chunk import ChunkState, Participant
+from ps.server.shard.chunk_transfer import Spoken, Unshareable, room_of, spoken, unpacked
+from ps.server.shard.gradient_shard import GradientShard
+from ps.xp import HostArray
+
+
+@dataclass(slots=True)
+class Incomer:
+    """A chunk on its way here, the ``number``-th attempt of the member ``source`` to hand one over."""
+
+    source: int
+    number: int
+    chunk: Chunk
+    about: Mapping[str, Any]
+    arrays: dict[str, HostArray]
+    missing: int
+    """Bytes that have not come."""
+    came: set[tuple[str, int]] = field(default_factory=set)
+    state: ChunkState | None = None
+    """It, once all has come."""
+
+
+class Arrivals:
+    """Of one server; of each other server at most one chunk is on its way."""
+
+    def __init__(self, shard: GradientShard, member: int) -> None:
+        self._shard = shard
+        self._member = member
+        self._layout: Layout | None = None
+        self._chunks: dict[int, Chunk] = {}
+        self._incomers: dict[int, Incomer] = {}
+        self._granted: dict[int, tuple[int, int]] = {}
+        """Server -> number and chunk of the last that it has granted."""
+
+    def expects(self, index: int) -> bool:
+        """Whether a chunk is on its way here."""
+        return any(incomer.chunk.index == index for incomer in self._incomers.values())
+
+    def hear_layout(self, message: ChunkLayout) -> None:
+        """Take the model that chunks are of. Raises BadMessage."""
+        if self._shard.layout is None:
+            self._layout = Layout.unpack(message.layout)
+
+    def _cut(self) -> Mapping[int, Chunk]:
+        layout, job = self._shard.layout or self._layout, self._shard.job
+        if not self._chunks and layout is not None:
+            cut = layout.chunks(job.servers, job.chunk_bytes, job.cut_for)
+            self._chunks = {chunk.index: chunk for chunk in cut}
+        return self._chunks
+
+    def begin(self, message: ChunkBegin) -> list[Send]:
+        """A server begins to hand a chunk over, or again. Raises BadMessage."""
+        if self._granted.get(message.member, (-1, 0))[0] >= message.number:
+            return []
+        known = self._incomers.get(message.member)
+        if known is not None and known.number > message.number:
+            return []
+        if known is not None and known.number == message.number:
+            return [self._answer(message, "taken")] if known.state is not None else []
+        chunk = self._cut().get(message.chunk)
+        if chunk is None and not self._chunks:
+            return [self._answer(message, "blank")]
+        if chunk is None or message.chunk in self._shard.chunks:
+            raise BadMessage(f"chunk {message.chunk} is handed over, which is here, or in no model")
+        try:
+            arrays = room_of(message.about, chunk)
+        except MemoryError:
+            return [self._answer(message, "full")]
+        missing = sum(array.nbytes for array in arrays.values())
+        incomer = Incomer(message.member, message.number, chunk, message.about, arrays, missing)
+        self._incomers[message.member] = incomer
+        return []
+
+    def part(self, message: ChunkPart, payload: Any) -> list[Send]:
+        """Take some bytes of a chunk's state. Raises BadMessage."""
+        incomer = self._incomers.get(message.member)
+        if incomer is None or (incomer.number, incomer.chunk.index) != (message.number, message.chunk):
+            return []
+        array = incomer.arrays.get(message.name)
+        data = np.frombuffer(payload, np.uint8)
+        if array is None or message.start + data.nbytes > array.nbytes:
+            raise BadMessage(f"{message!r} with {data.nbytes} bytes that have no place")
+        key = message.name, message.start
+        if incomer.state is not None or key in incomer.came:
+            return []
+        array.reshape(-1).view(np.uint8)[message.start : message.start + data.nbytes] = data
+        incomer.came.add(key)
+        incomer.missing -= data.nbytes
+        return [] if incomer.missing > 0 else [self._answer(message, self._complete(incomer))]
+
+    def _complete(self, incomer: Incomer) -> Arrival:
+        layout, shard, chunk = self._shard.layout or self._layout, self._shard, incomer.chunk
+        assert layout is not None
+        del self._incomers[incomer.source]
+        spoken(incomer.arrays)  # whether it makes sense
+        try:
+            optimizer = shard.adopt(layout).updater.optimizer(chunk)
+            memory = shard.weights_memory(None)
+            incomer.state = unpacked(incomer.about, incomer.arrays, chunk, layout, shard.job, optimizer, memory)
+        except MemoryError:
+            return "full"
+        except Unshareable:
+            return "unshared"
+        self._incomers[incomer.source] = incomer
+        return "taken"
+
+    def grant(self, message: ChunkGrant) -> tuple[list[Send], Incomer | None]:
+        """A chunk is this server's from now on; return the answer, and the chunk if it was not before."""
+        about, held = (message.number, message.chunk), [self._answer(message, "held")]
+        incomer = self._incomers.get(message.member)
+        if incomer is None or incomer.state is None or (incomer.number, incomer.chunk.index) != about:
+            return (held if self._granted.get(message.member) == about else []), None
+        del self._incomers[message.member]
+        self._granted[message.member] = about
+        return held, incomer
+
+    def view(self, servers: Iterable[int]) -> None:
+        """Nothing comes from servers that are gone."""
+        for source in self._incomers.keys() - set(servers):
+            del self._incomers[source]
+
+    def _answer(self, message: ChunkBegin | ChunkPart | ChunkGrant, state: Arrival) -> Send:
+        return Send(message.member, ChunkAnswer(self._member, message.number, message.chunk, state))
+
+
+def adopt(known: Iterable[Spoken], participants: Mapping[int, Participant]) -> None:
+    """Have the workers be as the former holder of a chunk knew them, where it has heard a later word of them."""
+    for each in known:
+        participant = participants.get(each.member)
+        if participant is not None and each.word > participant.word:
+            participant.start, participant.fresh = each.start, each.fresh
+            participant.initial, participant.word, participant.attached = each.initial, each.word, each.attached
+
+
+def settle(chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int], shard: GradientShard) -> None:
+    """Do to a chunk that arrives, or comes back, what it has missed meanwhile.
+
+    ``heard``: worker -> the number of the last word of it that the chunk has heard; ``ranks`` of those workers.
+    """
+    participants, mode = shard.participants, shard.ready.mode
+    for member in (chunk.done.keys() | chunk.holds.keys() | chunk.shadows.keys()) - participants.keys() - {0}:
+        chunk.forget(member, ranks.get(member, -1))
+    for member, participant in participants.items():
+        if participant.word <= heard.get(member, 0):
+            continue
+        chunk.retire(member)
+        if participant.start is not None:
+            late = participant.attached and mode.late(chunk, participant.start)
+            chunk.holds[member] = mode.join_clock(chunk, participants) if late else participant.start
+            if not participant.attached:
+                chunk.count(member, participant.start)
+        elif participant.attached:
+            chunk.holds[member] = mode.join_clock(chunk, participants)

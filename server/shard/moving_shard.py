@@ -1,0 +1,207 @@
+"""MovingShard: a shard some of whose chunks come from other servers, or go to them, while training goes on.
+
+It stands around the shard from the moment on in which the first chunk is to move: a job in which none ever does has
+nothing of it. A request for a chunk that is on its way waits until it is settled who has it; whoever asks for one that
+is elsewhere is told where (Moved) and sends it there, where nothing counts twice, since a chunk takes along what is
+counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from ps.config.job import JobConfig
+from ps.errors import BadMessage
+from ps.protocol.membership import peers
+from ps.protocol.messages import (
+    ChunkAnswer,
+    ChunkBegin,
+    ChunkGrant,
+    ChunkLayout,
+    ChunkPart,
+    Error,
+    Inquire,
+    Message,
+    Moved,
+    MoveOrder,
+    RoundOrder,
+    Unseal,
+    View,
+    Waiting,
+)
+from ps.server.send import Origin, Send
+from ps.server.shard.arrivals import Arrivals, adopt, settle
+from ps.server.shard.chunk import ChunkState
+from ps.server.shard.chunk_transfer import spoken
+from ps.server.shard.departures import Departure, Departures
+from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.held_requests import HeldRequests
+from ps.xp import HostArray
+
+OfServers: TypeAlias = ChunkBegin | ChunkPart | ChunkLayout | ChunkGrant | ChunkAnswer
+"""What servers say to each other."""
+
+
+class MovingShard:
+    """Like the shard that it is around."""
+
+    def __init__(self, shard: GradientShard, member: int, view: View, placed: Mapping[int, int]) -> None:
+        """``member``: this server's id; ``view``: the latest, which the shard knows; ``placed``: see ``place``."""
+        self._shard = shard
+        self._departures = Departures(shard, member)
+        self._arrivals = Arrivals(shard, member)
+        self._held = HeldRequests()
+        self._placed: Mapping[int, int] = {}
+        self._servers: set[int] = set()
+        self._epoch = 0
+        self.place(placed)
+        self._learn(view)
+
+    # As any shard
+
+    @property
+    def job(self) -> JobConfig:
+        return self._shard.job
+
+    @property
+    def chunks(self) -> dict[int, ChunkState]:
+        return self._shard.chunks
+
+    @property
+    def deserted(self) -> bool:
+        return self._shard.deserted
+
+    def expects(self, member: int) -> bool:
+        return self._shard.expects(member)
+
+    def weights_memory(self, offered: HostArray | None) -> HostArray | None:
+        return self._shard.weights_memory(offered)
+
+    def order(self, order: RoundOrder | Unseal) -> list[Send]:
+        return self._shard.order(order)
+
+    def report(self, now: float) -> dict[str, Any]:
+        return self._shard.report(now)
+
+    def view(self, view: View, now: float) -> list[Send]:
+        sends = self._shard.view(view, now)
+        self._learn(view)
+        return [*sends, *self._settle(now)]
+
+    def _learn(self, view: View) -> None:
+        self._epoch = view.epoch
+        members = peers(view)
+        self._servers = {peer.member for peer in members if peer.role == "server"}
+        self._departures.view(view.epoch, self._servers, self._placed)
+        self._arrivals.view(self._servers)
+        self._held.forget({peer.member for peer in members})
+
+    def tick(self, now: float) -> list[Send]:
+        return [*self._shard.tick(now), *self._settle(now), *self._departures.tick(now)]
+
+    def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
+        if isinstance(message, OfServers):
+            return self._hear(message, payload, now)
+        if isinstance(message, Inquire):
+            return [self._known(origin, message, answer) for answer in self._shard.receive(origin, message, None, now)]
+        index = getattr(message, "chunk", None)
+        if index is None or index in self._shard.chunks:
+            sends = self._shard.receive(origin, message, payload, now)
+        else:
+            sends = self._about_another(index, origin, message, payload, now)
+        return sends + self._departures.turn(now) if self._departures.is_due else sends
+
+    # Moves
+
+    def place(self, placed: Mapping[int, int]) -> None:
+        """Learn from the scheduler which chunks are not where the layout has them: chunk -> rank."""
+        self._placed = placed
+
+    def move(self, order: MoveOrder, now: float) -> list[Send]:
+        """Do what the scheduler wants."""
+        return [*self._departures.order(order), *self._settle(now)]
+
+    def _about_another(self, index: int, origin: Origin, message: Any, payload: Any, now: float) -> list[Send]:
+        """Take a request for a chunk that is not here."""
+        if not self._shard.expects(message.member):  # the view that shows it may be under way: it sends this again
+            return []
+        leaving = self._departures.under_way
+        if (leaving is not None and leaving.index == index and not leaving.granted) or self._arrivals.expects(index):
+            self._held.keep(index, origin, message, payload)
+            return []
+        rank = self._departures.where(index)
+        if rank is None:
+            rank = self._placed.get(index, index % self._shard.job.servers)
+        if rank != self._shard.rank:
+            return [Send(origin, Moved(message.request, rank))]
+        if index not in self._placed:
+            return self._shard.receive(origin, message, payload, now)
+        self._held.keep(index, origin, message, payload)  # it is about to come: its workers have heard of it first
+        return []
+
+    def _known(self, origin: Origin, question: Inquire, answer: Send) -> Send:
+        """Return the answer to a question about requests, of which some may wait for a chunk."""
+        found = self._held.known(origin, question)
+        waiting = answer.message
+        if not found or not isinstance(waiting, Waiting):
+            return answer
+        unknown = tuple(number for number in waiting.unknown if number not in found)
+        return Send(origin, dataclasses.replace(waiting, unknown=unknown))
+
+    def _hear(self, message: OfServers, payload: Any, now: float) -> list[Send]:
+        if message.member not in self._servers:
+            raise BadMessage(f"a {type(message).__name__} is for servers to say")
+        match message:
+            case ChunkBegin():
+                return self._arrivals.begin(message) if message.epoch <= self._epoch else []
+            case ChunkPart():
+                return self._arrivals.part(message, payload)
+            case ChunkLayout():
+                self._arrivals.hear_layout(message)
+                return []
+            case ChunkGrant():
+                return self._granted(message, now)
+            case ChunkAnswer():
+                sends, gone = self._departures.hear(message, now)
+                return [*sends, *(self._leave(gone) if gone else []), *self._settle(now)]
+
+    def _leave(self, gone: Departure) -> list[Send]:
+        """Tell those who wait for a chunk that has become another server's where it is."""
+        waiters, gone.chunk.waiters = gone.chunk.waiters, []
+        sends = [Send(waiter.origin, Moved(waiter.request, gone.rank)) for waiter in waiters]
+        held = self._held.take(gone.index)
+        return sends + [Send(origin, Moved(message.request, gone.rank)) for origin, message, _ in held]  # type: ignore[attr-defined]
+
+    def _granted(self, message: ChunkGrant, now: float) -> list[Send]:
+        sends, incomer = self._arrivals.grant(message)
+        if incomer is None or incomer.state is None:
+            return sends
+        self._departures.arrived(incomer.chunk.index)
+        known = spoken(incomer.arrays)
+        adopt(known, self._shard.participants)
+        heard, ranks = {each.member: each.heard for each in known}, {each.member: each.rank for each in known}
+        return [*sends, *self._put(incomer.state, heard, ranks, now)]
+
+    def _settle(self, now: float) -> list[Send]:
+        """Have a chunk back that need not go, or cannot; send the next one off."""
+        sends: list[Send] = []
+        if self._departures.may_return(self._servers):
+            leaving = self._departures.take_back()
+            ranks = {member: p.rank for member, p in self._shard.participants.items()}
+            sends = self._put(leaving.chunk, leaving.words, ranks | leaving.ranks, now)
+        return [*sends, *self._departures.turn(now)]
+
+    def _put(self, chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int], now: float) -> list[Send]:
+        """Have a chunk here from now on, and do what was asked of it meanwhile."""
+        index = chunk.chunk.index
+        self._shard.chunks[index] = chunk
+        settle(chunk, heard, ranks, self._shard)
+        sends = list(self._shard.ready.advance(chunk))
+        for origin, message, payload in self._held.take(index):
+            try:
+                sends += self.receive(origin, message, payload, now)
+            except BadMessage as error:
+                sends.append(Send(origin, Error(getattr(message, "request", 0), "bad-message", str(error))))
+        return sends

@@ -16,6 +16,7 @@ from ps.config import JobConfig, ProcessConfig, Toml, explicit_job, find_toml, j
 from ps.cores import cores, threads_for
 from ps.errors import UsageError
 from ps.memory import keep_freed_memory
+from ps.record_lives import FIRST
 from ps.state_file import StateFile
 from ps.threads import ThreadTeam
 from ps.trace import Trace, start
@@ -61,7 +62,8 @@ def connect(**defaults: Any) -> KV:
     saving.check()
     if process.track is not None:
         demand_tracker(process.track)
-    log = StepLog(process.run_dir if process.track is None else process.run_dir or tempfile.mkdtemp(prefix="ps-track-"))
+    run_dir = process.run_dir if process.track is None else process.run_dir or tempfile.mkdtemp(prefix="ps-track-")
+    log = StepLog(run_dir, int(life) if (life := os.environ.get("PS_LIFE", "")).isdecimal() else FIRST)
     trace = start(process.trace, "worker", 0 if process.scheduler is None else None)
     store: Store
     if process.scheduler is None:

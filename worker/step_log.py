@@ -16,6 +16,7 @@ from typing import Any
 
 from ps.errors import UsageError
 from ps.record_files import EVALUATIONS, METRICS, SHARES, STAGES
+from ps.record_lives import FIRST
 from ps.regular_file import reason, refuse_pipe, shown
 from ps.worker.shares import write_stages
 from ps.worker.traffic import Traffic
@@ -37,8 +38,12 @@ MOST_SHOWN = 32
 class StepLog:
     """Counts a worker's steps and, with a run directory, writes them down."""
 
-    def __init__(self, run_dir: str | None) -> None:
-        """Raises UsageError when there can be no file in the directory."""
+    def __init__(self, run_dir: str | None, life: int = FIRST) -> None:
+        """``life``: which one of its folder of checkpoints the run is.
+
+        Raises UsageError when there can be no file in the directory.
+        """
+        self._life = {} if life == FIRST else {"life": life}
         self.rank = 0
         self.after: Callable[[], None] = lambda: None
         """Called when all is written."""
@@ -136,6 +141,7 @@ class StepLog:
             **passes,
             **({} if self.base_lr is None else {"base_lr": self.base_lr}),
             **({"skipped": 1} if skipped else {}),
+            **self._life,
         }
         self._lines.append(json.dumps(line, allow_nan=False))
         if now - self._flushed > FLUSH:
@@ -158,10 +164,10 @@ class StepLog:
         self._measured = clock, noted  # anew: the thread that reports may be reading the old ones
         if self._evaluations is None:
             return
-        line = {**noted, "t": round(time.time(), 3)}
+        line = {**noted, "t": round(time.time(), 3), "rank": self.rank, "clock": clock, **self._life}
         try:
             with self._evaluations.open("a") as file:
-                file.write(json.dumps({**line, "rank": self.rank, "clock": clock}) + "\n")
+                file.write(json.dumps(line) + "\n")
         except OSError as error:
             log.warning("%s is no longer written: %s", self._evaluations, error.strerror)
             self._evaluations = None

@@ -69,7 +69,8 @@ def claim(directory: str | None, resume: str | None, identity: Mapping[str, Any]
         parent = manifest.folder if is_same else f"{source.name.rstrip('/')}/{manifest.folder}"
         if life is not None and is_same:
             _tell_of_others(lives, life, manifest, say)
-        return Claim(target.name, lives.begin(parent, resume, identity, time.time()), manifest, source.name)
+        run = life.run if life is not None and is_same else ""
+        return Claim(target.name, lives.begin(parent, resume, identity, time.time(), run), manifest, source.name)
     return Claim(target.name, lives.begin("", "", identity, time.time()), None, target.name)
 
 
@@ -98,7 +99,8 @@ def _go_on(
         parent = life.parent
     elif any(lives.manifests()):
         say(f"no checkpoint of the job in {shown(name)} is whole: it begins anew")
-    return Claim(name, lives.begin(parent, life.resume or resume or "", identity, time.time()), manifest, source)
+    now = lives.begin(parent, life.resume or resume or "", identity, time.time(), life.run)
+    return Claim(name, now, manifest, source)
 
 
 def source_of(resume: str) -> tuple[CheckpointPlace, str]:

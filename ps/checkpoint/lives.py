@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -31,12 +33,16 @@ MOST_TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One run of a folder. ``parent``: the checkpoint that it began with; ``resume``: what it was asked for."""
+    """One run of a folder. ``parent``: the checkpoint that it began with; ``resume``: what it was asked for.
+
+    ``run``: when its first life began, and a random part, which all that follow have in common.
+    """
 
     number: int
     parent: str
     resume: str
     identity: Mapping[str, Any]
+    run: str = ""
 
     @property
     def file(self) -> str:
@@ -63,23 +69,27 @@ class Lives:
             last = manifests[-1] if manifests else None
             parent = "" if last is None else last.parent if last.life == max(numbers) else last.folder
             self._say(f"{error}; what it has is known by its checkpoints" if last else f"{error}; it is passed over")
-            return Life(max(numbers), parent, "", last.identity if last else {})
+            return Life(max(numbers), parent, "", last.identity if last else {}, last.run if last else "")
 
     def life(self, number: int) -> Life:
         """Return one of them. Raises CheckpointError."""
         try:
             values = read_sealed(self.place, f"life-{number:06d}.json")
-            about = str(values["parent"]), str(values["resume"]), dict(values["identity"])
+            about = str(values["parent"]), str(values["resume"]), dict(values["identity"]), str(values.get("run", ""))
         except (FileNotFoundError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(f"life-{number:06d}.json is none of ours: {error!r:.100}") from None
         return Life(number, *about)
 
-    def begin(self, parent: str, resume: str, identity: Mapping[str, Any], now: float) -> Life:
-        """Take the place for a new life; all before it may write no more. Raises CheckpointError."""
+    def begin(self, parent: str, resume: str, identity: Mapping[str, Any], now: float, run: str = "") -> Life:
+        """Take the place for a new life, of a new run or one that is there; all before it may write no more.
+
+        Raises CheckpointError.
+        """
+        run = run or f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(3)}"
         for _ in range(MOST_TRIES):
             number = max(self._numbers(_LIFE), default=0) + 1
-            life = Life(number, parent, resume, identity)
-            about = {"parent": parent, "resume": resume, "identity": dict(identity), "life": number}
+            life = Life(number, parent, resume, identity, run)
+            about = {"parent": parent, "resume": resume, "identity": dict(identity), "life": number, "run": run}
             who = {"began": now, "host": socket.gethostname(), "pid": os.getpid()}
             try:
                 write_sealed(self.place, life.file, {**about, **who})

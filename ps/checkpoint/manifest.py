@@ -88,6 +88,8 @@ class Manifest:
     files: Mapping[str, TensorFile] = field(repr=False)
     workers: Mapping[int, Mapping[str, Any]] = field(repr=False)
     ended: bool = False
+    run: str = ""
+    """What all lives of the folder have in common, trackers' runs too."""
 
     def write(self, place: CheckpointPlace) -> None:
         """Write it. Raises FileExistsError, CheckpointError."""
@@ -96,6 +98,7 @@ class Manifest:
             "folder": self.folder,
             "step": self.step,
             "life": self.life,
+            "run": self.run,
             "parent": self.parent,
             "made": self.made,
             "ended": self.ended,
@@ -129,6 +132,7 @@ class Manifest:
                 {str(name): TensorFile.unpack(file) for name, file in values["files"].items()},
                 {int(rank): dict(about) for rank, about in values["workers"].items()},
                 bool(values["ended"]),
+                str(values.get("run", "")),
             )
         except (ValueError, LookupError, TypeError, AttributeError, BadMessage) as error:
             raise CheckpointError(f"{shown(folder)}/{NAME} is none of ours: {error!r:.200}") from None

@@ -13,12 +13,13 @@ from ps.compare.follow import number, read_lines, read_object
 from ps.dataclass import dataclass
 from ps.json_lines import amount
 from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, STAGES, SUMMARY
+from ps.record_lives import RecordLives
 from ps.xp import HostArray
 
 MOST_POINTS = 60
 """Evaluations of a run that are shown, at most: the last one always, the others evenly chosen."""
 
-_OURS = ("t", "rank", "clock")
+_OURS = ("t", "rank", "clock", "life")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,16 @@ class Record:
 
 def read(folder: Path, metric: str = "accuracy") -> Record:
     """Return the record in a run's folder, as far as there is one. Nothing is raised for what is missing or torn."""
+    lives = RecordLives.read(folder)
     lines = [line for line in read_lines(folder / METRICS) if isinstance(line.get("rank"), int) and _at(line)]
+    lines = [line for line in lines if lives.has_step(line)]
     lines.sort(key=_at)
     times = np.array([_at(line) for line in lines])
     rounds = read_lines(folder / ROUNDS)
     summary = read_object(folder / SUMMARY)
     stages = [line for line in read_lines(folder / STAGES) if isinstance(line.get("layers"), list)]
-    name, points = _points(read_lines(folder / EVALUATIONS), metric, lines, times)
+    evaluations = [line for line in read_lines(folder / EVALUATIONS) if lives.has_evaluation(line)]
+    name, points = _points(evaluations, metric, lines, times)
     return Record(
         name,
         _thin(points),

@@ -34,6 +34,8 @@ MODES = {
 
 DISTRIBUTED = tuple(name for name, traits in MODES.items() if not (traits.federated or traits.pipeline))
 """The modes in which workers push gradients of the whole model."""
+APART = tuple(name for name in DISTRIBUTED if not MODES[name].lockstep)
+"""Those in which each worker has a clock of its own."""
 FEDERATED = tuple(name for name, traits in MODES.items() if traits.federated)
 PIPELINE = tuple(name for name, traits in MODES.items() if traits.pipeline)
 """The modes in which a worker has a part of the model."""

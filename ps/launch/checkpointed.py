@@ -49,6 +49,11 @@ class Checkpointed:
         job = {**plan.job, **self.claim.settings()}
         return dataclasses.replace(plan, job=job, life=life.number if life else 0)
 
+    @property
+    def run(self) -> str:
+        """What this run and those before it in the folder have in common."""
+        return self.claim.life.run if self.claim.life else ""
+
 
 def with_state(plan: Plan) -> Plan:
     """Return a plan whose federated job keeps its rounds in the folder for checkpoints. Raises ConfigError."""

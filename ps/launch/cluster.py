@@ -16,6 +16,7 @@ from ps.config.mode import PIPELINE
 from ps.cores import cores
 from ps.errors import ConnectTimeout, PSError
 from ps.launch import account, rundir
+from ps.launch.begun_record import begin_record
 from ps.launch.checkpointed import Checkpointed, checkpointed, save_last, with_state
 from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, TAKEN, VARIABLE
@@ -33,7 +34,7 @@ from ps.launch.run_result import RunResult
 from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
-from ps.launch.summary import Ends, kernels_of, read_record, summarize, write_summary
+from ps.launch.summary import Ends, kernels_of, lives_of, read_record, summarize, write_summary
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
 from ps.record_files import ROUNDS, SUMMARY
@@ -76,7 +77,7 @@ def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fe
             return RunResult(0, began=False)
         plan = plan if taken is None else taken.plan(plan)
         goes_on = (before is not None and before.goes_on) or (taken is not None and taken.claim.manifest is not None)
-        run_dir = held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on)) if process.run_dir else None
+        run_dir = held.enter_context(rundir.wanted(process.run_dir, goes_on=goes_on, run=taken.run if taken else ""))
         timeline = Timeline(process.trace) if process.trace else None
         directory = held.enter_context(runtime_directory(process.runtime_dir))
         keys = RunKeys(process, directory)
@@ -103,9 +104,8 @@ class _Cluster:
         self._fetch = keys.asking(fetch)
         self._directory = directory
         self._run_dir, self._timeline, self._received = run_dir, timeline, received
-        self._metrics_dir = run_dir or directory / "run"
-        self._metrics_dir.mkdir(exist_ok=True)
-        self._tracker = tracking(plan.process, plan.script.name, self._metrics_dir, screen.say)
+        self._metrics_dir, life = begin_record(taken, run_dir, directory / "run", plan.process, screen.say)
+        self._tracker = tracking(plan.process, plan.script.name, self._metrics_dir, screen.say, life)
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
         self._policy = FailurePolicy(plan.workers + plan.spares, restarts=plan.process.restarts, spares=plan.spares)
@@ -121,8 +121,7 @@ class _Cluster:
             self._round_log.recall(saved_run.job.history, time.time())
         self._account = account.Account(directory)
         self._address: str | None = None
-        self._begun = time.monotonic()
-        self._host = socket.gethostname()
+        self._begun, self._host = time.monotonic(), socket.gethostname()
         self._last: list[Row] | None = None
         self._told_what_is_kept = saved_run is None
 
@@ -367,6 +366,7 @@ class _Cluster:
         guests = joined(rows, self._ours, self._host)
         stop = self._account.end().get("stop") or status.get("stop")
         summary = summarize(records, ends, job, status.get("deaths") or (), rounds, guests, measured, stop)
+        summary |= lives_of(self._metrics_dir)
         summary["kernels"] = kernels_of(status, native.expected(self._plan.process.kernels))
         if records or policy.started:
             self._screen.show(summary_table(summary))

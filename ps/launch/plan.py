@@ -145,7 +145,7 @@ class Plan:
         threads = str(blas.share(cores, self.workers))
         defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(blas.VARIABLES, threads)}
         toml = {"PS_CONFIG": self.toml} if self.toml else {}
-        toml |= {"PS_LIFE": str(self.life)} if self.life and role == "scheduler" else {}
+        toml |= {"PS_LIFE": str(self.life)} if self.life and role != "server" else {}
         return {**defaults, **env, **process.to_env(), **toml}
 
     def _key_flags(self, name: str) -> list[str]:

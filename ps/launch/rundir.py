@@ -11,6 +11,7 @@ from pathlib import Path
 from ps.errors import PSError, UsageError
 from ps.lock import Lock
 from ps.record_files import METRICS, ROUNDS, SUMMARY
+from ps.record_lives import RecordLives
 from ps.regular_file import read_regular, reason, shown
 from ps.whole import write_whole
 
@@ -22,16 +23,17 @@ LONGEST_ADDRESS = 4096
 
 
 @contextlib.contextmanager
-def claimed(directory: str, *, goes_on: bool = False) -> Iterator[Path]:
+def claimed(directory: str, *, goes_on: bool = False, run: str = "") -> Iterator[Path]:
     """Make the directory, hold it for one run, and yield its absolute path.
 
     UsageError when it cannot be written, or holds the record of an earlier run: two runs in one file
     could not be told apart, and overwriting would lose the first. A run that ``goes_on`` with what another one
-    has left takes the next directory that is free then. ConfigError when another run has it now.
+    has left takes the next directory that is free then, but the same one where that has the record of this ``run``.
+    ConfigError when another run has it now.
     """
     try:
         path = Path(directory).absolute()
-        if goes_on and _record_in(path):
+        if goes_on and _record_in(path, run):
             path = _next_free(path)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -41,7 +43,7 @@ def claimed(directory: str, *, goes_on: bool = False) -> Iterator[Path]:
     name = os.path.relpath(path) if goes_on else directory
     lock = Lock(path / "run", what=f"the run directory {name}", advice="give every run a --run-dir of its own")
     try:
-        if record := _record_in(path):
+        if record := _record_in(path, run):
             raise UsageError(
                 f"the run directory {name} holds the record of an earlier run ({record}); "
                 f"remove it, or try: --run-dir {os.path.relpath(_next_free(path))}"
@@ -51,6 +53,11 @@ def claimed(directory: str, *, goes_on: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             (path / SCHEDULER).unlink()
         lock.release()
+
+
+def wanted(directory: str | None, *, goes_on: bool, run: str) -> contextlib.AbstractContextManager[Path | None]:
+    """Return ``claimed`` of a directory, if one is asked for."""
+    return contextlib.nullcontext() if directory is None else claimed(directory, goes_on=goes_on, run=run)
 
 
 def announce(directory: Path, address: str) -> None:
@@ -67,8 +74,10 @@ def scheduler_of(directory: Path) -> str:
         return ""
 
 
-def _record_in(path: Path) -> str:
-    """Return the name of a file that an earlier run has left, if one did."""
+def _record_in(path: Path, run: str) -> str:
+    """Return the name of a file that an earlier run has left, if one did that was not the same ``run``."""
+    if run and (latest := RecordLives.read(path).latest) is not None and latest.run == run:
+        return ""
     return next((name for name in (METRICS, SUMMARY, ROUNDS) if (path / name).exists()), "")
 
 

@@ -14,9 +14,12 @@ from ps.dataclass import dataclass
 from ps.json_lines import amount, finite, objects
 from ps.launch.policy import Exit, describe, exit_status
 from ps.record_files import EVALUATIONS, METRICS
+from ps.record_lives import RecordLives
 from ps.whole import write_whole
 
 FORMAT = 1
+_ALONE = RecordLives({})
+_OURS = ("t", "rank", "clock", "life")
 
 
 @dataclass(slots=True)
@@ -96,22 +99,22 @@ class Ends:
     """Those in whose place the launcher has started another process."""
 
 
-def fold(lines: Iterable[str]) -> list[WorkerRecord]:
-    """Return one record per rank. Lines that hold no step, such as a torn last one, are passed over."""
+def fold(lines: Iterable[str], lives: RecordLives = _ALONE) -> list[WorkerRecord]:
+    """Return one record per rank. Lines that hold no step of the run, such as a torn last one, are passed over."""
     records: dict[int, WorkerRecord] = {}
     for line in objects(lines):
         rank = line.get("rank")
-        if isinstance(rank, int) and not isinstance(rank, bool):
+        if isinstance(rank, int) and not isinstance(rank, bool) and lives.has_step(line):
             records.setdefault(rank, WorkerRecord(rank)).add(line)
     return [records[rank] for rank in sorted(records)]
 
 
-def last_measured(lines: Iterable[str]) -> dict[str, Any] | None:
+def last_measured(lines: Iterable[str], lives: RecordLives = _ALONE) -> dict[str, Any] | None:
     """Return what was measured last, as ``{"clock", "rank", "metrics"}``, of the lines of ``evaluations.jsonl``."""
     last: dict[str, Any] | None = None
     for line in objects(lines):
-        if last is None or amount(line, "clock") >= last["clock"]:
-            metrics = {k: v for k, v in line.items() if k not in ("t", "rank", "clock") and finite(v) is not None}
+        if lives.has_evaluation(line) and (last is None or amount(line, "clock") >= last["clock"]):
+            metrics = {k: v for k, v in line.items() if k not in _OURS and finite(v) is not None}
             last = {"clock": int(amount(line, "clock")), "rank": int(amount(line, "rank")), "metrics": metrics}
     return last
 
@@ -119,11 +122,11 @@ def last_measured(lines: Iterable[str]) -> dict[str, Any] | None:
 def read_record(directory: Path) -> tuple[list[WorkerRecord], dict[str, Any] | None]:
     """Return what the workers of a run have left in its directory: each rank's record, and what was measured last."""
     records: list[WorkerRecord] = []
-    measured = None
+    measured, lives = None, RecordLives.read(directory)
     with contextlib.suppress(OSError), (directory / METRICS).open(errors="replace") as lines:
-        records = fold(lines)
+        records = fold(lines, lives)
     with contextlib.suppress(OSError), (directory / EVALUATIONS).open(errors="replace") as lines:
-        measured = last_measured(lines)
+        measured = last_measured(lines, lives)
     return records, measured
 
 
@@ -181,6 +184,12 @@ def summarize(
         "processes": [_process(exit, ends) for exit in ends.exits],
         "job": dict(job),
     }
+
+
+def lives_of(directory: Path) -> dict[str, Any]:
+    """Return what a summary says of the lives that have left their record in a folder, if they are several."""
+    lives = RecordLives.read(directory).all
+    return {"lives": [lives[number].pack() for number in sorted(lives)]} if len(lives) > 1 else {}
 
 
 def kernels_of(status: Mapping[str, Any], expected: str = "") -> list[str]:

@@ -24,6 +24,7 @@ from ps.json_lines import parse_object
 from ps.optim.group import optimizer_of
 from ps.protocol.fitting import printable
 from ps.record_files import EVALUATIONS, METRICS
+from ps.record_lives import FIRST, RecordLives
 from ps.track import TRACKERS, ExperimentTracker, TrackedRun, Writer
 from ps.track.points import Point, Points
 
@@ -33,6 +34,9 @@ AGAIN = 5.0
 """Seconds after which a tracker that could not be opened is tried again."""
 MOST_WAITING = 20_000
 """Points that wait for a tracker, at most; the oldest go first."""
+_AT_ONCE = 1 << 20
+"""Bytes of a file that are read before what is in them is delivered."""
+_ABOUT = ("project", "name", "directory", "id", "before", "step")
 LAST = 15.0
 """Seconds after the end, or after whoever started this is gone, when this process ends, whatever a tracker does."""
 
@@ -125,12 +129,15 @@ class LineFile:
         self._path = path
         self._at = 0
         self._rest = b""
+        self.is_behind = False
+        """Whether there was more than was read."""
 
     def new(self) -> Iterator[dict[str, Any]]:
         """Yield the objects of the lines that are new."""
         with contextlib.suppress(OSError), self._path.open("rb") as file:
             file.seek(self._at)
-            data = file.read()
+            data = file.read(_AT_ONCE)
+            self.is_behind = len(data) == _AT_ONCE
             self._at += len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
@@ -144,8 +151,11 @@ class Follower:
     def __init__(self, delivery: Delivery, folder: Path) -> None:
         self._delivery = delivery
         self._metrics, self._evaluations = LineFile(folder / METRICS), LineFile(folder / EVALUATIONS)
+        self._folder, self._lives = folder, RecordLives({})
         self._rate: Callable[[int, float | None], float] | None = None
         self._points = Points(self._of_clock)
+        self._known = 0
+        """How many steps the tracker knows of, from earlier lives of the run."""
         self._about: dict[str, Any] = {}
         self._is_known = False
         """Whether the job's settings were told."""
@@ -155,26 +165,39 @@ class Follower:
         if "settings" in message:
             settings = message["settings"]
             self._rate, self._is_known = _rate(settings), True
-            about = self._about
-            self._delivery.begin(TrackedRun(about["project"], about["name"], settings, about.get("directory")))
+            about = {name: self._about[name] for name in _ABOUT if name in self._about}
+            self._delivery.begin(TrackedRun(settings=settings, **about))
         elif "rounds" in message:
             for entry in message["rounds"]:
                 self._delivery.add(self._points.round(entry))
-        else:
-            self._about.update(message)
+        elif "project" in message:
+            self._about = message
+            self._lives = RecordLives.read(self._folder)
+            self._known = 0 if message.get("before") else message.get("step", 0)
+            self._points = Points(self._of_clock, self._known)
         return "end" in message
 
     def look(self, *, last: bool = False) -> None:
         """Read what is new, and deliver it."""
+        while (self._is_known or last) and self._look(last):
+            pass
+
+    def _look(self, last: bool) -> bool:
+        """Read some of what is new, and deliver it; return whether there may be more."""
+        lives, latest = self._lives, self._lives.latest
         now = time.monotonic()
         for line in self._metrics.new():
-            self._points.step(line, now)
-        if self._is_known or last:
-            self._delivery.add(self._points.due(float("inf") if last else now))
+            if lives.has_step(line):
+                self._points.step(line, now)
+        self._delivery.add(self._points.due(float("inf") if last and not self._metrics.is_behind else now))
         for line in self._evaluations.new():
-            self._delivery.add(self._points.evaluation(line))
-        if not last:
+            is_told = self._known and latest is not None and line.get("life", FIRST) != latest.number
+            if lives.has_evaluation(line) and not is_told:
+                self._delivery.add(self._points.evaluation(line))
+        is_more = self._metrics.is_behind or self._evaluations.is_behind
+        if is_more or not last:
             self._delivery.go_on()
+        return is_more
 
     def _of_clock(self, clock: int, base: float | None) -> dict[str, float]:
         return {} if self._rate is None else {"scheduled_lr": self._rate(clock, base)}

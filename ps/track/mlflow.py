@@ -11,6 +11,7 @@ from typing import Any
 from ps.dataclass import dataclass
 from ps.track.tracker import TrackedRun
 
+_TAG, _BEHIND = "paramserver.run", "paramserver.left_behind"
 MOST_PARAMETER = 500
 """Characters of a parameter's value; servers refuse more."""
 
@@ -32,10 +33,21 @@ class MLflow:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", run.project)
         experiment = client.get_experiment_by_name(name)
         number = client.create_experiment(name) if experiment is None else experiment.experiment_id
-        made = client.create_run(number, run_name=run.name)
+        if run.id and (known := _find(client, number, run.id)):
+            client.update_run(known, status="RUNNING")
+            return _Metrics(client, known)
+        made = client.create_run(number, run_name=run.label, tags={_TAG: run.id} if run.id else None)
+        if run.before and (behind := _find(client, number, run.before)):
+            client.set_tag(behind, _BEHIND, f"went back to step {run.step}, see {run.label}")
         for key, value in run.settings.items():
             client.log_param(made.info.run_id, key, str(value)[:MOST_PARAMETER])
         return _Metrics(client, made.info.run_id)
+
+
+def _find(client: Any, experiment: Any, run: str) -> str:
+    """Return MLflow's number of the run that is tagged with ours; "" where there is none."""
+    found = client.search_runs([experiment], f"tags.`{_TAG}` = '{run}'", max_results=1)
+    return str(found[0].info.run_id) if found else ""
 
 
 class _Metrics:

@@ -14,7 +14,7 @@ LATE = 3.0
 MOST_NAMES = 500
 """Names in a run, at most: clients may report what they like."""
 MOST_NAME = 100
-OURS = ("t", "rank", "clock", "bytes_up", "bytes_down", "samples", "verdict", "steps", "skipped")
+OURS = ("t", "rank", "clock", "bytes_up", "bytes_down", "samples", "verdict", "steps", "skipped", "life")
 """Columns of a line that are no metrics, or that add up to nothing that people plot."""
 SUMS, MAXIMA = ("samples_per_s",), ("staleness",)
 OF_ROUND = ("accepted", "selected", "spare", "seconds", "examples", "steps", "attempt")
@@ -23,15 +23,20 @@ OF_ROUND = ("accepted", "selected", "spare", "seconds", "examples", "steps", "at
 class Points:
     """Workers' lines become one point a clock: means over those who contributed; their speeds add up."""
 
-    def __init__(self, more: Callable[[int, float | None], Mapping[str, float]] = lambda clock, lr: {}) -> None:
-        """``more``: what else there is to say of a clock, and of the learning rate that workers have set, if any."""
+    def __init__(
+        self, more: Callable[[int, float | None], Mapping[str, float]] = lambda clock, lr: {}, done: int = 0
+    ) -> None:
+        """``more``: what else there is to say of a clock, and of the learning rate that workers have set, if any.
+
+        ``done``: how many steps have their points already.
+        """
         self._more = more
         self._open: dict[int, tuple[float, list[Mapping[str, Any]]]] = {}
         """Clock -> when its first line came, and its lines."""
         self._clocks: dict[Any, int] = {}
         """Rank -> the last clock."""
         self._names: set[str] = set()
-        self._done = -1
+        self._done = done - 1
 
     def step(self, line: Mapping[str, Any], now: float) -> None:
         """Take a line of the metrics."""

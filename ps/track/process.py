@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ps import interpreter
+from ps.record_lives import RecordLife
 
 MOST_UNSENT = 1000
 """Messages for a process that takes none, at most; the oldest go first."""
@@ -158,16 +159,24 @@ class TrackingSettings(Protocol):
 
 
 def tracking(
-    process: TrackingSettings, script: str, folder: Path, say: Callable[[str], None]
+    process: TrackingSettings,
+    script: str,
+    folder: Path,
+    say: Callable[[str], None],
+    life: RecordLife | None = None,
 ) -> TrackerProcess | Untracked:
     """Start what follows the record in a folder, if the run is to be tracked.
 
-    The script is the project, and the run is called as the folder of its record, or by the time.
+    The script is the project, and the run is called as the folder of its record, or by the time. ``life`` is that of a
+    job with checkpoints; the record may be that of its run since it has begun.
     """
     if process.track is None:
         return Untracked()
     project = Path(script).stem or "paramserver"
     run = process.run_dir
-    name = Path(run).absolute().name if run else f"{project}-{time.strftime('%Y%m%d-%H%M%S')}"
-    about = {"project": project, "name": name, "directory": process.track_dir}
+    since = life.run if life is not None else time.strftime("%Y%m%d-%H%M%S")
+    name = Path(run).absolute().name if run else f"{project}-{since}"
+    about: dict[str, Any] = {"project": project, "name": name, "directory": process.track_dir}
+    if life is not None:
+        about |= {"id": life.tracked, "before": life.before, "step": life.step}
     return TrackerProcess(process.track, folder, about, say, process.plugins or ())

@@ -23,7 +23,8 @@ class Trackio:
             os.environ["TRACKIO_DIR"] = run.directory  # read when it is imported
         import trackio
 
-        trackio.init(project=run.project, name=run.name, config=dict(run.settings))
+        again = {"resume": "allow"} if run.id else {}  # one of this name, if there is one
+        trackio.init(project=run.project, name=run.label, config=dict(run.settings), **again)
         return _TrackioLog(trackio)
 
 

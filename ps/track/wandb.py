@@ -23,9 +23,12 @@ class WandB:
 
         made = wandb.init(
             project=os.environ.get("WANDB_PROJECT", run.project),
-            name=os.environ.get("WANDB_NAME", run.name),
+            name=os.environ.get("WANDB_NAME", run.label),
             config=dict(run.settings),
             dir=run.directory,
+            id=os.environ.get("WANDB_RUN_ID", run.id.replace(".", "-")) or None,
+            resume=os.environ.get("WANDB_RESUME", "allow") if run.id else None,
+            group=os.environ.get("WANDB_RUN_GROUP", run.id.partition(".")[0]) or None,
             settings=wandb.Settings(silent=True, console="off"),
         )
         made.define_metric("step", hidden=True)

@@ -99,6 +99,7 @@ class CheckpointKeeper:
                 files,
                 workers,
                 seal.ended,
+                self.life.run,
             )
             lives.demand_latest(self.life)
             manifest.write(lives.place)

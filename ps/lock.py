@@ -10,6 +10,7 @@ import os
 import socket
 import time
 import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ps.errors import ConfigError
@@ -89,6 +90,43 @@ class Lock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def wait_for_lock(
+    path: Path, limit: float, what: str, say: Callable[[str], None], stop: Sequence[object]
+) -> tuple[int, bool]:
+    """Open a file that every process of a run is handed, and wait, until there is anything in ``stop``, for those of
+    an earlier run that was cut off to end, which is when nobody has it locked.
+
+    ``what``: what the earlier run and this one have in common. Return its descriptor, which is to be closed, and
+    whether they are still there after ``limit`` seconds. Raises OSError.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        return fd, _outlived(fd, limit, what, say, stop)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _outlived(fd: int, limit: float, what: str, say: Callable[[str], None], stop: Sequence[object]) -> bool:
+    deadline, said = time.monotonic() + limit, False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            pass
+        except OSError:  # a file system without locks
+            return False
+        if stop:
+            return False
+        if time.monotonic() > deadline:
+            return True
+        if not said:
+            said = True
+            say(f"waiting for the processes of an earlier run with {what} to end, {limit:.0f} s at most")
+        time.sleep(NAP)
 
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()

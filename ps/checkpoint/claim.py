@@ -8,7 +8,7 @@ from typing import Any
 
 from ps.checkpoint.identity import differences
 from ps.checkpoint.lives import Life, Lives
-from ps.checkpoint.manifest import FOLDER, Manifest, split_name
+from ps.checkpoint.manifest import FOLDER, Manifest, split_name, within
 from ps.checkpoint.place import CheckpointPlace, place
 from ps.dataclass import dataclass
 from ps.errors import CheckpointError, ConfigError
@@ -30,7 +30,7 @@ class Claim:
         found: dict[str, Any] = {"checkpoint_dir": self.directory}
         if self.manifest is not None:
             job = self.manifest.job
-            found |= {"resume": f"{self.source.rstrip('/')}/{self.manifest.folder}", "cut_for": self.manifest.cut_for}
+            found |= {"resume": within(self.source, self.manifest.folder), "cut_for": self.manifest.cut_for}
             if job.get("chunk_size"):
                 found["chunk_size"] = job["chunk_size"]
         return found
@@ -42,7 +42,7 @@ class Claim:
             return f"the job in {where} has ended at step {self.ended}, nothing to do; another one needs another folder"
         if self.manifest is None:
             return ""
-        return f"going on from step {self.manifest.step}, with {shown(self.source)}/{self.manifest.folder}"
+        return f"going on from step {self.manifest.step}, with {shown(within(self.source, self.manifest.folder))}"
 
 
 def claim(directory: str | None, resume: str | None, identity: Mapping[str, Any], say: Callable[[str], None]) -> Claim:
@@ -66,7 +66,7 @@ def claim(directory: str | None, resume: str | None, identity: Mapping[str, Any]
     if resume is not None and source is not None:
         manifest = chosen(source, wanted, say)
         _tell(identity, manifest.identity, say)
-        parent = manifest.folder if is_same else f"{source.name.rstrip('/')}/{manifest.folder}"
+        parent = manifest.folder if is_same else within(source.name, manifest.folder)
         if life is not None and is_same:
             _tell_of_others(lives, life, manifest, say)
         run = life.run if life is not None and is_same else ""
@@ -92,8 +92,9 @@ def _go_on(
     if manifest is not None:
         parent = manifest.folder
     elif life.parent:
-        source, _, parent = life.parent.rpartition("/")
-        outer = place(source) if source else lives.place
+        is_outer = "/" in life.parent
+        source, parent = split_name(life.parent)
+        outer = place(source) if is_outer else lives.place
         source = outer.name
         manifest = chosen(outer, parent, say)
         parent = life.parent

@@ -166,8 +166,13 @@ def folder_of(step: int, life: int = 1, attempt: int = 1) -> str:
 
 def split_name(resume: str) -> tuple[str, str]:
     """Return in what a checkpoint lies that is named, and its own name, which may be any other one."""
-    folder, _, name = resume.rstrip("/").rpartition("/")
-    return folder or ".", name
+    folder, slash, name = resume.rstrip("/").rpartition("/")
+    return f"{folder}/" if folder.endswith(":/") else folder or slash or ".", name
+
+
+def within(folder: str, name: str) -> str:
+    """Return how a checkpoint is named that lies in a folder, or in what an address is of."""
+    return f"{folder}{name}" if folder.endswith("/") else f"{folder}/{name}"
 
 
 def life_of(folder: str) -> int:

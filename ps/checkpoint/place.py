@@ -82,7 +82,7 @@ class LocalPlace:
         """Open a new file, see ``CheckpointPlace``."""
         path = self._path / name
         with blaming("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path.parent)
             with path.open("xb", buffering=1 << 20) as file:
                 yield file
                 file.flush()
@@ -105,6 +105,14 @@ class LocalPlace:
         """Remove an empty folder, see ``CheckpointPlace``."""
         with contextlib.suppress(OSError):
             (self._path / folder).rmdir()
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those that it is in, so that their names are on the disk."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:

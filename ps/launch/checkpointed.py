@@ -17,10 +17,10 @@ from ps.config.mode import FEDERATED
 from ps.dataclass import dataclass
 from ps.errors import CheckpointError, ConfigError, PSError
 from ps.launch.child import Child
-from ps.launch.lifeline import AFTER_WORKERS
+from ps.launch.lifeline import AFTER_WORKERS, SPARE
 from ps.launch.plan import Plan
 from ps.launch.policy import Exit
-from ps.launch.stragglers import SPARE, outlive
+from ps.lock import wait_for_lock
 from ps.protocol.messages import CheckpointMade, CheckpointRequest
 
 if TYPE_CHECKING:
@@ -120,11 +120,12 @@ def _lock(directory: str, grace: float, say: Callable[[str], None], stop: Sequen
         return
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
-        fd = os.open(Path(directory) / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        limit = grace + AFTER_WORKERS + SPARE
+        fd, is_shared = wait_for_lock(Path(directory) / _LOCK, limit, "this folder", say, stop)
     except OSError as error:
         raise ConfigError(f"cannot write checkpoints to {directory}: {error.strerror}") from None
     try:
-        if outlive(fd, grace + AFTER_WORKERS + SPARE, "this folder", say, stop):
+        if is_shared:
             say("they still live: this run takes the folder over, and theirs may write nothing more there")
         yield fd
     finally:

@@ -18,6 +18,8 @@ checkpoints, waits for all."""
 
 AFTER_WORKERS = 1.5
 """Seconds by which servers and scheduler follow the workers, which say goodbye to them."""
+SPARE = 5.0
+"""Seconds beyond all that in which the processes of a run that was cut off may end, before they count as hung."""
 
 
 def watch(fd: int, runtime_dir: str | None = None, grace: float | None = None, delay: float = 0.0) -> threading.Thread:

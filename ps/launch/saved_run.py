@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
-from ps.launch.lifeline import AFTER_WORKERS
-from ps.launch.stragglers import SPARE, outlive
-from ps.lock import Lock
+from ps.launch.lifeline import AFTER_WORKERS, SPARE
+from ps.lock import Lock, wait_for_lock
 from ps.server.scheduler.saved_job import SavedJob
 
 
@@ -72,10 +71,10 @@ def saved_run(file: str, grace: float, say: Callable[[str], None], stop: Sequenc
     lock = Lock(folder / "run", what=file, advice="give every run a --state of its own")
     living = folder / "processes.lock"
     try:
-        fd = os.open(living, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        limit = grace + AFTER_WORKERS + SPARE
+        fd, is_shared = wait_for_lock(living, limit, "this --state", say, stop)
         try:
-            limit = grace + AFTER_WORKERS + SPARE
-            if outlive(fd, limit, "this --state", say, stop):
+            if is_shared:
                 raise ConfigError(
                     f"processes of an earlier run with this --state still live after {limit:.0f} s; end those that "
                     f"have {living} open (fuser shows them)"

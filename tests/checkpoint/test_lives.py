@@ -11,7 +11,7 @@ import pytest
 from ps.checkpoint.claim import claim
 from ps.checkpoint.export import export_model
 from ps.checkpoint.lives import Lives
-from ps.checkpoint.manifest import Manifest
+from ps.checkpoint.manifest import Manifest, split_name, within
 from ps.checkpoint.place import LocalPlace, place, write_all
 from ps.checkpoint.remote_place import RemotePlace
 from ps.checkpoint.stored_model import StoredModel
@@ -217,3 +217,28 @@ def test_an_address_whose_folder_is_not_there_yet_is_begun_at(tmp_path: Path) ->
     there = place(f"local://{tmp_path}/new/kept")
     write_all(there, "life-000001.json", b"{}")
     assert there.names() == ["life-000001.json"] and (tmp_path / "new" / "kept").is_dir()
+
+
+def test_a_folder_of_a_checkpoint_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda fd: synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
+    write_all(LocalPlace(tmp_path / "kept"), "step-000001/file", b"all of it")
+    assert synced == [str(tmp_path), *(f"{tmp_path}/kept{name}" for name in ("", "/step-000001/file", "/step-000001"))]
+    synced.clear()
+    write_all(LocalPlace(tmp_path / "kept"), "step-000001/other", b"")
+    assert synced == [f"{tmp_path}/kept/step-000001/other", f"{tmp_path}/kept/step-000001"]
+
+
+@pytest.mark.parametrize(
+    ("resume", "folder", "name"),
+    [
+        ("/step-000001", "/", "step-000001"),
+        ("step-000001/", ".", "step-000001"),
+        ("kept/step-000001", "kept", "step-000001"),
+        ("memory://step-000001", "memory://", "step-000001"),
+        ("s3://bucket/kept/step-000001", "s3://bucket/kept", "step-000001"),
+    ],
+)
+def test_a_checkpoint_is_looked_for_where_its_name_has_it(resume: str, folder: str, name: str) -> None:
+    assert split_name(resume) == (folder, name)
+    assert within(folder, name).removeprefix("./") == resume.rstrip("/")

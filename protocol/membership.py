@@ -21,7 +21,7 @@ from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
 from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
-from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, Seat, View, Welcome
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, Quorum, Seat, View, Welcome
 from ps.protocol.messages.words import MemberRole
 
 log = logging.getLogger("ps.membership")
@@ -60,8 +60,9 @@ def peers(view: View) -> tuple[Peer, ...]:
 
 
 def is_spare(view: View, rank: int) -> bool:
-    """Whether a worker of this rank has no place, in a job whose workers have parts of the model."""
-    return view.job.get("mode") in PIPELINE and rank >= view.job.get("workers", 0)
+    """Whether a worker of this rank has no place, in a job that has only so many."""
+    limited = view.job.get("mode") in PIPELINE or view.job.get("min_workers") is not None
+    return limited and rank >= view.job.get("workers", 0)
 
 
 def heartbeat_interval(timeout: float) -> float:
@@ -95,6 +96,8 @@ class Membership:
         self.welcome: Welcome | None = None
         self.seat: Seat | None = None
         """The place of another that this worker has taken, if it has."""
+        self.quorum: Quorum | None = None
+        """How many workers lack of the fewest that the job trains with, as far as that was said."""
         self.view: View | None = None
         self.told: Callable[[View], bool] = lambda view: False
         """Called with each new view; whether something is to be answered at once, by what ``more`` returns."""
@@ -235,6 +238,8 @@ class Membership:
                 self.view = message
                 if self.told(message):
                     self._sent = -1e9
+            case Quorum() if self.quorum is None or message.epoch >= self.quorum.epoch:
+                self.quorum = message
             case HeartbeatAck():
                 self.unknown = self._strange = False
             case Error(code="rank-taken"):

@@ -48,10 +48,25 @@ def is_gone(pid: int, mark: str, here: str) -> bool:
 
 def is_here(pid: int, mark: str, here: str) -> bool:
     """Whether the process that has this id is the one with this ``mark``, for certain, and runs."""
+    return state(pid, mark, here) != ""
+
+
+def state(pid: int, mark: str, here: str) -> str:
+    """Return the state of the process with this id and ``mark``, a letter of ``/proc``; nothing unless it runs."""
     if (born := _born(pid, mark, here)) is None:
-        return False
+        return ""
     stat = _stat(pid)
-    return stat is not None and stat[0] not in _ENDED and stat[1] == born
+    return stat[0] if stat is not None and stat[0] not in _ENDED and stat[1] == born else ""
+
+
+def condition(pid: int, mark: str, here: str) -> str:
+    """Return how the process with this id and ``mark`` is, in words for who waits for it; nothing unless it lives."""
+    found = state(pid, mark, here)
+    if found == "T":
+        return f"it is stopped (SIGSTOP; kill -CONT {pid} has it go on)"
+    if found == "t":
+        return "a debugger holds it"
+    return "its process lives: a call that holds its interpreter, or an overloaded host" if found else ""
 
 
 def _born(pid: int, mark: str, here: str) -> str | None:

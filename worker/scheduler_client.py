@@ -114,6 +114,12 @@ class SchedulerClient:
         return self._membership.view
 
     @property
+    def missing(self) -> int:
+        """How many workers lack of the fewest that the job trains with."""
+        quorum = self._membership.quorum
+        return quorum.missing if quorum else 0
+
+    @property
     def silence(self) -> float:
         """Seconds since the scheduler was last heard; endless when it is one that does not know this job."""
         return math.inf if self._membership.unknown else self._membership.silence(time.monotonic())
@@ -181,6 +187,23 @@ class SchedulerClient:
             with self._says("word of where training ends", began):
                 self._until(lambda: point.end is not None, TICK)
         return verdict
+
+    def await_quorum(self, limit: float) -> None:
+        """Wait while there are too few workers to take a step, unless training is to end.
+
+        Raises what ends the job when none come, and PeerLost when the scheduler is silent for ``limit`` seconds.
+        """
+        began, told = time.monotonic(), 0
+        while (missing := self.missing) and not self.stop_point.asked:
+            what = f"{missing} more worker{'' if missing == 1 else 's'}, as fewer than --min-workers are here"
+            waited = time.monotonic() - began
+            if waited > limit and self.silence > limit:
+                raise PeerLost(f"waited {limit:g} s for {what}, and the scheduler is silent")
+            if waited // TELL > told:
+                told += 1
+                log.warning("waiting %.0f s for %s", waited, what)
+            with self._says(what, began):
+                self._until(lambda: not self.missing, TICK)
 
     @contextlib.contextmanager
     def _says(self, what: str, since: float | None = None) -> Iterator[None]:

@@ -325,7 +325,10 @@ class Session:
         return self._scheduler.stop_point
 
     def begin(self, clock: int) -> bool:
-        """Whether the step after ``clock`` of them is this worker's to take. It waits while that is being decided."""
+        """Whether the step after ``clock`` of them is this worker's to take. It waits while that is being decided,
+        and while there are too few workers."""
+        if self._scheduler.missing:
+            self._scheduler.await_quorum(self.job.start_timeout)
         verdict = self._scheduler.stop_point.begin(clock)
         return self._scheduler.await_stop(clock, self.job.start_timeout) if verdict is None else verdict
 

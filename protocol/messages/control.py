@@ -102,6 +102,14 @@ class View(Message):
     why: Prose = ""
 
 
+@message(120)
+class Quorum(Message):
+    """As of ``epoch`` so many workers lack of the fewest that the job trains with: begin no step before it is 0."""
+
+    epoch: Count
+    missing: Count
+
+
 @message(4)
 class Heartbeat(Message):
     """A member lives; ``report`` is what ``psctl status`` shows of it, ``epoch`` the view it knows."""

@@ -21,6 +21,7 @@ psctl run -w 4 -m package.train --epochs 3    a module, as python -m
 psctl run -s 2 -w 4 --run-dir runs/first train.py    leaves metrics.jsonl and summary.json
 psctl run -w 8 --mode federated --run-dir runs/fed train.py    leaves rounds.jsonl as well
 psctl run -w 8 --mode federated --state job.db train.py    goes on when it is given again
+psctl run -w 2:8 train.py    goes on with two or more of eight workers
 psctl run -w 4 --spares 1 --mode pipeline train.py    goes on when a stage is killed
 psctl run -w 4 --save model.safetensors train.py    leaves the trained model
 psctl run -w 4 --init model.safetensors train.py    begins with it
@@ -34,6 +35,8 @@ A worker that fails leaves the others running; a server that fails ends the run;
 scheduler training goes on. The run's exit code is that of the process that failed first; a
 scheduler without which all ended well is none. Workers that joined from elsewhere are waited for,
 those that were declared dead are not.
+With --workers 2:8 a worker that is killed is no failure: it is started again, up to --restarts
+times (3), and joins anew.
 With --spares 1 a worker of a pipeline that is killed is no failure: a spare takes its place.
 With --mode federated a server that fails is started again, up to --restarts times (3), and goes
 on with the weights that it has on disk. So is a client that is killed, or whose script raises an

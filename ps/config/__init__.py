@@ -62,6 +62,8 @@ def job_from(explicit: Mapping[str, Any], script: Mapping[str, Any] = NOTHING) -
     values, sources = merge(JobConfig, script=script)
     if explicit.get("mode", "sync") != "sync" and "mode" in explicit:
         values.pop("backup_workers", None)
+    if "workers" in explicit and "min_workers" not in explicit:  # one number takes the place of a script's range
+        values.pop("min_workers", None)
     check_keys(explicit, settings_of(JobConfig), "the job")
     for name, value in explicit.items():
         values[name] = settings_of(JobConfig)[name].read(value, EXPLICIT)

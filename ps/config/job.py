@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.aggregator import check_aggregator
-from ps.config.checkpoint import MOST_SERVERS, CheckpointConfig
+from ps.config.checkpoint import MOST_SERVERS
+from ps.config.clipping import check_clipping
 from ps.config.compression import check_compression
+from ps.config.elastic import ElasticConfig, check_elastic
 from ps.config.mode import BOUNDED, DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.privacy import DP
 from ps.config.secure import SECURE, SECURE_MIN
@@ -18,14 +20,12 @@ from ps.config.transport import NAMES, shares_memory
 from ps.config.values import LONGEST_WAIT, MOST_STAGES, PATH, SIZE, STAGES
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
-from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS, MOST_WORKERS
+from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS
 from ps.text import one_of
 
 if TYPE_CHECKING:
     from ps.config.specs import JobSpecs
 
-LATE = ("drop", "discount", "carry")
-PARAMS = ("auto", "private")
 
 MOST_WAVES = 100
 
@@ -35,11 +35,13 @@ _NO_SOURCES: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class JobConfig(CheckpointConfig):
+class JobConfig(ElasticConfig):
     """The settings of a job, every one with a default."""
 
     servers: int = setting(1, "number of server processes that share the model", low=1, high=MOST_SERVERS, short="-s")
-    workers: int = setting(1, "number of workers the job starts with", low=1, high=MOST_CLIENTS, short="-w")
+    workers: int = setting(
+        1, "number of workers the job starts with, or fewest and most: 2:8", low=1, high=MOST_CLIENTS, short="-w"
+    )
     mode: str = setting("sync", "when pushed gradients are applied", tuple(MODES))
     staleness: int = setting(
         2, "clocks that a worker may be ahead of the slowest", low=0, high=MOST_STEPS, modes=BOUNDED
@@ -67,7 +69,7 @@ class JobConfig(CheckpointConfig):
     params: str = setting(
         "auto",
         "with shared memory, read the weights where the servers keep them, or in a private copy",
-        PARAMS,
+        ("auto", "private"),
         modes=("sync",),
     )
     overlap: bool = setting(
@@ -170,7 +172,7 @@ class JobConfig(CheckpointConfig):
     late: str = setting(
         "drop",
         "what happens to a delta that comes after its round: drop it, give it less weight, or count it in full",
-        LATE,
+        ("drop", "discount", "carry"),
         modes=FEDERATED,
     )
     max_staleness: int | None = setting(
@@ -269,8 +271,13 @@ class JobConfig(CheckpointConfig):
         return (self.pipeline_workers or self.stages or self.workers) if self.pipeline else 1
 
     def has_place(self, rank: int) -> bool:
-        """Whether a worker of this rank takes part; beyond the places of pipelines are those who wait for one."""
-        return not self.pipeline or rank < self.workers
+        """Whether a worker of this rank takes part; beyond the places that there are, wait those who take one later."""
+        return rank < self.workers or not (self.pipeline or self.min_workers)
+
+    @property
+    def fewest(self) -> int:
+        """The workers without which nothing begins."""
+        return self.min_workers or self.workers
 
     def place_of(self, rank: int) -> int:
         """Return the place that a worker has in its pipeline; 0 where each has the whole model."""
@@ -382,19 +389,12 @@ class JobConfig(CheckpointConfig):
         if self.backup_workers and not self.heeds("backup_workers"):
             needed = one_of(settings_of(JobConfig)["backup_workers"].modes)
             raise ConfigError(f"{say('backup_workers')} needs mode = {needed}, but {say('mode')}")
-        if self.backup_workers >= self.workers:
-            raise ConfigError(f"{say('backup_workers')} must be less than {say('workers')}")
+        if self.backup_workers >= self.fewest:
+            raise ConfigError(f"{say('backup_workers')} must be less than {say(self.counted)}")
         if not self.federated:
             check_aggregator(self, say)
-            if self.workers > MOST_WORKERS:
-                raise ConfigError(f"{say('workers')}: at most {MOST_WORKERS} know each other with {say('mode')}")
-        if self.clip_norm is not None and self.clip_value is not None:
-            raise ConfigError(f"{say('clip_norm')} and {say('clip_value')}: clip by the one or by the other")
-        if self.clip_norm is not None and self.backup_workers:
-            raise ConfigError(
-                f"{say('clip_norm')} needs backup_workers = 0, but {say('backup_workers')}: chunks could be closed "
-                f"by different workers, and nobody would know the norm of all"
-            )
+        check_elastic(self, say)
+        check_clipping(self, say)
         if self.window < self.chunk_bytes:
             raise ConfigError(f"{say('window')} must be at least chunk_size = {SIZE.show(self.chunk_bytes)}")
         check_compression(self, say)

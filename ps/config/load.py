@@ -100,6 +100,12 @@ def merge(
     sources: dict[str, str] = {}
 
     def put(row: Setting, value: Any, source: str) -> None:
+        if row.name == "workers":  # a range is two settings; one number takes the place of a range that is weaker
+            least, value = as_range(value)
+            values.pop("min_workers", None)
+            sources.pop("min_workers", None)
+            if least is not None:
+                values["min_workers"], sources["min_workers"] = table["min_workers"].read(least, source), source
         values[row.name] = row.read(value, source)
         sources[row.name] = source
 
@@ -114,6 +120,12 @@ def merge(
         if name in flags:
             put(row, flags[name], f"flag {row.flag}" if caller == COMMAND_LINE else caller)
     return values, sources
+
+
+def as_range(value: Any) -> tuple[Any, Any]:
+    """Return the least and the most that a range such as ``2:8`` says; for what is none, None and the value itself."""
+    found = re.fullmatch(r"\s*([0-9]{1,9})\s*:\s*([0-9]{1,9})\s*", value) if isinstance(value, str) else None
+    return (found[1], found[2]) if found else (None, value)
 
 
 def check_env(env: Mapping[str, str]) -> None:

@@ -145,7 +145,7 @@ class ProcessConfig:
     )
     restarts: int = setting(
         3,
-        "how often psctl run restarts a failed server or client of a federated job",
+        "how often psctl run restarts a failed server or client of a federated job, or a killed worker of -w 2:8",
         low=0,
         high=1000,
         roles=("run",),

@@ -74,6 +74,8 @@ class JobSpecs:
         combined = algorithm.aggregator if job.federated and privacy is None else "mean"
         if secure.build().masks and not secure.build().weight:
             combined = "mean"
+        if job.global_batch is not None:
+            combined = "weighted"
         local = read(OPTIMIZERS.parse, "local_optimizer", algorithm.local or str(optimizer))
         return cls(
             optimizer=optimizer,

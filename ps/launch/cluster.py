@@ -108,9 +108,9 @@ class _Cluster:
         self._tracker = tracking(plan.process, plan.script.name, self._metrics_dir, screen.say, life)
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
-        self._policy = FailurePolicy(plan.workers + plan.spares, restarts=plan.process.restarts, spares=plan.spares)
-        self._children: list[Child] = []
-        self._restarted: list[Exit] = []
+        restarts, spares = plan.process.restarts, plan.spares
+        self._policy = FailurePolicy(plan.workers + spares, restarts=restarts, spares=spares, elastic=plan.elastic)
+        self._children, self._restarted = list[Child](), list[Exit]()
         self._former: set[int] = set()
         """The processes in whose place others were started."""
         self._stopped: set[str] = set()

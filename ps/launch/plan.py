@@ -63,6 +63,11 @@ class Plan:
         """How many workers are started beside the others, where the settings say that it is such a job."""
         return int(self.job.get("spares", 0)) if self.job.get("mode") in PIPELINE else 0
 
+    @property
+    def elastic(self) -> bool:
+        """Whether there may be fewer workers, so that one that is killed is started again and joins anew."""
+        return self.job.get("min_workers") is not None
+
     def command(self, role: str) -> list[str]:
         """Return the command line of a process of this role."""
         if role == "worker":
@@ -123,7 +128,8 @@ class Plan:
             scheduler=scheduler,
             host=self.process.host,
             port=self.process.port if role == "scheduler" else 0,
-            rank=None if role == "scheduler" else rank,
+            rank=None if role == "scheduler" or (self.elastic and role == "worker") else rank,
+            suggested_rank=rank if self.elastic and role == "worker" else None,
             local_rank=rank if role == "worker" else None,
             device=self.process.device,
             threads=self.process.threads,

@@ -69,6 +69,11 @@ class Restart:
 Action: TypeAlias = Say | Stop | Restart
 
 
+def _was_killed(exit: Exit) -> bool:
+    """Whether a process was ended from outside, as by who takes its machine away."""
+    return exit.code < 0 or exit.code == 128 + signal.SIGTERM
+
+
 def name_of(role: str, rank: int) -> str:
     """Return ``worker 2``, or ``scheduler``, of which there is one."""
     return role if role == "scheduler" else f"{role} {rank}"
@@ -110,7 +115,9 @@ class FailurePolicy:
     after it had joined, as long as there may be rounds. A death that was made good is no failure of the run. Otherwise
     clients fail each for itself, whatever their exit codes.
 
-    A worker of a pipeline that was killed is no failure of the run either, as long as there are spares.
+    A worker of a pipeline that was killed is no failure of the run either, as long as there are spares. Nor is one of
+    an ``elastic`` job, which has a range of workers: it is started again, ``restarts`` times at most, and joins anew;
+    after that the others go on without it.
     """
 
     workers: int
@@ -118,6 +125,7 @@ class FailurePolicy:
     restarts: int = RESTARTS
     spares: int = 0
     """How many of the workers only wait for the place of another; each that is killed costs one."""
+    elastic: bool = False
     federated: bool = False
     pipeline: bool = False
     """Whether workers have parts of the model, and need each other."""
@@ -179,6 +187,9 @@ class FailurePolicy:
                 left = f"{self.spares} more" if self.spares else "no other"
                 what = "a spare takes its place, if it had one"
                 actions.append(Say(f"{exit.name} failed ({describe(exit.code)}); {what}; {left} is left"))
+            elif exit.code and self._is_missed(exit):
+                left = f"{self.workers - len(self._ended)} of {self.workers} workers go on"
+                actions.append(Say(f"{exit.name} failed ({describe(exit.code)}); {left}"))
             elif exit.code:
                 self._blame(exit)
                 actions += self._on_failure(exit)
@@ -244,8 +255,12 @@ class FailurePolicy:
         self.first = self.first or (self._lost if for_want else exit)
 
     def _may_restart(self, exit: Exit) -> bool:
-        if not self.federated or not self.started or self.stopping or self._restarts[exit.name] >= self.restarts:
+        if not (self.federated or self.elastic) or not self.started or self.stopping:
             return False
+        if self._restarts[exit.name] >= self.restarts:
+            return False
+        if self.elastic:
+            return exit.role == "worker" and _was_killed(exit) and not self._done
         if exit.role == "server":
             return exit.code not in (0, *HOPELESS)
         may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
@@ -253,14 +268,19 @@ class FailurePolicy:
 
     def _is_replaced(self, exit: Exit) -> bool:
         """Whether a spare goes on for a worker, so that its end is no failure of the run."""
-        killed = exit.code < 0 or exit.code == 128 + signal.SIGTERM
-        return exit.role == "worker" and self.pipeline and self.spares > 0 and killed and not self.stopping
+        return exit.role == "worker" and self.pipeline and self.spares > 0 and _was_killed(exit) and not self.stopping
+
+    def _is_missed(self, exit: Exit) -> bool:
+        """Whether others go on without a worker that was killed, as there may be fewer of them."""
+        left = self.workers - len(self._ended)
+        return exit.role == "worker" and self.elastic and left > 0 and _was_killed(exit) and not self.stopping
 
     def _again(self, exit: Exit) -> list[Action]:
         count = f"{self._restarts[exit.name]} of at most {self.restarts} times"
         what = f"{exit.name} failed ({describe(exit.code)})"
+        how = "" if self.elastic else " with the state that it has kept"
         return [
-            Say(f"{what}: starting it again with the state that it has kept, {count}"),
+            Say(f"{what}: starting it again{how}, {count}"),
             Restart(exit.role, exit.rank),
         ]
 

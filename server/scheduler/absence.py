@@ -28,6 +28,8 @@ class Absence:
     def __init__(self) -> None:
         self.idle: float | None = None
         """Since when there is no worker."""
+        self._short: float | None = None
+        """Since when there are fewer workers than it goes on with."""
         self._without_servers: float | None = None
         self._started: float | None = None
         """Since when a job that has not begun has had a member."""
@@ -37,18 +39,28 @@ class Absence:
         self._started = now if self._started is None else self._started
 
     def verdict(
-        self, roster: Roster, setting: Callable[[str], Any], unheard: Set[int], now: float, *, waiting: bool
+        self,
+        roster: Roster,
+        setting: Callable[[str], Any],
+        unheard: Set[int],
+        now: float,
+        *,
+        waiting: bool,
+        missing: int = 0,
     ) -> Failure | None:
-        """Return why a job is given up, if it is. ``unheard``: servers whose part of the model nobody has heard of."""
+        """Return why a job is given up, if it is. ``unheard``: servers whose part of the model nobody has heard of.
+
+        ``missing``: how many workers lack of the least that it goes on with.
+        """
         servers = Count(roster.count("server"), setting("servers"))
-        workers = Count(roster.count("worker"), setting("workers"))
+        workers = Count(roster.count("worker"), setting("min_workers") or setting("workers"))
         limit = setting("start_timeout")
         if waiting:
             return self.at_start(servers, workers, limit, now)
         mute = [rank for rank in sorted(unheard) if roster.at("server", rank)]
         last = roster.last("worker")
         return self.of_servers(servers, mute, limit, now) or self.of_workers(
-            workers.here, setting("idle_timeout"), last, now
+            workers, missing, setting("idle_timeout"), last, now
         )
 
     def at_start(self, servers: Count, workers: Count, limit: float, now: float) -> Failure | None:
@@ -74,12 +86,19 @@ class Absence:
             what = f"the servers to come back; {servers.here} of {servers.wanted} servers are here"
         return "server-lost", f"waited {limit:g} s for {what}"
 
-    def of_workers(self, workers: int, limit: float, last: MemberRecord | None, now: float) -> Failure | None:
-        """Return why a job without workers is given up, if it is; ``last`` is who went last."""
-        self.idle = _since(self.idle, not workers, now)
-        if self.idle is None or now - self.idle <= limit:
+    def of_workers(
+        self, workers: Count, missing: int, limit: float, last: MemberRecord | None, now: float
+    ) -> Failure | None:
+        """Return why a job without workers, or with too few of them, is given up; ``last`` is who went last."""
+        self.idle = _since(self.idle, not workers.here, now)
+        self._short = _since(self._short, missing > 0, now)
+        since = self._short if self.idle is None else self.idle
+        if since is None or now - since <= limit:
             return None
         about = f"; the last was {last} ({last.why})" if last else ""
+        if self.idle is None:
+            few = f"of at least {workers.wanted} workers {workers.here} are left"
+            return "no-worker", f"{few}, and no other came for {limit:g} s (--idle-timeout){about}"
         return "no-worker", f"no worker is left, and none came for {limit:g} s (--idle-timeout){about}"
 
 

@@ -36,6 +36,7 @@ def dump(state: SchedulerState, roster: Roster, barrier: Barrier, pipelines: Pip
         "starts": list(pipelines.starts),
         "ending": state.ending.dump(),
         "life": state.life,
+        "finished": state.elastic.finished,
     }
 
 
@@ -46,6 +47,7 @@ def fill(state: SchedulerState, values: dict[str, Any], now: float) -> None:
     state.code, state.reason, state.deaths = values.get("code", ""), values["reason"], values["deaths"]
     if values["members"]:
         state.absence.come(now)
+    state.elastic.finished = values.get("finished", False)
     state.life = values.get("life", 0)
     state.seeding = Seeding.load(values["seeding"])
     state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()

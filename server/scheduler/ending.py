@@ -45,6 +45,24 @@ class Ending:
             self.reason, self.by = printable(message.reason[:MOST_REASON]), str(record)
             self.phase, self.clock = ("asked", message.clock + 1) if together else ("decided", clock)
 
+    def hear(
+        self,
+        record: MemberRecord,
+        message: StopRequest | StopReady,
+        live: Iterable[MemberRecord],
+        *,
+        together: bool,
+        clock: int,
+    ) -> bool:
+        """A worker asks for the end, or says how far it is; return whether something is new by it."""
+        word = self.word
+        if isinstance(message, StopReady):
+            self.ready(message)
+        else:
+            self.ask(record, message, together=together, clock=clock)
+        self.decide(live)
+        return self.word != word
+
     def ready(self, message: StopReady) -> None:
         """A worker says how far it has begun."""
         if self.phase == "asked":

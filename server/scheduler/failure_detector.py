@@ -4,6 +4,11 @@ A member's heartbeat comes from its interpreter, which a long call into C can ho
 by a thread that needs no interpreter (ZMTP heartbeats), and ends when the process has ended or stands still. So a
 member is dead when it is silent and its connection is gone. A connection that is gone may come back within the
 time-out, unless the process is known to be gone as well.
+
+A worker of this host whose process lives is not dead, however long it says nothing: it computes, or somebody looks at
+it with a debugger or has stopped it (SIGSTOP), when its connection ends too. On other hosts the connection is what
+shows that it lives. Who waits for it is told, and only ``hang_timeout``, where one is set, ends that. A worker that
+cannot be reached, and whose rank another process asks for, is not waited for so long.
 """
 
 from __future__ import annotations
@@ -19,9 +24,11 @@ from ps.server.scheduler.roster import Roster
 log = logging.getLogger("ps.scheduler")
 
 HELD = 30
-"""Time-outs after which a silent member is dead though its connection is alive: it may be stuck for ever."""
+"""Time-outs after which a silent server is dead though its connection is alive: it may be stuck for ever."""
+OVERDUE = 2
+"""Heartbeats that one lacks, and no connection, whose rank another process asks for: it is not waited for any more."""
 ASK = 1.0
-"""Seconds between two looks at the connection of a silent member."""
+"""Seconds between two looks at a silent member, its connection and its process."""
 MOST_PATIENCE = 120.0
 """Seconds after a restart, beside the time-out, after which those who have not come back are dead, at most. TCP's own
 attempts to reach a host that was gone are never further apart."""
@@ -33,6 +40,25 @@ Reach = Callable[[int], bool]
 """Whether a member's connection is alive."""
 Gone = Callable[[MemberRecord], bool]
 """Whether a member's process is gone, for certain."""
+
+
+Lives = Callable[[MemberRecord], str]
+"""Returns how the process of a member is known to live, in words; nothing where that is not known."""
+
+
+def nobody(member: int) -> bool:
+    """Nobody is connected."""
+    return False
+
+
+def is_unknown(record: MemberRecord) -> bool:
+    """It is known of no process that it is gone."""
+    return False
+
+
+def unknown(record: MemberRecord) -> str:
+    """Return nothing: of no process is anything known."""
+    return ""
 
 
 def patience(outage: float) -> float:
@@ -47,14 +73,40 @@ class FailureDetector:
     """Finds the dead among the members of a roster."""
 
     def __init__(self, now: float) -> None:
+        self.held: dict[int, str] = {}
+        """Members that are silent and not dead, and how each is known to live."""
         self._ticked = self._began = now
         self._asked: dict[int, float] = {}
-        """When the connection of a member that is silent was last found to be alive."""
+        """When it was last looked whether one that is silent lives."""
+        self._told: dict[int, str] = {}
+        """What was said of them."""
+        self._hurried: set[int] = set()
+        """Whose ranks others ask for."""
         self._looked = -math.inf
         self._missing: set[int] = set()
         """Members without connection and process at the last look; what they said before may not be read yet."""
 
-    def gone(self, roster: Roster, timeout: float, now: float, reach: Reach, gone: Gone) -> list[MemberRecord]:
+    def hurry(self, record: MemberRecord) -> None:
+        """Another process asks for the rank of a member, which may be dead."""
+        self._hurried.add(record.member)
+
+    def found(
+        self,
+        roster: Roster,
+        timeout: float,
+        now: float,
+        reach: Reach,
+        gone: Gone,
+        lives: Lives = unknown,
+        hang: float | None = None,
+    ) -> list[tuple[MemberRecord, str]]:
+        """Return the dead, and why they are; ``hang``: after how long a worker is that lives and says nothing."""
+        found = self._dead(roster, timeout, now, reach, lives, hang)
+        dead = {record.member for record, _ in found}
+        ended = self._gone(roster, timeout, now, reach, gone)
+        return [*found, *((record, "its process is gone") for record in ended if record.member not in dead)]
+
+    def _gone(self, roster: Roster, timeout: float, now: float, reach: Reach, gone: Gone) -> list[MemberRecord]:
         """Return those whose heartbeat is overdue and whose connection and process are gone, found so twice in a row.
 
         All that has been received must have been read before: it may be a goodbye.
@@ -69,30 +121,57 @@ class FailureDetector:
         before, self._missing = self._missing, {record.member for record in found}
         return [record for record in found if record.member in before]
 
-    def dead(self, roster: Roster, timeout: float, now: float, reach: Reach) -> list[MemberRecord]:
-        """Return those that have been silent for more than ``timeout`` seconds and cannot be reached, or too long."""
+    def _dead(
+        self, roster: Roster, timeout: float, now: float, reach: Reach, lives: Lives, hang: float | None
+    ) -> list[tuple[MemberRecord, str]]:
+        """Return those that have been silent for too long, for what is known of them."""
         if now - self._ticked > timeout / 2:  # this process itself stood still: nobody could be heard
             for record in roster:
                 record.seen = max(record.seen, now)
         self._ticked = now
-        silent = roster.silent(now - timeout)
-        self._asked = {record.member: self._asked[record.member] for record in silent if record.member in self._asked}
-        held = now - HELD * timeout
-        return [record for record in silent if record.seen < held or not self._is_there(record, timeout, now, reach)]
+        overdue = roster.silent(now - min(timeout, OVERDUE * heartbeat_interval(timeout)))
+        known = {record.member for record in overdue}
+        self._asked = {member: asked for member, asked in self._asked.items() if member in known}
+        self.held = {member: words for member, words in self.held.items() if member in known}
+        self._told = {member: words for member, words in self._told.items() if member in known}
+        self._hurried &= known
+        found = []
+        for record in overdue:
+            silence, waits = now - record.seen, record.role == "worker" and hang is not None
+            late = silence > timeout or record.member in self._hurried
+            if (late or waits) and now - self._asked.get(record.member, -math.inf) >= ASK:
+                self._asked[record.member] = now
+                words = lives(record) if waits else ""
+                if not words and late and reach(record.member):
+                    words = "its connection is alive: a call that holds its interpreter, or an overloaded host"
+                if words:
+                    self._hold(record, words, hang if waits and hang is not None else HELD * timeout, silence, timeout)
+                else:
+                    self.held.pop(record.member, None)
+            if not late:
+                continue
+            if record.member not in self.held:
+                why = "" if silence > timeout else ", and another process came with its rank"
+                found.append((record, f"no heartbeat for {_rounded(silence, timeout):g} s{why}"))
+            elif silence > (hang if waits and hang is not None else HELD * timeout):
+                found.append((record, f"no heartbeat for {_rounded(silence, timeout):g} s; {self.held[record.member]}"))
+        return found
 
-    def _is_there(self, record: MemberRecord, timeout: float, now: float, reach: Reach) -> bool:
-        asked = self._asked.get(record.member, -math.inf)
-        if now - asked < ASK:
-            return True
-        if not reach(record.member):
-            return False
-        if asked == -math.inf:
+    def _hold(self, record: MemberRecord, words: str, limit: float, silence: float, timeout: float) -> None:
+        """Note that one which is silent lives; say so once it is silent for long."""
+        self.held[record.member] = words
+        if silence > timeout and self._told.get(record.member) != words:
+            self._told[record.member] = words
+            most = "" if math.isinf(limit) else f", for {limit:g} s at most"
             log.warning(
-                "%s has said nothing for %.0f s, but its connection is alive: a call that holds its interpreter, or a "
-                "host that is overloaded? It is waited for as long as that is so, for %g s at most",
+                "%s has said nothing for %.0f s, but %s. It is waited for as long as that is so%s",
                 record,
-                now - record.seen,
-                HELD * timeout,
+                silence,
+                words,
+                most,
             )
-        self._asked[record.member] = now
-        return True
+
+
+def _rounded(silence: float, timeout: float) -> float:
+    """Return how long one was silent, as it is told: in whole time-outs."""
+    return max(timeout, math.floor(silence / timeout) * timeout) if silence > timeout else round(silence, 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ps.config import JobConfig, job_from, settings_of
 from ps.errors import ConfigError
 from ps.number import MOST_WORKERS
+from ps.protocol.membership import heartbeat_interval
 from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
@@ -83,10 +85,39 @@ def turned_away(hello: Hello, job_id: int, phase: JobPhase, reason: str) -> Erro
     return over(hello, phase, reason) if phase in ("ended", "failed") else None
 
 
+def patience(job: JobConfig | None, roster: Roster) -> float | None:
+    """Return how long a worker is waited for that is known to live and says nothing; None: as long as a server.
+
+    Nobody waits for a client, and who waits for a place of a pipeline does not wait for ever.
+    """
+    if job is None or job.federated or (job.pipeline and (job.spares or roster.spares)):
+        return None
+    return math.inf if job.hang_timeout is None else job.hang_timeout
+
+
+def former(hello: Hello, roster: Roster, timeout: float, now: float) -> MemberRecord | None:
+    """Return the worker that has the rank which another process asks for, if it has missed heartbeats: it may be dead.
+
+    Where it is, the other one comes in its place; where it lives, a rank that was demanded is refused and of one that
+    was suggested the next free one is given.
+    """
+    rank = hello.rank if hello.rank >= 0 else hello.suggested
+    record = roster.at(hello.role, rank) if hello.role == "worker" else None
+    return record if record is not None and now - record.seen > heartbeat_interval(timeout) else None
+
+
 def refusal(
-    hello: Hello, roster: Roster, servers: int, job: JobConfig | None, wished: Callable[[Hello], JobConfig]
+    hello: Hello,
+    roster: Roster,
+    servers: int,
+    job: JobConfig | None,
+    wished: Callable[[Hello], JobConfig],
+    late: MemberRecord | None = None,
 ) -> Error | None:
-    """Return why a process may not join, or None. ``wished`` returns the job that a worker's script asks for."""
+    """Return why a process may not join, or None. ``wished`` returns the job that a worker's script asks for.
+
+    ``late``: who has the rank that suits it, and may be dead: it asks again until that is known.
+    """
     if hello.role == "server":
         if roster.count("server") >= servers or hello.rank >= servers:
             text = f"the job has {servers} servers, and they are here"
@@ -107,7 +138,7 @@ def refusal(
         most = MOST_AT_ONCE if theirs.federated else MOST_WORKERS
         if roster.count("worker") >= most:
             return Error(hello.request, "rank-taken", f"the job has {most} workers, and more there cannot be")
-    holder = roster.at(hello.role, hello.rank)
+    holder = roster.at(hello.role, hello.rank) or late
     if holder is not None:
         return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
     return None

@@ -14,6 +14,8 @@ LIVE: Final = "live"
 LEFT: Final = "left"
 DEAD: Final = "dead"
 Liveness = Literal["live", "left", "dead"]
+MAX_DEATHS = 1000
+"""Deaths that are remembered, at most; the oldest are forgotten first."""
 REVOKED = "its key was revoked"
 """Why one is dead that is let in no more."""
 
@@ -78,6 +80,12 @@ class MemberRecord:
             f"{self} was declared dead ({self.why}): it was stopped, or its host or its link was down for longer than "
             f"--heartbeat-timeout. The others went on without it. Start it anew to rejoin"
         )
+
+    def note_death(self, deaths: list[dict[str, Any]]) -> None:
+        """Add this one's death to those that are remembered."""
+        clock = self.report.get("clock", 0)
+        deaths.append({"role": self.role, "rank": self.rank, "why": self.why, "clock": clock})
+        del deaths[:-MAX_DEATHS]
 
     def dump(self) -> dict[str, Any]:
         """Return the record as plain values, without what only this run of the scheduler means."""

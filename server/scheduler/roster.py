@@ -27,7 +27,7 @@ class Roster:
         """Role -> the rank below which none is free."""
         self._gone: deque[int] = deque()
         self.seats: int | None = None
-        """How many places there are for workers, where they have parts of the model; who has a rank beyond is a spare.
+        """How many places there are for workers, where there is an end to that; who has a rank beyond is a spare.
         """
         self.kept: dict[int, MemberRecord] = {}
         """Rank -> who is gone from a place that is kept for a spare: until somebody takes it all go on as if it were
@@ -59,7 +59,8 @@ class Roster:
 
     def deal(self, job: JobConfig | None) -> None:
         """Learn how many places the job has."""
-        self.seats = job.workers if job is not None and job.pipeline else None
+        limited = job is not None and (job.pipeline or job.min_workers is not None)
+        self.seats = job.workers if job is not None and limited else None
         if job is None:
             self.kept.clear()
 

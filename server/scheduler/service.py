@@ -201,7 +201,7 @@ class Scheduler:
             drained = self._inbox.drained
         sends += [(b"", send) for send in self._part_from_the_revoked()]
         gone = self._is_gone if drained else _unknown
-        sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone)]
+        sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone, self._lives)]
         sends += self._desk.turn(state, time.monotonic())
         self._keep()
         rounds = state.rounds
@@ -249,6 +249,10 @@ class Scheduler:
     def _is_gone(self, record: MemberRecord) -> bool:
         """Whether a member's process is gone, for certain: only one of our own host can be."""
         return record.here and pid.is_gone(record.pid, record.mark, self._realm)
+
+    def _lives(self, record: MemberRecord) -> str:
+        """Return how a process of our own host is known to live, in words; nothing where that is not known."""
+        return pid.condition(record.pid, record.mark, self._realm) if record.here else ""
 
     def _keep(self) -> None:
         if self._say is not None:

@@ -8,7 +8,6 @@ next epoch, until the job is over: then members only go.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -41,8 +40,9 @@ from ps.server.scheduler import dumping, joining
 from ps.server.scheduler.absence import Absence, Failure
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.elastic import Elastic, answered
 from ps.server.scheduler.ending import Ending, demand_near
-from ps.server.scheduler.failure_detector import FailureDetector, Gone, Reach
+from ps.server.scheduler.failure_detector import FailureDetector, Gone, Lives, Reach, is_unknown, nobody, unknown
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
 from ps.server.scheduler.pipelines import Pipelines
 from ps.server.scheduler.registrar import Registrar
@@ -56,8 +56,6 @@ from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
 _OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady | Rendezvous | CutRequest
-MAX_DEATHS = 1000
-"""Deaths that are remembered, at most; the oldest are forgotten first."""
 
 
 class SchedulerState:
@@ -75,8 +73,9 @@ class SchedulerState:
         self.deaths: list[dict[str, Any]] = []
         self.changed = True
         self._roster = Roster()
-        self._failure_detector = FailureDetector(now)
+        self.failure_detector = FailureDetector(now)
         self.absence = Absence()
+        self.elastic = Elastic()
         self.seeding = Seeding()
         self._barrier = Barrier()
         self._pipelines = Pipelines(self.key.line)
@@ -150,7 +149,7 @@ class SchedulerState:
 
     def news(self) -> list[Send]:
         """Return the current view for all members, if they have not been told: once for all that came in one turn."""
-        return self._views.news(self.view(), self._roster) if self._views.new else []
+        return self._views.news(self.view(), self._roster, self.elastic.quorum(self)) if self._views.new else []
 
     def hear(self, message: Message, now: float, payload: Any = None, here: bool = False) -> list[Send]:
         """Take a message and return what to send but ``news``; ``payload`` is the frame of one that has any.
@@ -171,7 +170,7 @@ class SchedulerState:
             case Heartbeat():
                 record.report = kept(message.report)
                 behind = message.epoch < self.epoch
-                return [Send(ASKER, HeartbeatAck(self.epoch)), *([Send(ASKER, self.view())] if behind else [])]
+                return [Send(ASKER, HeartbeatAck(self.epoch)), *(self._shown(record) if behind else [])]
             case Leave():
                 record.report = kept(message.report) or record.report
                 return [Send(ASKER, Ok(request)), *self.lose(record, LEFT, "left", now)]
@@ -200,16 +199,11 @@ class SchedulerState:
     def _stop(self, record: MemberRecord, message: StopRequest | StopReady, now: float) -> list[Send]:
         """A worker wants training to end, or says how far it is since one does."""
         demand_near(message.clock, self.live("server"), "an end of training")
-        word = self.ending.word
         if self.phase != "running":
             return []
-        if isinstance(message, StopReady):
-            self.ending.ready(message)
-        else:  # in a federated job with the round under way
-            together, rounds = bool(self.job and self.job.ends_together), self.rounds.under_way if self.rounds else 1
-            self.ending.ask(record, message, together=together, clock=rounds if self._federated else 0)
-        self.ending.decide(self.live("worker"))
-        if self.ending.word != word:
+        together, rounds = bool(self.job and self.job.ends_together), self.rounds.under_way if self.rounds else 1
+        clock = rounds if self._federated else 0  # in a federated job with the round under way
+        if self.ending.hear(record, message, self.live("worker"), together=together, clock=clock):
             self._renew_view()
         return self._say(list(self.rounds.end(self.ending.clock, now))) if self.rounds and self.ending.phase else []
 
@@ -232,18 +226,15 @@ class SchedulerState:
         """A helper, no member, asks; the first is for it."""
         return self._say(dispatch.helped(self.rounds, message, now, self.key))
 
-    def tick(self, now: float, reach: Reach = lambda member: False, gone: Gone = lambda record: False) -> list[Send]:
+    def tick(self, now: float, reach: Reach = nobody, gone: Gone = is_unknown, lives: Lives = unknown) -> list[Send]:
         """Declare dead who is silent and cannot be reached, and give up a job that lacks members for too long.
 
         ``gone`` says of nobody that it is gone while there are messages that have not been received.
         """
-        timeout = self.setting("heartbeat_timeout")
-        sends = []
-        for record in self._failure_detector.dead(self._roster, timeout, now, reach):
-            silence = max(timeout, math.floor((now - record.seen) / timeout) * timeout)
-            sends += self.lose(record, DEAD, f"no heartbeat for {silence:g} s", now)
-        for record in self._failure_detector.gone(self._roster, timeout, now, reach, gone):
-            sends += self.lose(record, DEAD, "its process is gone", now)
+        timeout, hang = self.setting("heartbeat_timeout"), joining.patience(self.job, self._roster)
+        dead = self.failure_detector.found(self._roster, timeout, now, reach, gone, lives, hang)
+        sends = [send for record, why in dead for send in self.lose(record, DEAD, why, now)]
+        self._start_if_complete(now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
         if (saving := self.saving) is not None:
@@ -260,7 +251,8 @@ class SchedulerState:
     def _lacking(self, now: float) -> Failure | None:
         """Return why a job is given up that has waited for members for too long."""
         unheard = self.rounds.durability.unheard if self.rounds is not None else set()
-        return self.absence.verdict(self._roster, self.setting, unheard, now, waiting=self.phase == "waiting")
+        missing, waiting = self.elastic.missing(self.job, self.count("worker")), self.phase == "waiting"
+        return self.absence.verdict(self._roster, self.setting, unheard, now, waiting=waiting, missing=missing)
 
     # Joining
 
@@ -270,8 +262,10 @@ class SchedulerState:
             yield from self._found(known, hello.request, now)
             return
         wished = self._script_settings.job
+        if (former := joining.former(hello, self._roster, self.setting("heartbeat_timeout"), now)) is not None:
+            self.failure_detector.hurry(former)
         refusal = joining.turned_away(hello, self.key.job_id, self.phase, self.reason)
-        refusal = refusal or joining.refusal(hello, self._roster, self.setting("servers"), self.job, wished)
+        refusal = refusal or joining.refusal(hello, self._roster, self.setting("servers"), self.job, wished, former)
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
@@ -281,9 +275,10 @@ class SchedulerState:
         if record.role == "worker":
             self.job = wished(hello)
             self._roster.deal(self.job)
+            self.elastic.come(now)
             self._vacancies.taken(record, self._roster, self._barrier.count)
         phase = self.phase
-        self._start_if_complete()
+        self._start_if_complete(now)
         yield self._welcome(record, hello.request)
         if self._federated and record.role == "worker" and self.phase == phase:
             self.changed = True  # nobody waits for a client, and nobody but the scheduler talks of it
@@ -300,19 +295,24 @@ class SchedulerState:
     def _found(self, record: MemberRecord, request: int, now: float) -> list[Send]:
         """Tell a member again who it is, and how the job is."""
         record.seen = now
-        return [self._welcome(record, request), *seated(record, self.key), Send(ASKER, self.view())]
+        return [self._welcome(record, request), *seated(record, self.key), *self._shown(record)]
+
+    def _shown(self, record: MemberRecord) -> list[Send]:
+        return answered(self.view(), self.elastic.quorum(self), record.role)
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         timeout = self.setting("heartbeat_timeout")
         return Send(ASKER, self._registrar.welcome(record, request, timeout, self._views.settings(self.job)))
 
-    def _start_if_complete(self) -> None:
+    def _start_if_complete(self, now: float) -> None:
         if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
             return
-        if self.count("worker") >= (self.job.goal if self._federated else self.job.workers):
+        workers = self.count("worker")
+        if workers >= self.job.goal if self._federated else self.elastic.may_begin(self.job, workers, now):
             self.phase = "running"
             for worker in self.live("worker"):
                 worker.initial = True
+            self._renew_view()
 
     # Going
 
@@ -326,9 +326,7 @@ class SchedulerState:
         if self.over:  # nobody waits for anybody any more
             return []
         if state == DEAD:
-            clock = record.report.get("clock", 0)
-            self.deaths.append({"role": record.role, "rank": record.rank, "why": why, "clock": clock})
-            del self.deaths[:-MAX_DEATHS]
+            record.note_death(self.deaths)
         sends = noted(granted(self.seeding.forget(record.member)), self.members)
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
@@ -339,10 +337,12 @@ class SchedulerState:
             return self._finish(
                 "failed", "server-lost", f"{record} {verb} ({why}); its part of the model is gone with it"
             )
-        if self.job is not None and self.job.pipeline and record.role == "worker":
-            self._vacancies.lose(record, self.job, self._roster, now)
-            sends += self._vacancies.fill(self._roster, self._barrier.count, self.key)
-            self._start_if_complete()
+        if self.job is not None and record.role == "worker":
+            if self.job.pipeline:
+                self._vacancies.lose(record, self.job, self._roster, now)
+                sends += self._vacancies.fill(self._roster, self._barrier.count, self.key)
+            sends += self.elastic.lose(record, self.job, self._roster, self.key, self.phase)
+            self._start_if_complete(now)
         if self.phase == "waiting" and not self.count("worker"):
             self.job = None  # the next worker's script may ask for something else
             self._roster.deal(self.job)

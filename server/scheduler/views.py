@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ps.config import JobConfig
-from ps.protocol.messages import View
+from ps.protocol.messages import Quorum, View
 from ps.protocol.messages.words import FailureCode, JobPhase, StopPhase
 from ps.server.scheduler.roster import Roster
 from ps.server.send import Send
@@ -52,7 +52,8 @@ class Views:
         self._made = job, view
         return view
 
-    def news(self, view: View, roster: Roster) -> list[Send]:
-        """Return a view for all members; they have been told then."""
+    def news(self, view: View, roster: Roster, quorum: Quorum | None) -> list[Send]:
+        """Return a view for all members, and a word for workers; they have been told then."""
         self.new = False
-        return [Send(record.member, view) for record in roster]
+        workers = [] if quorum is None else roster.live("worker")
+        return [*(Send(r.member, view) for r in roster), *(Send(r.member, quorum) for r in workers if quorum)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ps.server.scheduler.elastic import LAST_CALL
 from ps.server.scheduler.member_record import LIVE
 from ps.server.scheduler.state import SchedulerState
 from ps.text import waited
@@ -64,15 +65,23 @@ def _found(state: SchedulerState, of_members: Mapping[Wait, float]) -> Iterator[
     live = {record.rank for record in state.live("worker")}
     role = "client" if state.setting("mode") == "federated" else "worker"
     if state.phase == "waiting":
-        missing = [
+        absent = [
             f"{wanted - state.count(kind)} {kind}{'' if wanted - state.count(kind) == 1 else 's'}"
             for kind in ("server", "worker")
-            if (wanted := int(state.setting(f"{kind}s"))) > state.count(kind)
+            if (wanted := int(_fewest(state, kind))) > state.count(kind)
         ]
-        if missing:
-            yield ("the job", " and ".join(missing), "it begins when all are here (--start-timeout)"), None
+        if absent:
+            yield ("the job", " and ".join(absent), "it begins when all are here (--start-timeout)"), None
+        elif state.job is not None and state.count("worker") < state.job.workers:
+            most = f"{state.job.workers - state.count('worker')} more workers"
+            yield ("the job", most, f"it begins without them when none has come for {LAST_CALL:g} s"), None
     if state.phase != "running":
         return
+    if missing := state.elastic.missing(state.job, state.count("worker")):
+        yield ("the job", f"{missing} more workers", "fewer than the least are here (--idle-timeout)"), None
+    for member, words in state.failure_detector.held.items():
+        if (record := state.members.get(member)) is not None and record.state == LIVE:
+            yield ("the job", f"{record.role} {record.rank}", f"{words} (a word from it)"), record.seen
     yield from _of_servers(state)
     yield from of_members.items()
     if state.count("server") < (wanted := int(state.setting("servers"))):
@@ -99,6 +108,11 @@ def _found(state: SchedulerState, of_members: Mapping[Wait, float]) -> Iterator[
             yield ("the round", named("server", rounds["behind"]), what), None
         else:
             yield ("the round", f"{role}s that train, and their contributions", what), None
+
+
+def _fewest(state: SchedulerState, kind: str) -> Any:
+    """Return how many of a kind it takes for the job to begin."""
+    return (kind == "worker" and state.setting("min_workers")) or state.setting(f"{kind}s")
 
 
 def _of_servers(state: SchedulerState) -> Iterator[tuple[Wait, float | None]]:

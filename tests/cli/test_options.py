@@ -56,7 +56,9 @@ def shown(argv: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
 def test_flag_variable_and_toml_key_are_twins(
     row: Setting, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"backup_workers": ["--workers", "9"], "dp": ["--mode", "federated"]}.get(row.name, [])
+    more = {"backup_workers": ["--workers", "9"], "min_workers": ["--workers", "9"], "dp": ["--mode", "federated"]}.get(
+        row.name, []
+    )
     flags = [row.flag] if row.kind is BOOL else [row.flag, text_of(row)]
     text = "true" if row.kind is BOOL else text_of(row)
     by_flag = shown([*flags, *more], capsys)[row.name]

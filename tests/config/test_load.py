@@ -152,6 +152,11 @@ def test_bad_keys_and_values_are_refused_in_words(sources: dict[str, Any], messa
         ({"clip_norm": 1.0, "clip_value": 1.0}, "clip_norm = 1.0 .* and clip_value = 1.0 .*: clip by the one"),
         ({"workers": 4, "clip_norm": 1.0, "backup_workers": 1}, "clip_norm = 1.0 .* needs backup_workers = 0"),
         ({"workers": 2, "backup_workers": 2}, r"backup_workers = 2 \(flag .*must be less than workers = 2"),
+        ({"workers": "2:8", "backup_workers": 2}, r"backup_workers = 2 \(flag .*must be less than min_workers = 2"),
+        ({"workers": "8:2"}, r"min_workers = 8 \(flag --workers\) must be at most workers = 2"),
+        ({"workers": "2:8", "mode": "federated"}, "min_workers = 2 .* --min-clients"),
+        ({"workers": "2:8", "mode": "pipeline"}, "min_workers = 2 .* --spares"),
+        ({"workers": "2:8", "aggregator": "krum:1"}, "needs at least 5 workers, but there are min_workers = 2"),
         ({"workers": 2, "backup_workers": 1, "mode": "ssp"}, "backup_workers = 1 .* needs mode = sync"),
         ({"window": "512k"}, r"window = 512KiB \(flag --window\) must be at least chunk_size = 4MiB"),
         ({"optimizer": "sdg:lr=1"}, "optimizer = 'sdg:lr=1' .flag --optimizer.*"),
@@ -189,6 +194,30 @@ def test_variables_of_other_programs_are_left_alone() -> None:
         "PATH": "/bin",
     }
     assert merge(JobConfig, env=env) == ({}, {})
+
+
+@pytest.mark.parametrize("source", ["flags", "env", "toml", "script"])
+def test_a_range_of_workers_is_the_least_and_the_most_in_every_spelling(source: str) -> None:
+    given = {"PS_WORKERS": "2:8"} if source == "env" else {"workers": "2:8"}
+    found = load(JobConfig, **{source: given})
+    assert (found.config.min_workers, found.config.workers, found.config.fewest) == (2, 8, 2)
+    assert found.sources["min_workers"] == found.sources["workers"] != "default"
+    assert JobConfig.from_dict(found.config.to_dict()) == found.config
+
+
+def test_one_number_takes_the_place_of_a_range_that_is_weaker() -> None:
+    found = load(JobConfig, toml={"workers": "2:8"}, flags={"workers": "4"})
+    assert (found.config.min_workers, found.config.workers) == (None, 4)
+    assert found.sources["min_workers"] == "default"
+    assert job_from({"workers": 4}, {"workers": "2:8"}).min_workers is None
+    both = load(JobConfig, toml={"min_workers": 3}, flags={"workers": "4"})
+    assert both.config.min_workers == 3, "said by itself it stays"
+
+
+@pytest.mark.parametrize("text", ["2:", ":8", "2:8:9", "2-8", "0:8", "a:b", "2:99999999999"])
+def test_what_is_no_range_of_workers_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="workers"):
+        load(JobConfig, flags={"workers": text})
 
 
 def test_an_empty_variable_is_not_set() -> None:

@@ -226,7 +226,7 @@ def test_after_kill_9_of_everything_at_any_moment_nothing_is_left(start: Start, 
 def test_a_worker_that_slept_too_long_over_weights_in_place_ends_with_4_and_costs_the_others_nothing(
     start: Start,
 ) -> None:
-    cluster = start(servers=2, workers=3, chunk_size=4096, optimizer="sgd:lr=1", transport="shm")
+    cluster = start(servers=2, workers=3, chunk_size=4096, optimizer="sgd:lr=1", transport="shm", hang_timeout=1.5)
     stop = cluster.path("stop")
     workers = crew(cluster, 3, COUNTING, stop, "--nap", 0.003, "--blind", 1)
     for worker in workers:

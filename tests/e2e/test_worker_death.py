@@ -121,7 +121,7 @@ def test_a_run_with_a_killed_worker_ends_non_zero_and_its_summary_lists_the_deat
 
 
 def test_a_worker_that_stood_still_too_long_is_told_that_it_was_declared_dead(start: Start) -> None:
-    cluster = start(workers=3)
+    cluster = start(workers=3, hang_timeout=TIMEOUT)
     gate = cluster.path("gate")
     workers = cluster.train(3, "--steps", 60, "--shout", "--gate", f"0@50:{gate}", "--nap", 0.02)
     workers[1].wait_for("clock 5 ")
@@ -134,6 +134,27 @@ def test_a_worker_that_stood_still_too_long_is_told_that_it_was_declared_dead(st
     gate.touch()
     assert ends([workers[0], workers[2]]) == [0, 0]
     assert result(workers[0])["digest"] == result(workers[2])["digest"]
+
+
+@pytest.mark.parametrize("transport", ["auto", "tcp"])
+@pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
+def test_a_worker_of_this_host_that_is_stopped_for_longer_than_the_time_out_goes_on_and_nothing_is_lost(
+    start: Start, mode: str, transport: str
+) -> None:
+    cluster = start(workers=3, mode=mode, transport=transport, heartbeat_timeout=1)
+    workers = cluster.train(3, "--steps", 60, "--shout", "--nap", 0.02)
+    workers[1].wait_for("clock 5 ")
+    workers[1].stop()
+    waits = cluster.wait_status(lambda s: [w for w in s["waits"] if "stopped" in w["what"] and w["seconds"] > 4])
+    [wait] = [wait for wait in waits["waits"] if "stopped" in wait["what"]]
+    assert wait["for"] == "worker 1" and f"kill -CONT {workers[1].pid}" in wait["what"]
+    cluster.scheduler.wait_for("worker 1 .* it is stopped")
+    workers[1].resume()
+    assert ends(workers) == [0, 0, 0]
+    assert not cluster.scheduler.wait() and "dead" not in cluster.scheduler.text
+    assert {result(worker)["clock"] for worker in workers} == {"60"}
+    if mode == "sync":
+        assert len({result(worker)["digest"] for worker in workers}) == 1
 
 
 def test_a_short_stop_costs_nobody_anything(start: Start) -> None:

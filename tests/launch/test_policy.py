@@ -51,6 +51,38 @@ def test_a_server_that_ends_after_the_workers_which_lost_it_is_still_the_cause()
     assert not policy.blames_another
 
 
+@pytest.mark.parametrize("code", [-9, 143])
+def test_a_worker_of_an_elastic_job_that_is_killed_is_started_again_and_then_the_others_go_on(code: int) -> None:
+    policy = FailurePolicy(2, started=True, elastic=True, restarts=2)
+    for _ in range(2):
+        assert Restart("worker", 0) in policy.on_exits([Exit("worker", 0, code)])
+    [said] = policy.on_exits([Exit("worker", 0, code)])
+    assert isinstance(said, Say) and "1 of 2 workers go on" in said.text
+    assert stops(policy.on_exits([Exit("worker", 1, 0)])) and policy.status == 0
+
+
+def test_all_workers_of_an_elastic_job_killed_at_once_are_started_again() -> None:
+    policy = FailurePolicy(3, started=True, elastic=True, restarts=1)
+    actions = policy.on_exits([Exit("worker", rank, -9) for rank in range(3)])
+    assert [a for a in actions if isinstance(a, Restart)] == [Restart("worker", rank) for rank in range(3)]
+    assert not stops(actions)
+    actions = policy.on_exits([Exit("worker", rank, -9) for rank in range(3)])
+    assert stops(actions) and policy.status == 137, "nobody is left"
+
+
+@pytest.mark.parametrize("code", [1, 2, 8])
+def test_a_script_of_an_elastic_job_that_fails_is_not_started_again(code: int) -> None:
+    policy = FailurePolicy(2, started=True, elastic=True)
+    assert not [a for a in policy.on_exits([Exit("worker", 0, code)]) if isinstance(a, Restart)]
+    assert policy.status == code
+
+
+def test_nobody_is_started_again_once_a_worker_has_come_to_its_end() -> None:
+    policy = FailurePolicy(3, started=True, elastic=True)
+    policy.on_exits([Exit("worker", 0, 0)])
+    assert not [a for a in policy.on_exits([Exit("worker", 1, -9)]) if isinstance(a, Restart)]
+
+
 def test_a_server_or_scheduler_that_ends_well_is_nobodys_problem() -> None:
     policy = FailurePolicy(1, started=True)
     assert policy.on_exits([Exit("server", 0, 0), Exit("scheduler", 0, 0)]) == []

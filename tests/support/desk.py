@@ -59,10 +59,18 @@ class Desk:
         assert self.state.phase == "running"
         return workers
 
-    def wait(self, seconds: float, *silent: int, reach: Container[int] = (), gone: Container[int] = ()) -> list[Send]:
+    def wait(
+        self,
+        seconds: float,
+        *silent: int,
+        reach: Container[int] = (),
+        gone: Container[int] = (),
+        lives: Container[int] = (),
+    ) -> list[Send]:
         """Let time pass while all live members but these are heard.
 
-        Those in ``reach`` keep their connection, the process of those in ``gone`` is known to be gone.
+        Those in ``reach`` keep their connection, the process of those in ``gone`` is known to be gone, and of those in
+        ``lives`` to live.
         """
         sends = []
         end = self.now + seconds
@@ -71,7 +79,12 @@ class Desk:
             for record in list(self.state.members.values()):
                 if record.state == "live" and record.member not in silent:
                     self.say(Heartbeat(record.member, self.state.epoch, record.report))
-            sends += self.state.tick(self.now, reach.__contains__, lambda record: record.member in gone)
+            sends += self.state.tick(
+                self.now,
+                reach.__contains__,
+                lambda record: record.member in gone,
+                lambda record: "it is stopped" if record.member in lives else "",
+            )
         return sends
 
     def restart(self, outage: float = 0.0) -> None:

@@ -22,6 +22,7 @@ SAMPLES: tuple[m.Message, ...] = (
         58,
         "good enough",
     ),
+    m.Quorum(5, 2),
     m.StopRequest(3, 57, "good enough"),
     m.StopReady(3, 58),
     m.Heartbeat(3, 5, {"clock": 12, "waiting_for": (1, 2)}),

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from ps.config import ProcessConfig
 from ps.protocol import pid
-from ps.protocol.messages import Heartbeat, HeartbeatAck, Hello, Identify, Leave, View, Welcome
+from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Leave, View, Welcome
 from ps.server.scheduler.service import serve
+from ps.server.scheduler.waits import Waits
 from support.desk import Desk
 from support.wire import Peer, Service
 
@@ -78,6 +80,80 @@ def test_the_kernel_is_not_asked_about_those_who_are_heard_nor_all_the_time() ->
             if record.member != a:
                 desk.state.receive(Heartbeat(record.member, 0, {}), tick / 10)
     assert set(asked) == {a} and len(asked) <= 40
+
+
+def test_a_worker_whose_process_lives_here_is_never_dead_and_the_wait_for_it_has_a_name() -> None:
+    desk, waits = Desk(heartbeat_timeout=2.0), Waits()
+    a, b = desk.fill()
+    for _ in range(300):
+        desk.wait(2, a, lives={a})
+        waits.look(desk.state, desk.now)
+    assert not desk.state.deaths
+    [wait] = [wait for wait in waits.shown(desk.now) if wait["for"] == "worker 0"]
+    assert "it is stopped" in wait["what"] and wait["seconds"] >= 598
+    desk.say(Heartbeat(a, 0, {}))
+    desk.wait(1)
+    waits.look(desk.state, desk.now)
+    assert not waits.shown(desk.now), "it was heard"
+    desk.wait(5, a, b, lives={b})
+    assert [death["rank"] for death in desk.state.deaths] == [0], "of the other one nothing is known"
+
+
+def test_a_time_out_that_is_set_ends_the_wait_for_one_that_lives_and_says_nothing() -> None:
+    desk = Desk(heartbeat_timeout=2.0, hang_timeout=60.0)
+    a, b = desk.fill()
+    desk.wait(59, a, b, lives={a}, reach={b})
+    assert not desk.state.deaths
+    desk.wait(3, a, b, lives={a}, reach={b})
+    assert [death["rank"] for death in desk.state.deaths] == [0, 1]
+    assert "it is stopped" in desk.state.deaths[0]["why"]
+
+
+@pytest.mark.parametrize("job", [{"mode": "federated", "clients_per_round": 1}, {"mode": "pipeline", "spares": 1}])
+def test_a_client_and_one_for_whom_a_spare_waits_have_the_time_out_alone(job: dict[str, Any]) -> None:
+    desk = Desk(heartbeat_timeout=2.0, **job)
+    a, _ = desk.fill()
+    desk.wait(4, a, lives={a})
+    assert [death["rank"] for death in desk.state.deaths] == [0]
+
+
+def test_a_server_whose_process_lives_here_and_stands_still_has_the_time_out_alone() -> None:
+    desk = Desk(heartbeat_timeout=2.0)
+    desk.fill()
+    desk.wait(4, 1, lives={1})
+    assert desk.state.code == "server-lost"
+
+
+@pytest.mark.parametrize("how", ["rank", "suggested"])
+def test_who_comes_with_the_rank_of_one_that_cannot_be_reached_takes_its_place_long_before_the_time_out(
+    how: str,
+) -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    a, _ = desk.fill()
+    desk.wait(3, a)
+    [refused] = desk.hello(nonce=77, **{how: 0})
+    assert isinstance(refused.message, Error) and refused.message.code == "rank-taken"
+    desk.wait(1, a)
+    assert [(death["rank"], death["why"]) for death in desk.state.deaths] == [
+        (0, "no heartbeat for 4 s, and another process came with its rank")
+    ]
+    assert desk.hello(nonce=77, **{how: 0})[0].message.rank == 0
+    [told] = desk.say(Heartbeat(a, 0, {}))
+    assert isinstance(told.message, Error) and told.message.code == "evicted"
+
+
+def test_who_comes_with_the_rank_of_one_that_lives_gets_it_not() -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    a, b = desk.fill()
+    for rank, member, more in ((0, a, {"reach": {a}}), (1, b, {"lives": {b}})):
+        desk.wait(3, member, **more)
+        [refused] = desk.hello(nonce=77, rank=rank)
+        assert isinstance(refused.message, Error)
+        desk.wait(1, member, **more)
+        desk.say(Heartbeat(member, 0, {}))
+    assert not desk.state.deaths
+    assert desk.join(suggested=1).rank == 2
+    assert "which is alive" in desk.refused(rank=0).text
 
 
 # The process, with real sockets and real processes of this host

@@ -1,0 +1,79 @@
+"""Workers that come and go: all of them killed at once, fewer than the least, more than the most."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ps.protocol.query import fetch_status
+from support.cluster import Cluster, Process, live_workers
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+TIMEOUT = 1.5
+SCRIPT = """
+import sys, time, numpy as np, ps
+with ps.connect(optimizer="sgd:lr=1") as kv:
+    w = kv.init({"w": np.zeros(64, np.float32)})
+    print("joined", kv.rank, kv.clock, flush=True)
+    while kv.clock < int(sys.argv[1]) and not kv.stopped:
+        kv.step({"w": np.ones(64, np.float32)}, loss=1.0, examples=1)
+        print("stepped", kv.clock, flush=True)
+        time.sleep(0.03)
+    print("weights", float(w["w"][0]), kv.clock, flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    found = tmp_path / "script.py"
+    found.write_text(SCRIPT)
+    return str(found)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
+def test_a_run_whose_workers_are_all_killed_at_once_goes_on_with_the_model_that_they_had(
+    command: Callable[..., Process], path: str, tmp_path: Path, mode: str
+) -> None:
+    folder = tmp_path / "run"
+    run = command("run", "-w", "1:3", "--mode", mode, "--heartbeat-timeout", TIMEOUT, "--run-dir", folder, path, 60)
+    run.wait_for("stepped 20")
+    address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
+    for row in live_workers(dict(fetch_status(address, 5.0))):
+        Process.signal_pid(row["pid"], signal.SIGKILL)
+    assert run.wait(90) == 0, run.text
+    assert sum("starting it again, 1 of at most 3 times" in line for line in run.lines) == 3
+    joined = [int(line.split()[-1]) for line in run.lines if "| joined" in line]
+    assert joined[:3] == [0, 0, 0] and min(joined[3:]) >= 15, "nobody began anew"
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    weights = {line.split("weights ")[1].split()[0] for line in run.lines if "| weights" in line}
+    if mode == "sync":
+        assert weights == {"-60.0"}, "one for each clock"
+    assert {line["rank"] for line in steps} == {0, 1, 2}
+
+
+def test_with_too_few_the_others_wait_by_name_and_a_spare_or_a_newcomer_lets_them_go_on(
+    start: Callable[..., Cluster], path: str
+) -> None:
+    cluster = start(workers="2:2", heartbeat_timeout=TIMEOUT)
+    workers = [cluster.worker(path, 200) for _ in range(2)]
+    workers[0].wait_for("stepped 10")
+    spare = cluster.worker(path, 200)
+    cluster.wait_status(lambda status: any(row.get("spare") for row in live_workers(status)))
+    workers[0].kill()
+    spare.wait_for("^joined 0 1")
+    workers[1].kill()
+    spare.wait_for("waiting 5 s for 1 more worker, as fewer than --min-workers are here")
+    status = cluster.status()
+    assert any("1 more workers" in wait["for"] for wait in status["waits"]), status["waits"]
+    clock = max(row["clock"] for row in live_workers(status))
+    late = cluster.worker(path, clock + 60)
+    assert int(late.wait_for(r"^joined \d+ (\d+)")[1]) >= clock
+    assert late.wait() == 0
+    assert spare.wait() == 0, "the end of one is the end of the least"
+    assert spare.wait_for(r"^weights (\S+)")[1] == "-200.0"
+    assert cluster.scheduler.wait() == 0

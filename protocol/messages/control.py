@@ -102,7 +102,7 @@ class View(Message):
     why: Prose = ""
 
 
-@message(120)
+@message(150)
 class Quorum(Message):
     """As of ``epoch`` so many workers lack of the fewest that the job trains with: begin no step before it is 0."""
 

@@ -39,7 +39,8 @@ class HelpedRound:
         """Until when a helper is counted on to ask again."""
         self._patience = min(PATIENCE, patience or PATIENCE)
         self._round = self._attempt = 0
-        self._offer = ""
+        self.offer = ""
+        """The helper's key, as it said last."""
         self._boxes: dict[int, SealedSeed] = {}
         self._asking: dict[int, tuple[int, int]] = {}
         self._wanted: tuple[int, ...] = ()
@@ -66,7 +67,7 @@ class HelpedRound:
 
     def shown(self, phase: str) -> str:
         """Return the phase of a round, for people."""
-        return "unmask" if self.known and phase == "close" else "agree" if self._asking and not self._offer else phase
+        return "unmask" if self.known and phase == "close" else "agree" if self._asking and not self.offer else phase
 
     def admits(self, task: int) -> bool:
         """Whether a task's contribution can be in a sum: the helper can be told its seed."""
@@ -86,10 +87,10 @@ class HelpedRound:
         """Take what a client says of a task that is its own, begun in ``round``; return the answer."""
         match message:
             case KeyOffer():
-                if not self._offer:
+                if not self.offer:
                     self._asking[message.task] = message.member, message.request
                     return None
-                return Cohort(message.request, self._attempt, ((0, 0, self._offer),))
+                return Cohort(message.request, self._attempt, ((0, 0, self.offer),))
             case KeyShares() if message.shares:
                 self._boxes.setdefault(message.task, (round, rank, message.shares[0][1]))
                 return ShareInbox(message.request, ())
@@ -118,11 +119,11 @@ class HelpedRound:
         ``over``: there is no more.
         """
         self._expected = -math.inf if over else now + SOON
-        if self._offer != message.offer:
-            self._offer = message.offer  # of another one, or another life of it: it opens no box that is here
+        if self.offer != message.offer:
+            self.offer = message.offer  # of another one, or another life of it: it opens no box that is here
             self._boxes = {}
         waiting, self._asking = self._asking, {}
-        cohort = ((0, 0, self._offer),)
+        cohort = ((0, 0, self.offer),)
         sends = [Send(member, Cohort(request, self._attempt, cohort)) for member, request in waiting.values()]
         if message.why and (message.version, message.attempt) == (self._round, self._attempt) and self.known:
             self.failure = f"the helper does not tell this sum of masks: {message.why}"
@@ -156,7 +157,7 @@ class HelpedRound:
         return {
             "round": self._round,
             "attempt": self._attempt,
-            "offer": self._offer,
+            "offer": self.offer,
             "boxes": boxes,
             "wanted": list(self._wanted),
             "known": self.known,
@@ -164,7 +165,7 @@ class HelpedRound:
 
     def load(self, values: dict[str, Any], now: float) -> None:
         """Take what ``dump`` returned."""
-        self._round, self._attempt, self._offer = values["round"], values["attempt"], values["offer"]
+        self._round, self._attempt, self.offer = values["round"], values["attempt"], values["offer"]
         self._boxes = {task: (round, rank, box) for task, round, rank, box in values["boxes"]}
         self._wanted, self.known = tuple(values["wanted"]), values["known"]
         self.until = now + self._patience if self.known else math.inf

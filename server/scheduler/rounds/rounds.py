@@ -174,8 +174,8 @@ class Rounds:
         if over not in (None, ACCEPTED) or task is None or self.masking is None:
             yield Send(message.member, Submitted(message.request, message.task, over or "abandoned"))
             return
-        answer = self.masking.hear(message, rank, task.round)
-        if answer is not None:
+        self.changed |= not self.masking.asks  # seeds that are sealed for a helper outlive this process
+        if (answer := self.masking.hear(message, rank, task.round)) is not None:
             yield Send(message.member, answer)
         yield from self._go_on(now)
 
@@ -184,7 +184,8 @@ class Rounds:
         ledger, masking = self._contributions.ledger, self.masking
         if not isinstance(masking, HelpedRound):
             raise BadMessage("a helper, but this job's masks need none: --secure helper")
-        self.changed, proof = True, token(ledger.version, ledger.attempt)
+        self.changed |= message.offer != masking.offer
+        proof = token(ledger.version, ledger.attempt)
         return [*masking.help(message, proof, now, over=self.phase == "done"), *self._go_on(now)]
 
     def decline(self, message: Decline, rank: int, now: float) -> Iterator[Send]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import platform
-import random
 import sys
 import time
 from pathlib import Path
@@ -26,14 +25,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 SETTINGS, ELEMENTS, CELLS = 1000, 10_000_000, 1000
 
 
-def settings() -> tuple[int, float]:
+def costs() -> tuple[int, float]:
     """Return how many settings cost more than was asked, and the least and most of delta over what was asked."""
-    from support.gaussian_privacy import delta_of
+    from support.gaussian_privacy import delta_of, settings
 
-    chance, over, least = random.Random(0), 0, 1.0
-    for _ in range(SETTINGS):
-        eps, delta = math.exp(chance.uniform(-4, 4)), 10 ** -chance.uniform(3, 9)
-        rounds = int(math.exp(chance.uniform(0, 9)))
+    over, least = 0, 1.0
+    for eps, delta, rounds in settings(SETTINGS):
         share = delta_of(eps, math.sqrt(rounds) / noise_for(eps, delta, rounds)) / delta
         over, least = over + (share > 1), min(least, share)
     return over, least
@@ -51,7 +48,7 @@ def noise() -> tuple[float, float]:
 
 if __name__ == "__main__":
     print(f"{platform.platform()}, Python {platform.python_version()}, NumPy {np.__version__}")
-    over, least = settings()
+    over, least = costs()
     print(f"{SETTINGS} settings: {over} cost more than was asked; the least delta was {least:.4f} of that")
     chance, seconds = noise()
     print(f"{ELEMENTS:,} elements of noise: chi-square over {CELLS} cells p = {chance:.3f}")

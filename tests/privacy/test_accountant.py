@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 
 from ps.errors import ConfigError
 from ps.privacy import affordable, epsilon_of, noise_for
-from support.gaussian_privacy import delta_of, epsilon_by_integration
+from support.gaussian_privacy import delta_of, epsilon_by_integration, settings
 
 SETTINGS = 200
 """Of the 1,000 that ``scripts/bench/privacy.py`` looks at."""
-
-
-def settings(count: int, seed: int = 0) -> list[tuple[float, float, int]]:
-    chance = random.Random(seed)
-    return [
-        (math.exp(chance.uniform(-4, 4)), 10 ** -chance.uniform(3, 9), int(math.exp(chance.uniform(0, 9))))
-        for _ in range(count)
-    ]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator
 
 import numpy as np
+
+
+def settings(count: int, seed: int = 0) -> Iterator[tuple[float, float, int]]:
+    """Yield so many budgets as (eps, delta, rounds), drawn over all that jobs may have."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        yield math.exp(chance.uniform(-4, 4)), 10 ** -chance.uniform(3, 9), int(math.exp(chance.uniform(0, 9)))
 
 
 def delta_of(eps: float, mu: float) -> float:

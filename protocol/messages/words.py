@@ -33,11 +33,12 @@ ErrorCode = Annotated[
 ]
 """What went wrong, by this version's words or another's."""
 
-OrderPhase = Literal["collect", "measure", "prepare", "publish"]
+OrderPhase = Literal["collect", "measure", "sum", "prepare", "publish"]
 """How far a round may go."""
-ShardPhase = Literal["empty", "collect", "prepared", "broken", "mismatch"]
-"""How far a server is with a round: it has no model yet, collects, has prepared, or has lost what it had counted; or
-the sum of what was masked is none: somebody used another seed, round, codec or mask."""
+ShardPhase = Literal["empty", "collect", "summed", "prepared", "broken", "mismatch"]
+"""How far a server is with a round: it has no model yet, collects, has the sum of what is masked on disk, has prepared,
+or has lost what it had counted; or the sum of what was masked is none: somebody used another seed, round, codec or
+mask."""
 
 Defect = Literal["", "malformed", "nan"]
 """What is wrong with an upload in itself; nothing if it is sound."""

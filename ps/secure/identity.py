@@ -6,6 +6,7 @@ identity for itself and counts whoever comes: that protects from nobody who can 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,17 @@ SIGNATURE = 64
 PUBLIC = 32
 Lists = Callable[[bytes], bool]
 """Whether a public identity (32 bytes) is one that counts, by this party's own list."""
+
+
+def identity_in(text: str) -> bytes:
+    """Return the identity at the beginning of what a client has signed, base64; whether it is its is not looked at.
+
+    What is no such text is an identity of its own.
+    """
+    try:
+        return base64.b64decode(text.encode(), validate=True)[:PUBLIC]
+    except ValueError:
+        return text.encode()
 
 
 class Signer(Protocol):

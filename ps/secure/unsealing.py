@@ -33,6 +33,11 @@ def mutual(bundles: Mapping[int, Bundle]) -> dict[int, frozenset[int]]:
         inside -= lacking
 
 
+def holders(bundles: Mapping[int, Bundle]) -> dict[int, int]:
+    """Return how many hold a share of each task's secrets: those whom it gave one, and its own client."""
+    return {task: len(bundle) + 1 for task, bundle in bundles.items()}
+
+
 class Unsealing:
     """Gathers the shares for one set of survivors."""
 
@@ -42,16 +47,16 @@ class Unsealing:
         round: int,
         attempt: int,
         offers: Mapping[int, tuple[int, str]],
-        bundles: Mapping[int, Bundle],
+        holders: Mapping[int, int],
         edges: Mapping[int, Collection[int]],
         survivors: Collection[int],
     ) -> None:
-        """``offers``: rank and text by task."""
+        """``offers``: rank and text by task; ``holders``: how many hold a share of its secrets, its client included."""
         self._about = job_id, round
         self._attempt = attempt
         self._offers, self._edges = offers, edges
         self._survivors = frozenset(survivors)
-        self._need = {task: threshold(len(bundles[task]) + 1) for task in edges}
+        self._need = {task: threshold(holders[task]) for task in edges}
         self._shares: dict[int, dict[int, bytes]] = {task: {} for task in edges}
 
     @property

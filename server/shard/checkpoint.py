@@ -12,6 +12,7 @@ from ps.config.job import JobConfig
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
+from ps.secure.frames import MaskedFrames
 from ps.server.shard.chunk import ChunkState
 from ps.state_file import StateFile
 from ps.xp import HostArray
@@ -28,6 +29,8 @@ class Prepared:
     factor: float
     share: float
     parts: Mapping[int, HostArray | None]
+    masked: int = 0
+    """Of how many contributions the parts are sums under masks, of words; 0 for what can be applied as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class ShardCheckpoint:
             "floor": prepared.floor,
             "factor": prepared.factor,
             "share": prepared.share,
+            "masked": prepared.masked,
         }
         parts = {str(index): part for index, part in prepared.parts.items() if part is not None}
         self._state_file.keep(PREPARED, values, parts)
@@ -117,24 +121,27 @@ class ShardCheckpoint:
         """What goes wrong inside is the fault of the model's file: raises ConfigError."""
         return self._state_file.reading(MODEL)
 
-    def prepared(self, version: int, chunks: Mapping[int, ChunkState]) -> Prepared | None:
-        """Return what was prepared for the version after this one, if anything was."""
+    def prepared(self, version: int, chunks: Mapping[int, ChunkState], frames: MaskedFrames | None) -> Prepared | None:
+        """Return what was prepared for the version after this one, if anything was. ``frames``: under masks."""
         found = self._state_file.load(PREPARED)
         if found is None or found[0].get("version") != version:
             return None
         values, arrays = found
         with self._state_file.reading(PREPARED):
             parts = {index: arrays.get(str(index)) for index in chunks}
+            masked = int(values.get("masked", 0))
             for index, part in parts.items():
                 if part is not None:
-                    demand(part, chunks[index])
+                    demand(part, chunks[index], frames if masked else None)
             numbers = int(values["attempt"]), int(values["floor"]), float(values["factor"]), float(values["share"])
-            return Prepared(*numbers, parts)
+            return Prepared(*numbers, parts, masked)
 
 
-def demand(array: HostArray, chunk: ChunkState) -> HostArray:
-    """Return an array from a file if it is one of a chunk. Raises ValueError."""
+def demand(array: HostArray, chunk: ChunkState, frames: MaskedFrames | None = None) -> HostArray:
+    """Return an array from a file if it is one of a chunk, or its words as ``frames`` have it. Raises ValueError."""
     wanted = (chunk.chunk.size,), np.dtype(chunk.chunk.dtype)
+    if frames is not None:
+        wanted = (frames.words(chunk.chunk),), frames.encoding.dtype
     if (array.shape, array.dtype) != wanted:
         raise ValueError(f"chunk {chunk.chunk.index} has {array.dtype}{list(array.shape)}, not {wanted[1]}{wanted[0]}")
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from ps.secure.channel import from_text
 from ps.secure.frames import MaskedFrames, WrongSum
 from ps.secure.masks import KEY
 from ps.server.job_key import JobKey
+from ps.server.shard.checkpoint import Prepared
 from ps.server.shard.combination import Combination
 from ps.server.shard.masked_combination import MaskedCombination
 from ps.server.shard.private_combination import PrivateCombination
@@ -47,21 +49,31 @@ def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) ->
         combination.unseal(keys)
 
 
-def helped(
-    combination: AnyCombination, message: MaskSum, payload: Any, key: JobKey, here: tuple[int, int]
-) -> RoundOrder | None:
+def helped(combination: AnyCombination, message: MaskSum, payload: Any, key: JobKey, here: tuple[int, int]) -> bool:
     """Take a helper's sum of masks, if it is of the version and attempt that the combination is of.
 
-    Return the order that can be gone on with now. Raises BadMessage for one that the scheduler has not asked for.
+    Return whether the sum can be read now. Raises BadMessage for one that the scheduler has not asked for.
     """
     if not isinstance(combination, MaskedCombination):
         raise BadMessage("a sum of masks, but nothing here is masked")
     if message.token != key.masks(message.version, message.attempt):
         raise BadMessage("a sum of masks that this server was not to be told")
     if (message.version, message.attempt) != here:
-        return None
+        return False
     combination.help(message, payload)
-    return combination.last if combination.ready else None
+    return combination.ready
+
+
+def summed(combination: AnyCombination, prepared: Prepared) -> Prepared:
+    """Return what is to be kept of a combination whose masks nobody has taken off yet: the sums as they are."""
+    assert isinstance(combination, MaskedCombination)
+    return dataclasses.replace(prepared, parts=combination.sums, masked=combination.count)
+
+
+def go_on(combination: AnyCombination, kept: Prepared) -> None:
+    """Go on with the sums that ``summed`` made, in another process."""
+    assert isinstance(combination, MaskedCombination)
+    combination.restore(kept.parts, kept.masked)
 
 
 def results(

@@ -6,6 +6,7 @@ decision, which comes as RoundOrders; how far this server is goes to it as a Rou
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ from ps.server.job_key import JobKey
 from ps.server.send import SCHEDULER, Origin, Send
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
+from ps.server.shard.client_waiters import ClientWaiters
 from ps.server.shard.combination import Counted
-from ps.server.shard.combinations import AnyCombination, combination_for, helped, results, unseal
+from ps.server.shard.combinations import AnyCombination, combination_for, go_on, helped, results, summed, unseal
 from ps.server.shard.first_values import (
     another_model,
     another_seeder,
@@ -60,9 +62,6 @@ from ps.server.shard.uploads import Uploads
 from ps.state_file import StateFile
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
-
-MOST_WAITING = 1 << 18
-"""Requests for a version that is not published yet that are remembered, at most."""
 
 
 class FederatedShard:
@@ -96,14 +95,15 @@ class FederatedShard:
         self._folded = 0
         self._layout: Layout | None = None
         self._seeder = 0
-        self._waiters: dict[tuple[int, int], Waiter] = {}
-        """Who waits for the next version, by member and chunk: a client asks for a chunk once at a time."""
+        self._waiters = ClientWaiters()
         self._frames: MaskedFrames | None = None
         self._uploads = Uploads(job, {})
         self._combination = self._fresh()
         self._clipped = 0.0  # of the elements under masks, in the last round
         self._distances: HostArray | None = None
         self._prepared: Prepared | None = None
+        self._last: RoundOrder | None = None
+        """What was ordered last of the attempt under way; a helper may have been waited for."""
         self._restore()
 
     # What a server asks of its shard
@@ -160,7 +160,7 @@ class FederatedShard:
                 return [Send(origin, self._inquire(origin, message))]
             case MaskSum():
                 ready = helped(self._combination, message, payload, self._key, (self.version, self._attempt))
-                return [Send(origin, Ok(message.request)), *(self.order(ready) if ready is not None else [])]
+                return [Send(origin, Ok(message.request)), *(self.order(self._last) if ready and self._last else [])]
             case Push():
                 raise BadMessage("a gradient, but this job is federated: clients upload deltas")
             case _:
@@ -252,10 +252,7 @@ class FederatedShard:
         waiter = Waiter(origin, message.member, message.request, message.clock, True, now)
         if message.clock <= self.version:
             return [self._answer(chunk, waiter)]
-        self._waiters.pop((message.member, message.chunk), None)
-        self._waiters[message.member, message.chunk] = waiter
-        if len(self._waiters) > MOST_WAITING:  # the oldest asks again when it hears that it is unknown
-            del self._waiters[next(iter(self._waiters))]
+        self._waiters.add(message.chunk, waiter)
         return []
 
     def _answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
@@ -263,12 +260,7 @@ class FederatedShard:
         return Send(waiter.origin, made, chunk.lend())
 
     def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
-        known = set()
-        for index in self.chunks:
-            waiter = self._waiters.get((message.member, index))
-            if waiter is not None:
-                waiter.origin = origin
-                known.add(waiter.request)
+        known = self._waiters.known(origin, message.member, self.chunks)
         unknown = tuple(request for request in message.requests if request not in known)
         return Waiting(message.request, unknown, self.version, ())
 
@@ -303,7 +295,7 @@ class FederatedShard:
             unseal(self._combination, order, (self.version, self._attempt))
             return []
         if order.version == self.version and self._whole:
-            anew = order.attempt != self._attempt and not (self._prepared is not None and order.phase == "publish")
+            anew = order.attempt != self._attempt and not (self._phase == "prepared" and order.phase == "publish")
             self._demand_possible(order, anew=anew)
             if anew:
                 self._begin(order.attempt)
@@ -348,23 +340,30 @@ class FederatedShard:
             self._folded += 1
 
     def _go_on(self, order: RoundOrder) -> list[Send]:
-        complete = self._folded >= order.count and self._phase == "collect"
+        self._last = order
+        complete = self._phase == "summed" or (self._folded >= order.count and self._phase == "collect")
         if order.phase == "measure" and complete:
             if self._distances is None:  # the order may come again before all servers have measured
                 self._distances = self._combination.distances()
             measured = Distances(self.member, self._attempt, self._combination.count)
             return [Send(SCHEDULER, measured, payload=self._distances)]
+        made = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, {})
+        if order.phase == "sum" and complete and self._phase == "collect":
+            self._keep(summed(self._combination, made), "summed")
         if order.phase == "prepare" and complete and self._combination.ready:
             if (parts := results(self._combination, self.chunks, order)) is None:
                 self._phase = "mismatch"
                 return []
             self._clipped = self._combination.clipped
-            self._prepared = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, parts)
-            self._checkpoint.keep_prepared(self.version, self._prepared)
-            self._phase = "prepared"
-        if order.phase == "publish" and self._prepared is not None and order.attempt == self._attempt:
+            self._keep(replace(made, parts=parts), "prepared")
+        if order.phase == "publish" and self._phase == "prepared" and self._prepared and order.attempt == self._attempt:
             return self._publish(self._prepared)
         return []
+
+    def _keep(self, prepared: Prepared, phase: ShardPhase) -> None:
+        self._prepared = prepared
+        self._checkpoint.keep_prepared(self.version, prepared)
+        self._phase = phase
 
     def _publish(self, prepared: Prepared) -> list[Send]:
         """Apply what is prepared, and answer those who wait for the new version."""
@@ -380,8 +379,7 @@ class FederatedShard:
         self._prepared = None
         self._begin(self._attempt)
         self._checkpoint.keep_model(self._layout, self.version, self.chunks)
-        waiters, self._waiters = self._waiters, {}
-        return [self._answer(self.chunks[index], waiter) for (_, index), waiter in waiters.items()]
+        return [self._answer(self.chunks[index], waiter) for index, waiter in self._waiters.take()]
 
     def _restore(self) -> None:
         """Go on where the process before this one was killed."""
@@ -389,14 +387,16 @@ class FederatedShard:
         if model is None:
             return
         with self._checkpoint.reading():
-            self._lay_out(model.layout)
             self.version = model.version
+            self._lay_out(model.layout)
             for index, chunk in self.chunks.items():
                 chunk.weights = demand(model.arrays[f"weights/{index}"], chunk)
                 slots = self._publisher.slots(chunk)
                 chunk.slots = {slot: demand(model.arrays[f"{slot}/{index}"], chunk) for slot in slots}
                 chunk.updates, chunk.version, chunk.filled = model.updates[index], model.version, True
-        self._prepared = self._checkpoint.prepared(self.version, self.chunks)
-        if self._prepared is not None:
-            self._attempt, self._phase = self._prepared.attempt, "prepared"
-            self._uploads.forget_below(self._prepared.floor)
+        found = self._prepared = self._checkpoint.prepared(self.version, self.chunks, self._frames)
+        if found is not None:
+            self._attempt, self._phase = found.attempt, "summed" if found.masked else "prepared"
+            self._uploads.forget_below(found.floor)
+            if found.masked:
+                go_on(self._combination, found)

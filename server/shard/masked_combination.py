@@ -27,8 +27,6 @@ class MaskedCombination:
         self._keys: Keys | None = None
         self._helped: dict[int, HostArray] = {}
         """The sums of the masks, by chunk, as a helper has told them."""
-        self.last: RoundOrder | None = None
-        """What the scheduler has ordered last, which a helper may have been waited for."""
         self._read: dict[int, SummedChunk] = {}
         self.count = 0
 
@@ -36,7 +34,6 @@ class MaskedCombination:
         """Return why these entries cannot be taken, or combined as ordered; or nothing."""
         if any(entry != (1.0, 1.0, 1.0) for entry in entries):
             return "under masks all contributions count alike, and nothing multiplies them"
-        self.last = order
         return "distances are to be measured, and under masks there are none" if order.phase == "measure" else ""
 
     def add(self, counted: Counted) -> None:
@@ -48,6 +45,16 @@ class MaskedCombination:
                 self._sums[index] += part
             else:
                 self._sums[index] = part.copy()
+
+    @property
+    def sums(self) -> Mapping[int, HostArray]:
+        """What is added up so far, by chunk: words, whose masks nobody knows yet."""
+        return self._sums
+
+    def restore(self, sums: Mapping[int, HostArray | None], count: int) -> None:
+        """Go on with what a process before this one has added up of so many contributions."""
+        self._sums = {index: total for index, total in sums.items() if total is not None}
+        self.count = count
 
     def distances(self) -> HostArray:
         """Nobody knows them."""

@@ -9,7 +9,7 @@ import numpy as np
 from ps.secure.identity import Lists, ThrowawaySigner, anybody
 from ps.secure.masks import apply_masks
 from ps.secure.pairwise import MaskedTask, PairwiseClient
-from ps.secure.unsealing import Unsealing, mutual
+from ps.secure.unsealing import Unsealing, holders, mutual
 
 
 class MaskingCohort:
@@ -43,7 +43,7 @@ class MaskingCohort:
         """Have the survivors sign and reveal, or those of them that answer."""
         chosen = tuple(sorted(survivors))
         signatures = [(task, self.clients[task].consent(chosen)) for task in chosen]
-        found = Unsealing("job", 7, 4, self.offers, self.bundles, self.edges, chosen)
+        found = Unsealing("job", 7, 4, self.offers, holders(self.bundles), self.edges, chosen)
         for task in answering if answering is not None else chosen:
             found.take(task, self.clients[task].reveal(signatures))
         return found

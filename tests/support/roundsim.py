@@ -32,6 +32,8 @@ from ps.protocol.messages import (
     View,
     Welcome,
 )
+from ps.secure.identity import ThrowawaySigner
+from ps.secure.sums import SumHistory
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 from ps.server.shard.federated_shard import FederatedShard
@@ -82,6 +84,9 @@ class RoundSim:
         self.servers: dict[int, tuple[int, FederatedShard, Fuse] | None] = {}
         self.back_at: dict[int, float] = {}
         self.talks: dict[int, Talk | None] = {}
+        self.signers = [ThrowawaySigner() for _ in characters]
+        self.told = [SumHistory() if rank % 2 else None for rank in range(len(characters))]
+        """What is on clients' disks: every other one has a state file."""
         self.helper: SimHelper | None = None
         self.nonces = 0
         self.log: list[str] = []
@@ -135,7 +140,8 @@ class RoundSim:
         self.talks[rank] = None
         if member:
             about = self.job, self.layout, self.seed, self.works, f"{self.scheduler.key.job_id:x}"
-            client = SimClient(member, rank, self.characters[rank], *about)
+            own = self.signers[rank], self.told[rank]
+            client = SimClient(member, rank, self.characters[rank], *about, *own)
             post = lambda to, message, payload: self._send(("client", rank), to, message, payload)  # noqa: E731
             talk = self.talks[rank] = Talk(client, post, lambda: self.now)
             talk.wakes = self.now + self.random.random()

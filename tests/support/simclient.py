@@ -16,6 +16,7 @@ from ps.errors import PSError
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Assign, Consent, Finished, KeyOffer, KeyShares, Reveal, Upload
 from ps.secure.identity import ThrowawaySigner, anybody
+from ps.secure.sums import SumHistory
 from ps.worker.conversation import Calls, FederatedConversation, Pause, Question
 from ps.worker.federated.delta_masker import DeltaMasker
 from ps.worker.federated.masked_participation import agree
@@ -62,6 +63,10 @@ class SimClient:
     works: dict[int, Work]
     """Task -> what was made of it, of all clients."""
     job_id: str = ""
+    signer: ThrowawaySigner | None = None
+    """Its identity, if that outlives its process."""
+    told: SumHistory | None = None
+    """In which sums it has been, if that does."""
     finished: bool = False
     heard: list[tuple[int, str]] = field(default_factory=list)
     verdict_since: float | None = None
@@ -70,7 +75,8 @@ class SimClient:
         chunks = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
         part = FederatedParticipation(self.job, self.layout, chunks, self.rank, lambda: self.member)
         masked, masks = self.job.secure != "none", None
-        masker = DeltaMasker(self.job, chunks, self.job_id, ThrowawaySigner(), anybody) if masked else None
+        about = self.job, chunks, self.job_id, self.signer or ThrowawaySigner(), anybody
+        masker = DeltaMasker(*about, told=self.told) if masked else None
         while True:
             answer = yield from part.poll(0, {})
             if isinstance(answer, Finished):

@@ -1,6 +1,7 @@
 """ClientCheckpoint: what a client knows that nobody else does, on disk if it is given a file.
 
-That is error feedback, control variates, the local optimizer's state, and a delta that is trained and not delivered.
+That is error feedback, control variates, the local optimizer's state, a delta that is trained and not delivered, and
+where deltas are masked, in which sums this client has been.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import Any
 
 from ps import xp
 from ps.errors import ConfigError
+from ps.secure.sums import SumHistory
 from ps.state_file import StateFile
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.participation import PendingUpload
 from ps.worker.federated.training import Training
 from ps.xp import HostArray
 
-NAME = "client"
+NAME, SUMS = "client", "sums"
 
 
 def kept_rank(state_file: StateFile) -> int | None:
@@ -24,6 +26,19 @@ def kept_rank(state_file: StateFile) -> int | None:
     owner = (state_file.glance(NAME) or {}).get("owner")
     rank = owner.get("rank") if isinstance(owner, dict) else None
     return rank if isinstance(rank, int) and rank >= 0 else None
+
+
+def kept_sums(state_file: StateFile, job_id: str) -> SumHistory:
+    """Return the sums of a job in which the client of a state file has been; more of them are kept there at once.
+
+    Raises ConfigError for a file that holds something else.
+    """
+    history = SumHistory(lambda sums: state_file.keep(SUMS, {"job": job_id, "sums": sums}, {}))
+    values = state_file.glance(SUMS) or {}
+    if values.get("job") == job_id:
+        with state_file.reading(SUMS):
+            history.load(values["sums"])
+    return history
 
 
 class ClientCheckpoint:

@@ -30,8 +30,9 @@ class DeltaMasker:
         signer: Signer,
         lists: Lists,
         helpers: Lists = anybody,
+        told: SumHistory | None = None,
     ) -> None:
-        """``lists``: whom this client counts; ``helpers``: whom it takes for a helper."""
+        """``lists``: whom this client counts; ``helpers``: whom it takes for a helper; ``told``: its earlier sums."""
         self._helpers = helpers if job.specs.secure.build().helper else None
         frames = frames_of(job, chunks)
         assert frames is not None
@@ -41,7 +42,7 @@ class DeltaMasker:
         self._least = job.secure_min
         self._most_examples = job.specs.secure.build().weight
         self._signer, self._lists = signer, lists
-        self._told = SumHistory()
+        self._told = SumHistory() if told is None else told
         self._rng = np.random.default_rng(int.from_bytes(os.urandom(16), "big"))
 
     def begin(self, task: int, round: int, rank: int) -> Masks:

@@ -21,7 +21,7 @@ from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
-from ps.worker.federated.client_checkpoint import ClientCheckpoint
+from ps.worker.federated.client_checkpoint import ClientCheckpoint, kept_sums
 from ps.worker.federated.connection import FederatedConnection
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.delta_masker import DeltaMasker
@@ -139,7 +139,8 @@ class FederatedStore:
         if self.job.specs.secure.build().masks:
             known = parties(Security.of(self._session.process, "worker").folder, self.scheduler)
             about = self.job, connection.chunks, self.job_id
-            self._masker = DeltaMasker(*about, known.signer, known.clients, known.helpers)
+            told = kept_sums(self._state_file, self.job_id)
+            self._masker = DeltaMasker(*about, known.signer, known.clients, known.helpers, told)
         return Buffers(self._buffer[: layout.nbytes], shown[: layout.nbytes])
 
     def _owner(self, layout: Layout) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ps.protocol.messages import Cohort, HelpOrder, HelpRequest, KeyOffer, KeyShares, Message, ShareInbox, Submitted
 from ps.protocol.messages.words import Ruling
+from ps.secure.identity import identity_in
+from ps.secure.sums import SumHistory
 from ps.server.scheduler.rounds.masking import PATIENCE, ClientWord
 from ps.server.scheduler.rounds.task import Task
 from ps.server.send import ASKER, Send
@@ -42,6 +44,8 @@ class HelpedRound:
         self.offer = ""
         """The helper's key, as it said last."""
         self._boxes: dict[int, SealedSeed] = {}
+        self._sums = SumHistory()
+        """The sums that this helper may have told."""
         self._asking: dict[int, tuple[int, int]] = {}
         self._wanted: tuple[int, ...] = ()
 
@@ -65,6 +69,11 @@ class HelpedRound:
         """What is waited for."""
         return "helping" if self.known else "masked"
 
+    @property
+    def told(self) -> bool:
+        """Whether something may have been told of a sum, which all servers have on disk."""
+        return self.known
+
     def shown(self, phase: str) -> str:
         """Return the phase of a round, for people."""
         return "unmask" if self.known and phase == "close" else "agree" if self._asking and not self.offer else phase
@@ -74,12 +83,16 @@ class HelpedRound:
         return task in self._boxes
 
     def goal(self, goal: int, survivors: Collection[int]) -> int:
-        """Return how many contributions close a collection: as many as without masks."""
-        return goal
+        """Return how many contributions close a collection that would close with ``goal``: these, or one more."""
+        counted = len(survivors)
+        return goal if counted < goal or not self.refusal(survivors) else counted + 1
 
-    def suffices(self, survivors: Collection[int]) -> bool:
-        """Whether the masks of these can be taken off: the helper decides that."""
-        return True
+    def refusal(self, survivors: Collection[int]) -> str:
+        """Return why these are not to be summed up, or nothing: the helper would refuse to."""
+        return self._sums.refusal(self._round, self._identities(survivors))
+
+    def _identities(self, tasks: Iterable[int]) -> set[bytes]:
+        return {identity_in(self._boxes[task][2]) for task in tasks if task in self._boxes}
 
     # What clients say
 
@@ -107,6 +120,7 @@ class HelpedRound:
     def close(self, survivors: Collection[int], now: float) -> None:
         """The masks of these are to be taken off."""
         self._wanted, self.known = tuple(sorted(survivors)), True
+        self._sums.note(self._round, self._identities(survivors))
         self.until = now + self._patience
 
     def ask(self, survivors: Iterable[Task]) -> Iterator[Send]:
@@ -121,7 +135,7 @@ class HelpedRound:
         self._expected = -math.inf if over else now + SOON
         if self.offer != message.offer:
             self.offer = message.offer  # of another one, or another life of it: it opens no box that is here
-            self._boxes = {}
+            self._boxes, self._sums = {}, SumHistory()
         waiting, self._asking = self._asking, {}
         cohort = ((0, 0, self.offer),)
         sends = [Send(member, Cohort(request, self._attempt, cohort)) for member, request in waiting.values()]
@@ -146,6 +160,11 @@ class HelpedRound:
             self.failure = f"the helper has not told the sum of masks for {self._patience:g} s: is psctl helper there?"
         yield from ()
 
+    def wait(self, now: float) -> None:
+        """A server is not there whom the helper could tell anything."""
+        if self.known:
+            self.until = now + self._patience
+
     def unseal(self) -> None:
         """Return nothing: servers hear from the helper."""
 
@@ -161,6 +180,7 @@ class HelpedRound:
             "boxes": boxes,
             "wanted": list(self._wanted),
             "known": self.known,
+            "sums": self._sums.dump(),
         }
 
     def load(self, values: dict[str, Any], now: float) -> None:
@@ -168,4 +188,5 @@ class HelpedRound:
         self._round, self._attempt, self.offer = values["round"], values["attempt"], values["offer"]
         self._boxes = {task: (round, rank, box) for task, round, rank, box in values["boxes"]}
         self._wanted, self.known = tuple(values["wanted"]), values["known"]
+        self._sums.load(values["sums"])
         self.until = now + self._patience if self.known else math.inf

@@ -8,7 +8,8 @@ the next version.
 
 There are no votes and no acknowledgements, only states. The scheduler says what it wants of every server and goes on
 saying it until the server's RoundStatus shows it, so that lost messages, and deaths on either side, need no cases of
-their own. ``measure`` comes before prepare where an aggregator makes weights of the distances between contributions.
+their own. ``measure`` comes before prepare where an aggregator makes weights of the distances between contributions,
+and ``sum`` where they are masked: what takes the masks off is told once, and nothing of the attempt may be lost then.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ps.protocol.ranges import MOST_ENTRIES
 REPEAT = 1.0
 """Seconds after which an order is said again."""
 
+_KEPT = ("summed", "prepared")
 Entry = tuple[int, float, float, float]
 
 
@@ -126,7 +128,13 @@ class Ledger:
             return False
         if self.phase == "collect":
             return status.folded >= len(self.entries)
-        return self.phase == "prepare" and status.phase == "prepared"
+        return (self.phase, status.phase) in (("sum", "summed"), ("prepare", "prepared"))
+
+    def is_kept(self, server: int) -> bool:
+        """Whether a server has shown that it keeps what it has counted of this attempt, so that it may die."""
+        status = self.progress[server].status
+        here = status is not None and (status.version, status.attempt) == (self.version, self.attempt)
+        return status is not None and here and status.phase in _KEPT and status.durable
 
     def folded(self, server: int) -> int:
         """Return how many entries a server has shown to have counted."""
@@ -137,7 +145,7 @@ class Ledger:
     def lacks(self, server: int, status: RoundStatus) -> str:
         """Return why an attempt cannot go on with what a server has counted of it, or nothing."""
         here = (status.version, status.attempt) == (self.version, self.attempt)
-        went_back = status.phase != "prepared" and status.folded < self.folded(server)
+        went_back = status.phase not in _KEPT and status.folded < self.folded(server)
         if here and status.phase == "mismatch":
             return f"the sum on server {server} is none: a client used another seed, round, codec or mask"
         return f"server {server} has lost contributions" if here and (status.phase == "broken" or went_back) else ""

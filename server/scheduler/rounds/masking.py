@@ -1,10 +1,11 @@
 """MaskingRound: what clients agree on before they mask, and what they reveal once it is decided who is in the sum.
 
 Beside the collection of an attempt: ``keys`` (who takes part offers keys), ``shares`` (each gives its neighbours shares
-of its secrets), ``masked`` (deltas come); and when the survivors are decided, once for all servers, ``consent`` (they
-sign who they are) and ``reveal`` (they give the halves that may be told), of which the keys that are left in the sum
-are made. Nothing of it outlives the process but those keys: an attempt that is cut off is given up, and what was
-offered for it is of no use for another.
+of its secrets), ``masked`` (deltas come); and when the survivors are decided, once for all servers, and their sum is on
+all servers' disks, ``consent`` (they sign who they are) and ``reveal`` (they give the halves that may be told), of
+which the keys that are left in the sum are made. From the consent on all of it outlives the process: what is told can
+be told for one sum alone, so that this one must come about. Before it, an attempt that is cut off is given up, and what
+was offered for it is of no use for another.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from ps.protocol.messages import (
 from ps.protocol.messages.words import Ruling
 from ps.secure.channel import to_text
 from ps.secure.cohort import threshold
-from ps.secure.sums import FEWEST, TOO_FEW
-from ps.secure.unsealing import Unsealing, mutual
+from ps.secure.identity import identity_in
+from ps.secure.sums import FEWEST, TOO_FEW, SumHistory
+from ps.secure.unsealing import Unsealing, holders, mutual
 from ps.server.scheduler.rounds.task import ACCEPTED, Task
 from ps.server.send import Send
 
@@ -49,8 +51,10 @@ class MaskingRound:
     asks = True
     """Clients are asked who is in the sum before they are told that they are."""
 
-    def __init__(self, job_id: str, least: int, patience: float | None) -> None:
-        """``least``: clients in a sum. ``patience``: seconds of a step, at most, if that is set."""
+    def __init__(self, job_id: str, least: int, patience: float | None, quorum: int = FEWEST) -> None:
+        """``least``: clients in a sum. ``patience``: seconds of a step, at most, if that is set. ``quorum``: clients
+        of whom nobody is left out."""
+        self._quorum = quorum
         self.phase: Literal["off", "keys", "shares", "masked", "consent", "reveal", "known"] = "off"
         self.failure = ""
         """Why the attempt cannot go on, if it cannot."""
@@ -58,6 +62,8 @@ class MaskingRound:
         """When a step waits no longer."""
         self.keys: list[tuple[str, int]] = []
         self._job_id, self._least = job_id, max(FEWEST, least)
+        self._sums = SumHistory()
+        """The sums of which something was told."""
         self._patience = min(PATIENCE, patience or PATIENCE)
         self._round = self._attempt = 0
         self._clear()
@@ -65,6 +71,8 @@ class MaskingRound:
     def _clear(self) -> None:
         self._offers: dict[int, tuple[int, str]] = {}
         self._bundles: dict[int, dict[int, str]] = {}
+        self._holders: dict[int, int] = {}
+        """By task, how many hold a share of its secrets."""
         self._edges: dict[int, frozenset[int]] = {}
         self._asking: dict[int, Waiting] = {}
         """By task, who waits for the next step."""
@@ -106,21 +114,34 @@ class MaskingRound:
     def goal(self, goal: int, survivors: Collection[int]) -> int:
         """Return how many contributions close a collection that would close with ``goal``: these, or one more."""
         least, counted = max(goal, threshold(len(self._edges))), len(survivors)
-        return least if counted < least or self.suffices(survivors) else counted + 1
+        return least if counted < least or not self.refusal(survivors) else counted + 1
 
-    def suffices(self, survivors: Collection[int]) -> bool:
-        """Whether these hold enough shares of each secret that would be needed."""
+    def refusal(self, survivors: Collection[int]) -> str:
+        """Return why these are not to be summed up, or nothing.
+
+        They hold too few shares of a secret that would be needed, or would refuse themselves.
+        """
         here = set(survivors)
-        return all(
-            len(near & here) + (task in here) >= threshold(len(self._bundles[task]) + 1)
+        if any(
+            len(near & here) + (task in here) < threshold(self._holders[task])
             for task, near in self._edges.items()
             if task in here or near & here
-        )
+        ):
+            return "too few of those who share masks are among them"
+        return self._sums.refusal(self._round, set(self._identities(survivors).values()))
+
+    def _identities(self, tasks: Iterable[int]) -> dict[int, bytes]:
+        return {task: identity_in(self._offers[task][1]) for task in tasks}
 
     @property
     def known(self) -> bool:
         """Whether it is known what is left in the sum."""
         return bool(self.keys)
+
+    @property
+    def told(self) -> bool:
+        """Whether something may have been told of a sum, which all servers have on disk."""
+        return self.phase in ("consent", "reveal", "known")
 
     def shown(self, phase: str) -> str:
         """Return the phase of a round, for people: what a collection or an end under masks is about just now."""
@@ -163,21 +184,23 @@ class MaskingRound:
         request = message.request
         match message:
             case KeyOffer() if self.phase != "keys":
-                return self._cohort(request)
+                return self._cohort(task, request)
             case KeyShares() if self.phase not in ("keys", "shares"):
                 return self._inbox(task, request)
             case Consent() if self.phase not in ("consent", "masked"):
                 return self._consents(task, request)
-            case Reveal() if self.phase == "known" or task in self._revealed:
+            case Reveal() if self.phase == "known":
                 return Submitted(request, task, ACCEPTED)
         return None
 
-    def _cohort(self, request: int) -> Cohort:
+    def _cohort(self, task: int, request: int) -> Message:
+        if task not in self._offers:
+            return Submitted(request, task, "unfinished")
         offers = tuple((task, rank, text) for task, (rank, text) in sorted(self._offers.items()))
         return Cohort(request, self._attempt, offers)
 
     def _inbox(self, task: int, request: int) -> Message:
-        if task not in self._edges:
+        if task not in self._edges or not self._bundles:  # these are gone with the process that had them
             return Submitted(request, task, "unfinished")
         return ShareInbox(request, tuple((other, self._bundles[other][task]) for other in sorted(self._edges[task])))
 
@@ -222,10 +245,16 @@ class MaskingRound:
             if len(self._offers) < self._least:
                 self.failure = self._few(len(self._offers), "have offered keys")
                 return
+            identities = self._identities(self._offers)
+            if (out := self._sums.left_out(self._round, identities, self._quorum)) is None:
+                if late:
+                    self.failure = self._sums.refusal(self._round, set(identities.values()))
+                return
+            self._offers = {task: offer for task, offer in self._offers.items() if task not in out}
             self._enter("shares", now)
-            yield from self._tell(self._offers, lambda task, request: self._cohort(request))
+            yield from self._tell(identities, self._cohort)
         elif self.phase == "shares" and (late or not ((set(active) & self._offers.keys()) - self._bundles.keys())):
-            self._edges = mutual(self._bundles)
+            self._edges, self._holders = mutual(self._bundles), holders(self._bundles)
             if len(self._edges) < self._least:
                 self.failure = self._few(len(self._edges), "count each other")
                 return
@@ -235,13 +264,19 @@ class MaskingRound:
             if len(self._signatures) < self._least:
                 self.failure = self._few(len(self._signatures), "have signed who is in the sum")
                 return
-            self._unsealing = Unsealing(
-                self._job_id, self._round, self._attempt, self._offers, self._bundles, self._edges, self._survivors
-            )
+            self._sums.note(self._round, set(self._identities(self._survivors).values()))
+            self._unsealing = self._unseal()
             self._enter("reveal", now)
             yield from self._tell(self._signatures, self._consents)
         elif self.phase == "reveal" and self._unsealing is not None:
             yield from self._look_at_shares(self._unsealing, late, now)
+
+    def wait(self, now: float) -> None:
+        """A server is not there: no step needs it."""
+
+    def _unseal(self) -> Unsealing:
+        about = self._job_id, self._round, self._attempt
+        return Unsealing(*about, self._offers, self._holders, self._edges, self._survivors)
 
     def _look_at_shares(self, unsealing: Unsealing, late: bool, now: float) -> Iterator[Send]:
         if unsealing.complete:
@@ -275,12 +310,34 @@ class MaskingRound:
         return Unseal(self._round, self._attempt, tuple(self.keys))
 
     def dump(self) -> dict[str, Any]:
-        """Return what a restarted scheduler needs: the keys, once they are known."""
-        return {"round": self._round, "attempt": self._attempt, "keys": [list(key) for key in self.keys]}
+        """Return what a restarted scheduler needs, in steps of which something may have been told."""
+        values = {
+            "round": self._round,
+            "attempt": self._attempt,
+            "keys": [list(key) for key in self.keys],
+            "sums": self._sums.dump(),
+        }
+        if not self.told or self.known:
+            return values
+        return values | {
+            "phase": self.phase,
+            "offers": [[task, *self._offers[task]] for task in self._edges],
+            "edges": [[task, self._holders[task], sorted(near)] for task, near in self._edges.items()],
+            "survivors": list(self._survivors),
+            "signatures": [list(signature) for signature in self._signatures.items()],
+        }
 
     def load(self, values: dict[str, Any], now: float) -> None:
         """Take what ``dump`` returned."""
         self._round, self._attempt = values["round"], values["attempt"]
         self.keys = [(key, sign) for key, sign in values["keys"]]
+        self._sums.load(values["sums"])
         if self.keys:
             self.phase = "known"
+        elif "phase" in values:
+            self._offers = {task: (rank, text) for task, rank, text in values["offers"]}
+            self._edges = {task: frozenset(near) for task, _, near in values["edges"]}
+            self._holders = {task: count for task, count, _ in values["edges"]}
+            self._survivors, self._signatures = tuple(values["survivors"]), dict(values["signatures"])
+            self._enter(values["phase"], now)
+            self._unsealing = self._unseal() if self.phase == "reveal" else None

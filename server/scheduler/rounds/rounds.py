@@ -29,7 +29,7 @@ from ps.server.scheduler.rounds.deadlines import Deadlines, needed
 from ps.server.scheduler.rounds.durability import Durability
 from ps.server.scheduler.rounds.helped import HelpedRound
 from ps.server.scheduler.rounds.history import MOST_HISTORY, entry
-from ps.server.scheduler.rounds.masked import Masked, masking_of
+from ps.server.scheduler.rounds.masked import go_on, masking_of
 from ps.server.scheduler.rounds.masking import ClientWord
 from ps.server.scheduler.rounds.picture import picture
 from ps.server.scheduler.rounds.privacy import RoundPrivacy
@@ -73,7 +73,8 @@ class Rounds:
         self.failure = self.privacy.failure
         """Why the job cannot go on, if it cannot."""
         self._contributions = Contributions(job, self._algorithm, aggregator, owners, token, self.privacy)
-        self._commit = TwoPhaseCommit(owners, self._algorithm, aggregator)
+        masked = job.specs.secure.build().masks
+        self._commit = TwoPhaseCommit(owners, self._algorithm, aggregator, masked=masked)
         self.durability = Durability(job.servers)
         self._deadlines = Deadlines(job.round_deadline, job.max_client_time)
         self._attempt = Attempt(now)
@@ -234,9 +235,10 @@ class Rounds:
         if self.durability.lost(server):
             self.failure = f"server {server} is gone and kept nothing on disk"
             return
+        kept = self.masking is not None and (self.masking.told or self._contributions.ledger.is_kept(server))
         self._contributions.ledger.lost(server)
         self.changed = True
-        if self.phase in ("collect", "close"):
+        if self.phase == "collect" or (self.phase == "close" and not kept):
             yield from self._abandon(now, f"server {server} is gone")
         yield from self._contributions.lose(server)
         yield from self._go_on(now)
@@ -259,11 +261,15 @@ class Rounds:
                 if self.masking is not None:
                     self.masking.begin(self.version, ledger.attempt, now)
             if self.masking is not None and self.phase in ("collect", "close"):
-                yield from self._look_at_masks(self.masking, now)
+                here = all(self._server(server) for server in range(self.job.servers))
+                closed = self.phase == "close"
+                yield from go_on(self.masking, self._contributions, now, closed=closed, all_here=here)
+                if self.masking.failure:
+                    yield from self._abandon(now, self.masking.failure)
             if self.phase == "collect":
                 yield from self._contributions.decide(self._goal(), last=self._attempt.late(now))
                 yield from self._look_at_collection(now)
-            if self.phase == "close" and (self.masking is None or self.masking.known):
+            if self.phase == "close":
                 yield from self._look_at_servers(now)
             if self.phase == "publish" and ledger.published:
                 yield from self._published(now)
@@ -283,22 +289,6 @@ class Rounds:
         ledger = self._contributions.ledger
         return self.phase, ledger.attempt, ledger.phase, self.masking.phase if self.masking is not None else ""
 
-    def _look_at_masks(self, masking: Masked, now: float) -> Iterator[Send]:
-        """Take the next step of an agreement, or of what takes the masks off."""
-        tasks, ledger = self._contributions.tasks, self._contributions.ledger
-        yield from masking.look({*tasks.active, *ledger.survivors}, now)
-        if masking.failure:
-            yield from self._abandon(now, masking.failure)
-        elif masking.phase == "masked" and masking.asks:
-            for task in [tasks[number] for number in sorted(tasks.active) if not masking.admits(number)]:
-                self._contributions.refuse(task, "unfinished")
-        elif self.phase == "close" and masking.known and ledger.phase == "collect":
-            self._commit_to()
-
-    def _commit_to(self) -> None:
-        self._commit.begin(self._contributions.ledger, *self._contributions.counted, self.job.workers)
-        self.changed = True
-
     def _goal(self) -> int:
         if self.privacy.sampled:
             return MOST_CLIENTS  # all that come
@@ -312,17 +302,14 @@ class Rounds:
         hopeful = masking is None and assignments.hopeful(counted, now)
         over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
         enough = over and not asynchronous and (counted >= self.job.quorum or self.privacy.sampled)
-        if counted >= self._goal() or (enough and (masking is None or masking.suffices(survivors))):
+        refusal = masking.refusal(survivors) if masking is not None and enough else ""
+        if counted >= self._goal() or (enough and not refusal):
             self._attempt.close(now)
-            self.privacy.pay(self._contributions.ledger)
+            self.privacy.pay(ledger)
             self.phase, self.changed = "close", True
-            if masking is None:
-                self._commit_to()
-                return
-            masking.close(survivors, now)
-            yield from masking.ask([self._contributions.tasks[number] for number in survivors])
+            self._commit.begin(ledger, *self._contributions.counted, self.job.workers)
         elif over:
-            yield from self._abandon(now, self._contributions.lacking(self.job.quorum))
+            yield from self._abandon(now, refusal or self._contributions.lacking(self.job.quorum))
 
     def _look_at_servers(self, now: float) -> Iterator[Send]:
         ledger = self._contributions.ledger

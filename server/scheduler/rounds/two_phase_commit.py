@@ -16,10 +16,17 @@ from ps.xp import HostArray
 
 
 class TwoPhaseCommit:
-    """Brings a full ledger from ``measure``, where the aggregator wants distances, over ``prepare`` to ``publish``."""
+    """Brings a full ledger over ``prepare`` to ``publish``.
 
-    def __init__(self, owners: frozenset[int], algorithm: Algorithm, aggregator: Aggregator) -> None:
+    Before that comes ``measure``, where the aggregator wants distances, or ``sum``, where contributions are masked: the
+    sum is to be on all disks before anything is told that could be told but once.
+    """
+
+    def __init__(
+        self, owners: frozenset[int], algorithm: Algorithm, aggregator: Aggregator, *, masked: bool = False
+    ) -> None:
         """``owners`` are the servers that have a part of the model."""
+        self._masked = masked
         self._owners = owners
         self._algorithm = algorithm
         self._aggregator = aggregator
@@ -29,7 +36,7 @@ class TwoPhaseCommit:
         """Nothing more is to be counted. ``weights`` and ``steps`` are those of the contributions that are."""
         ledger.factor = self._algorithm.factor(weights, steps) if weights else 1.0
         ledger.share = len(weights) / clients
-        ledger.phase = "measure" if self._aggregator.kind == "weigh" else "prepare"
+        ledger.phase = "measure" if self._aggregator.kind == "weigh" else "sum" if self._masked else "prepare"
         self._distances.clear()
 
     def measured(self, ledger: Ledger, server: int, message: Distances, payload: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,62 @@ def test_no_mix_of_faults_and_clients_breaks_a_promise(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int, faults: Faults, others: list[str]
 ) -> None:
     simulate(kind, [*honest(6), *others], seed, faults, tmp_path_factory.mktemp("sim"))
+
+
+class OnceTold(RoundSim):
+    """At one moment of the first unmasking everything goes wrong at once, and one client is gone for a while."""
+
+    def __init__(self, kind: str, moment: str, folder: Path) -> None:
+        self.moment: str | None = moment
+        super().__init__(KINDS[kind], honest(6), 3, Faults(), folder)
+
+    def _deliver(self, key: tuple[Any, Any]) -> None:
+        super()._deliver(key)
+        rounds = self.scheduler.rounds
+        assert rounds is not None
+        if self.moment is not None and rounds.masking is not None and rounds.masking.phase == self.moment:
+            self.moment = None
+            self._kill(0, "when something of the sum was told")
+            self._vanish(5)
+            self._restart()
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [("pairwise", "consent"), ("pairwise", "reveal"), ("pairwise", "known"), ("helper", "helping")],
+)
+def test_a_sum_of_which_something_was_told_comes_about_though_servers_scheduler_and_a_client_die(
+    kind: str, moment: str, tmp_path: Path
+) -> None:
+    sim = OnceTold(kind, moment, tmp_path)
+    sim.run()
+    assert sim.moment is None and sim.scheduler.rounds is not None and sim.scheduler.rounds.abandoned == 0
+    assert sim.history[0]["clients"] == list(range(6))
+
+
+FORMERLY_STUCK = [38, 47, 58, 118]
+
+
+@pytest.mark.parametrize("seed", FORMERLY_STUCK)
+def test_no_round_hangs_in_which_clients_would_refuse_all_other_sums(seed: int, tmp_path: Path) -> None:
+    stress(seed, tmp_path)
+
+
+@pytest.mark.long("thousands of jobs")
+@pytest.mark.parametrize("hundred", range(20))
+def test_none_of_thousands_of_jobs_is_stuck(hundred: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for seed in range(1000 + 100 * hundred, 1100 + 100 * hundred):
+        stress(seed, tmp_path_factory.mktemp("sim"))
+
+
+def stress(seed: int, folder: Path) -> None:
+    """One job with faults of all kinds, and often few clients."""
+    chance = random.Random(f"mine/{seed}")
+    kind = chance.choice(sorted(KINDS))
+    counts = {"losses": 60, "repeats": 40, "restarts": 6, "kills": 8}
+    faults = Faults(**{name: chance.randint(0, most) for name, most in counts.items()})
+    faults.rate = chance.choice([0.005, 0.02, 0.1])
+    sizes = [4, 6] if "few" in kind or kind == "fedbuff" else [3, 4, 6]
+    characters = honest(chance.choice(sizes))
+    others = [chance.choice([HONEST, SHIRKER, FADER]) for _ in range(chance.randint(0, 4))]
+    simulate(kind, characters + others, seed, faults, folder)

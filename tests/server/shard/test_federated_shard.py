@@ -30,7 +30,7 @@ from ps.protocol.messages import (
     Waiting,
     Weights,
 )
-from ps.server.shard import federated_shard
+from ps.server.shard import client_waiters
 from ps.server.shard.federated_shard import FederatedShard
 from ps.state_file import StateFile
 from support.delta_parts import MODEL, Hand, job_of
@@ -179,7 +179,7 @@ def test_a_version_that_is_far_from_being_published_is_not_waited_for() -> None:
 def test_who_waits_for_a_version_is_remembered_once_a_chunk_and_asks_again_when_there_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(federated_shard, "MOST_WAITING", 3)
+    monkeypatch.setattr(client_waiters, "MOST_WAITING", 3)
     hand = Hand().begin()
     for request in range(1, 1000):
         assert hand.shard.receive(b"a", Pull(request, 9, 0, 1, False), None, 0.0) == []

@@ -12,7 +12,7 @@ from ps.config import job_from
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
 from ps.state_file import StateFile
-from ps.worker.federated.client_checkpoint import ClientCheckpoint
+from ps.worker.federated.client_checkpoint import ClientCheckpoint, kept_sums
 from ps.worker.federated.delta_encoder import DeltaEncoder
 from ps.worker.federated.participation import PendingUpload
 from ps.worker.federated.training import Training
@@ -123,3 +123,14 @@ def test_what_another_client_or_another_job_has_kept_is_refused_naming_what_diff
     (tmp_path / "state.client").write_bytes(b"something else")
     with pytest.raises(ConfigError, match="does not hold a state of ours"):
         Client(tmp_path / "state").restored()
+
+
+def test_a_client_that_is_started_again_knows_in_which_sums_it_has_been(tmp_path: Path) -> None:
+    path = str(tmp_path / "state")
+    others = {bytes([number]) * 32 for number in range(4)}
+    kept_sums(StateFile(path), "job").note(3, others)
+    assert "differs by 1" in kept_sums(StateFile(path), "job").refusal(3, others - {bytes(32)})
+    assert not kept_sums(StateFile(path), "another job").refusal(3, others - {bytes(32)})
+    StateFile(path).keep("sums", {"job": "job", "sums": {"3": [["no identity"]]}}, {})
+    with pytest.raises(ConfigError, match="move it away"):
+        kept_sums(StateFile(path), "job")

@@ -29,8 +29,8 @@ class Mode(Protocol):
         """Return the version to go on with: a later one when nobody is left who takes part in those between."""
         ...
 
-    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
-        """Whether a waiting request may be answered."""
+    def answered_until(self, chunk: ChunkState, participants: Participants) -> float:
+        """Return the last clock for which requests may be answered."""
         ...
 
     def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:

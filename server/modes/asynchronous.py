@@ -6,6 +6,7 @@ The staleness of a push is the number of updates that were applied since the wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ps.config.job import JobConfig
@@ -29,10 +30,21 @@ def clocks_done(chunk: ChunkState, participants: Participants) -> dict[int, int]
     return {member: max(start, chunk.done.get(member, 0)) for member, start in starts if start is not None}
 
 
+def slowest_clock(chunk: ChunkState, participants: Participants) -> int | None:
+    """Return the least of ``clocks_done``, None of nobody; looked for anew once all who were there have gone on."""
+    if chunk.slowest is None:
+        done = clocks_done(chunk, participants)
+        if not done:
+            return None
+        least = min(done.values())
+        chunk.slowest = least, {member for member, clock in done.items() if clock == least}
+    return chunk.slowest[0]
+
+
 def newcomer_clock(chunk: ChunkState, participants: Participants) -> int:
     """Return the slowest worker's clock: a newcomer there holds up nobody and is ahead of nobody."""
-    done = clocks_done(chunk, participants)
-    return min(done.values()) if done else chunk.reached
+    slowest = slowest_clock(chunk, participants)
+    return chunk.reached if slowest is None else slowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +60,8 @@ class Async:
     def advance_to(self, chunk: ChunkState, participants: Participants) -> int:
         return chunk.version
 
-    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
-        return True
+    def answered_until(self, chunk: ChunkState, participants: Participants) -> float:
+        return math.inf
 
     def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         return ()

@@ -7,11 +7,12 @@ that comes without that leave is not applied before then.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ps.config.job import JobConfig
 from ps.dataclass import dataclass
-from ps.server.modes.asynchronous import clocks_done, newcomer_clock
+from ps.server.modes.asynchronous import clocks_done, newcomer_clock, slowest_clock
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, Waiter
 
 Participants = Mapping[int, Participant]
@@ -29,14 +30,15 @@ class Ssp:
     def ready(self, chunk: ChunkState, participants: Participants) -> list[Contribution] | None:
         if not chunk.pending:
             return None
-        slowest = min(clocks_done(chunk, participants).values(), default=chunk.reached)
+        slowest = newcomer_clock(chunk, participants)
         return next(([c] for c in chunk.pending.values() if c.clock - self.staleness_bound <= slowest), None)
 
     def advance_to(self, chunk: ChunkState, participants: Participants) -> int:
         return chunk.version
 
-    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
-        return not self.blockers(chunk, waiter, participants)
+    def answered_until(self, chunk: ChunkState, participants: Participants) -> float:
+        slowest = slowest_clock(chunk, participants)
+        return math.inf if slowest is None else slowest + self.staleness_bound
 
     def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         needed = waiter.clock - self.staleness_bound
@@ -47,8 +49,8 @@ class Ssp:
         return newcomer_clock(chunk, participants)
 
     def staleness(self, chunk: ChunkState, contribution: Contribution, participants: Participants) -> int:
-        slowest = min(clocks_done(chunk, participants).values(), default=contribution.clock)
-        return max(0, contribution.clock - slowest)
+        slowest = slowest_clock(chunk, participants)
+        return 0 if slowest is None else max(0, contribution.clock - slowest)
 
 
 def build(job: JobConfig) -> Ssp:

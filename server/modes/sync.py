@@ -40,8 +40,8 @@ class Sync:
             return chunk.version
         return max(chunk.version, min([*starts, *chunk.holds.values()]))
 
-    def may_answer(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> bool:
-        return chunk.version >= waiter.clock
+    def answered_until(self, chunk: ChunkState, participants: Participants) -> float:
+        return chunk.version
 
     def blockers(self, chunk: ChunkState, waiter: Waiter, participants: Participants) -> tuple[int, ...]:
         held = {member for member, clock in chunk.holds.items() if clock <= chunk.version}

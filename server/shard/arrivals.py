@@ -167,8 +167,8 @@ def settle(chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int]
         chunk.retire(member)
         if participant.start is not None:
             late = participant.attached and mode.late(chunk, participant.start)
-            chunk.holds[member] = mode.join_clock(chunk, participants) if late else participant.start
+            chunk.hold(member, mode.join_clock(chunk, participants) if late else participant.start)
             if not participant.attached:
                 chunk.count(member, participant.start)
         elif participant.attached:
-            chunk.holds[member] = mode.join_clock(chunk, participants)
+            chunk.hold(member, mode.join_clock(chunk, participants))

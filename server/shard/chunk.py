@@ -155,6 +155,8 @@ class ChunkState:
     waiters: list[Waiter] = field(default_factory=list)
     holds: dict[int, int] = field(default_factory=dict)
     """Member -> clock that must not be closed before the member has the weights of its beginning."""
+    slowest: tuple[int, set[int]] | None = None
+    """The least clock that workers are at, and who is at it, once a mode has looked, until that may be another one."""
     loans: list[Loan] = field(default_factory=list)
     shadows: dict[int, Shadow] = field(default_factory=dict)
     """Compression: the weights as workers have them; by member, or under 0 what all have."""
@@ -181,6 +183,20 @@ class ChunkState:
         """Note that a member has done this many clocks; never fewer than before."""
         self.done[member] = max(clocks, self.done.get(member, 0))
         self.reached = max(clocks, self.reached)
+        if self.slowest is not None:
+            self.slowest[1].discard(member)
+            if not self.slowest[1]:
+                self.slowest = None
+
+    def hold(self, member: int, clock: int) -> None:
+        """Do not close a clock before a member that is to begin with it has its weights."""
+        self.holds[member] = clock
+        self.slowest = None
+
+    def release(self, member: int) -> None:
+        """Hold no clock for a member any more."""
+        if self.holds.pop(member, None) is not None:
+            self.slowest = None
 
     def wish(self, who: str, version: int, keep: Keep) -> None:
         """Have ``keep`` called before the weights of a version change; -1: not any more."""
@@ -222,6 +238,7 @@ class ChunkState:
         When the last that could send a Scale is gone, the gradient it was for is dropped.
         """
         self.holds.pop(member, None)
+        self.slowest = None
         if self.combined is not None:
             self.combined.scalers.discard(member)
             if not self.combined.scalers:
@@ -239,6 +256,7 @@ class ChunkState:
     def succeed(self, former: int, heir: int) -> None:
         """Have one that is gone be another from now on: what that one gave and said is what this one did."""
         self.holds.pop(former, None)
+        self.slowest = None
         self.waiters = [waiter for waiter in self.waiters if waiter.member != former]
         if former in self.done:
             self.done[heir] = self.done.pop(former)

@@ -125,6 +125,8 @@ class GradientShard:
                 participant.initial = True
                 begun = self._beginning.clock(peer.rank, self.job)
                 participant.start = begun if participant.fresh else participant.start
+                for chunk in self.chunks.values():
+                    chunk.slowest = None
         for member in [member for member in self.participants if member not in workers]:
             if self._places is not None:
                 self._places.forget(self.participants[member])
@@ -267,7 +269,7 @@ class GradientShard:
                 held = chunk.holds.get(participant.member, participant.start)  # told before, and not closed since
                 chunk.retire(participant.member)  # it begins anew: no Scale will come for what it pushed before
                 entry = mode.join_clock(chunk, self.participants) if held is None else held
-                chunk.holds[participant.member] = entry
+                chunk.hold(participant.member, entry)
                 clock = max(clock, entry)
         yield Send(origin, Attached(message.request, clock))
         yield from self._advance_all()
@@ -277,7 +279,8 @@ class GradientShard:
             self._demand_near(message.clock, max(chunk.reached for chunk in self.chunks.values()), "to start at clock")
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
-                chunk.holds[participant.member] = message.clock
+                chunk.hold(participant.member, message.clock)
+            chunk.slowest = None
             chunk.count(participant.member, max(message.clock, self._beginning.counted(chunk, participant)))
         participant.start, participant.fresh = message.clock, False
         participant.word, participant.attached = message.request, False
@@ -315,7 +318,7 @@ class GradientShard:
             if participant.member in chunk.pending:
                 raise BadMessage(f"a push for clock {message.clock} before the one before it was answered")
             chunk.count(participant.member, message.clock + 1)
-            chunk.holds.pop(participant.member, None)
+            chunk.release(participant.member)
             chunk.pending[participant.member] = contribution
             if isinstance(message, Veto) and self.job.lockstep:
                 chunk.vetoed = message.clock

@@ -37,12 +37,8 @@ class Progress:
             while (due := self.mode.ready(chunk, self._participants)) is not None:
                 yield from self._close(chunk, due)
             holds = len(chunk.holds)
-            waiters, chunk.waiters = chunk.waiters, []
-            for waiter in waiters:
-                if self.mode.may_answer(chunk, waiter, self._participants):
-                    yield self._answer(chunk, waiter)
-                else:
-                    chunk.waiters.append(waiter)
+            if chunk.waiters:
+                yield from self._answer_those_who_may_go_on(chunk)
             clock = self.mode.advance_to(chunk, self._participants)
             if clock == chunk.version and len(chunk.holds) == holds:
                 return
@@ -111,6 +107,14 @@ class Progress:
         for waiter in asked:
             yield Send(waiter.origin, NormPart(waiter.request, chunk.chunk.index, squares))
 
+    def _answer_those_who_may_go_on(self, chunk: ChunkState) -> Iterator[Send]:
+        last = self.mode.answered_until(chunk, self._participants)
+        due = [waiter for waiter in chunk.waiters if waiter.clock <= last]
+        if due:
+            chunk.waiters = [waiter for waiter in chunk.waiters if waiter.clock > last]
+        for waiter in due:
+            yield self._answer(chunk, waiter)
+
     def _show(self, what: str, since: int, chunk: ChunkState, due: list[Contribution]) -> None:
         """Show the work on a chunk in the trace, and whose gradients it was for."""
         if self._trace.on:
@@ -126,7 +130,7 @@ class Progress:
         if not waiter.pull:
             return Send(waiter.origin, Pushed(waiter.request, index, chunk.version, waiter.staleness, chunk.rates))
         if chunk.holds.get(waiter.member, waiter.clock + 1) <= waiter.clock:
-            del chunk.holds[waiter.member]
+            chunk.release(waiter.member)
         if self.compression is not None:
             return self.compression.answer(chunk, waiter)
         made = Weights(waiter.request, index, chunk.version, waiter.staleness, chunk.rates)

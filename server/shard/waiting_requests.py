@@ -14,15 +14,27 @@ LONG = 1.0
 def waiting_requests(
     chunks: Mapping[int, ChunkState], blockers: Callable[[ChunkState, Waiter], tuple[int, ...]], now: float
 ) -> list[dict[str, Any]]:
-    """Return for which clock, and for whom, requests wait, how long, and for how many chunks; the first is named."""
-    waiting: dict[tuple[int, tuple[int, ...]], tuple[float, set[int]]] = {}
+    """Return for which clock, and for whom, requests wait, how long, and for how many chunks; the first is named.
+
+    Whom a request waits for follows from its chunk and clock, so it is asked of the first for each: there may be as
+    many as workers times chunks.
+    """
+    found: dict[tuple[int, tuple[int, ...]], list[tuple[float, int]]] = {}
     for index, chunk in chunks.items():
+        first: dict[int, Waiter] = {}
         for waiter in chunk.waiters:
-            key = (waiter.clock, blockers(chunk, waiter))
-            longest, held = waiting.get(key, (0.0, set()))
-            waiting[key] = max(longest, now - waiter.since), held | {index}
+            if waiter.clock not in first or waiter.since < first[waiter.clock].since:
+                first[waiter.clock] = waiter
+        for clock, waiter in first.items():
+            if (seconds := now - waiter.since) > LONG:
+                found.setdefault((clock, blockers(chunk, waiter)), []).append((seconds, index))
     return [
-        {"clock": clock, "for": list(ranks), "seconds": round(seconds, 2), "chunk": min(held), "chunks": len(held)}
-        for (clock, ranks), (seconds, held) in waiting.items()
-        if seconds > LONG
+        {
+            "clock": clock,
+            "for": list(ranks),
+            "seconds": round(max(waited)[0], 2),
+            "chunk": min(index for _, index in waited),
+            "chunks": len(waited),
+        }
+        for (clock, ranks), waited in found.items()
     ]

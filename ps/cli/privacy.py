@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from ps.cli.target import find_scheduler, timeout_option
 from ps.cli.value import place, whole
 from ps.errors import UsageError
 from ps.number import MOST_CLIENTS, MOST_COMBINED, MOST_STEPS
+from ps.secure.sums import FEWEST
 
 EXAMPLES = """\
 psctl privacy eps=8,delta=1e-6,clip=1 --rounds 100 --clients-per-round 200
 psctl privacy noise=4,delta=1e-6,clip=1 --rounds 100
 psctl privacy poisson:eps=8,delta=1e-6,clip=1 --rounds 400 --clients-per-round 200 --clients 10000
+psctl privacy skellam:eps=8,delta=1e-6,clip=1 --clients-per-round 200 --secure-min 150
 psctl privacy    what the job of --scheduler has spent"""
 
 NUMBERS = """\
@@ -27,6 +30,7 @@ eps=8          the budget, for all rounds together; or
 noise=4        the noise multiplier; with eps too, rounds end when that is spent
 delta=1e-6     below one in the number of clients
 clip=1         the L2 norm of a client's delta, over all tensors, at most
+colluding=0    skellam: clients in a sum whose noise is not counted on
 spare=2        attempts that may be abandoned after their noise was drawn
 quantile=0.5   adapt the clip until this share of the deltas is within it;
                rate=0.2: by how much in a round"""
@@ -36,7 +40,8 @@ A client as a whole is protected, over all rounds: the models are nearly as like
 had been counted. Every client is taken to be in every round: how clients are selected is neither
 uniform nor independent, and nothing is claimed for it. Who took part, and when, is not hidden.
 But with poisson: before the budget, as in poisson:eps=8,delta=1e-6,clip=1, each client is drawn for
-a round by itself, with the same chance, and neither status nor records tell who was."""
+a round by itself, with the same chance, and neither status nor records tell who was. With skellam:
+it is clients that clip and add the noise, under the masks of --secure, against servers too."""
 
 
 @click.command(cls=HelpfulCommand, examples=EXAMPLES, notes={"Numbers of BUDGET": NUMBERS, "What is protected": UNIT})
@@ -51,6 +56,13 @@ a round by itself, with the same chance, and neither status nor records tell who
     metavar="N",
     help="clients of whom they are drawn, for poisson (as many as are in a round)",
 )
+@click.option("--secure", metavar="TEXT", default="pairwise:ring=32", help="for skellam (pairwise:ring=32)")
+@click.option(
+    "--secure-min", type=whole(3, MOST_CLIENTS), metavar="N", help="for skellam: fewest in a sum (half of a round)"
+)
+@click.option(
+    "--parameters", type=whole(1, MOST_STEPS), default=1_000_000, metavar="N", help="for skellam: of a model (1000000)"
+)
 @click.option("--state", metavar="FILE", type=place(), help="a scheduler's file, of a job that is not running")
 @process_options("status")
 @timeout_option
@@ -60,6 +72,9 @@ def privacy(
     rounds: int,
     clients_per_round: int,
     clients: int | None,
+    secure: str,
+    secure_min: int | None,
+    parameters: int,
     state: str | None,
     timeout: float,
     as_json: bool,
@@ -69,7 +84,8 @@ def privacy(
     if budget is not None and state is not None:
         raise UsageError("--state says what a job has spent, BUDGET what one would spend: leave one of them out")
     if budget is not None:
-        found = _planned(budget, rounds, clients_per_round, clients or clients_per_round)
+        masks = {"secure": secure, "secure_min": secure_min or max(FEWEST, clients_per_round // 2)}
+        found = _planned(budget, rounds, clients_per_round, clients or clients_per_round, masks, parameters)
     elif state is not None:
         found = _saved(state)
     else:
@@ -82,10 +98,13 @@ def privacy(
     return 0
 
 
-def _planned(text: str, rounds: int, clients: int, population: int) -> dict[str, Any]:
+def _planned(
+    text: str, rounds: int, clients: int, population: int, masks: Mapping[str, Any], elements: int
+) -> dict[str, Any]:
     from ps.config import JobConfig
-    from ps.config.privacy import conditions_of
-    from ps.privacy import PrivacyBudget
+    from ps.config.privacy import conditions_of, noise_share_of
+    from ps.config.secure import adds_noise, encoding_of
+    from ps.privacy import PrivacyBudget, parse_privacy
 
     job = JobConfig.from_dict(
         {
@@ -94,11 +113,15 @@ def _planned(text: str, rounds: int, clients: int, population: int) -> dict[str,
             "rounds": rounds,
             "workers": population,
             "clients_per_round": clients,
+            **(masks if parse_privacy(text).build().distributed else {}),
         }
     )
     assert job.specs.privacy is not None
     about = job.specs.privacy.build()
-    plan = PrivacyBudget(about, conditions_of(job))
+    plan, deviation = PrivacyBudget(about, conditions_of(job, elements)), 0.0
+    if adds_noise(job):
+        share = noise_share_of(job, elements)
+        deviation = math.sqrt(share.variance * clients) * encoding_of(job).step
     count = rounds if plan.most is None else min(rounds, plan.most)
     shares = sorted({max(1, count // 4), max(1, count // 2), count})
     return {
@@ -109,7 +132,7 @@ def _planned(text: str, rounds: int, clients: int, population: int) -> dict[str,
         "rounds": count,
         "wanted": rounds,
         "clients": clients,
-        "deviation": plan.deviation / clients,
+        "deviation": (deviation or plan.deviation) / clients,
         "after": {str(done): plan.epsilon(done) for done in shares},
     }
 

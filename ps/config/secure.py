@@ -41,12 +41,21 @@ def most_in_sum(job: JobConfig) -> int:
     return buffer or max(FEWEST, min(job.workers, math.ceil(job.over_select * job.goal)))
 
 
-def encoding_of(job: JobConfig, headroom: int = 0) -> Encoding:
+def encoding_of(job: JobConfig) -> Encoding:
     """Return how a job's clients encode. ConfigError, with the numbers, where sums could wrap."""
-    from ps.secure.ring import encoding_for
+    from ps.secure.ring import encoding_beside_noise, encoding_for
 
     how = job.specs.secure.build()
-    return encoding_for(how.ring, most_in_sum(job), how.clip, how.bits, headroom)
+    if not adds_noise(job):
+        return encoding_for(how.ring, most_in_sum(job), how.clip, how.bits)
+    assert job.specs.privacy is not None
+    largest = min(how.clip, job.specs.privacy.build().clip)  # no element is larger than all together
+    return encoding_beside_noise(how.ring, most_in_sum(job), largest, how.bits)
+
+
+def adds_noise(job: JobConfig) -> bool:
+    """Whether clients add noise to what they mask."""
+    return job.specs.privacy is not None and bool(job.specs.privacy.build().distributed)
 
 
 def frames_of(job: JobConfig, chunks: Sequence[Any]) -> MaskedFrames | None:
@@ -57,7 +66,15 @@ def frames_of(job: JobConfig, chunks: Sequence[Any]) -> MaskedFrames | None:
     from ps.secure.frames import MaskedFrames
 
     steady, codec = not job.specs.algorithm.build().buffer, job.specs.compress.build()
-    return MaskedFrames(encoding_of(job), codec, job.seed, chunks, rotates=bool(how.rotate), steady=steady)
+    return MaskedFrames(
+        encoding_of(job),
+        codec,
+        job.seed,
+        chunks,
+        rotates=bool(how.rotate),
+        steady=steady,
+        denominator=job.goal if adds_noise(job) else 0,
+    )
 
 
 def check_secure(job: JobConfig, say: Callable[[str], str]) -> None:

@@ -14,14 +14,14 @@ class Conditions:
     """What an account depends on beside the numbers of its mechanism.
 
     ``rounds`` of the job; ``clients``: the fixed denominator; ``population``: the clients of whom each round takes
-    some; ``survivors``: clients without whom there is no sum, where they add the noise; ``elements`` of the model.
+    some; ``elements`` of the model; ``steps`` that the clip is, of the encoding in which clients add noise.
     """
 
     rounds: int
     clients: int
     population: int = 0
-    survivors: int = 0
-    elements: int = 0
+    elements: int = 1
+    steps: float = 1.0
 
 
 class Composition(Protocol):

@@ -9,6 +9,7 @@ from ps.number import MOST_CLIENTS, number
 from ps.privacy.composition import Composition, Conditions, IndependentReleases
 from ps.privacy.grid import LEAST_CLIP, MOST_CLIP, MOST_NOISE
 from ps.privacy.sampled_releases import SampledReleases
+from ps.privacy.skellam import SkellamReleases
 from ps.spec import Registry, Spec
 
 
@@ -36,6 +37,8 @@ class Gaussian:
     """By how much the clip adapts in a round."""
 
     sampled: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
+    colluding: ClassVar[int] = 0
 
     def composition(self, conditions: Conditions) -> Composition:
         """Return what releases cost: every client is taken to be in each of them."""
@@ -59,16 +62,46 @@ class SampledGaussian:
     rate: float = number(0.2, above=0, at_most=10)
 
     sampled: ClassVar[bool] = True
+    distributed: ClassVar[bool] = False
+    colluding: ClassVar[int] = 0
 
     def composition(self, conditions: Conditions) -> Composition:
         """Return what releases cost of which each client is in some."""
         return SampledReleases(min(1.0, conditions.clients / max(1, conditions.population)))
 
 
-Mechanism: TypeAlias = Gaussian | SampledGaussian
+@dataclass(frozen=True, slots=True)
+class Skellam:
+    """Clients clip, and add a share of the noise each, under masks: nobody has a delta, or a sum, without it.
+
+    Noise is enough if as many clients are in a sum as must be, less those that tell their shares. Clips do not adapt:
+    that needs a count of who was clipped. Agarwal, Kairouz and Liu, NeurIPS 2021.
+    """
+
+    delta: float = number(above=0, below=0.5)
+    clip: float = number(at_least=LEAST_CLIP, at_most=MOST_CLIP)
+    eps: float = number(0.0, at_least=0, at_most=1000)
+    noise: float = number(0.0, at_least=0, at_most=MOST_NOISE)
+    spare: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
+    colluding: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
+    """Clients that may work together with servers and scheduler, whose shares of noise protect nobody."""
+
+    sampled: ClassVar[bool] = False
+    distributed: ClassVar[bool] = True
+    quantile: ClassVar[float] = 0.0
+    rate: ClassVar[float] = 0.0
+
+    def composition(self, conditions: Conditions) -> Composition:
+        """Return what sums cost: every client is taken to be in each of them."""
+        return SkellamReleases(conditions.steps, conditions.elements)
 
 
-MECHANISMS: Registry[Mechanism] = Registry("dp", {"gaussian": Gaussian, "poisson": SampledGaussian}, pluggable=False)
+Mechanism: TypeAlias = Gaussian | SampledGaussian | Skellam
+
+
+MECHANISMS: Registry[Mechanism] = Registry(
+    "dp", {"gaussian": Gaussian, "poisson": SampledGaussian, "skellam": Skellam}, pluggable=False
+)
 """The mechanisms, one line each."""
 
 DEFAULT = "gaussian"

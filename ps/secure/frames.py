@@ -69,15 +69,18 @@ class MaskedFrames:
         *,
         rotates: bool = False,
         steady: bool = True,
+        denominator: int = 0,
     ) -> None:
         """``codec``: the job's, which draws elements by chance common to all, or sends them all.
 
-        ``steady``: whether all whose frames are in a sum are of one round.
+        ``steady``: whether all whose frames are in a sum are of one round. ``denominator``: of a sum to which clients
+        add noise, whoever is in it; 0 where they add none.
         """
+        self._denominator = denominator
         self._steady = steady
         self.encoding = encoding
         self._codec = codec if isinstance(codec, RandomK) else None
-        self._context = f"{seed} {codec!r} {encoding!r} {rotates}"
+        self._context = f"{seed} {codec!r} {encoding!r} {rotates} {denominator}"
         self._seed = seed
         self._rotates = rotates
         self._offsets: dict[int, int] = {}
@@ -99,7 +102,7 @@ class MaskedFrames:
         return self._body(chunk) + self._trailer
 
     def _body(self, chunk: ChunkLike) -> int:
-        bits = {"counter": 64, "buffer": FIXED_BITS}.get(chunk.kind)
+        bits = {"counter": 64, "buffer": FIXED_BITS}.get(chunk.kind) if not self._denominator else None
         return self.elements(chunk) if bits is None else chunk.size * self.encoding.digits(bits)
 
     @property
@@ -113,12 +116,8 @@ class MaskedFrames:
         weight: float,
         round: int,
         rng: np.random.Generator,
-        noise: HostArray | None = None,
     ) -> HostArray:
-        """Return a chunk's words before masks. ``values``: what travels of it, finite. ``weight``: above 0, at most 1.
-
-        ``noise``: int64 of as many elements, in steps of the encoding (``Encoding.headroom``), of what is trained.
-        """
+        """Return a chunk's words before masks. ``values``: what travels of it, finite. ``weight``: from 0 to 1."""
         round = round if self._steady else 0
         encoding, share = self.encoding, max(1, round_weight(weight))
         if chunk.kind == "counter":
@@ -126,8 +125,19 @@ class MaskedFrames:
         elif chunk.kind == "buffer":
             body, clipped = encoding.fix(values, share / WEIGHT_UNIT), 0
         else:
-            turned = rotate(values, self._key(chunk, round)) if self._rotates else values
-            body, clipped = encoding.encode(turned, share / WEIGHT_UNIT, rng, noise)
+            body, clipped = encoding.encode(self.turn(chunk, values, round), share / WEIGHT_UNIT, rng)
+        return self._framed(chunk, body, share, clipped, round)
+
+    def turn(self, chunk: ChunkLike, values: HostArray, round: int) -> HostArray:
+        """Return a chunk's values as they are encoded: rotated, where that is done."""
+        return rotate(values, self._key(chunk, round)) if self._rotates else values
+
+    def encode_whole(self, chunk: ChunkLike, whole: HostArray, round: int) -> HostArray:
+        """Return a chunk's words before masks, of whole steps with noise: int64. Nothing beside it tells of them."""
+        return self._framed(chunk, self.encoding.wrap(whole), WEIGHT_UNIT, 0, round)
+
+    def _framed(self, chunk: ChunkLike, body: HostArray, share: int, clipped: int, round: int) -> HostArray:
+        encoding = self.encoding
         stats = encoding.split(np.array([share, clipped], np.int64), STAT_BITS)
         return np.concatenate([body, self._check(chunk, round), stats])
 
@@ -148,8 +158,8 @@ class MaskedFrames:
         weight, clipped = (int(each) for each in encoding.join(total[body + checks :], STAT_BITS))
         if chunk.kind == "counter":
             return SummedChunk(encoding.join(total[:body], 64).view(np.int64), 0, 0)
-        mean = WEIGHT_UNIT / max(1, weight)
-        if chunk.kind == "buffer":
+        mean = 1 / self._denominator if self._denominator else WEIGHT_UNIT / max(1, weight)
+        if chunk.kind == "buffer" and not self._denominator:
             return SummedChunk(encoding.unfix(total[:body], chunk.dtype) * np.dtype(chunk.dtype).type(mean), 0, 0)
         found = encoding.decode(total[:body], count, np.float64)
         found *= mean

@@ -19,6 +19,8 @@ BLOCK = 1 << 16
 MOST_BITS = {16: 16, 32: 24}
 """Bits of one element, at most, by the ring's: more than a float32's are of no use."""
 LEAST_BITS = 4
+BITS_BESIDE_NOISE = {16: 6, 32: 14}
+"""Bits of one element where clients add noise, unless they are set: the ring has more to hold."""
 FIXED_BITS, FIXED_STEP = 48, 2.0**-24
 """Numbers that are added up exactly: whole multiples of the step, below 2^23 in magnitude."""
 
@@ -45,8 +47,8 @@ class Encoding:
 
     @property
     def levels(self) -> int:
-        """The largest integer that one element becomes."""
-        return (1 << self.bits) - 1
+        """The largest integer that one element becomes; beside noise an even one, so that 0 is a whole number too."""
+        return (1 << self.bits) - (2 if self.headroom else 1)
 
     @property
     def step(self) -> float:
@@ -55,13 +57,8 @@ class Encoding:
 
     # What is trained
 
-    def encode(
-        self, values: HostArray, weight: float, rng: np.random.Generator, noise: HostArray | None = None
-    ) -> tuple[HostArray, int]:
-        """Return elements times ``weight`` (0 to 1) as words, and how many were clipped.
-
-        ``values``: 1-D, finite. ``noise``: int64 of that size, in steps, this client's share of the job's noise.
-        """
+    def encode(self, values: HostArray, weight: float, rng: np.random.Generator) -> tuple[HostArray, int]:
+        """Return elements times ``weight`` (0 to 1) as words, and how many were clipped. ``values``: 1-D, finite."""
         out = np.empty(values.size, self.dtype)
         clipped, scale, highest = 0, weight / self.step, np.float32(self.levels)
         for lo in range(0, values.size, BLOCK):
@@ -74,9 +71,11 @@ class Encoding:
             np.floor(work, out=work)
             np.clip(work, 0, highest, out=work)
             out[lo : lo + BLOCK] = work.astype(self.dtype)
-        if noise is not None:
-            out += noise.astype(self.dtype)  # modulo 2^w, as all that follows
         return out, clipped
+
+    def wrap(self, whole: HostArray) -> HostArray:
+        """Return whole steps, int64, noise included, as words: modulo 2^w, as all that follows."""
+        return (whole + self.levels // 2).astype(self.dtype)
 
     def decode(self, total: HostArray, count: int, dtype: Any) -> HostArray:
         """Return the sum that ``total``, words, is of so many clients' elements."""
@@ -121,6 +120,16 @@ class Encoding:
         """Return the sums of what was made by ``fix``."""
         found = self.join(total, FIXED_BITS).astype(np.int64)
         return (np.where(found >= 1 << (FIXED_BITS - 1), found - (1 << FIXED_BITS), found) * FIXED_STEP).astype(dtype)
+
+
+def encoding_beside_noise(ring: int, clients: int, clip: float, bits: int = 0) -> Encoding:
+    """Return the encoding for so many clients that leaves all other room for noise.
+
+    Raises ConfigError where not even what is sent without noise has room.
+    """
+    bits = bits or BITS_BESIDE_NOISE[ring]
+    plain = encoding_for(ring, clients, clip, bits)
+    return Encoding(ring, clients, clip, bits, ((1 << ring) - 1 - clients * plain.levels) // 2)
 
 
 def encoding_for(ring: int, clients: int, clip: float, bits: int = 0, headroom: int = 0) -> Encoding:

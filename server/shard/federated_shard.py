@@ -81,8 +81,6 @@ class FederatedShard:
         self.rank = rank
         self.member = member
         self.job = job
-        self._untold = samples(job)
-        """Whether nobody is to be shown how many were drawn for a round."""
         self._key = key
         self._trace = trace
         self._aggregator = job.specs.aggregator.build()
@@ -130,14 +128,15 @@ class FederatedShard:
 
     def report(self, now: float) -> dict[str, Any]:
         """Return what the status shows of this server."""
+        shown = 0 if samples(self.job) else 1  # nobody is to see how many were drawn for a round
         return {
             "clock": self.version,
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
             "waiting": [],
             "attempt": self._attempt,
-            "counted": 0 if self._untold else self._folded,
-            "staged": 0 if self._untold else len(self._uploads),
-            "staged_bytes": 0 if self._untold else self._uploads.nbytes,
+            "counted": self._folded * shown,
+            "staged": len(self._uploads) * shown,
+            "staged_bytes": self._uploads.nbytes * shown,
             "clipped": round(self._clipped, 6),
         }
 
@@ -256,8 +255,7 @@ class FederatedShard:
         return []
 
     def _answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
-        made = Weights(waiter.request, chunk.chunk.index, self.version, 0)
-        return Send(waiter.origin, made, chunk.lend())
+        return Send(waiter.origin, Weights(waiter.request, chunk.chunk.index, self.version, 0), chunk.lend())
 
     def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
         known = self._waiters.known(origin, message.member, self.chunks)

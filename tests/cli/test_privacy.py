@@ -38,6 +38,22 @@ def test_noise_is_told_as_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
+def test_of_clients_that_are_drawn_each_by_itself_it_is_told_what_that_saves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = "eps=8,delta=1e-6,clip=1", "--rounds", "50", "--clients-per-round", "100"
+    every, drawn = told(capsys, *args), told(capsys, "poisson:" + args[0], *args[1:], "--clients", "10000")
+    assert float(str(drawn["deviation"])) < float(str(every["deviation"])) / 4
+
+
+def test_of_noise_that_clients_add_it_is_told_what_it_is_if_all_survive(capsys: pytest.CaptureFixture[str]) -> None:
+    args = "skellam:eps=8,delta=1e-6,clip=1", "--rounds", "50", "--clients-per-round", "100", "--parameters", "1000"
+    all_but_few, half = (told(capsys, *args, "--secure-min", many) for many in ("80", "20"))
+    assert float(str(half["deviation"])) == pytest.approx(2 * float(str(all_but_few["deviation"])))
+    assert main(["privacy", *args, "--secure", "pairwise:bits=12"]) == 2
+    assert "they would wrap" in capsys.readouterr().err
+
+
 def test_a_budget_that_does_not_last_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["privacy", "eps=2,noise=4,delta=1e-6,clip=1", "--rounds", "100"]) == 0
     assert "then           the budget is spent: 100 rounds were asked for" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from ps.errors import ConfigError
 from support.delta_parts import job_of
 
 DP = "eps=8,delta=1e-6,clip=1"
+SKELLAM = "skellam:" + DP
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,14 @@ DP = "eps=8,delta=1e-6,clip=1"
         ({"dp": "eps=8,delta=1e-6"}, "needs clip="),
         ({"dp": "laplace:eps=8,delta=1e-6,clip=1"}, "unknown dp 'laplace'"),
         ({"dp": "poisson:" + DP, "workers": 4, "clients_per_round": 4}, "--clients-per-round must be less"),
+        ({"secure": "pairwise", "secure_min": 3}, "has servers clip them. Try: --dp skellam:eps="),
+        ({"dp": "poisson:" + DP, "secure": "pairwise", "secure_min": 3}, "Try: --dp skellam:eps="),
+        ({"dp": SKELLAM}, "needs --secure pairwise, or helper"),
+        ({"dp": SKELLAM, "secure": "pairwise:weight=9", "secure_min": 3}, "and with dp = skellam"),
+        ({"dp": SKELLAM, "secure": "pairwise", "secure_min": 3, "compress": "randomk"}, "larger after they were"),
+        ({"dp": SKELLAM + ",colluding=3", "secure": "pairwise", "secure_min": 3}, "may tell their noise"),
+        ({"dp": SKELLAM + ",quantile=0.5", "secure": "pairwise", "secure_min": 3}, "quantile"),
+        ({"dp": SKELLAM, "secure": "helper", "secure_min": 3, "algorithm": "fedbuff:3"}, "a client may count twice"),
         ({"dp": "noise=1e-6,delta=1e-6,clip=1"}, "noise must be at least"),
     ],
 )

@@ -10,7 +10,7 @@ from ps.compress.randomk import RandomK
 from ps.errors import ConfigError
 from ps.protocol.layout import Layout
 from ps.secure.frames import MaskedFrames, WrongSum
-from ps.secure.ring import encoding_for
+from ps.secure.ring import encoding_beside_noise, encoding_for
 from ps.secure.rotation import rotate, unrotate
 
 RNG = np.random.default_rng(3)
@@ -57,13 +57,16 @@ def test_rounding_is_right_on_average() -> None:
 
 
 def test_noise_of_either_sign_is_added_and_read_back() -> None:
-    encoding = encoding_for(16, 10, 0.5, headroom=4000)
-    noise = [RNG.integers(-400, 400, 50) for _ in range(10)]
+    encoding = encoding_beside_noise(16, 10, 0.5)
+    lowest, most = -(encoding.levels // 2), encoding.headroom // 10
+    noise = [RNG.integers(-most, most, 50, endpoint=True) for _ in range(10)]
+    noise[0][:] = noise[1][:] = -most
     total = np.zeros(50, encoding.dtype)
     for each in noise:
-        total += encoding.encode(np.full(50, -0.5, np.float32), 1.0, RNG, each)[0]
-    found = encoding.decode(total, 10, np.float64)
-    assert np.abs(found - (-5.0 + np.sum(noise, axis=0) * encoding.step)).max() <= 10 * encoding.step
+        total += encoding.wrap(lowest + each)
+    wanted = 10 * lowest + np.sum(noise, axis=0)
+    assert np.array_equal(encoding.decode(total, 10, np.float64), wanted * encoding.step)
+    assert encoding.levels % 2 == 0 and 2 * encoding.headroom + 10 * encoding.levels <= 65535
 
 
 @pytest.mark.parametrize("rotates", [False, True])

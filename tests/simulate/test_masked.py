@@ -22,6 +22,13 @@ def test_under_masks_the_weights_are_those_without_to_the_rounding() -> None:
     assert not np.array_equal(plain.weights, masked.weights)
 
 
+@pytest.mark.parametrize("secure", ["pairwise:clip=1,ring=32", "pairwise:clip=1,ring=32,rotate=1"])
+def test_with_hardly_any_noise_of_clients_the_weights_are_those_without(secure: str) -> None:
+    plain = played("none", aggregator="mean")
+    noisy = played(secure, dp="skellam:noise=0.001,delta=1e-5,clip=2")
+    assert 1e-5 < np.abs(plain.weights.view(np.float32) - noisy.weights.view(np.float32)).max() < 0.01
+
+
 @pytest.mark.parametrize("secure", ["pairwise:clip=1", "pairwise:clip=1,rotate=1"])
 def test_two_bytes_an_element_train_as_well(secure: str) -> None:
     masked, plain = played(secure), played("none", aggregator="mean")

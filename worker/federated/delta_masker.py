@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ps.config.job import JobConfig
-from ps.config.secure import frames_of
+from ps.config.privacy import noise_share_of
+from ps.config.secure import adds_noise, frames_of
 from ps.protocol.layout import Chunk
 from ps.secure.frames import MaskedFrames
 from ps.secure.helped import HelpedClient, Masks
 from ps.secure.identity import Lists, Signer, anybody
 from ps.secure.masks import apply_masks
+from ps.secure.noise_share import NoiseShare
 from ps.secure.pairwise import MaskedTask, PairwiseClient
 from ps.secure.sums import SumHistory
 from ps.xp import HostArray
@@ -37,6 +39,7 @@ class DeltaMasker:
         frames = frames_of(job, chunks)
         assert frames is not None
         self._frames: MaskedFrames = frames
+        self._share = noise_share_of(job, sum(chunk.size for chunk in chunks)) if adds_noise(job) else None
         self._chunks = chunks
         self._job_id = job_id
         self._least = job.secure_min
@@ -54,11 +57,30 @@ class DeltaMasker:
 
     def frames(self, plain: Mapping[int, HostArray], examples: float, round: int, masks: Masks) -> dict[int, HostArray]:
         """Return a delta's frames under masks, as bytes. ``plain``: as the job's codec made them, finite."""
+        keys = masks.masks
+        if self._share is not None:
+            return self._masked(self._noisy(self._share, plain, round), keys)
         weight = min(1.0, examples / self._most_examples) if self._most_examples else 1.0
-        keys, found = masks.masks, {}
-        for chunk in self._chunks:
-            values = plain[chunk.index].view(chunk.dtype)
-            words = self._frames.encode(chunk, values, weight, round, self._rng)
-            apply_masks(words, self._frames.offset(chunk.index), keys)
-            found[chunk.index] = words.view(np.uint8)
+        encode = self._frames.encode
+        words = (
+            encode(chunk, plain[chunk.index].view(chunk.dtype), weight, round, self._rng) for chunk in self._chunks
+        )
+        return self._masked(words, keys)
+
+    def _masked(self, words: Iterable[HostArray], keys: Sequence[tuple[bytes, int]]) -> dict[int, HostArray]:
+        """Return each chunk's words under masks, as bytes."""
+        found = {}
+        for chunk, each in zip(self._chunks, words, strict=True):
+            apply_masks(each, self._frames.offset(chunk.index), keys)
+            found[chunk.index] = each.view(np.uint8)
         return found
+
+    def _noisy(self, share: NoiseShare, plain: Mapping[int, HostArray], round: int) -> Iterator[HostArray]:
+        """Yield each chunk's words with this client's share of the noise, of the delta clipped over all of them."""
+        frames, chunks = self._frames, self._chunks
+        scaled = share.scaled({chunk.index: plain[chunk.index].view(chunk.dtype) for chunk in chunks})
+        turned = {chunk.index: frames.turn(chunk, scaled[chunk.index], round) for chunk in chunks}
+        whole = share.whole(turned, frames.encoding, self._rng)
+        noise = share.noise({index: part.size for index, part in whole.items()})
+        for chunk in chunks:
+            yield frames.encode_whole(chunk, whole[chunk.index] + noise[chunk.index], round)

@@ -38,7 +38,7 @@ def go_on(masking: Masked, contributions: Contributions, now: float, *, closed: 
     if not closed and masking.phase == "masked" and masking.asks:
         for task in [tasks[number] for number in sorted(tasks.active) if not masking.admits(number)]:
             contributions.refuse(task, "unfinished")
-    elif closed and masking.phase == "masked" and ledger.all_are("summed"):
+    elif closed and masking.phase == "masked" and ledger.all_are("summed") and not ledger.unpaid:
         masking.close(ledger.survivors, now)
         yield from masking.ask([tasks[number] for number in ledger.survivors])
     if masking.known and ledger.phase == "sum":

@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ps.config.job import JobConfig
-from ps.config.privacy import conditions_of, samples
+from ps.config.privacy import conditions_of, noise_share_of, samples
+from ps.config.secure import adds_noise
 from ps.errors import ConfigError
 from ps.number import MOST_COMBINED
-from ps.privacy import Conditions, PrivacyBudget, demand_accountant
+from ps.privacy import Conditions, PrivacyBudget, demand_accountant, parse_privacy
 from ps.protocol.layout import Layout
 from ps.server.scheduler.rounds.ledger import Ledger
 from ps.server.scheduler.rounds.task import Task
 
 log = logging.getLogger("ps.scheduler")
 
+_FINE = 1e5
+"""Steps of a clip, where the encoding is not known yet."""
 NOISABLE = ("trainable", "buffer")
 """The kinds of tensors to which noise can be added."""
 
@@ -27,9 +30,9 @@ def demand_account(explicit: Mapping[str, Any]) -> None:
     if explicit.get("dp") is None:
         return
     demand_accountant()
-    job = JobConfig.from_dict({"mode": "federated", "dp": explicit["dp"]})
-    assert job.specs.privacy is not None
-    PrivacyBudget(job.specs.privacy.build(), Conditions(1, MOST_COMBINED, MOST_COMBINED))
+    dp = parse_privacy(str(explicit["dp"])).build()
+    if dp.eps or dp.noise:
+        PrivacyBudget(dp, Conditions(1, MOST_COMBINED, MOST_COMBINED, steps=_FINE))
 
 
 class RoundPrivacy:
@@ -42,6 +45,8 @@ class RoundPrivacy:
         """Whether the rounds ended before their number because the budget was spent."""
         self.sampled = samples(job)
         """Whether each client is drawn by itself, and nobody is to learn who was."""
+        self._distributed = False
+        """Whether it is clients that clip and add the noise, by settings alone."""
         self._budget: PrivacyBudget | None = None
         if job.specs.privacy is None:
             return
@@ -49,14 +54,18 @@ class RoundPrivacy:
         if exact:
             self.failure = f"{exact[0]} cannot have noise, and --dp {job.dp} needs it on everything"
             return
+        self._distributed = adds_noise(job)
+        elements = sum(tensor.size for tensor in layout.tensors)
         try:
-            self._budget = PrivacyBudget(job.specs.privacy.build(), conditions_of(job))
+            self._budget = PrivacyBudget(job.specs.privacy.build(), conditions_of(job, elements))
+            if self._distributed:
+                noise_share_of(job, elements)
         except ConfigError as error:
             self.failure = str(error)
 
     def arm(self, ledger: Ledger) -> None:
         """Have an attempt's contributions held to the clip of its round, and noise added that belongs to it."""
-        if self._budget is not None:
+        if self._budget is not None and not self._distributed:
             ledger.clip, ledger.noise = self._budget.clip, self._budget.deviation
 
     def stops(self, version: int, rounds: int) -> bool:

@@ -290,9 +290,7 @@ class Rounds:
         return self.phase, ledger.attempt, ledger.phase, self.masking.phase if self.masking is not None else ""
 
     def _goal(self) -> int:
-        if self.privacy.sampled:
-            return MOST_CLIENTS  # all that come
-        goal = self._assignments.goal  # under masks so many that these can be taken off
+        goal = MOST_CLIENTS if self.privacy.sampled else self._assignments.goal
         return goal if self.masking is None else self.masking.goal(goal, self._contributions.ledger.survivors)
 
     def _look_at_collection(self, now: float) -> Iterator[Send]:

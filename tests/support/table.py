@@ -46,6 +46,8 @@ class Server:
                     self.folded += 1
                     self.staged.pop(entry[0], None)
             self.staged = {task: what for task, what in self.staged.items() if task >= order.floor}
+            if self.folded >= order.count and order.phase == "sum":
+                self.phase = "summed"
             if self.folded >= order.count and order.phase == "prepare":
                 self.phase = "prepared"
             if order.phase == "publish" and self.phase == "prepared":

@@ -10,7 +10,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from ps import xp
-from ps.data import BlankBatches, ExampleStream, ahead, demand_length, demand_prefetch, size_of, source_of
+from ps.data import (
+    BlankBatches,
+    ExampleStream,
+    StepWindows,
+    ahead,
+    demand_length,
+    demand_prefetch,
+    size_of,
+    source_of,
+)
+from ps.errors import UsageError
+from ps.worker.crew import StepShare
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.worker.stop_point import StopPoint
@@ -28,6 +39,8 @@ class StepStore(Protocol):
 
     def begin_step(self) -> bool: ...
 
+    def share(self) -> StepShare: ...
+
     def drain(self) -> None: ...
 
 
@@ -43,9 +56,14 @@ class BatchLoader:
         store: StepStore | None = None,
         *,
         place: int | None = None,
+        size: int | None = None,
     ) -> None:
         """``place``: of this worker in a pipeline, if it is in one. The first has batches, and the others as many, of
-        zeros, for which nothing is read."""
+        zeros, for which nothing is read. ``size``: the examples of a step, where the workers that there are share so
+        many."""
+        self._size = size
+        self.share = 0
+        self.idle: Callable[[], None] = lambda: None
         self._store = store
         self._place = place
         self._owner = threading.get_ident()
@@ -103,6 +121,8 @@ class BatchLoader:
         if self._place is not None:
             demand_length(given)
         source = BlankBatches(given) if self._place else given
+        if self._size is not None:
+            return self._shared(StepWindows(given, self._size, self._share["seed"], shuffle), epochs, prefetch)
         if isinstance(source, ExampleStream):
             source.check(epochs)
         else:  # only to have it checked now
@@ -130,6 +150,42 @@ class BatchLoader:
                 yield placed(batch, self._device)
             if self._store is not None and threading.get_ident() == self._owner:
                 self._store.drain()
+
+        return generate()
+
+    def _shared(self, windows: StepWindows, epochs: int, prefetch: int) -> Iterator[Any]:
+        """Yield the batches of this worker's share of each step: of the examples that are that step's, by its clock."""
+        store = self._store
+        assert store is not None
+
+        def generate() -> Iterator[Any]:
+            first, self._epochs = self._epochs, self._epochs + epochs
+            self._calls += 1
+            steps = self.epoch = windows.steps
+            skipped = min(self._skip, epochs * steps)
+            self._skip -= skipped
+            begin = store.clock - skipped
+            self.planned = begin + epochs * steps if self._calls == 1 else 0
+            try:
+                while self._goes_on() and (step := (clock := store.clock) - begin) < epochs * steps:
+                    epoch, at = first + step // steps, step % steps
+                    lo, hi = store.share().part(windows.count(at))
+                    self.share = hi - lo
+                    if not self.share:
+                        self.idle()
+                        continue
+                    for batch in ahead(windows.batches(epoch, at, lo, hi), prefetch):
+                        if store.clock != clock or not self._goes_on():
+                            break  # it was late for this step, or training has ended
+                        self._took(size_of(batch))
+                        yield placed(batch, self._device)
+                    if store.clock == clock and self._goes_on():
+                        raise UsageError(
+                            "with --global-batch each batch of kv.batches is followed by kv.step before the next one "
+                            "is taken: which examples come next depends on who is there then"
+                        )
+            finally:
+                self.share = 0
 
         return generate()
 

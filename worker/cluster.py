@@ -18,6 +18,7 @@ from ps.worker.batch import Batch
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.compression import Compression
 from ps.worker.conversation import Calls
+from ps.worker.crew import StepShare, ask_share
 from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
@@ -59,6 +60,7 @@ class ClusterStore:
         """How many this worker, or the one before it, has met the others in."""
         self._passed_over = self.barriers
         """Of these, how many the script is still to come to."""
+        self._share: StepShare | None = None
         self._early: Batch | None = None
         """What is sent of the next step."""
         self._aside = Batch()
@@ -191,7 +193,15 @@ class ClusterStore:
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
         place = job.place_of(self.rank) if job.pipeline else None
-        return BatchLoader(device, job.pipeline_of(self.rank), job.replicas, job.seed, self, place=place)
+        return BatchLoader(
+            device, job.pipeline_of(self.rank), job.replicas, job.seed, self, place=place, size=job.global_batch
+        )
+
+    def share(self) -> StepShare:
+        if self._share is None or self._share.clock != self.clock:
+            self.settle()
+            self._share = self._runner.run(ask_share(self._part, self.rank))
+        return self._share
 
     def set_rates(self, groups: Iterable[str], *, lr: float | None = None, weight_decay: float | None = None) -> None:
         for group in groups:

@@ -143,10 +143,15 @@ class Gradients:
 
     __slots__ = ("_absent", "_staging", "regions")
 
-    def __init__(self, regions: list[Array], staging: Staging) -> None:
+    def __init__(self, regions: list[Array], staging: Staging, missing: frozenset[str] = frozenset()) -> None:
         self.regions = regions
         self._staging = staging
-        self._absent: frozenset[str] = frozenset()
+        self._absent = missing
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The names of the tensors without a gradient."""
+        return self._absent
 
     def leave_out(self, slots: Iterable[Slot]) -> None:
         """Have zeros for the gradients of these tensors, and remember that there are none."""

@@ -65,12 +65,12 @@ class KV:
         self._own = OwnState(store.job, store.rank, store.cut_plan, device)
         self._milestones = Milestones(store, self._evaluation, self._saving, self.save, self._own)
         loader = self._loader = store.loader(device, log, self._evaluation)
-        self._milestones.epoch = lambda: loader.epoch
+        self._milestones.epoch, loader.idle = lambda: loader.epoch, lambda: self._steps.pass_over(stepped)
         store.report = lambda: {**log.report(store.traffic), "planned_steps": loader.planned}
         self._model: Parameters | None = None
         self._tree: Tree | None = None
-        end = self._milestones.finish
-        self._lifetime = Lifetime(lambda: end(self._model, self.barrier), lambda why: self._steps.leave(why))
+        finish, stepped = self._milestones.finish, self._milestones.stepped
+        self._lifetime = Lifetime(lambda: finish(self._model, self.barrier), lambda why: self._steps.leave(why))
         self._open, self.lent = self._lifetime.demand, self._lifetime.lent
         self._steps = Steps(store, loader, log, trace, self._open)
         self.offer = self._steps.offer

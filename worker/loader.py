@@ -27,6 +27,10 @@ class Loader(Protocol):
         """Note that a step was done."""
         ...
 
+    share: int
+    """How many examples of its next step are this worker's, where batches are made for that; else 0."""
+    idle: Callable[[], None]
+    """Called to take a step of which this worker has no share."""
     epoch: int
     """How many steps an epoch of the batches has; 0 where that is not known."""
 

@@ -19,6 +19,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.trace import OFF, Trace
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.batch_loader import BatchLoader
+from ps.worker.crew import StepShare
 from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
@@ -62,6 +63,8 @@ class LocalStore:
         self.job = job
         self._trace = trace
         self.clock = 0
+        self._examples = self._latest = 0.0
+        """Of how many examples there are gradients in the weights, and of how many in the last step."""
         self.stop_point = StopPoint()
         self.traffic = Traffic()
         self.report: Callable[[], dict[str, Any]] = dict
@@ -99,18 +102,23 @@ class LocalStore:
         """Each process has all stages."""
 
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
-        return BatchLoader(device, self.rank, self.job.workers, self.job.seed, self)
+        return BatchLoader(device, self.rank, self.job.workers, self.job.seed, self, size=self.job.global_batch)
+
+    def share(self) -> StepShare:
+        return StepShare(self.clock, 0, 1, 1, self._latest)
 
     def push(self, gradients: Gradients | None, examples: float) -> Pending:
         if gradients is not None:
             since = self._trace.now()
             self._apply(gradients)
+            self._examples += examples
             self._trace.add("apply", since, clock=self.clock)
+        self._latest = 0.0 if gradients is None else examples
         self.clock += 1
         return Done(staleness=min(self.clock - 1, self.job.delay))
 
     def _apply(self, gradients: Gradients) -> None:
-        norm = self.job.clip_norm
+        norm, by_examples = self.job.clip_norm, self.job.schedule_unit == "examples"
         scale = clip_scale(gradients.norm_squared(), norm) if norm is not None else 1.0
         for part in self._chunks:
             part.updates += 1
@@ -121,7 +129,7 @@ class LocalStore:
                     part.weights[lo:hi],
                     gradient[lo:hi] if part.half is None else WeightedSum([gradient[lo:hi]], [1.0]),
                     {name: slot[lo:hi] for name, slot in part.slots.items()},
-                    lr=self._rates[group](self.clock),
+                    lr=self._rates[group](self.clock, int(self._examples) if by_examples else None),
                     t=t,
                     clip_value=self.job.clip_value,
                     scale=scale,

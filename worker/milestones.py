@@ -32,6 +32,7 @@ class Milestones:
         self._evaluation = evaluation
         self._saving = saving
         self._told = False
+        self._clock = -1
         self._save = partial(save, masters=saving.masters)
 
     def begin(self, model: Parameters) -> None:
@@ -42,8 +43,11 @@ class Milestones:
     def stepped(self) -> None:
         """Do what is due after a step; in a federated job the rounds are what counts."""
         store, clock = self._store, self._store.clock
-        if store.job.federated:
+        if store.job.federated or (
+            store.job.global_batch and clock == self._clock
+        ):  # a batch of a step that takes several
             return
+        self._clock = clock
         every = store.job.eval_every or (self._own_epoch() if self._evaluation.patient else 0)
         if every and store.rank == 0 and clock % every == 0:
             self._evaluation.run(clock)

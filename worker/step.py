@@ -14,7 +14,9 @@ from ps.errors import GradientError, StateError, TrainingStopped, UsageError
 from ps.number import EXAMPLES
 from ps.threads import ThreadTeam
 from ps.trace import Trace
+from ps.worker.accumulation import Accumulation
 from ps.worker.background import Done, Pending
+from ps.worker.crew import StepShare
 from ps.worker.frozen_module import FrozenModuleCheck
 from ps.worker.gradients import WAY_ON, Gradients, Staging, match
 from ps.worker.handle import Handle
@@ -53,6 +55,11 @@ class Steps:
         self._encodes = False
         self._last: Pending = Done()
         self._skipped = False
+        self._accumulation: Accumulation | None = None
+        """Where a step takes several batches."""
+        job = self._job
+        self._counts = job.lockstep and not (job.pipeline or job.defers) and bool(job.global_batch or job.min_workers)
+        """Whether the record says of each step how many contributed to it."""
 
     def begin(self, placed: Placement, frozen_module: FrozenModuleCheck, device: Device, team: ThreadTeam) -> None:
         """Gather gradients from now on where the store would like them to be, on ``device`` where it encodes there."""
@@ -68,6 +75,7 @@ class Steps:
             memory = xp.pinned(buffers.gradients, device)
         shared = buffers.gradients is not None and on_host and not buffers.encodes
         self._staging = Staging(trained, placed.chunks, memory, buffers.shown, team, read_here=shared)
+        self._accumulation = Accumulation(self._staging) if self._job.global_batch else None
         self._model = placed.parameters
         self._frozen_module = frozen_module
         self.weights.begin(placed.parameters, self._staging)
@@ -95,7 +103,49 @@ class Steps:
             return
         self._computed()
         count = self.count(examples)
-        self._exchange(self._gather(grads, partial=partial), count, metrics)
+        gradients = self._gather(grads, partial=partial)
+        if self._accumulation is None:
+            self._exchange(gradients, count, metrics)
+        else:
+            self._accumulate(self._accumulation, gradients, count, metrics)
+
+    def _accumulate(
+        self,
+        sums: Accumulation,
+        gradients: Gradients | None,
+        count: float,
+        metrics: Mapping[str, Any],
+        *,
+        veto: bool = False,
+    ) -> None:
+        """Add a batch to its step, and take the step once this worker has had its share of it."""
+        if not count:
+            raise UsageError(
+                "with --global-batch a step is of so many examples: take batches from kv.batches, or say how many "
+                "examples a batch has: kv.step(grads, examples=32)"
+            )
+        if sums.clock != self._store.clock:  # a step was taken, or this worker was late and goes on with another one
+            sums.clear(self._store.clock)
+        sums.add(gradients, count, self._loader.examples if self._loader.share else count, metrics)
+        sums.vetoed |= veto
+        if sums.seen < (self._loader.share or self._own_share()):
+            self._loader.stepped()
+            self._left_alone = self._trace.now()
+            return
+        found, weight, means = sums.take()
+        self._exchange(None if sums.vetoed else found, weight, means, veto=sums.vetoed)
+
+    def _own_share(self) -> int:
+        """Return how many examples this worker's part of a step has, where the script reads them in its own way."""
+        first, end = self._store.share().part(self._job.global_batch or 1)
+        return max(1, end - first)
+
+    def pass_over(self, stepped: Callable[[], None]) -> None:
+        """Take a step of which this worker has no share: the others do. ``stepped`` is called then."""
+        with HOLD:
+            self._settle()
+            self._exchange(None, 0.0, {})
+        stepped()
 
     def offer(self, grads: Mapping[str, Any] | None, examples: float | None, *, partial: bool = False) -> bool:
         """Have servers hold a step's gradients (None: there are none), which count once the step is taken.
@@ -120,7 +170,10 @@ class Steps:
         with HOLD:
             self._computed()
             self._settle()
-            self._exchange(None, self._loader.examples, metrics, veto=True)
+            if self._accumulation is None:
+                self._exchange(None, self._loader.examples, metrics, veto=True)
+            else:
+                self._accumulate(self._accumulation, None, self._loader.examples or 1.0, metrics, veto=True)
 
     def _exchange(
         self, gradients: Gradients | None, count: float, metrics: Mapping[str, Any], *, veto: bool = False
@@ -138,7 +191,8 @@ class Steps:
             self.weights.catch_up()
         else:
             self.weights.stepped()
-            self._note(clock, count, gradients is None, done, metrics)
+            share = self._store.share() if self._counts else None
+            self._note(clock, count, gradients is None, done, metrics, share)
         self._frozen_module.look(self._store.clock, self._model.tensors)
         self._left_alone = self._trace.now()
 
@@ -171,6 +225,8 @@ class Steps:
 
     def push(self, grads: Mapping[str, Any], count: float, *, partial: bool = False) -> Pending:
         """Give one step's gradients, of so many examples; the step is noted once it is answered."""
+        if self._accumulation is not None:
+            raise UsageError("with --global-batch a step takes several batches: give each with kv.step")
         if self._has_ended():
             return Done()
         gradients = self._gather(grads, partial=partial)
@@ -226,10 +282,15 @@ class Steps:
         if self._partial is None:
             self._settle()
             self._partial = PartialGradients(self._staging)
-        eager = self._background.eager and self._on_nan != "skip"
+        eager = self._eager
         chunks = self._partial.add(name, grad, check=eager and self._on_nan == "fail")
         if chunks and eager:
             self._background.send(self._partial.gradients, chunks, count or 1.0)
+
+    @property
+    def _eager(self) -> bool:
+        """Whether what is announced is sent at once."""
+        return self._background.eager and self._on_nan != "skip" and self._accumulation is None
 
     def refuse_partial(self) -> None:
         """Raise StateError if gradients were announced."""
@@ -247,7 +308,7 @@ class Steps:
             self._settle()  # the memory in which gradients are gathered may still be on its way
             gradients, known = match(grads, self._staging, partial=partial), False
         else:
-            known = self._background.eager and self._on_nan != "skip"
+            known = self._eager
             gradients = self._partial.complete(grads, check=known and self._on_nan == "fail", partial=partial)
         bad = "" if known or self._on_nan == "ignore" else gradients.first_bad()
         self._partial = None
@@ -294,9 +355,19 @@ class Steps:
         if self._store.clock > clock:
             self._note(clock, count, skipped, Done(), metrics)
 
-    def _note(self, clock: int, count: float, skipped: bool, pending: Pending, metrics: Mapping[str, Any]) -> None:
-        """Write a step into the record."""
+    def _note(
+        self,
+        clock: int,
+        count: float,
+        skipped: bool,
+        pending: Pending,
+        metrics: Mapping[str, Any],
+        share: StepShare | None = None,
+    ) -> None:
+        """Write a step into the record; ``share`` says who contributed to it."""
         self._loader.stepped()
         if not self._loader.note(count, metrics):
             skipped = skipped or pending.vetoed
-            self._log.step(clock, count, metrics, self._store.traffic, staleness=pending.staleness, skipped=skipped)
+            made_of = None if share is None or not share.contributors else (share.contributors, share.examples)
+            traffic, staleness = self._store.traffic, pending.staleness
+            self._log.step(clock, count, metrics, traffic, staleness=staleness, skipped=skipped, made_of=made_of)

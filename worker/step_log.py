@@ -104,9 +104,11 @@ class StepLog:
         staleness: int,
         skipped: bool = False,
         steps: int | None = None,
+        made_of: tuple[int, float] | None = None,
     ) -> None:
         """Note one step: its clock (0-based), its number of examples, the script's metrics and what was counted.
 
+        ``made_of``: how many workers contributed to it, where that is known, and of how many examples it is in all.
         A federated round is noted as a whole, with its number as clock and how many ``steps`` it had.
         Bytes and the time waited are those since the line before. A metric named like one of ours is left out.
         """
@@ -140,6 +142,7 @@ class StepLog:
             "staleness": staleness,
             **passes,
             **({} if self.base_lr is None else {"base_lr": self.base_lr}),
+            **({} if made_of is None else {"contributors": made_of[0], "examples": _plain(made_of[1])}),
             **({"skipped": 1} if skipped else {}),
             **self._life,
         }

@@ -10,6 +10,7 @@ from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk, Layout
 from ps.worker.background import Background, Pending
 from ps.worker.compression import Compression
+from ps.worker.crew import StepShare
 from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
@@ -144,6 +145,10 @@ class Store(Protocol):
 
         They are this worker's own to have: nobody changes them. Raises PSError when they cannot be had.
         """
+        ...
+
+    def share(self) -> StepShare:
+        """Return which part of the examples of its next step is this worker's, where workers share a fixed number."""
         ...
 
     def drain(self) -> None:

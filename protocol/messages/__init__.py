@@ -36,6 +36,8 @@ from ps.protocol.messages.control import (
 from ps.protocol.messages.data import (
     Attach,
     Attached,
+    Contributors,
+    ContributorsRequest,
     Init,
     InitChunk,
     InitMaster,
@@ -149,6 +151,8 @@ __all__ = [
     "Cohort",
     "Consent",
     "Consents",
+    "Contributors",
+    "ContributorsRequest",
     "Credit",
     "CreditRequest",
     "CutChosen",

@@ -163,6 +163,30 @@ class Veto(Skip):
     """A Skip of one for whose sake nobody is to take the step at ``clock``: where clocks are closed for all at once."""
 
 
+@message(151, answers=("Contributors",))
+class ContributorsRequest(Message):
+    """A worker whose next step is the one at ``clock`` asks who shares it, as the server of a chunk has it."""
+
+    request: Number
+    member: Member
+    chunk: Chunk
+    clock: Count
+
+
+@message(152)
+class Contributors(Message):
+    """The workers of these ranks share the step at ``clock``, the one that is collected: the same for all who ask.
+
+    To the step before ``contributors`` workers gave gradients, of so many ``examples``; 0: not known.
+    """
+
+    request: Number
+    clock: Later
+    ranks: Ranks
+    contributors: Count
+    examples: Weight
+
+
 @message(40, answers=("Weights",))
 class Pull(Message):
     """Ask for a chunk's weights once ``clock`` steps are in them (by the mode's meaning of that).

@@ -28,6 +28,8 @@ class ChunkSnapshot:
     """Rank -> clocks of that worker that are counted."""
     shadow: int
     arrays: dict[str, HostArray]
+    examples: float = 0.0
+    """Examples of which there are gradients in the weights."""
 
     def saved(self, file: str, names: tuple[str, ...]) -> SavedChunk:
         """Return what a manifest says of it; ``names`` are its tensors, ``file`` where its arrays are."""
@@ -48,6 +50,7 @@ class ChunkSnapshot:
             dict(self.done),
             self.shadow,
             arrays,
+            self.examples,
         )
 
     def entries(self) -> dict[str, HostArray]:

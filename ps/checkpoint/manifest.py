@@ -45,6 +45,8 @@ class SavedChunk:
     shadow: int
     """The version of the weights as workers have them; -1 where they have them as they are."""
     arrays: Mapping[str, str]
+    examples: float = 0.0
+    """Examples of which there are gradients in the weights."""
 
     def pack(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -65,6 +67,7 @@ class SavedChunk:
             rate=(int(number), int(rank), float(lr), float(decay)),
             done={int(rank): int(clock) for rank, clock in values["done"].items()},
             arrays={str(kind): str(name) for kind, name in values["arrays"].items()},
+            examples=float(values.get("examples", 0.0)),
         )
 
 

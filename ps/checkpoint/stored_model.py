@@ -104,6 +104,7 @@ class StoredModel:
             done,
             max(source.shadow for source in sources) if whole else -1,
             arrays,
+            max(source.examples for source in sources),
         )
 
     def tensor(self, name: str, *, masters: bool = False) -> HostArray:

@@ -12,6 +12,7 @@ from ps.data.mnist_set import mnist
 from ps.data.prefetch import ahead, demand_prefetch
 from ps.data.shares import labels_of, view
 from ps.data.source import Source, is_columns, source_of
+from ps.data.step_windows import StepWindows
 from ps.data.stream import ExampleStream
 from ps.partition import PARTITIONERS, Partition, counterpart, partition
 
@@ -25,6 +26,7 @@ __all__ = [
     "IndexedExamples",
     "Partition",
     "Source",
+    "StepWindows",
     "ahead",
     "batches",
     "collate",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ps.data.epochs import batches, num_examples, steps_per_epoch
+from ps.data.dataset import Dataset
+from ps.data.epochs import batches, beside, demand_arrays, num_examples, steps_per_epoch
+from ps.xp import HostArray
 
 
 class Columns:
@@ -21,6 +23,13 @@ class Columns:
     def steps(self, batch_size: int, num_workers: int) -> int:
         """Return how many batches each worker has in an epoch. Raises DataError."""
         return steps_per_epoch(len(self), batch_size, num_workers)
+
+    def at(self, picks: HostArray) -> Any:
+        """Return the batch of the examples with these numbers, (n,)."""
+        single = not isinstance(self.data, Dataset | tuple | list)
+        arrays = demand_arrays(self.data)
+        batch = tuple(array[beside(array, picks)] for array in arrays)
+        return batch[0] if single else batch
 
     def batches(self, batch_size: int, **how: Any) -> Iterator[Any]:
         """Yield one worker's batches. Raises DataError at the call."""

@@ -102,7 +102,7 @@ def batches(
     def generate() -> Iterator[Any]:
         for epoch in range(start // steps, epochs):
             order = _shard(n, rank, num_workers, (seed, epoch) if shuffle else None)
-            picks = [_beside(array, order) for array in arrays]
+            picks = [beside(array, order) for array in arrays]
             for step in range(start % steps if epoch == start // steps else 0, steps):
                 part = slice(step * len(order) // steps, (step + 1) * len(order) // steps)
                 batch = tuple(array[pick[part]] for array, pick in zip(arrays, picks, strict=True))
@@ -117,6 +117,6 @@ def _shard(n: int, rank: int, num_workers: int, key: tuple[int, int] | None) -> 
     return order[rank * n // num_workers : (rank + 1) * n // num_workers]
 
 
-def _beside(array: Array, indices: xp.HostArray) -> Array:
+def beside(array: Array, indices: xp.HostArray) -> Array:
     """Return the indices on the side where the array lives."""
     return indices if xp.is_host(array) else xp.backend_of(array).to_device(indices)

@@ -52,6 +52,10 @@ class IndexedExamples:
         picks = batches(np.arange(len(self)), batch_size, **how)
         return (collate(self.take(each)) for each in picks)
 
+    def at(self, picks: HostArray) -> Any:
+        """Return the batch of the examples with these numbers, (n,)."""
+        return collate(self.take(picks))
+
     def picked(self, picks: HostArray) -> list[int]:
         """Return the indices in ``data`` of some of these examples."""
         return [int(index) for index in (picks if self._indices is None else self._indices[picks])]

@@ -20,9 +20,12 @@ class LearningRate:
         others = [change for change in self._changes if change[0] != clock]
         self._changes = sorted([*others, (clock, lr)])[-MEMORY:]
 
-    def __call__(self, clock: int) -> float:
-        """Return the learning rate of a clock; for clocks before all that is remembered, the oldest base."""
+    def __call__(self, clock: int, done: int | None = None) -> float:
+        """Return the learning rate of a clock; for clocks before all that is remembered, the oldest base.
+
+        ``done``: what the schedule counts, where that are not clocks.
+        """
         newest = len(self._changes) - 1
         while newest and self._changes[newest][0] > clock:
             newest -= 1
-        return self._changes[newest][1] * self._schedule(clock)
+        return self._changes[newest][1] * self._schedule(clock if done is None else done)

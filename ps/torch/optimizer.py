@@ -117,7 +117,8 @@ class DistributedOptimizer(torch.optim.Optimizer):
         self._federated = job.federated
         self._memory = self._start(trained, {} if module is None else dict(bare_names.buffers(module)))
         self._overlap: Overlap | None = None
-        if overlap and job.clip_norm is None and job.on_nan != "skip" and not job.federated:
+        late = job.clip_norm is not None or job.on_nan == "skip" or job.global_batch is not None
+        if overlap and not late and not job.federated:
             self._overlap = Overlap(self._memory, list(trained.items()), accumulate, self._send_begins)
         if module is not None and job.workers > 1 and not job.federated:
             note_first_batch(module, kv.note_first_batch)

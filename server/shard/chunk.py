@@ -122,6 +122,7 @@ class Combined:
     rate: Rate
     absent: frozenset[int] = frozenset()
     """The tensors of which nobody had a gradient."""
+    examples: float = 0.0
 
 
 @dataclass(slots=True)
@@ -143,6 +144,12 @@ class ChunkState:
     """Number of optimizer steps taken."""
     absences: Absences = field(default_factory=Absences)
     """Where each tensor's part lies, and which steps it took no part in."""
+    examples: float = 0.0
+    """Examples of which there are gradients in the weights."""
+    tally: tuple[int, int, float] = (-1, 0, 0.0)
+    """The clock that was closed last, how many contributed to it, and of how many examples."""
+    crew: tuple[int, tuple[int, ...]] = (-1, ())
+    """A clock, and the ranks of the workers that share it, once somebody has asked."""
     reached: int = 0
     """The highest number of clocks that any worker has done."""
     rate: Rate = UNSAID

@@ -38,6 +38,7 @@ def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkS
         _done(chunk, participants),
         -1 if shadow is None else shadow.version,
         arrays,
+        chunk.examples,
     )
 
 
@@ -65,7 +66,7 @@ def put(chunk: ChunkState, snapshot: ChunkSnapshot, job: JobConfig) -> None:
         chunk.updates = snapshot.updates
         chunk.absences.missed = dict(snapshot.missed)
     chunk.version, chunk.reached, chunk.rate = snapshot.version, snapshot.reached, snapshot.rate
-    chunk.gone = dict(snapshot.done)
+    chunk.gone, chunk.examples = dict(snapshot.done), snapshot.examples
     if job.compress != "none" and job.lockstep and SHADOW in arrays:
         downlink, weights = Downlink(job.specs.compress), arrays[SHADOW]
         fresh = downlink.init(weights)

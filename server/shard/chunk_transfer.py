@@ -91,6 +91,7 @@ def packed(
         "updates": chunk.updates,
         "reached": chunk.reached,
         "rate": chunk.rate,
+        "counted": (chunk.examples, *chunk.tally, chunk.crew[0], *chunk.crew[1]),
         "vetoed": -1 if chunk.vetoed is None else chunk.vetoed,
         "squares": () if chunk.squares is None else chunk.squares,
         "shadow": -1 if shadow is None else shadow.version,
@@ -177,6 +178,9 @@ def _made(
     made.version, made.updates, made.reached = int(about["version"]), int(about["updates"]), int(about["reached"])
     made.vetoed = int(about["vetoed"]) if about["vetoed"] >= 0 else None
     made.squares = (int(about["squares"][0]), float(about["squares"][1])) if about["squares"] else None
+    examples, last, count, of, clock, *ranks = about["counted"]
+    made.examples, made.tally = float(examples), (int(last), int(count), float(of))
+    made.crew = int(clock), tuple(map(int, ranks))
     made.filled = True
     return made
 

@@ -23,6 +23,7 @@ from ps.protocol.membership import peers
 from ps.protocol.messages import (
     Attach,
     Attached,
+    ContributorsRequest,
     Error,
     HeldRequest,
     Init,
@@ -53,6 +54,7 @@ from ps.server.send import Origin, Send
 from ps.server.shard.beginning import Beginning
 from ps.server.shard.chunk import ChunkState, Participant, Waiter
 from ps.server.shard.contribution import array_of, contribution_of
+from ps.server.shard.crew import contributors
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.first_values import (
     another_model,
@@ -153,6 +155,8 @@ class GradientShard:
                 return list(self._push(origin, participant, message, payload, now))
             case Pull():
                 return list(self._pull(origin, message, now))
+            case ContributorsRequest():
+                return [Send(origin, contributors(message, self._filled(message.chunk), self.participants))]
             case Scale():
                 return list(self._scale(origin, message, now))
             case Attach():

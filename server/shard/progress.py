@@ -11,6 +11,7 @@ from ps.server.modes import build
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Combined, Contribution, Participant, Waiter
 from ps.server.shard.compression import ShardCompression
+from ps.server.shard.crew import counted
 from ps.server.shard.update import Updater, absent_from
 from ps.trace import OFF, PASS, Trace
 
@@ -49,6 +50,7 @@ class Progress:
         combined, chunk.combined = chunk.combined, None
         if combined is not None:
             self.updater.apply_combined(chunk, combined, factor)
+            chunk.examples += combined.examples
             chunk.close()
 
     def blockers(self, chunk: ChunkState, waiter: Waiter) -> tuple[int, ...]:
@@ -68,6 +70,8 @@ class Progress:
         for contribution in due:
             del chunk.pending[contribution.member]
         rate = self._rate(chunk, due)
+        tally = (0, 0.0) if chunk.vetoed == chunk.version else counted(due)
+        chunk.tally = chunk.version, *tally
         if self._clips:
             yield from self._combine(chunk, due, rate)
             return
@@ -76,6 +80,7 @@ class Progress:
         since = self._trace.now()
         self.updater.apply(chunk, due, max(staleness.values()), rate)
         self._show("apply", since, chunk, due)
+        chunk.examples += tally[1]
         chunk.close()
         for waiter in chunk.waiters:
             if clocks.get(waiter.member, -1) + 1 == waiter.clock:
@@ -100,7 +105,7 @@ class Progress:
         scalers = {contribution.member for contribution in due} & self._participants.keys()
         if not scalers:  # nobody is left who could say by how much to scale it
             return
-        chunk.combined = Combined(chunk.version, gradient, squares, scalers, rate, absent_from(due))
+        chunk.combined = Combined(chunk.version, gradient, squares, scalers, rate, absent_from(due), chunk.tally[2])
         chunk.squares = (chunk.version, squares)
         asked = [w for w in chunk.waiters if w.member in scalers and w.clock == chunk.version + 1 and not w.pull]
         chunk.waiters = [w for w in chunk.waiters if w not in asked]

@@ -22,6 +22,9 @@ from ps.server.shard.chunk import ChunkState, Combined, Contribution
 from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
+MOST_COUNTED = float(1 << 62)
+"""Examples that a schedule counts, at most."""
+
 log = logging.getLogger("ps.server")
 
 
@@ -32,6 +35,7 @@ class Updater:
         """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
         self._spec = job.specs.optimizer
         self._schedule = job.specs.schedule.build()
+        self._by_examples = job.schedule_unit == "examples"
         self._aggregator = job.specs.aggregator.build()
         self._least = self._aggregator.least if job.lockstep else 1
         self._short = False
@@ -149,7 +153,8 @@ class Updater:
     ) -> None:
         number, _, base, decay = rate
         optimizer = self.optimizer(chunk.chunk)
-        lr = (base if number else optimizer.lr) * self._schedule(clock) / stale
+        done = int(min(chunk.examples, MOST_COUNTED)) if self._by_examples else clock
+        lr = (base if number else optimizer.lr) * self._schedule(done) / stale
         chunk.own()
         chunk.updates += 1
         for lo, hi, t in chunk.absences.update(chunk.updates, absent):

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ps.protocol.query import fetch_status
@@ -25,6 +26,27 @@ with ps.connect(optimizer="sgd:lr=1") as kv:
         print("stepped", kv.clock, flush=True)
         time.sleep(0.03)
     print("weights", float(w["w"][0]), kv.clock, flush=True)
+"""
+
+
+SHARED = """
+import os, pathlib, signal, sys, time
+import numpy as np, ps
+folder, kills = pathlib.Path(sys.argv[1]), sys.argv[2] == "kill"
+random = np.random.default_rng(0)
+x = random.standard_normal((960, 5))
+y = x @ np.arange(5.0)
+with ps.connect(optimizer="momentum:lr=0.02", schedule="cosine:steps=150") as kv:
+    w = kv.init({"w": np.zeros(5)})
+    for a, b in kv.batches((x, y), batch_size=16, epochs=10):
+        if kills and kv.clock == 30 and kv.rank and not (folder / str(kv.rank)).exists():
+            (folder / str(kv.rank)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        off = a @ w["w"] - b
+        kv.step({"w": a.T @ off / len(a)}, loss=float(np.mean(off**2)))
+        if kills:
+            time.sleep(0.01)
+    print("weights", *w["w"], flush=True)
 """
 
 
@@ -54,6 +76,28 @@ def test_a_run_whose_workers_are_all_killed_at_once_goes_on_with_the_model_that_
     if mode == "sync":
         assert weights == {"-60.0"}, "one for each clock"
     assert {line["rank"] for line in steps} == {0, 1, 2}
+
+
+def test_a_step_has_the_same_examples_with_all_workers_and_with_those_that_are_left(
+    command: Callable[..., Process], tmp_path: Path
+) -> None:
+    script, found, records = tmp_path / "script.py", {}, {}
+    script.write_text(SHARED)
+    for how in ("whole", "kill"):
+        job = ["-w", "1:4", "--global-batch", 64, "--heartbeat-timeout", TIMEOUT, "--run-dir", tmp_path / how]
+        run = command("run", *job, script, tmp_path, how)
+        assert run.wait(120) == 0, run.text
+        ends = {line.split("weights ")[1] for line in run.lines if "| weights" in line}
+        assert len(ends) == 1, "all have the same weights"
+        found[how] = np.array([float(value) for value in ends.pop().split()])
+        lines = [json.loads(line) for line in (tmp_path / how / "metrics.jsonl").read_text().splitlines()]
+        records[how] = {line["clock"]: (line["contributors"], line["examples"]) for line in lines}
+    assert set(records["whole"].values()) == {(4, 64.0)} and len(records["whole"]) == 150
+    short = {clock: of for clock, of in records["kill"].items() if of[1] != 64.0}
+    assert len(records["kill"]) == 150 and set(short) <= {30, 31, 32} and short, "only steps in which one is lost"
+    assert {of[0] for of in records["kill"].values()} >= {1, 4}, "it went on with one and again with all"
+    np.testing.assert_allclose(found["kill"], found["whole"], atol=0.02)
+    np.testing.assert_allclose(found["whole"], np.arange(5.0), atol=0.1)
 
 
 def test_with_too_few_the_others_wait_by_name_and_a_spare_or_a_newcomer_lets_them_go_on(

@@ -49,6 +49,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.PartialPush(15, 3, 1, 12, 12, 32.0, 0.5, True, ((1, 3, 0.001, 0.01),), (0, 2)),
     m.Skip(16, 3, 1, 12, False, 12, ((1, 3, 0.001, 0.01),), 32.0),
     m.Veto(16, 3, 1, 12, False, 12, ((1, 3, 0.001, 0.01),), 32.0),
+    m.ContributorsRequest(17, 3, 0, 13),
+    m.Contributors(17, 13, (0, 2), 3, 96.0),
     m.Pull(17, 3, 1, 13, False),
     m.NormPart(15, 1, 0.25),
     m.Scale(18, 3, 1, 12, 0.75, True, 12),

@@ -92,12 +92,13 @@ class RoundLoader:
 
     ahead = False
     epoch = 0
-    planned = 0
+    planned = share = 0
     """How many steps there will be is the rounds' concern."""
 
     def __init__(self, store: RoundStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
         self.examples = 0
         """How many examples the last batch had; 0 before the first."""
+        self.idle: Callable[[], None] = lambda: None
         self._store = store
         self._owner = threading.get_ident()
         self._device = device

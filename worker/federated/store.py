@@ -19,6 +19,7 @@ from ps.protocol.security import Security
 from ps.secure.helped import Masks
 from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
+from ps.worker.crew import StepShare
 from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.federated.client_checkpoint import ClientCheckpoint, kept_sums
@@ -351,6 +352,10 @@ class FederatedStore:
 
     def masters(self) -> tuple[int, Mapping[str, HostArray]]:
         raise StateError("nothing is trained in half precision in a federated job")
+
+    def share(self) -> StepShare:
+        """Each client has the whole of its own steps."""
+        return StepShare(self.clock, 0, 1)
 
     def drain(self) -> None:
         pass

@@ -2,7 +2,8 @@
 
 Two threads share it under a lock. The one that talks to the scheduler takes orders and says how far this worker is; the
 script's says which clocks are done, and copies what the worker keeps just when the clock of the checkpoint is. While
-the script waits in a barrier nothing of that changes, and it counts as being at any clock.
+the script waits in a barrier nothing of that changes, and the others may pass it over: once all servers have come to
+the clock of the checkpoint, it is that. Before, the barrier may open, and steps that lead there are still to be done.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class CutPlan:
         self._why = ""
         self._about: Mapping[str, Any] = {}
         self._done = 0
-        self._pausing = False
+        self._pausing = self._reached = False
         self._told = True
 
     # The script's thread
@@ -74,13 +75,20 @@ class CutPlan:
     def go_on(self, clock: int) -> None:
         """It goes on, perhaps with a later clock."""
         with self._lock:
+            wanted = self._clock
+            if self._pausing and wanted is not None and self._done <= wanted <= clock:  # it was passed over
+                self._done = wanted
+                self._look()
             self._pausing, self._done = False, clock
             self._look()
 
     def _look(self) -> None:
         """Do what is due, under the lock."""
         clock = self._clock
-        if self._state != "marked" or clock is None or (self._done < clock and not self._pausing):
+        if self._state != "marked" or clock is None:
+            return
+        stands = self._pausing and self._done <= clock and (self._reached or not self.is_exact or self.is_empty())
+        if self._done < clock and not stands:
             return
         self._clock = None
         if self.is_empty():
@@ -123,7 +131,11 @@ class CutPlan:
                 self.whole_at = self._now()
             if order.number != self._number or order.phase in ("drop", "done"):
                 self._number, self._state, self._clock, self._why, self._about = order.number, "here", None, "", {}
+                self._reached = False
             self._told = False
+            if order.phase == "reached":
+                self._reached = True
+                self._look()
             if order.phase != "mark" or self._state != "here" or FOLDER.fullmatch(order.folder) is None:
                 return
             clock = order.clock if self.is_exact or self.is_empty() else self._done + 1

@@ -46,7 +46,7 @@ class CheckpointDesk:
             keeper, newest = found
             state.life, state.changed = keeper.life.number, True
             state.checkpoints = Checkpoints(
-                lambda: cadence(state.setting("checkpoint_every")), keeper.life.number, newest, now
+                lambda: cadence(state.setting("checkpoint_every")), keeper.life.number, newest, now, state.cut_names
             )
         self._askers: list[tuple[bytes, int, int]] = []
         """Origin, request, and how many cuts will have finished then."""
@@ -83,6 +83,8 @@ class CheckpointDesk:
                 sends += [(b"", send) for send in saving.sealed(*written, now)]
                 if self._keeper.is_fenced and saving.verdict is None:
                     saving.verdict = written[1]
+        if saving.names != state.cut_names:
+            state.cut_names, state.changed = saving.names, True
         over = state.phase != "running"
         for asker in [each for each in self._askers if saving.finished >= each[2] or over]:
             self._askers.remove(asker)

@@ -32,6 +32,24 @@ MOST_MARGIN = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class CutNames:
+    """What a restarted scheduler has to know, so that it gives no name and no number twice.
+
+    ``highest``: the highest clock of a cut; ``under_way``: whether there is one, of which members know. ``is_last``:
+    whether the last worker has left, and ``failed``: for want of anything better.
+    """
+
+    number: int = 0
+    highest: int = -1
+    under_way: bool = False
+    is_last: bool = False
+    failed: bool = False
+
+
+_NONE = CutNames()
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
     """A checkpoint of which all is written but the manifest. ``workers``: rank -> what it says of itself.
 
@@ -74,9 +92,17 @@ class Checkpoints:
     """The checkpoints of one life of a job; only one cut at a time."""
 
     def __init__(
-        self, every: Callable[[], Every], life: int, newest: tuple[int, str] = (-1, ""), now: float = 0.0
+        self,
+        every: Callable[[], Every],
+        life: int,
+        newest: tuple[int, str] = (-1, ""),
+        now: float = 0.0,
+        names: CutNames = _NONE,
     ) -> None:
-        """``every`` returns how often there is one; ``newest``: step and folder of what the job goes on from."""
+        """``every`` returns how often there is one; ``newest``: step and folder of what the job goes on from.
+
+        ``names``: those of a scheduler before this one. What it had begun is begun anew, so that members let go of it.
+        """
         self._cadence = every
         self._life = life
         self.newest = newest
@@ -89,20 +115,26 @@ class Checkpoints:
         self.verdict: str | None = None
         """What became of the last cut of all, once that is known: nothing, or why it failed."""
         self._cut: CheckpointCut | None = None
-        self._number = 0
+        self._number, self._highest, self._before = names.number, names.highest, names.highest
+        self._used: set[int] = set()
+        """The clocks that cuts were of, beside those before a restart, up to the highest."""
         self._margin = 1
         self._last_began = now
         self._whole_at: float | None = None
         """When the newest was found to be whole, if it was made in this life."""
-        self._wanted = False
+        self._wanted = names.under_way
         self._hurry: float | None = None
-        self._end = self._failed = False
-        self._used: dict[int, int] = {}
+        self._end, self._failed = names.is_last, names.failed
         self._last_clock = 0
 
     @property
     def _every(self) -> Every:
         return self._cadence()
+
+    @property
+    def names(self) -> CutNames:
+        """What is to be kept of it over a restart, before anything of it is said to anybody."""
+        return CutNames(self._number, self._highest, self._cut is not None, self._end, self._failed)
 
     # What is asked for
 
@@ -158,15 +190,22 @@ class Checkpoints:
         cut = self._cut
         if cut is None:
             return self._begin(now, roster) if self._is_due(now) else []
-        if self._hurry is not None and now > self._hurry and not cut.alone and cut.phase == "mark":
+        is_late = self._hurry is not None and now > self._hurry
+        if (is_late or not roster.count("worker")) and not cut.alone and cut.phase == "mark":  # nobody comes there
             sends = self._drop()
             self._wanted = True
             return sends + self._begin(now, roster)
         sends = self._take_in(cut, roster) if cut.planned and cut.phase == "mark" else []
         if cut.phase in ("ask", "mark") and now - cut.told >= AGAIN:
             cut.told = now
-            return [Send(member, self._order(cut)) for member in cut.awaited]
+            return [Send(member, self._order(cut)) for member in cut.awaited] + self._reached(cut)
         return sends
+
+    def _reached(self, cut: CheckpointCut) -> list[Send]:
+        """Tell the workers that are waited for, once all servers have come to the clock of a cut, that they have."""
+        if cut.phase != "mark" or any(record.role == "server" for record in cut.awaited.values()):
+            return []
+        return [Send(member, self._order(cut, "reached")) for member in cut.awaited]
 
     def _take_in(self, cut: CheckpointCut, roster: Roster) -> list[Send]:
         """Have workers that came since take part in a cut that is to be."""
@@ -199,7 +238,7 @@ class Checkpoints:
                 lost = {"lost": "it was beyond the clock of the checkpoint"} if part.state == "late" else {}
                 cut.workers[record.rank] = {**part.about, **lost}
             cut.planned = False
-            return self._seal_if_done(cut)
+            return self._seal_if_done(cut) or self._reached(cut)
         return []
 
     def lost(self, record: MemberRecord) -> list[Send]:
@@ -244,10 +283,13 @@ class Checkpoints:
         servers = {record.member: record for record in roster.live("server")}
         if not servers:
             return []
+        planned = bool(self._every.steps) and not self._wanted and not self._end
+        is_deserted = not roster.count("worker")
+        if planned and is_deserted:  # until somebody comes there is nothing new
+            return []
         self._number += 1
         self._last_began = now
-        planned = bool(self._every.steps) and not self._wanted and not self._end
-        alone = self._end or (self._hurry is not None and now > self._hurry) or not roster.count("worker")
+        alone = self._end or (self._hurry is not None and now > self._hurry) or is_deserted
         self._wanted = False
         cut = self._cut = CheckpointCut(self._number, "ask", now, dict(servers), servers, alone=alone, planned=planned)
         cut.told, cut.final = now, self._end
@@ -271,8 +313,10 @@ class Checkpoints:
         cut.members |= {worker.member: worker for worker in workers}
         cut.awaited, cut.phase, cut.told = dict(cut.members), "mark", now
         self._last_clock = cut.clock
-        attempt = self._used[cut.clock] = self._used.get(cut.clock, 0) + 1
-        cut.folder = folder_of(cut.clock, self._life, attempt)
+        is_new = cut.clock > self._before and cut.clock not in self._used
+        cut.folder = folder_of(cut.clock, self._life, 1 if is_new else cut.number)
+        self._used.add(cut.clock)
+        self._highest = max(self._highest, cut.clock)
         return [Send(member, self._order(cut)) for member in cut.members]
 
     def _again(self, cut: CheckpointCut, high: int, now: float) -> list[Send]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ps.config import JobConfig
 from ps.server.scheduler.barrier import Barrier
+from ps.server.scheduler.checkpoints import CutNames
 from ps.server.scheduler.ending import Ending
 from ps.server.scheduler.failure_detector import patience
 from ps.server.scheduler.member_record import MemberRecord
@@ -37,6 +39,7 @@ def dump(state: SchedulerState, roster: Roster, barrier: Barrier, pipelines: Pip
         "ending": state.ending.dump(),
         "life": state.life,
         "finished": state.elastic.finished,
+        "cuts": dataclasses.asdict(state.cut_names),
     }
 
 
@@ -48,7 +51,7 @@ def fill(state: SchedulerState, values: dict[str, Any], now: float) -> None:
     if values["members"]:
         state.absence.come(now)
     state.elastic.finished = values.get("finished", False)
-    state.life = values.get("life", 0)
+    state.life, state.cut_names = values.get("life", 0), CutNames(**values.get("cuts", {}))
     state.seeding = Seeding.load(values["seeding"])
     state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
 

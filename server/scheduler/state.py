@@ -39,7 +39,7 @@ from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import dumping, joining
 from ps.server.scheduler.absence import Absence, Failure
 from ps.server.scheduler.barrier import Barrier, passed
-from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.checkpoints import Checkpoints, CutNames
 from ps.server.scheduler.elastic import Elastic, answered
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Lives, Reach, is_unknown, nobody, unknown
@@ -80,8 +80,8 @@ class SchedulerState:
         self._barrier = Barrier()
         self._pipelines = Pipelines(self.key.line)
         self.ending = Ending()
-        self.life = 0
-        """Which one it is of those that have had its folder of checkpoints."""
+        self.life, self.cut_names = 0, CutNames()
+        """Which one it is of those that have had its folder of checkpoints, and what its cuts were called."""
         self.checkpoints: Checkpoints | None = None
         """Those of a job that has a folder for them."""
         self.rounds: Rounds | None = None

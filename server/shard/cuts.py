@@ -64,6 +64,8 @@ class Cuts:
         """The chunks that are at that version, or about to be."""
         self._copies: dict[int, ChunkSnapshot] = {}
         self._writing: Writing | None = None
+        self._dropped: Writing | None = None
+        """What is not wanted any more, and still has its copies while it is written."""
         self._under_way = False
         self.whole = 0
         """The number of the last cut that the scheduler has said to be whole."""
@@ -84,14 +86,19 @@ class Cuts:
         return self._shard.layout is not None and all(chunk.filled for chunk in self._shard.chunks.values())
 
     def order(self, order: CheckpointOrder) -> Send:
-        """Do what the scheduler wants; return where this server is with it."""
+        """Do what the scheduler wants; return where this server is with it.
+
+        While a part that was given up is still being written there is no memory for another copy: the order to mark
+        is said again until that is done.
+        """
         self._under_way = order.phase not in ("drop", "done")
         if order.phase == "done":
             self.whole = max(self.whole, order.number)
         if order.number != self._number or order.phase in ("drop", "done"):
             self.release(written=order.phase == "drop" and order.number == self._number)
             self._number, self._state, self._why = order.number, "here", ""
-        if order.phase == "mark" and self._state == "here":
+        if order.phase == "mark" and self._state == "here" and (self._dropped is None or self._dropped.done):
+            self._dropped = None
             self._mark(order)
         return self.status()
 
@@ -103,6 +110,7 @@ class Cuts:
         self._due, self._copies, self._arrived = {}, {}, set()
         if self._writing is not None and (written or self._state != "written"):
             self._writing.drop()
+            self._dropped = self._writing
         self._writing = None
 
     def _mark(self, order: CheckpointOrder) -> None:

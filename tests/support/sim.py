@@ -43,6 +43,8 @@ MAX_EVENTS = 60_000
 class Sim:
     """One job."""
 
+    worker_kind = SimWorker
+
     def __init__(
         self,
         explicit: dict[str, Any],
@@ -104,19 +106,17 @@ class Sim:
         rank = next(row[2] for row in view.members if row[0] == member)
         job = self.scheduler.job
         assert job is not None
-        worker = SimWorker(
-            member,
-            rank,
-            job,
-            self.plans[len(self.workers)],
-            lambda: self.epochs[member],
-            self.home,
-        )
+        plan = self.plans[len(self.workers)]
+        worker = self._made(self.worker_kind(member, rank, job, plan, lambda: self.epochs[member], self.home))
         self.workers[member] = worker
         self.processes[member] = SimProcess(
             worker, lambda to, letter: self._send(member, to, letter), lambda: self._check_bound(worker)
         )
         self.processes[member].begin()
+
+    def _made(self, worker: SimWorker) -> SimWorker:
+        """Return a new worker as it is to be."""
+        return worker
 
     # The workers' side
 
@@ -374,9 +374,12 @@ class Sim:
                 assert not any(gone & table.keys() for table in tables), "remembers the gone"
                 assert not chunk.waiters and not chunk.pending and chunk.combined is None, "somebody was forgotten"
                 assert len(chunk.loans) < 100
-        last = self.scheduler._roster.last("worker")  # one that was killed may come back: the model is kept for a while
-        kept = last is not None and last.member in self.dead and self.scheduler.phase == "running"
-        assert self.scheduler.phase == "ended" or kept, (self.scheduler.phase, self.scheduler.reason)
+        assert self.scheduler.phase == "ended" or self._is_kept(), (self.scheduler.phase, self.scheduler.reason)
+
+    def _is_kept(self) -> bool:
+        """Whether the last worker was killed, and may come back: the model is kept for a while."""
+        last = self.scheduler._roster.last("worker")
+        return last is not None and last.member in self.dead and self.scheduler.phase == "running"
 
     def _lost_with_all(self, member: int) -> bool:
         return member in self.dead

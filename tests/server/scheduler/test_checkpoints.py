@@ -6,16 +6,18 @@ from typing import Any
 
 from ps.config.checkpoint import Every
 from ps.protocol.messages import CheckpointOrder, CheckpointPart
-from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.checkpoints import Checkpoints, CutNames
 from ps.server.scheduler.member_record import DEAD, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.send import Send
+
+NONE = CutNames()
 
 
 class Job:
     """Two servers and two workers, whose answers a test gives."""
 
-    def __init__(self, every: Every, newest: tuple[int, str] = (-1, "")) -> None:
+    def __init__(self, every: Every, newest: tuple[int, str] = (-1, ""), names: CutNames = NONE) -> None:
         self.roster = Roster()
         self.members: dict[str, MemberRecord] = {}
         roles: tuple[tuple[Any, int], ...] = (("server", 0), ("server", 1), ("worker", 0), ("worker", 1))
@@ -23,7 +25,7 @@ class Job:
             record = MemberRecord(number, number, role, rank, "h", number, (), number=number, has_model=True)
             self.roster.add(record)
             self.members[f"{role} {rank}"] = record
-        self.saving = Checkpoints(lambda: every, 1, newest)
+        self.saving = Checkpoints(lambda: every, 1, newest, 0.0, names)
         self.now = 0.0
 
     def tick(self, seconds: float = 0.1) -> dict[int, CheckpointOrder]:
@@ -181,3 +183,52 @@ def test_the_last_one_says_that_the_job_has_ended_and_is_not_made_twice() -> Non
     failing.say("server 0", "failed", why="No space left on device")
     assert failing.saving.verdict is not None
     assert "No space left" in failing.saving.verdict and "step-000030" in failing.saving.verdict
+
+
+def test_a_scheduler_that_was_restarted_in_mid_cut_makes_it_anew_under_a_number_and_a_name_of_its_own() -> None:
+    before = Job(Every(seconds=1000))
+    before.saving.request()
+    before.tick()
+    assert {o.folder for o in before.ask(8).values()} == {"step-000009"}
+    before.say("server 0", "written")
+    after = Job(Every(seconds=1000), names=before.saving.names)
+    asked = after.tick()
+    assert {(o.number, o.phase) for o in asked.values()} == {(2, "ask")}, "so that all let go of the one before"
+    assert {o.folder for o in after.ask(8).values()} == {"step-000009.1.2"}
+    after.write()
+    assert after.saving.seal is not None
+    after.saving.sealed(after.saving.seal.number, "", after.now)
+    assert Job(Every(seconds=1000), names=after.saving.names).tick() == {}, "nothing was under way"
+    after.saving.end(failed=True)
+    last = Job(Every(seconds=1000), names=after.saving.names)
+    assert last.saving.is_last and {o.phase for o in last.tick().values()} == {"ask"}, "all workers had left"
+    last.ask(12)
+    last.write("server 0", "server 1")
+    assert last.saving.seal is not None and last.saving.seal.step == 12 and not last.saving.seal.ended
+
+
+def test_a_cut_whose_workers_are_all_gone_is_made_of_what_servers_have_and_no_other_one_until_somebody_comes() -> None:
+    job = Job(Every(10))
+    job.tick()
+    job.ask(4)
+    for name in ("worker 0", "worker 1"):
+        gone = job.members[name]
+        job.roster.remove(gone)
+        gone.state, gone.why = DEAD, "its process is gone"
+        job.saving.lost(gone)
+    assert {o.phase for o in job.tick().values()} == {"ask"}, "nobody will come to step 10"
+    assert {(m, o.clock) for m, o in job.ask(4).items()} == {(1, 4), (2, 4)}
+    job.write("server 0", "server 1")
+    seal = job.saving.seal
+    assert seal is not None and seal.step == 4
+    job.saving.sealed(job.saving._number, "", job.now)
+    assert job.saving.newest == (4, "step-000004") and job.tick() == {}
+
+
+def test_workers_that_wait_hear_once_all_servers_have_come_to_the_clock() -> None:
+    job = Job(Every(10))
+    job.tick()
+    job.ask(3)
+    assert job.say("server 0", "written") == {} and job.say("worker 0", "written") == {}
+    assert {m: o.phase for m, o in job.say("server 1", "written").items()} == {4: "reached"}
+    assert {m: o.phase for m, o in job.tick(1.1).items()} == {4: "reached"}

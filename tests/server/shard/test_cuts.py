@@ -144,3 +144,19 @@ def test_a_chunk_that_passes_over_the_clock_of_the_cut_fails_it_by_name_and_is_n
         server.push(0)
         assert not server.cuts.turn() and not server.disk.parts and not server.cuts._copies
         assert all(c.mark == -1 and not c.keepers for c in server.shard.chunks.values())
+
+
+def test_while_a_part_that_was_given_up_is_still_written_no_other_copy_is_made() -> None:
+    server = Server()
+    server.cuts.order(order(1, "mark", 1))
+    server.step(), server.step()
+    assert len(server.disk.parts) == 1
+    assert said(server.cuts.order(order(2, "mark", 4))).state == "here", "it is asked again"
+    for _ in range(2):
+        server.step()
+        assert not server.cuts.turn() and len(server.disk.parts) == 1
+    server.disk.done = True
+    assert said(server.cuts.order(order(2, "mark", 6))).state == "marked"
+    for _ in range(3):
+        server.step()
+    assert [copy.version for copy in server.disk.parts[1][1]] == [6, 6]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 
 from ps.errors import BadMessage
 from ps.secure.channel import agree, from_text, private_key, public_of
@@ -58,11 +59,12 @@ class Unsealing:
         self._survivors = frozenset(survivors)
         self._need = {task: threshold(holders[task]) for task in edges}
         self._shares: dict[int, dict[int, bytes]] = {task: {} for task in edges}
-
-    @property
-    def wanted(self) -> list[int]:
+        self.wanted = [
+            task for task in sorted(edges) if task in survivors or not self._survivors.isdisjoint(edges[task])
+        ]
         """The tasks of which a secret is needed: all survivors, and those gone that have masks in common with one."""
-        return [task for task, near in self._edges.items() if task in self._survivors or self._survivors & set(near)]
+        self._found: dict[int, list[tuple[bytes, int]]] = {}
+        """What is left in the sum by task, as far as its secret has been put together."""
 
     def take(self, holder: int, rows: Iterable[tuple[int, str]]) -> None:
         """Take what a survivor reveals. Raises BadMessage for what is no share."""
@@ -76,22 +78,34 @@ class Unsealing:
         """Whether every secret that is needed can be put together."""
         return all(len(self._shares[task]) >= self._need[task] for task in self.wanted)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every one of them has been."""
+        return len(self._found) == len(self.wanted)
+
+    def step(self, count: int) -> None:
+        """Put so many more secrets together, at about 20 ms for each. Raises BadMessage for bad shares."""
+        for task in islice((task for task in self.wanted if task not in self._found), count):
+            self._found[task] = self._left_of(task)
+
     def left(self) -> list[tuple[bytes, int]]:
         """Return the keys of the masks in the sum, with their signs there. Raises BadMessage for bad shares."""
+        self.step(len(self.wanted))
+        return [key for task in self.wanted for key in self._found[task]]
+
+    def _left_of(self, task: int) -> list[tuple[bytes, int]]:
         job_id, round = self._about
+        secret = combine(self._shares[task].items(), self._need[task])
+        rank, text = self._offers[task]
+        about = MaskedTask(job_id, round, task, rank)
+        if task in self._survivors:
+            return [(self_key(secret, about, self._attempt, task), 1)]
+        private = private_key(secret)
+        if public_of(private) != read_offer(text, about).mask:
+            raise BadMessage(f"the shares of client {rank}'s key are not those that it gave out")
         found = []
-        for task in sorted(self.wanted):
-            secret = combine(self._shares[task].items(), self._need[task])
-            rank, text = self._offers[task]
-            about = MaskedTask(job_id, round, task, rank)
-            if task in self._survivors:
-                found.append((self_key(secret, about, self._attempt, task), 1))
-                continue
-            private = private_key(secret)
-            if public_of(private) != read_offer(text, about).mask:
-                raise BadMessage(f"the shares of client {rank}'s key are not those that it gave out")
-            for other in sorted(self._survivors & set(self._edges[task])):
-                their = read_offer(self._offers[other][1], MaskedTask(job_id, round, other, self._offers[other][0]))
-                key = pair_key(agree(private, their.mask), about, self._attempt, task, other)
-                found.append((key, 1 if other < task else -1))
+        for other in sorted(self._survivors & set(self._edges[task])):
+            their = read_offer(self._offers[other][1], MaskedTask(job_id, round, other, self._offers[other][0]))
+            key = pair_key(agree(private, their.mask), about, self._attempt, task, other)
+            found.append((key, 1 if other < task else -1))
         return found

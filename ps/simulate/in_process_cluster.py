@@ -187,9 +187,14 @@ class InProcessCluster:
             raise BudgetSpent(f"the privacy budget is spent, with {done} of {planned} rounds done. See: psctl privacy")
 
     def _saves(self, queue: deque[Send], now: float) -> bool:
-        """Take what there is to be kept for kept, and queue what waited for that; return whether anything did."""
+        """Take what there is to be kept for kept, and queue what waited for that; return whether anything did.
+
+        What takes the scheduler long takes no time here.
+        """
         rounds = self._state.rounds
         queue.extend(rounds.saved(now) if rounds is not None else ())
+        while not queue and rounds is not None and rounds.busy:
+            queue.extend(self._state.tick(now))
         return bool(queue)
 
     def _hear(self, said: list[Send], now: float) -> list[Send]:

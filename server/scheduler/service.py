@@ -171,7 +171,8 @@ class Scheduler:
 
     def _turn(self) -> None:
         state, sends, drained = self._state, list[tuple[bytes, Send]](), True
-        if self._router.poll(int(TICK * 1000)):
+        busy = state.rounds is not None and state.rounds.busy
+        if self._router.poll(0 if busy else int(TICK * 1000)):
             for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
                     self._inbox.send(origin, Status(message.request, self._status()))

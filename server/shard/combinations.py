@@ -71,9 +71,10 @@ def summed(combination: AnyCombination, prepared: Prepared) -> Prepared:
 
 
 def go_on(combination: AnyCombination, kept: Prepared) -> None:
-    """Go on with the sums that ``summed`` made, in another process."""
-    assert isinstance(combination, MaskedCombination)
-    combination.restore(kept.parts, kept.masked)
+    """Go on in another process with the sums that ``summed`` made, if these are what is kept."""
+    if kept.masked:
+        assert isinstance(combination, MaskedCombination)
+        combination.restore(kept.parts, kept.masked)
 
 
 def results(

@@ -100,8 +100,7 @@ class FederatedShard:
         self._clipped = 0.0  # of the elements under masks, in the last round
         self._distances: HostArray | None = None
         self._prepared: Prepared | None = None
-        self._last: RoundOrder | None = None
-        """What was ordered last of the attempt under way; a helper may have been waited for."""
+        self._last: RoundOrder | None = None  # what was ordered of the attempt; a helper may have been waited for
         self._restore()
 
     # What a server asks of its shard
@@ -396,5 +395,4 @@ class FederatedShard:
         if found is not None:
             self._attempt, self._phase = found.attempt, "summed" if found.masked else "prepared"
             self._uploads.forget_below(found.floor)
-            if found.masked:
-                go_on(self._combination, found)
+            go_on(self._combination, found)

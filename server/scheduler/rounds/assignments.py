@@ -47,8 +47,6 @@ class Assignments:
         self._attempt = attempt
         self._clients = clients
         self._selection = Selection(job.seed)
-        self._masked = job.specs.secure.build().masks
-        """Whether all who take part have to be there from the beginning."""
         self.sampling = PoissonSampling(job.goal / job.workers) if samples(job) else None
         """With differential privacy that counts on it: draws each client by itself."""
         self._slots = Slots(at_once(job, algorithm))
@@ -153,16 +151,19 @@ class Assignments:
         elif not self.asynchronous:
             yield from self._draw(wanted, version, now)
 
-    def fill_up(self, phase: str, version: int, now: float) -> Iterator[Send]:
-        """Draw clients in the place of those that are done or gone, and have the others come back later."""
+    def fill_up(self, phase: str, version: int, now: float, *, fixed: bool) -> Iterator[Send]:
+        """Draw clients in the place of those that are done or gone, and have the others come back later.
+
+        ``fixed``: nobody can take part any more who does not yet.
+        """
         if self.sampling is not None:  # all stay, so that each has its chance in every round
-            if phase == "collect" and not (self._attempt.late(now) or self._masked):
+            if phase == "collect" and not (self._attempt.late(now) or fixed):
                 yield from self._sample(self.sampling, version, now)
             return
         if self.asynchronous and phase != "done":
             free = self._slots.free(self._contributions.tasks, now, self._deadlines.deadline())
             yield from self._draw(free, version, now)
-        elif phase == "collect" and not (self._attempt.late(now) or self._masked):
+        elif phase == "collect" and not (self._attempt.late(now) or fixed):
             yield from self._draw(self.goal - self._contributions.ledger.counted - self.active, version, now)
         nearly_over = self._deadlines.nearly_over(now - self._attempt.since)
         soon = self.asynchronous or phase != "collect" or nearly_over

@@ -31,8 +31,13 @@ class HelpedRound:
     asks = False
     """Clients are told at once that their contribution counts."""
 
-    def __init__(self, patience: float | None) -> None:
-        """``patience``: seconds for which a sum of masks is waited for, at most, if that is set."""
+    fixed = False
+    """Whether it is too late for others to take part: it never is before the collection ends."""
+
+    def __init__(self, patience: float | None, most: int) -> None:
+        """``patience``: seconds for which a sum of masks is waited for, at most, if that is set. ``most``: clients
+        for which there is room in a sum."""
+        self._most = most
         self.failure = ""
         self.until = math.inf
         self.known = False
@@ -85,7 +90,7 @@ class HelpedRound:
     def goal(self, goal: int, survivors: Collection[int]) -> int:
         """Return how many contributions close a collection that would close with ``goal``: these, or one more."""
         counted = len(survivors)
-        return goal if counted < goal or not self.refusal(survivors) else counted + 1
+        return goal if not goal <= counted < self._most or not self.refusal(survivors) else counted + 1
 
     def refusal(self, survivors: Collection[int]) -> str:
         """Return why these are not to be summed up, or nothing: the helper would refuse to."""
@@ -159,6 +164,12 @@ class HelpedRound:
         if self.known and now >= self.until:
             self.failure = f"the helper has not told the sum of masks for {self._patience:g} s: is psctl helper there?"
         yield from ()
+
+    busy = False
+    """There is nothing that takes long."""
+
+    def work(self) -> None:
+        """Do nothing."""
 
     def wait(self, now: float) -> None:
         """A server is not there whom the helper could tell anything."""

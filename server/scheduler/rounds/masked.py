@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from ps.config.job import JobConfig
+from ps.config.secure import most_in_sum
 from ps.server.scheduler.rounds.contributions import Contributions
 from ps.server.scheduler.rounds.helped import HelpedRound
 from ps.server.scheduler.rounds.masking import MaskingRound
@@ -20,7 +21,7 @@ def masking_of(job: JobConfig, job_id: str) -> Masked | None:
     if not how.masks:
         return None
     if how.helper:
-        return HelpedRound(job.round_deadline)
+        return HelpedRound(job.round_deadline, most_in_sum(job))
     return MaskingRound(job_id, job.secure_min, job.round_deadline, job.quorum)
 
 

@@ -40,6 +40,9 @@ from ps.server.send import Send
 PATIENCE = 60.0
 """Seconds for which one of these steps waits for clients that are there and say nothing."""
 
+SLICE = 2
+"""Secrets that are put together at a time."""
+
 ClientWord = KeyOffer | KeyShares | Consent | Reveal
 Waiting = tuple[int, int]
 """Member and request of who is to be answered."""
@@ -132,6 +135,11 @@ class MaskingRound:
 
     def _identities(self, tasks: Iterable[int]) -> dict[int, bytes]:
         return {task: identity_in(self._offers[task][1]) for task in tasks}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is too late for others to take part: they have to offer keys with the rest."""
+        return self.phase != "keys"
 
     @property
     def known(self) -> bool:
@@ -278,13 +286,24 @@ class MaskingRound:
         about = self._job_id, self._round, self._attempt
         return Unsealing(*about, self._offers, self._holders, self._edges, self._survivors)
 
-    def _look_at_shares(self, unsealing: Unsealing, late: bool, now: float) -> Iterator[Send]:
-        if unsealing.complete:
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to ``work`` on."""
+        return self.phase == "reveal" and self._unsealing is not None and self._unsealing.complete
+
+    def work(self) -> None:
+        """Do a part of what takes long: with a hundred clients all of it is seconds, and there are heartbeats."""
+        if self.busy and self._unsealing is not None:
             try:
-                self.keys = [(to_text(key), sign) for key, sign in unsealing.left()]
+                self._unsealing.step(SLICE)
             except BadMessage as error:
                 self.failure = f"what was revealed does not fit together: {error}"
+
+    def _look_at_shares(self, unsealing: Unsealing, late: bool, now: float) -> Iterator[Send]:
+        if unsealing.complete:
+            if not unsealing.is_done:
                 return
+            self.keys = [(to_text(key), sign) for key, sign in unsealing.left()]
             self._enter("known", now)
             yield from self._tell(self._survivors, lambda task, request: Submitted(request, task, ACCEPTED))
         elif late or not self._awaited(self._signatures, self._revealed):

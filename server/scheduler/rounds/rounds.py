@@ -245,8 +245,15 @@ class Rounds:
 
     def tick(self, now: float) -> Iterator[Send]:
         """Look at the deadlines, and say again what servers and clients have not done."""
+        if self.masking is not None:
+            self.masking.work()
         yield from self._contributions.remind(now)
         yield from self._go_on(now)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next ``tick`` has work to do that is waited for."""
+        return self.masking is not None and self.masking.busy
 
     def _go_on(self, now: float) -> Iterator[Send]:
         """Take every step that is due, and tell the servers what they are to do."""
@@ -275,7 +282,8 @@ class Rounds:
                 yield from self._published(now)
             if before == self._stage:
                 break
-        yield from self._assignments.fill_up(self.phase, self.version, now)
+        fixed = self.masking is not None and self.masking.fixed
+        yield from self._assignments.fill_up(self.phase, self.version, now, fixed=fixed)
         for server in range(self.job.servers):
             member = self._server(server)
             order = ledger.order(server, now) if member else None

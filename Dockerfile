@@ -23,7 +23,7 @@ RUN /opt/ps/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps
     && rm -f /opt/ps/pip.conf
 
 FROM ${BASE}
-RUN useradd --uid 10001 --create-home ps && install -d -o ps -g ps /state /runs && install -d -m 0700 -o ps -g ps /keys
+RUN useradd --uid 10001 --create-home ps && install -d -o ps -g ps /state /runs /mail && install -d -m 0700 -o ps -g ps /keys
 COPY --from=build /opt/ps /opt/ps
 COPY ps/examples /scripts
 ENV PATH=/opt/ps/bin:$PATH PYTHONUNBUFFERED=1

@@ -206,7 +206,10 @@ class Follower:
 def _rate(settings: Any) -> Callable[[int, float | None], float] | None:
     """Return the learning rate that the schedule has for a clock; it multiplies that of the job, or one set anew."""
     try:
-        specs = JobConfig.from_dict(settings).specs
+        job = JobConfig.from_dict(settings)
+        if job.schedule_unit == "examples":  # how many there were by then is not in a line of one worker
+            return None
+        specs = job.specs
         initial, schedule = optimizer_of(specs.step_optimizer, "").lr, specs.schedule.build()
         return lambda clock, base: (initial if base is None else base) * schedule(clock)
     except (PSError, TypeError, AttributeError):

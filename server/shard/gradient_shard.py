@@ -86,16 +86,14 @@ class GradientShard:
         """``threads`` share out the work on a chunk; 0 takes a share of the cores. ``saved``: what it begins as."""
         self.rank = rank
         self._beginning = Beginning(saved)
-        self._trace = trace
-        self._threads = threads
+        self._trace, self._threads = trace, threads
         self.chunks: dict[int, ChunkState] = {}
         self.participants: dict[int, Participant] = {}
         self.job = JobConfig()
-        self._epoch = 0
+        self._epoch = self._seeder = 0
         self._progress: Progress | None = None
         self.layout: Layout | None = None
         self._weights_memory: HostArray | None = None
-        self._seeder = 0
         self._places: Places | None = None
         """Where workers have parts of the model."""
         self._early = Early()

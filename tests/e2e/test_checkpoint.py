@@ -64,13 +64,6 @@ def await_whole(folder: Path, count: int, process: Process) -> None:
         ((*ADAM,), (2, 3)),
         (("--optimizer", "sgd:lr=0.05", "--compress", "topk:0.05", "--clip-norm", "1"), (2, 1)),
         (("--optimizer", "momentum:lr=0.01", "--compress", "int8", "--overlap"), (1, 2)),
-        (
-            (
-                *("--optimizer", "adam:lr=0.01", "--global-batch", "60", "--clip-norm", "1"),
-                *("--schedule", "cosine:steps=1000,warmup=100", "--schedule-unit", "examples"),
-            ),
-            (2, 3),
-        ),
     ],
 )
 def test_a_run_that_was_killed_as_a_whole_goes_on_with_the_bits_of_one_that_was_not(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ps.protocol.query import fetch_status
-from support.cluster import Cluster, Process, live_workers
+from support.cluster import SCRIPTS, Cluster, Process, live_workers, wait_until
+from support.cut_short import family
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -98,6 +99,29 @@ def test_a_step_has_the_same_examples_with_all_workers_and_with_those_that_are_l
     assert {of[0] for of in records["kill"].values()} >= {1, 4}, "it went on with one and again with all"
     np.testing.assert_allclose(found["kill"], found["whole"], atol=0.02)
     np.testing.assert_allclose(found["whole"], np.arange(5.0), atol=0.1)
+
+
+def test_a_run_with_a_global_batch_that_was_killed_as_a_whole_goes_on_with_the_bits_of_one_that_was_not(
+    command: Callable[..., Process], forked: Callable[..., Process], tmp_path: Path
+) -> None:
+    folder, script = tmp_path / "kept", str(SCRIPTS / "resumed.py")
+    flags = ["-w", 2, "--optimizer", "adam:lr=0.01", "--global-batch", 60, "--clip-norm", 1, "--chunk-size", 4096]
+    flags += ["--schedule", "cosine:steps=1000,warmup=100", "--schedule-unit", "examples", "--grace", 8]
+    saving = ["--checkpoint-dir", folder, "--checkpoint-every", 5]
+
+    def ends(run: Process) -> list[str]:
+        assert run.wait(60) == 0, run.text
+        return sorted(line for line in run.lines if "| END" in line)
+
+    wanted = ends(forked("run", "-s", 2, *flags, script))
+    first = command("run", "-s", 2, *flags, *saving, script, "--nap", 0.05)
+    wait_until(lambda: list(folder.glob("step-*/manifest.json")))
+    for pid in family(first.pid):
+        Process.signal_pid(pid, signal.SIGKILL)
+    first.wait()
+    second = forked("run", "-s", 3, *flags, *saving, script)
+    assert len(wanted) == 2 and ends(second) == wanted
+    assert "BEGIN 0 5 9" in second.text, "it went on with step 5, after nine batches"
 
 
 def test_with_too_few_the_others_wait_by_name_and_a_spare_or_a_newcomer_lets_them_go_on(

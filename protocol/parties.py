@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
-from ps.keys.key_folder import KeyFolder
+from ps.keys.key_folder import FRESH, KeyFolder, mark_of
 from ps.protocol.security import is_loopback
 from ps.secure.identity import Lists, Signer, ThrowawaySigner, anybody
 
@@ -37,7 +38,7 @@ class _FolderSigner:
 
 
 def parties(folder: KeyFolder | None, scheduler: str) -> Parties:
-    """Return the parties of a process with these keys; the folder is read again whenever somebody is looked up.
+    """Return the parties of a process with these keys; who is looked up is looked for in the folder as it is then.
 
     Without keys, or with those that were made for one run, it makes itself an identity and counts everybody. Raises
     ConfigError for none where the ``scheduler`` is not on this host.
@@ -50,11 +51,20 @@ def parties(folder: KeyFolder | None, scheduler: str) -> Parties:
         )
     if folder is None or not signs:
         return Parties(ThrowawaySigner(), anybody, anybody)
-    return Parties(_FolderSigner(folder), _listed(folder, *CLIENTS), _listed(folder, "helper"))
+    return Parties(_FolderSigner(folder), _Listed(folder.path, *CLIENTS), _Listed(folder.path, "helper"))
 
 
-def _listed(folder: KeyFolder, *roles: str) -> Callable[[bytes], bool]:
-    def lists(public: bytes) -> bool:
-        return any(each.identity == public for each in KeyFolder.read(folder.path).of_role(*roles))
+class _Listed:
+    """Whom a folder lists for some roles, as it is now: it is read again once it was changed."""
 
-    return lists
+    def __init__(self, path: Path, *roles: str) -> None:
+        self._path, self._roles = path, roles
+        self._mark: tuple[int, ...] = ()
+        self._identities: frozenset[bytes | None] = frozenset()
+
+    def __call__(self, public: bytes) -> bool:
+        mark = mark_of(self._path)
+        if mark != self._mark or time.time_ns() - mark[0] <= FRESH:
+            self._identities = frozenset(each.identity for each in KeyFolder.read(self._path).of_role(*self._roles))
+            self._mark = mark
+        return public in self._identities

@@ -7,12 +7,11 @@ import logging
 import os
 import socket
 import time
-from pathlib import Path
 
 from ps.config.process import ProcessConfig
 from ps.errors import ConfigError
 from ps.keys import local_run
-from ps.keys.key_folder import KeyFolder
+from ps.keys.key_folder import FRESH, KeyFolder, mark_of
 from ps.keys.private_keys import PrivateKeys
 from ps.keys.public_keys import PublicKeys
 from ps.protocol.addresses import with_key
@@ -22,8 +21,6 @@ log = logging.getLogger("ps.keys")
 
 LOOK = 0.3
 """Seconds between looks at whether the folder was changed."""
-FRESH = 2_000_000_000
-"""Nanoseconds after a change in which another one may have the same time."""
 
 
 class Security:
@@ -102,7 +99,7 @@ class Security:
         if self.folder is None or (now := time.monotonic()) - self._looked < LOOK:
             return False
         self._looked = now
-        mark = _mark(self.folder.path)
+        mark = mark_of(self.folder.path)
         if mark == self._seen and time.time_ns() - mark[0] > FRESH:
             return False
         self._seen = mark
@@ -131,18 +128,6 @@ def is_loopback(host: str) -> bool:
         return bool(found) and all(ipaddress.ip_address(str(each).partition("%")[0]).is_loopback for each in found)
     except (OSError, UnicodeError, ValueError):
         return False  # ZeroMQ may know what it is: an interface
-
-
-def _mark(path: Path) -> tuple[int, ...]:
-    """Return what is another one once something was put into a folder, or the folder into another one's place.
-
-    The latest change comes first.
-    """
-    try:
-        about = path.stat()
-    except OSError:
-        return (0,)
-    return max(about.st_mtime_ns, about.st_ctime_ns), about.st_mtime_ns, about.st_dev, about.st_ino
 
 
 OPEN = Security()

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from ps.keys.public_keys import KeyRole as KeyRole
 from ps.protocol.ranges import AtMost
 
 MOST_CODE = 40
 """Characters of a code."""
 
 MemberRole = Literal["server", "worker"]
-KeyRole = Literal["scheduler", "server", "worker", "client", "operator", "helper"]
-"""What the owner of a key may be."""
 ProcessRole = Literal["scheduler", "server", "worker"]
 JobPhase = Literal["waiting", "running", "ended", "failed"]
 FailureCode = Annotated[Literal["", "no-worker", "server-lost", "timeout", "unsaved"], AtMost(MOST_CODE)]

@@ -23,6 +23,8 @@ PRIVATE, PUBLIC = "private.key", "public.key"
 LISTED, REVOKED = ".pub", ".revoked"
 LARGEST = 1 << 20
 """Bytes of a file of keys, at most."""
+FRESH = 2_000_000_000
+"""Nanoseconds after a change in which another one may have the same time."""
 MOST = 100_000
 """Names that a folder lists, at most."""
 
@@ -150,8 +152,31 @@ def revoke(path: str | Path, name: str) -> tuple[PublicKeys, ...]:
     former = public_keys.parse(_read(place_of, secret=False)) if place_of.exists() else ()
     # First: a key that is not listed any more is known to be one of the revoked.
     _put(folder.path, name, REVOKED, dict.fromkeys([*former, *found]))
-    (folder.path / f"{name}{LISTED}").unlink()
+    with _writing(folder.path):
+        (folder.path / f"{name}{LISTED}").unlink()
     return found
+
+
+def mark_of(path: Path) -> tuple[int, ...]:
+    """Return what is another one once something was put into a folder, or the folder into another one's place.
+
+    The latest change comes first, in nanoseconds; within ``FRESH`` of it another one may leave the mark as it is.
+    """
+    try:
+        about = path.stat()
+    except OSError:
+        return (0,)
+    return max(about.st_mtime_ns, about.st_ctime_ns), about.st_mtime_ns, about.st_dev, about.st_ino
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say so where a folder cannot be changed."""
+    try:
+        yield
+    except OSError as error:
+        text = f"cannot change the keys in {shown(folder)}: {error.strerror}; nothing was changed"
+        raise ConfigError(text) from None
 
 
 @contextlib.contextmanager
@@ -188,10 +213,11 @@ def _put(folder: Path, name: str, suffix: str, keys: Iterable[PublicKeys], *, du
     """Have the file of a name have exactly these keys in it, in one step."""
     text = "".join(f"{each.line()}\n" for each in keys)
     partial = folder / f".{name}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()
-    _write(partial, text, 0o644, durable=durable)
-    partial.replace(folder / f"{name}{suffix}")
+    with _writing(folder):
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+        _write(partial, text, 0o644, durable=durable)
+        partial.replace(folder / f"{name}{suffix}")
 
 
 def _write(path: Path, text: str, mode: int, *, durable: bool = True) -> None:

@@ -41,18 +41,6 @@ class PrivateKeys:
         return Ed25519PrivateKey.from_private_bytes(self.identity).sign(data)
 
 
-def verify(identity: bytes | None, signature: bytes, data: bytes) -> bool:
-    """Whether a signature of ``data`` is that of an Ed25519 public key (32 bytes)."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        Ed25519PublicKey.from_public_bytes(identity or b"").verify(signature, data)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
 def generate(name: str, role: str, *, signing: bool = True) -> PrivateKeys:
     """Return new keys from the operating system's randomness. Without ``signing`` they are for connections only."""
     check_name(name)

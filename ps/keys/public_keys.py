@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Literal, get_args
 
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 
-ROLES = ("scheduler", "server", "worker", "client", "operator", "helper")
+KeyRole = Literal["scheduler", "server", "worker", "client", "operator", "helper"]
 """What somebody may be. A client takes part in federated jobs only; an operator looks, and is no member of a job."""
+ROLES: tuple[KeyRole, ...] = get_args(KeyRole)
 
 WORD = "paramserver-key"
 FORMAT = "1"

@@ -15,6 +15,7 @@ from ps.errors import ConfigError
 from ps.keys import key_folder, permissions, private_keys, public_keys
 from ps.keys.cluster_keys import create_cluster
 from ps.keys.key_folder import KeyFolder
+from ps.secure.identity import signed
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def test_a_role_that_was_changed_on_the_way_changes_the_fingerprint(pair: tuple[
 def test_identities_sign_and_what_another_signed_is_refused(pair: tuple[Path, Path]) -> None:
     mine, other = (KeyFolder.read(path).own for path in pair)
     signature = mine.sign(b"round 7")
-    assert private_keys.verify(mine.public.identity, signature, b"round 7")
-    assert not private_keys.verify(mine.public.identity, signature, b"round 8")
-    assert not private_keys.verify(other.public.identity, signature, b"round 7")
-    assert not private_keys.verify(None, signature, b"round 7")
+    assert signed(mine.public.identity or b"", signature, b"round 7")
+    assert not signed(mine.public.identity or b"", signature, b"round 8")
+    assert not signed(other.public.identity or b"", signature, b"round 7")
+    assert not signed(b"", signature, b"round 7")
 
 
 def test_keys_for_one_run_need_no_cryptography_package_and_sign_nothing(tmp_path: Path) -> None:
@@ -277,3 +278,16 @@ def test_a_folder_that_is_moved_away_while_it_is_read_is_one_line(
     monkeypatch.setattr(permissions, moment, gone)
     with pytest.raises(ConfigError, match="was moved away while it was read"):
         KeyFolder.read(folder)
+
+
+def test_a_folder_that_cannot_be_changed_is_told_by_name_and_lists_what_it_did(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        key_folder.create(tmp_path / name, name, "client")
+    key_folder.add(tmp_path / "a", "b", tmp_path / "b" / "public.key")
+    (tmp_path / "a" / f".b.{os.getpid()}.new").mkdir()  # as root no folder is closed: something is in the way
+    with pytest.raises(ConfigError, match=r"cannot change the keys in .*; nothing was changed"):
+        key_folder.revoke(tmp_path / "a", "b")
+    with pytest.raises(ConfigError, match=r"cannot change the keys in .*; nothing was changed"):
+        key_folder.place(tmp_path / "a", "b", [])
+    found = KeyFolder.read(tmp_path / "a")
+    assert list(found.listed) == ["b"] and not found.revoked

@@ -8,7 +8,7 @@ import pytest
 
 from ps.errors import ConfigError
 from ps.keys import key_folder
-from ps.keys.key_folder import KeyFolder
+from ps.keys.key_folder import FRESH, KeyFolder
 from ps.protocol.parties import parties
 from ps.secure.identity import signed
 
@@ -45,3 +45,20 @@ def test_keys_that_were_made_for_one_run_are_as_none_on_this_host(tmp_path: Path
     assert parties(KeyFolder.read(tmp_path / "run"), HERE).clients(bytes(32))
     with pytest.raises(ConfigError, match="needs keys"):
         parties(KeyFolder.read(tmp_path / "run"), AWAY)
+
+
+def test_a_cohort_is_looked_up_in_a_folder_that_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        key_folder.create(tmp_path / str(number), f"c{number}", "client")
+        if number:
+            key_folder.add(tmp_path / "0", f"c{number}", tmp_path / str(number) / "public.key")
+    known, read = parties(folder := KeyFolder.read(tmp_path / "0"), AWAY), KeyFolder.read
+    reads: list[Path] = []
+    monkeypatch.setattr(KeyFolder, "read", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr("time.time_ns", lambda: folder.path.stat().st_ctime_ns + 10 * FRESH)  # a while has passed
+    assert sum(known.clients(each.identity or b"") for each in folder.everybody for _ in range(100)) == 300
+    assert len(reads) == 1
+    key_folder.revoke(tmp_path / "0", "c1")
+    reads.clear()
+    assert sum(known.clients(each.identity or b"") for each in folder.everybody for _ in range(100)) == 200
+    assert len(reads) == 1

@@ -21,8 +21,21 @@ from ps.errors import ConfigError, ConnectTimeout, Refused
 from ps.protocol import pid
 from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
-from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Message, Quorum, Seat, View, Welcome
+from ps.protocol.messages import (
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Identify,
+    Message,
+    Placed,
+    Quorum,
+    Seat,
+    View,
+    Welcome,
+)
 from ps.protocol.messages.words import MemberRole
+from ps.protocol.placement import Where, unpacked
 
 log = logging.getLogger("ps.membership")
 
@@ -99,6 +112,10 @@ class Membership:
         self.quorum: Quorum | None = None
         """How many workers lack of the fewest that the job trains with, as far as that was said."""
         self.view: View | None = None
+        self.placed: Where = {}
+        """Which chunks are not where the layout has them, as the scheduler said last."""
+        self.noticed: Callable[[], None] = lambda: None
+        """Called after each new view."""
         self.told: Callable[[View], bool] = lambda view: False
         """Called with each new view; whether something is to be answered at once, by what ``more`` returns."""
         self.more: Callable[[int], list[Message]] = lambda member: []
@@ -238,8 +255,11 @@ class Membership:
                 self.view = message
                 if self.told(message):
                     self._sent = -1e9
+                self.noticed()
             case Quorum() if self.quorum is None or message.epoch >= self.quorum.epoch:
                 self.quorum = message
+            case Placed():
+                self.placed = unpacked(message.elsewhere)
             case HeartbeatAck():
                 self.unknown = self._strange = False
             case Error(code="rank-taken"):

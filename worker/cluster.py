@@ -71,6 +71,7 @@ class ClusterStore:
         self.job = session.job
         self.rank = session.rank
         self._part = Participation(self.job, session.member, self.rank, lambda: session.epoch)
+        self._part.servers = lambda: session.exchange.servers
         self._runner = Runner(session, self._landing)
         self.vote = StepVote(session, self._part, self.traffic)
         session.report = lambda: {**self.report(), "clock": self.clock}  # last: another thread may call it at once

@@ -12,7 +12,8 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import zmq
@@ -24,15 +25,17 @@ from ps.protocol.error_codes import refusal
 from ps.protocol.messages import (
     Error,
     Message,
-    Push,
+    Moved,
     Waiting,
 )
+from ps.protocol.placement import Where
 from ps.protocol.transports.channel import ServerChannel
-from ps.trace import END, OFF, Trace
+from ps.trace import OFF, Trace
 from ps.worker.batch import Batch, Request
 from ps.worker.conversation import Call
 from ps.worker.interrupt import HOLD
-from ps.worker.request_queue import INQUIRE, RequestQueue
+from ps.worker.request_queue import INQUIRE, RequestQueue, awaited, waited_for
+from ps.worker.routes import Routes
 from ps.worker.server_channels import ServerChannels
 from ps.worker.traffic import Traffic
 from ps.xp import HostArray
@@ -43,8 +46,6 @@ SLICE = 100
 """Milliseconds of one look at the sockets; then failures are looked for."""
 TELL = 5.0
 """Seconds between lines about a wait."""
-MOST_NAMED = 8
-"""Workers that such a line names, at most."""
 
 
 class Exchange:
@@ -63,19 +64,20 @@ class Exchange:
         trace: Trace = OFF,
         alive: Callable[[], bool] = lambda: False,
         poller: zmq.Poller | None = None,
+        reach: Callable[[int], tuple[str, ServerChannel] | None] = lambda rank: None,
+        renew: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``channels`` go to the servers, by rank; ``check`` raises when this worker's job is over, ``alive`` says
         whether the scheduler is heard and hears the servers. All waiting is done in ``poller``; ``now`` is in seconds.
+        ``reach`` connects to the server of a rank that has come since, ``renew`` calls ``follow``.
         """
         self._member = member
-        self._rank = rank
         self._trace = trace
         self._silence_limit = silence_limit
         self._check = check
         self._alive = alive
-        self._numbers = itertools.count(1)
-        self._poller = zmq.Poller() if poller is None else poller
+        self._numbers, self._poller = itertools.count(1), poller or zmq.Poller()
         self._waking: list[Any] = []
         self._now = now
         self._broken: PSError | None = None
@@ -83,26 +85,49 @@ class Exchange:
         self.traffic = traffic
         self.since: float | None = None
         """Since when nothing has come for which this worker waits (monotonic); None while it does not wait."""
-        self.batch: Batch | None = None
-        """What it waits for; None while it does not."""
+        self.batch: Batch | None = None  # while it waits
+        self.changed = False
+        """Whether there is a view that was not gone by: another thread sets it, and ``renew`` takes it back."""
+        self._reach, self._renew, identity = reach, renew, channels.identity
+        self._make = partial(RequestQueue, window=window, traffic=traffic, rank=rank, trace=trace, identity=identity)
         self._queues: list[RequestQueue] = []
-        for server, (name, channel) in enumerate(zip(channels.names, channels.channels, strict=True)):
-            self._poller.register(channel.pollable, zmq.POLLIN)
-            self._queues.append(RequestQueue(name, channel, window, traffic, server, rank, trace, channels.identity))
+        """In the order in which their servers came: those of the beginning by rank."""
+        self._by_pollable: dict[Any, RequestQueue] = {}
+        opened = zip(channels.ranks, channels.names, channels.channels, strict=True)
+        self._routes = Routes({rank: self._queue(rank, name, way) for rank, name, way in opened}, self._reached)
         self._stuck: set[RequestQueue] = set()
-        self._looked = 0.0
-        """When the servers were last asked what they know by ``look``."""
-        self._by_pollable = {queue.channel.pollable: queue for queue in self._queues}
+        self._looked = 0.0  # when the servers were last asked what they know by ``look``
 
     @property
-    def servers(self) -> range:
+    def servers(self) -> list[int]:
         """The servers' ranks."""
-        return range(len(self._queues))
+        if self.changed:
+            self._renew()
+        return self._routes.ranks
+
+    def _queue(self, server: int, name: str, channel: ServerChannel) -> RequestQueue:
+        queue = self._make(name, channel, server=server)
+        self._poller.register(channel.pollable, zmq.POLLIN)
+        self._queues.append(queue)
+        self._by_pollable[channel.pollable] = queue
+        return queue
+
+    def _reached(self, rank: int) -> RequestQueue | None:
+        return None if (found := self._reach(rank)) is None else self._queue(rank, *found)
+
+    def follow(self, servers: Collection[int], where: Where) -> None:
+        """Go by another view: the ranks of all servers, and which chunks are not where the layout has them."""
+        for queue in self._routes.follow(servers, where):
+            self._queues.remove(queue)
+            del self._by_pollable[queue.channel.pollable]
+            self._stuck.discard(queue)
+            self._leave(queue.channel)
+            queue.channel.close()
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
         """The ranks of the workers that the servers say they wait for; may be asked from any thread."""
-        return tuple(sorted({rank for queue in self._queues for rank in queue.waits_for}))
+        return waited_for(self._queues)
 
     def submit(
         self,
@@ -120,7 +145,7 @@ class Exchange:
         request = Request(make(next(self._numbers)), payload, region, batch)
         if request.chunk is not None:
             batch.missing.add(request.chunk)
-        self._queues[server].add(request)
+        self._routes.add(server, request)
 
     def submit_all(self, batch: Batch, calls: Iterable[Call]) -> None:
         """Queue what a conversation asks."""
@@ -129,14 +154,17 @@ class Exchange:
 
     def flush(self, batch: Batch | None = None) -> None:
         """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
-        self._until(lambda: not any(queue.unsent for queue in self._queues), batch or Batch("what was asked"))
+        self._until(
+            lambda: not (any(queue.unsent for queue in self._queues) or self._routes.stranded),
+            batch or Batch("what was asked"),
+        )
 
     def send_from(self, batch: Batch, place: Callable[[int], HostArray]) -> None:
         """Send what is not answered yet of a batch's chunks from another place, where the same lies."""
-        for queue in self._queues:
-            for request in (*queue.inflight.values(), *(request for _, _, request in queue.unsent)):
-                if request.batch is batch and request.payload is not None and request.chunk is not None:
-                    request.payload = place(request.chunk)
+        asked = [r for queue in self._queues for r in (*queue.inflight.values(), *(r for _, _, r in queue.unsent))]
+        for request in (*asked, *self._routes.stranded):
+            if request.batch is batch and request.payload is not None and request.chunk is not None:
+                request.payload = place(request.chunk)
 
     def wait(self, batch: Batch) -> None:
         """Return when the batch is done. Raises what went wrong with it, and again when waited for again."""
@@ -197,9 +225,9 @@ class Exchange:
             queue.send_queued()
 
     def receive(self, server: int) -> None:
-        """Take what is here from one server, and send what there is room for then."""
+        """Take what is here from the server of a rank, and send what there is room for then."""
         with self._breaking():
-            self._turn([self._queues[server]])
+            self._turn([queue for queue in self._queues if queue.server == server])
 
     def ask_for_room(self, patience: float = math.inf) -> None:
         """Ask the servers whose windows have been full for so long whether others wait for what they hold back."""
@@ -217,6 +245,8 @@ class Exchange:
             raise self._broken
         with HOLD:
             try:
+                if self.changed:
+                    self._renew()
                 self.send()
                 if batch.error is None and not done():
                     self._wait(done, batch)
@@ -261,6 +291,8 @@ class Exchange:
                     continue
                 if done():
                     return
+                if self.changed:
+                    self._renew()
                 self.send()  # there may have been no room before
                 self._trace.tick()
                 sigterm.check()
@@ -280,10 +312,9 @@ class Exchange:
 
     def _look(self, milliseconds: float) -> list[tuple[Any, int]]:
         """Return what has something to read or room to send, once anything has, or after so long."""
-        if self._poller.sockets:
-            return self._poller.poll(int(milliseconds))
-        time.sleep(milliseconds / 1000)  # all servers are gone, and ZeroMQ does not wait for nothing
-        return []
+        if not self._poller.sockets:  # all servers are gone, and ZeroMQ does not wait for nothing
+            time.sleep(milliseconds / 1000)
+        return self._poller.poll(int(milliseconds)) if self._poller.sockets else []
 
     def _watch_for_room(self) -> None:
         """Be woken when there is room again for what could not be sent, and not by lines that are closed."""
@@ -297,11 +328,7 @@ class Exchange:
     @property
     def awaited(self) -> str:
         """Whom this worker waits for, for people."""
-        ranks = self.waiting_for
-        names = [f"worker {rank}" for rank in ranks[:MOST_NAMED]]
-        if len(ranks) > MOST_NAMED:
-            names.append(f"{len(ranks) - MOST_NAMED} more")
-        return ", ".join(names or [queue.about for queue in self._queues if queue.busy])
+        return awaited(self._queues) or "a server that has come, and that the scheduler has not told of yet"
 
     # Receiving
 
@@ -330,10 +357,13 @@ class Exchange:
                 raise ServerLost(message.text)
             request = queue.answered(getattr(message, "request", 0))
             if request is not None:
+                self._moved = True
+                if isinstance(message, Moved):
+                    self._routes.moved(request, message.rank)
+                    continue
                 self._answer(queue, request, message)
                 request.batch.remaining -= 1
                 request.batch.missing.discard(request.chunk)
-                self._moved = True
             elif isinstance(message, Error) and not message.request:  # it could not read what we sent
                 raise refusal(message)
             elif message.payload:  # the answer to a request that was sent twice
@@ -342,7 +372,11 @@ class Exchange:
 
     def _leave_closed(self, channel: ServerChannel) -> None:
         """Look no more at a channel whose server has gone; whoever watches the members will say what that means."""
-        if channel.closed and channel.pollable in self._poller:
+        if channel.closed:
+            self._leave(channel)
+
+    def _leave(self, channel: ServerChannel) -> None:
+        if channel.pollable in self._poller:
             self._poller.unregister(channel.pollable)
 
     def _answer(self, queue: RequestQueue, request: Request, message: Message) -> None:
@@ -357,12 +391,8 @@ class Exchange:
             batch.landing.take(queue.channel, message, request.region, request.aside)
         elif message.payload:
             queue.channel.land(None, request.region, request.aside)
-        if self._trace.on and request.chunk is not None:
-            lo, hi = request.region
-            clock = getattr(asked, "clock", -1)
-            self._trace.add("land", since, clock=clock, chunk=request.chunk, peer=queue.server, size=hi - lo)
-            if isinstance(asked, Push):
-                self._trace.link(END, "land", since, self._rank, clock, request.chunk)
+        if self._trace.on:
+            queue.show_landing(request, since)
 
     def close(self) -> None:
         """Close the channels; what was not sent is dropped."""

@@ -85,6 +85,8 @@ class Participation:
     def __init__(self, job: JobConfig, member: int, rank: int, epoch: Callable[[], int]) -> None:
         """``epoch`` returns that of the latest view this worker has of the members."""
         self.job = job
+        self.servers: Callable[[], Iterable[int]] = lambda: range(job.servers)
+        """Returns their ranks."""
         self.member = member
         self._rank = rank
         self.clock = 0
@@ -225,7 +227,7 @@ class Participation:
         return self._all(partial(Suspend, member=self.member), "leave to pause")
 
     def _all(self, make: Callable[[int], Message], label: str) -> Calls:
-        return Calls(label, [Call(server, make) for server in range(self.job.servers)])
+        return Calls(label, [Call(server, make) for server in self.servers()])
 
     def _refresh(self) -> Calls:
         """Bring the weights up to date."""

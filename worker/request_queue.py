@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Iterable
 
 from ps.errors import ServerLost
 from ps.protocol.codec import encode
 from ps.protocol.messages import Identify, Inquire, Push, Waiting
 from ps.protocol.messages.data import NOT_YET
 from ps.protocol.transports.channel import ServerChannel
-from ps.trace import BEGIN, OFF, Trace
+from ps.trace import BEGIN, END, OFF, Trace
 from ps.worker.batch import Request
 from ps.worker.traffic import Traffic
 
@@ -25,6 +26,8 @@ MOST_ASKED = 1000
 PATIENCE, LONGEST = 0.005, 0.08
 """Seconds without room in the window after which a server is asked whether others wait for this worker, at first and at
 most. Where answers flow there is room sooner."""
+MOST_NAMED = 8
+"""Workers that a line about a wait names, at most."""
 
 
 class RequestQueue:
@@ -135,6 +138,17 @@ class RequestQueue:
             self._traffic.bytes_up += request.payload.nbytes
         return True
 
+    def show_landing(self, request: Request, since: int) -> None:
+        """Show in the trace that an answer about a chunk was taken in, which began then."""
+        if not self._trace.on or request.chunk is None:
+            return
+        lo, hi = request.region
+        asked = request.message
+        clock = getattr(asked, "clock", -1)
+        self._trace.add("land", since, clock=clock, chunk=request.chunk, peer=self.server, size=hi - lo)
+        if isinstance(asked, Push):
+            self._trace.link(END, "land", since, self._rank, clock, request.chunk)
+
     def unknown(self, number: int) -> None:
         """Tell a server that does not know whose connection this is, and what it did not take for that."""
         self._unknown = True
@@ -162,6 +176,12 @@ class RequestQueue:
             if not self.inflight:
                 self.waits_for = ()
         return request
+
+    def give_up(self) -> list[Request]:
+        """Return what was asked here and is not answered, for another server: this one is gone."""
+        left = [self.answered(number) for number in list(self.inflight)]
+        unsent, self.unsent = [request for _, _, request in sorted(self.unsent, key=lambda row: row[:2])], []
+        return [*(request for request in left if request is not None), *unsent]
 
     def inquire(self, member: int, limit: float, *, alive: bool = False) -> None:
         """Ask the server what it knows of the unanswered requests. ``alive``: the scheduler says that it lives.
@@ -219,3 +239,18 @@ class RequestQueue:
         self._puzzled = self._unknown = False
         self._asked_for_room = False
         self._patience = 0.0 if waiting.wanted else min(max(PATIENCE, 2 * self._patience), LONGEST)
+
+
+def waited_for(queues: Iterable[RequestQueue]) -> tuple[int, ...]:
+    """Return the ranks of the workers that servers say they wait for."""
+    return tuple(sorted({rank for queue in queues for rank in queue.waits_for}))
+
+
+def awaited(queues: Iterable[RequestQueue]) -> str:
+    """Return whom a worker waits for, for people: others, or else servers."""
+    queues = list(queues)
+    ranks = waited_for(queues)
+    names = [f"worker {rank}" for rank in ranks[:MOST_NAMED]]
+    if len(ranks) > MOST_NAMED:
+        names.append(f"{len(ranks) - MOST_NAMED} more")
+    return ", ".join(names or [queue.about for queue in queues if queue.busy])

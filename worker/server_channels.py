@@ -8,7 +8,7 @@ from dataclasses import field, replace
 import zmq
 
 from ps.dataclass import dataclass
-from ps.errors import Unshared
+from ps.errors import Refused, Unshared
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Identify
@@ -34,6 +34,13 @@ class ServerChannels:
     """The weights where all servers keep them, if they can be read there."""
     identity: Identify | None = None
     """What the servers were told first, and are told again when they do not know a connection."""
+    servers: list[int] = field(default_factory=list)
+    """Their ranks; those of as many servers from 0 on where nothing is said."""
+
+    @property
+    def ranks(self) -> list[int]:
+        """The servers' ranks, one for each channel."""
+        return self.servers or list(range(len(self.channels)))
 
     @property
     def incoming(self) -> list[Incoming]:
@@ -87,6 +94,7 @@ def open_channels(
                 raise Unshared(f"{peer} cannot share memory with this process ({reason}). Try --transport auto")
             found.names.append(f"{peer} at {address}")
             found.channels.append(channel)
+            found.servers.append(peer.rank)
             _tell(peer, address, reason, wondering=shared.sharing and transport == "auto" and not channel.shares_memory)
             if channel.trouble:
                 log.warning(
@@ -102,6 +110,31 @@ def open_channels(
         found.close()
         raise
     return found
+
+
+def open_another(
+    context: zmq.Context[Socket], peer: Peer, transport: str, found: ServerChannels
+) -> tuple[str, ServerChannel] | None:
+    """Connect to a server that has come since; it gets the memory that the others have. None where that cannot be.
+
+    Where the weights are read in the servers' memory, it is offered that one too.
+    """
+    assert found.identity is not None
+    first = found.channels[0].weights_memory if found.view is not None and found.channels else None
+    try:
+        way = choose(peer.addresses, transport, str(peer))
+        if found.memory is None:
+            way = [address for address in way if not shares_memory(address)]
+        channel, address, reason = _first(context, way, found.identity, Sharing(found.memory, first))
+    except Refused as error:
+        channel, reason = None, str(error)
+    if channel is None:
+        log.warning("%s cannot be reached from here: %s", peer, reason or "it offers no way that can be taken")
+        return None
+    found.names.append(f"{peer} at {address}")
+    found.channels.append(channel)
+    found.servers.append(peer.rank)
+    return found.names[-1], channel
 
 
 def _shared(wanted: ToShare) -> Sharing:

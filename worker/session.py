@@ -27,6 +27,7 @@ from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
+from ps.worker.server_changes import ServerChanges
 from ps.worker.server_channels import ServerChannels, ToShare, open_channels
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
@@ -71,7 +72,7 @@ class Session:
         self.security = Security.of(process, "worker")
         self._context: zmq.Context[Socket] = GuardedContext.of(self.security)
         self.scheduler = scheduler_address(process)
-        membership = Membership(
+        membership = self._membership = Membership(
             "worker",
             self.scheduler,
             rank=process.rank,
@@ -216,11 +217,7 @@ class Session:
     # Coming
 
     def connect(self, traffic: Traffic, shared: ToShare) -> ServerChannels:
-        """Connect to all servers, for what may be ``shared`` with them; see ``open_channels``.
-
-        In a federated job a server may be replaced later: then the exchange raises ServersMoved, and this is called
-        again.
-        """
+        """Connect to all servers, for what may be ``shared``, see ``open_channels``; after ServersMoved all anew."""
         identity = self._identify()
         servers = self.peers("server")
         if not self._complete(servers):
@@ -235,8 +232,8 @@ class Session:
             shared if self.job.compress == "none" and not self.job.federated else shared.nothing,
             identity=identity,
         )
-        self._from_servers = channels.incoming
-        self.watch(self._lines)
+        self._heed(channels.incoming)
+        changes = ServerChanges(self._membership, self._context, self.job.transport, channels, self._heed)
         how = ", reads the weights where they are" if channels.view else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(channels.names), how)
         self._exchange = Exchange(
@@ -250,8 +247,16 @@ class Session:
             trace=self.trace,
             # else it would have told of their death
             alive=lambda: self._scheduler.silence < self.job.heartbeat_timeout,
+            reach=changes.reach,
+            renew=changes.renew,
         )
+        if not self.job.federated:
+            changes.begin(self._exchange)
         return channels
+
+    def _heed(self, incoming: list[Incoming]) -> None:
+        self._from_servers = incoming
+        self.watch(self._lines)
 
     def _identify(self) -> Identify:
         """Return what the servers are told; where those may be replaced, once all are there."""
@@ -275,8 +280,9 @@ class Session:
         )
 
     def _complete(self, servers: list[Peer]) -> bool:
-        """Whether these, by rank, are the job's servers: chunks belong to ranks."""
-        return [peer.rank for peer in servers] == list(range(self.job.servers))
+        """Whether these, by rank, are the job's servers: chunks belong to ranks, unless they have moved."""
+        ranks, dealt = {peer.rank for peer in servers}, 0 if self._membership.placed else self.job.servers
+        return ranks >= set(range(dealt)) and len(ranks) == len(servers) > 0
 
     def disconnect(self) -> None:
         """Close the exchange; ``connect`` opens another."""

@@ -183,6 +183,17 @@ class Checkpoints:
             found |= {"clock": cut.clock, "waiting_s": round(now - cut.since, 1)}
         return found
 
+    def needs_stillness(self, now: float) -> bool:
+        """Whether no chunk is to move: a checkpoint is being made, or is to be by now; one that is planned can wait."""
+        if self._cut is not None:
+            return not self._cut.planned
+        is_planned = bool(self._every.steps) and not self._wanted and not self._end and self._hurry is None
+        return not is_planned and self._is_due(now)
+
+    def give_way(self) -> list[Send]:
+        """Chunks move: let go of what is only planned."""
+        return self._drop() if self._cut is not None and self._cut.planned else []
+
     # Events
 
     def tick(self, now: float, roster: Roster) -> list[Send]:

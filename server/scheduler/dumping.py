@@ -11,6 +11,7 @@ from ps.server.scheduler.checkpoints import CutNames
 from ps.server.scheduler.ending import Ending
 from ps.server.scheduler.failure_detector import patience
 from ps.server.scheduler.member_record import MemberRecord
+from ps.server.scheduler.moves import ChunkMoves
 from ps.server.scheduler.pipelines import Pipelines
 from ps.server.scheduler.roster import Roster
 from ps.server.scheduler.seeding import Seeding
@@ -38,6 +39,7 @@ def dump(state: SchedulerState, roster: Roster, barrier: Barrier, pipelines: Pip
         "starts": list(pipelines.starts),
         "ending": state.ending.dump(),
         "life": state.life,
+        "moves": state.moves.dump(),
         "finished": state.elastic.finished,
         "cuts": dataclasses.asdict(state.cut_names),
     }
@@ -53,6 +55,9 @@ def fill(state: SchedulerState, values: dict[str, Any], now: float) -> None:
     state.elastic.finished = values.get("finished", False)
     state.life, state.cut_names = values.get("life", 0), CutNames(**values.get("cuts", {}))
     state.seeding = Seeding.load(values["seeding"])
+    if "moves" in values:
+        state.moves = ChunkMoves.load(values["moves"])
+        state.moves.model(state.seeding.layout if state.seeding.done else None, state.job)
     state.ending = Ending.load(values["ending"]) if "ending" in values else Ending()
 
 

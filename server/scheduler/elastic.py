@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ps.config import JobConfig
-from ps.protocol.messages import Quorum, View
+from ps.protocol.messages import Placed, Quorum, View
 from ps.protocol.messages.words import JobPhase
 from ps.server.job_key import JobKey
 from ps.server.scheduler.member_record import MemberRecord
@@ -86,6 +86,7 @@ class Elastic:
         return found
 
 
-def answered(view: View, quorum: Quorum | None, role: str) -> list[Send]:
+def answered(view: View, role: str, quorum: Quorum | None, placed: Placed | None) -> list[Send]:
     """Return what one is told that has not heard of a view, with the word about missing workers if it is a worker."""
-    return [Send(ASKER, view), *([Send(ASKER, quorum)] if quorum is not None and role == "worker" else [])]
+    words = [placed, view, quorum if role == "worker" else None]
+    return [Send(ASKER, word) for word in words if word is not None]

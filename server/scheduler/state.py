@@ -28,6 +28,7 @@ from ps.protocol.messages import (
     InitRequest,
     Leave,
     Message,
+    MoveReport,
     Ok,
     Rendezvous,
     StopReady,
@@ -36,7 +37,7 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
-from ps.server.scheduler import dumping, joining
+from ps.server.scheduler import dumping, joining, moving
 from ps.server.scheduler.absence import Absence, Failure
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.checkpoints import Checkpoints, CutNames
@@ -44,6 +45,7 @@ from ps.server.scheduler.elastic import Elastic, answered
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Lives, Reach, is_unknown, nobody, unknown
 from ps.server.scheduler.member_record import DEAD, LEFT, LIVE, Liveness, MemberRecord
+from ps.server.scheduler.moves import ChunkMoves
 from ps.server.scheduler.pipelines import Pipelines
 from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.report import kept
@@ -69,9 +71,8 @@ class SchedulerState:
         self.phase: JobPhase = "waiting"
         self.code: FailureCode = ""
         self.reason = ""
-        self.epoch = 0
+        self.epoch, self.changed = 0, True
         self.deaths: list[dict[str, Any]] = []
-        self.changed = True
         self._roster = Roster()
         self.failure_detector = FailureDetector(now)
         self.absence = Absence()
@@ -86,7 +87,7 @@ class SchedulerState:
         """Those of a job that has a folder for them."""
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
-        self._views = Views()
+        self.moves, self._views = ChunkMoves(), Views()
         self._vacancies = Vacancies()
         self._script_settings = joining.ScriptSettings(self.explicit)
 
@@ -149,7 +150,7 @@ class SchedulerState:
 
     def news(self) -> list[Send]:
         """Return the current view for all members, if they have not been told: once for all that came in one turn."""
-        return self._views.news(self.view(), self._roster, self.elastic.quorum(self)) if self._views.new else []
+        return self._views.news(self.view(), self._roster, *moving.words(self)) if self._views.new else []
 
     def hear(self, message: Message, now: float, payload: Any = None, here: bool = False) -> list[Send]:
         """Take a message and return what to send but ``news``; ``payload`` is the frame of one that has any.
@@ -187,6 +188,8 @@ class SchedulerState:
             case CheckpointPart():
                 lockstep, saving = self.job is not None and self.job.lockstep, self.checkpoints
                 return saving.hear(record, message, self._roster, now, lockstep) if saving else []
+            case MoveReport() if record.role == "server":
+                return moving.hear(self, record, message, now, self._renew_view, self._finish)
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
@@ -237,10 +240,7 @@ class SchedulerState:
         self._start_if_complete(now)
         if self.phase == "running" and self.rounds is not None:
             sends += self._say(list(self.rounds.tick(now)))
-        if (saving := self.saving) is not None:
-            sends += saving.tick(now, self._roster)
-            if saving.verdict is not None:
-                sends += self._finish("failed", "unsaved", saving.verdict) if saving.verdict else self._finish("ended")
+        sends += moving.turn(self, now, self._finish)
         if self.phase == "running" and self.job and self._vacancies.give_up(self.job, self._roster, now):
             sends += passed(self._barrier.check(self._awaited))
             self._renew_view()
@@ -265,7 +265,7 @@ class SchedulerState:
         if (former := joining.former(hello, self._roster, self.setting("heartbeat_timeout"), now)) is not None:
             self.failure_detector.hurry(former)
         refusal = joining.turned_away(hello, self.key.job_id, self.phase, self.reason)
-        refusal = refusal or joining.refusal(hello, self._roster, self.setting("servers"), self.job, wished, former)
+        refusal = refusal or joining.refusal(hello, self._roster, moving.server_seats(self), self.job, wished, former)
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
@@ -298,7 +298,7 @@ class SchedulerState:
         return [self._welcome(record, request), *seated(record, self.key), *self._shown(record)]
 
     def _shown(self, record: MemberRecord) -> list[Send]:
-        return answered(self.view(), self.elastic.quorum(self), record.role)
+        return answered(self.view(), record.role, *moving.words(self))
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
         timeout = self.setting("heartbeat_timeout")
@@ -332,7 +332,7 @@ class SchedulerState:
             return sends + self._gone_from_rounds(record, now)
         if self.saving is not None:
             sends += self.saving.lost(record)
-        if record.role == "server" and self.phase == "running":
+        if record.role == "server" and self.phase == "running" and self.moves.lost(record):
             verb = "died" if state == DEAD else "ended"
             return self._finish(
                 "failed", "server-lost", f"{record} {verb} ({why}); its part of the model is gone with it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ps.config import JobConfig
-from ps.protocol.messages import Quorum, View
+from ps.protocol.messages import Placed, Quorum, View
 from ps.protocol.messages.words import FailureCode, JobPhase, StopPhase
 from ps.server.scheduler.roster import Roster
 from ps.server.send import Send
@@ -52,8 +52,9 @@ class Views:
         self._made = job, view
         return view
 
-    def news(self, view: View, roster: Roster, quorum: Quorum | None) -> list[Send]:
-        """Return a view for all members, and a word for workers; they have been told then."""
+    def news(self, view: View, roster: Roster, quorum: Quorum | None, placed: Placed | None) -> list[Send]:
+        """Return a view for all members, after where chunks are, and a word for workers; they have been told then."""
         self.new = False
         workers = [] if quorum is None else roster.live("worker")
-        return [*(Send(r.member, view) for r in roster), *(Send(r.member, quorum) for r in workers if quorum)]
+        where = [Send(record.member, placed) for record in roster] if placed is not None else []
+        return [*where, *(Send(r.member, view) for r in roster), *(Send(r.member, quorum) for r in workers if quorum)]

@@ -19,7 +19,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import ChunkAnswer, ChunkBegin, ChunkGrant, ChunkLayout, ChunkPart
 from ps.protocol.messages.words import Arrival
 from ps.server.send import Send
-from ps.server.shard.chunk import ChunkState, Participant
+from ps.server.shard.chunk import ChunkState
 from ps.server.shard.chunk_transfer import Spoken, Unshareable, room_of, spoken, unpacked
 from ps.server.shard.gradient_shard import GradientShard
 from ps.xp import HostArray
@@ -144,10 +144,12 @@ class Arrivals:
         return Send(message.member, ChunkAnswer(self._member, message.number, message.chunk, state))
 
 
-def adopt(known: Iterable[Spoken], participants: Mapping[int, Participant]) -> None:
+def adopt(known: Iterable[Spoken], shard: GradientShard) -> None:
     """Have the workers be as the former holder of a chunk knew them, where it has heard a later word of them."""
+    for chunk in shard.chunks.values():
+        chunk.slowest = None
     for each in known:
-        participant = participants.get(each.member)
+        participant = shard.participants.get(each.member)
         if participant is not None and each.word > participant.word:
             participant.start, participant.fresh = each.start, each.fresh
             participant.initial, participant.word, participant.attached = each.initial, each.word, each.attached
@@ -159,6 +161,7 @@ def settle(chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int]
     ``heard``: worker -> the number of the last word of it that the chunk has heard; ``ranks`` of those workers.
     """
     participants, mode = shard.participants, shard.ready.mode
+    chunk.slowest = None  # some may have come or gone
     for member in (chunk.done.keys() | chunk.holds.keys() | chunk.shadows.keys()) - participants.keys() - {0}:
         chunk.forget(member, ranks.get(member, -1))
     for member, participant in participants.items():

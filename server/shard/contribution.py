@@ -8,6 +8,7 @@ from ps.compress import Decoded
 from ps.errors import BadMessage
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import PartialPush, Push, Skip
+from ps.protocol.ranges import MOST_AHEAD
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.shard.chunk import ChunkState, Contribution, Participant, read_raw
 from ps.server.shard.compression import ShardCompression
@@ -44,3 +45,9 @@ def array_of(chunk: Chunk, payload: Any) -> HostArray:
     if isinstance(payload, WorkerMemory):
         return payload.part("gradients", chunk)
     return read_raw(chunk, payload)
+
+
+def demand_near(number: int, counted: int, what: str) -> None:
+    """Raise BadMessage for a number that is too far ahead of all that were counted to be an honest one's."""
+    if number > counted + MOST_AHEAD:
+        raise BadMessage(f"{what} {number}, where {counted} is the highest that was counted")

@@ -9,6 +9,7 @@ asks here is told where it is. So never do two servers answer for a chunk, and t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,12 @@ from ps.server.send import SCHEDULER, Send
 from ps.server.shard.chunk import ChunkState
 from ps.server.shard.chunk_transfer import is_quiet, packed
 from ps.server.shard.gradient_shard import GradientShard
+from ps.xp import HostArray
 
 AGAIN = 1.0
 """Seconds after which what is not answered is sent again, and what was refused is tried again."""
+LONGEST = 30.0
+"""Seconds after which a chunk is sent again, at most."""
 PIECE = 8 << 20
 """Bytes of an array in one message, at most."""
 
@@ -45,6 +49,10 @@ class Departure:
     """Worker -> the number of the last word of it that the chunk has heard."""
     ranks: dict[int, int]
     """Of these workers."""
+    state: tuple[dict[str, Any], dict[str, HostArray]]
+    """All of it, as it travels."""
+    patience: float
+    """Seconds after which it is sent again; longer each time, for a link that is slow."""
     granted: bool = False
     refused: bool = False
 
@@ -80,13 +88,12 @@ class Departures:
         """Whether a chunk is to go, and none is on its way."""
         return bool(self._wanted) and self.under_way is None
 
-    def order(self, order: MoveOrder) -> list[Send]:
-        """Take what the scheduler wants; return where this server is with it."""
+    def order(self, order: MoveOrder) -> None:
+        """Take what the scheduler wants."""
         if order.number >= self._order.number:
             self._why = self._why if order.number == self._order.number else ""
             self._order = order
             self._wanted = {index for index in order.chunks if index in self._shard.chunks}
-        return [self.report()]
 
     def report(self) -> Send:
         """Return where this server is."""
@@ -117,11 +124,12 @@ class Departures:
         words, ranks = {each.member: each.word for each in workers}, {each.member: each.rank for each in workers}
         chunk, target = chunks.pop(index), (self._order.target, self._order.rank)
         chunk.own()  # what is still to be sent to workers is theirs
-        self.under_way = Departure(chunk, *target, self._attempts, now, words, ranks)
+        state = packed(chunk, workers, words)
+        self.under_way = Departure(chunk, *target, self._attempts, now, words, ranks, state, AGAIN)
         return list(self._send(self.under_way))
 
     def _send(self, leaving: Departure) -> Iterator[Send]:
-        about, arrays = packed(leaving.chunk, self._shard.participants.values(), leaving.words)
+        about, arrays = leaving.state
         head = self._member, leaving.number, leaving.index
         yield Send(leaving.target, ChunkBegin(*head, self.epoch, about))
         for name, array in arrays.items():
@@ -133,9 +141,9 @@ class Departures:
         """Send again what is not answered."""
         leaving = self.under_way
         sends = [self.report()] if self._wanted or leaving or self._unshown or self._lost else []
-        if leaving is None or now - leaving.sent < AGAIN:
+        if leaving is None or now - leaving.sent < (AGAIN if leaving.granted else leaving.patience):
             return sends
-        leaving.sent = now
+        leaving.sent, leaving.patience = now, min(2 * leaving.patience, LONGEST)
         return [*sends, *([self._grant(leaving)] if leaving.granted else self._send(leaving))]
 
     def _grant(self, leaving: Departure) -> Send:

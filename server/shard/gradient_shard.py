@@ -49,11 +49,10 @@ from ps.protocol.messages import (
     Waiting,
 )
 from ps.protocol.messages.rate import latest
-from ps.protocol.ranges import MOST_AHEAD
 from ps.server.send import Origin, Send
 from ps.server.shard.beginning import Beginning
 from ps.server.shard.chunk import ChunkState, Participant, Waiter
-from ps.server.shard.contribution import array_of, contribution_of
+from ps.server.shard.contribution import array_of, contribution_of, demand_near
 from ps.server.shard.crew import contributors
 from ps.server.shard.early import Early, not_yet
 from ps.server.shard.first_values import (
@@ -145,6 +144,8 @@ class GradientShard:
         if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter
             return [Send(origin, self._inquire(origin, message))]
         participant = self.participants.get(member)
+        if participant is None and self.layout is None and isinstance(message, Start | Suspend):
+            return []  # this server has just come, and the view that shows the worker too: it asks again
         if participant is None:
             text = f"server {self.rank} does not know you: you left, or the others declared you dead"
             return [Send(origin, Error(getattr(message, "request", 0), "evicted", text))]
@@ -278,7 +279,7 @@ class GradientShard:
 
     def _start(self, origin: Origin, participant: Participant, message: Start) -> Iterator[Send]:
         if self.chunks:
-            self._demand_near(message.clock, max(chunk.reached for chunk in self.chunks.values()), "to start at clock")
+            demand_near(message.clock, max(chunk.reached for chunk in self.chunks.values()), "to start at clock")
         for chunk in self.chunks.values():
             if participant.member in chunk.holds:
                 chunk.hold(participant.member, message.clock)
@@ -311,9 +312,9 @@ class GradientShard:
             yield Send(origin, Late(message.request, message.chunk, chunk.version))
             return
         else:
-            self._demand_near(message.clock, chunk.reached, "a push for clock")
+            demand_near(message.clock, chunk.reached, "a push for clock")
             if message.rates:
-                self._demand_near(latest(message.rates)[0], chunk.rate[0], "a rate with the number")
+                demand_near(latest(message.rates)[0], chunk.rate[0], "a rate with the number")
             contribution = contribution_of(chunk, participant, message, payload, self._ready().compression)
             if self.job.lockstep and message.clock != chunk.version:
                 raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
@@ -384,11 +385,6 @@ class GradientShard:
     def ready(self) -> Progress:
         """What closes clocks. Raises BadMessage before there is a model."""
         return self._ready()
-
-    @staticmethod
-    def _demand_near(number: int, counted: int, what: str) -> None:
-        if number > counted + MOST_AHEAD:
-            raise BadMessage(f"{what} {number}, where {counted} is the highest that was counted")
 
     def _ready(self) -> Progress:
         if self._progress is None:

@@ -59,7 +59,7 @@ class ServerMoves:
 
     def may_leave(self, shard: Shard | None) -> bool:
         """Whether this server was told that it is not needed any more, and has no chunk."""
-        return self._leave and shard is not None and not shard.chunks
+        return self._leave and isinstance(shard, MovingShard) and shard.is_empty
 
     def _moving(self, shard: Shard | None) -> MovingShard | None:
         """Return a shard as one whose chunks move; None for one whose chunks never do."""

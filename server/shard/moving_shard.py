@@ -16,6 +16,7 @@ from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.membership import peers
 from ps.protocol.messages import (
+    Attach,
     ChunkAnswer,
     ChunkBegin,
     ChunkGrant,
@@ -106,6 +107,8 @@ class MovingShard:
             return self._hear(message, payload, now)
         if isinstance(message, Inquire):
             return [self._known(origin, message, answer) for answer in self._shard.receive(origin, message, None, now)]
+        if not self._shard.expects(getattr(message, "member", 0)) and not isinstance(message, Attach):
+            return []  # the view that shows it may be under way: it asks again, or hears that it was declared dead
         index = getattr(message, "chunk", None)
         if index is None or index in self._shard.chunks:
             sends = self._shard.receive(origin, message, payload, now)
@@ -121,12 +124,16 @@ class MovingShard:
 
     def move(self, order: MoveOrder, now: float) -> list[Send]:
         """Do what the scheduler wants."""
-        return [*self._departures.order(order), *self._settle(now)]
+        self._departures.order(order)
+        return [*self._settle(now), self._departures.report()]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no chunk here, and none on its way."""
+        return not self._shard.chunks and self._departures.under_way is None
 
     def _about_another(self, index: int, origin: Origin, message: Any, payload: Any, now: float) -> list[Send]:
         """Take a request for a chunk that is not here."""
-        if not self._shard.expects(message.member):  # the view that shows it may be under way: it sends this again
-            return []
         leaving = self._departures.under_way
         if (leaving is not None and leaving.index == index and not leaving.granted) or self._arrivals.expects(index):
             self._held.keep(index, origin, message, payload)
@@ -180,7 +187,7 @@ class MovingShard:
             return sends
         self._departures.arrived(incomer.chunk.index)
         known = spoken(incomer.arrays)
-        adopt(known, self._shard.participants)
+        adopt(known, self._shard)
         heard, ranks = {each.member: each.heard for each in known}, {each.member: each.rank for each in known}
         return [*sends, *self._put(incomer.state, heard, ranks, now)]
 

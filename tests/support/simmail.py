@@ -19,6 +19,11 @@ class Faults:
     joins: int = 0
     restarts: int = 0
     interrupts: int = 0
+    comers: int = 0
+    """Servers that join."""
+    drains: int = 0
+    server_deaths: int = 0
+    """Of servers that have no chunk, as far as the scheduler knows."""
 
 
 @dataclass

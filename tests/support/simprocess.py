@@ -11,6 +11,7 @@ import numpy as np
 from ps.errors import BadMessage
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Message
+from ps.protocol.placement import Where
 from ps.worker.batch import Batch
 from ps.worker.conversation import Interrupted, Question
 from ps.worker.exchange import Exchange
@@ -93,17 +94,39 @@ class SimProcess:
         self._question: tuple[int, Question] | None = None
         self._resumable = False
         self._numbers = 0
-        servers = worker.job.servers
-        self.channels = [SimChannel(lambda letter, to=s + 1: post(to, letter), self._shared) for s in range(servers)]  # type: ignore[misc]
+        self._members = {rank: rank + 1 for rank in range(worker.job.servers)}
+        """Rank -> id of each server that this worker has heard of."""
+        self.channels = {rank: self._channel(rank) for rank in self._members}
         self.exchange = Exchange(
             worker.member,
-            ServerChannels([f"server {rank}" for rank in range(servers)], list(self.channels)),
+            ServerChannels([f"server {rank}" for rank in self.channels], list(self.channels.values())),
             window=worker.job.window,
             silence_limit=ENDLESS,
             check=lambda: None,
             traffic=Traffic(),
             rank=worker.rank,
+            reach=self._reach,
         )
+        worker.part.servers = lambda: self.exchange.servers
+
+    def _channel(self, rank: int) -> SimChannel:
+        return SimChannel(lambda letter: self._post(self._members[rank], letter), self._shared)
+
+    def _reach(self, rank: int) -> tuple[str, SimChannel] | None:
+        if rank not in self._members:
+            return None
+        self.channels[rank] = self._channel(rank)
+        return f"server {rank}", self.channels[rank]
+
+    def view(self, servers: dict[int, int], where: Where) -> None:
+        """There is a new view: these are the servers, rank -> id."""
+        self._members = dict(servers)
+        self.channels = {rank: channel for rank, channel in self.channels.items() if rank in servers}
+        self.exchange.follow(servers, where)
+        self.exchange.send()
+        if self._batch is not None and self._batch.done:
+            batch = self._batch
+            self._go_on(lambda: self._life.send(batch.answers))
 
     def begin(self) -> None:
         self._go_on(lambda: next(self._life))
@@ -144,6 +167,8 @@ class SimProcess:
         """Take what a server sent."""
         batch = self._batch
         before = -1 if batch is None else batch.remaining
+        if server not in self.channels:  # it is gone
+            return
         self.channels[server].here.append((encode(message), payload))
         self.exchange.receive(server)
         if batch is None:

@@ -1,0 +1,33 @@
+"""What holds at the end of a simulated job, whatever has happened in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from support.sim import Sim
+
+
+def check_end(sim: Sim) -> None:
+    """What holds when all workers of a simulated job are done."""
+    applied = sim.applied()
+    assert not [key for key, count in applied.items() if count > 1], "counted twice"
+    for member, worker in sim.workers.items():
+        for index, clock, _ in worker.acknowledged:
+            assert applied[index, member, clock] == 1 or member in sim.dead, "acknowledged, not counted"
+    for index, entry in sim.log:
+        if sim.explicit.get("mode", "sync") == "sync":
+            assert len({clock for _, _, clock, _ in entry}) == 1
+            ranks = [(rank, member) for member, rank, _, _ in entry]
+            assert ranks == sorted(ranks), f"chunk {index} was not added in rank order"
+    if not sim.explicit.get("backup_workers") or all(worker.undisturbed for worker in sim.workers.values()):
+        torn = {step: rates for step, rates in sim.used.items() if len(rates) > 1}
+        assert len(torn) <= len(sim.dead), f"parts of the model were trained with different rates: {torn}"
+    for shard in sim.shards.values():
+        for chunk in shard.chunks.values():
+            gone = set(sim.workers) - set(shard.participants)
+            tables = (chunk.done, chunk.holds)
+            assert not any(gone & table.keys() for table in tables), "remembers the gone"
+            assert not chunk.waiters and not chunk.pending and chunk.combined is None, "somebody was forgotten"
+            assert len(chunk.loans) < 100
+    assert sim.scheduler.phase == "ended" or sim._is_kept(), (sim.scheduler.phase, sim.scheduler.reason)

@@ -91,9 +91,6 @@ def packed(
         "updates": chunk.updates,
         "reached": chunk.reached,
         "rate": chunk.rate,
-        "examples": chunk.examples,
-        "tally": chunk.tally,
-        "crew": (chunk.crew[0], *chunk.crew[1]),
         "counted": (chunk.examples, *chunk.tally, chunk.crew[0], *chunk.crew[1]),
         "vetoed": -1 if chunk.vetoed is None else chunk.vetoed,
         "squares": () if chunk.squares is None else chunk.squares,
@@ -178,11 +175,6 @@ def _made(
         np.copyto(made.master, _fitting(arrays, MASTER, made.master))
     number, rank, lr, decay = about["rate"]
     made.rate = int(number), int(rank), float(lr), float(decay)
-    made.examples = float(about["examples"])
-    closed, many, examples = about["tally"]
-    made.tally = int(closed), int(many), float(examples)
-    clock, *crew = about["crew"]
-    made.crew = int(clock), tuple(int(each) for each in crew)
     made.version, made.updates, made.reached = int(about["version"]), int(about["updates"]), int(about["reached"])
     made.vetoed = int(about["vetoed"]) if about["vetoed"] >= 0 else None
     made.squares = (int(about["squares"][0]), float(about["squares"][1])) if about["squares"] else None

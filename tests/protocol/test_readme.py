@@ -139,7 +139,8 @@ def test_every_word_that_programs_act_on_is_written_down(words: Any) -> None:
 
 def test_every_reason_for_which_a_job_fails_is_explained_and_raised_as_something() -> None:
     folder = ROOT / "server" / "scheduler"
-    codes = set(re.findall(r'"failed",\s*"([a-z-]+)"', (folder / "state.py").read_text()))
+    said = (folder / "state.py").read_text() + (folder / "moving.py").read_text()
+    codes = set(re.findall(r'"failed",\s*"([a-z-]+)"', said))
     codes |= set(re.findall(r'return "([a-z-]+)", ', (folder / "absence.py").read_text()))
     explained = README.split("Why it failed is in", 1)[1].split("Otherwise both are empty", 1)[0]
     assert codes == set(re.findall(r"`([a-z-]+)` \(", explained))

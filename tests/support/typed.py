@@ -157,7 +157,7 @@ def short(line: str) -> str:
     words = [FILLED.get(word, word) for word in line.replace("=FILE ", f"={FILLED['FILE']} ").split(" ")]
     for at, word in enumerate(words[:-1]):
         if word in MOST:
-            words[at + 1] = str(min(int(words[at + 1]), MOST[word]))
+            words[at + 1] = ":".join(str(min(int(number), MOST[word])) for number in words[at + 1].split(":"))
     line = " ".join(words)
     for pattern, text in SHORT.items():
         line = re.sub(pattern, text, line)

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 
 from ps.protocol.membership import heartbeat_interval
+from ps.protocol.messages import Hello
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.roster import Roster
 
@@ -25,6 +26,8 @@ log = logging.getLogger("ps.scheduler")
 
 HELD = 30
 """Time-outs after which a silent server is dead though its connection is alive: it may be stuck for ever."""
+MOST_WAITING = 1000
+"""Processes that want another's rank and of which it is known when they came, at most."""
 OVERDUE = 2
 """Heartbeats that one lacks, and no connection, whose rank another process asks for: it is not waited for any more."""
 ASK = 1.0
@@ -82,13 +85,28 @@ class FailureDetector:
         """What was said of them."""
         self._hurried: set[int] = set()
         """Whose ranks others ask for."""
+        self._came: dict[int, float] = {}
+        """When those first came, by their nonces."""
         self._looked = -math.inf
         self._missing: set[int] = set()
         """Members without connection and process at the last look; what they said before may not be read yet."""
 
-    def hurry(self, record: MemberRecord) -> None:
-        """Another process asks for the rank of a member, which may be dead."""
+    def hurry(self, hello: Hello, roster: Roster, now: float) -> MemberRecord | None:
+        """Return the worker that has the rank which another process wants, unless it was heard since that one came.
+
+        It may be dead, and its process come back. Where it is, the other one comes in its place; where it lives, a
+        rank that was demanded is refused and of one that was suggested the next free one is given.
+        """
+        rank = hello.rank if hello.rank >= 0 else hello.suggested
+        record = roster.at(hello.role, rank) if hello.role == "worker" else None
+        if record is None:
+            return None
+        if len(self._came) >= MOST_WAITING and hello.nonce not in self._came:
+            del self._came[next(iter(self._came))]
+        if record.seen >= self._came.setdefault(hello.nonce, now):
+            return None
         self._hurried.add(record.member)
+        return record
 
     def found(
         self,

@@ -10,7 +10,6 @@ from typing import Any
 from ps.config import JobConfig, job_from, settings_of
 from ps.errors import ConfigError
 from ps.number import MOST_WORKERS
-from ps.protocol.membership import heartbeat_interval
 from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
 from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
@@ -95,17 +94,6 @@ def patience(job: JobConfig | None, roster: Roster) -> float | None:
     return math.inf if job.hang_timeout is None else job.hang_timeout
 
 
-def former(hello: Hello, roster: Roster, timeout: float, now: float) -> MemberRecord | None:
-    """Return the worker that has the rank which another process asks for, if it has missed heartbeats: it may be dead.
-
-    Where it is, the other one comes in its place; where it lives, a rank that was demanded is refused and of one that
-    was suggested the next free one is given.
-    """
-    rank = hello.rank if hello.rank >= 0 else hello.suggested
-    record = roster.at(hello.role, rank) if hello.role == "worker" else None
-    return record if record is not None and now - record.seen > heartbeat_interval(timeout) else None
-
-
 def refusal(
     hello: Hello,
     roster: Roster,
@@ -140,5 +128,6 @@ def refusal(
             return Error(hello.request, "rank-taken", f"the job has {most} workers, and more there cannot be")
     holder = roster.at(hello.role, hello.rank) or late
     if holder is not None:
-        return Error(hello.request, "rank-taken", f"rank {hello.rank} is taken by {holder}, which is alive")
+        how = "which is alive" if late is None else "of which it is not known yet whether it lives"
+        return Error(hello.request, "rank-taken", f"rank {holder.rank} is taken by {holder}, {how}")
     return None

@@ -262,8 +262,7 @@ class SchedulerState:
             yield from self._found(known, hello.request, now)
             return
         wished = self._script_settings.job
-        if (former := joining.former(hello, self._roster, self.setting("heartbeat_timeout"), now)) is not None:
-            self.failure_detector.hurry(former)
+        former = self.failure_detector.hurry(hello, self._roster, now)
         refusal = joining.turned_away(hello, self.key.job_id, self.phase, self.reason)
         refusal = refusal or joining.refusal(hello, self._roster, moving.server_seats(self), self.job, wished, former)
         if refusal is not None:

@@ -125,6 +125,26 @@ def test_a_run_with_a_global_batch_that_was_killed_as_a_whole_goes_on_with_the_b
     assert re.search("BEGIN 0 (5 9|10 18|15 27)$", second.text, re.M), "nine batches for five steps"
 
 
+@pytest.mark.parametrize("how", ["--rank", "PS_RANK", "JOB_COMPLETION_INDEX", "SLURM_PROCID"])
+def test_a_worker_that_comes_back_at_once_with_its_rank_takes_its_place(
+    start: Callable[..., Cluster], path: str, how: str
+) -> None:
+    cluster = start(workers=2, heartbeat_timeout=30)
+
+    def worker(rank: int) -> Process:
+        if how == "--rank":
+            return cluster.worker(path, 60, rank=rank)
+        return cluster.worker(path, 60, **{how: str(rank)})
+
+    workers = [worker(rank) for rank in (0, 1)]
+    workers[1].wait_for("stepped 10")
+    workers[1].kill()
+    again = worker(1)
+    assert int(again.wait_for(r"^joined 1 (\d+)")[1]) >= 10
+    assert again.wait() == 0 and workers[0].wait() == 0
+    assert cluster.scheduler.wait() == 0
+
+
 def test_with_too_few_the_others_wait_by_name_and_a_spare_or_a_newcomer_lets_them_go_on(
     start: Callable[..., Cluster], path: str
 ) -> None:

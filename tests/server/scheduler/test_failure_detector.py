@@ -142,6 +142,21 @@ def test_who_comes_with_the_rank_of_one_that_cannot_be_reached_takes_its_place_l
     assert isinstance(told.message, Error) and told.message.code == "evicted"
 
 
+def test_who_comes_back_at_once_waits_for_its_rank_until_the_older_one_is_known_to_be_gone() -> None:
+    desk = Desk(heartbeat_timeout=100.0)
+    a, _ = desk.fill()
+    desk.now += 0.5  # it was heard just now, and then it was killed
+    [waits] = desk.hello(nonce=77, suggested=0)
+    assert isinstance(waits.message, Error) and "not known yet whether it lives" in waits.message.text
+    desk.wait(3, a, gone={a})
+    assert desk.hello(nonce=77, suggested=0)[0].message.rank == 0
+    desk.now += 0.5
+    [waits] = desk.hello(nonce=78, suggested=1)
+    assert isinstance(waits.message, Error)
+    desk.wait(1)
+    assert desk.hello(nonce=78, suggested=1)[0].message.rank == 2, "it was heard since: another process has that rank"
+
+
 def test_who_comes_with_the_rank_of_one_that_lives_gets_it_not() -> None:
     desk = Desk(heartbeat_timeout=100.0)
     a, b = desk.fill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from urllib.parse import urlsplit
@@ -11,18 +12,58 @@ from ps.errors import ConfigError
 _KEYED = re.compile(r"(tcp://[^?]+)\?key=([0-9a-f]{64})")
 
 
+EVERYWHERE = ("0.0.0.0", "*", "::")
+"""What a process listens on that listens on all addresses of its host."""
+OUTSIDE = (("203.0.113.1", 9), ("2001:db8::1", 9))
+"""Places on no host's own network: the way to one is the way to most others. Nothing is ever sent there."""
+
+
 def reachable_host(host: str) -> str:
-    """Return the name by which others reach a process that listens on ``host``."""
-    if host in ("0.0.0.0", "*", "::"):
-        return socket.gethostname()
-    return f"[{host}]" if ":" in host else host
+    """Return by what others reach a process that listens on ``host``: that, or the address on the way to most of them.
+
+    A host's own name is no good for that: often enough nobody else can resolve it.
+    """
+    if host not in EVERYWHERE:
+        return f"[{host}]" if ":" in host else host
+    return next(filter(None, map(_own_host, OUTSIDE)), "") or socket.gethostname()
 
 
-def advertised(bound: str, wanted: str | None) -> str:
-    """Return the address to give to others: the one that is wanted, with the port that is bound if it has none."""
-    if wanted is None:
-        return bound
-    return wanted if urlsplit(wanted).port else f"{wanted}:{bound.rpartition(':')[2]}"
+def advertised(bound: str, wanted: str | None, host: str = "", towards: str = "") -> str:
+    """Return the address to give to others: the one that is wanted, with the port that is bound if it has none.
+
+    A process that listens everywhere (``host``) is reached by the address on its way to ``towards``, where that is
+    another host's.
+    """
+    port = bound.rpartition(":")[2]
+    if wanted is not None:
+        return wanted if urlsplit(wanted).port else f"{wanted}:{port}"
+    own = host_towards(towards) if host in EVERYWHERE else ""
+    return f"tcp://{own}:{port}" if own else bound
+
+
+def host_towards(address: str) -> str:
+    """Return this host's own address on the way to another's, as it stands in an address; nothing if there is none."""
+    parts = urlsplit(address)
+    if parts.scheme != "tcp" or not parts.hostname:
+        return ""
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return ""
+    return next(filter(None, (_own_host((str(place[4][0]), parts.port or 9)) for place in found)), "")
+
+
+def _own_host(place: tuple[str, int]) -> str:
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(place)  # which only asks the system for the way
+            own = str(probe.getsockname()[0])
+    except OSError:
+        return ""
+    if ipaddress.ip_address(own.partition("%")[0]).is_loopback:
+        return ""
+    return f"[{own}]" if family == socket.AF_INET6 else own
 
 
 def with_key(address: str, curve: bytes | None) -> str:

@@ -15,11 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ps.config import PIPELINE
-from ps.config.process import ProcessConfig
 from ps.dataclass import dataclass
-from ps.errors import ConfigError, ConnectTimeout, Refused
+from ps.errors import ConnectTimeout, Refused
 from ps.protocol import pid
-from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
 from ps.protocol.messages import (
     Error,
@@ -83,13 +81,6 @@ def heartbeat_interval(timeout: float) -> float:
     return min(1.0, timeout / 5)
 
 
-def scheduler_address(process: ProcessConfig) -> str:
-    """Return the scheduler's address that a process was given. Raises ConfigError when it was given none."""
-    if process.scheduler is None:
-        raise ConfigError("no scheduler given; use --scheduler tcp://HOST:PORT or PS_SCHEDULER")
-    return check_address(process.scheduler)
-
-
 class Membership:
     """Joins, beats and keeps the latest view. Raises the PSError that ends this process's membership."""
 
@@ -104,7 +95,9 @@ class Membership:
         script: Mapping[str, Any],
         connect_timeout: float,
         now: float,
+        job_id: int = 0,
     ) -> None:
+        """``job_id``: of the only job that this process belongs to; 0: of whichever is there."""
         self.scheduler = scheduler
         self.welcome: Welcome | None = None
         self.seat: Seat | None = None
@@ -137,6 +130,7 @@ class Membership:
             addresses=addresses,
             script=dict(script),
             suggested=-1 if suggested is None else suggested,
+            job_id=job_id,
         )
         self._deadline = now + connect_timeout
         self._connect_timeout = connect_timeout

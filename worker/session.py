@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from ps.config.job import JobConfig
 from ps.config.pipeline import awaits
 from ps.config.process import ProcessConfig
 from ps.errors import JobEnded, PeerLost, PSError, ServerLost, ServersMoved, StateError
+from ps.protocol.address_file import scheduler_address
 from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.incoming import Incoming
-from ps.protocol.membership import Membership, Peer, is_spare, peers, scheduler_address
+from ps.protocol.membership import Membership, Peer, is_spare, peers
 from ps.protocol.messages import Identify, Message, Suspend, View
 from ps.protocol.security import Security
 from ps.protocol.sockets import Socket
@@ -64,14 +66,14 @@ class Session:
         self._paused: float | None = None
         self.farewell: Callable[[str], None] = lambda failure: None
         """Called before this worker leaves, with what has gone wrong, if anything has."""
-        self.process = process
         self._lines: list[Incoming] = []
         """What comes over lines to other workers."""
         self._closed = False
         self.rank = -1
         self.security = Security.of(process, "worker")
         self._context: zmq.Context[Socket] = GuardedContext.of(self.security)
-        self.scheduler = scheduler_address(process)
+        self.scheduler, job_id = scheduler_address(process)
+        self.process = dataclasses.replace(process, scheduler=self.scheduler)
         membership = self._membership = Membership(
             "worker",
             self.scheduler,
@@ -81,6 +83,7 @@ class Session:
             script=script,
             connect_timeout=process.connect_timeout,
             now=time.monotonic(),
+            job_id=job_id,
         )
         self._scheduler = SchedulerClient(self._context, membership, self._status)
         self.cut_plan = self._scheduler.cut_plan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import zmq
@@ -10,7 +12,9 @@ from ps.protocol.addresses import reachable_host, split_key
 from ps.protocol.dial import look
 from ps.protocol.guarded_context import aim, guard_tcp
 from ps.protocol.messages import Identify
+from ps.protocol.security import is_loopback
 from ps.protocol.sockets import Socket, bind_error, set_buffers
+from ps.protocol.transports.free_port import draw_ports
 from ps.protocol.transports.transport import Listening, Place, Sharing
 from ps.protocol.transports.zmq_channel import ZmqChannel
 
@@ -39,7 +43,10 @@ class Tcp:
         sock.setsockopt(zmq.BACKLOG, BACKLOG)
         guard_tcp(sock, host)
         try:
-            sock.bind(f"tcp://{interface}:{port or '*'}")
+            if port:
+                sock.bind(f"tcp://{interface}:{port}")
+            else:
+                _bind_free(sock, f"tcp://{interface}", () if is_loopback(host) else draw_ports())
         except zmq.ZMQError as error:
             raise bind_error(error, f"tcp://{interface}:{port}") from None
         finally:
@@ -62,3 +69,15 @@ class Tcp:
 
     def reaches(self, address: str) -> bool:
         return True
+
+
+def _bind_free(sock: Socket, interface: str, drawn: Iterable[int]) -> None:
+    """Listen on the first of the ports that is free, or on one of the system's."""
+    for port in drawn:
+        try:
+            sock.bind(f"{interface}:{port}")
+            return
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EADDRINUSE, errno.EACCES):
+                raise
+    sock.bind(f"{interface}:*")

@@ -18,6 +18,7 @@ from ps.cli.logs import log_by_hand, say
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.ready import announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
+from ps.config.values import FILE
 from ps.descriptors import take_descriptor
 from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
@@ -137,6 +138,8 @@ def _from_script(trace: TracebackType | None) -> TracebackType | None:
 def _member(options: dict[str, Any]) -> ProcessConfig:
     process = read_settings(options).process().config
     scheduler = process.scheduler or f"tcp://127.0.0.1:{SCHEDULER_PORT}"
+    if scheduler.startswith(FILE):  # a script may change its directory
+        scheduler = f"{FILE}{Path(scheduler.removeprefix(FILE)).absolute()}"
     return dataclasses.replace(process, scheduler=scheduler, trace=_trace_file(process.trace))
 
 

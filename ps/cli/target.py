@@ -15,6 +15,7 @@ from ps.config.setting import shorten
 from ps.config.values import LONGEST_WAIT
 from ps.errors import UsageError
 from ps.keys import local_run
+from ps.protocol import address_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def read_address(text: str) -> str:
     """Return an address completed with scheme and port; UsageError when it is none."""
     try:
-        return parse_address(text)
+        return address_file.read(parse_address(text))[0]
     except ValueError:
         raise UsageError(f"{shorten(text)} is no address; it looks like tcp://host:7070") from None
 
@@ -47,7 +48,7 @@ def find_scheduler(options: Mapping[str, Any], role: str = "operator") -> str:
     ``role``: by whose keys whoever asks speaks, in a run on this host that has made some.
     """
     process = read_settings(options).process().config
-    address = process.scheduler or f"tcp://127.0.0.1:{SCHEDULER_PORT}"
+    address, _ = address_file.read(process.scheduler or f"tcp://127.0.0.1:{SCHEDULER_PORT}")
     keys = process.keys or (None if role == "operator" else local_run.folder_of(address, role))
     if keys is not None:
         os.environ["PS_KEYS"] = keys  # the flag's twin, for whatever this command asks

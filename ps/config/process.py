@@ -26,7 +26,10 @@ class ProcessConfig:
     """The settings of one process, every one with a default."""
 
     scheduler: str | None = setting(
-        None, "address of the scheduler to join, tcp://host:port", kind=ADDRESS, roles=(*MEMBERS, "status", "follow")
+        None,
+        "address of the scheduler to join, tcp://host:port; file:PATH has it say there where it is (--address-file)",
+        kind=ADDRESS,
+        roles=(*MEMBERS, "status", "follow"),
     )
     host: str = setting(
         "127.0.0.1", "address to listen on and, without --advertise, be reached at", kind=HOST, roles=ALL
@@ -36,6 +39,12 @@ class ProcessConfig:
         "HOST or HOST:PORT at which others reach this process, where it is not the one it listens on",
         kind=ADVERTISED,
         roles=("scheduler", *MEMBERS),
+    )
+    address_file: str | None = setting(
+        None,
+        "file for the address that is listened on, for others' --scheduler file:PATH",
+        kind=PATH,
+        roles=("scheduler",),
     )
     port: int = setting(
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")

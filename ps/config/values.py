@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import numbers
@@ -15,6 +16,9 @@ from ps.number import parse_decimal, parse_whole
 
 SCHEDULER_PORT = 7070
 """The port a scheduler listens on, and is looked for, unless told otherwise."""
+
+FILE = "file:"
+"""Before the path of a file in which a scheduler says where it is."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DECIMAL_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9}
@@ -117,12 +121,13 @@ def format_size(size: int) -> str:
 
 
 def parse_address(value: Any) -> str:
-    """Return ``tcp://host:port`` (or ``ipc://path``) for that, ``host:port`` or ``host``; else ValueError."""
+    """Return tcp://host:port, ipc://path or file:path for that, host:port or host; else ValueError."""
     text = _text(value)
-    if text.startswith("ipc://"):
-        if len(text) == len("ipc://"):
-            raise ValueError
-        return text
+    for scheme in ("ipc://", FILE):
+        if text.startswith(scheme):
+            if len(text) == len(scheme):
+                raise ValueError
+            return text
     host, port = _place(text)
     return f"tcp://{host}:{port or SCHEDULER_PORT}"
 
@@ -135,7 +140,10 @@ def _place(text: str) -> tuple[str, int | None]:
 
 
 def _advertised(value: Any) -> str:
-    host, port = _place(_text(value))
+    text = _text(value)
+    with contextlib.suppress(ValueError):
+        text = f"[{ipaddress.IPv6Address(text)}]"  # as Kubernetes tells a pod its own
+    host, port = _place(text)
     return f"tcp://{host}:{port}" if port else f"tcp://{host}"
 
 
@@ -180,7 +188,7 @@ BOOL = Kind("", "true or false", _bool, lambda value: "true" if value else "fals
 TEXT = Kind("TEXT", f"a text that is not empty, of {LONGEST_TEXT} characters at most", _text)
 PATH = Kind("PATH", f"a path, of {LONGEST_PATH} bytes at most", _path)
 SIZE = Kind("SIZE", "a number of bytes such as 1048576, 512KiB or 1MiB", parse_size, format_size, is_number=True)
-ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070", parse_address)
+ADDRESS = Kind("ADDRESS", "an address such as tcp://host:7070, or file:PATH", parse_address)
 ADVERTISED = Kind("ADDRESS", "a host that others can name, or host:port", _advertised)
 HOST = Kind("HOST", "the name or address of this host, 0.0.0.0 for all of its addresses", _host)
 STAGES = Kind(

@@ -14,7 +14,7 @@ import zmq
 from ps import descriptors, sigterm
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage, BudgetSpent, CheckpointError, PeerLost, PSError
-from ps.protocol import pid
+from ps.protocol import address_file, pid
 from ps.protocol.addresses import advertised
 from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
@@ -127,6 +127,8 @@ class Scheduler:
             self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=self._inbox)
             bound = Tcp().bind(self._router, host, port, Path())
             self._address = advertised(bound, self._process.advertise)
+            if (file := self._process.address_file) is not None:
+                address_file.write(file, self._address, self._state.key.job_id)
             ready(self._address)
             with sigterm.postponed():  # the job's last checkpoint may have to be made first
                 while not (self._state.over and self._all_know()):
@@ -149,6 +151,8 @@ class Scheduler:
                 self._close()
 
     def _close(self) -> None:
+        if self._process.address_file is not None:
+            address_file.remove(self._process.address_file, self._address)
         if self._guard is not None:
             self._guard.close()
         self._router.setsockopt(zmq.LINGER, 300)

@@ -16,6 +16,7 @@ from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
 from ps.errors import BadMessage
 from ps.memory import collect_seldom, keep_freed_memory
+from ps.protocol.address_file import scheduler_address
 from ps.protocol.addresses import advertised
 from ps.protocol.codec import decode, encode
 from ps.protocol.descriptor_guard import DescriptorGuard
@@ -24,7 +25,7 @@ from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
-from ps.protocol.membership import Membership, scheduler_address
+from ps.protocol.membership import Membership
 from ps.protocol.messages import (
     CheckpointOrder,
     Error,
@@ -81,7 +82,7 @@ class Server:
 
     def __init__(self, process: ProcessConfig) -> None:
         self._process = process
-        self._scheduler = scheduler_address(process)
+        self._scheduler, self._job_id = scheduler_address(process)
         self._gate = Gate(process)
         self._state_file = StateFile.open(process.state)
         self._directory = PrivateDirectory(process.runtime_dir)
@@ -115,7 +116,7 @@ class Server:
             at = process.host, process.port, self._directory.path
             place = Place(self._router, *at, self._poller, inbox.rejected, self._guard)
             addresses = listen(place, self._listeners)
-            tcp = addresses["tcp"] = advertised(addresses["tcp"], process.advertise)
+            tcp = addresses["tcp"] = advertised(addresses["tcp"], process.advertise, process.host, self._scheduler)
             self._dial = Dial(self._dealer, self._scheduler, time.monotonic())
             self._membership = Membership(
                 "server",
@@ -126,6 +127,7 @@ class Server:
                 script={},
                 connect_timeout=self._process.connect_timeout,
                 now=time.monotonic(),
+                job_id=self._job_id,
             )
             self._membership.more = self._gate.ask
             ready(tcp)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.config import ProcessConfig
 from ps.errors import (
     ConfigError,
     ConnectTimeout,
@@ -20,7 +19,7 @@ from ps.errors import (
     Refused,
     VersionMismatch,
 )
-from ps.protocol.membership import RETRY, Membership, peers, scheduler_address
+from ps.protocol.membership import RETRY, Membership, peers
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, InitGrant, Message, Ok, View, Welcome
 
 SCHEDULER = "tcp://10.0.0.1:7070"
@@ -256,9 +255,3 @@ def test_a_process_whose_interpreter_was_held_does_not_blame_the_scheduler() -> 
 
 def test_silence_before_welcome_is_the_connect_timeouts_business() -> None:
     assert make().silence_notice(NOW + 29) == ""
-
-
-def test_a_process_without_a_scheduler_is_told_how_to_name_one() -> None:
-    with pytest.raises(ConfigError, match="--scheduler tcp://HOST:PORT or PS_SCHEDULER"):
-        scheduler_address(ProcessConfig())
-    assert scheduler_address(ProcessConfig(scheduler="tcp://h:7070")) == "tcp://h:7070"

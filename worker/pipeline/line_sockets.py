@@ -93,7 +93,7 @@ class LineSockets:
         listening = [registry.transport(name).listen(place) for name in CARRIED]
         found = [each for each in listening if each is not None]
         self.addresses = tuple(
-            self._security.told(advertised(each.address, process.advertise))
+            self._security.told(advertised(each.address, process.advertise, process.host, process.scheduler or ""))
             if each.address.startswith("tcp:")
             else each.address
             for each in found

@@ -17,9 +17,11 @@ from pathlib import Path
 from ps import sigterm
 from ps.config.process import ProcessConfig
 from ps.config.values import FILE
-from ps.errors import ConfigError, ConnectTimeout, PSError, UsageError
+from ps.errors import ConfigError, ConnectTimeout, JobEnded, PeerLost, PSError, UsageError
 from ps.protocol.addresses import check_address
+from ps.protocol.fitting import printable
 from ps.regular_file import read_regular, reason, shown
+from ps.text import shortened
 from ps.whole import write_whole
 
 log = logging.getLogger("ps.membership")
@@ -28,6 +30,8 @@ LONGEST = 4096
 """Bytes of such a file, at most."""
 NAP = 0.05
 """Seconds between looks for a file that is not there yet, at first."""
+ENDED, FAILED = "ended", "failed"
+"""What stands there in the place of an address where there will be none."""
 LONGEST_NAP = 0.5
 _JOB_ID = re.compile(r"[0-3]?[0-9a-f]{1,15}")
 
@@ -35,7 +39,7 @@ _JOB_ID = re.compile(r"[0-3]?[0-9a-f]{1,15}")
 def scheduler_address(process: ProcessConfig) -> tuple[str, int]:
     """Return the scheduler's address that a process was given, and the id of the job it belongs to; 0: of any.
 
-    Waits for a scheduler that is to say in a file where it is. Raises ConfigError when none was given, ConnectTimeout.
+    Waits for a scheduler that is to say in a file where it is. Raises ConfigError when none was given, and as ``read``.
     """
     if process.scheduler is None:
         raise ConfigError("no scheduler given; use --scheduler tcp://HOST:PORT or PS_SCHEDULER")
@@ -50,9 +54,16 @@ def write(path: str, address: str, job_id: int) -> None:
         raise UsageError(f"cannot say at {shown(path)} where the scheduler is: {error}") from None
 
 
+def write_end(path: str, error: PSError) -> None:
+    """Say that there will be no scheduler, and why: the job has ended before, or this one cannot begin."""
+    word = ENDED if isinstance(error, JobEnded) else FAILED
+    with contextlib.suppress(PSError):  # then they wait for as long as they do anyway
+        write_whole(Path(path), f"{word} {shortened(' '.join(str(error).split()), LONGEST // 4)}\n")
+
+
 def remove(path: str, address: str) -> None:
     """Remove the file, unless another scheduler has written it since."""
-    with contextlib.suppress(OSError, ValueError, ConfigError):
+    with contextlib.suppress(OSError, ValueError, PSError):
         if _read(Path(path))[0] == address:
             Path(path).unlink()
 
@@ -60,7 +71,8 @@ def remove(path: str, address: str) -> None:
 def read(scheduler: str) -> tuple[str, int]:
     """Return the address and the job's id in ``file:PATH``; an address that is given itself is of any job, 0.
 
-    Raises ConfigError for what is no address, ConnectTimeout where there is no such file.
+    Raises ConfigError for what is no address, ConnectTimeout where there is no such file, JobEnded or PeerLost where
+    the scheduler has written that there will be none.
     """
     if not scheduler.startswith(FILE):
         return check_address(scheduler), 0
@@ -99,7 +111,11 @@ def await_file(scheduler: str, limit: float, say: Callable[[str], None]) -> tupl
 def _read(path: Path) -> tuple[str, int]:
     with contextlib.suppress(OSError), os.scandir(path.parent):
         pass  # a network's file system remembers for up to a minute that a file was missing, until its folder is opened
-    words = read_regular(path, LONGEST).decode("ascii", "replace").split()
+    words = read_regular(path, LONGEST).decode("utf-8", "replace").split()
+    if words[:1] == [ENDED]:
+        raise JobEnded(printable(" ".join(words[1:])))
+    if words[:1] == [FAILED]:
+        raise PeerLost(f"the scheduler has not begun: {printable(' '.join(words[1:]))}")
     if len(words) != 2:
         raise ConfigError(f"{shown(path)} does not hold an address and a job's id")
     if not _JOB_ID.fullmatch(words[1]):

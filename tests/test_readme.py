@@ -21,6 +21,7 @@ README = TEXTS["README.md"]
 ALL = "\n".join(TEXTS.values())
 OTHERS = {"--scale", "--build", "--no-recreate", "--rm", "--no-deps", "--entrypoint", "--volumes"} | {
     "--include",
+    "--engines",
     "--long",
     "--variant",
     "--wheel-dir",

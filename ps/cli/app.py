@@ -34,6 +34,7 @@ LONGEST_LINE = 2000
 MODULES = {
     "run": "ps.cli.run",
     "demo": "ps.cli.demo",
+    "render": "ps.cli.render",
     "compare": "ps.cli.compare",
     "scheduler": "ps.cli.roles",
     "server": "ps.cli.roles",

@@ -24,6 +24,7 @@ from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
 from ps.launch.scheduler_record import SchedulerRecord
 from ps.memory import uncollected
+from ps.protocol import address_file
 from ps.regular_file import reason, refuse_pipe, shown
 from ps.script import Script
 from ps.sink import kept_going
@@ -66,7 +67,12 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
         if not has_launcher:
             log_by_hand()
         told = None if has_launcher else say
-        return serve(explicit, process, ready=announce, tell=tell, is_first=fd is not None, say=told)
+        try:
+            return serve(explicit, process, ready=announce, tell=tell, is_first=fd is not None, say=told)
+        except PSError as error:
+            if process.address_file is not None:  # of one that has listened all are told who have found it
+                address_file.write_end(process.address_file, error)
+            raise
 
 
 @click.command(

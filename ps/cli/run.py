@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from ps import descriptors
-from ps.cli.help import EXIT_CODES, HelpfulCommand
+from ps.cli.help import EXIT_CODES, HelpfulCommand, SectionOption
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
+from ps.config import Settings
+from ps.errors import UsageError
 from ps.launch.checks import check_files
 from ps.script import Script
 
@@ -28,6 +30,7 @@ psctl run -w 4 --init model.safetensors train.py    begins with it
 psctl run -w 4 --checkpoint-dir kept --checkpoint-every 30s train.py    goes on when given again
 psctl run -w 4 --resume kept/step-000400 train.py --epochs 9    goes back to that step
 psctl run -w 2 --track tensorboard train.py    shows its curves there; mlflow, wandb, trackio
+psctl run --on slurm -o time=01:00:00 -s 2 -w 8 train.py    on Slurm's machines
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\
@@ -55,15 +58,29 @@ OURS = ("-s", "-w", "--servers", "--workers", "--mode", "--transport", "--run-di
 )
 @job_options
 @process_options("run")
+@click.option("--on", metavar="ENGINE", cls=SectionOption, section="Elsewhere", help="engine to run the job on: slurm")
+@click.option(
+    "-o",
+    "engine_options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    cls=SectionOption,
+    section="Elsewhere",
+    help="option of that engine, as psctl render ENGINE --help lists them; may be repeated",
+)
 @script_arguments
-def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
+def run(script: Script, args: tuple[str, ...], on: str | None, engine_options: tuple[str, ...], **options: Any) -> int:
     """Start a scheduler, servers and workers on this machine; each worker runs SCRIPT.
 
-    Everything after SCRIPT is passed to the script, untouched.
+    Everything after SCRIPT is passed to the script, untouched. With --on slurm it is Slurm's machines that they are on.
     """
+    if engine_options and on is None:
+        raise UsageError("-o is for the engine that --on names")
     script.check()
-    descriptors.demand("psctl run")
     settings = read_settings(options)
+    if on is not None:
+        return _run_on(on, engine_options, settings, script, args)
+    descriptors.demand("psctl run")
     job = settings.job().config
     process = settings.process().config
     check_files(job, process)
@@ -79,3 +96,24 @@ def run(script: Script, args: tuple[str, ...], **options: Any) -> int:
     plan = Plan(script, args, job.servers, job.workers, settings.explicit_job(), process, toml=settings.toml.path)
     with kept_going("stdout"):
         return run_cluster(plan, os.environ, screen, fetch_status)
+
+
+def _run_on(name: str, given: tuple[str, ...], settings: Settings, script: Script, args: tuple[str, ...]) -> int:
+    """Have an engine run the job."""
+    from ps.cli.logs import say
+    from ps.engines.registry import engine
+    from ps.engines.workload import Workload
+
+    found = engine(name)
+    if found.run is None:
+        raise UsageError(f"psctl does not start jobs on {name}; psctl render {name} writes what it runs")
+    options: dict[str, Any] = {}
+    repeats = {option.name for option in found.options if option.repeats}
+    for text in given:
+        key, sign, value = text.partition("=")
+        key = key.removeprefix("--").replace("-", "_")
+        if not sign:
+            raise UsageError(f"-o {text!r:.60} is no NAME=VALUE")
+        options[key] = (*options.get(key, ()), value) if key in repeats else value
+    work = Workload.of(settings, script, args)
+    return found.run(work, found.read(options), say)

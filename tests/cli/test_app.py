@@ -20,6 +20,7 @@ from ps.server.shard import service
 
 COMMANDS = (
     "run",
+    "render",
     "demo",
     "compare",
     "scheduler",

@@ -18,6 +18,7 @@ import click
 import numpy as np
 import pytest
 
+import ps.engines.slurm_job
 import ps.following.follower
 import ps.helper.process
 import ps.launch.cluster
@@ -85,6 +86,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(service, "serve", noted("server"))
     monkeypatch.setattr(ps.worker, "run_script", noted("worker"), raising=False)
     monkeypatch.setattr(ps.launch.cluster, "run", noted("run"))
+    monkeypatch.setattr(ps.engines.slurm_job, "run_job", noted("slurm"))
     monkeypatch.setattr(comparison, "run_all", compared)
     monkeypatch.setattr(ps.following.follower, "follow", followed)
     made = CheckpointMade(1, 420, "step-000420", "")

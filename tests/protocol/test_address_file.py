@@ -10,9 +10,9 @@ import pytest
 
 from ps import sigterm
 from ps.config import ProcessConfig
-from ps.errors import ConfigError, ConnectTimeout, UsageError
+from ps.errors import ConfigError, ConnectTimeout, JobEnded, PeerLost, PSError, UsageError
 from ps.protocol import address_file
-from ps.protocol.address_file import await_file, read, remove, scheduler_address, write
+from ps.protocol.address_file import await_file, read, remove, scheduler_address, write, write_end
 
 HERE = "tcp://10.0.0.1:7070"
 
@@ -73,6 +73,23 @@ def test_a_file_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str, w
     with pytest.raises(ConfigError, match=why) as caught:
         read(f"file:{tmp_path}/at")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "why"),
+    [
+        (JobEnded("ended at step 120,\n nothing to do"), JobEnded, "^ended at step 120, nothing to do$"),
+        (ConfigError("no \x1b[31mgood " + "x" * 9000), PeerLost, "^the scheduler has not begun: no "),
+    ],
+)
+def test_a_scheduler_that_does_not_begin_says_so_and_nobody_waits(
+    tmp_path: Path, error: PSError, kind: type[PSError], why: str
+) -> None:
+    write_end(str(tmp_path / "at"), error)
+    with pytest.raises(kind, match=why) as caught:
+        await_file(f"file:{tmp_path}/at", 20.0, print)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1200
+    write_end(str(tmp_path / "none" / "at"), error)  # costs nothing but the others' time
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ STARTS = (
     *("ps.protocol.query.fetch_status", "ps.protocol.query.ping", "ps.simulate.simulation.simulate"),
     *("ps.compare.comparison.run_all", "ps.simulate.examples.synthetic", "ps.following.follower.follow"),
     "ps.helper.process.serve",
+    "ps.engines.slurm_job.run_job",
 )
 """What starts processes, waits for them or computes for long."""
 

@@ -20,6 +20,7 @@ FILES = sorted(
         "ps/README.md",
         "scripts/bench/README.md",
         "scripts/containers/README.md",
+        "scripts/engines/README.md",
         "scripts/examples/hospitals/README.md",
         "server/README.md",
         "tests/README.md",

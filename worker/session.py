@@ -109,7 +109,7 @@ class Session:
     def _absent(self, view: View | None, seconds: float) -> str:
         if view is not None and view.phase == "running" and is_spare(view, self.rank):
             return f"waiting {seconds:.0f} s as a spare: all places are taken"
-        return _absent(view, seconds)
+        return waits.at_start(view, seconds)
 
     @property
     def barriers(self) -> int:
@@ -383,19 +383,6 @@ class Session:
         if self._exchange is not None:
             self._exchange.close()
         self._context.destroy(linger=0)
-
-
-def _absent(view: View | None, seconds: float) -> str:
-    """Return what is waited for at the start."""
-    if view is None:
-        return f"waiting {seconds:.0f} s for the scheduler"
-    here = [peer.role for peer in peers(view)]
-    servers, workers = here.count("server"), here.count("worker")
-    of = {name: f" of {view.job[name]}" if name in view.job else "" for name in ("servers", "workers")}
-    return (
-        f"waiting {seconds:.0f} s for members: {servers}{of['servers']} servers and "
-        f"{workers}{of['workers']} workers are here"
-    )
 
 
 def _fit(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ps.protocol.membership import peers
+from ps.protocol.messages import View
 from ps.worker.exchange import Exchange
 
 PeerWait = tuple[int, float, str]
@@ -43,3 +45,16 @@ def shown(
     ]
     waited = round(now - since, 1) if since is not None else 0.0
     return {"waiting_for": list(ranks), "waiting_s": waited, "waits": waits}
+
+
+def at_start(view: View | None, seconds: float) -> str:
+    """Return what is waited for at the start."""
+    if view is None:
+        return f"waiting {seconds:.0f} s for the scheduler"
+    here = [peer.role for peer in peers(view)]
+    servers, workers = here.count("server"), here.count("worker")
+    of = {name: f" of {view.job[name]}" if name in view.job else "" for name in ("servers", "workers")}
+    return (
+        f"waiting {seconds:.0f} s for members: {servers}{of['servers']} servers and "
+        f"{workers}{of['workers']} workers are here"
+    )

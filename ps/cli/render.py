@@ -12,6 +12,7 @@ import click
 from ps.cli.help import HelpfulCommand, HelpfulGroup, SectionOption
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
+from ps.cli.value import place
 from ps.engines.registry import MODULES, engine
 from ps.engines.workload import Workload
 from ps.errors import UsageError
@@ -74,7 +75,7 @@ def _command(name: str) -> click.Command:
             section=name.capitalize(),
             help=option.help + default,
         )(function)
-    function = click.option("--out", type=str, metavar="PATH", help="folder for the files; - for one (-)")(function)
+    function = click.option("--out", type=place(), metavar="PATH", help="folder for the files; - for one (-)")(function)
     return click.command(
         name,
         cls=HelpfulCommand,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from urllib.parse import urlsplit
 
 from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.secure import frames_of
-from ps.errors import ConfigError, ConnectTimeout, PeerLost, Refused
+from ps.errors import ConfigError, ConnectTimeout, KeyRefused, PeerLost, Refused
 from ps.following.servers import Servers
 from ps.helper.answer import SumAnswer
 from ps.keys import local_run
@@ -18,13 +19,15 @@ from ps.protocol.membership import Peer
 from ps.protocol.messages import Followed, FollowRequest, HelpOrder
 from ps.protocol.parties import parties
 from ps.protocol.query import ask
-from ps.protocol.security import Security
+from ps.protocol.security import Security, is_loopback
 from ps.secure.helped import SumOfMasks
 
 log = logging.getLogger("ps.helper")
 
 NAP = 0.1
 """Seconds between two questions to the scheduler."""
+SOON = 10.0
+"""Seconds for which a scheduler of this host may refuse who has no keys: a run says where they are once it listens."""
 ANSWER = 10.0
 """Seconds for which an answer of the scheduler is waited for."""
 LOOK = 5.0
@@ -56,16 +59,26 @@ def serve(address: str, least: int, timeout: float) -> int:
 
 def _model(address: str, timeout: float) -> Followed | None:
     """Wait until the job has a model; return how it is then, or None where it has ended."""
-    since = time.monotonic()
+    since = refused = time.monotonic()
+    waits = False
+    given = "PS_KEYS" in os.environ
     while True:
         sigterm.check()
-        if "PS_KEYS" not in os.environ and (keys := local_run.folder_of(address, "helper")) is not None:
+        if not given and (keys := local_run.folder_of(address, "helper")) is not None:
             os.environ["PS_KEYS"] = keys  # of a run on this host that has begun meanwhile
         try:
             followed = ask(address, FollowRequest(0), Followed, ANSWER)
+        except KeyRefused:
+            if given or time.monotonic() - refused > SOON or not is_loopback(urlsplit(address).hostname or ""):
+                raise
+            time.sleep(NAP)
+            continue
         except ConnectTimeout:  # it may be started before the scheduler
             if time.monotonic() - since > timeout:
                 raise
+            if not waits:
+                log.info("waiting %g s for a scheduler at %s", timeout, address)
+            waits, refused = True, time.monotonic()
             time.sleep(NAP)
             continue
         if followed.layout or followed.phase in ("ended", "failed"):

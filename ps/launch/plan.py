@@ -102,6 +102,8 @@ class Plan:
         said = [f"{counted(self.servers, 'server')}, {counted(self.workers, 'worker')}{spares}, scheduler at {address}"]
         if join := self.join_command(address):
             said.append(f"another {'spare' if self.job.get('mode') in PIPELINE else 'worker'} can join with: {join}")
+        if str(self.job.get("secure")).partition(":")[0] == "helper":
+            said.append(f"its clients wait for a helper, if there is none yet: psctl helper --scheduler {address}")
         return said
 
     def environment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,3 +94,16 @@ def test_a_helper_that_wants_more_clients_than_there_are_tells_nothing(forked: C
     run.wait_for("the helper does not tell this sum of masks")
     status = fetch_status(run.wait_for(r"scheduler at (tcp://\S+)")[1])
     assert status["federated"]["round"] == 0
+
+
+def test_a_helper_may_be_there_before_the_run_that_it_helps(forked: Callable[..., Process]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    helper = forked("helper", "--scheduler", f"tcp://127.0.0.1:{port}")
+    helper.wait_for("waiting 60 s for a scheduler")
+    job = ("--mode", "federated", "--rounds", 2, "--secure", "helper", "--secure-min", 3)
+    run = forked("run", "--port", port, "-s", 1, "-w", 4, *job, DIGITS)
+    assert run.wait() == 0, run.text
+    assert helper.wait() == 0, helper.text
+    assert "2 sums were told" in helper.text

@@ -42,8 +42,9 @@ def agree(masks: Masks, task: int, token: int) -> FederatedConversation[str]:
 
 def _agree(masks: Masks, task: int, token: int) -> FederatedConversation[str]:
     offer = masks.offer()
+    whose = "the others' keys" if isinstance(masks, PairwiseClient) else "the key of a helper (psctl helper)"
     answer: Message = yield Question(
-        lambda request, member: KeyOffer(request, member, task, offer, token), Message, "the others' keys"
+        lambda request, member: KeyOffer(request, member, task, offer, token), Message, whose
     )
     if not isinstance(answer, Cohort):
         return _verdict(answer)

@@ -179,7 +179,7 @@ class RoundOrder(Message):
     combination has ``count`` contributions; ``weights`` are theirs where a rule made them from distances; it is
     multiplied with ``factor``, that of control variates with ``share``. Tasks below ``floor`` are over. With
     differential privacy ``clip`` is what norms are held to in this attempt, and ``noise`` the standard deviation for
-    their sum.
+    their sum; where noise is correlated it is that of release ``row`` of a ``sequence``.
     """
 
     large = True
@@ -195,6 +195,8 @@ class RoundOrder(Message):
     share: Weight
     clip: Weight = 0.0
     noise: Weight = 0.0
+    sequence: Count = 0
+    row: Count = 0
 
 
 @message(25)

@@ -23,6 +23,7 @@ psctl privacy eps=8,delta=1e-6,clip=1 --rounds 100 --clients-per-round 200
 psctl privacy noise=4,delta=1e-6,clip=1 --rounds 100
 psctl privacy poisson:eps=8,delta=1e-6,clip=1 --rounds 400 --clients-per-round 200 --clients 10000
 psctl privacy skellam:eps=8,delta=1e-6,clip=1 --clients-per-round 200 --secure-min 150
+psctl privacy ftrl:eps=8,delta=1e-6,clip=1,separation=20 --rounds 400
 psctl privacy    what the job of --scheduler has spent"""
 
 NUMBERS = """\
@@ -31,6 +32,9 @@ noise=4        the noise multiplier; with eps too, rounds end when that is spent
 delta=1e-6     below one in the number of clients
 clip=1         the L2 norm of a client's delta, over all tensors, at most
 colluding=0    skellam: clients in a sum whose noise is not counted on
+separation=9   ftrl: a client that was in a round is in none of the next 8;
+               participations=5: nor in more than so many, bands=8: of which
+               so many rounds the noise is in one
 spare=2        attempts that may be abandoned after their noise was drawn
 quantile=0.5   adapt the clip until this share of the deltas is within it;
                rate=0.2: by how much in a round"""
@@ -41,7 +45,8 @@ had been counted. Every client is taken to be in every round: how clients are se
 uniform nor independent, and nothing is claimed for it. Who took part, and when, is not hidden.
 But with poisson: before the budget, as in poisson:eps=8,delta=1e-6,clip=1, each client is drawn for
 a round by itself, with the same chance, and neither status nor records tell who was. With skellam:
-it is clients that clip and add the noise, under the masks of --secure, against servers too."""
+it is clients that clip and add the noise, under the masks of --secure, against servers too. With
+ftrl: each round takes back part of the noise of those before it, and no client is in all of them."""
 
 
 @click.command(cls=HelpfulCommand, examples=EXAMPLES, notes={"Numbers of BUDGET": NUMBERS, "What is protected": UNIT})
@@ -54,7 +59,7 @@ it is clients that clip and add the noise, under the masks of --secure, against 
     "--clients",
     type=whole(1, MOST_CLIENTS),
     metavar="N",
-    help="clients of whom they are drawn, for poisson (as many as are in a round)",
+    help="clients in all, for poisson (as many as are in a round) and ftrl",
 )
 @click.option("--secure", metavar="TEXT", default="pairwise:ring=32", help="for skellam (pairwise:ring=32)")
 @click.option(
@@ -85,7 +90,7 @@ def privacy(
         raise UsageError("--state says what a job has spent, BUDGET what one would spend: leave one of them out")
     if budget is not None:
         masks = {"secure": secure, "secure_min": secure_min or max(FEWEST, clients_per_round // 2)}
-        found = _planned(budget, rounds, clients_per_round, clients or clients_per_round, masks, parameters)
+        found = _planned(budget, rounds, clients_per_round, clients or 0, masks, parameters)
     elif state is not None:
         found = _saved(state)
     else:
@@ -111,7 +116,7 @@ def _planned(
             "mode": "federated",
             "dp": text,
             "rounds": rounds,
-            "workers": population,
+            "workers": population or clients * max(1, parse_privacy(text).build().separation),
             "clients_per_round": clients,
             **(masks if parse_privacy(text).build().distributed else {}),
         }

@@ -91,6 +91,16 @@ def check_privacy(job: JobConfig, say: Callable[[str], str]) -> None:
             f"{say('dp')} draws each client by itself, {job.goal} of {job.workers} for a round on average, and those "
             f"are all: --clients-per-round must be less"
         )
+    if dp.separation * job.goal > job.workers:
+        raise ConfigError(
+            f"{say('dp')} has each of {job.workers} clients in every {dp.separation}th round at most, and so there are "
+            f"not {job.goal} for each. Fewer --clients-per-round, or a smaller separation"
+        )
+    if dp.participations and dp.participations * job.workers < job.rounds * job.goal:
+        raise ConfigError(
+            f"{say('dp')} has each of {job.workers} clients in {dp.participations} rounds at most, and there are "
+            f"{job.rounds} of {job.goal}"
+        )
     _check_algorithm(job, say)
     aggregator = job.specs.aggregator.build()
     if aggregator.kind != "fold" or aggregator.by_norm or job.specs.weighs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from typing import Any
 
 from ps.errors import ConfigError
@@ -16,6 +17,7 @@ from ps.privacy.clipping import adapted, count_deviation, delta_noise
 from ps.privacy.composition import Conditions
 from ps.privacy.mechanism import Mechanism
 from ps.privacy.noise import Entropy, draw, new_key
+from ps.privacy.sequences import Sequences
 
 COUNT_STEPS = 1 << 20
 """Steps of the grid for one client's bit in the count of unclipped deltas."""
@@ -32,8 +34,8 @@ class PrivacyBudget:
         wanted = conditions.rounds + mechanism.spare
         self.noise = mechanism.noise or self._composition.noise_for(mechanism.eps, mechanism.delta, wanted)
         """The multiplier that is accounted for a release, all that it reveals together."""
-        self.releases = 0
-        """Those that are paid for."""
+        self.sequences = Sequences(mechanism.separation, mechanism.participations)
+        """The releases that are paid for."""
         self.most = self._most(wanted)
         """Those that may be paid for, if there is a budget: never more than it was asked to last for."""
         self.clip = mechanism.clip
@@ -56,9 +58,14 @@ class PrivacyBudget:
             return None
         return affordable(self.epsilon, about.eps, wanted) if about.noise else wanted
 
-    def epsilon(self, releases: int) -> float:
-        """Return what so many releases cost."""
-        return self._composition.epsilon(self.noise, (releases,), self.mechanism.delta)
+    def epsilon(self, *releases: int) -> float:
+        """Return what so many releases cost, in a sequence each."""
+        return self._composition.epsilon(self.noise, releases, self.mechanism.delta)
+
+    @property
+    def releases(self) -> int:
+        """How many are paid for."""
+        return sum(self.sequences.lengths)
 
     @property
     def deviation(self) -> float:
@@ -68,20 +75,24 @@ class PrivacyBudget:
     @property
     def exhausted(self) -> bool:
         """Whether one more release would cost more than there is."""
-        return self.most is not None and self.releases >= self.most
+        if self.most is None:
+            return False
+        *ended, rows = self.sequences.lengths
+        return self.releases >= self.most or (bool(ended) and self.epsilon(*ended, rows + 1) > self.mechanism.eps)
 
     @property
     def spent(self) -> float:
         """The epsilon of what is paid for."""
         if self._told[0] != self.releases:
-            self._told = self.releases, self.epsilon(self.releases)
+            self._told = self.releases, self.epsilon(*self.sequences.lengths)
         return self._told[1]
 
-    def pay(self, unclipped: int, counted: int) -> None:
-        """Pay for a release of so many deltas, of which so many were not clipped. It must not be exhausted."""
+    def pay(self, unclipped: int, clients: Collection[int]) -> None:
+        """Pay for a release of deltas of these clients, of which so many were not clipped. It must not be exhausted."""
         if self.exhausted:
             raise RuntimeError("the privacy budget is spent")
-        self.releases += 1
+        counted = len(clients)
+        self.sequences.release(clients)
         about = self.mechanism
         if about.quantile:
             halves = COUNT_STEPS // 2 * (2 * unclipped - counted)
@@ -104,6 +115,7 @@ class PrivacyBudget:
             "clip": self.clip,
             "clients": self.denominator,
             "releases": self.releases,
+            "sequences": self.sequences.number + 1,
             "most": self.most,
             "spent": round(self.spent, 6),
         }
@@ -116,6 +128,7 @@ class PrivacyBudget:
             "next_clip": self._next_clip,
             "noise": self.noise,
             "spent": self.spent,
+            "sequences": self.sequences.dump(),
         }
 
     def load(self, values: dict[str, Any]) -> None:
@@ -125,4 +138,7 @@ class PrivacyBudget:
             raise ValueError(f"{releases} releases with a clip of {clip}")
         if not math.isclose(float(values["noise"]), self.noise, rel_tol=1e-9):
             raise ValueError(f"releases with noise {values['noise']}, and not {self.noise}")
-        self.releases, self.clip, self._next_clip = releases, clip, after
+        self.sequences.load(values["sequences"])
+        if self.releases != releases:
+            raise ValueError(f"{releases} releases in sequences of {self.sequences.lengths}")
+        self.clip, self._next_clip = clip, after

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 from ps.dataclass import dataclass
 from ps.number import MOST_CLIENTS, number
 from ps.privacy.composition import Composition, Conditions, IndependentReleases
+from ps.privacy.correlated_releases import MOST_ROWS, CorrelatedReleases
 from ps.privacy.grid import LEAST_CLIP, MOST_CLIP, MOST_NOISE
 from ps.privacy.sampled_releases import SampledReleases
 from ps.privacy.skellam import SkellamReleases
@@ -39,6 +40,9 @@ class Gaussian:
     sampled: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
     colluding: ClassVar[int] = 0
+    separation: ClassVar[int] = 0
+    participations: ClassVar[int] = 0
+    bands: ClassVar[int] = 0
 
     def composition(self, conditions: Conditions) -> Composition:
         """Return what releases cost: every client is taken to be in each of them."""
@@ -64,6 +68,9 @@ class SampledGaussian:
     sampled: ClassVar[bool] = True
     distributed: ClassVar[bool] = False
     colluding: ClassVar[int] = 0
+    separation: ClassVar[int] = 0
+    participations: ClassVar[int] = 0
+    bands: ClassVar[int] = 0
 
     def composition(self, conditions: Conditions) -> Composition:
         """Return what releases cost of which each client is in some."""
@@ -88,6 +95,9 @@ class Skellam:
 
     sampled: ClassVar[bool] = False
     distributed: ClassVar[bool] = True
+    separation: ClassVar[int] = 0
+    participations: ClassVar[int] = 0
+    bands: ClassVar[int] = 0
     quantile: ClassVar[float] = 0.0
     rate: ClassVar[float] = 0.0
 
@@ -96,11 +106,44 @@ class Skellam:
         return SkellamReleases(conditions.steps, conditions.elements)
 
 
-Mechanism: TypeAlias = Gaussian | SampledGaussian | Skellam
+@dataclass(frozen=True, slots=True)
+class CorrelatedGaussian:
+    """Gaussian noise of which each round takes back part of what those before it had (DP-FTRL).
+
+    For clients that come when they like: none is sampled, but after a round that it was in each is left out of the next
+    ones. Kairouz et al., ICML 2021; Choquette-Choo et al., NeurIPS 2023. Clips do not adapt: the sequence has one.
+    """
+
+    delta: float = number(above=0, below=0.5)
+    clip: float = number(at_least=LEAST_CLIP, at_most=MOST_CLIP)
+    separation: int = number(at_least=1, at_most=MOST_ROWS, whole=True)
+    """A client that was in a round is in none of the next so many less one."""
+    eps: float = number(0.0, at_least=0, at_most=1000)
+    noise: float = number(0.0, at_least=0, at_most=MOST_NOISE)
+    spare: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
+    participations: int = number(0, at_least=0, at_most=MOST_ROWS, whole=True)
+    """Rounds of a sequence that a client is in, at most; 0: as many as the separation allows."""
+    bands: int = number(8, at_least=1, at_most=64, whole=True)
+    """Rounds whose noise is in one; 1: noise is independent."""
+
+    sampled: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
+    colluding: ClassVar[int] = 0
+    quantile: ClassVar[float] = 0.0
+    rate: ClassVar[float] = 0.0
+
+    def composition(self, conditions: Conditions) -> Composition:
+        """Return what sequences cost."""
+        return CorrelatedReleases(self.bands, self.separation, self.participations)
+
+
+Mechanism: TypeAlias = Gaussian | SampledGaussian | Skellam | CorrelatedGaussian
 
 
 MECHANISMS: Registry[Mechanism] = Registry(
-    "dp", {"gaussian": Gaussian, "poisson": SampledGaussian, "skellam": Skellam}, pluggable=False
+    "dp",
+    {"ftrl": CorrelatedGaussian, "gaussian": Gaussian, "poisson": SampledGaussian, "skellam": Skellam},
+    pluggable=False,
 )
 """The mechanisms, one line each."""
 

@@ -48,6 +48,15 @@ def draw(key: bytes, stream: int, size: int, deviation: float) -> HostArray:
     return out
 
 
+def draw_normal(key: bytes, stream: int, size: int) -> HostArray:
+    """Return ``size`` standard normal numbers, float64: those that ``draw`` multiplies and rounds."""
+    out = np.empty(size)
+    for number, lo in enumerate(range(0, size, BLOCK)):
+        hi = min(lo + BLOCK, size)
+        out[lo:hi] = _normal(key, stream, number, hi - lo)
+    return out
+
+
 def _normal(key: bytes, stream: int, block: int, size: int) -> HostArray:
     """Return standard normal numbers, float64."""
     pairs = (size + 1) // 2

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
+from ps.privacy.correlated_noise import CorrelatedNoise
+from ps.privacy.correlated_releases import noise_bands
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import MaskSum, RoundOrder, Unseal
 from ps.secure.channel import from_text
@@ -27,14 +29,27 @@ AnyCombination: TypeAlias = Combination | MaskedCombination | PrivateCombination
 
 
 def combination_for(
-    job: JobConfig, frames: MaskedFrames | None, chunks: Mapping[int, Chunk], round: int
+    job: JobConfig,
+    frames: MaskedFrames | None,
+    chunks: Mapping[int, Chunk],
+    round: int,
+    correlated: CorrelatedNoise | None = None,
 ) -> AnyCombination:
-    """Return what combines a round's contributions. ``frames``: how they come, if they do so under masks."""
+    """Return what combines a round's contributions. ``frames``: how they come, if they do so under masks.
+
+    ``correlated``: the keys of noise that goes on from round to round, if it does.
+    """
     if frames is not None:
         return MaskedCombination(frames, chunks, round)
     if job.specs.privacy is not None:
-        return PrivateCombination(job.goal, chunks)
+        return PrivateCombination(job.goal, chunks, correlated=correlated)
     return Combination(job.specs.aggregator.build(), chunks)
+
+
+def correlated_noise(job: JobConfig) -> CorrelatedNoise | None:
+    """Return what has the keys of a server's noise from round to round, where it is correlated."""
+    bands = 0 if job.specs.privacy is None else job.specs.privacy.build().bands
+    return CorrelatedNoise(noise_bands(bands)) if bands else None
 
 
 def unseal(combination: AnyCombination, order: Unseal, here: tuple[int, int]) -> None:
@@ -80,8 +95,12 @@ def go_on(combination: AnyCombination, kept: Prepared) -> None:
 def results(
     combination: AnyCombination, indices: Iterable[int], order: RoundOrder
 ) -> dict[int, HostArray | None] | None:
-    """Return the combination for each chunk; None, and a line, where what was summed under masks does not fit."""
+    """Return the combination for each chunk; None, and a line, where what was summed under masks does not fit, or the
+    keys of noise are lost."""
     if isinstance(combination, PrivateCombination):
+        if why := combination.lacks(order):
+            log.warning("%s: this attempt is given up", why)
+            return None
         return combination.parts(order)
     try:
         return {index: combination.result(index, order.weights) for index in indices}

@@ -42,11 +42,12 @@ from ps.protocol.messages.words import ShardPhase
 from ps.secure.frames import MaskedFrames
 from ps.server.job_key import JobKey
 from ps.server.send import SCHEDULER, Origin, Send
+from ps.server.shard import combinations
 from ps.server.shard.checkpoint import Prepared, ShardCheckpoint, demand
 from ps.server.shard.chunk import ChunkState, Waiter, read_raw
 from ps.server.shard.client_waiters import ClientWaiters
 from ps.server.shard.combination import Counted
-from ps.server.shard.combinations import AnyCombination, combination_for, go_on, helped, results, summed, unseal
+from ps.server.shard.combinations import AnyCombination
 from ps.server.shard.first_values import (
     another_model,
     another_seeder,
@@ -81,9 +82,8 @@ class FederatedShard:
         self.rank = rank
         self.member = member
         self.job = job
-        self._key = key
-        self._trace = trace
-        self._aggregator = job.specs.aggregator.build()
+        self._key, self._trace = key, trace
+        self._noise = combinations.correlated_noise(job)
         self._publisher = Publisher(job, threads)
         self._checkpoint = ShardCheckpoint(state_file or StateFile(None), job, rank, self._publisher.name)
         self.chunks: dict[int, ChunkState] = {}
@@ -157,7 +157,9 @@ class FederatedShard:
             case Inquire():
                 return [Send(origin, self._inquire(origin, message))]
             case MaskSum():
-                ready = helped(self._combination, message, payload, self._key, (self.version, self._attempt))
+                ready = combinations.helped(
+                    self._combination, message, payload, self._key, (self.version, self._attempt)
+                )
                 return [Send(origin, Ok(message.request)), *(self.order(self._last) if ready and self._last else [])]
             case Push():
                 raise BadMessage("a gradient, but this job is federated: clients upload deltas")
@@ -258,8 +260,7 @@ class FederatedShard:
 
     def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
         known = self._waiters.known(origin, message.member, self.chunks)
-        unknown = tuple(request for request in message.requests if request not in known)
-        return Waiting(message.request, unknown, self.version, ())
+        return Waiting(message.request, tuple(r for r in message.requests if r not in known), self.version, ())
 
     # Deltas up
 
@@ -289,7 +290,7 @@ class FederatedShard:
         Raises BadMessage for what cannot be meant; nothing has changed then.
         """
         if isinstance(order, Unseal):
-            unseal(self._combination, order, (self.version, self._attempt))
+            combinations.unseal(self._combination, order, (self.version, self._attempt))
             return []
         if order.version == self.version and self._whole:
             anew = order.attempt != self._attempt and not (self._phase == "prepared" and order.phase == "publish")
@@ -321,7 +322,7 @@ class FederatedShard:
             self._checkpoint.drop_prepared()
 
     def _fresh(self) -> AnyCombination:
-        return combination_for(self.job, self._frames, self._own, self.version)
+        return combinations.combination_for(self.job, self._frames, self._own, self.version, self._noise)
 
     def _count(self, order: RoundOrder) -> None:
         """Take the ledger's entries that are new, in their order."""
@@ -346,10 +347,10 @@ class FederatedShard:
             return [Send(SCHEDULER, measured, payload=self._distances)]
         made = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, {})
         if order.phase == "sum" and complete and self._phase == "collect":
-            self._keep(summed(self._combination, made), "summed")
+            self._keep(combinations.summed(self._combination, made), "summed")
         if order.phase == "prepare" and complete and self._combination.ready:
-            if (parts := results(self._combination, self.chunks, order)) is None:
-                self._phase = "mismatch"
+            if (parts := combinations.results(self._combination, self.chunks, order)) is None:
+                self._phase = "broken" if self._frames is None else "mismatch"
                 return []
             self._clipped = self._combination.clipped
             self._keep(replace(made, parts=parts), "prepared")
@@ -395,4 +396,4 @@ class FederatedShard:
         if found is not None:
             self._attempt, self._phase = found.attempt, "summed" if found.masked else "prepared"
             self._uploads.forget_below(found.floor)
-            go_on(self._combination, found)
+            combinations.go_on(self._combination, found)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ps.privacy.correlated_noise import CorrelatedNoise
 from ps.privacy.grid import LEAST_CLIP, LEAST_NOISE, MOST_CLIP, MOST_NOISE, step_of, to_steps
 from ps.privacy.noise import Entropy, draw, new_key
 from ps.protocol.layout import Chunk
@@ -23,8 +24,16 @@ from ps.xp import HostArray
 class PrivateCombination:
     """Takes contributions in the order of the ledger, each with the same weight, and adds them in whole steps."""
 
-    def __init__(self, denominator: int, chunks: Mapping[int, Chunk], entropy: Entropy = os.urandom) -> None:
-        """``denominator``: what sums are divided by, however many contributions there are."""
+    def __init__(
+        self,
+        denominator: int,
+        chunks: Mapping[int, Chunk],
+        entropy: Entropy = os.urandom,
+        correlated: CorrelatedNoise | None = None,
+    ) -> None:
+        """``denominator``: what sums are divided by, however many contributions there are. ``correlated``: the keys of
+        noise that goes on from round to round, if it does."""
+        self._correlated = correlated
         self._denominator = denominator
         self._chunks = chunks
         self._entropy = entropy
@@ -70,14 +79,23 @@ class PrivateCombination:
         """Raise RuntimeError: there are none, and no order for them is taken."""
         raise RuntimeError("distances between deltas are not for anybody, with differential privacy")
 
+    def lacks(self, order: RoundOrder) -> str:
+        """Return why there can be no noise for this order, or nothing."""
+        return self._correlated.refusal(order.sequence, order.row) if self._correlated is not None else ""
+
     def parts(self, order: RoundOrder) -> dict[int, HostArray | None]:
         """Return the mean of each chunk with noise: 1-D, of its dtype. Each call draws noise of its own."""
         key, step = new_key(self._entropy), step_of(order.clip)
+        if self._correlated is not None:
+            self._correlated.begin(order.sequence, order.row)
         return {index: self._noised(index, key, order.noise / step, step) for index in self._chunks}
 
     def _noised(self, index: int, key: bytes, deviation: float, step: float) -> HostArray:
         chunk = self._chunks[index]
-        noised = draw(key, index, chunk.size, deviation)
+        if self._correlated is None:
+            noised = draw(key, index, chunk.size, deviation)
+        else:  # of a sum of whole steps: rounding it, noise included, is rounding the noise
+            noised = np.rint(self._correlated.draw(index, chunk.size, deviation)).astype(np.int64)
         if index in self._sums:
             noised += self._sums[index]
         return np.multiply(noised, step / self._denominator, dtype=np.float64).astype(chunk.dtype)

@@ -66,7 +66,7 @@ def test_what_a_job_that_has_ended_has_spent_is_in_its_file(tmp_path: Path, caps
         job_of(dp="eps=8,delta=1e-5,clip=1", rounds=3), LAYOUT, 0.0, clients=int, server=int, token=KEY.token
     )
     ledger = desk.state.rounds._contributions.ledger
-    desk.state.rounds.privacy.pay(ledger)
+    desk.state.rounds.privacy.pay(ledger, [])
     file = tmp_path / "scheduler.db"
     persistence = Persistence(str(file))
     persistence.keep(desk.state, 0.0)

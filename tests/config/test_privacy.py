@@ -10,6 +10,7 @@ from ps.errors import ConfigError
 from support.delta_parts import job_of
 
 DP = "eps=8,delta=1e-6,clip=1"
+FTRL = "ftrl:" + DP
 SKELLAM = "skellam:" + DP
 
 
@@ -39,6 +40,12 @@ SKELLAM = "skellam:" + DP
         ({"dp": SKELLAM + ",colluding=3", "secure": "pairwise", "secure_min": 3}, "may tell their noise"),
         ({"dp": SKELLAM + ",quantile=0.5", "secure": "pairwise", "secure_min": 3}, "quantile"),
         ({"dp": SKELLAM, "secure": "helper", "secure_min": 3, "algorithm": "fedbuff:3"}, "a client may count twice"),
+        ({"dp": FTRL + ",separation=2", "workers": 6, "clients_per_round": 4}, "there are not 4 for each"),
+        ({"dp": FTRL + ",separation=1,participations=2", "rounds": 9}, "in 2 rounds at most"),
+        ({"dp": FTRL}, "needs separation="),
+        ({"dp": FTRL + ",separation=2,quantile=0.5"}, "quantile"),
+        ({"dp": FTRL + ",separation=1", "secure": "pairwise", "secure_min": 3}, "Try: --dp skellam:eps="),
+        ({"dp": FTRL + ",separation=1", "late": "carry"}, "a client could count twice"),
         ({"dp": "noise=1e-6,delta=1e-6,clip=1"}, "noise must be at least"),
     ],
 )

@@ -36,6 +36,8 @@ class Server:
     def __init__(self, version: int = 0) -> None:
         self.version, self.attempt, self.phase, self.folded = version, 0, "collect", 0
         self.staged: dict[int, tuple[float, str]] = {}
+        self.deny = False
+        """Whether it cannot prepare what it is to: it has lost something."""
 
     def obey(self, order: RoundOrder, member: int) -> Iterable[Message]:
         if order.version == self.version:
@@ -49,7 +51,7 @@ class Server:
             if self.folded >= order.count and order.phase == "sum":
                 self.phase = "summed"
             if self.folded >= order.count and order.phase == "prepare":
-                self.phase = "prepared"
+                self.phase = "broken" if self.deny else "prepared"
             if order.phase == "publish" and self.phase == "prepared":
                 self.version, self.phase, self.folded = self.version + 1, "collect", 0
         yield self.round_status(member)

@@ -111,7 +111,7 @@ class Assignments:
             task = contributions.revive(rank)
         if task is None:
             rest = contributions.resting.left(rank, now)
-            if rest or self._is_tired(rank):
+            if rest or self._is_tired(rank) or not contributions.privacy.admits(rank):
                 return Send(message.member, Wait(message.request, version, rest or self._wait(now)))
             self._selection.offer(Offer(message.member, message.request, rank))
             return None

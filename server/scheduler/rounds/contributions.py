@@ -284,6 +284,7 @@ class Contributions:
             elif task.state == ACCEPTED:
                 self.tasks.refused["abandoned"] += 1
         over = [task for task in self.tasks if not task.active]
+        self.privacy.abandon()
         self.tasks.forget(over, "abandoned")
         self.ledger.begin(self.tasks.floor)
         self._drop(over)

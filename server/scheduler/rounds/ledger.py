@@ -58,6 +58,9 @@ class Ledger:
     noise: float = 0.0
     """With differential privacy: the norm that contributions are held to, and the deviation of the noise of their sum.
     """
+    sequence: int = 0
+    row: int = 0
+    """Where noise is correlated: of which sequence this is which release."""
     unpaid: bool = False
     """Whether servers must not be told to prepare yet: they would draw noise of which no restart would know."""
     progress: dict[int, ServerProgress] = field(default_factory=dict)
@@ -121,6 +124,8 @@ class Ledger:
             self.share,
             self.clip,
             self.noise,
+            self.sequence,
+            self.row,
         )
 
     def _satisfied(self, status: RoundStatus | None) -> bool:
@@ -148,7 +153,11 @@ class Ledger:
         went_back = status.phase not in _KEPT and status.folded < self.folded(server)
         if here and status.phase == "mismatch":
             return f"the sum on server {server} is none: a client used another seed, round, codec or mask"
-        return f"server {server} has lost contributions" if here and (status.phase == "broken" or went_back) else ""
+        return (
+            f"server {server} has lost contributions, or keys of noise"
+            if here and (status.phase == "broken" or went_back)
+            else ""
+        )
 
     @property
     def survivors(self) -> list[int]:
@@ -202,6 +211,8 @@ class Ledger:
             "share": self.share,
             "clip": self.clip,
             "noise": self.noise,
+            "sequence": self.sequence,
+            "row": self.row,
         }
 
     @staticmethod
@@ -212,4 +223,5 @@ class Ledger:
             ledger.enter(task, weight, scale, bound)
         ledger.weights, ledger.factor, ledger.share = tuple(values["weights"]), values["factor"], values["share"]
         ledger.clip, ledger.noise = values["clip"], values["noise"]
+        ledger.sequence, ledger.row = values["sequence"], values["row"]
         return ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ps.config.job import JobConfig
@@ -45,6 +45,8 @@ class RoundPrivacy:
         """Whether the rounds ended before their number because the budget was spent."""
         self.sampled = samples(job)
         """Whether each client is drawn by itself, and nobody is to learn who was."""
+        self._open = False
+        """Whether a release is paid for and not published."""
         self._distributed = False
         """Whether it is clients that clip and add the noise, by settings alone."""
         self._budget: PrivacyBudget | None = None
@@ -77,12 +79,28 @@ class RoundPrivacy:
         self.cut_short = True
         return True
 
-    def pay(self, ledger: Ledger) -> None:
-        """Pay for what servers are about to be told to prepare."""
+    def admits(self, client: int) -> bool:
+        """Whether a client may be in the next release."""
+        return self._budget is None or self._budget.sequences.admits(client)
+
+    def pay(self, ledger: Ledger, clients: Sequence[int]) -> None:
+        """Pay for what servers are about to be told to prepare, of these clients."""
         if self._budget is not None:
+            ledger.sequence, ledger.row = self._budget.sequences.number, self._budget.sequences.rows
             counted = [bound for _, weight, _, bound in ledger.entries if weight > 0]
-            self._budget.pay(sum(bound == 1.0 for bound in counted), len(counted))
-            ledger.unpaid = True
+            self._budget.pay(sum(bound == 1.0 for bound in counted), clients)
+            ledger.unpaid = self._open = True
+
+    def abandon(self) -> None:
+        """An attempt is given up: what it was paid for may be on some servers, and is in no model."""
+        if self._open:
+            self.forget_keys()
+        self._open = False
+
+    def forget_keys(self) -> None:
+        """A server may have lost the keys of correlated noise: another sequence begins, and costs more."""
+        if self._budget is not None:
+            self._budget.sequences.end()
 
     def saved(self, ledger: Ledger) -> bool:
         """What was paid for is on disk, if there is one; return whether anything waited for that."""
@@ -93,6 +111,7 @@ class RoundPrivacy:
         """A round is published; the next one may have another clip."""
         if self._budget is not None:
             self._budget.released()
+            self._open = False
             self.arm(ledger)
 
     def told(self, tasks: list[Task], refused: Counter[str]) -> tuple[list[Task], Counter[str]]:
@@ -107,10 +126,10 @@ class RoundPrivacy:
 
     def dump(self) -> dict[str, Any]:
         """Return what a restarted scheduler must know, as plain values."""
-        return {} if self._budget is None else {**self._budget.dump(), "cut_short": self.cut_short}
+        return {} if self._budget is None else {**self._budget.dump(), "cut_short": self.cut_short, "open": self._open}
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned. LookupError or ValueError where a budget's account is missing or wrong."""
         if self._budget is not None:
             self._budget.load(values)
-            self.cut_short = bool(values["cut_short"])
+            self.cut_short, self._open = bool(values["cut_short"]), bool(values["open"])

@@ -237,6 +237,7 @@ class Rounds:
             return
         kept = self.masking is not None and (self.masking.told or self._contributions.ledger.is_kept(server))
         self._contributions.ledger.lost(server)
+        self.privacy.forget_keys()
         self.changed = True
         if self.phase == "collect" or (self.phase == "close" and not kept):
             yield from self._abandon(now, f"server {server} is gone")
@@ -311,7 +312,7 @@ class Rounds:
         refusal = masking.refusal(survivors) if masking is not None and enough else ""
         if counted >= self._goal() or (enough and not refusal):
             self._attempt.close(now)
-            self.privacy.pay(ledger)
+            self.privacy.pay(ledger, [self._contributions.tasks[number].rank for number in ledger.survivors])
             self.phase, self.changed = "close", True
             self._commit.begin(ledger, *self._contributions.counted, self.job.workers)
         elif over:

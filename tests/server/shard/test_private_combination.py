@@ -186,6 +186,46 @@ def test_an_order_without_clip_or_noise_changes_nothing_in_a_shard() -> None:
         hand.order("prepare", [(1, 1.0, 1.0, 0.3)], clip=1.0)
 
 
+def correlated_hand(path: str | None = None) -> Hand:
+    layout = Layout.of({"w": np.zeros(6, np.float32)})
+    about = job_of(dp="ftrl:eps=8,delta=1e-5,clip=1,separation=1", clients_per_round=4)
+    hand = Hand(about, path, layout)
+    return hand if path and Path(path).exists() else hand.begin()
+
+
+def publish(hand: Hand, version: int, **fields: Any) -> str:
+    """Have a round without contributions be; return the phase of the server when it is to have prepared."""
+    phase = hand.order("prepare", [], version=version, attempt=version + 1, clip=1.0, noise=2.0, **fields).phase
+    if phase == "prepared":
+        hand.order("publish", [], version=version, attempt=version + 1, clip=1.0, noise=2.0, **fields)
+    return str(phase)
+
+
+def test_a_shard_goes_on_with_its_noise_and_takes_it_back_in_the_rounds_that_follow() -> None:
+    hand = correlated_hand()
+    for row in range(4):
+        assert publish(hand, row, sequence=0, row=row) == "prepared"
+
+
+def test_a_shard_without_the_keys_of_a_sequence_prepares_nothing_of_it_but_of_the_next(tmp_path: Path) -> None:
+    hand = correlated_hand()
+    assert publish(hand, 0, sequence=0, row=3) == "broken"
+    hand = correlated_hand()
+    assert publish(hand, 0, sequence=0, row=0) == "prepared"
+    assert publish(hand, 1, sequence=1, row=0) == "prepared"
+    assert publish(hand, 2, sequence=0, row=1) == "broken"
+
+
+def test_keys_of_noise_are_in_no_file(tmp_path: Path) -> None:
+    hand = correlated_hand(str(tmp_path / "s"))
+    for row in range(3):
+        publish(hand, row, sequence=0, row=row)
+    assert hand.shard._noise is not None
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert kept and len(hand.shard._noise._keys) == 3
+    assert not any(key in kept for key in hand.shard._noise._keys)
+
+
 def test_a_counter_is_refused_by_name() -> None:
     with pytest.raises(BadMessage, match=r"count int64\[1\] \(counter\) is added up exactly"):
         Hand(job_of(dp="eps=8,delta=1e-5,clip=1")).begin()

@@ -99,6 +99,7 @@ def unmask(table: Agreed, *clients: int) -> None:
         signed = table.told(client, Consents)
         if signed is not None:
             table.say_masked(Reveal, client, table.clients[client].reveal(signed.signatures))
+    table.pass_time(2.0)  # secrets are put together a few at a time
 
 
 def test_a_round_that_is_told_costs_what_was_planned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from ps.cli.ready import watch_launcher
 
+        if argv is None and os.getpid() == 1:
+            from ps.launch.first_process import stand_before
+
+            if (status := stand_before()) is not None:
+                return status
         words = sys.argv[1:] if argv is None else argv
         # First of all: loading the rest takes long where many do it at once.
         has_launcher = watch_launcher(is_worker=words[:1] == ["worker"])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
+
+from ps.cores import described
+from ps.launch.first_process import doubts
 
 
 class ByHand(logging.StreamHandler):  # type: ignore[type-arg]
@@ -25,6 +29,8 @@ def log_by_hand() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    for line in filter(None, (described(os.environ), doubts())):
+        logger.warning("%s", line)
 
 
 def say(text: str) -> None:

@@ -98,7 +98,8 @@ def test_as_the_first_process_it_reaps_those_whom_nobody_waits_for(tmp_path: Pat
         "import os, subprocess, time\n"
         "subprocess.run(['sh', '-c', 'sleep 0.1 &'])\n"  # its parent ends first
         "time.sleep(1)\n"
-        "states = [open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] for pid in os.listdir('/proc') if pid.isdecimal()]\n"
+        "pids = [pid for pid in os.listdir('/proc') if pid.isdecimal()]\n"
+        "states = [open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] for pid in pids]\n"
         "print('ZOMBIES', states.count('Z'), os.getpid() != 1, flush=True)\n"
     )
     process = alone(sys.executable, "-m", "ps.cli", "worker", "--scheduler", "127.0.0.1:1", str(script))

@@ -191,8 +191,11 @@ class Steps:
             self.weights.catch_up()
         else:
             self.weights.stepped()
-            share = self._store.share() if self._counts else None
-            self._note(clock, count, gradients is None, done, metrics, share)
+            share: StepShare | None = None
+            try:
+                share = self._store.share() if self._counts else None
+            finally:  # the step was taken, whatever becomes of the question what it was made of
+                self._note(clock, count, gradients is None, done, metrics, share)
         self._frozen_module.look(self._store.clock, self._model.tensors)
         self._left_alone = self._trace.now()
 

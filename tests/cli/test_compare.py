@@ -148,5 +148,8 @@ def test_a_worker_is_killed_half_way_and_the_others_go_on() -> None:
 def test_its_page_has_its_own_defaults_and_not_what_it_goes_through_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--help"]) == 0
     page = " ".join(capsys.readouterr().out.split())
-    assert "number of workers the job starts with (4)" in page and "0: only at the end (20)" in page
+    assert (
+        "number of workers the job starts with, or fewest and most: 2:8 (4)" in page
+        and "0: only at the end (20)" in page
+    )
     assert "--mode " not in page and "--partition " not in page

@@ -11,9 +11,12 @@ import pytest
 
 from ps.protocol.unfinished import MOST_UNFINISHED
 from support.crowding import Crowding
+from support.hanging_on import HangingOn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
+HEARTBEAT = 10.0
+"""The heartbeat time-out of a job for which none is chosen, in seconds."""
 STALLED = 8.0
 """Seconds without a step of a worker, on a busy machine; without limits it is until the attack ends."""
 
@@ -41,3 +44,13 @@ def test_messages_that_do_not_end_are_cut_on_all_connections_at_once(job: Crowdi
     seen = job.run("endless")
     assert seen.cut > 0 and seen.longest < STALLED
     assert seen.grown_mb < MOST_UNFINISHED / 1e6  # more comes between two looks the faster the machine is
+
+
+def test_all_who_hang_on_with_a_key_that_is_revoked_are_cut_and_come_back_with_the_next() -> None:
+    job = HangingOn(150)
+    try:
+        seen = job.run()
+    finally:
+        job.close()
+    assert seen.cut < HEARTBEAT, seen
+    assert seen.longest < STALLED, seen

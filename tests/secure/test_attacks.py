@@ -20,6 +20,7 @@ from ps.secure.masks import apply_masks
 from ps.secure.pairwise import WillNot
 from ps.secure.sharing import SECRET, combine
 from ps.secure.sums import TOO_FEW, SumHistory
+from ps.server.scheduler.rounds.masking import SLICE
 from support.masking_desk import MaskingDesk
 
 ALL = range(1, 8)
@@ -246,3 +247,21 @@ def test_another_seed_round_or_codec_is_found_in_the_sum() -> None:
         else:
             with pytest.raises(WrongSum, match="another seed, round, codec or mask"):
                 honest.decode(chunks[0], total, 3, 7)
+
+
+def test_with_many_clients_the_scheduler_turns_to_others_between_two_secrets() -> None:
+    desk = MaskingDesk(40).agree()
+    desk.round.close(range(1, 41), 0.0)
+    turns = 0
+
+    def work() -> None:
+        nonlocal turns
+        turns += 1
+        step()
+
+    step, desk.round.work = desk.round.work, work  # type: ignore[method-assign]
+    for task in range(1, 41):
+        desk.tell(task, Unmask(1, tuple(range(1, 41))))
+    desk.look()
+    desk.look()
+    assert desk.round.known and turns == 40 / SLICE

@@ -21,17 +21,22 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import zmq
 from zmq.utils import z85
 
+from ps.errors import PSError
 from ps.keys import key_folder
 from ps.keys.key_folder import KeyFolder
+from ps.keys.public_keys import PublicKeys
 from ps.protocol import messages as m
 from ps.protocol.codec import encode
 from ps.protocol.query import ping
 from support.cluster import Process, clean_environment
 
+AT_ONCE, PATIENCE = 50, 20.0
+"""Clients of a process that are not in yet, and seconds for which they may be."""
 EACH = 2500
 """Clients of one process of theirs: each of them takes two files there."""
 
@@ -55,27 +60,36 @@ def hang_on(folder: str, address: str, count: int) -> None:
     (expected,) = keys.of_role("scheduler")
     context = zmq.Context()
     context.set(zmq.MAX_SOCKETS, count + 10)
-    poller, held = zmq.Poller(), list[zmq.Socket[bytes]]()
-    for _ in range(count):
-        sock = context.socket(zmq.DEALER)
-        sock.setsockopt(zmq.LINGER, 0)
-        sock.setsockopt(zmq.RECONNECT_IVL, -1)
-        sock.setsockopt(zmq.CURVE_PUBLICKEY, z85.encode(keys.own.public.curve))
-        sock.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(keys.own.curve))
-        sock.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(expected.curve))
-        sock.connect(address)
-        sock.send(encode(m.Ping(1)))
-        poller.register(sock, zmq.POLLIN)
-        held.append(sock)
-    waiting = set(held)
-    while waiting:
-        for sock, _ in poller.poll(1000):
-            sock.recv()
-            poller.unregister(sock)
-            waiting.discard(sock)
+    held = list[zmq.Socket[bytes]]()
+    while len(held) < count:
+        waiting = {_connect(context, keys, expected, address) for _ in range(min(AT_ONCE, count - len(held)))}
+        end = time.monotonic() + PATIENCE
+        poller = zmq.Poller()
+        for sock in waiting:
+            poller.register(sock, zmq.POLLIN)
+        while waiting and time.monotonic() < end:
+            for sock, _ in poller.poll(1000):
+                sock.recv()
+                poller.unregister(sock)
+                waiting.discard(sock)
+                held.append(sock)
+        for sock in waiting:  # it was cut in its handshake: there are more at once than may be
+            sock.close()
     print("here", flush=True)
     sys.stdin.read()
     os._exit(0)
+
+
+def _connect(context: zmq.Context[Any], keys: KeyFolder, expected: PublicKeys, address: str) -> zmq.Socket[bytes]:
+    sock = context.socket(zmq.DEALER)
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.setsockopt(zmq.RECONNECT_IVL, -1)
+    sock.setsockopt(zmq.CURVE_PUBLICKEY, z85.encode(keys.own.public.curve))
+    sock.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(keys.own.curve))
+    sock.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(expected.curve))
+    sock.connect(address)
+    sock.send(encode(m.Ping(1)))
+    return sock
 
 
 class HangingOn:
@@ -118,18 +132,17 @@ class HangingOn:
             "--address",
             self.address,
         ]
-        found = [
-            subprocess.Popen([*call, "--clients", str(each)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for each in counts
-        ]
+        here = Path(__file__).parents[1]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": here}
+        found = [subprocess.Popen([*call, "--clients", str(each)], **pipes) for each in counts]
         try:
             for process in found:
                 assert process.stdout is not None and process.stdout.readline() == "here\n", "they were not let in"
             yield
         finally:
             for process in found:
-                process.kill()
-                process.wait()
+                with process:
+                    process.kill()
 
     def run(self) -> Replaced:
         """Connect, revoke, list anew."""
@@ -163,7 +176,10 @@ class HangingOn:
     def _ask(self) -> None:
         while not self._asked.wait(0.05):
             began = time.monotonic()
-            ping(self.address, 60.0, str(self.path / "me"))
+            while not self._asked.is_set():
+                with contextlib.suppress(PSError):  # its handshake was cut off, among so many that are not over
+                    ping(self.address, 60.0, str(self.path / "me"))
+                    break
             self.longest = max(self.longest, time.monotonic() - began)
 
     def close(self) -> None:

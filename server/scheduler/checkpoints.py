@@ -83,6 +83,7 @@ class CheckpointCut:
     final: bool = False
     """Whether the job ends with it."""
     told: float = 0.0
+    low: int | None = None
     high: int = 0
     tries: int = 0
     workers: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -234,6 +235,7 @@ class Checkpoints:
             return []
         if cut.phase == "ask":
             cut.high = max(cut.high, part.high)
+            cut.low = part.low if cut.low is None else min(cut.low, part.low)
             del cut.awaited[record.member]
             return [] if cut.awaited else self._mark(cut, roster, now, lockstep)
         if cut.phase != "mark":
@@ -308,6 +310,8 @@ class Checkpoints:
 
     def _mark(self, cut: CheckpointCut, roster: Roster, now: float, lockstep: bool) -> list[Send]:
         """All servers have said where they are: choose the clock."""
+        if lockstep and cut.low != cut.high and not roster.count("worker"):  # nobody brings what is missing of a step
+            return self._give_up(f"of step {cut.high} only a part was taken: whoever took it is gone")
         every = self._every.steps
         if cut.alone or not lockstep:
             cut.clock = cut.high

@@ -232,3 +232,14 @@ def test_workers_that_wait_hear_once_all_servers_have_come_to_the_clock() -> Non
     assert job.say("server 0", "written") == {} and job.say("worker 0", "written") == {}
     assert {m: o.phase for m, o in job.say("server 1", "written").items()} == {4: "reached"}
     assert {m: o.phase for m, o in job.tick(1.1).items()} == {4: "reached"}
+
+
+def test_a_step_of_which_a_dead_worker_has_brought_only_a_part_is_no_checkpoint_and_nobody_waits_for_one() -> None:
+    job = Job(Every())
+    for name in ("worker 0", "worker 1"):
+        job.roster.remove(job.members[name])
+    job.saving.end()
+    job.tick()
+    assert job.say("server 0", "here", 7) == {}
+    assert {o.phase for o in job.say("server 1", "here", 8).values()} == {"drop"}
+    assert job.saving.verdict is not None and "of step 8 only a part was taken" in job.saving.verdict

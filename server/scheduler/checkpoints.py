@@ -35,8 +35,8 @@ MOST_MARGIN = 1 << 20
 class CutNames:
     """What a restarted scheduler has to know, so that it gives no name and no number twice.
 
-    ``highest``: the highest clock of a cut; ``under_way``: whether there is one, of which members know. ``is_last``:
-    whether the last worker has left, and ``failed``: for want of anything better.
+    ``number``: of the last cut that members were to mark; ``highest``: the highest clock of one; ``under_way``: whether
+    there is one. ``is_last``: whether the last worker has left, and ``failed``: for want of anything better.
     """
 
     number: int = 0
@@ -116,7 +116,8 @@ class Checkpoints:
         self.verdict: str | None = None
         """What became of the last cut of all, once that is known: nothing, or why it failed."""
         self._cut: CheckpointCut | None = None
-        self._number, self._highest, self._before = names.number, names.highest, names.highest
+        self._number = self._marked = names.number
+        self._highest = self._before = names.highest
         self._used: set[int] = set()
         """The clocks that cuts were of, beside those before a restart, up to the highest."""
         self._margin = 1
@@ -135,7 +136,8 @@ class Checkpoints:
     @property
     def names(self) -> CutNames:
         """What is to be kept of it over a restart, before anything of it is said to anybody."""
-        return CutNames(self._number, self._highest, self._cut is not None, self._end, self._failed)
+        under_way = self._cut is not None and self._cut.phase != "ask"  # else members have nothing to let go of
+        return CutNames(self._marked, self._highest, under_way, self._end, self._failed)
 
     # What is asked for
 
@@ -331,6 +333,7 @@ class Checkpoints:
         is_new = cut.clock > self._before and cut.clock not in self._used
         cut.folder = folder_of(cut.clock, self._life, 1 if is_new else cut.number)
         self._used.add(cut.clock)
+        self._marked = cut.number
         self._highest = max(self._highest, cut.clock)
         return [Send(member, self._order(cut)) for member in cut.members]
 

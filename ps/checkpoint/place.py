@@ -17,6 +17,7 @@ from ps.checkpoint.blame import blaming
 from ps.errors import CheckpointError
 from ps.regular_file import open_regular, shown
 
+_MOST_REMOVALS = 10
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[^:]*)?://")
 
 
@@ -82,8 +83,7 @@ class LocalPlace:
         """Open a new file, see ``CheckpointPlace``."""
         path = self._path / name
         with blaming("write", path):
-            _make(path.parent)
-            with path.open("xb", buffering=1 << 20) as file:
+            with _made(path) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,6 +105,15 @@ class LocalPlace:
         """Remove an empty folder, see ``CheckpointPlace``."""
         with contextlib.suppress(OSError):
             (self._path / folder).rmdir()
+
+
+def _made(path: Path) -> IO[bytes]:
+    """Open a new file in a folder that is made, perhaps again: who gives up its part removes it where it is empty."""
+    for _ in range(_MOST_REMOVALS):
+        _make(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("xb", buffering=1 << 20)
+    return path.open("xb", buffering=1 << 20)
 
 
 def _make(folder: Path) -> None:

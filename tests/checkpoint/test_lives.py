@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,3 +245,64 @@ def test_a_folder_of_a_checkpoint_is_on_the_disk_with_its_name(tmp_path: Path, m
 def test_a_checkpoint_is_looked_for_where_its_name_has_it(resume: str, folder: str, name: str) -> None:
     assert split_name(resume) == (folder, name)
     assert within(folder, name).removeprefix("./") == resume.rstrip("/")
+
+
+def test_a_folder_that_another_removes_while_a_file_is_begun_in_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, made = LocalPlace(tmp_path), list[Path]()
+    real = Path.open
+
+    def opened(path: Path, *args: Any, **more: Any) -> Any:
+        if path.name == "file" and len(made) < 2:
+            made.append(path.parent)
+            where.remove_folder("step-000001")
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    write_all(where, "step-000001/file", b"all of it")
+    assert len(made) == 2 and (tmp_path / "step-000001" / "file").read_bytes() == b"all of it"
+
+
+def test_a_library_that_remembers_what_another_process_has_changed_since_is_asked_anew(tmp_path: Path) -> None:
+    """A listing cache that nothing but ``invalidate_cache`` empties, as those of object stores have."""
+    fsspec = pytest.importorskip("fsspec")
+    from fsspec.implementations.local import LocalFileSystem
+
+    class Remembering(LocalFileSystem):  # type: ignore[misc]
+        protocol = "remembering"
+        cachable = False
+        listed = 0
+
+        def ls(self, path: str, detail: bool = False, **more: Any) -> Any:
+            path = self._strip_protocol(path)
+            if (path, detail) not in self.dircache_:
+                type(self).listed += 1
+                self.dircache_[path, detail] = super().ls(path, detail=detail)
+            return self.dircache_[path, detail]
+
+        @property
+        def dircache_(self) -> dict[tuple[str, bool], Any]:
+            found: dict[tuple[str, bool], Any] = self.__dict__.setdefault("_remembered", {})
+            return found
+
+        def invalidate_cache(self, path: str | None = None) -> None:
+            self.dircache_.clear()
+
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    *_, life = folder_with(tmp_path, 10, identity=MINE)
+    name = f"remembering://{tmp_path}"
+    here = Lives(place(name), quiet)
+    assert [m.step for m in here.line(life)] == [10] and Remembering.listed
+    script = (
+        "import sys; from pathlib import Path; from ps.checkpoint.lives import Lives; from support.kept import make; "
+        "from ps.checkpoint.place import LocalPlace; where = LocalPlace(Path(sys.argv[1])); lives = Lives(where); "
+        "life = lives.latest(); make(where, life, 20, 'step-000010'); make(where, life, 30, 'step-000020'); "
+        "lives.remove(next(m for m in lives.line(life) if m.step == 10))"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=Path(__file__).parents[1])
+    assert [m.step for m in here.line(life)] == [30, 20]
+    assert here.thin(life, 1) == ["step-000020"], "who removes old ones knows which are the newest now"
+    assert not (tmp_path / "step-000020").exists() and (tmp_path / "step-000030" / "manifest.json").exists()
+    found = claim(name, None, MINE, quiet)
+    assert found.manifest is not None and found.manifest.step == 30

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 
 from ps.checkpoint.export import export_model
 from ps.checkpoint.lives import Lives
+from ps.checkpoint.manifest import Manifest
 from ps.checkpoint.place import place
 from support.cluster import PSCTL, ROOT, SCRIPTS, Process, clean_environment, is_running
 from support.cut_short import family
@@ -176,9 +177,19 @@ class Nightly:
 
 
 def exported(folder: Path) -> dict[str, bytes]:
-    """Return the parameters of the newest checkpoint, and what worker 0 keeps as buffers."""
+    """Return the trained parameters of the newest checkpoint: what workers keep is not in that of the end."""
     export_model(str(folder / "kept"), str(folder / "model.safetensors"))
-    return {name: array.tobytes() for name, array in load_file(folder / "model.safetensors").items()}
+    trained = {tensor.name for tensor in newest(folder).layout.tensors}
+    found = load_file(folder / "model.safetensors")
+    return {name: array.tobytes() for name, array in found.items() if name in trained}
+
+
+def newest(folder: Path) -> Manifest:
+    lives = Lives(place(str(folder / "kept")))
+    life = lives.latest()
+    found = lives.newest(life) if life is not None else None
+    assert found is not None, f"no checkpoint is whole in {folder}"
+    return found
 
 
 def bits(nightly: Nightly, kind: Kind, folder: Path, text: str) -> None:
@@ -194,11 +205,7 @@ def once(nightly: Nightly, kind: Kind, folder: Path, text: str) -> None:
 
     A worker that comes late has a clock to begin at, before which it contributes nothing.
     """
-    lives = Lives(place(str(folder / "kept")))
-    life = lives.latest()
-    newest = lives.newest(life) if life is not None else None
-    assert newest is not None, text
-    for chunk in newest.chunks:
+    for chunk in newest(folder).chunks:
         ours = sum(clocks for rank, clocks in chunk.done.items() if rank < WORKERS)
         most = sum(chunk.done.values())
         assert ours <= chunk.version <= most, (chunk.version, chunk.done, text)

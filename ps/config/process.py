@@ -46,6 +46,11 @@ class ProcessConfig:
         kind=PATH,
         roles=("scheduler",),
     )
+    gather: bool = setting(
+        False,
+        "count --start-timeout from the scheduler's own start, not from the first member: something starts all at once",
+        roles=("scheduler",),
+    )
     port: int = setting(
         0, "port to listen on; 0 takes a free one", low=0, high=65535, roles=("run", "scheduler", "server")
     )

@@ -99,6 +99,7 @@ class Workload:
         process = {**own, **{k: v for k, v in settings.items() if k in table and v is not None}}
         flags = [word for name in table if name in process for word in _flag(name, process[name])]
         if role == "scheduler":
+            flags += ["--gather"]  # an engine starts all at once, or keeps what it has of them for nothing
             flags += flags_of(JobConfig, {**{k: v for k, v in settings.items() if k not in table}, **self.job})
         if role != "worker":
             return [role, *flags]

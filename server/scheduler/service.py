@@ -102,6 +102,8 @@ class Scheduler:
         except PSError:
             self._persistence.close()
             raise
+        if process.gather:
+            self._state.absence.come(self._began)
         self._bindings = Bindings[bytes]()
         self._context = self._doorkeeper.open_context()
         self._router = open_socket(self._context, zmq.ROUTER, longest=LONGEST)

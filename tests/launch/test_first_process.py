@@ -29,9 +29,7 @@ def processes(folder: Path, *rows: tuple[int, int, str, int]) -> Path:
 
 def test_a_shell_as_the_first_process_is_told(tmp_path: Path) -> None:
     proc = processes(tmp_path, (1, 0, "sh", 0), (7, 1, "psctl", TERM))
-    assert doubts(proc, 7).startswith("sh stands between this process and whoever ends its container") and doubts(
-        proc, 7
-    )
+    assert doubts(proc, 7).startswith("sh stands between this process and whoever ends its container")
 
 
 def test_a_shell_that_an_init_has_started_is_told(tmp_path: Path) -> None:

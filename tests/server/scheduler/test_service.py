@@ -211,3 +211,11 @@ def test_a_frame_that_is_longer_than_any_word_to_a_scheduler_ends_its_connection
         peer.say(Leave(1, seat, {}))
         peer.hear(Ok)
     assert scheduler.result() == 0
+
+
+def test_a_scheduler_beside_which_all_were_started_gives_up_even_if_nobody_comes() -> None:
+    began = time.monotonic()
+    process = ProcessConfig(gather=True)
+    with pytest.raises(PeerLost, match=r"waited 0.3 s for all members: 0 of 1 servers and 0 of 2 workers joined"):
+        serve({"servers": 1, "workers": 2, "start_timeout": 0.3}, process)
+    assert time.monotonic() - began < 20

@@ -10,6 +10,7 @@ _MEMBER = {m.Hello, m.Identify, m.Heartbeat, m.Leave}
 _LOOKS = {m.StatusRequest}
 _FOLLOWS = {m.FollowRequest, m.Mark, m.Peek}
 _TRAINS = {m.InitRequest, m.InitDone, m.BarrierEnter, m.StopRequest, m.StopReady}
+_READS = {m.LeaseRequest}
 _TO_SERVERS = {m.Attach, m.Start, m.Suspend, m.Init, m.InitChunk, m.InitMaster, m.Inquire, m.Pull, m.Share, m.SharePart}
 _PUSHES = {m.ContributorsRequest, m.Push, m.PartialPush, m.Scale, m.Skip, m.Veto, m.HeldRequest, m.Keep, m.Recall}
 _ROUNDS = {m.Poll, m.Submit, m.Decline, m.Upload, m.Resume}
@@ -21,7 +22,7 @@ _LINES = {m.Introduce, m.CreditRequest, m.SharedTransfer, m.TransferPart, m.Shar
 
 TO_SCHEDULER: dict[str, set[type[Message]]] = {
     "server": _MEMBER | _LOOKS | {m.RoundStatus, m.Distances, m.KeysRequest, m.CheckpointPart, m.MoveReport},
-    "worker": _MEMBER | _LOOKS | _FOLLOWS | _TRAINS | _ROUNDS | _MASKS | _STAGES | {m.CheckpointPart},
+    "worker": _MEMBER | _LOOKS | _FOLLOWS | _TRAINS | _ROUNDS | _MASKS | _STAGES | _READS | {m.CheckpointPart},
     "client": _MEMBER | _TRAINS | _ROUNDS | _MASKS,
     "operator": _LOOKS | _FOLLOWS | _ORDERS,
     "scheduler": _LOOKS | _FOLLOWS | _ORDERS,

@@ -20,12 +20,18 @@ from ps.data import (
     size_of,
     source_of,
 )
-from ps.errors import UsageError
+from ps.data.columns import Columns
+from ps.data.foreign_loader import ForeignLoader
+from ps.data.indexed import IndexedExamples
+from ps.errors import BadMessage, UsageError
 from ps.worker.crew import StepShare
+from ps.worker.leases import Call, Courses
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.worker.stop_point import StopPoint
 from ps.xp import Device
+
+Indexed = Columns | IndexedExamples | ForeignLoader | BlankBatches
 
 
 class StepStore(Protocol):
@@ -57,13 +63,16 @@ class BatchLoader:
         *,
         place: int | None = None,
         size: int | None = None,
+        courses: Courses | None = None,
     ) -> None:
         """``place``: of this worker in a pipeline, if it is in one. The first has batches, and the others as many, of
         zeros, for which nothing is read. ``size``: the examples of a step, where the workers that there are share so
-        many."""
+        many. ``courses``: where batches are handed out, what hands them out."""
         self._size = size
         self.share = 0
         self.idle: Callable[[], None] = lambda: None
+        self._courses = courses
+        self.refreshed: Callable[[], None] = lambda: None
         self._store = store
         self._place = place
         self._owner = threading.get_ident()
@@ -95,8 +104,10 @@ class BatchLoader:
         else:
             self._ahead.append([examples, 1])
 
-    def stepped(self) -> None:
+    def stepped(self, clock: int) -> None:
         """Note that a step was done: with the next batch that was taken, if there is one."""
+        if self._courses is not None:
+            self._courses.stepped(clock)
         if self._ahead:
             self._examples = self._ahead[0][0]
             self._ahead[0][1] -= 1
@@ -131,6 +142,9 @@ class BatchLoader:
         def generate() -> Iterator[Any]:
             first, self._epochs = self._epochs, self._epochs + epochs
             self._calls += 1
+            if self._courses is not None and not isinstance(source, ExampleStream):
+                yield from self._leased(self._courses, source, first, epochs, shuffle, prefetch)
+                return
             if isinstance(source, ExampleStream):
                 self.planned = self.epoch = 0
                 order = self._read(source, range(first, first + epochs))
@@ -143,11 +157,7 @@ class BatchLoader:
                 order = source.batches(
                     source.batch_size, epochs=first + epochs, start=start, shuffle=shuffle, **self._share
                 )
-            for batch in ahead(order, prefetch):
-                if not self._goes_on():
-                    break
-                self._took(size_of(batch))
-                yield placed(batch, self._device)
+            yield from self._given(ahead(order, prefetch))
             if self._store is not None and threading.get_ident() == self._owner:
                 self._store.drain()
 
@@ -189,6 +199,39 @@ class BatchLoader:
 
         return generate()
 
+    def _given(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield batches to the script until training ends; return whether it goes on."""
+        for batch in batches:
+            if not self._goes_on():
+                return
+            self._took(size_of(batch))
+            yield placed(batch, self._device)
+
+    def _leased(
+        self, courses: Courses, source: Indexed, first: int, epochs: int, shuffle: bool, prefetch: int
+    ) -> Iterator[Any]:
+        """Yield the batches that this worker is handed out, of ``epochs`` epochs from ``first`` on."""
+        size, number = source.batch_size, self._calls - 1
+        steps = self.epoch = source.steps(size, self._num_workers)
+        self.planned = epochs * steps if number == 0 else 0
+        course = courses.begin(Call(number, len(source), size, epochs, self._num_workers, steps))
+        try:
+            grid = course.open()
+            most = epochs * grid * source.steps(size, grid)
+            before = first * (most // epochs)
+            while True:
+                cells = (before + demand_below(cell, most) for cell in course.cells())
+                share = {**self._share, "num_workers": grid, "rank": 0}
+                yield from self._given(ahead(source.batches(size, cells=cells, shuffle=shuffle, **share), prefetch))
+                if self._store is not None and self._store.stop_point.over(self._store.clock):
+                    break
+                goes_on = course.finish()
+                self.refreshed()
+                if not goes_on:
+                    break
+        finally:
+            courses.end(course)
+
     def _read(self, stream: ExampleStream, epochs: Iterable[int]) -> Iterator[Any]:
         """Yield a stream's batches, without those of clocks that are over: they can only be read over."""
         for epoch in epochs:
@@ -217,6 +260,13 @@ class BatchLoader:
     def goes_on_without(self, why: str) -> bool:
         """Whether training goes on without what a gradient that cannot be applied is part of: here it cannot."""
         return False
+
+
+def demand_below(cell: int, most: int) -> int:
+    """Return the number of a batch. Raises BadMessage for one that there is not."""
+    if cell >= most:
+        raise BadMessage(f"the scheduler has handed out batch {cell} of {most}; the workers' data or epochs differ")
+    return cell
 
 
 def placed(batch: Any, device: Device) -> Any:

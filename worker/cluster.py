@@ -23,6 +23,8 @@ from ps.worker.cut_plan import CutPlan
 from ps.worker.evaluation import Evaluation
 from ps.worker.gradients import Gradients
 from ps.worker.landing import Landing
+from ps.worker.lease_link import courses_of
+from ps.worker.leases import reported
 from ps.worker.part import ModelPart
 from ps.worker.participation import Participation, meet
 from ps.worker.runner import Runner
@@ -74,7 +76,12 @@ class ClusterStore:
         self._part.servers = lambda: session.exchange.servers
         self._runner = Runner(session, self._landing)
         self.vote = StepVote(session, self._part, self.traffic)
-        session.report = lambda: {**self.report(), "clock": self.clock}  # last: another thread may call it at once
+        self._courses = courses = courses_of(session, self, self._part, self._runner.run)
+        session.report = lambda: {
+            **self.report(),
+            **reported(courses),
+            "clock": self.clock,
+        }  # last: it may be asked now
 
     @property
     def scheduler(self) -> str:
@@ -194,9 +201,8 @@ class ClusterStore:
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
         place = job.place_of(self.rank) if job.pipeline else None
-        return BatchLoader(
-            device, job.pipeline_of(self.rank), job.replicas, job.seed, self, place=place, size=job.global_batch
-        )
+        where, size = (job.pipeline_of(self.rank), job.replicas, job.seed, self), job.global_batch
+        return BatchLoader(device, *where, place=place, size=size, courses=self._courses)
 
     def share(self) -> StepShare:
         if self._share is None or self._share.clock != self.clock:

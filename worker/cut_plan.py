@@ -35,6 +35,8 @@ class CutPlan:
         """Whether there is nothing that ``capture`` would copy."""
         self.discard: Callable[[str], None] = lambda folder: None
         """Removes what was written into a folder."""
+        self.steps: Callable[[], list[list[int]]] = list
+        """Returns with which clocks batches were used, as the scheduler needs it for the manifest."""
         self.is_exact = True
         """Whether there is one clock for all; else what is kept is copied after the next step, whatever its clock."""
         self._lock = threading.Lock()
@@ -138,7 +140,7 @@ class CutPlan:
                 self._look()
             if order.phase != "mark" or self._state != "here" or FOLDER.fullmatch(order.folder) is None:
                 return
-            clock = order.clock if self.is_exact or self.is_empty() else self._done + 1
+            clock = order.clock if self.is_exact else self._done + (not self.is_empty())
             self._clock, self._folder, self._state = clock, order.folder, "marked"
             if self._done > clock or self._pausing or (self._done == clock and self.is_empty()):
                 self._look()
@@ -151,5 +153,6 @@ class CutPlan:
         if self._told or not self._number:
             return []
         self._told = True
-        about = dict(self._about)
+        steps = self.steps() if self._state in ("written", "late") else []
+        about = {**self._about, **({"steps": steps} if steps else {})}
         return [CheckpointPart(member, self._number, self._state, self._done, self._done, self._why, about)]

@@ -18,13 +18,16 @@ class Loader(Protocol):
     planned: int
     """The clock at which the batches end; 0 where that is not known."""
 
+    refreshed: Callable[[], None]
+    """Called when the weights may have been brought up to date between two batches."""
+
     @property
     def examples(self) -> int:
         """How many examples the batch has that the next step is of; 0 before the first."""
         ...
 
-    def stepped(self) -> None:
-        """Note that a step was done."""
+    def stepped(self, clock: int) -> None:
+        """Note that a step was done, and with it ``clock`` in all."""
         ...
 
     share: int

@@ -183,13 +183,16 @@ class Participation:
         given = self._own if self._given is None else self._given
         return sorted(given - self._sent)
 
-    def join(self) -> Conversation[None]:
-        """Come in, or back, at the next clock: agree on it with all servers and get its first weights."""
-        yield from anew(self._join)
+    def join(self, least: int = 0) -> Conversation[None]:
+        """Come in, or back, at the next clock: agree on it with all servers and get its first weights.
 
-    def _join(self) -> Conversation[None]:
+        ``least``: of one that comes back, the clock that it was at, below which all that it gives has counted.
+        """
+        yield from anew(partial(self._join, least))
+
+    def _join(self, least: int = 0) -> Conversation[None]:
         for _ in range(MOST_JOINS):
-            yield from self._start((yield from self._attach()))
+            yield from self._start(max(least, (yield from self._attach())))
             yield self._refresh()
             if not self.job.lockstep or self._had <= {self.clock}:
                 break  # else the connection broke meanwhile, and clocks were closed without this worker

@@ -70,7 +70,8 @@ class SchedulerClient:
         self._failure: PSError | None = None
         self._leaving = False
         self._numbers = itertools.count(1)
-        self._answers: dict[int, queue.SimpleQueue[Message]] = {}
+        self.answers: dict[int, queue.SimpleQueue[Message]] = {}
+        self._ringing = threading.Lock()
         self._outbox: queue.SimpleQueue[tuple[int, bytes | None]] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._dealer = open_socket(context, zmq.DEALER)
@@ -164,7 +165,7 @@ class SchedulerClient:
         """
         point = self.stop_point
         message = point.wish(clock, reason)
-        self._send(self.member, encode(dataclasses.replace(message, member=self.member)))
+        self.send(self.member, encode(dataclasses.replace(message, member=self.member)))
         with self._says("all to hear that training is to end"):
             self._until(lambda: point.end is not None or self.silence > SILENT)
         return point.end is not None
@@ -246,7 +247,7 @@ class SchedulerClient:
         is silent for ``limit`` seconds, or does not answer this for ``at_most``.
         """
         number = self.number() if number is None else number
-        answers = self._answers[number] = queue.SimpleQueue()
+        answers = self.answers[number] = queue.SimpleQueue()
         sent, began, told, spoken = -math.inf, time.monotonic(), 0, (0, 0)
         before, self.waiting = self.waiting, (waiting, began)
         try:
@@ -261,7 +262,7 @@ class SchedulerClient:
                 member, known = self.member, self._membership.known
                 if member and (now - sent >= RETRY or (member, known) != spoken):
                     sent, spoken = now, (member, known)
-                    self._send(member, encode(make(number, member)))
+                    self.send(member, encode(make(number, member)))
                 try:
                     answer = answers.get(timeout=TICK)
                 except queue.Empty:
@@ -276,7 +277,7 @@ class SchedulerClient:
                 return answer
         finally:
             self.waiting = before
-            del self._answers[number]
+            del self.answers[number]
 
     def leave(self, report: dict[str, Any]) -> None:
         """Say goodbye until it is heard, and close; never raises PSError.
@@ -301,14 +302,14 @@ class SchedulerClient:
 
     def close(self, timeout: float = 2.0) -> None:
         """End the thread; never raises, never takes longer than ``timeout``."""
-        self._send(0, None)
+        self.send(0, None)
         self._thread.join(timeout)
         self._ring.close()
 
-    def _send(self, member: int, header: bytes | None) -> None:
+    def send(self, member: int, header: bytes | None) -> None:
         """Have the thread send a message that this process says as ``member``; nothing ends the thread."""
         self._outbox.put((member, header))
-        with contextlib.suppress(zmq.ZMQError):
+        with contextlib.suppress(zmq.ZMQError), self._ringing:
             self._ring.send(b"", zmq.NOBLOCK)
 
     # The thread's side
@@ -378,7 +379,7 @@ class SchedulerClient:
     def _take(self, message: Message) -> None:
         if isinstance(message, CheckpointOrder):
             self.cut_plan.hear(message)
-        answers = self._answers.get(getattr(message, "request", 0))
+        answers = self.answers.get(getattr(message, "request", 0))
         about_all = isinstance(message, Error) and self._membership.mends(message)
         if answers is not None and not about_all:
             self._membership.heard(time.monotonic())

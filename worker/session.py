@@ -63,6 +63,8 @@ class Session:
         """Called now and then while this worker waits for servers."""
         self.peer_wait: Callable[[], waits.PeerWait | None] = lambda: None
         """Returns the worker that this one waits for, if it does; called on another thread."""
+        self.data_wait: Callable[[], float | None] = lambda: None
+        """Returns since when this worker waits for more batches, if it does; called on another thread."""
         self._paused: float | None = None
         self.farewell: Callable[[str], None] = lambda failure: None
         """Called before this worker leaves, with what has gone wrong, if anything has."""
@@ -86,7 +88,7 @@ class Session:
             job_id=job_id,
         )
         self._scheduler = SchedulerClient(self._context, membership, self._status)
-        self.cut_plan = self._scheduler.cut_plan
+        self.cut_plan, self.client = self._scheduler.cut_plan, self._scheduler
         try:
             view = self._scheduler.wait_until(self._begun, self._absent, process.connect_timeout)
             self.job = JobConfig.from_dict(view.job)
@@ -174,7 +176,10 @@ class Session:
     def _status(self) -> dict[str, Any]:
         scheduler = getattr(self, "_scheduler", None)  # its thread may ask before it is here
         asking = scheduler.waiting if scheduler is not None else None
-        return {**self.report(), **waits.shown(self._exchange, self.peer_wait(), asking, self._paused)}
+        return {
+            **self.report(),
+            **waits.shown(self._exchange, self.peer_wait(), asking, self._paused, self.data_wait()),
+        }
 
     def _check(self) -> None:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""

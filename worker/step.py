@@ -38,6 +38,7 @@ class Steps:
         """``check`` raises where the connection may not be used."""
         self.weights = PendingParameters(store, check, self.settled)
         """What the steps bring."""
+        loader.refreshed = self.weights.catch_up
         self._trace = trace
         self._left_alone = trace.now()
         """Since when the script has been."""
@@ -129,7 +130,7 @@ class Steps:
         sums.add(gradients, count, self._loader.examples if self._loader.share else count, metrics)
         sums.vetoed |= veto
         if sums.seen < (self._loader.share or self._own_share()):
-            self._loader.stepped()
+            self._loader.stepped(self._store.clock)
             self._left_alone = self._trace.now()
             return
         found, weight, means = sums.take()
@@ -258,7 +259,7 @@ class Steps:
         if not self._loader.ahead:
             raise TrainingStopped(f"training ended at clock {self._store.clock}: {self._store.stop_point.reason}")
         if not announced:
-            self._loader.stepped()
+            self._loader.stepped(self._store.clock)
         return True
 
     def _computed(self) -> None:
@@ -368,7 +369,7 @@ class Steps:
         share: StepShare | None = None,
     ) -> None:
         """Write a step into the record; ``share`` says who contributed to it."""
-        self._loader.stepped()
+        self._loader.stepped(clock + 1)
         if not self._loader.note(count, metrics):
             skipped = skipped or pending.vetoed
             made_of = None if share is None or not share.contributors else (share.contributors, share.examples)

@@ -16,12 +16,16 @@ SHOWN = 1.0
 
 
 def shown(
-    exchange: Exchange | None, peer: PeerWait | None, asking: tuple[str, float] | None, paused: float | None
+    exchange: Exchange | None,
+    peer: PeerWait | None,
+    asking: tuple[str, float] | None,
+    paused: float | None,
+    data: float | None = None,
 ) -> dict[str, Any]:
     """Return the columns of a report that are about waits.
 
-    ``asking``: what the scheduler is asked, and since when; ``paused``: since when this worker has nothing to do.
-    Called on another thread than the one that waits.
+    ``asking``: what the scheduler is asked, and since when; ``paused``: since when this worker has nothing to do;
+    ``data``: since when it waits for more batches. Called on another thread than the one that waits.
     """
     now, found, ranks, since = time.monotonic(), list[tuple[float, str, str]](), tuple[int, ...](), None
     if exchange is not None and (since := exchange.since) is not None:
@@ -38,6 +42,8 @@ def shown(
         found.append((asking[1], "the scheduler", asking[0]))
     if paused is not None:
         found.append((paused, "the scheduler", "a task, for which it is to be asked again"))
+    if data is not None:
+        found.append((data, "the scheduler", "the next examples, or others to have used theirs"))
     waits = [
         {"for": whom, "what": what, "seconds": round(now - began, 1)}
         for began, whom, what in found

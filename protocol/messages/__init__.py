@@ -81,6 +81,7 @@ from ps.protocol.messages.federated import (
     Wait,
 )
 from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked, Peek, Peeked
+from ps.protocol.messages.leases import Lease, LeaseRequest
 from ps.protocol.messages.moving import (
     ChunkAnswer,
     ChunkBegin,
@@ -190,6 +191,8 @@ __all__ = [
     "Keys",
     "KeysRequest",
     "Late",
+    "Lease",
+    "LeaseRequest",
     "Leave",
     "Mark",
     "Marked",

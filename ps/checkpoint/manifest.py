@@ -76,7 +76,7 @@ class Manifest:
     """One checkpoint. ``parent`` is the folder, or address, of the one before it in its line; "" for none.
 
     ``job`` has all settings; ``workers``: rank -> ``file``, if it has one, and what the worker says of itself, or
-    ``lost``: why it says nothing. ``files``: name in the folder -> what is in it.
+    ``lost``: why it says nothing. ``files``: name in the folder -> what is in it. ``data``: which batches are not used.
     """
 
     folder: str
@@ -93,6 +93,7 @@ class Manifest:
     ended: bool = False
     run: str = ""
     """What all lives of the folder have in common, trackers' runs too."""
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def write(self, place: CheckpointPlace) -> None:
         """Write it. Raises FileExistsError, CheckpointError."""
@@ -111,6 +112,7 @@ class Manifest:
             "chunks": [chunk.pack() for chunk in self.chunks],
             "files": {name: file.pack() for name, file in self.files.items()},
             "workers": {str(rank): dict(about) for rank, about in self.workers.items()},
+            "data": dict(self.data),
         }
         write_sealed(place, f"{self.folder}/{NAME}", values)
 
@@ -136,6 +138,7 @@ class Manifest:
                 {int(rank): dict(about) for rank, about in values["workers"].items()},
                 bool(values["ended"]),
                 str(values.get("run", "")),
+                dict(values.get("data", {})),  # which older ones do not have
             )
         except (ValueError, LookupError, TypeError, AttributeError, BadMessage) as error:
             raise CheckpointError(f"{shown(folder)}/{NAME} is none of ours: {error!r:.200}") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ps.config.checkpoint import CheckpointConfig
 from ps.config.mode import DISTRIBUTED
 from ps.config.setting import setting
+from ps.config.sharing import SharingConfig
 from ps.config.values import LONGEST_WAIT
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
@@ -21,7 +21,7 @@ MOST_EXAMPLES = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
-class ElasticConfig(CheckpointConfig):
+class ElasticConfig(SharingConfig):
     """The settings of a job that are about workers which come and go."""
 
     min_workers: int | None = setting(

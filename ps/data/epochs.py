@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,7 @@ def batches(
     seed: int = 0,
     start: int = 0,
     shuffle: bool = True,
+    cells: Iterable[int] | None = None,
 ) -> Iterator[Any]:
     """Yield worker ``rank``'s batches of ``data`` for a number of epochs.
 
@@ -86,6 +87,9 @@ def batches(
     batches, see ``steps_per_epoch``, so that none waits for another at the end. A worker's batches are equal
     to within one example and at most ``batch_size``, except that for batch size 1 the larger of unequal
     shards have one batch of 2. The first ``start`` batches are skipped at no cost.
+
+    With ``cells`` the batches are those with these numbers instead: batch s of the r-th worker has the number
+    s * num_workers + r, and those of the next epoch follow.
 
     DataError, at the call and not at the first batch, for arguments that cannot be met.
     """
@@ -108,13 +112,31 @@ def batches(
                 batch = tuple(array[pick[part]] for array, pick in zip(arrays, picks, strict=True))
                 yield batch[0] if single else batch
 
-    return generate()
+    def at(numbers: Iterable[int]) -> Iterator[Any]:
+        current = -1
+        for number in numbers:
+            epoch, place = divmod(number, steps * num_workers)
+            if epoch != current:
+                current = epoch
+                order = _order(n, (seed, epoch) if shuffle else None)
+                picks = [beside(array, order) for array in arrays]
+            step, shard = divmod(place, num_workers)
+            low, high = shard * n // num_workers, (shard + 1) * n // num_workers
+            part = slice(low + step * (high - low) // steps, low + (step + 1) * (high - low) // steps)
+            batch = tuple(array[pick[part]] for array, pick in zip(arrays, picks, strict=True))
+            yield batch[0] if single else batch
+
+    return generate() if cells is None else at(cells)
+
+
+def _order(n: int, key: tuple[int, int] | None) -> xp.HostArray:
+    """Return the indices of all ``n`` examples in an epoch's order."""
+    return np.arange(n) if key is None else np.random.default_rng(key).permutation(n)
 
 
 def _shard(n: int, rank: int, num_workers: int, key: tuple[int, int] | None) -> xp.HostArray:
-    """Return the indices of worker ``rank``: a contiguous part of the epoch's order of all ``n`` examples."""
-    order = np.arange(n) if key is None else np.random.default_rng(key).permutation(n)
-    return order[rank * n // num_workers : (rank + 1) * n // num_workers]
+    """Return the indices of worker ``rank``: a contiguous part of the epoch's order."""
+    return _order(n, key)[rank * n // num_workers : (rank + 1) * n // num_workers]
 
 
 def beside(array: Array, indices: xp.HostArray) -> Array:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ps.dataclass import dataclass
 from ps.protocol.messages.words import FailureCode
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.roster import Roster
+
+if TYPE_CHECKING:
+    from ps.server.scheduler.state import SchedulerState
 
 Failure = tuple[FailureCode, str]
 """A code and a reason for which the job has failed."""
@@ -104,3 +107,10 @@ class Absence:
 
 def _since(since: float | None, missing: bool, now: float) -> float | None:
     return (now if since is None else since) if missing else None
+
+
+def lacking(state: SchedulerState, now: float) -> Failure | None:
+    """Return why a job is given up that has waited for members for too long."""
+    unheard = state.rounds.durability.unheard if state.rounds is not None else set()
+    missing, waiting = state.elastic.missing(state.job, state.count("worker")), state.phase == "waiting"
+    return state.absence.verdict(state.roster, state.setting, unheard, now, waiting=waiting, missing=missing)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from ps.config.checkpoint import HURRY, cadence
 from ps.protocol.messages import CheckpointMade, CheckpointRequest
-from ps.server.scheduler.checkpoint_keeper import CheckpointKeeper, taken
+from ps.server.scheduler.checkpoint_keeper import CheckpointKeeper, begun_with, taken
 from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.leasing import saved_data
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 
@@ -44,6 +45,8 @@ class CheckpointDesk:
         self._extra: Sends = []
         if found is not None:
             keeper, newest = found
+            if (manifest := begun_with(state.explicit.get("resume"))) is not None:
+                state.leasing.data = saved_data(manifest)
             state.life, state.changed = keeper.life.number, True
             state.checkpoints = Checkpoints(
                 lambda: cadence(state.setting("checkpoint_every")), keeper.life.number, newest, now, state.cut_names
@@ -78,7 +81,7 @@ class CheckpointDesk:
         if saving is None or self._keeper is None:
             return []
         if state.job is not None and state.seeding.layout is not None:
-            written = self._keeper.turn(saving, state.job, state.seeding.layout)
+            written = self._keeper.turn(saving, state.job, state.seeding.layout, state.leasing.leases)
             if written is not None:
                 sends += [(b"", send) for send in saving.sealed(*written, now)]
                 if self._keeper.is_fenced and saving.verdict is None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ps.checkpoint.claim import Claim, claim
@@ -21,6 +22,8 @@ from ps.config.mode import FEDERATED
 from ps.errors import ConfigError, JobEnded, PSError
 from ps.protocol.layout import Layout
 from ps.server.scheduler.checkpoints import Checkpoints, Seal
+from ps.server.scheduler.leases import Leases
+from ps.server.scheduler.leasing import DataCut
 
 log = logging.getLogger("ps.scheduler")
 
@@ -40,22 +43,25 @@ class CheckpointKeeper:
         """Whether a later run has the folder."""
         self._parent = life.parent
 
-    def turn(self, checkpoints: Checkpoints, job: JobConfig, layout: Layout) -> tuple[int, str] | None:
+    def turn(
+        self, checkpoints: Checkpoints, job: JobConfig, layout: Layout, leases: Leases | None
+    ) -> tuple[int, str] | None:
         """Begin to write what is to be written; return the number of what has been since, and what went wrong."""
         if self._thread is not None and not self._thread.is_alive():
             self._thread = None
             done, self._done = self._done, None
             return done
         if self._thread is None and checkpoints.seal is not None:
-            work = checkpoints.seal, job, layout
+            seal = checkpoints.seal
+            work = seal, job, layout, DataCut(leases, seal.workers)
             self._thread = threading.Thread(target=self._run, args=work, name="ps-manifest", daemon=True)
             self._thread.start()
         return None
 
-    def _run(self, seal: Seal, job: JobConfig, layout: Layout) -> None:
+    def _run(self, seal: Seal, job: JobConfig, layout: Layout, cut: DataCut) -> None:
         why = ""
         try:
-            self._write(seal, job, layout)
+            self._write(seal, job, layout, cut)
         except PSError as error:
             why = str(error)
             with contextlib.suppress(PSError):
@@ -66,7 +72,7 @@ class CheckpointKeeper:
             why = repr(error)
         self._done = seal.number, why
 
-    def _write(self, seal: Seal, job: JobConfig, layout: Layout) -> None:
+    def _write(self, seal: Seal, job: JobConfig, layout: Layout, cut: DataCut) -> None:
         lives, folder, names = self._lives, seal.folder, []
         lives.demand_latest(self.life)
         if not seal.only_end:
@@ -78,12 +84,12 @@ class CheckpointKeeper:
                 chunks += part.chunks
                 files.update({} if part.tensors is None else {part.file: part.tensors})
             for rank, about in seal.workers.items():
-                workers[rank] = dict(about)
+                workers[rank] = {name: value for name, value in about.items() if name != "steps"}
                 if about.get("file"):
                     names.append(part_of("worker", rank))
                     part = WrittenPart.read(lives.place, folder, names[-1])
                     files.update({} if part.tensors is None else {part.file: part.tensors})
-                    workers[rank] = {**about, "file": part.file, "values": dict(part.about)}
+                    workers[rank] = {**workers[rank], "file": part.file, "values": dict(part.about)}
             identity = dict(self.life.identity)
             about_job = {**job.to_dict(), "chunk_size": job.chunk_bytes}
             manifest = Manifest(
@@ -101,6 +107,7 @@ class CheckpointKeeper:
                 seal.ended,
                 self.life.run,
             )
+            manifest = replace(manifest, data=cut.data(manifest.counted))
             lives.demand_latest(self.life)
             manifest.write(lives.place)
             self._parent = folder
@@ -136,7 +143,7 @@ def taken(
     if number and directory is not None:  # whoever started this process has looked after all else
         lives = Lives(place(directory), say)
         mine = lives.life(number)
-        last = next((each for each in lives.line(mine) if each.life == number), None) or _begun_with(resume)
+        last = next((each for each in lives.line(mine) if each.life == number), None) or begun_with(resume)
         return CheckpointKeeper(directory, mine), (last.step, last.folder) if last else (-1, "")
     found: Claim = claim(directory, resume, {}, say)
     if text := found.describe():
@@ -148,7 +155,8 @@ def taken(
     return CheckpointKeeper(found.directory, found.life), (began.step, began.folder) if began else (-1, "")
 
 
-def _begun_with(resume: str | None) -> Manifest | None:
+def begun_with(resume: str | None) -> Manifest | None:
+    """Return the checkpoint that a job goes on from. Raises CheckpointError."""
     if resume is None:
         return None
     folder, name = split_name(resume)

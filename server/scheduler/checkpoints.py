@@ -170,6 +170,12 @@ class Checkpoints:
         return trouble + (f"the newest whole checkpoint is {folder}, of step {step}" if folder else "none is whole")
 
     @property
+    def marked(self) -> int:
+        """The number of the cut that members were told the clock of; 0 where there is none."""
+        cut = self._cut
+        return cut.number if cut is not None and cut.phase in ("mark", "seal") else 0
+
+    @property
     def is_last(self) -> bool:
         """Whether the job waits for the last one."""
         return self._end

@@ -10,6 +10,7 @@ from ps.server.scheduler.barrier import Barrier
 from ps.server.scheduler.checkpoints import CutNames
 from ps.server.scheduler.ending import Ending
 from ps.server.scheduler.failure_detector import patience
+from ps.server.scheduler.leases import Leases
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.scheduler.moves import ChunkMoves
 from ps.server.scheduler.pipelines import Pipelines
@@ -42,6 +43,7 @@ def dump(state: SchedulerState, roster: Roster, barrier: Barrier, pipelines: Pip
         "moves": state.moves.dump(),
         "finished": state.elastic.finished,
         "cuts": dataclasses.asdict(state.cut_names),
+        "leases": state.leasing.leases.dump() if state.leasing.leases is not None else None,
     }
 
 
@@ -54,6 +56,7 @@ def fill(state: SchedulerState, values: dict[str, Any], now: float) -> None:
         state.absence.come(now)
     state.elastic.finished = values.get("finished", False)
     state.life, state.cut_names = values.get("life", 0), CutNames(**values.get("cuts", {}))
+    state.leasing.leases = Leases.load(values["leases"]) if values.get("leases") else None
     state.seeding = Seeding.load(values["seeding"])
     if "moves" in values:
         state.moves = ChunkMoves.load(values["moves"])

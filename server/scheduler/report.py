@@ -13,6 +13,7 @@ from typing import Any
 from ps.protocol.fitting import printable
 
 MOST_RANKS = 20
+MOST_COURSES = 100
 MOST_WAITS = 10
 MOST_COUNTS = 20
 MOST_METRICS = 32
@@ -75,6 +76,17 @@ def _wait_of_worker(value: dict[Any, Any]) -> dict[str, Any] | None:
     return {"what": what, "for": whom, "seconds": seconds}
 
 
+def _courses(value: Any) -> list[list[int]] | None:
+    """Of each course of batches: which it is, how many the worker has used, its clock, whether it has ended."""
+    if not isinstance(value, list | tuple):
+        return None
+    rows = [row for row in value[:MOST_COURSES] if isinstance(row, list | tuple) and len(row) == 4]
+    fine = len(rows) == len(value) and all(
+        _is_rank(number) and 0 <= number <= MOST_NUMBER for row in rows for number in row
+    )
+    return [list(row) for row in rows] if fine else None
+
+
 def _counts(value: Any) -> dict[str, float] | None:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         return None
@@ -109,6 +121,7 @@ _COLUMNS: Mapping[str, _Keep] = {
     "waiting_for": _ranks,
     "waiting": _waits(_wait_of_server),
     "waits": _waits(_wait_of_worker),
+    "leases": _courses,
     "rejected": _counts,
     "metrics": _metrics,
     "measured": _metrics,

@@ -26,6 +26,7 @@ from ps.protocol.messages import (
     Identify,
     InitDone,
     InitRequest,
+    LeaseRequest,
     Leave,
     Message,
     MoveReport,
@@ -37,8 +38,8 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
-from ps.server.scheduler import dumping, joining, moving
-from ps.server.scheduler.absence import Absence, Failure
+from ps.server.scheduler import dumping, joining, leasing, moving
+from ps.server.scheduler.absence import Absence, lacking
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.checkpoints import Checkpoints, CutNames
 from ps.server.scheduler.elastic import Elastic, answered
@@ -57,7 +58,7 @@ from ps.server.scheduler.vacancies import Vacancies, seated
 from ps.server.scheduler.views import Views
 from ps.server.send import ASKER, Send
 
-_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady | Rendezvous | CutRequest
+_OF_WORKERS = InitRequest | InitDone | BarrierEnter | StopRequest | StopReady | Rendezvous | CutRequest | LeaseRequest
 
 
 class SchedulerState:
@@ -85,10 +86,10 @@ class SchedulerState:
         """Which one it is of those that have had its folder of checkpoints, and what its cuts were called."""
         self.checkpoints: Checkpoints | None = None
         """Those of a job that has a folder for them."""
+        self.leasing = leasing.Leasing()
         self.rounds: Rounds | None = None
         """Those of a federated job, from its first model on."""
-        self.moves, self._views = ChunkMoves(), Views()
-        self._vacancies = Vacancies()
+        self.moves, self._views, self._vacancies = ChunkMoves(), Views(), Vacancies()
         self._script_settings = joining.ScriptSettings(self.explicit)
 
     @property
@@ -170,11 +171,14 @@ class SchedulerState:
         match message:
             case Heartbeat():
                 record.report = kept(message.report)
-                behind = message.epoch < self.epoch
-                return [Send(ASKER, HeartbeatAck(self.epoch)), *(self._shown(record) if behind else [])]
+                news = self._shown(record) if message.epoch < self.epoch else []
+                return [Send(ASKER, HeartbeatAck(self.epoch)), *news, *leasing.reported(self, record)]
             case Leave():
                 record.report = kept(message.report) or record.report
-                return [Send(ASKER, Ok(request)), *self.lose(record, LEFT, "left", now)]
+                said = leasing.reported(self, record)
+                return [Send(ASKER, Ok(request)), *said, *self.lose(record, LEFT, "left", now)]
+            case LeaseRequest():
+                return leasing.asked(self, record, message)
             case InitRequest() | InitDone():
                 self.changed = True
                 sends = noted(heard(self.seeding, f"worker {record.rank}", message), self.members)
@@ -184,7 +188,7 @@ class SchedulerState:
                 demand_near(message.clock, self.live("server"), "a barrier")
                 self.changed = True
                 about = request, message.clock, record.has_model
-                return passed(self._barrier.enter(record.member, *about, self._awaited))
+                return [*passed(self._barrier.enter(record.member, *about, self._awaited)), *leasing.looked(self)]
             case CheckpointPart():
                 lockstep, saving = self.job is not None and self.job.lockstep, self.checkpoints
                 return saving.hear(record, message, self._roster, now, lockstep) if saving else []
@@ -208,7 +212,8 @@ class SchedulerState:
         clock = rounds if self._federated else 0  # in a federated job with the round under way
         if self.ending.hear(record, message, self.live("worker"), together=together, clock=clock):
             self._renew_view()
-        return self._say(list(self.rounds.end(self.ending.clock, now))) if self.rounds and self.ending.phase else []
+        ends = list(self.rounds.end(self.ending.clock, now)) if self.rounds and self.ending.phase else []
+        return [*self._say(ends), *leasing.looked(self)]
 
     def _begin_rounds(self, now: float) -> None:
         if self._federated and self.job and self.seeding.done and self.seeding.layout:
@@ -244,15 +249,9 @@ class SchedulerState:
         if self.phase == "running" and self.job and self._vacancies.give_up(self.job, self._roster, now):
             sends += passed(self._barrier.check(self._awaited))
             self._renew_view()
-        if not self.over and (verdict := self._lacking(now)):
+        if not self.over and (verdict := lacking(self, now)):
             sends += self._finish("failed", *verdict)
         return [*sends, *self.news()]
-
-    def _lacking(self, now: float) -> Failure | None:
-        """Return why a job is given up that has waited for members for too long."""
-        unheard = self.rounds.durability.unheard if self.rounds is not None else set()
-        missing, waiting = self.elastic.missing(self.job, self.count("worker")), self.phase == "waiting"
-        return self.absence.verdict(self._roster, self.setting, unheard, now, waiting=waiting, missing=missing)
 
     # Joining
 
@@ -331,6 +330,7 @@ class SchedulerState:
             return sends + self._gone_from_rounds(record, now)
         if self.saving is not None:
             sends += self.saving.lost(record)
+        sends += leasing.lost(self, record)
         if record.role == "server" and self.phase == "running" and self.moves.lost(record):
             verb = "died" if state == DEAD else "ended"
             return self._finish(

@@ -15,6 +15,7 @@ from ps.protocol import backlog, codec, fields, layout
 from ps.protocol.error_codes import ERRORS, code_of
 from ps.protocol.messages import TYPES, Elsewhere, Entries, Notes, Packed, View
 from ps.protocol.messages.data import Rates, Sections
+from ps.protocol.messages.leases import Runs
 from ps.protocol.messages.pipeline import Lines, Used
 from ps.protocol.messages.secure import Boxes, Keys, Offers, Rows, Signatures
 from ps.protocol.messages.words import Defect, FailureCode, JobPhase, OrderPhase, Ruling, ShardPhase
@@ -30,6 +31,7 @@ WORDS: dict[Any, str] = {
     Notes: "notes",
     Lines: "lines",
     Used: "used",
+    Runs: "runs",
     Sections: "sections",
     Rows: "rows",
     Signatures: "rows",

@@ -65,6 +65,8 @@ def test_every_message_is_somebodys_to_say_or_the_answer_of_a_process() -> None:
         *(m.Followed, m.Marked, m.Peeked, m.Neighbours, m.Credit, m.CutChosen, m.Held, m.Kept),
         *(m.Cohort, m.ShareInbox, m.Unmask, m.Consents, m.Unseal, m.CheckpointOrder, m.CheckpointMade, m.HelpOrder),
         *(m.Placed, m.Drained, m.MoveOrder, m.Moved, m.Quorum, m.Contributors),
+        *(m.Placed, m.Drained, m.MoveOrder, m.Moved),
+        m.Lease,
     }
     assert not said & answers
     assert said | answers == set(TYPES.values())

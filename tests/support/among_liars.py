@@ -27,7 +27,7 @@ from ps.protocol import messages as m
 from ps.protocol.codec import decode, encode
 from ps.protocol.membership import Membership
 from ps.protocol.sockets import Socket
-from ps.worker import KV, cluster, exchange, scheduler_client, session
+from ps.worker import KV, cluster, exchange, leases, request_ahead, scheduler_client, session
 from ps.worker.cluster import ClusterStore
 from ps.worker.federated import store as federated_store
 from ps.worker.federated.store import FederatedStore
@@ -85,7 +85,7 @@ class Client(SchedulerClient):
     def _run(self) -> None:
         pass
 
-    def _send(self, member: int, header: bytes | None) -> None:
+    def send(self, member: int, header: bytes | None) -> None:
         if header is None:
             self._dealer.close()
             self._bell.close()
@@ -168,6 +168,8 @@ def _among(liars: Liars) -> Iterator[None]:
         (session, "SchedulerClient", partial(Client, liars)),
         (session, "Exchange", lambda *a, **k: exchange.Exchange(*a, **k, poller=Poller(liars), now=liars.monotonic)),
         (scheduler_client, "time", time),
+        (leases, "time", time),
+        (request_ahead, "time", time),
         (scheduler_client, "queue", SimpleNamespace(SimpleQueue=answers, Empty=queue.Empty)),
         (scheduler_client, "Dial", lambda *_: dial),
         (exchange, "time", time),

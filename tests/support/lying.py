@@ -307,6 +307,10 @@ class Liars:
                 return [m.InitGrant(number, self.chance.random() < 0.5)]
             case m.BarrierEnter():
                 return [m.BarrierLeave(number, min(asked.clock, 1 << 40))]
+            case m.LeaseRequest():
+                used = asked.used or asked.wait != "no"
+                runs = () if used else ((RANK, 2, asked.cells // 2),)
+                return [m.Lease(number, "end" if used else "cells", asked.grid, 0, runs)]
             case m.Poll():
                 self.version += 1
                 if self.version > 4:

@@ -99,6 +99,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.CheckpointPart(3, 5, "written", 419, 420, "", {"file": True}),
     m.CheckpointRequest(27, True),
     m.CheckpointMade(27, 420, "step-000420", ""),
+    m.LeaseRequest(28, 3, 1, 60000, 32, 5, 4, 2345, 40, 1840, 64, "no"),
+    m.Lease(28, "cells", 4, 2000, ((160, 4, 64), (7, 1, 1))),
     m.Rendezvous(25, 3, ("tcp://h:7072",)),
     m.Neighbours(25, ((1, 1 << 61, ("tcp://h:7073",), 1 << 60, 1 << 59),)),
     m.Introduce(0, 3, 1 << 60),

@@ -51,7 +51,7 @@ def test_the_size_of_the_last_batch_is_known() -> None:
     assert loader.examples == 0
     for x, _ in loader.batches((DATA, DATA), 5, 1, True):
         assert loader.examples == len(x)
-        loader.stepped()
+        loader.stepped(1)
     assert loader.examples in (4, 5)
 
 
@@ -75,7 +75,7 @@ def test_batches_taken_ahead_each_count_with_their_own_examples() -> None:
     assert len({len(batch) for batch in ahead}) == 2
     for batch in ahead:
         assert loader.examples == loader.examples == len(batch)
-        loader.stepped()
+        loader.stepped(1)
     assert loader.examples == len(ahead[-1])  # a second step with the same batch
 
 

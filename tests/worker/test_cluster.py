@@ -278,7 +278,7 @@ def test_the_status_may_be_asked_for_as_soon_as_there_is_somebody_to_ask() -> No
     asked: list[dict[str, Any]] = []
 
     class Session:
-        job, rank, member, barriers, cut_plan = job_from({}), 0, 7, 0, None
+        job, rank, member, barriers, cut_plan = job_from({"data_sharing": "static"}), 0, 7, 0, None
 
         def __setattr__(self, name: str, report: Callable[[], dict[str, Any]]) -> None:
             asked.append(report())  # as another thread does, the moment that it is there

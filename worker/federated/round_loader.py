@@ -93,6 +93,7 @@ class RoundLoader:
     ahead = False
     epoch = 0
     planned = share = 0
+    refreshed: Callable[[], None] = staticmethod(lambda: None)
     """How many steps there will be is the rounds' concern."""
 
     def __init__(self, store: RoundStore, device: Device, log: StepLog, evaluation: Evaluation) -> None:
@@ -118,7 +119,7 @@ class RoundLoader:
         self._looked = -1
         """The version that was evaluated last, for the record."""
 
-    def stepped(self) -> None:
+    def stepped(self, clock: int) -> None:
         """Nothing is taken ahead: a round ends with its last step."""
 
     def begin(self, clock: int, model: Parameters, published: Callable[[int], None] = ignore) -> None:

@@ -93,6 +93,9 @@ def _found(state: SchedulerState, of_members: Mapping[Wait, float]) -> Iterator[
         parked = {state.members[member].rank for member in seeding.parked if member in state.members}
         whom = f"{role} {owner.rank}" if owner is not None else f"a {role}"
         yield (named(role, parked) if parked else "the servers", whom, "the model's first values"), None
+    for readers, holders in state.leasing.leases.waits() if state.leasing.leases is not None else ():
+        if holders:
+            yield (named(role, readers), named(role, holders), "batches that they have and did not use yet"), None
     if state.ending.phase == "asked":
         yield ("the job", "all workers", "how far they are, as training is to end"), None
     if state.job is not None and state.job.pipeline:

@@ -227,6 +227,8 @@ def test_contributions_count_once_over_a_resume_in_modes_without_a_common_clock(
         *SHORT,
         "--mode",
         *mode,
+        "--data-sharing",
+        "static",
         "--checkpoint-dir",
         folder,
         "--checkpoint-every",

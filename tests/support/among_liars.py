@@ -170,6 +170,7 @@ def _among(liars: Liars) -> Iterator[None]:
         (scheduler_client, "time", time),
         (leases, "time", time),
         (request_ahead, "time", time),
+        (request_ahead, "queue", SimpleNamespace(SimpleQueue=answers, Empty=queue.Empty)),
         (scheduler_client, "queue", SimpleNamespace(SimpleQueue=answers, Empty=queue.Empty)),
         (scheduler_client, "Dial", lambda *_: dial),
         (exchange, "time", time),

@@ -27,6 +27,7 @@ class Job:
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.lockstep = mode == "sync"
+        self.min_workers: int | None = None
 
 
 class SimWorker:
@@ -65,8 +66,8 @@ class LeaseSim:
 
     def begin(self, data: dict[str, Any]) -> None:
         """Begin, or go on with what a checkpoint says."""
+        self.job.min_workers = self.random.choice((None, 1))
         self.leases = begun(self.job, data)  # type: ignore[arg-type]
-        self.leases.elastic = self.random.random() < 0.5
         self.saved = json.dumps(self.leases.dump())
         self.workers: list[SimWorker] = []
         self.clocks: dict[int, int] = {}

@@ -62,8 +62,8 @@ class Leases:
     bounded: bool = False
     elastic: bool = False
     courses: dict[Key, Course] = field(default_factory=dict)
-    over: dict[Shape, tuple[int, int]] = field(default_factory=dict)
-    """The last call of a shape that is over, with all before it, and how many cells it had."""
+    over: dict[Shape, tuple[int, int, int]] = field(default_factory=dict)
+    """The last call of a shape that is over, with all before it, how many cells it had, and its grid."""
     skip: int = 0
     """Cells that are counted already of courses to come, where a checkpoint does not say which."""
     changed: bool = False
@@ -180,8 +180,9 @@ class Leases:
     def _begin(self, message: LeaseRequest) -> Course | None:
         """Return a course that nobody is in yet, unless it is over."""
         call, shape = key = _key(message)
-        last, used = self.over.get(shape, (-1, 0))
-        if message.wait == "back" or call < last or (call == last and message.cells <= used):
+        last, used, grid = self.over.get(shape, (-1, 0, 0))
+        is_longer = message.cells > used and message.grid == grid
+        if message.wait == "back" or call < last or (call == last and not is_longer):
             return None
         for other in [other for other in self.courses if other[1] == shape and other[0] < call]:
             if not self.courses[other].is_active:  # all have broken it off
@@ -210,8 +211,8 @@ class Leases:
         course = self.courses.pop(key)
         if self._cut:
             self.closed[key] = course
-        mine = call, course.cells
-        self.over[shape] = max(mine, self.over.pop(shape, (-1, 0)))
+        mine = call, course.cells, course.grid
+        self.over[shape] = max(mine, self.over.pop(shape, (-1, 0, 0)))
         while len(self.over) > MOST_SHAPES:
             del self.over[next(iter(self.over))]
 
@@ -254,7 +255,7 @@ class Leases:
         lockstep, bounded, elastic, skip = values["kind"]
         leases = Leases(lockstep, bounded, elastic, skip=skip)
         leases.courses = {(call, _shape(shape)): Course.load(row) for call, shape, row in values["courses"]}
-        leases.over = {_shape(shape): _shape(last) for shape, last in values["over"]}
+        leases.over = {_shape(shape): (call, used, grid) for shape, (call, used, grid) in values["over"]}
         for member, (request, state, grid, left, runs) in values["answers"]:
             leases._answers[member] = Lease(request, state, grid, left, tuple((a, b, c) for a, b, c in runs))
         return leases

@@ -87,7 +87,7 @@ def begun(job: JobConfig, data: Mapping[str, Any]) -> Leases:
     leases = Leases(job.lockstep, job.mode in BOUNDED, job.min_workers is not None)
     try:
         leases.skip = int(data.get("skip", 0))
-        leases.over = {_two(shape): _two(last) for shape, last in data.get("over", ())}
+        leases.over = {_two(shape): _three(last) for shape, last in data.get("over", ())}
         for row in data.get("courses", ()):
             call, shape = int(row["call"]), _two(row["shape"])
             grid, cells, least = _three([row["grid"], row["cells"], row["least"]])

@@ -62,7 +62,8 @@ def test_each_example_contributes_once_though_all_is_killed_three_times_and_othe
     before: list[tuple[int, int, int, list[int]]] = []
     for life, workers in enumerate(sizes):
         last, known = life == len(sizes) - 1, set(whole(folder))
-        flags = ("run", "-w", workers, *SHORT, "--mode", mode, "--checkpoint-dir", folder, "--checkpoint-every", 3)
+        where = ("--resume" if life else "--checkpoint-dir", folder)  # which allows of another number of workers
+        flags = ("run", "-w", workers, *SHORT, "--mode", mode, *where, "--checkpoint-every", 3)
         run = command(*flags, script, used, "0.04")
         if last:
             assert run.wait(60) == 0, run.text

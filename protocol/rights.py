@@ -21,7 +21,10 @@ _MOVES = {m.Introduce, m.ChunkBegin, m.ChunkPart, m.ChunkLayout, m.ChunkGrant, m
 _LINES = {m.Introduce, m.CreditRequest, m.SharedTransfer, m.TransferPart, m.ShareBuffer}
 
 TO_SCHEDULER: dict[str, set[type[Message]]] = {
-    "server": _MEMBER | _LOOKS | {m.RoundStatus, m.Distances, m.KeysRequest, m.CheckpointPart, m.MoveReport},
+    "server": _MEMBER
+    | _LOOKS
+    | {m.RoundStatus, m.Distances, m.KeysRequest, m.CheckpointPart, m.MoveReport}
+    | {m.ReplicaReady},
     "worker": _MEMBER | _LOOKS | _FOLLOWS | _TRAINS | _ROUNDS | _MASKS | _STAGES | _READS | {m.CheckpointPart},
     "client": _MEMBER | _TRAINS | _ROUNDS | _MASKS,
     "operator": _LOOKS | _FOLLOWS | _ORDERS,
@@ -33,7 +36,7 @@ TO_SERVER: dict[str, set[type[Message]]] = {
     "client": {m.Identify} | _TO_SERVERS | _ROUNDS,
     "operator": _FOLLOWS,
     "scheduler": _FOLLOWS,
-    "server": _MOVES,
+    "server": _MOVES | {m.Identify, m.Share, m.ReplicaRequest, m.ReplicaAck},
     "helper": {m.MaskSum},
 }
 TO_WORKER: dict[str, set[type[Message]]] = {"worker": _LINES}

@@ -78,6 +78,11 @@ class Segment:
         about = os.fstat(self.fd)
         return about.st_dev, about.st_ino
 
+    @property
+    def size(self) -> int:
+        """Its bytes, as the system has it."""
+        return os.fstat(self.fd).st_size
+
     def reserve(self, offset: int, nbytes: int) -> None:
         """Have the system set the memory aside now, so that nobody dies later when there is none.
 

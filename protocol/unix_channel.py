@@ -58,6 +58,14 @@ class UnixChannel:
         """Return the descriptor to wait for."""
         return self._sock.fileno()
 
+    def peer(self) -> int:
+        """Return a new descriptor of the process at the other end (pidfd), -1 where it is not to be seen."""
+        pid, _, _ = _CREDENTIALS.unpack(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        try:
+            return os.pidfd_open(pid) if pid > 0 else -1
+        except OSError:
+            return -1
+
     @property
     def unsent(self) -> bool:
         """Whether something waits for room; ``flush`` sends it when the descriptor is writable."""

@@ -10,6 +10,7 @@
     ├── PeerLost                4   a member this process cannot go on without is gone
     │   ├── ServerLost          4
     │   ├── ServersMoved        4   a federated job's server was replaced; its clients connect anew
+    │   ├── ReplicaDiverged     4   a standby's copy of a server is not what the server has, or lacks some of it
     │   └── Evicted             4   the others declared *this* process dead
     ├── AddressInUse            5   the port or path is taken
     ├── ProtocolError           6   bytes that break the protocol
@@ -81,6 +82,10 @@ class ServerLost(PeerLost):
 
 class ServersMoved(PeerLost):
     """A server of a federated job was replaced by another process; its clients connect anew."""
+
+
+class ReplicaDiverged(PeerLost):
+    """A standby's copy of a server's part of the model is not what that server has."""
 
 
 class Evicted(PeerLost):

@@ -201,7 +201,7 @@ class ClusterStore:
     def loader(self, device: Device, log: StepLog, evaluation: Evaluation) -> BatchLoader:
         job = self.job
         place = job.place_of(self.rank) if job.pipeline else None
-        where, size = (job.pipeline_of(self.rank), job.replicas, job.seed, self), job.global_batch
+        where, size = (job.pipeline_of(self.rank), job.copies, job.seed, self), job.global_batch
         return BatchLoader(device, *where, place=place, size=size, courses=self._courses)
 
     def share(self) -> StepShare:

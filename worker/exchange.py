@@ -394,6 +394,22 @@ class Exchange:
         if self._trace.on:
             queue.show_landing(request, since)
 
+    def replace(self, server: int, name: str, channel: ServerChannel) -> None:
+        """Go on with another channel to a server, which is another process by now, and send again what is not answered.
+
+        The former one is closed.
+        """
+        queue = next(queue for queue in self._queues if queue.server == server)
+        former = queue.channel
+        self._leave(former)
+        self._by_pollable.pop(former.pollable, None)
+        self._stuck.discard(queue)
+        former.close()
+        queue.move(name, channel)
+        self._poller.register(channel.pollable, zmq.POLLIN)
+        self._by_pollable[channel.pollable] = queue
+        self._moved = True
+
     def close(self) -> None:
         """Close the channels; what was not sent is dropped."""
         for queue in self._queues:

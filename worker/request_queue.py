@@ -159,6 +159,17 @@ class RequestQueue:
         if self._identity is not None and self.channel.send(self._identity) and number in self.inflight:
             self._send(self.inflight[number])
 
+    def move(self, name: str, channel: ServerChannel) -> None:
+        """Go on over another channel, to whoever is this server now: what is not answered is to be sent again."""
+        self.name, self.channel, self._incoming = name, channel, channel.incoming
+        for request in self.inflight.values():
+            request.taken = False
+            self.add(request)
+        self.inflight.clear()
+        self._flying = self._unheard = self._unexplained = 0
+        self._asked_for_room = self._puzzled = self._unknown = self.early = False
+        self._patience, self.waits_for = PATIENCE, ()
+
     def heard(self) -> None:
         """Note a sign of life."""
         self._unheard = 0

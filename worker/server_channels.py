@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from dataclasses import field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import field
 
 import zmq
 
 from ps.dataclass import dataclass
-from ps.errors import Refused, Unshared
+from ps.errors import Refused, ServerLost, Unshared
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Identify
@@ -32,6 +34,10 @@ class ServerChannels:
     """What is shared with servers of this host; None when there are none."""
     view: MappedView | None = None
     """The weights where all servers keep them, if they can be read there."""
+    members: dict[int, int] = field(default_factory=dict)
+    """Rank -> the member that has it."""
+    home: tuple[int, int] | None = None
+    """What that memory is known by."""
     identity: Identify | None = None
     """What the servers were told first, and are told again when they do not know a connection."""
     servers: list[int] = field(default_factory=list)
@@ -70,7 +76,7 @@ class ToShare:
     @property
     def nothing(self) -> ToShare:
         """The same for one with whom everything travels."""
-        return replace(self, sharing=False)
+        return dataclasses.replace(self, sharing=False)
 
 
 def open_channels(
@@ -80,7 +86,7 @@ def open_channels(
 
     Raises Refused, or Unshared, when the wanted transport does not reach a server.
     """
-    found = ServerChannels(identity=identity)
+    found = ServerChannels(identity=identity, members={peer.rank: peer.member for peer in servers})
     ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
     if not shared.sharing:
         ways = [[address for address in way if not shares_memory(address)] for way in ways]
@@ -105,7 +111,9 @@ def open_channels(
         if any(channel.shares_memory for channel in found.channels):
             found.memory = given.memory
         if shared.viewing:
-            found.view = _view([channel.weights_memory for channel in found.channels], shared.nbytes)
+            memories = [channel.weights_memory for channel in found.channels]
+            found.view = _view(memories, shared.nbytes)
+            found.home = memories[0].identity if found.view is not None and memories[0] is not None else None
     except BaseException:
         found.close()
         raise
@@ -135,6 +143,43 @@ def open_another(
     found.channels.append(channel)
     found.servers.append(peer.rank)
     return found.names[-1], channel
+
+
+def follow_servers(
+    context: zmq.Context[Socket],
+    servers: Iterable[Peer],
+    transport: str,
+    channels: ServerChannels,
+    replace: Callable[[int, str, ServerChannel], None],
+) -> bool:
+    """Have ``channels`` go on with the processes that are servers by now, where others were; return whether any was.
+
+    ``replace`` is told of the rank, name and channel of each. Raises Refused when one cannot be reached, and ServerLost
+    where the weights are read where servers keep them, and this one has no such memory.
+    """
+    found = [peer for peer in servers if channels.members.get(peer.rank) != peer.member]
+    for peer in found:
+        log.warning("%s goes on for the server before it", peer)
+        channel = _reopen(context, peer, transport, channels)
+        channels.channels[peer.rank], channels.members[peer.rank] = channel, peer.member
+        replace(peer.rank, channels.names[peer.rank], channel)
+    return bool(found)
+
+
+def _reopen(context: zmq.Context[Socket], peer: Peer, transport: str, channels: ServerChannels) -> ServerChannel:
+    assert channels.identity is not None
+    way = choose(peer.addresses, transport, str(peer))
+    if channels.memory is None:
+        way = [address for address in way if not shares_memory(address)]
+    channel, address, reason = _first(context, way, channels.identity, Sharing(channels.memory))
+    if channel is None:
+        raise ServerLost(f"{peer}, which goes on for another one, cannot be reached ({reason or 'no way leads there'})")
+    memory = channel.weights_memory
+    if channels.view is not None and (memory is None or memory.identity != channels.home):
+        channel.close()
+        raise ServerLost(f"{peer} goes on for another server, but without the memory that weights are read from here")
+    channels.names[peer.rank] = f"{peer} at {address}"
+    return channel
 
 
 def _shared(wanted: ToShare) -> Sharing:

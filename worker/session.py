@@ -30,7 +30,7 @@ from ps.worker.exchange import Exchange
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
 from ps.worker.server_changes import ServerChanges
-from ps.worker.server_channels import ServerChannels, ToShare, open_channels
+from ps.worker.server_channels import ServerChannels, ToShare, follow_servers, open_channels
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 
@@ -153,7 +153,8 @@ class Session:
     def peers(self, role: str) -> list[Peer]:
         """Return a role's live members by rank as far as this worker knows: no spares, but whose place is kept."""
         job = self.job
-        found = (peer for peer in self._shown if peer.role == role and (role != "worker" or job.has_place(peer.rank)))
+        has_place = job.has_place if role == "worker" else lambda rank: rank < job.servers
+        found = (peer for peer in self._shown if peer.role == role and has_place(peer.rank))
         return sorted(found, key=lambda peer: peer.rank)
 
     @property
@@ -185,6 +186,10 @@ class Session:
         """Raise when this worker is out of the job, or waits for ever because nobody can say who is gone."""
         self.check()
         self.tend()
+        if self.job.replicas and self.connected:
+            about = self._context, self.peers("server"), self.job.transport, self._channels
+            if follow_servers(*about, self.exchange.replace):
+                self._heed(self._channels.incoming)
         if self.moved:
             raise ServersMoved("a server was replaced by another process, or this one has joined anew")
         exchange, limit = self.exchange, self.job.start_timeout
@@ -240,6 +245,7 @@ class Session:
             shared if self.job.compress == "none" and not self.job.federated else shared.nothing,
             identity=identity,
         )
+        self._channels = channels
         self._heed(channels.incoming)
         changes = ServerChanges(self._membership, self._context, self.job.transport, channels, self._heed)
         how = ", reads the weights where they are" if channels.view else ""
@@ -258,7 +264,7 @@ class Session:
             reach=changes.reach,
             renew=changes.renew,
         )
-        if not self.job.federated:
+        if not (self.job.federated or self.job.replicas):
             changes.begin(self._exchange)
         return channels
 

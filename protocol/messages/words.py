@@ -66,3 +66,6 @@ LeaseWait = Literal["no", "here", "aside", "back"]
 """How a worker that asks for batches waits for them; back: it wants none, and gives back what it has."""
 LeaseState = Literal["cells", "none", "end", "aside"]
 """What a worker is told that has asked for batches."""
+
+ReplicaChange = Literal["none", "whole", "step", "combined", "scaled"]
+"""How a chunk's arrays have changed with a record for the standby of its server."""

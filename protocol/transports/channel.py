@@ -67,6 +67,10 @@ class ServerChannel(Protocol):
         """Return the payload of the message just received, bytes-like."""
         ...
 
+    def process(self) -> int:
+        """Return a new descriptor of the process at the other end (pidfd), -1 where it is none of this host's."""
+        ...
+
     def close(self) -> None:
         """Close it; what was not sent is dropped."""
         ...

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ps.errors import ProtocolError
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Message, Share, SharePart
+from ps.protocol.segment import Segment
 from ps.xp import HostArray
 
 WeightsMemory = Callable[[HostArray | None], HostArray | None]
@@ -46,6 +47,10 @@ class Listener(Protocol):
 
     def share(self, line: Line, message: Share | SharePart, weights_memory: WeightsMemory) -> None:
         """Take the memory that a worker hands over, and hand over what the weights are kept in."""
+        ...
+
+    def keep_weights_in(self, segment: Segment, array: HostArray) -> None:
+        """Hand this memory over to all who come, as that in which the weights are kept; ``array`` is all of it."""
         ...
 
     def reject(self, line: Line, request: int, error: ProtocolError) -> None:

@@ -33,4 +33,5 @@ class Shm:
     def open(self, context: zmq.Context[Socket], address: str, identity: Identify, sharing: Sharing) -> ShmChannel:
         if sharing.memory is None:
             raise Unshared(sharing.lack)
-        return ShmChannel.open(address.removeprefix("shm://"), sharing.memory, sharing.weights, identity)
+        least = 1 if sharing.apart else sharing.memory.nbytes
+        return ShmChannel.open(address.removeprefix("shm://"), sharing.memory, sharing.weights, identity, least)

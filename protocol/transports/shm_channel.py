@@ -46,8 +46,17 @@ class ShmChannel:
         self._address = _address(self._gradients)
 
     @classmethod
-    def open(cls, path: str, memory: WorkerMemory, weights_memory: Segment | None, identity: Identify) -> ShmChannel:
+    def open(
+        cls,
+        path: str,
+        memory: WorkerMemory,
+        weights_memory: Segment | None,
+        identity: Identify,
+        least: int | None = None,
+    ) -> ShmChannel:
         """Connect, say who this is, and hand the memory over; ``weights_memory`` is offered for them.
+
+        What the server keeps its weights in has at least so many bytes.
 
         Raises Unshared, which says why.
         """
@@ -64,7 +73,9 @@ class ShmChannel:
         try:
             answer = _answer(line)
             fds = line.take_fds()
-            kept = Segment.adopt(fds.pop(0), memory.nbytes) if answer.weights and fds else None
+            kept = (
+                Segment.adopt(fds.pop(0), memory.nbytes if least is None else least) if answer.weights and fds else None
+            )
         except (ProtocolError, Unshared) as error:
             line.close()
             raise Unshared(f"{path}: {error}") from None
@@ -108,6 +119,9 @@ class ShmChannel:
 
     def take(self) -> Any:
         raise BadMessage("a payload where none travels")
+
+    def process(self) -> int:
+        return self._line.peer()
 
     def close(self) -> None:
         self._line.close()

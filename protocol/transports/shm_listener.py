@@ -197,6 +197,10 @@ class ShmListener:
         connection.channel.send(encode(Shared(message.request, shared is not None)), [shared.fd] if shared else [])
         self._settle(connection)
 
+    def keep_weights_in(self, segment: Segment, array: HostArray) -> None:
+        """Hand this memory over to all who come, as that in which the weights are kept; ``array`` is all of it."""
+        self._weights_memory = segment, array
+
     def _keep_weights_in(self, offered: Segment | None, nbytes: int, weights_memory: WeightsMemory) -> Segment | None:
         if offered is not None:
             array = offered.array(0, nbytes)

@@ -51,6 +51,8 @@ class Sharing:
     weights: Segment | None = None
     """Memory that is offered to keep the weights in."""
     lack: str = ""
+    apart: bool = False
+    """Whether the memory is not for a model, whose size may be another."""
 
 
 class Transport(Protocol):

@@ -96,6 +96,9 @@ class ZmqChannel:
         self.incoming.took(len(frame))
         return frame.buffer
 
+    def process(self) -> int:
+        return -1
+
     def close(self) -> None:
         self.incoming.close()
         self.pollable.close()

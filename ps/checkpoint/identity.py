@@ -14,7 +14,8 @@ from ps.text import shortened
 FREE = frozenset(
     (
         *("servers", "chunk_size", "cut_for", "window", "transport", "params", "overlap"),
-        *("heartbeat_timeout", "start_timeout", "idle_timeout", "eval_every", "spares", "upload_room"),
+        *("heartbeat_timeout", "start_timeout", "idle_timeout", "eval_every", "spares", "replicas"),
+        "upload_room",
         *("checkpoint_dir", "checkpoint_every", "keep", "resume", "init", "stages", "pipeline_workers"),
     )
 )
@@ -27,8 +28,8 @@ def identity(script: Script, args: Sequence[str], settings: Mapping[str, Any], d
     table = settings_of(JobConfig)
     given = {name: table[name].show(value) for name, value in settings.items() if name not in FREE}
     default = {name: table[name].show(table[name].default) for name in given}
-    if settings.get("mode") in PIPELINE:  # how many replicas are trained counts, not on how many workers
-        given["workers"] = str(JobConfig(**settings).replicas)
+    if settings.get("mode") in PIPELINE:  # how many copies are trained counts, not on how many workers
+        given["workers"] = str(JobConfig(**settings).copies)
     return {
         "script": script.name,
         "is_module": script.is_module,

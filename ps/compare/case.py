@@ -132,7 +132,7 @@ def _pipeline(explicit: Mapping[str, Any], workers: int, every: int) -> Case:
         config.check()
     except ConfigError as error:
         return dataclasses.replace(case, impossible=str(error))
-    return dataclasses.replace(case, job=job | {"eval_every": max(1, every // config.replicas) if every else 0})
+    return dataclasses.replace(case, job=job | {"eval_every": max(1, every // config.copies) if every else 0})
 
 
 def fitted(case: Case, layers: int) -> Case:

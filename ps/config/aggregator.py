@@ -27,7 +27,7 @@ def check_aggregator(job: JobConfig, say: Callable[[str], str]) -> None:
             f"{say('aggregator')} compares contributions and needs mode = {needed}, but with {say('mode')} each is "
             f"applied alone"
         )
-    together = (job.replicas if job.pipeline else job.fewest) - job.backup_workers
+    together = (job.copies if job.pipeline else job.fewest) - job.backup_workers
     if aggregator.least > together and job.lockstep:
         less = f" less {say('backup_workers')}" if job.backup_workers else ""
         needed = f"at least {aggregator.least} {'pipelines' if job.pipeline else 'workers'}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ps.config.mode import DISTRIBUTED
+from ps.config.replicas import check_replicas
 from ps.config.setting import setting
 from ps.config.sharing import SharingConfig
 from ps.config.values import LONGEST_WAIT
@@ -60,6 +61,7 @@ class ElasticConfig(SharingConfig):
 
 def check_elastic(job: JobConfig, say: Callable[[str], str]) -> None:
     """Raise ConfigError for a range of workers, or a step of a fixed size, that a job cannot have."""
+    check_replicas(job, say)
     if not job.federated and job.workers > MOST_WORKERS:
         raise ConfigError(f"{say('workers')}: at most {MOST_WORKERS} know each other with {say('mode')}")
     if job.min_workers is not None:

@@ -284,11 +284,11 @@ class JobConfig(ElasticConfig):
         return rank % self.places
 
     def pipeline_of(self, rank: int) -> int:
-        """Return which of the replicas a worker trains, or a part of it."""
+        """Return which of the copies of the model a worker trains, or a part of it."""
         return rank // self.places
 
     @property
-    def replicas(self) -> int:
+    def copies(self) -> int:
         """How many times the model is trained, each time on another share of the data."""
         return self.workers // self.places
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ps.config.checkpoint import CheckpointConfig
 from ps.config.mode import DISTRIBUTED
+from ps.config.replicas import ReplicaConfig
 from ps.config.setting import setting
 from ps.dataclass import dataclass
 
@@ -16,7 +16,7 @@ LEASES, STATIC = "leases", "static"
 
 
 @dataclass(frozen=True, slots=True)
-class SharingConfig(CheckpointConfig):
+class SharingConfig(ReplicaConfig):
     """The setting that is about it."""
 
     data_sharing: str = setting(

@@ -109,7 +109,8 @@ class _Cluster:
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
         restarts, spares = plan.process.restarts, plan.spares
-        self._policy = FailurePolicy(plan.workers + spares, restarts=restarts, spares=spares, elastic=plan.elastic)
+        self._policy = FailurePolicy(plan.workers + spares, restarts=restarts, spares=spares)
+        self._policy.elastic, self._policy.replicated = plan.elastic, plan.standbys > 0
         self._children, self._restarted = list[Child](), list[Exit]()
         self._former: set[int] = set()
         """The processes in whose place others were started."""
@@ -160,7 +161,7 @@ class _Cluster:
         plan = self._plan
         self._policy.restart = plan.restart_command(address, self._state)
         self._policy.started = True
-        for role, count in (("server", plan.servers), ("worker", plan.workers + plan.spares)):
+        for role, count in (("server", plan.all_servers), ("worker", plan.workers + plan.spares)):
             for rank in range(count):
                 if self._tick():  # with hundreds of them this takes a while
                     return

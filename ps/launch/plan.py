@@ -54,9 +54,19 @@ class Plan:
     """Which run this is of those that have had its folder of checkpoints; 0 without one."""
 
     def __post_init__(self) -> None:
-        check_count(self.servers, self.workers + self.spares)
+        check_count(self.all_servers, self.workers + self.spares)
         if self.spares and self.call is not None:
             raise ConfigError("spares = 1 or more needs a script: who takes another's place runs it from its beginning")
+
+    @property
+    def standbys(self) -> int:
+        """How many servers are started beside the others, each of which goes on for one that dies."""
+        return self.servers * int(self.job.get("replicas", 0))
+
+    @property
+    def all_servers(self) -> int:
+        """How many servers are started."""
+        return self.servers + self.standbys
 
     @property
     def spares(self) -> int:
@@ -67,6 +77,11 @@ class Plan:
     def elastic(self) -> bool:
         """Whether there may be fewer workers, so that one that is killed is started again and joins anew."""
         return self.job.get("min_workers") is not None
+
+    def _is_seated(self, role: str) -> bool:
+        """Whether processes of a role have the ranks that the scheduler gives them."""
+        seated = {"scheduler": True, "worker": self.elastic, "server": self.standbys > 0}
+        return seated[role]
 
     def command(self, role: str) -> list[str]:
         """Return the command line of a process of this role."""
@@ -99,7 +114,9 @@ class Plan:
     def begun(self, address: str) -> list[str]:
         """Return what is said once all are started."""
         spares = f", {counted(self.spares, 'spare')}" if self.spares else ""
-        said = [f"{counted(self.servers, 'server')}, {counted(self.workers, 'worker')}{spares}, scheduler at {address}"]
+        servers = counted(self.servers, "server")
+        servers += f", {counted(self.standbys, 'standby server')}" if self.standbys else ""
+        said = [f"{servers}, {counted(self.workers, 'worker')}{spares}, scheduler at {address}"]
         if join := self.join_command(address):
             said.append(f"another {'spare' if self.job.get('mode') in PIPELINE else 'worker'} can join with: {join}")
         if str(self.job.get("secure")).partition(":")[0] == "helper":
@@ -130,7 +147,7 @@ class Plan:
             scheduler=scheduler,
             host=self.process.host,
             port=self.process.port if role == "scheduler" else 0,
-            rank=None if role == "scheduler" or (self.elastic and role == "worker") else rank,
+            rank=None if self._is_seated(role) else rank,
             suggested_rank=rank if self.elastic and role == "worker" else None,
             local_rank=rank if role == "worker" else None,
             device=self.process.device,

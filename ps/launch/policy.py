@@ -125,6 +125,8 @@ class FailurePolicy:
     restarts: int = RESTARTS
     spares: int = 0
     """How many of the workers only wait for the place of another; each that is killed costs one."""
+    replicated: bool = False
+    """Whether each server has a standby, which goes on for it; another server is started, to be one."""
     elastic: bool = False
     federated: bool = False
     pipeline: bool = False
@@ -190,6 +192,8 @@ class FailurePolicy:
             elif exit.code and self._is_missed(exit):
                 left = f"{self.workers - len(self._ended)} of {self.workers} workers go on"
                 actions.append(Say(f"{exit.name} failed ({describe(exit.code)}); {left}"))
+            elif exit.code and exit.role == "server" and self.replicated:  # whether that ends the job others say
+                actions.append(Say(f"{exit.name} failed ({describe(exit.code)}), and no other is started in its place"))
             elif exit.code:
                 self._blame(exit)
                 actions += self._on_failure(exit)
@@ -255,12 +259,14 @@ class FailurePolicy:
         self.first = self.first or (self._lost if for_want else exit)
 
     def _may_restart(self, exit: Exit) -> bool:
-        if not (self.federated or self.elastic) or not self.started or self.stopping:
+        if not (self.federated or self.elastic or self.replicated) or not self.started or self.stopping:
             return False
         if self._restarts[exit.name] >= self.restarts:
             return False
-        if self.elastic:
-            return exit.role == "worker" and _was_killed(exit) and not self._done
+        if self.replicated and exit.role == "server":
+            return exit.code not in (0, *HOPELESS)
+        if not self.federated:
+            return self.elastic and exit.role == "worker" and _was_killed(exit) and not self._done
         if exit.role == "server":
             return exit.code not in (0, *HOPELESS)
         may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
@@ -278,7 +284,7 @@ class FailurePolicy:
     def _again(self, exit: Exit) -> list[Action]:
         count = f"{self._restarts[exit.name]} of at most {self.restarts} times"
         what = f"{exit.name} failed ({describe(exit.code)})"
-        how = "" if self.elastic else " with the state that it has kept"
+        how = "" if not self.federated else " with the state that it has kept"
         return [
             Say(f"{what}: starting it again{how}, {count}"),
             Restart(exit.role, exit.rank),

@@ -69,5 +69,7 @@ def roster_of(values: dict[str, Any], job: JobConfig | None, now: float, outage:
     members = [MemberRecord.load(row, now + patience(outage)) for row in values["members"]]
     roster = Roster.of(members, values["next"])
     roster.kept = {int(rank): roster.members[member] for rank, member in values.get("kept", {}).items()}
+    explicit = values["explicit"]
+    roster.seat_servers(explicit.get("servers", 1), explicit.get("replicas", 0))
     roster.deal(job)
     return roster

@@ -29,7 +29,7 @@ class Following:
             view.phase,
             view.reason,
             view.job,
-            tuple(member for member in view.members if member[1] == "server"),
+            tuple(member for member in view.members if member[1] == "server" and member[2] < state.setting("servers")),
             () if layout is None else self._pack(layout),
         )
 

@@ -107,10 +107,12 @@ def refusal(
     ``late``: who has the rank that suits it, and may be dead: it asks again until that is known.
     """
     if hello.role == "server":
-        if roster.count("server") >= servers or hello.rank >= servers:
-            text = f"the job has {servers} servers, and they are here"
-            if hello.rank >= servers:
-                text = f"server {hello.rank} asked to join, but the job has {servers} servers"
+        seats = max(servers, roster.all_servers)
+        beside = f" and {seats - servers} standbys" if seats > servers else ""
+        if roster.count("server") + len(roster.standbys) >= seats or hello.rank >= seats:
+            text = f"the job has {servers} servers{beside}, and they are here"
+            if hello.rank >= seats:
+                text = f"server {hello.rank} asked to join, but the job has {servers} servers{beside}"
             return Error(hello.request, "rank-taken", text)
     else:
         try:

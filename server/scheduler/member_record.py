@@ -46,6 +46,8 @@ class MemberRecord:
     why: str = ""
     barriers: int | None = None
     """Of one that took the place of another: how many the former one had met the others in."""
+    in_sync: bool = False
+    """Of a standby: whether it has all that its server has, which answers nobody without it."""
     key: str = ""
     """The CURVE key that it came with, in hexadecimal; nothing without keys."""
     seen: float = 0.0

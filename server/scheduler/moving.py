@@ -26,6 +26,8 @@ def why_not(state: SchedulerState) -> str:
         return "the servers of a federated job are replaced, with what they keep in --state, and not drained"
     if state.job is not None and state.job.pipeline:
         return f"with mode = {mode} chunks stay where they are"
+    if state.setting("replicas"):
+        return "with replicas chunks stay where they are: each server has a standby for those that it began with"
     if state.phase != "running" or not state.seeding.done:
         return "the job has no model yet" if not state.over else "the job is over"
     return ""

@@ -115,6 +115,7 @@ def _text(value: Any) -> str | None:
 _NUMBERS = (
     *("clock", "steps", "samples", "samples_per_s", "max_staleness", "bytes_up", "bytes_down", "wait_s", "waiting_s"),
     *("planned_steps", "measured_clock", "bytes", "attempt", "counted", "staged", "staged_bytes"),
+    *("backup_of", "replica_filled", "replica_lag"),
 )
 _COLUMNS: Mapping[str, _Keep] = {
     **dict.fromkeys(_NUMBERS, _number),
@@ -130,5 +131,6 @@ _COLUMNS: Mapping[str, _Keep] = {
     "failure": _text,
     "first_batch": _text,
     "kernels": _text,
+    "replica": _text,
     "terminated": lambda value: True if value is True else None,
 }

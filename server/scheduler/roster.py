@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from ps.config import JobConfig
+from ps.config.checkpoint import MOST_SERVERS
 from ps.server.scheduler.member_record import LIVE, MemberRecord
 
 MAX_GONE = 1000
@@ -15,7 +16,8 @@ MAX_GONE = 1000
 class Roster:
     """Finds members by id, by role and rank, and by nonce, each in the same time however many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, servers: int = MOST_SERVERS, replicas: int = 0) -> None:
+        """``servers`` hold the model, each of which has so many ``replicas``, as far as is known yet."""
         self.members: dict[int, MemberRecord] = {}
         """By id, in the order in which they came."""
         self.next = 1
@@ -29,19 +31,34 @@ class Roster:
         self.seats: int | None = None
         """How many places there are for workers, where there is an end to that; who has a rank beyond is a spare.
         """
+        self.seat_servers(servers, replicas)
         self.kept: dict[int, MemberRecord] = {}
         """Rank -> who is gone from a place that is kept for a spare: until somebody takes it all go on as if it were
         there."""
 
     def live(self, role: str) -> list[MemberRecord]:
-        """Return the live members of a role by rank, without spares."""
+        """Return the live members of a role by rank, without spares and standbys."""
         ranks = self._by_rank[role]
         return [ranks[rank] for rank in sorted(ranks) if not self._is_spare(role, rank)]
 
     def count(self, role: str) -> int:
-        """Return how many members of a role are live, without spares."""
+        """Return how many members of a role are live, without spares and standbys."""
         ranks = self._by_rank[role]
-        return len(ranks) - (0 if self.seats is None else sum(self._is_spare(role, rank) for rank in ranks))
+        few = role == "worker" and self.seats is None
+        return len(ranks) - (0 if few else sum(self._is_spare(role, rank) for rank in ranks))
+
+    @property
+    def standbys(self) -> list[MemberRecord]:
+        """The live servers that are there to go on for another."""
+        return [record for rank, record in self._by_rank["server"].items() if self._is_spare("server", rank)]
+
+    def is_standby(self, record: MemberRecord) -> bool:
+        """Whether one is a server that does not hold the model."""
+        return record.role == "server" and self._is_spare("server", record.rank)
+
+    def has_servers(self, job: JobConfig) -> bool:
+        """Whether all servers are here that a job begins with."""
+        return self.count("server") >= job.servers and len(self._by_rank["server"]) >= job.all_servers
 
     @property
     def spares(self) -> list[MemberRecord]:
@@ -50,6 +67,8 @@ class Roster:
         return sorted(found, key=lambda record: record.number)
 
     def _is_spare(self, role: str, rank: int) -> bool:
+        if role == "server":
+            return self.all_servers > self.server_seats <= rank
         return self.seats is not None and role == "worker" and rank >= self.seats
 
     def shown(self, role: str) -> list[MemberRecord]:
@@ -61,16 +80,25 @@ class Roster:
         """Learn how many places the job has."""
         limited = job is not None and (job.pipeline or job.min_workers is not None)
         self.seats = job.workers if job is not None and limited else None
+        if job is not None:
+            self.seat_servers(job.servers, job.replicas)
         if job is None:
             self.kept.clear()
 
+    def seat_servers(self, servers: int, replicas: int) -> None:
+        """Learn how many servers hold the model, and how many standbys each has."""
+        self.server_seats = servers
+        """Where there are standbys, one with a rank beyond is one of them."""
+        self.all_servers = servers * (1 + replicas)
+
     def take_place(self, record: MemberRecord, rank: int) -> None:
-        """Give a spare a place, as if it had just come: of several that had one the latest counts."""
+        """Give a spare, or a standby, a place, as if it had just come: of several that had one the latest counts."""
+        role = record.role
         old, record.rank, record.number = record.rank, rank, self.next
         self.next += 1
-        del self._by_rank["worker"][old]
-        self._by_rank["worker"][rank] = record
-        self._free["worker"] = min(self._free["worker"], old)
+        del self._by_rank[role][old]
+        self._by_rank[role][rank] = record
+        self._free[role] = min(self._free[role], old)
 
     def at(self, role: str, rank: int) -> MemberRecord | None:
         """Return the live member of a role that has a rank."""

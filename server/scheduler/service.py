@@ -245,7 +245,7 @@ class Scheduler:
         if self._guard is not None and found.cuts:
             self._inbox.end_unlisted(self._guard.accepted)
         if found.keys is not None:
-            sends += [Send(server.member, found.keys) for server in self._state.live("server")]
+            sends += [Send(server.member, found.keys) for server in self._state.roster if server.role == "server"]
         return sends
 
     def _reach(self, member: int) -> bool:

@@ -32,13 +32,14 @@ from ps.protocol.messages import (
     MoveReport,
     Ok,
     Rendezvous,
+    ReplicaReady,
     StopReady,
     StopRequest,
     View,
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
-from ps.server.scheduler import dumping, joining, leasing, moving
+from ps.server.scheduler import dumping, joining, leasing, moving, standbys
 from ps.server.scheduler.absence import Absence, lacking
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.checkpoints import Checkpoints, CutNames
@@ -74,7 +75,7 @@ class SchedulerState:
         self.reason = ""
         self.epoch, self.changed = 0, True
         self.deaths: list[dict[str, Any]] = []
-        self._roster = Roster()
+        self._roster = Roster(self.setting("servers"), self.setting("replicas"))
         self.failure_detector = FailureDetector(now)
         self.absence = Absence()
         self.elastic = Elastic()
@@ -136,8 +137,8 @@ class SchedulerState:
 
     def view(self) -> View:
         """Return the current view."""
-        state = self.phase, self.code, self.reason
-        return self._views.view(self.epoch, state, self.job, self._roster, self._federated, self.ending.word)
+        about = self.job, self._roster, self._federated, self.ending.word
+        return self._views.view(self.epoch, (self.phase, self.code, self.reason), *about)
 
     @property
     def _federated(self) -> bool:
@@ -196,6 +197,9 @@ class SchedulerState:
                 return moving.hear(self, record, message, now, self._renew_view, self._finish)
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
+            case ReplicaReady():
+                self.changed |= standbys.hear(record, message, self._roster)
+                return []
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
                 self.changed = True
                 return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
@@ -267,7 +271,11 @@ class SchedulerState:
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
-        seats = self.setting("servers") if hello.role == "server" else wished(hello).workers
+        seats = (
+            max(moving.server_seats(self), self._roster.all_servers)
+            if hello.role == "server"
+            else wished(hello).workers
+        )
         record = self._registrar.enrol(hello, seats, self._roster, now, here=here)
         self.absence.come(now)
         if record.role == "worker":
@@ -278,8 +286,8 @@ class SchedulerState:
         phase = self.phase
         self._start_if_complete(now)
         yield self._welcome(record, hello.request)
-        if self._federated and record.role == "worker" and self.phase == phase:
-            self.changed = True  # nobody waits for a client, and nobody but the scheduler talks of it
+        if self._federated and record.role == "worker" and self.phase == phase:  # nobody else talks of a client
+            self.changed = True
             yield Send(record.member, self.view())
             return
         yield from seated(record, self.key)
@@ -299,11 +307,11 @@ class SchedulerState:
         return answered(self.view(), record.role, *moving.words(self))
 
     def _welcome(self, record: MemberRecord, request: int) -> Send:
-        timeout = self.setting("heartbeat_timeout")
-        return Send(ASKER, self._registrar.welcome(record, request, timeout, self._views.settings(self.job)))
+        about = self.setting("heartbeat_timeout"), self._views.settings(self.job)
+        return Send(ASKER, self._registrar.welcome(record, request, *about))
 
     def _start_if_complete(self, now: float) -> None:
-        if self.phase != "waiting" or self.job is None or self.count("server") < self.job.servers:
+        if self.phase != "waiting" or self.job is None or not self._roster.has_servers(self.job):
             return
         workers = self.count("worker")
         if workers >= self.job.goal if self._federated else self.elastic.may_begin(self.job, workers, now):
@@ -331,11 +339,8 @@ class SchedulerState:
         if self.saving is not None:
             sends += self.saving.lost(record)
         sends += leasing.lost(self, record)
-        if record.role == "server" and self.phase == "running" and self.moves.lost(record):
-            verb = "died" if state == DEAD else "ended"
-            return self._finish(
-                "failed", "server-lost", f"{record} {verb} ({why}); its part of the model is gone with it"
-            )
+        if self.phase == "running" and (lost := standbys.replace(record, self._roster, self.checkpoints, self.moves)):
+            return self._finish("failed", "server-lost", lost)
         if self.job is not None and record.role == "worker":
             if self.job.pipeline:
                 self._vacancies.lose(record, self.job, self._roster, now)
@@ -357,8 +362,8 @@ class SchedulerState:
         """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
         if record.role == "server":
             self.seeding.tear()
-        done = self.rounds is not None and self.rounds.phase == "done"
-        done |= self.ending.phase != "" and record.has_finished
+        ends = self.ending.phase != "" and record.has_finished
+        done = ends or (self.rounds is not None and self.rounds.phase == "done")
         sends = self._say(dispatch.gone(self.rounds, record, now)) if self.rounds is not None else []
         if not self.over and done and not self.count("worker"):
             sends += self._finish("ended")

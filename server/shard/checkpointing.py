@@ -26,6 +26,11 @@ class ShardCheckpointing:
     def shard(self, rank: int, member: int, job_id: int, job: JobConfig, trace: Trace, threads: int) -> GradientShard:
         """Return the shard of a job, which goes on from its checkpoint if it has one. Raises CheckpointError."""
         shard = GradientShard(rank, trace, threads, stored_model(job))
+        self.save(shard, rank, member, job_id, job)
+        return shard
+
+    def save(self, shard: GradientShard, rank: int, member: int, job_id: int, job: JobConfig) -> None:
+        """Write this shard's part of checkpoints from now on, if the job has any."""
         if job.checkpoint_dir is not None:
             folder, about = place(job.checkpoint_dir), f"{job_id:x}"
             self._cuts = Cuts(
@@ -33,7 +38,6 @@ class ShardCheckpointing:
                 member,
                 lambda name, layout, copies: PartWriter(folder, _own(name), rank, layout, copies, about),
             )
-        return shard
 
     @property
     def patience(self) -> float:

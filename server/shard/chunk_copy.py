@@ -11,11 +11,9 @@ from ps.compress import Downlink
 from ps.config.job import JobConfig
 from ps.errors import CheckpointError
 from ps.server.shard.chunk import ChunkState, Participant
+from ps.server.shard.compression import ALL
 from ps.server.shard.shadow import Shadow
 from ps.xp import Array, HostArray
-
-ALL = 0
-"""Under this a chunk has the shadow of the weights as all workers have them."""
 
 
 def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkSnapshot:

@@ -22,7 +22,7 @@ from ps.half import SINGLE, is_half
 from ps.optim import Optimizer
 from ps.protocol.layout import Chunk, Layout
 from ps.server.shard.chunk import ChunkState, Participant
-from ps.server.shard.chunk_copy import ALL
+from ps.server.shard.compression import ALL
 from ps.server.shard.first_values import room_for
 from ps.server.shard.shadow import Shadow
 from ps.xp import HostArray

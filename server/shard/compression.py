@@ -14,6 +14,10 @@ from ps.server.loan import Loan
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Waiter
 from ps.server.shard.shadow import Shadow
+from ps.xp import Array
+
+ALL = 0
+"""Under this a chunk has the shadow of the weights as all workers have them."""
 
 
 class ShardCompression:
@@ -30,9 +34,21 @@ class ShardCompression:
         key = Key(self._seed, clock, chunk.index, rank)
         return self._downlink.codec.open(frame, chunk.size, np.dtype(chunk.dtype), key)
 
+    def bring(self, chunk: ChunkState) -> None:
+        """Have what all workers have of a chunk, in lockstep, come to its version, as an answer would."""
+        shadow = chunk.shadows.get(ALL)
+        if shadow is None:
+            chunk.shadows[ALL] = Shadow.of(self._downlink, chunk.weights, chunk.version)
+        else:
+            shadow.follow(self._downlink, chunk.chunk, chunk.weights, chunk.version, self._seed)
+
+    def state(self, chunk: ChunkState) -> dict[str, Array]:
+        """Return what the codec keeps of a chunk before its first frame."""
+        return self._downlink.init(chunk.weights)
+
     def answer(self, chunk: ChunkState, waiter: Waiter) -> Send:
         """Return the weights for a worker: what changed since those it has, or all of them."""
-        who = 0 if self._lockstep else waiter.member
+        who = ALL if self._lockstep else waiter.member
         shadow = chunk.shadows.get(who)
         frame = None
         if shadow is not None:

@@ -69,6 +69,15 @@ def room_for(chunk: Chunk, layout: Layout, memory: HostArray | None) -> ChunkSta
     return ChunkState(chunk, place, {}, shown=True, absences=absences)
 
 
+def show(chunks: Mapping[int, ChunkState], memory: HostArray) -> None:
+    """Have these chunks' weights be in memory that workers read, as they are."""
+    for chunk in chunks.values():
+        lo, hi = chunk.chunk.region
+        place = memory[lo:hi].view(chunk.chunk.dtype)
+        np.copyto(place, chunk.weights)
+        chunk.weights, chunk.shown = place, True
+
+
 def fill(chunk: ChunkState, values: HostArray, optimizer: Optimizer) -> None:
     """Have a chunk begin with these values, and half precision with a master that is the same numbers."""
     chunk.own()

@@ -68,10 +68,11 @@ from ps.server.shard.first_values import (
     layout_of,
     no_memory,
     room_for,
+    show,
 )
 from ps.server.shard.places import Places
 from ps.server.shard.progress import Progress
-from ps.server.shard.waiting_requests import waiting_requests
+from ps.server.shard.waiting_requests import known_requests, waiting_requests
 from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
@@ -93,6 +94,8 @@ class GradientShard:
         self._progress: Progress | None = None
         self.layout: Layout | None = None
         self._weights_memory: HostArray | None = None
+        self.seeder = 0
+        """Who gives the first values."""
         self._places: Places | None = None
         """Where workers have parts of the model."""
         self._early = Early()
@@ -192,7 +195,7 @@ class GradientShard:
         return {
             "clock": max(map(self._clock, self.chunks.values()), default=0),
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
-            "waiting": waiting_requests(self.chunks, lambda *asked: self._ready().blockers(*asked), now),
+            "waiting": waiting_requests(self.chunks, lambda *asked: self.ready.blockers(*asked), now),
         }
 
     # The beginning
@@ -207,18 +210,13 @@ class GradientShard:
         if self.job.compress != "none":
             demand_full_precision(layout, f"compress {self.job.compress}")
         if self._progress is None or (layout != self.layout and not self._started()):
-            cut = cut_for(self.rank, layout, self.job)
-            if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
-                self._weights_memory = None
             try:
-                self.chunks = {c.index: room_for(c, layout, self._weights_memory) for c in cut}
+                self.hold(layout)
             except MemoryError:
-                self.chunks, self._progress = {}, None
                 return [Send(origin, no_memory(message.request, self.rank, layout))]
-            self._progress, self.layout = Progress(self.job, self.participants, self._trace, self._threads), layout
         elif layout != self.layout:
             return [Send(origin, another_model(message.request, self.rank))]
-        self._seeder = message.member
+        self.seeder = message.member
         return [Send(origin, Ok(message.request))]
 
     def adopt(self, layout: Layout) -> Progress:
@@ -227,6 +225,23 @@ class GradientShard:
             self._progress, self.layout = Progress(self.job, self.participants, self._trace, self._threads), layout
         return self._progress
 
+    def hold(self, layout: Layout) -> None:
+        """Have the chunks of a model, without values, and nothing of another one. Raises MemoryError."""
+        cut = cut_for(self.rank, layout, self.job)
+        if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
+            self._weights_memory = None
+        try:
+            self.chunks = {c.index: room_for(c, layout, self._weights_memory) for c in cut}
+        except MemoryError:
+            self.chunks, self._progress, self.layout = {}, None, None
+            raise
+        self._progress, self.layout = Progress(self.job, self.participants, self._trace, self._threads), layout
+
+    def show_in(self, memory: HostArray) -> None:
+        """Keep the weights in memory that workers read, where others' are too, as they are here."""
+        self._weights_memory = memory
+        show(self.chunks, memory)
+
     def weights_memory(self, offered: HostArray | None) -> HostArray | None:
         """Return the memory in which the weights are kept, see ``Shard``."""
         if offered is not None and self._progress is None:
@@ -234,9 +249,9 @@ class GradientShard:
         return self._weights_memory
 
     def _fill(self, origin: Origin, message: InitChunk, payload: Any) -> list[Send]:
-        progress, chunk = self._ready(), chunk_of(self.chunks, message.chunk, self.rank)
+        progress, chunk = self.ready, chunk_of(self.chunks, message.chunk, self.rank)
         values = array_of(chunk.chunk, payload)
-        if message.member != self._seeder:
+        if message.member != self.seeder:
             return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started():
             fill(chunk, values, progress.updater.optimizer(chunk.chunk))
@@ -244,9 +259,9 @@ class GradientShard:
         return [Send(origin, Ok(message.request))]
 
     def _fill_master(self, origin: Origin, message: InitMaster, payload: Any) -> list[Send]:
-        progress, chunk = self._ready(), self._filled(message.chunk)
+        progress, chunk = self.ready, self._filled(message.chunk)
         bits = array_of(chunk.chunk, payload)
-        if message.member != self._seeder:
+        if message.member != self.seeder:
             return [Send(origin, another_seeder(message.request, self.rank))]
         if not self._started() and not self._beginning.is_saved:
             fill_master(chunk, bits, message.part, progress.updater.optimizer(chunk.chunk))
@@ -303,7 +318,7 @@ class GradientShard:
     def _push(
         self, origin: Origin, participant: Participant, message: Push | Skip, payload: Any, now: float
     ) -> Iterator[Send]:
-        mode, chunk = self._ready().mode, self._filled(message.chunk)
+        mode, chunk = self.ready.mode, self._filled(message.chunk)
         if message.clock < chunk.done.get(participant.member, 0):  # a retry: it counted already, only its answer is due
             if chunk.squares is not None and chunk.squares[0] == message.clock and not message.pull:
                 yield Send(origin, NormPart(message.request, message.chunk, chunk.squares[1]))
@@ -315,7 +330,7 @@ class GradientShard:
             demand_near(message.clock, chunk.reached, "a push for clock")
             if message.rates:
                 demand_near(latest(message.rates)[0], chunk.rate[0], "a rate with the number")
-            contribution = contribution_of(chunk, participant, message, payload, self._ready().compression)
+            contribution = contribution_of(chunk, participant, message, payload, self.ready.compression)
             if self.job.lockstep and message.clock != chunk.version:
                 raise BadMessage(f"a push for clock {message.clock} while clock {chunk.version} is collected")
             if participant.member in chunk.pending:
@@ -330,15 +345,15 @@ class GradientShard:
         waiter = Waiter(origin, participant.member, message.request, message.clock + 1, message.pull, now)
         waiter.version = message.version
         chunk.park(waiter)
-        yield from self._ready().advance(chunk)
+        yield from self.ready.advance(chunk)
 
     def _pull(self, origin: Origin, message: Pull, now: float) -> Iterator[Send]:
         chunk = self._filled(message.chunk)
         chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, message.aside))
-        yield from self._ready().advance(chunk)
+        yield from self.ready.advance(chunk)
 
     def _scale(self, origin: Origin, message: Scale, now: float) -> Iterator[Send]:
-        progress, chunk = self._ready(), self._filled(message.chunk)
+        progress, chunk = self.ready, self._filled(message.chunk)
         combined = chunk.combined
         if combined is not None and combined.clock == message.clock and message.member in combined.scalers:
             progress.scale(chunk, message.scale)
@@ -351,20 +366,15 @@ class GradientShard:
 
     def _advance_all(self) -> Iterator[Send]:
         for chunk in self.chunks.values():
-            yield from self._ready().advance(chunk)
+            yield from self.ready.advance(chunk)
 
     def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
-        known: dict[int, tuple[ChunkState, Waiter]] = {
-            waiter.request: (chunk, waiter)
-            for chunk in self.chunks.values()
-            for waiter in chunk.waiters
-            if waiter.member == message.member
-        }
+        known = known_requests(self.chunks, message.member)
         ranks: set[int] = set()
         clock = 0
         for chunk, waiter in known.values():
             waiter.origin = origin  # its connection may be a new one
-            ranks.update(self._ready().blockers(chunk, waiter))
+            ranks.update(self.ready.blockers(chunk, waiter))
             clock = max(clock, waiter.clock)
         early = self._early.known(origin, message)
         whole = self._places.known(origin, message.member) if self._places is not None else {}
@@ -384,13 +394,10 @@ class GradientShard:
     @property
     def ready(self) -> Progress:
         """What closes clocks. Raises BadMessage before there is a model."""
-        return self._ready()
-
-    def _ready(self) -> Progress:
         if self._progress is None:
             raise BadMessage("nothing was initialised: kv.init comes first")
         return self._progress
 
     def _filled(self, index: int) -> ChunkState:
-        self._ready()
+        _ = self.ready
         return filled_chunk(self.chunks, index, self.rank)

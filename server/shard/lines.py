@@ -1,10 +1,21 @@
-"""Answers on the lines of listeners, for workers that ZeroMQ does not carry."""
+"""Answers with weights: on a ROUTER, and on the lines of listeners, for workers that ZeroMQ does not carry."""
 
 from __future__ import annotations
 
+import numpy as np
+
+from ps.protocol.inbox import Inbox
+from ps.protocol.messages import Message
 from ps.protocol.transports.listener import Line
-from ps.server.loan import SENT
+from ps.server.loan import SENT, Loan
 from ps.server.send import Send
+
+
+def lend(inbox: Inbox, to: bytes, message: Message, loan: Loan) -> None:
+    """Answer on a ROUTER, from where the weights lie unless they are to stay there."""
+    weights = loan.weights.copy() if loan.stay else loan.weights
+    tracker = inbox.lend(to, message, weights.view(np.uint8))  # bfloat16 has no buffer
+    loan.tracker = SENT if loan.stay or tracker is None else tracker
 
 
 def perform(line: Line, send: Send) -> None:

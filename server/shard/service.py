@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import zmq
 
 from ps import about, descriptors, native, sigterm
@@ -48,7 +47,6 @@ from ps.protocol.sockets import open_socket
 from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.transport import Place
 from ps.server.job_key import JobKey
-from ps.server.loan import SENT
 from ps.server.send import SCHEDULER, Line, Origin, Send
 from ps.server.shard import lines
 from ps.server.shard.alone import demand_company
@@ -63,6 +61,7 @@ from ps.server.shard.gate import Gate
 from ps.server.shard.last_look import send_last
 from ps.server.shard.listening import announce, listen, warn_of_address
 from ps.server.shard.moves import ServerMoves
+from ps.server.shard.replication.succession import Succession
 from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
 from ps.trace import start
@@ -100,6 +99,7 @@ class Server:
         self._trace = start(process.trace, "server", process.rank)
         self._seldom = Seldom()
         self._saving = ShardCheckpointing()
+        self._succession = Succession(self._context, self._poller, self._trace, process.threads)
         self._farewell = Farewell(process.grace)
         self._callers, self._early = Callers(), Early()
         """Who is at which connection; and what came of workers that have heard of the job before this server."""
@@ -152,7 +152,8 @@ class Server:
                 self._tell_scheduler(now)
                 self._trace.tick()
                 beat = now + 0.25
-            events = dict(poller.poll(int(min(max(0.001, beat - now), self._saving.patience) * 1000)))
+            patience = min(max(0.001, beat - now), self._saving.patience, self._succession.patience)
+            events = dict(poller.poll(int(patience * 1000)))
             if self._dealer in events and self._hear_scheduler():
                 return 0
             for listener in self._listeners:
@@ -160,6 +161,7 @@ class Server:
             if self._router in events:
                 self._serve(self._inbox.receive(BATCH))
             self._moves.lines.receive(events)
+            self._succession.turn()
             for listener in self._listeners:
                 listener.flush()
             self._perform(self._saving.turn(idle=not events))
@@ -240,9 +242,7 @@ class Server:
             elif loan is None:
                 self._inbox.send(send.to, send.message)
             else:
-                weights = loan.weights.copy() if loan.stay else loan.weights
-                tracker = self._inbox.lend(send.to, send.message, weights.view(np.uint8))  # bfloat16 has no buffer
-                loan.tracker = SENT if loan.stay or tracker is None else tracker
+                lines.lend(self._inbox, send.to, send.message, loan)
             self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
 
     def _say(self, send: Send) -> None:
@@ -267,14 +267,15 @@ class Server:
                 if self._followers:
                     self._followers.tick(now)
         self._moves.lines.tick()
+        membership.report = {**membership.report, **self._succession.report()}
+        self._perform([Send(SCHEDULER, message) for message in self._succession.tick(now)])
         mine = self._dial, self._incoming, membership, self._inbox, self._guard
         self._perform([Send(SCHEDULER, question) for question in self._gate.look(*mine)])
         if membership.welcome is None and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in membership.tick(now):
             self._say(Send(SCHEDULER, message))
-        notice = membership.silence_notice(now)
-        if notice:
+        if notice := membership.silence_notice(now):
             log.warning("%s", notice)
         demand_company(self._shard, membership, self._scheduler, self._visited, now)
 
@@ -282,11 +283,9 @@ class Server:
         """Take what the scheduler sent; return whether the job is over."""
         for _ in range(MOST_TAKEN):
             try:
-                header = self._incoming.receive()
+                message = decode(self._incoming.receive())
             except zmq.Again:
                 break
-            try:
-                message = decode(header)
             except BadMessage as error:
                 log.warning("dropped a message from %s: %s", self._scheduler, error)
                 continue
@@ -341,7 +340,7 @@ class Server:
 
     def _join(self, welcome: Welcome) -> None:
         """Learn from the scheduler who this server is, and by what it knows others."""
-        self._inbox.rank = welcome.rank
+        self._inbox.rank = self._succession.rank_of(welcome)
         if not self._callers.joined:
             for origin, error in self._callers.join(_key(welcome)):
                 self._refuse(origin, error)
@@ -358,10 +357,12 @@ class Server:
             self._shard = FederatedShard(rank, job, key, self._state_file, self._trace, process.threads, member)
         else:
             self._state_file.close()
-            about = welcome.rank, welcome.member, welcome.job_id
-            self._shard = self._saving.shard(*about, job, self._trace, process.threads)
-        self._followers = Followers(welcome.rank, _key(welcome), self._shard)
-        self._trace.seat(welcome.rank)
+            self._shard = self._succession.shard(welcome, view, job, self._saving, self._listeners)
+            if self._shard is None:
+                return None
+        rank = self._inbox.rank = self._succession.rank_of(welcome)
+        self._followers = Followers(rank, _key(welcome), self._shard)
+        self._trace.seat(rank)
         return self._shard
 
     def _close(self) -> None:
@@ -373,6 +374,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._moves.lines.close()
+        self._succession.close()
         if self._guard is not None:
             self._guard.close()
         self._directory.remove()

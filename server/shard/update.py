@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -27,6 +27,34 @@ MOST_COUNTED = float(1 << 62)
 
 log = logging.getLogger("ps.server")
 
+Tensors: TypeAlias = "frozenset[int]"
+"""By their numbers in a chunk."""
+
+
+class ChangeRecorder(Protocol):
+    """Notes how weights come about, for whoever has a copy of them."""
+
+    def step(
+        self,
+        chunk: ChunkState,
+        gradient: HostArray | Reader,
+        clock: int,
+        rate: Rate,
+        scale: float,
+        absent: Tensors,
+        stale: int,
+    ) -> HostArray | Reader:
+        """A gradient is about to be applied; return the one to apply, which has the same values."""
+        ...
+
+    def combined(self, chunk: ChunkState, gradient: HostArray) -> None:
+        """This gradient waits for its scale."""
+        ...
+
+    def scaled(self, chunk: ChunkState, scale: float) -> None:
+        """The one that waited is about to be applied."""
+        ...
+
 
 class Updater:
     """Applies contributions to chunks as the job's configuration says."""
@@ -45,6 +73,8 @@ class Updater:
         self._scale_by_staleness = job.staleness_scaling and job.heeds("staleness_scaling")
         self._team = ThreadTeam(threads_for(threads, cores(), job.servers))
         self._workspace = Workspace()
+        self.recorder: ChangeRecorder | None = None
+        """Told of everything that changes weights."""
 
     def optimizer(self, chunk: Chunk) -> Optimizer:
         """Return what updates a chunk's tensors."""
@@ -66,7 +96,10 @@ class Updater:
         if len(given) == 1:
             scale *= given[0].scale
         stale = max(1, staleness) if self._scale_by_staleness else 1
-        self._step(chunk, gradient, given[0].clock, rate, scale, absent_from(given), stale)
+        about = given[0].clock, rate, scale, absent_from(given), stale
+        if self.recorder is not None:
+            gradient = self.recorder.step(chunk, gradient, *about)
+        self.step(chunk, gradient, *about)
 
     def combine(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> tuple[HostArray | None, float]:
         """First phase of clipping by global norm: return the combined gradient and its squared L2 norm.
@@ -89,12 +122,16 @@ class Updater:
             return np.multiply(part, factor, out=home)
 
         squares = square_sum(keep, combined.size, combined.dtype, team=self._team)
+        if self.recorder is not None:
+            self.recorder.combined(chunk, combined)
         return combined, math.inf if math.isnan(squares) else squares
 
     def apply_combined(self, chunk: ChunkState, combined: Combined, scale: float) -> None:
         """Second phase of clipping by global norm: apply a clock's combined gradient times ``scale``."""
+        if self.recorder is not None:
+            self.recorder.scaled(chunk, scale)
         if combined.gradient is not None:
-            self._step(chunk, combined.gradient, combined.clock, combined.rate, scale, combined.absent)
+            self.step(chunk, combined.gradient, combined.clock, combined.rate, scale, combined.absent)
 
     def _given(self, chunk: ChunkState, contributions: Sequence[Contribution]) -> list[Contribution]:
         """Return those that count, or none when they are too few for the aggregator to tell good from bad."""
@@ -141,7 +178,7 @@ class Updater:
         gradient.write(out)
         return out
 
-    def _step(
+    def step(
         self,
         chunk: ChunkState,
         gradient: HostArray | Reader,
@@ -151,6 +188,7 @@ class Updater:
         absent: frozenset[int],
         stale: int = 1,
     ) -> None:
+        """Apply a combined gradient of a clock, times ``scale``; ``stale``: what the learning rate is divided by."""
         number, _, base, decay = rate
         optimizer = self.optimizer(chunk.chunk)
         done = int(min(chunk.examples, MOST_COUNTED)) if self._by_examples else clock

@@ -38,3 +38,9 @@ def waiting_requests(
         }
         for (clock, ranks), waited in found.items()
     ]
+
+
+def known_requests(chunks: Mapping[int, ChunkState], member: int) -> dict[int, tuple[ChunkState, Waiter]]:
+    """Return the requests of a worker that wait, by their numbers."""
+    found = ((chunk, waiter) for chunk in chunks.values() for waiter in chunk.waiters if waiter.member == member)
+    return {waiter.request: (chunk, waiter) for chunk, waiter in found}

@@ -29,6 +29,7 @@ SPECIAL = {
     "compress": "topk:0.05",
     "compress_activations": "int8",
     "optimizer": "adam:lr=0.5",
+    "replicas": "1",
     "schedule": "constant",
     "host": "10.0.0.9",
     "aggregator": "weighted",

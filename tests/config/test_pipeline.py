@@ -11,7 +11,7 @@ from ps.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("settings", "places", "replicas"),
+    ("settings", "places", "copies"),
     [
         ({"workers": 4}, 4, 1),
         ({"workers": 8, "stages": 4}, 4, 2),
@@ -22,13 +22,13 @@ from ps.errors import ConfigError
         ({"workers": 4, "stages": "auto", "pipeline_workers": 2}, 2, 2),
     ],
 )
-def test_workers_are_dealt_out_to_pipelines(settings: dict[str, Any], places: int, replicas: int) -> None:
+def test_workers_are_dealt_out_to_pipelines(settings: dict[str, Any], places: int, copies: int) -> None:
     job = job_from({"mode": "pipeline", **settings})
-    assert (job.places, job.replicas) == (places, replicas)
+    assert (job.places, job.copies) == (places, copies)
 
 
 def test_elsewhere_every_worker_has_the_whole_model() -> None:
-    assert (JobConfig(workers=4).places, JobConfig(workers=4).replicas) == (1, 4)
+    assert (JobConfig(workers=4).places, JobConfig(workers=4).copies) == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_pipelines_that_do_not_wait_for_each_other_have_nothing_that_needs_one_c
     settings: dict[str, Any], said: str
 ) -> None:
     job = job_from({"mode": "pipeline-ssp", "workers": 4, "stages": 2, "staleness": 3, "waves": 2})
-    assert (job.replicas, job.staleness, job.delay, job.lockstep) == (2, 3, 1, False)
+    assert (job.copies, job.staleness, job.delay, job.lockstep) == (2, 3, 1, False)
     with pytest.raises(ConfigError, match=said):
         job_from({"mode": "pipeline-ssp", "workers": 4, **settings})
 

@@ -67,6 +67,8 @@ def test_every_message_is_somebodys_to_say_or_the_answer_of_a_process() -> None:
         *(m.Placed, m.Drained, m.MoveOrder, m.Moved, m.Quorum, m.Contributors),
         *(m.Placed, m.Drained, m.MoveOrder, m.Moved),
         m.Lease,
+        *(m.ReplicaModel, m.ReplicaParticipants, m.ReplicaArray),
+        *(m.ReplicaRecord, m.ReplicaStep, m.ReplicaFilled, m.ReplicaPing),
     }
     assert not said & answers
     assert said | answers == set(TYPES.values())

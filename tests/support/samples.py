@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ps.protocol import messages as m
 
 LAYOUT = (("layer.w", "float32", (3, 5)), ("scale", "float64", ()))
+
+TABLES: tuple[Any, ...] = (
+    *(13, 13, 14, 11, (1, 3, 0.001, 0.01), ((3, 13), (4, 12)), ((2, 9),), ((4, 14),), ((0, 2),), ((12, 0.25),)),
+    *(13, (3, 4), -1, 0xDEADBEEF),
+)
 
 SAMPLES: tuple[m.Message, ...] = (
     m.Error(7, "layout", "worker 1 has w float32[2] where worker 0 has w float32[3]"),
@@ -142,4 +149,14 @@ SAMPLES: tuple[m.Message, ...] = (
     m.ChunkGrant(3, 8, 9),
     m.ChunkAnswer(4, 8, 9, "taken"),
     m.Moved(15, 2),
+    m.ReplicaRequest(1, 5, 32 << 20),
+    m.ReplicaAck(5, 70_000, 69_990),
+    m.ReplicaModel(1, 3, 2, 1 << 20, LAYOUT),
+    m.ReplicaParticipants(2, ((3, 0, 12, True, False), (4, 1, -1, False, True))),
+    m.ReplicaArray(3, 1, "slot/m", 4096, 8192),
+    m.ReplicaRecord(4, "scaled", 1, False, *TABLES, 0.5, (1, 3, 0.001, 0.01), (0, 2)),
+    m.ReplicaStep(5, "step", 1, True, *TABLES, 0.25, (1, 3, 0.001, 0.01), (), 12, 1, 4096, 8192),
+    m.ReplicaFilled(6),
+    m.ReplicaPing(6),
+    m.ReplicaReady(5, 1),
 )  # fmt: skip

@@ -89,14 +89,17 @@ class Sim:
         self.values: dict[tuple[int, int], bytes] = {}
         self.joins: list[Plan] = []
         self.plans = list(plans)
-        for rank in range(self.explicit.get("servers", 1)):
-            self._hello("server", rank)
-            self.shards[rank + 1] = GradientShard(rank)
-            self.shards[rank + 1].weights_memory(self.home)
+        self._seat_servers()
         for rank in range(len(plans)):
             self._hello("worker", rank)
 
     # Joining
+
+    def _seat_servers(self) -> None:
+        for rank in range(self.explicit.get("servers", 1)):
+            self._hello("server", rank)
+            self.shards[rank + 1] = GradientShard(rank)
+            self.shards[rank + 1].weights_memory(self.home)
 
     def _hello(self, role: str, nonce: int) -> None:
         hello = Hello(0, 1000 * (role == "worker") + nonce, role, -1, "host", 1, "", (), {})
@@ -158,8 +161,11 @@ class Sim:
         if source == 0:
             process.answer(message)
         else:
-            process.hear(self.ranks[source], message, letter.copy if message.payload else None)
+            self._answer(process, source, message, letter.copy if message.payload else None)
         self._look(member)
+
+    def _answer(self, process: SimProcess, source: int, message: Message, payload: bytes | None) -> None:
+        process.hear(self.ranks[source], message, payload)
 
     def _look(self, member: int) -> None:
         """A script has its weights: they are those of the versions that its worker knows."""
@@ -194,22 +200,31 @@ class Sim:
         if isinstance(letter.message, View):
             if letter.message.epoch > self.epochs.get(server, -1):
                 self.epochs[server] = letter.message.epoch
-                self._perform(server, shard.view(letter.message, self.now))
+                self._perform(server, self._show_server(server, letter.message))
             return
         if source == 0:
             return
         origin = str(source).encode()
         try:
             payload = None if letter.payload is None else letter.payload.tobytes()
-            replies = shard.receive(origin, letter.message, payload, self.now)
+            replies = self._take(server, origin, letter.message, payload)
         except BadMessage as error:
             raise AssertionError(f"server {server} refused {letter.message!r}: {error}") from error
         if isinstance(letter.message, Init):
-            progress = shard._progress
-            if progress is not None and not isinstance(progress.updater, Spy):
-                progress.updater = Spy(shard.job)
-                progress.updater.log, progress.updater.used = self.log, self.used
+            self._spy(shard)
         self._perform(server, replies)
+
+    def _take(self, server: int, origin: bytes, message: Message, payload: bytes | None) -> list[Send]:
+        return self.shards[server].receive(origin, message, payload, self.now)
+
+    def _spy(self, shard: GradientShard) -> None:
+        progress = shard._progress
+        if progress is not None and not isinstance(progress.updater, Spy):
+            progress.updater = Spy(shard.job)
+            progress.updater.log, progress.updater.used = self.log, self.used
+
+    def _show_server(self, server: int, view: View) -> list[Send]:
+        return self.shards[server].view(view, self.now)
 
     def _perform(self, server: int, replies: list[Send]) -> None:
         for reply in replies:
@@ -283,7 +298,7 @@ class Sim:
             return
         if target == 0:
             self._schedule(source, letter.message)
-        elif target in self.shards:
+        elif target in self._servers():
             self._serve(target, source, letter)
         else:
             self._hear(target, source, letter)
@@ -350,13 +365,17 @@ class Sim:
         """What time brings: heartbeats, deaths found out, questions after lost requests."""
         for _ in range(3):  # beats of less than half the time-out: else the scheduler thinks that it stood still itself
             self.now += 4.0
-            for member in [*self.shards, *(record.member for record in self.scheduler.live("worker"))]:
+            for member in [*self._servers(), *(record.member for record in self.scheduler.live("worker"))]:
                 if member not in self.dead:
                     self._schedule(member, Heartbeat(member, self.epochs.get(member, 0), {}))
             self._tell(self.scheduler.tick(self.now), 0)
         for member, process in self.processes.items():
             if member not in self.dead:
                 process.look_after()
+
+    def _servers(self) -> list[int]:
+        """The server processes."""
+        return list(self.shards)
 
     def _who_hangs(self) -> Any:
         hanging = {m: describe(w) for m, w in self.workers.items() if not w.finished and m not in self.dead}

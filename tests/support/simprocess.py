@@ -128,6 +128,13 @@ class SimProcess:
             batch = self._batch
             self._go_on(lambda: self._life.send(batch.answers))
 
+    def move(self, server: int, member: int) -> None:
+        """A server is another member by now."""
+        self._members[server] = member
+        self.channels[server] = self._channel(server)
+        self.exchange.replace(server, f"server {server}", self.channels[server])
+        self.exchange.send()
+
     def begin(self) -> None:
         self._go_on(lambda: next(self._life))
 
@@ -154,7 +161,13 @@ class SimProcess:
     def _landing(self, *, refreshes: bool) -> Landing:
         part = self.worker.part
         into = self.worker.weights if refreshes and not self._shared else None
-        return Landing(into, Traffic(), part.versions if refreshes else None, part.hear)
+        follow = None if part.compression is None else self._follow
+        return Landing(into, Traffic(), part.versions if refreshes else None, part.hear, follow)
+
+    def _follow(self, payload: Any, chunk: int, version: int) -> int:
+        part = self.worker.part
+        assert part.compression is not None
+        return part.compression.follow(payload, self.worker.weights, part.chunks[chunk], version)
 
     def looked(self) -> None:
         """The script goes on."""

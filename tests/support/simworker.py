@@ -13,7 +13,21 @@ from ps.config.job import JobConfig
 from ps.config.mode import BOUNDED
 from ps.optim import square_sum
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Attach, Late, Leave, Message, Ok, Pull, Push, Pushed, Skip, Start, Suspend, Weights
+from ps.protocol.messages import (
+    Attach,
+    Late,
+    Leave,
+    Message,
+    Ok,
+    Pull,
+    Push,
+    Pushed,
+    Skip,
+    Start,
+    Suspend,
+    Weights,
+    WeightsDelta,
+)
 from ps.worker.conversation import Calls, Conversation, Interrupted, Question
 from ps.worker.participation import Participation
 from ps.xp import HostArray
@@ -205,8 +219,8 @@ class SimWorker:
             in_time = not meets and (not self.job.backup_workers or (exact and self.undisturbed))
         expected = self.clock if kind is Pull else self.steps[-1] + 1
         for message in answers:
-            assert isinstance(message, Weights | Pushed), f"{message!r} instead of weights"
-            assert isinstance(message, Weights) or self.part.in_place
+            assert isinstance(message, Weights | WeightsDelta | Pushed), f"{message!r} instead of weights"
+            assert not isinstance(message, Pushed) or self.part.in_place
             if self.job.mode == "sync" and in_time:
                 assert message.version == expected, f"worker {self.rank} at {expected} got {message!r}"
             assert message.staleness >= 0

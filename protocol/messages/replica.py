@@ -43,12 +43,14 @@ Participants = Annotated[tuple[tuple[Member, Rank, CountOrNone, bool, bool], ...
 class ReplicaRequest(Message):
     """A standby asks the server whose part of the model it is to have for all of it, and for what changes from then on.
 
-    ``room``: bytes that it may be sent before it says that it has done with them.
+    ``room``: bytes that it may be sent before it says that it has done with them. ``weights``: whether it was given the
+    memory, on this line, in which the weights are kept for workers to read.
     """
 
     request: Number
     member: Member
     room: Size
+    weights: bool
 
 
 @message(171)

@@ -149,7 +149,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.ChunkGrant(3, 8, 9),
     m.ChunkAnswer(4, 8, 9, "taken"),
     m.Moved(15, 2),
-    m.ReplicaRequest(1, 5, 32 << 20),
+    m.ReplicaRequest(1, 5, 32 << 20, True),
     m.ReplicaAck(5, 70_000, 69_990),
     m.ReplicaModel(1, 3, 2, 1 << 20, LAYOUT),
     m.ReplicaParticipants(2, ((3, 0, 12, True, False), (4, 1, -1, False, True))),

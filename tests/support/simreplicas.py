@@ -144,7 +144,7 @@ class ReplicatedSim(Sim):
 
     def _ask(self, server: int) -> None:
         self.asked += 1
-        self._to_primary(server, ReplicaRequest(self.asked, server, ROOM))
+        self._to_primary(server, ReplicaRequest(self.asked, server, ROOM, weights=False))
 
     def _seen_by_backup(self, server: int, view: View) -> None:
         backup, rank = self.backups[server], self.rank_of[server]

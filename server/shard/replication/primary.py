@@ -172,6 +172,9 @@ class PrimaryShard:
             self._asker = origin, message
             return []
         self._part(holds=self._protected)
+        shares = isinstance(payload, WorkerMemory) and self._inner.weights_memory(None) is not None
+        if shares and not message.weights:  # the line is older than that memory
+            return [Send(origin, _AGAIN)]
         self._requested = message.request
         memory = payload.array("weights") if isinstance(payload, WorkerMemory) else None
         outbox = self._outbox = Outbox(origin, message.room, memory)

@@ -134,7 +134,11 @@ class Standby:
             return
         self._channel = channel
         self._poller.register(channel.pollable, zmq.POLLIN)
-        channel.send(encode(ReplicaRequest(self._request, self._welcome.member, self._room)))
+        self._ask(channel)
+
+    def _ask(self, channel: ServerChannel) -> None:
+        has_weights = channel.weights_memory is not None
+        channel.send(encode(ReplicaRequest(self._request, self._welcome.member, self._room, has_weights)))
 
     def _connect(self, peer: Peer) -> ServerChannel:
         sharing, reason = self._sharing(), ""
@@ -236,7 +240,7 @@ class Standby:
         elif channel is not None and not self._answered and now - self._asked > AGAIN:
             self._asked = now
             channel.send(encode(self._identity()))
-            channel.send(encode(ReplicaRequest(self._request, self._welcome.member, self._room)))
+            self._ask(channel)
         if backup.filled and self._primary is not None and self._lost is None and now - self._said > AGAIN:
             self._said = now
             return [ReplicaReady(self._welcome.member, self._primary.member)]

@@ -42,4 +42,6 @@ def ending(outcome: Status) -> str:
     of = f" of {planned}" if planned is not None else ""
     spare = [f"{outcome['spare']} spare"] if outcome.get("spare") else []
     accepted = f"{outcome.get('total_accepted', 0)} contributions accepted"
+    if (outcome.get("privacy") or {}).get("sampled"):
+        accepted = "who was in them is told to nobody"
     return " · ".join([f"{done}{of} rounds", accepted, *spare, *counts(outcome)])

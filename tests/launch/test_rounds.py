@@ -22,3 +22,10 @@ def test_when_all_rounds_are_done_none_is_under_way() -> None:
 def test_the_end_counts_all_that_was_accepted() -> None:
     outcome = {"round": 9, "rounds": 10, "total_accepted": 36, "refused": {"late": 1}, "abandoned": 2, "spare": 9}
     assert ending(outcome) == "9 of 10 rounds · 36 contributions accepted · 9 spare · refused 1 × late · 2 abandoned"
+
+
+def test_where_who_was_drawn_is_told_to_nobody_no_number_is_said_that_is_none() -> None:
+    assert (
+        ending({"round": 6, "rounds": 6, "privacy": {"sampled": True}})
+        == "6 of 6 rounds · who was in them is told to nobody"
+    )

@@ -122,7 +122,7 @@ class RoundPrivacy:
         """Return what the status shows of it: nothing where there is none."""
         if self._budget is None:
             return {}
-        return {"privacy": {**self._budget.status(), "cut_short": self.cut_short}}
+        return {"privacy": {**self._budget.status(), "cut_short": self.cut_short, "sampled": self.sampled}}
 
     def dump(self) -> dict[str, Any]:
         """Return what a restarted scheduler must know, as plain values."""

@@ -107,10 +107,19 @@ class Exchange:
 
     def _queue(self, server: int, name: str, channel: ServerChannel) -> RequestQueue:
         queue = self._make(name, channel, server=server)
-        self._poller.register(channel.pollable, zmq.POLLIN)
         self._queues.append(queue)
-        self._by_pollable[channel.pollable] = queue
+        self._watch(queue)
         return queue
+
+    def _watch(self, queue: RequestQueue) -> None:
+        self._poller.register(queue.channel.pollable, zmq.POLLIN)
+        self._by_pollable[queue.channel.pollable] = queue
+
+    def _drop(self, queue: RequestQueue) -> None:
+        del self._by_pollable[queue.channel.pollable]
+        self._stuck.discard(queue)
+        self._leave(queue.channel)
+        queue.channel.close()
 
     def _reached(self, rank: int) -> RequestQueue | None:
         return None if (found := self._reach(rank)) is None else self._queue(rank, *found)
@@ -119,10 +128,7 @@ class Exchange:
         """Go by another view: the ranks of all servers, and which chunks are not where the layout has them."""
         for queue in self._routes.follow(servers, where):
             self._queues.remove(queue)
-            del self._by_pollable[queue.channel.pollable]
-            self._stuck.discard(queue)
-            self._leave(queue.channel)
-            queue.channel.close()
+            self._drop(queue)
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
@@ -395,19 +401,11 @@ class Exchange:
             queue.show_landing(request, since)
 
     def replace(self, server: int, name: str, channel: ServerChannel) -> None:
-        """Go on with another channel to a server, which is another process by now, and send again what is not answered.
-
-        The former one is closed.
-        """
+        """Send what a server has not answered again on another channel: it is another process by now."""
         queue = next(queue for queue in self._queues if queue.server == server)
-        former = queue.channel
-        self._leave(former)
-        self._by_pollable.pop(former.pollable, None)
-        self._stuck.discard(queue)
-        former.close()
+        self._drop(queue)
         queue.move(name, channel)
-        self._poller.register(channel.pollable, zmq.POLLIN)
-        self._by_pollable[channel.pollable] = queue
+        self._watch(queue)
         self._moved = True
 
     def close(self) -> None:

@@ -73,8 +73,9 @@ def members(status: Status, *, wide: bool = True) -> Table:
     for column in ("where", "waits for") if wide else ():
         table.add_column(column, overflow="fold")
     for server in servers:
-        more = (Text(_where(server)), _waits_of_server(server)) if wide else ()
-        table.add_row(*_common("server", server), "", "", "", "", "", "", *more)
+        copies = server.get("backup_of") is not None
+        more = (Text(_where(server)), _copy_of(server) if copies else _waits_of_server(server)) if wide else ()
+        table.add_row(*_common("standby" if copies else "server", server), "", "", "", "", "", "", *more)
     for worker in workers:
         loss = loss_of(worker)
         table.add_row(
@@ -163,6 +164,13 @@ def _waits_of_worker(worker: Status) -> str:
     if not worker.get("waiting_for"):
         return ""
     return f"worker {_ranks(worker['waiting_for'])} ({worker.get('waiting_s') or 0:.1f} s)"
+
+
+def _copy_of(standby: Status) -> Text:
+    """Return whose part of the model a standby has, how much of it, and how far it is behind."""
+    share, lag = standby.get("replica_filled") or 0, standby.get("replica_lag") or 0
+    behind = f", {lag:.0f} records behind" if lag else ""
+    return Text(f"copy of server {standby['backup_of']:.0f}: {100 * share:.0f} %{behind}")
 
 
 def _waits_of_server(server: Status) -> str:

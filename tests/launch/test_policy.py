@@ -297,3 +297,14 @@ def test_a_spent_budget_counts_also_when_the_scheduler_is_the_last_to_end() -> N
     assert stops(policy.on_exits([Exit("worker", 0, 0)]))
     policy.on_exits([Exit("scheduler", 0, 11)])
     assert policy.status == 11
+
+
+def test_a_server_with_a_standby_is_started_again_and_its_death_is_no_failure_of_the_run() -> None:
+    policy = FailurePolicy(2, restarts=1)
+    policy.replicated = policy.started = True
+    said, again = policy.on_exits([Exit("server", 0, -9)])
+    assert again == Restart("server", 0)
+    assert isinstance(said, Say) and "starting it again" in said.text
+    (said,) = policy.on_exits([Exit("server", 0, 4)])
+    assert isinstance(said, Say) and "no other is started in its place" in said.text
+    assert policy.status == 0

@@ -96,8 +96,8 @@ class Outbox:
         if self._next > first:
             if self._next + size <= self._size:
                 return self._next
-            return 0 if size < first else None
-        return self._next if self._next + size < first else None
+            return 0 if size <= first else None
+        return self._next if self._next + size <= first else None
 
     def put(
         self, make: Make, array: HostArray | None = None, room: Room | None = None, chunk: Chunk | None = None

@@ -113,7 +113,7 @@ class ChunkPart(Message):
 
 @message(127)
 class ChunkLayout(Message):
-    """The model that chunks are of, for a server that has none of it yet."""
+    """The model that chunks are of, before the first of them; answered by a ChunkAnswer with the number 0."""
 
     large = True
     member: Member
@@ -133,8 +133,8 @@ class ChunkGrant(Message):
 class ChunkAnswer(Message):
     """What has become of an attempt to hand a chunk over, at its target.
 
-    blank: it has no layout. full: no memory. unshared: workers read the weights in memory that it does not have. taken:
-    all of it is here. held: it was granted, and is answered for here.
+    full: it has no memory. unshared: workers read the weights in memory that it does not have. taken: all of it is
+    here. held: it was granted, and is answered for here.
     """
 
     member: Member

@@ -60,7 +60,7 @@ TransferKind = Literal["activation", "gradient", "labels", "loss", "outputs", "p
 
 MoveState = Literal["moving", "done", "lost"]
 """How far a server is with chunks that it is to hand over."""
-Arrival = Literal["blank", "full", "unshared", "taken", "held"]
+Arrival = Literal["full", "unshared", "taken", "held"]
 """What a server says of a chunk that is handed over to it."""
 LeaseWait = Literal["no", "here", "aside", "back"]
 """How a worker that asks for batches waits for them; back: it wants none, and gives back what it has."""

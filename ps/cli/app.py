@@ -41,6 +41,7 @@ MODULES = {
     "worker": "ps.cli.roles",
     "status": "ps.cli.status",
     "checkpoint": "ps.cli.checkpoint",
+    "drain": "ps.cli.drain",
     "export": "ps.cli.checkpoint",
     "follow": "ps.cli.follow",
     "helper": "ps.cli.helper",

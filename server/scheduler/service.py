@@ -20,6 +20,7 @@ from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.inbox import Inbox
 from ps.protocol.messages import (
     CheckpointRequest,
+    DrainRequest,
     FollowRequest,
     Heartbeat,
     HeartbeatAck,
@@ -38,6 +39,7 @@ from ps.protocol.transports.tcp import Tcp
 from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.checkpoint_desk import CheckpointDesk
 from ps.server.scheduler.doorkeeper import Doorkeeper
+from ps.server.scheduler.drain_desk import DrainDesk
 from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
@@ -92,7 +94,7 @@ class Scheduler:
         self._waits = Waits()
         self._waited = 0.0
         """When it was last looked who waits."""
-        self._following = Following()
+        self._following, self._drains = Following(), DrainDesk()
         self._announced = -1, False
         """How many rounds were told of, and whether the job was over by then."""
         self._began = time.monotonic()
@@ -186,6 +188,9 @@ class Scheduler:
                 if isinstance(message, CheckpointRequest):
                     sends += self._desk.ask(origin, message, state, time.monotonic())
                     continue
+                if isinstance(message, DrainRequest):
+                    sends += self._drains.ask(origin, message, state)
+                    continue
                 if isinstance(message, FollowRequest):
                     self._inbox.send(origin, self._following.answer(state, message))
                     continue
@@ -209,7 +214,7 @@ class Scheduler:
         sends += [(b"", send) for send in self._part_from_the_revoked()]
         gone = self._is_gone if drained else _unknown
         sends += [(b"", send) for send in state.tick(time.monotonic(), self._reach, gone, self._lives)]
-        sends += self._desk.turn(state, time.monotonic())
+        sends += self._desk.turn(state, time.monotonic()) + self._drains.turn(state)
         self._keep()
         rounds = state.rounds
         if rounds is not None and not rounds.changed:

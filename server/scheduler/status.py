@@ -74,6 +74,8 @@ def snapshot(
     if state.checkpoints is not None:
         where = state.setting("checkpoint_dir")
         status["checkpoint"] = {**state.checkpoints.status(now), **({"where": where} if where else {})}
+    if (moves := state.moves.status()) is not None:
+        status["moves"] = moves
     if state.rounds is not None:
         status["federated"] = state.rounds.status()
     return _finite(status)

@@ -31,6 +31,7 @@ class Incomer:
 
     source: int
     number: int
+    epoch: int
     chunk: Chunk
     about: Mapping[str, Any]
     arrays: dict[str, HostArray]
@@ -49,6 +50,7 @@ class Arrivals:
         self._member = member
         self._layout: Layout | None = None
         self._chunks: dict[int, Chunk] = {}
+        self._epoch = 0
         self._incomers: dict[int, Incomer] = {}
         self._granted: dict[int, tuple[int, int]] = {}
         """Server -> number and chunk of the last that it has granted."""
@@ -57,10 +59,11 @@ class Arrivals:
         """Whether a chunk is on its way here."""
         return any(incomer.chunk.index == index for incomer in self._incomers.values())
 
-    def hear_layout(self, message: ChunkLayout) -> None:
-        """Take the model that chunks are of. Raises BadMessage."""
+    def hear_layout(self, message: ChunkLayout) -> list[Send]:
+        """Take the model that chunks are of; chunks of it may come then. Raises BadMessage."""
         if self._shard.layout is None:
             self._layout = Layout.unpack(message.layout)
+        return [Send(message.member, ChunkAnswer(self._member, 0, 0, "taken"))]
 
     def _cut(self) -> Mapping[int, Chunk]:
         layout, job = self._shard.layout or self._layout, self._shard.job
@@ -77,10 +80,8 @@ class Arrivals:
         if known is not None and known.number > message.number:
             return []
         if known is not None and known.number == message.number:
-            return [self._answer(message, "taken")] if known.state is not None else []
+            return self._taken(known)
         chunk = self._cut().get(message.chunk)
-        if chunk is None and not self._chunks:
-            return [self._answer(message, "blank")]
         if chunk is None or message.chunk in self._shard.chunks:
             raise BadMessage(f"chunk {message.chunk} is handed over, which is here, or in no model")
         try:
@@ -88,7 +89,8 @@ class Arrivals:
         except MemoryError:
             return [self._answer(message, "full")]
         missing = sum(array.nbytes for array in arrays.values())
-        incomer = Incomer(message.member, message.number, chunk, message.about, arrays, missing)
+        about = message.member, message.number, message.epoch
+        incomer = Incomer(*about, chunk, message.about, arrays, missing)
         self._incomers[message.member] = incomer
         return []
 
@@ -107,9 +109,20 @@ class Arrivals:
         array.reshape(-1).view(np.uint8)[message.start : message.start + data.nbytes] = data
         incomer.came.add(key)
         incomer.missing -= data.nbytes
-        return [] if incomer.missing > 0 else [self._answer(message, self._complete(incomer))]
+        if incomer.missing > 0:
+            return []
+        refusal = self._complete(incomer)
+        return [self._answer(message, refusal)] if refusal is not None else self._taken(incomer)
 
-    def _complete(self, incomer: Incomer) -> Arrival:
+    def _taken(self, incomer: Incomer) -> list[Send]:
+        """Say that a chunk is here, if it is, and this server knows whom its former one knows."""
+        if incomer.state is None or incomer.epoch > self._epoch:
+            return []
+        answer = ChunkAnswer(self._member, incomer.number, incomer.chunk.index, "taken")
+        return [Send(incomer.source, answer)]
+
+    def _complete(self, incomer: Incomer) -> Arrival | None:
+        """Put a chunk together of which all has come; return why it cannot be taken, if so."""
         layout, shard, chunk = self._shard.layout or self._layout, self._shard, incomer.chunk
         assert layout is not None
         del self._incomers[incomer.source]
@@ -123,7 +136,7 @@ class Arrivals:
         except Unshareable:
             return "unshared"
         self._incomers[incomer.source] = incomer
-        return "taken"
+        return None
 
     def grant(self, message: ChunkGrant) -> tuple[list[Send], Incomer | None]:
         """A chunk is this server's from now on; return the answer, and the chunk if it was not before."""
@@ -135,10 +148,12 @@ class Arrivals:
         self._granted[message.member] = about
         return held, incomer
 
-    def view(self, servers: Iterable[int]) -> None:
-        """Nothing comes from servers that are gone."""
+    def view(self, epoch: int, servers: Iterable[int]) -> list[Send]:
+        """Nothing comes from servers that are gone; what has come is taken by those who go by a view as late."""
+        self._epoch = epoch
         for source in self._incomers.keys() - set(servers):
             del self._incomers[source]
+        return [send for incomer in self._incomers.values() for send in self._taken(incomer)]
 
     def _answer(self, message: ChunkBegin | ChunkPart | ChunkGrant, state: Arrival) -> Send:
         return Send(message.member, ChunkAnswer(self._member, message.number, message.chunk, state))

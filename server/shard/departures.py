@@ -24,6 +24,8 @@ from ps.xp import HostArray
 
 AGAIN = 1.0
 """Seconds after which what is not answered is sent again, and what was refused is tried again."""
+SOON = 0.2
+"""Seconds after which a server is told of the model again that has not answered."""
 LONGEST = 30.0
 """Seconds after which a chunk is sent again, at most."""
 PIECE = 8 << 20
@@ -75,6 +77,8 @@ class Departures:
         self._attempts = 0
         self._rests = 0.0
         """Until when nothing is tried: a target has just refused."""
+        self._ready: set[int] = set()
+        """Servers that have answered, and know the model."""
         self.under_way: Departure | None = None
         self._handed: dict[int, tuple[int, int]] = {}
         """Chunk -> rank and id of the server that it was handed over to."""
@@ -112,8 +116,11 @@ class Departures:
 
     def turn(self, now: float) -> list[Send]:
         """Send the next chunk off, if there is one that may go now."""
-        if not self._wanted or self.under_way is not None or now < self._rests:
+        if not self._wanted or self.under_way is not None or now < self._rests or self._shard.layout is None:
             return []
+        if self._order.target not in self._ready:  # no chunk lies still before its target is known to listen
+            self._rests = now + SOON
+            return [Send(self._order.target, ChunkLayout(self._member, self._shard.layout.pack()))]
         chunks = self._shard.chunks
         index = next((i for i in sorted(self._wanted) if i in chunks and is_quiet(chunks[i])), None)
         if index is None:
@@ -154,6 +161,10 @@ class Departures:
     def hear(self, answer: ChunkAnswer, now: float) -> tuple[list[Send], Departure | None]:
         """Take a target's answer; return what is to be said, and the departure whose chunk has just become its."""
         leaving = self.under_way
+        if not answer.number:
+            self._ready.add(answer.member)
+            self._rests = 0.0
+            return [], None
         about = (answer.member, answer.number, answer.chunk)
         if leaving is None or about != (leaving.target, leaving.number, leaving.index):
             return [], None
@@ -167,9 +178,6 @@ class Departures:
             self._handed[leaving.index] = leaving.rank, leaving.target
             self._unshown.add(leaving.index)
             return [self._grant(leaving)], leaving
-        if answer.state == "blank" and self._shard.layout is not None:
-            layout = Send(leaving.target, ChunkLayout(self._member, self._shard.layout.pack()))
-            return [layout, *self._send(leaving)], None
         if answer.state in WHY:
             self._why = f"server {leaving.rank} {WHY[answer.state]}"
             leaving.refused, self._rests = True, now + AGAIN

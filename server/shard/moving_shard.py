@@ -56,7 +56,6 @@ class MovingShard:
         self._held = HeldRequests()
         self._placed: Mapping[int, int] = {}
         self._servers: set[int] = set()
-        self._epoch = 0
         self.place(placed)
         self._learn(view)
 
@@ -87,17 +86,14 @@ class MovingShard:
         return self._shard.report(now)
 
     def view(self, view: View, now: float) -> list[Send]:
-        sends = self._shard.view(view, now)
-        self._learn(view)
-        return [*sends, *self._settle(now)]
+        return [*self._shard.view(view, now), *self._learn(view), *self._settle(now)]
 
-    def _learn(self, view: View) -> None:
-        self._epoch = view.epoch
+    def _learn(self, view: View) -> list[Send]:
         members = peers(view)
         self._servers = {peer.member for peer in members if peer.role == "server"}
         self._departures.view(view.epoch, self._servers, self._placed)
-        self._arrivals.view(self._servers)
         self._held.forget({peer.member for peer in members})
+        return self._arrivals.view(view.epoch, self._servers)
 
     def tick(self, now: float) -> list[Send]:
         return [*self._shard.tick(now), *self._settle(now), *self._departures.tick(now)]
@@ -162,12 +158,11 @@ class MovingShard:
             raise BadMessage(f"a {type(message).__name__} is for servers to say")
         match message:
             case ChunkBegin():
-                return self._arrivals.begin(message) if message.epoch <= self._epoch else []
+                return self._arrivals.begin(message)
             case ChunkPart():
                 return self._arrivals.part(message, payload)
             case ChunkLayout():
-                self._arrivals.hear_layout(message)
-                return []
+                return self._arrivals.hear_layout(message)
             case ChunkGrant():
                 return self._granted(message, now)
             case ChunkAnswer():

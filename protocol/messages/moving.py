@@ -122,7 +122,10 @@ class ChunkLayout(Message):
 
 @message(128)
 class ChunkGrant(Message):
-    """A chunk that was taken is the target's from now on; said again until its ChunkAnswer shows that it holds it."""
+    """A chunk that was taken is the target's from now on; said again until its ChunkAnswer shows that it holds it.
+
+    With the number 0 it stays where it was.
+    """
 
     member: Member
     number: Number

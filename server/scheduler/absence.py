@@ -55,11 +55,13 @@ class Absence:
 
         ``missing``: how many workers lack of the least that it goes on with.
         """
-        servers = Count(roster.count("server"), setting("servers"))
+        servers = Count(here := roster.count("server"), setting("servers"))
         workers = Count(roster.count("worker"), setting("min_workers") or setting("workers"))
         limit = setting("start_timeout")
         if waiting:
             return self.at_start(servers, workers, limit, now)
+        if setting("mode") != "federated":  # none comes back: the job goes on without those that were drained
+            servers = Count(here, min(here, 1))
         mute = [rank for rank in sorted(unheard) if roster.at("server", rank)]
         last = roster.last("worker")
         return self.of_servers(servers, mute, limit, now) or self.of_workers(

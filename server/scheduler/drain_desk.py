@@ -19,7 +19,10 @@ class DrainDesk:
 
     def ask(self, origin: bytes, message: DrainRequest, state: SchedulerState) -> list[tuple[bytes, Send]]:
         """Somebody wants a server to be drained."""
-        why = why_not(state) or state.moves.drain(message.rank, state.roster)
+        why = why_not(state)
+        if not why:
+            state.moves.model(state.seeding.layout, state.job)
+            why = state.moves.drain(message.rank, state.roster)
         if not why and len(self._askers) >= MOST_ASKERS:
             why = "too many ask for it; it is drained all the same"
         if why:

@@ -129,7 +129,7 @@ class ChunkMoves:
         for rank, (order, told) in list(self._orders.items()):
             if rank not in servers:
                 del self._orders[rank]
-            elif rests and order.chunks:
+            elif order.chunks and (rests or order.rank in self.draining):
                 sends.append(self._order(servers[rank], None, (), now))
             elif now - told >= AGAIN:
                 self._orders[rank] = order, now
@@ -149,7 +149,8 @@ class ChunkMoves:
             target, chunks = next(iter(by_target.items()))
             if target in servers:
                 sends.append(self._order(servers[source], servers[target], tuple(chunks[:BATCH]), now))
-        done = [rank for rank in (self.draining & servers.keys()) - self._orders.keys() if not self.holds(rank)]
+        busy = {order.rank for order, _ in self._orders.values() if order.chunks} | self._orders.keys()
+        done = [rank for rank in (self.draining & servers.keys()) - busy if not self.holds(rank)]
         self._still = not (todo or done or self._orders or self.draining)
         return [*sends, *(self._order(servers[rank], None, (), now, leave=True) for rank in done)]
 

@@ -40,6 +40,13 @@ class Incomer:
     came: set[tuple[str, int]] = field(default_factory=set)
     state: ChunkState | None = None
     """It, once all has come."""
+    silence: int = 0
+    """Looks at the time since its source has last said something of it."""
+
+
+LONGEST = 90
+"""Looks at the time, of about a second, after which a chunk is not expected any more of which its source says nothing.
+A source that still wants to hand it over says so every half a minute at least."""
 
 
 class Arrivals:
@@ -58,6 +65,11 @@ class Arrivals:
     def expects(self, index: int) -> bool:
         """Whether a chunk is on its way here."""
         return any(incomer.chunk.index == index for incomer in self._incomers.values())
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether a chunk is here that may be granted any moment."""
+        return any(incomer.state is not None for incomer in self._incomers.values())
 
     def hear_layout(self, message: ChunkLayout) -> list[Send]:
         """Take the model that chunks are of; chunks of it may come then. Raises BadMessage."""
@@ -80,6 +92,7 @@ class Arrivals:
         if known is not None and known.number > message.number:
             return []
         if known is not None and known.number == message.number:
+            known.silence = 0
             return self._taken(known)
         chunk = self._cut().get(message.chunk)
         if chunk is None or message.chunk in self._shard.chunks:
@@ -140,6 +153,9 @@ class Arrivals:
 
     def grant(self, message: ChunkGrant) -> tuple[list[Send], Incomer | None]:
         """A chunk is this server's from now on; return the answer, and the chunk if it was not before."""
+        if not message.number:  # it stays where it was
+            self._incomers.pop(message.member, None)
+            return [], None
         about, held = (message.number, message.chunk), [self._answer(message, "held")]
         incomer = self._incomers.get(message.member)
         if incomer is None or incomer.state is None or (incomer.number, incomer.chunk.index) != about:
@@ -147,6 +163,13 @@ class Arrivals:
         del self._incomers[message.member]
         self._granted[message.member] = about
         return held, incomer
+
+    def tick(self) -> None:
+        """Some time has passed."""
+        for source, incomer in list(self._incomers.items()):
+            incomer.silence += 1
+            if incomer.silence > LONGEST:
+                del self._incomers[source]
 
     def view(self, epoch: int, servers: Iterable[int]) -> list[Send]:
         """Nothing comes from servers that are gone; what has come is taken by those who go by a view as late."""

@@ -69,7 +69,7 @@ class Departures:
 
     def __init__(self, shard: GradientShard, member: int) -> None:
         self._shard = shard
-        self._member = member
+        self.member = member
         self.epoch = 0
         """That of the latest view."""
         self._order = MoveOrder(0, 0, 0, (), False)
@@ -105,7 +105,7 @@ class Departures:
         state: MoveState = "lost" if self._lost else "moving" if left else "done"
         handed = tuple((index, self._handed[index][0]) for index in sorted(self._unshown))
         number, why = self._order.number, self._lost or self._why
-        return Send(SCHEDULER, MoveReport(self._member, number, state, handed, left, why))
+        return Send(SCHEDULER, MoveReport(self.member, number, state, handed, left, why))
 
     def where(self, index: int) -> int | None:
         """Return the rank of the server that a chunk was handed over to, if it was."""
@@ -120,7 +120,7 @@ class Departures:
             return []
         if self._order.target not in self._ready:  # no chunk lies still before its target is known to listen
             self._rests = now + SOON
-            return [Send(self._order.target, ChunkLayout(self._member, self._shard.layout.pack()))]
+            return [Send(self._order.target, ChunkLayout(self.member, self._shard.layout.pack()))]
         chunks = self._shard.chunks
         index = next((i for i in sorted(self._wanted) if i in chunks and is_quiet(chunks[i])), None)
         if index is None:
@@ -137,7 +137,7 @@ class Departures:
 
     def _send(self, leaving: Departure) -> Iterator[Send]:
         about, arrays = leaving.state
-        head = self._member, leaving.number, leaving.index
+        head = self.member, leaving.number, leaving.index
         yield Send(leaving.target, ChunkBegin(*head, self.epoch, about))
         for name, array in arrays.items():
             flat = array.reshape(-1).view(np.uint8)
@@ -154,7 +154,7 @@ class Departures:
         return [*sends, *([self._grant(leaving)] if leaving.granted else self._send(leaving))]
 
     def _grant(self, leaving: Departure) -> Send:
-        return Send(leaving.target, ChunkGrant(self._member, leaving.number, leaving.index))
+        return Send(leaving.target, ChunkGrant(self.member, leaving.number, leaving.index))
 
     # What comes of it
 

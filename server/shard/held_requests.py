@@ -26,6 +26,11 @@ class HeldRequests:
         if key in held or len(held) < MOST:
             held[key] = origin, message, payload
 
+    @property
+    def chunks(self) -> list[int]:
+        """The chunks for which something is kept."""
+        return list(self._by_chunk)
+
     def take(self, chunk: int) -> list[Request]:
         """Return what was kept for a chunk, in the order in which it came; it is the caller's now."""
         return list(self._by_chunk.pop(chunk, {}).values())

@@ -35,6 +35,12 @@ class ServerMoves:
         if callers.key is not None:
             self.lines.view(view, member, callers.key)
 
+    def settled(self, shard: Shard) -> Shard:
+        """Return the shard of a server that has just come as one that knows where chunks are, where some have moved."""
+        is_new = isinstance(shard, GradientShard) and shard.layout is None
+        moving = self._moving(shard) if self._placed and is_new else None
+        return shard if moving is None else moving
+
     def meet(
         self, shard: Shard | None, callers: Callers, origin: Origin, message: Introduce, speaker: PublicKeys | None
     ) -> tuple[Shard | None, Error | None]:

@@ -27,7 +27,10 @@ from ps.protocol.messages import (
     Message,
     Moved,
     MoveOrder,
+    Ok,
     RoundOrder,
+    Start,
+    Suspend,
     Unseal,
     View,
     Waiting,
@@ -96,6 +99,7 @@ class MovingShard:
         return self._arrivals.view(view.epoch, self._servers)
 
     def tick(self, now: float) -> list[Send]:
+        self._arrivals.tick()
         return [*self._shard.tick(now), *self._settle(now), *self._departures.tick(now)]
 
     def receive(self, origin: Origin, message: Message, payload: Any, now: float) -> list[Send]:
@@ -105,6 +109,8 @@ class MovingShard:
             return [self._known(origin, message, answer) for answer in self._shard.receive(origin, message, None, now)]
         if not self._shard.expects(getattr(message, "member", 0)) and not isinstance(message, Attach):
             return []  # the view that shows it may be under way: it asks again, or hears that it was declared dead
+        if isinstance(message, Start | Suspend) and message.request < self._shard.participants[message.member].word:
+            return [Send(origin, Ok(message.request))]  # it has said something later since
         index = getattr(message, "chunk", None)
         if index is None or index in self._shard.chunks:
             sends = self._shard.receive(origin, message, payload, now)
@@ -126,23 +132,43 @@ class MovingShard:
     @property
     def is_empty(self) -> bool:
         """Whether there is no chunk here, and none on its way."""
-        return not self._shard.chunks and self._departures.under_way is None
+        return not self._shard.chunks and self._departures.under_way is None and not self._arrivals.has_taken
 
     def _about_another(self, index: int, origin: Origin, message: Any, payload: Any, now: float) -> list[Send]:
         """Take a request for a chunk that is not here."""
-        leaving = self._departures.under_way
-        if (leaving is not None and leaving.index == index and not leaving.granted) or self._arrivals.expects(index):
+        if self._is_on_its_way(index):
             self._held.keep(index, origin, message, payload)
             return []
-        rank = self._departures.where(index)
-        if rank is None:
-            rank = self._placed.get(index, index % self._shard.job.servers)
+        rank = self._rank_of(index)
         if rank != self._shard.rank:
             return [Send(origin, Moved(message.request, rank))]
-        if index not in self._placed:
-            return self._shard.receive(origin, message, payload, now)
-        self._held.keep(index, origin, message, payload)  # it is about to come: its workers have heard of it first
-        return []
+        return self._shard.receive(origin, message, payload, now)
+
+    def _rank_of(self, index: int) -> int:
+        """Return the rank of the server that has a chunk, as far as is known here."""
+        rank = self._departures.where(index)
+        return self._placed.get(index, index % self._shard.job.servers) if rank is None else rank
+
+    def _is_on_its_way(self, index: int) -> bool:
+        """Whether it is not settled yet who has a chunk that is not here."""
+        leaving = self._departures.under_way
+        if (leaving is not None and leaving.index == index and not leaving.granted) or self._arrivals.expects(index):
+            return True
+        return index in self._placed and self._rank_of(index) == self._shard.rank  # all but this one have heard of it
+
+    def _release(self, now: float) -> list[Send]:
+        """Take what was asked for chunks of which it is settled by now who has them."""
+        settled = [index for index in self._held.chunks if not self._is_on_its_way(index)]
+        return [send for index in settled for send in self._replayed(index, now)]
+
+    def _replayed(self, index: int, now: float) -> list[Send]:
+        sends: list[Send] = []
+        for origin, message, payload in self._held.take(index):
+            try:
+                sends += self.receive(origin, message, payload, now)
+            except BadMessage as error:
+                sends.append(Send(origin, Error(getattr(message, "request", 0), "bad-message", str(error))))
+        return sends
 
     def _known(self, origin: Origin, question: Inquire, answer: Send) -> Send:
         """Return the answer to a question about requests, of which some may wait for a chunk."""
@@ -158,9 +184,9 @@ class MovingShard:
             raise BadMessage(f"a {type(message).__name__} is for servers to say")
         match message:
             case ChunkBegin():
-                return self._arrivals.begin(message)
+                return [*self._arrivals.begin(message), *self._release(now)]
             case ChunkPart():
-                return self._arrivals.part(message, payload)
+                return [*self._arrivals.part(message, payload), *self._release(now)]
             case ChunkLayout():
                 return self._arrivals.hear_layout(message)
             case ChunkGrant():
@@ -191,9 +217,10 @@ class MovingShard:
         sends: list[Send] = []
         if self._departures.may_return(self._servers):
             leaving = self._departures.take_back()
+            dropped = Send(leaving.target, ChunkGrant(self._departures.member, 0, leaving.index))
             ranks = {member: p.rank for member, p in self._shard.participants.items()}
-            sends = self._put(leaving.chunk, leaving.words, ranks | leaving.ranks, now)
-        return [*sends, *self._departures.turn(now)]
+            sends = [dropped, *self._put(leaving.chunk, leaving.words, ranks | leaving.ranks, now)]
+        return [*sends, *self._release(now), *self._departures.turn(now)]
 
     def _put(self, chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int], now: float) -> list[Send]:
         """Have a chunk here from now on, and do what was asked of it meanwhile."""
@@ -201,9 +228,4 @@ class MovingShard:
         self._shard.chunks[index] = chunk
         settle(chunk, heard, ranks, self._shard)
         sends = list(self._shard.ready.advance(chunk))
-        for origin, message, payload in self._held.take(index):
-            try:
-                sends += self.receive(origin, message, payload, now)
-            except BadMessage as error:
-                sends.append(Send(origin, Error(getattr(message, "request", 0), "bad-message", str(error))))
-        return sends
+        return sends + self._replayed(index, now)

@@ -324,6 +324,7 @@ class Server:
                 self._gate.part_from_the_gone(self._callers, view)
                 self._moves.view(view, self._membership.member, self._callers)
                 self._perform(shard.view(view, time.monotonic()))
+                self._shard = self._moves.settled(shard)
                 self._serve((origin, early, None) for origin, early in self._early.take())
         return False
 

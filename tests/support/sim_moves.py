@@ -26,10 +26,7 @@ class MovingSim(Sim):
     def __init__(self, *args: Any, **more: Any) -> None:
         self.moving: dict[int, MovingShard] = {}
         self.views: dict[int, View] = {}
-        self.moves = 0
-        """How many chunks have changed their server."""
         self.drained: set[int] = set()
-        self.incoming: list[int] = []
         super().__init__(*args, **more)
 
     # Servers come and go
@@ -76,6 +73,8 @@ class MovingSim(Sim):
                 if message.epoch > self.epochs.get(server, -1):
                     self.epochs[server], self.views[server] = message.epoch, message
                     self._perform(server, (moving or shard).view(message, self.now))
+                    if self.placed.get(server) and shard.layout is None:  # it has just come
+                        self._mover(server)
             elif isinstance(message, Placed):
                 self.placed[server] = unpacked(message.elsewhere)
                 if moving is not None:
@@ -104,6 +103,8 @@ class MovingSim(Sim):
         return self.moving[server]
 
     def _order(self, server: int, order: MoveOrder) -> None:
+        if server not in self.views:
+            return
         moving = self._mover(server)
         self._perform(server, moving.move(order, self.now))
         if order.leave and moving.is_empty:
@@ -125,6 +126,11 @@ class MovingSim(Sim):
             else:
                 super()._perform(server, [reply])
 
+    def _deliver(self, key: tuple[int, int]) -> None:
+        super()._deliver(key)
+        if self.random.random() < 0.05:  # the scheduler looks up, also while all are busy
+            self._tell(self.scheduler.tick(self.now), 0)
+
     def _look_after(self) -> None:
         super()._look_after()
         for server, moving in self.moving.items():
@@ -139,6 +145,11 @@ class MovingSim(Sim):
         """Whether a server has died with a chunk that it had taken over just before."""
         killed = [server for server in self.shards if server in self.dead and server not in self.drained]
         return self.scheduler.phase == "failed" and any(self.shards[server].chunks for server in killed)
+
+    @property
+    def moved(self) -> int:
+        """How many chunks have changed their server, and are not back."""
+        return sum(len(moving._departures._handed) for moving in self.moving.values())
 
     def chunks_of(self, server: int) -> Sequence[int]:
         """The chunks of a server, by its id."""

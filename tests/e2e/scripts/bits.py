@@ -7,6 +7,7 @@ bits.py STEPS
 import hashlib
 import os
 import sys
+import time
 
 import ml_dtypes  # noqa: F401
 import numpy as np
@@ -29,10 +30,12 @@ SHAPES = {
 with ps.connect() as kv:
     start = np.random.default_rng(5)
     first = {name: start.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()}
-    params = kv.init(first, groups=GROUPS)
+    groups = {"b": GROUPS["b"]} if kv.job.optimizer.startswith("adam") else GROUPS  # which has no momentum
+    params = kv.init(first, groups=groups)
     placed = kv._store._view is not None
     digest = hashlib.sha256()
     for step in range(int(sys.argv[1])):
+        time.sleep(float(os.environ.get("NAP", "0")))
         random = np.random.default_rng(1000 * step + kv.rank)
         grads = {name: random.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()}
         if step % 5 == 4 and kv.rank == 0 and kv.job.on_nan == "skip":

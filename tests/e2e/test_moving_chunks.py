@@ -1,0 +1,119 @@
+"""Promises of servers that come and go while real workers train: the same bits, over every transport; all that a server
+has is others' when it is drained; who dies while a chunk is on its way to it, or while the scheduler is away, harms
+nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.cluster import PSCTL, SCRIPTS, Cluster, Process, result
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+BITS = str(SCRIPTS / "bits.py")
+STEPS = 60
+JOB = {"chunk_size": "4KiB", "heartbeat_timeout": 5}
+
+
+def rows(status: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The live servers, by rank."""
+    return {row["rank"]: row for row in status["servers"] if row["state"] == "live"}
+
+
+def is_balanced(status: dict[str, Any], ranks: set[int]) -> bool:
+    """Whether these servers, and no others, have chunks, none much more than another."""
+    held = [row.get("bytes", 0) for row in rows(status).values()]
+    settled = not (status.get("moves") or {}).get("left")
+    return set(rows(status)) == ranks and settled and min(held) > 0 and max(held) - min(held) <= 2 * 4096
+
+
+def trained(cluster: Cluster, nap: float) -> list[Process]:
+    return [cluster.worker(BITS, STEPS, rank=rank, NAP=str(nap)) for rank in (0, 1)]
+
+
+def digests(workers: list[Process]) -> set[str]:
+    for worker in workers:
+        assert worker.wait() == 0, worker.text
+    return {result(worker)["digest"] for worker in workers}
+
+
+@pytest.mark.parametrize("optimizer", ["adam:lr=0.01", "momentum:lr=0.01,momentum=0.9"])
+@pytest.mark.parametrize("transport", ["shm", "ipc", "tcp"])
+def test_the_bits_are_those_of_an_undisturbed_run_while_a_server_comes_and_another_is_drained(
+    start: Callable[..., Cluster], command: Callable[..., Process], transport: str, optimizer: str
+) -> None:
+    still = start(servers=2, workers=2, transport=transport, optimizer=optimizer, **JOB)
+    undisturbed = digests(trained(still, 0.0))
+    cluster = start(servers=2, workers=2, transport=transport, optimizer=optimizer, **JOB)
+    workers = trained(cluster, 0.15)
+    cluster.wait_clock(3)
+    cluster.start("server")
+    cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
+    drain = command("drain", 1, "--scheduler", cluster.address)
+    assert drain.wait() == 0, drain.text
+    assert "server 1 has handed over all of its chunks" in drain.text
+    assert cluster.servers[1].wait() == 0, cluster.servers[1].text
+    assert is_balanced(cluster.status(), {0, 2})
+    assert max(worker["clock"] for worker in cluster.status()["workers"]) < STEPS, "it was all over before"
+    assert digests(workers) == undisturbed
+    assert cluster.scheduler.wait() == 0
+
+
+def test_what_cannot_be_drained_is_refused_by_name(
+    start: Callable[..., Cluster], command: Callable[..., Process]
+) -> None:
+    cluster = start(servers=1, workers=1, **JOB)
+    early = command("drain", 0, "--scheduler", cluster.address)
+    assert early.wait() == 7 and "the job has no model yet" in early.text
+    worker = cluster.worker(BITS, STEPS, NAP="0.1")
+    cluster.wait_clock(2)
+    last = command("drain", 0, "--scheduler", cluster.address)
+    assert last.wait() == 7 and "server 0 is the last one that is left" in last.text
+    unknown = command("drain", 5, "--scheduler", cluster.address)
+    assert unknown.wait() == 7 and "there is no server 5" in unknown.text
+    assert worker.wait() == 0
+
+
+def test_a_scheduler_that_is_killed_while_a_server_is_drained_goes_on_with_it(
+    start: Callable[..., Cluster], command: Callable[..., Process]
+) -> None:
+    cluster = start(servers=3, workers=2, state=True, **JOB)
+    workers = trained(cluster, 0.15)
+    cluster.wait_clock(3)
+    drain = command("drain", 0, "--scheduler", cluster.address)
+    cluster.wait_status(lambda status: status.get("moves"))
+    cluster.scheduler.kill()
+    cluster.start_scheduler()
+    assert drain.wait() == 0, drain.text
+    assert cluster.servers[0].wait() == 0
+    assert len(digests(workers)) == 1
+    assert cluster.scheduler.wait() == 0
+
+
+def test_the_death_of_a_server_that_has_no_chunk_yet_ends_nothing(start: Callable[..., Cluster]) -> None:
+    cluster = start(servers=2, workers=2, **{**JOB, "heartbeat_timeout": 2})
+    workers = trained(cluster, 0.1)
+    cluster.wait_clock(3)
+    late = cluster.start("server")
+    late.wait_for("joined the job as server 2")
+    late.stop()  # before it can take anything, or just after: then it has all that it was given, and goes on
+    status = cluster.wait_status(lambda status: len(rows(status)) == 2 or rows(status)[2].get("bytes"))
+    if len(rows(status)) == 3:
+        late.resume()
+    assert len(digests(workers)) == 1
+    assert cluster.scheduler.wait() == 0
+
+
+def test_checkpoints_are_made_while_servers_come_and_go_and_are_gone_on_from(
+    start: Callable[..., Cluster], command: Callable[..., Process]
+) -> None:
+    cluster = start(servers=2, workers=2, optimizer="adam:lr=0.01", checkpoint_every="1s", **JOB)
+    assert PSCTL
+    workers = trained(cluster, 0.1)
+    cluster.wait_clock(3)
+    cluster.start("server")
+    cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
+    assert len(digests(workers)) == 1

@@ -29,7 +29,7 @@ from ps.cli.app import psctl
 from ps.compare import comparison
 from ps.keys.key_folder import add, create
 from ps.protocol import query
-from ps.protocol.messages import CheckpointMade
+from ps.protocol.messages import CheckpointMade, Drained
 from ps.server.shard import service
 from ps.trace import start
 from ps.weights_file import write_weights
@@ -89,9 +89,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(ps.engines.slurm_job, "run_job", noted("slurm"))
     monkeypatch.setattr(comparison, "run_all", compared)
     monkeypatch.setattr(ps.following.follower, "follow", followed)
-    made = CheckpointMade(1, 420, "step-000420", "")
+    made: dict[Any, Any] = {CheckpointMade: CheckpointMade(1, 420, "step-000420", ""), Drained: Drained(1, "")}
     ask = query.ask
-    monkeypatch.setattr(query, "ask", lambda *args: made if args[2] is CheckpointMade else ask(*args))
+    monkeypatch.setattr(query, "ask", lambda *args: made[args[2]] if args[2] in made else ask(*args))
     monkeypatch.setattr(Attacker, "run", lambda self, faults, duration: "its time is over")
     monkeypatch.setattr(ps.helper.process, "serve", noted("helper"))
     monkeypatch.setattr(query, "fetch_status", lambda *args: {"phase": "running"})

@@ -181,6 +181,8 @@ class MovingShard:
 
     def _hear(self, message: OfServers, payload: Any, now: float) -> list[Send]:
         if message.member not in self._servers:
+            if not self._shard.expects(message.member):  # a server that has gone, or of which no view tells yet
+                return []
             raise BadMessage(f"a {type(message).__name__} is for servers to say")
         match message:
             case ChunkBegin():

@@ -30,7 +30,7 @@ SHAPES = {
 with ps.connect() as kv:
     start = np.random.default_rng(5)
     first = {name: start.standard_normal(shape).astype(kind) for name, (shape, kind) in SHAPES.items()}
-    groups = {"b": GROUPS["b"]} if kv.job.optimizer.startswith("adam") else GROUPS  # which has no momentum
+    groups = {"b": GROUPS["b"]} if kv.job.optimizer.startswith(("adam", "sgd")) else GROUPS  # no momentum there
     params = kv.init(first, groups=groups)
     placed = kv._store._view is not None
     digest = hashlib.sha256()

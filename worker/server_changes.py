@@ -9,6 +9,7 @@ import zmq
 
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, Peer, peers
+from ps.protocol.ranges import MOST_RANK
 from ps.protocol.sockets import Socket
 from ps.protocol.transports.channel import ServerChannel
 from ps.worker.exchange import Exchange
@@ -68,4 +69,7 @@ class ServerChanges:
 
     def _servers(self) -> list[Peer]:
         view = self._membership.view
-        return [peer for peer in peers(view) if peer.role == "server"] if view is not None else []
+        if view is None:
+            return []
+        most = view.job.get("servers", 0) if view.job.get("replicas") else MOST_RANK  # those beyond are standbys
+        return [peer for peer in peers(view) if peer.role == "server" and peer.rank < most]

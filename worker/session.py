@@ -153,7 +153,7 @@ class Session:
     def peers(self, role: str) -> list[Peer]:
         """Return a role's live members by rank as far as this worker knows: no spares, but whose place is kept."""
         job = self.job
-        has_place = job.has_place if role == "worker" else lambda rank: rank < job.servers
+        has_place = job.has_place if role == "worker" else lambda rank: rank < job.servers or not job.replicas
         found = (peer for peer in self._shown if peer.role == role and has_place(peer.rank))
         return sorted(found, key=lambda peer: peer.rank)
 

@@ -38,7 +38,7 @@ class Succession:
     ) -> Shard | None:
         """Return the shard of this process; None while it is there to go on for another. Raises PeerLost."""
         about = welcome.member, welcome.job_id, job
-        if welcome.rank < job.servers:
+        if welcome.rank < job.servers or not job.replicas:
             shard = saving.shard(welcome.rank, *about, self._trace, self._threads)
             return PrimaryShard(shard, welcome.member, awaits=True) if job.replicas else shard
         if self._standby is None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ps.protocol.query import fetch_status
-from support.cluster import Process, wait_until
+from support.cluster import Cluster, Process, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -109,3 +109,15 @@ def test_a_second_death_before_there_is_another_copy_ends_the_job_with_4(command
     os.kill(next(row["pid"] for row in rows if row["rank"] == 2), signal.SIGKILL)
     assert run.wait(30) == 4, run.text
     assert "and there was no standby" in run.text
+
+
+def test_scheduler_and_server_killed_at_once_cost_nothing_either(start: Callable[..., Cluster]) -> None:
+    cluster = start(servers=2, joining=4, workers=2, replicas=1, state=True, heartbeat_timeout=TIMEOUT)
+    workers = [cluster.worker(SCRIPT, 300, 0.02, rank=rank) for rank in range(2)]
+    await_protection(cluster.address)
+    cluster.scheduler.kill()
+    cluster.servers[0].kill()
+    cluster.start_scheduler()
+    assert [worker.wait(60) for worker in workers] == [0, 0]
+    assert "goes on as server 0" in "".join(process.text for process in cluster.servers)
+    assert result(workers[0])[1] < 2 * TIMEOUT + 1 + SLACK

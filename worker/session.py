@@ -187,8 +187,8 @@ class Session:
         self.check()
         self.tend()
         if self.job.replicas and self.connected:
-            about = self._context, self.peers("server"), self.job.transport, self._channels
-            if follow_servers(*about, self.exchange.replace):
+            about = self._context, self.peers("server"), self.job.transport, self._channels, self.exchange.replace
+            if follow_servers(*about):
                 self._heed(self._channels.incoming)
         if self.moved:
             raise ServersMoved("a server was replaced by another process, or this one has joined anew")

@@ -108,8 +108,7 @@ class _Cluster:
         self._tracker = tracking(plan.process, plan.script.name, self._metrics_dir, screen.say, life)
         self._saved_run = saved_run
         self._state = str(saved_run.file if saved_run else directory / "scheduler.db")
-        restarts, spares = plan.process.restarts, plan.spares
-        self._policy = FailurePolicy(plan.workers + spares, restarts=restarts, spares=spares)
+        self._policy = FailurePolicy(plan.workers + plan.spares, restarts=plan.process.restarts, spares=plan.spares)
         self._policy.elastic, self._policy.replicated = plan.elastic, plan.standbys > 0
         self._children, self._restarted = list[Child](), list[Exit]()
         self._former: set[int] = set()

@@ -35,7 +35,7 @@ def why_not(state: SchedulerState) -> str:
 
 def server_seats(state: SchedulerState) -> int:
     """Return how many servers may be there: more than the job began with, once there are chunks that can move."""
-    seats = int(state.setting("servers"))
+    seats = state.roster.all_servers
     return seats if why_not(state) else max(seats, MOST_SERVERS)
 
 

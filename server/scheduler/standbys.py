@@ -8,24 +8,30 @@ nothing that anybody was told is lost; whoever is not known to have all may not.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from ps.protocol.messages import ReplicaReady
 from ps.server.scheduler.checkpoints import Checkpoints
 from ps.server.scheduler.member_record import DEAD, MemberRecord
 from ps.server.scheduler.moves import ChunkMoves
 from ps.server.scheduler.roster import Roster
+from ps.server.send import Send
+
+if TYPE_CHECKING:
+    from ps.server.scheduler.state import SchedulerState
 
 log = logging.getLogger("ps.scheduler")
 
 
-def hear(record: MemberRecord, message: ReplicaReady, roster: Roster) -> bool:
-    """A standby has all of the server that it names; return whether that is news."""
+def hear(state: SchedulerState, record: MemberRecord, message: ReplicaReady) -> list[Send]:
+    """A standby has all of the server that it names, which is saved before it counts; there is nothing to be said."""
+    roster = state.roster
     server = roster.at("server", record.rank - roster.server_seats)
     if record.in_sync or not roster.is_standby(record) or server is None or server.member != message.primary:
-        return False
-    record.in_sync = True
+        return []
+    record.in_sync = state.changed = True
     log.info("%s has all that %s has, and would go on for it", record, server)
-    return True
+    return []
 
 
 def replace(record: MemberRecord, roster: Roster, checkpoints: Checkpoints | None, moves: ChunkMoves) -> str:

@@ -198,8 +198,7 @@ class SchedulerState:
             case StopRequest() | StopReady():
                 return self._stop(record, message, now)
             case ReplicaReady():
-                self.changed |= standbys.hear(record, message, self._roster)
-                return []
+                return standbys.hear(self, record, message)
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
                 self.changed = True
                 return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
@@ -271,11 +270,7 @@ class SchedulerState:
         if refusal is not None:
             yield Send(ASKER, refusal)
             return
-        seats = (
-            max(moving.server_seats(self), self._roster.all_servers)
-            if hello.role == "server"
-            else wished(hello).workers
-        )
+        seats = moving.server_seats(self) if hello.role == "server" else wished(hello).workers
         record = self._registrar.enrol(hello, seats, self._roster, now, here=here)
         self.absence.come(now)
         if record.role == "worker":
@@ -336,8 +331,7 @@ class SchedulerState:
         sends = noted(granted(self.seeding.forget(record.member)), self.members)
         if self.phase == "running" and self._federated:
             return sends + self._gone_from_rounds(record, now)
-        if self.saving is not None:
-            sends += self.saving.lost(record)
+        sends += self.saving.lost(record) if self.saving is not None else []
         sends += leasing.lost(self, record)
         if self.phase == "running" and (lost := standbys.replace(record, self._roster, self.checkpoints, self.moves)):
             return self._finish("failed", "server-lost", lost)

@@ -94,8 +94,7 @@ class GradientShard:
         self._progress: Progress | None = None
         self.layout: Layout | None = None
         self._weights_memory: HostArray | None = None
-        self.seeder = 0
-        """Who gives the first values."""
+        self.seeder = 0  # the member that gives the first values
         self._places: Places | None = None
         """Where workers have parts of the model."""
         self._early = Early()
@@ -227,11 +226,12 @@ class GradientShard:
 
     def hold(self, layout: Layout) -> None:
         """Have the chunks of a model, without values, and nothing of another one. Raises MemoryError."""
-        cut = cut_for(self.rank, layout, self.job)
         if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
             self._weights_memory = None
         try:
-            self.chunks = {c.index: room_for(c, layout, self._weights_memory) for c in cut}
+            self.chunks = {
+                c.index: room_for(c, layout, self._weights_memory) for c in cut_for(self.rank, layout, self.job)
+            }
         except MemoryError:
             self.chunks, self._progress, self.layout = {}, None, None
             raise
@@ -399,5 +399,4 @@ class GradientShard:
         return self._progress
 
     def _filled(self, index: int) -> ChunkState:
-        _ = self.ready
-        return filled_chunk(self.chunks, index, self.rank)
+        return filled_chunk(self.chunks if self.ready else {}, index, self.rank)

@@ -319,8 +319,7 @@ class Server:
                 return True
             if view.phase == "failed":
                 raise failure(view)
-            shard = self._shard or self._hold(view)
-            if shard is not None:
+            if (shard := self._shard or self._hold(view)) is not None:
                 self._gate.part_from_the_gone(self._callers, view)
                 self._moves.view(view, self._membership.member, self._callers)
                 self._perform(shard.view(view, time.monotonic()))

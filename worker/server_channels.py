@@ -157,21 +157,31 @@ def follow_servers(
     ``replace`` is told of the rank, name and channel of each. Raises Refused when one cannot be reached, and ServerLost
     where the weights are read where servers keep them, and this one has no such memory.
     """
-    found = [peer for peer in servers if channels.members.get(peer.rank) != peer.member]
-    for peer in found:
-        log.warning("%s goes on for the server before it", peer)
+    found = False
+    for peer in servers:
+        if channels.members.get(peer.rank) == peer.member:
+            continue
         channel = _reopen(context, peer, transport, channels)
+        if channel is None:
+            continue
+        found = True
+        log.warning("%s goes on for the server before it", peer)
         channels.channels[peer.rank], channels.members[peer.rank] = channel, peer.member
         replace(peer.rank, channels.names[peer.rank], channel)
-    return bool(found)
+    return found
 
 
-def _reopen(context: zmq.Context[Socket], peer: Peer, transport: str, channels: ServerChannels) -> ServerChannel:
+def _reopen(context: zmq.Context[Socket], peer: Peer, transport: str, channels: ServerChannels) -> ServerChannel | None:
+    """Return a channel to a server; None where it has to be one of memory and there is nobody now: it may be gone."""
     assert channels.identity is not None
     way = choose(peer.addresses, transport, str(peer))
+    if channels.view is not None and peer.is_here:
+        way = [address for address in way if shares_memory(address)]
     if channels.memory is None:
         way = [address for address in way if not shares_memory(address)]
     channel, address, reason = _first(context, way, channels.identity, Sharing(channels.memory))
+    if channel is None and channels.view is not None and peer.is_here:
+        return None
     if channel is None:
         raise ServerLost(f"{peer}, which goes on for another one, cannot be reached ({reason or 'no way leads there'})")
     memory = channel.weights_memory

@@ -21,7 +21,8 @@ from ps.config.job import JobConfig
 from ps.config.mode import FEDERATED
 from ps.errors import ConfigError, JobEnded, PSError
 from ps.protocol.layout import Layout
-from ps.server.scheduler.checkpoints import Checkpoints, Seal
+from ps.server.scheduler.checkpoint_cut import Seal
+from ps.server.scheduler.checkpoints import Checkpoints
 from ps.server.scheduler.leases import Leases
 from ps.server.scheduler.leasing import DataCut
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ps.config import JobConfig
 from ps.server.scheduler.barrier import Barrier
-from ps.server.scheduler.checkpoints import CutNames
+from ps.server.scheduler.checkpoint_cut import CutNames
 from ps.server.scheduler.ending import Ending
 from ps.server.scheduler.failure_detector import patience
 from ps.server.scheduler.leases import Leases

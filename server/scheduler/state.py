@@ -42,7 +42,8 @@ from ps.server.job_key import JobKey, random_id
 from ps.server.scheduler import dumping, joining, leasing, moving, standbys
 from ps.server.scheduler.absence import Absence, lacking
 from ps.server.scheduler.barrier import Barrier, passed
-from ps.server.scheduler.checkpoints import Checkpoints, CutNames
+from ps.server.scheduler.checkpoint_cut import CutNames
+from ps.server.scheduler.checkpoints import Checkpoints
 from ps.server.scheduler.elastic import Elastic, answered
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Lives, Reach, is_unknown, nobody, unknown

@@ -15,7 +15,8 @@ from typing import Any
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.config.checkpoint import Every
 from ps.protocol.messages import CheckpointOrder
-from ps.server.scheduler.checkpoints import Checkpoints, Seal
+from ps.server.scheduler.checkpoint_cut import Seal
+from ps.server.scheduler.checkpoints import Checkpoints
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState
 from ps.server.shard.cuts import Cuts

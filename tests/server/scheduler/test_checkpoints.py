@@ -6,7 +6,8 @@ from typing import Any
 
 from ps.config.checkpoint import Every
 from ps.protocol.messages import CheckpointOrder, CheckpointPart
-from ps.server.scheduler.checkpoints import Checkpoints, CutNames
+from ps.server.scheduler.checkpoint_cut import CutNames
+from ps.server.scheduler.checkpoints import Checkpoints
 from ps.server.scheduler.member_record import DEAD, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.server.send import Send

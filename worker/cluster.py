@@ -14,6 +14,7 @@ from ps.protocol.messages import Pull
 from ps.protocol.segment import MappedView
 from ps.protocol.worker_memory import WorkerMemory
 from ps.worker.background import Background, Pending
+from ps.worker.barrier import meet
 from ps.worker.batch import Batch
 from ps.worker.batch_loader import BatchLoader
 from ps.worker.compression import Compression
@@ -26,7 +27,7 @@ from ps.worker.landing import Landing
 from ps.worker.lease_link import courses_of
 from ps.worker.leases import reported
 from ps.worker.part import ModelPart
-from ps.worker.participation import Participation, meet
+from ps.worker.participation import Participation
 from ps.worker.runner import Runner
 from ps.worker.server_channels import ToShare
 from ps.worker.session import Session

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ps.config.job import JobConfig
 from ps.optim import clip_scale
@@ -34,12 +34,8 @@ from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import (
     Attach,
     Attached,
-    BarrierEnter,
-    BarrierLeave,
     Held,
     HeldRequest,
-    InitGrant,
-    InitRequest,
     Late,
     Message,
     NormPart,
@@ -54,29 +50,19 @@ from ps.protocol.messages import (
     Vetoed,
 )
 from ps.protocol.messages.rate import Rate
+from ps.worker.barrier import meet
+from ps.worker.chunked_gradients import ChunkedGradients
 from ps.worker.compression import Compression
-from ps.worker.conversation import Call, Calls, Conversation, Question, anew, resumable
+from ps.worker.conversation import Call, Calls, Conversation, anew, resumable
 from ps.worker.part import ModelPart
 from ps.worker.rates import Rates
-from ps.worker.seeding import seed, seed_piecewise
-from ps.xp import Array, HostArray
+from ps.worker.seeding import claim, seed, seed_piecewise
+from ps.xp import HostArray
 
 MOST_JOINS = 10
 """Times to join anew, at most, before weights of several clocks are put up with."""
 MOST_PULLS = 4
 """Times to catch up, at most, before a late worker joins anew, for which the others wait while it pulls once."""
-
-
-class ChunkedGradients(Protocol):
-    """One step's gradients, chunk by chunk."""
-
-    def chunk(self, chunk: Chunk) -> Array: ...
-
-    def absent(self, chunk: int) -> tuple[int, ...]: ...
-
-    def lacks(self, chunk: int) -> bool: ...
-
-    def norm_squared(self) -> float: ...
 
 
 class Participation:
@@ -382,20 +368,3 @@ class Participation:
         yield from self._start((yield from meet(self.clock)))
         yield self._refresh()
         yield from meet(self.clock)
-
-
-def claim(layout: Layout) -> Conversation[bool]:
-    """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another."""
-    packed = layout.pack()
-    grant: InitGrant = yield Question(
-        lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
-    )
-    return grant.seed
-
-
-def meet(clock: int) -> Conversation[int]:
-    """Wait for all live workers; return the highest clock among them."""
-    leave: BarrierLeave = yield Question(
-        lambda request, member: BarrierEnter(request, member, clock), BarrierLeave, "all workers at the barrier"
-    )
-    return leave.clock

@@ -1,4 +1,4 @@
-"""Seeding: the first values of a model on their way to the servers."""
+"""Seeding: whose first values of a model count, and their way to the servers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ import numpy as np
 
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
-from ps.protocol.messages import Init, InitChunk, InitDone, InitMaster, Ok
+from ps.protocol.messages import Init, InitChunk, InitDone, InitGrant, InitMaster, InitRequest, Ok
 from ps.worker.conversation import Call, Calls, Conversation, Question
 from ps.xp import HostArray
 
 AT_ONCE = 2
 """Chunks for each server that are in memory at a time, of first values that are nowhere together."""
 _NONE: Mapping[str, HostArray] = types.MappingProxyType({})
+
+
+def claim(layout: Layout) -> Conversation[bool]:
+    """Return whether this worker's first values count. LayoutMismatch is raised if the job's model is another."""
+    packed = layout.pack()
+    grant: InitGrant = yield Question(
+        lambda request, member: InitRequest(request, member, packed), InitGrant, "the first worker's init"
+    )
+    return grant.seed
 
 
 def seed(

@@ -18,7 +18,7 @@ from ps.worker.conversation import Connect, FederatedAsked, FederatedConversatio
 from ps.worker.federated.masked_participation import agree
 from ps.worker.federated.participation import RESUME, FederatedParticipation, PendingUpload
 from ps.worker.landing import Landing
-from ps.worker.participation import claim
+from ps.worker.seeding import claim
 from ps.worker.server_channels import ToShare
 from ps.worker.session import Session
 from ps.worker.traffic import Traffic

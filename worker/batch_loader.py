@@ -25,7 +25,7 @@ from ps.data.foreign_loader import ForeignLoader
 from ps.data.indexed import IndexedExamples
 from ps.errors import BadMessage, UsageError
 from ps.worker.crew import StepShare
-from ps.worker.leases import Call, Courses
+from ps.worker.leases import BatchesCall, Courses
 from ps.worker.loader import ignore
 from ps.worker.parameters import Parameters
 from ps.worker.stop_point import StopPoint
@@ -214,7 +214,7 @@ class BatchLoader:
         size, number = source.batch_size, self._calls - 1
         steps = self.epoch = source.steps(size, self._num_workers)
         self.planned = epochs * steps if number == 0 else 0
-        course = courses.begin(Call(number, len(source), size, epochs, self._num_workers, steps))
+        course = courses.begin(BatchesCall(number, len(source), size, epochs, self._num_workers, steps))
         try:
             grid = course.open()
             most = epochs * grid * source.steps(size, grid)

@@ -70,7 +70,7 @@ class LeaseLink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class BatchesCall:
     """Which call of ``kv.batches`` it is: the number of it, what all workers give, and how an epoch would be cut."""
 
     number: int
@@ -85,7 +85,7 @@ class Call:
 class LeasedCourse:
     """One worker's part of a course. ``cells`` may be read on another thread than the script's."""
 
-    def __init__(self, link: LeaseLink, call: Call) -> None:
+    def __init__(self, link: LeaseLink, call: BatchesCall) -> None:
         self._link = link
         self.call = call
         self.grid = call.grid
@@ -283,7 +283,7 @@ class Courses:
         self._ended = deque[LeasedCourse](maxlen=MOST_ENDED)
         """The last ones that it is in no more, in case the word of that is lost."""
 
-    def begin(self, call: Call) -> LeasedCourse:
+    def begin(self, call: BatchesCall) -> LeasedCourse:
         """Return the worker's part of a course that it comes to."""
         course = LeasedCourse(self._link, call)
         self._open = [*self._open, course]

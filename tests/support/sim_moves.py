@@ -27,6 +27,8 @@ class MovingSim(Sim):
         self.moving: dict[int, MovingShard] = {}
         self.views: dict[int, View] = {}
         self.drained: set[int] = set()
+        self.bare: list[GradientShard] = []
+        """Servers that no worker has given the memory yet in which weights are read."""
         super().__init__(*args, **more)
 
     # Servers come and go
@@ -61,7 +63,7 @@ class MovingSim(Sim):
         (member,) = set(self.scheduler.members) - before
         self.ranks[member] = rank = self.scheduler.members[member].rank
         self.shards[member] = GradientShard(rank)
-        self.shards[member].weights_memory(self.home)
+        self.bare.append(self.shards[member])
 
     # Their side
 
@@ -128,6 +130,8 @@ class MovingSim(Sim):
 
     def _deliver(self, key: tuple[int, int]) -> None:
         super()._deliver(key)
+        if self.bare and self.random.random() < 0.1:
+            self.bare.pop().weights_memory(self.home)
         if self.random.random() < 0.05:  # the scheduler looks up, also while all are busy
             self._tell(self.scheduler.tick(self.now), 0)
 

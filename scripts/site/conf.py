@@ -35,6 +35,7 @@ PAGES = (
     "server",
     "ps",
     "protocol",
+    "scripts/engines",
     "scripts/containers",
     "scripts/examples/hospitals",
     "scripts/bench",

@@ -49,7 +49,7 @@ def test_a_worker_whose_interpreter_is_held_for_longer_than_the_time_out_is_wait
     workers = [cluster.worker(script(cluster, HOLDS), rank=rank) for rank in (0, 1)]
     assert [worker.wait() for worker in workers] == [0, 0]
     assert cluster.scheduler.wait() == 0
-    cluster.scheduler.wait_for("worker 1 .* its connection is alive")
+    cluster.scheduler.wait_for("worker 1 .* its process lives: a call that holds its interpreter")
     assert len({worker.wait_for(r"^weights (\S+)")[1] for worker in workers}) == 1
 
 

@@ -130,6 +130,7 @@ class SimScheduler:
     """The scheduler's part: who seeds, and the barrier."""
 
     silence = 0.0
+    missing = 0
     seat = None
 
     def __init__(self, worker: SimWorker) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ps.config.mode import BOUNDED
 from ps.errors import BadMessage
 from ps.protocol.messages import (
     Heartbeat,
@@ -34,10 +33,11 @@ from ps.server.scheduler.registrar import Registrar
 from ps.server.scheduler.state import SchedulerState
 from ps.server.send import Send
 from ps.server.shard.gradient_shard import GradientShard
-from support.simchecks import check_end
+from support.simchecks import check_bound, check_end
 from support.simmail import Faults, Letter
 from support.simprocess import SimProcess
 from support.simspy import Log, Spy, Used
+from support.simtrouble import trouble
 from support.simworker import LAYOUT, Plan, SimWorker, describe
 
 MAX_EVENTS = 60_000
@@ -120,7 +120,7 @@ class Sim:
         worker = self._made(self.worker_kind(member, rank, job, plan, lambda: self.epochs[member], self.home))
         self.workers[member] = worker
         self.processes[member] = SimProcess(
-            worker, lambda to, letter: self._send(member, to, letter), lambda: self._check_bound(worker)
+            worker, lambda to, letter: self._send(member, to, letter), lambda: check_bound(self, worker)
         )
         self._show(member, view)
         self.processes[member].begin()
@@ -305,42 +305,7 @@ class Sim:
 
     def _trouble(self, full: list[tuple[int, int]]) -> bool:
         """Let one thing go wrong, if any may; return whether one did."""
-        faults, dice = self.faults, self.random
-        alive = [m for m in self.workers if m not in self.dead and not self.workers[m].finished]
-        kinds = [kind for kind, left in vars(faults).items() if left > 0]
-        if not kinds or not alive:
-            return False
-        kind = dice.choice(kinds)
-        member = dice.choice(alive)
-        if kind == "repeats":
-            if not self.processes[member].repeat(dice):
-                return False
-        elif kind == "interrupts":
-            if member in self.reading or not self.processes[member].interrupt():
-                return False
-            self._look(member)
-        elif kind == "losses":
-            lossy = [key for key in full if 0 not in key]
-            if not lossy:
-                return False
-            self._lose(dice.choice(lossy))
-            for worker in self.workers.values():
-                worker.undisturbed = False
-        elif kind == "deaths":
-            if len(alive) < 2:
-                return False
-            self.dead.add(member)
-        elif kind == "joins":
-            if self.scheduler.over:
-                return False
-            self.join(self.joins.pop())
-        elif kind in ("comers", "drains", "server_deaths"):
-            if not self._change_servers(kind):
-                return False
-        else:
-            self._restart()
-        setattr(faults, kind, getattr(faults, kind) - 1)
-        return True
+        return trouble(self, full)
 
     def _change_servers(self, kind: str) -> bool:
         """Have a server come or go; return whether one does."""
@@ -350,11 +315,6 @@ class Sim:
     def is_lost(self) -> bool:
         """Whether the job has failed for want of a server."""
         return False
-
-    def _lose(self, key: tuple[int, int]) -> None:
-        for letter in self.channels[key]:
-            letter.sent = True
-        self.channels[key].clear()
 
     def _restart(self) -> None:
         for key in [key for key in self.channels if key[0] == 0]:
@@ -386,15 +346,6 @@ class Sim:
     def _check_values(self, message: Message, copy: bytes) -> None:
         key = (message.chunk, message.version)  # type: ignore[attr-defined]
         assert self.values.setdefault(key, copy) == copy, f"two contents of chunk and version {key}"
-
-    def _check_bound(self, worker: SimWorker) -> None:
-        """SSP: whoever begins a clock is at most ``staleness`` ahead of all that take part."""
-        if self.explicit.get("mode") not in BOUNDED or not worker.taking_part or not worker.steps:
-            return
-        for member, other in self.workers.items():
-            if member not in self.dead and other.taking_part:
-                ahead = worker.steps[-1] - max(other.clock, other.begins, self._done(member))
-                assert ahead <= worker.job.staleness, f"{describe(worker)} is {ahead} ahead of {describe(other)}"
 
     def _done(self, member: int) -> int:
         """Clocks of which every chunk has this worker's contribution."""

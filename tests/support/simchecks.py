@@ -1,8 +1,11 @@
-"""What holds at the end of a simulated job, whatever has happened in it."""
+"""What holds in a simulated job and at its end, whatever has happened in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from ps.config.mode import BOUNDED
+from support.simworker import SimWorker, describe
 
 if TYPE_CHECKING:
     from support.sim import Sim
@@ -31,3 +34,13 @@ def check_end(sim: Sim) -> None:
             assert not chunk.waiters and not chunk.pending and chunk.combined is None, "somebody was forgotten"
             assert len(chunk.loans) < 100
     assert sim.scheduler.phase == "ended" or sim._is_kept(), (sim.scheduler.phase, sim.scheduler.reason)
+
+
+def check_bound(sim: Sim, worker: SimWorker) -> None:
+    """SSP: whoever begins a clock is at most ``staleness`` ahead of all that take part."""
+    if sim.explicit.get("mode") not in BOUNDED or not worker.taking_part or not worker.steps:
+        return
+    for member, other in sim.workers.items():
+        if member not in sim.dead and other.taking_part:
+            ahead = worker.steps[-1] - max(other.clock, other.begins, sim._done(member))
+            assert ahead <= worker.job.staleness, f"{describe(worker)} is {ahead} ahead of {describe(other)}"

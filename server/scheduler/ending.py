@@ -8,18 +8,22 @@ worker ends before its next step, in a federated job with the round under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from ps.errors import BadMessage
 from ps.protocol.fitting import printable
 from ps.protocol.messages import StopReady, StopRequest
-from ps.protocol.messages.words import StopPhase
+from ps.protocol.messages.words import FailureCode, JobPhase, StopPhase
 from ps.protocol.ranges import MOST_AHEAD
 from ps.server.scheduler.member_record import MemberRecord
+from ps.server.send import Send
 
 MOST_REASON = 300
 """Characters of a reason."""
+
+Finish: TypeAlias = Callable[[JobPhase, FailureCode, str], list[Send]]
+"""Ends the job: its phase from now on, and a code and a reason if it has failed."""
 
 
 class Ending:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ps.protocol.messages import MoveReport, Placed, Quorum
-from ps.protocol.messages.words import FailureCode, JobPhase
+from ps.server.scheduler.ending import Finish
 from ps.server.scheduler.member_record import MemberRecord
 from ps.server.send import Send
 
@@ -15,14 +15,11 @@ if TYPE_CHECKING:
 
 MOST_SERVERS = 1000
 
-Finish: TypeAlias = Callable[[JobPhase, FailureCode, str], list[Send]]
-"""Ends the job: its phase from now on, and a code and a reason if it has failed."""
-
 
 def why_not(state: SchedulerState) -> str:
     """Return why no chunk of a job can move, or nothing."""
     mode = state.setting("mode")
-    if state.setting("mode") == "federated":
+    if state.federated:
         return "the servers of a federated job are replaced, with what they keep in --state, and not drained"
     if state.job is not None and state.job.pipeline:
         return f"with mode = {mode} chunks stay where they are"

@@ -9,7 +9,6 @@ next epoch, until the job is over: then members only go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from ps.config import JobConfig
@@ -39,7 +38,7 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.words import FailureCode, JobPhase
 from ps.server.job_key import JobKey, random_id
-from ps.server.scheduler import dumping, joining, leasing, moving, standbys
+from ps.server.scheduler import dumping, federated, joining, leasing, moving, standbys
 from ps.server.scheduler.absence import Absence, lacking
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.checkpoint_cut import CutNames
@@ -125,7 +124,7 @@ class SchedulerState:
     @property
     def saving(self) -> Checkpoints | None:
         """The job's checkpoints, while it has a model of which there may be one."""
-        return self.checkpoints if self.phase == "running" and self.seeding.done and not self._federated else None
+        return self.checkpoints if self.phase == "running" and self.seeding.done and not self.federated else None
 
     @property
     def roster(self) -> Roster:
@@ -138,11 +137,12 @@ class SchedulerState:
 
     def view(self) -> View:
         """Return the current view."""
-        about = self.job, self._roster, self._federated, self.ending.word
+        about = self.job, self._roster, self.federated, self.ending.word
         return self._views.view(self.epoch, (self.phase, self.code, self.reason), *about)
 
     @property
-    def _federated(self) -> bool:
+    def federated(self) -> bool:
+        """Whether its workers are clients, of which some take part in a round."""
         return bool(self.setting("mode") == "federated")
 
     # Events
@@ -184,7 +184,7 @@ class SchedulerState:
             case InitRequest() | InitDone():
                 self.changed = True
                 sends = noted(heard(self.seeding, f"worker {record.rank}", message), self.members)
-                self._begin_rounds(now)
+                federated.begin(self, now)
                 return sends
             case BarrierEnter():
                 demand_near(message.clock, self.live("server"), "a barrier")
@@ -203,7 +203,7 @@ class SchedulerState:
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
                 self.changed = True
                 return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
-            case _ if isinstance(message, dispatch.ABOUT_ROUNDS) and self._federated:
+            case _ if isinstance(message, dispatch.ABOUT_ROUNDS) and self.federated:
                 return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
         raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
@@ -213,26 +213,14 @@ class SchedulerState:
         if self.phase != "running":
             return []
         together, rounds = bool(self.job and self.job.ends_together), self.rounds.under_way if self.rounds else 1
-        clock = rounds if self._federated else 0  # in a federated job with the round under way
+        clock = rounds if self.federated else 0  # in a federated job with the round under way
         if self.ending.hear(record, message, self.live("worker"), together=together, clock=clock):
             self._renew_view()
         ends = list(self.rounds.end(self.ending.clock, now)) if self.rounds and self.ending.phase else []
         return [*self._say(ends), *leasing.looked(self)]
 
-    def _begin_rounds(self, now: float) -> None:
-        if self._federated and self.job and self.seeding.done and self.seeding.layout:
-            clients, server = partial(self.count, "worker"), partial(self._roster.id_of, "server")
-            about, token, job_id = (self.job, self.seeding.layout, now), self.key.token, f"{self.key.job_id:x}"
-            if self.rounds is None:
-                self.rounds = Rounds(*about, clients=clients, server=server, token=token, job_id=job_id)
-            if self.ending.phase:
-                self.rounds.plan(self.ending.clock)
-
     def _say(self, sends: list[Send]) -> list[Send]:
-        """Return what the rounds say, and the end of the job if they cannot go on."""
-        if self.rounds is not None and self.rounds.failure and not self.over:
-            return [*sends, *self._finish("failed", "server-lost", self.rounds.failure)]
-        return sends
+        return federated.said(self, sends, self._finish)
 
     def help(self, message: HelpRequest, now: float) -> list[Send]:
         """A helper, no member, asks; the first is for it."""
@@ -282,7 +270,7 @@ class SchedulerState:
         phase = self.phase
         self._start_if_complete(now)
         yield self._welcome(record, hello.request)
-        if self._federated and record.role == "worker" and self.phase == phase:  # nobody else talks of a client
+        if self.federated and record.role == "worker" and self.phase == phase:  # nobody else talks of a client
             self.changed = True
             yield Send(record.member, self.view())
             return
@@ -310,7 +298,7 @@ class SchedulerState:
         if self.phase != "waiting" or self.job is None or not self._roster.has_servers(self.job):
             return
         workers = self.count("worker")
-        if workers >= self.job.goal if self._federated else self.elastic.may_begin(self.job, workers, now):
+        if workers >= self.job.goal if self.federated else self.elastic.may_begin(self.job, workers, now):
             self.phase = "running"
             for worker in self.live("worker"):
                 worker.initial = True
@@ -330,8 +318,8 @@ class SchedulerState:
         if state == DEAD:
             record.note_death(self.deaths)
         sends = noted(granted(self.seeding.forget(record.member)), self.members)
-        if self.phase == "running" and self._federated:
-            return sends + self._gone_from_rounds(record, now)
+        if self.phase == "running" and self.federated:
+            return sends + federated.lost(self, record, now, self._finish, self._renew_view)
         sends += self.saving.lost(record) if self.saving is not None else []
         sends += leasing.lost(self, record)
         if self.phase == "running" and (lost := standbys.replace(record, self._roster, self.checkpoints, self.moves)):
@@ -351,19 +339,6 @@ class SchedulerState:
         sends += passed(self._barrier.check(self._awaited))
         self.ending.decide(self.live("worker"))
         self._renew_view()
-        return sends
-
-    def _gone_from_rounds(self, record: MemberRecord, now: float) -> list[Send]:
-        """Rounds go on without a client; a server may come back; when all is done the last client ends the job."""
-        if record.role == "server":
-            self.seeding.tear()
-        ends = self.ending.phase != "" and record.has_finished
-        done = ends or (self.rounds is not None and self.rounds.phase == "done")
-        sends = self._say(dispatch.gone(self.rounds, record, now)) if self.rounds is not None else []
-        if not self.over and done and not self.count("worker"):
-            sends += self._finish("ended")
-        elif not self.over and record.role == "server":
-            self._renew_view()
         return sends
 
     def _finish(self, phase: JobPhase, code: FailureCode = "", reason: str = "") -> list[Send]:
@@ -395,5 +370,5 @@ class SchedulerState:
         state._roster = dumping.roster_of(values, state.job, now, outage)
         state._barrier = Barrier.load(values["barrier"])
         state._pipelines.starts = tuple(values.get("starts", ()))
-        state._begin_rounds(now)
+        federated.begin(state, now)
         return state

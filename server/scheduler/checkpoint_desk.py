@@ -69,7 +69,7 @@ class CheckpointDesk:
         return [(b"", send) for send in sends]
 
     def _why_not(self, state: SchedulerState) -> str:
-        if state.setting("mode") == "federated":
+        if state.federated:
             return "a federated job keeps each round, with --state: it needs no other checkpoint"
         if self._keeper is None:
             return "this job has no folder for checkpoints: start it with --checkpoint-dir"

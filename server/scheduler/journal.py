@@ -83,7 +83,7 @@ class Journal:
 
 def _of(state: SchedulerState, role: str) -> str:
     count, wanted = state.count(role), int(state.setting(f"{role}s"))
-    if role == "worker" and state.setting("mode") == "federated":
+    if role == "worker" and state.federated:
         return f"{count} client{'' if count == 1 else 's'}"
     return f"{count} of {wanted} {role}{'' if wanted == 1 else 's'}" if count <= wanted else f"{count} {role}s"
 

@@ -63,7 +63,7 @@ class Waits:
 def _found(state: SchedulerState, of_members: Mapping[Wait, float]) -> Iterator[tuple[Wait, float | None]]:
     """Yield each wait, and since when it lasts where that is known."""
     live = {record.rank for record in state.live("worker")}
-    role = "client" if state.setting("mode") == "federated" else "worker"
+    role = "client" if state.federated else "worker"
     if state.phase == "waiting":
         absent = [
             f"{wanted - state.count(kind)} {kind}{'' if wanted - state.count(kind) == 1 else 's'}"

@@ -27,7 +27,6 @@ from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership
 from ps.protocol.messages import (
     CheckpointOrder,
-    Error,
     Identify,
     Introduce,
     Keys,
@@ -48,7 +47,6 @@ from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.transport import Place
 from ps.server.job_key import JobKey
 from ps.server.send import SCHEDULER, Line, Origin, Send
-from ps.server.shard import lines
 from ps.server.shard.alone import demand_company
 from ps.server.shard.callers import Callers
 from ps.server.shard.checkpoint import kept_rank
@@ -61,6 +59,7 @@ from ps.server.shard.gate import Gate
 from ps.server.shard.last_look import send_last
 from ps.server.shard.listening import announce, listen, warn_of_address
 from ps.server.shard.moves import ServerMoves
+from ps.server.shard.outgoing import Outgoing
 from ps.server.shard.replication.succession import Succession
 from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
@@ -97,6 +96,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._guard: DescriptorGuard | None = None
         self._trace = start(process.trace, "server", process.rank)
+        self._outgoing = Outgoing(self._inbox, self._dealer, self._moves.lines, self._trace)
         self._seldom = Seldom()
         self._saving = ShardCheckpointing()
         self._succession = Succession(self._context, self._poller, self._trace, process.threads)
@@ -164,14 +164,14 @@ class Server:
             self._succession.turn()
             for listener in self._listeners:
                 listener.flush()
-            self._perform(self._saving.turn(idle=not events))
+            self._outgoing.perform(self._saving.turn(idle=not events))
 
     def _serve(self, messages: Iterable[tuple[Origin, Any, Any]]) -> None:
         callers = self._callers
         for origin, message, payload in messages:
             if isinstance(message, Identify):
                 key = None if isinstance(origin, Line) else self._inbox.speaker
-                self._refuse(origin, callers.identify(origin, message, key))
+                self._outgoing.refuse(origin, callers.identify(origin, message, key))
             elif isinstance(message, MaskSum) and self._shard is not None:  # from no member
                 self._take(self._shard, origin, message, payload)
             elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
@@ -180,28 +180,24 @@ class Server:
                 elif isinstance(message, Introduce):
                     about = callers, origin, message, self._inbox.speaker
                     self._shard, error = self._moves.meet(self._shard, *about)
-                    self._refuse(origin, error)
+                    self._outgoing.refuse(origin, error)
                 else:
-                    self._refuse(origin, refusal)
+                    self._outgoing.refuse(origin, refusal)
             elif self._shard is not None:
                 self._take(self._shard, origin, message, payload)
             else:
-                self._perform(self._early.put_off(origin, message))
+                self._outgoing.perform(self._early.put_off(origin, message))
 
     def _show(self, origin: Origin, message: Mark | Peek) -> None:
         """Answer somebody who is no member and follows the model. Before there is one, nobody has been told to ask."""
         if self._followers is None or isinstance(origin, Line):
-            self._reject(origin, message, BadMessage("there is no model here to follow, or not on this connection"))
+            error = BadMessage("there is no model here to follow, or not on this connection")
+            self._outgoing.reject(origin, message, error)
             return
         try:
-            self._perform([self._followers.receive(origin, message, time.monotonic())])
+            self._outgoing.perform([self._followers.receive(origin, message, time.monotonic())])
         except BadMessage as error:
-            self._reject(origin, message, error)
-
-    def _refuse(self, origin: Origin, refusal: Error | None) -> None:
-        """Tell somebody why it is not believed, if so."""
-        if refusal is not None:
-            self._perform([Send(origin, refusal)])
+            self._outgoing.reject(origin, message, error)
 
     def _take(self, shard: Shard, origin: Origin, message: Any, payload: Any) -> None:
         if isinstance(message, Share | SharePart):
@@ -215,47 +211,17 @@ class Server:
             sends = shard.receive(origin, message, payload, now)
         except BadMessage as error:
             self._seldom.warn(log, now, "dropped %r: %s", message, error)
-            self._reject(origin, message, error)
+            self._outgoing.reject(origin, message, error)
             return
         chunk = getattr(message, "chunk", -1)
         self._trace.add("receive", since, name=type(message).__name__, chunk=chunk)
-        self._perform(sends)
+        self._outgoing.perform(sends)
 
     def _share(self, shard: Shard, origin: Origin, message: Share | SharePart) -> None:
         if isinstance(origin, Line) and origin.listener is not None:
             origin.listener.share(origin, message, shard.weights_memory)
         else:
-            self._reject(origin, message, BadMessage("memory is shared through a Unix socket"))
-
-    def _reject(self, origin: Origin, message: Any, error: BadMessage) -> None:
-        listener = self._inbox if isinstance(origin, bytes) else origin.listener
-        if listener is not None:
-            listener.reject(origin, getattr(message, "request", 0), error)  # type: ignore[arg-type]
-
-    def _perform(self, sends: list[Send]) -> None:
-        for send in sends:
-            loan, since = send.loan, self._trace.now()
-            if isinstance(send.to, int):
-                self._say(send)
-            elif isinstance(send.to, Line):
-                lines.perform(send.to, send)
-            elif loan is None:
-                self._inbox.send(send.to, send.message)
-            else:
-                lines.lend(self._inbox, send.to, send.message, loan)
-            self._trace.add("send", since, name=type(send.message).__name__, chunk=getattr(send.message, "chunk", -1))
-
-    def _say(self, send: Send) -> None:
-        """Speak to the scheduler or another server; what does not get there is said again."""
-        if (header := self._inbox.written(send.message)) is None:
-            return
-        if isinstance(send.to, int) and send.to != SCHEDULER:
-            self._moves.lines.send(send.to, header, send.payload)
-            return
-        with contextlib.suppress(zmq.Again):
-            self._dealer.send(header, zmq.NOBLOCK | (zmq.SNDMORE if send.payload is not None else 0))
-            if send.payload is not None:
-                self._dealer.send(send.payload.data, copy=True)
+            self._outgoing.reject(origin, message, BadMessage("memory is shared through a Unix socket"))
 
     def _tell_scheduler(self, now: float) -> None:
         membership = self._membership
@@ -263,18 +229,18 @@ class Server:
             membership.report = {**self._shard.report(now), "rejected": dict(self._inbox.rejected), **about.vitals()}
             if now - self._ticked >= TICK:
                 self._ticked = now
-                self._perform(self._shard.tick(now))
+                self._outgoing.perform(self._shard.tick(now))
                 if self._followers:
                     self._followers.tick(now)
         self._moves.lines.tick()
         membership.report = {**membership.report, **self._succession.report()}
-        self._perform([Send(SCHEDULER, message) for message in self._succession.tick(now)])
+        self._outgoing.perform([Send(SCHEDULER, message) for message in self._succession.tick(now)])
         mine = self._dial, self._incoming, membership, self._inbox, self._guard
-        self._perform([Send(SCHEDULER, question) for question in self._gate.look(*mine)])
+        self._outgoing.perform([Send(SCHEDULER, question) for question in self._gate.look(*mine)])
         if membership.welcome is None and (trouble := self._dial.again(now)):
             log.warning("%s", membership.waits_for_scheduler(trouble))
         for message in membership.tick(now):
-            self._say(Send(SCHEDULER, message))
+            self._outgoing.say(Send(SCHEDULER, message))
         if notice := membership.silence_notice(now):
             log.warning("%s", notice)
         demand_company(self._shard, membership, self._scheduler, self._visited, now)
@@ -293,14 +259,14 @@ class Server:
                 self._follow(message)
                 continue
             if isinstance(message, CheckpointOrder):
-                self._perform(self._saving.order(message))
+                self._outgoing.perform(self._saving.order(message))
                 continue
             if isinstance(message, Keys):
                 self._gate.hear(message, self._inbox, self._guard)
                 continue
             if isinstance(message, Placed | MoveOrder):
                 self._shard, sends = self._moves.hear(self._shard, message)
-                self._perform(sends)
+                self._outgoing.perform(sends)
                 if self._moves.may_leave(self._shard):
                     log.info("all chunks of this server are others' by now, and it is not needed any more")
                     return True
@@ -315,14 +281,14 @@ class Server:
             announce(before, view, self._inbox.rank)
             if view.phase == "ended":
                 if self._followers:
-                    send_last(self._followers.last(time.monotonic()), self._perform)
+                    send_last(self._followers.last(time.monotonic()), self._outgoing.perform)
                 return True
             if view.phase == "failed":
                 raise failure(view)
             if (shard := self._shard or self._hold(view)) is not None:
                 self._gate.part_from_the_gone(self._callers, view)
                 self._moves.view(view, self._membership.member, self._callers)
-                self._perform(shard.view(view, time.monotonic()))
+                self._outgoing.perform(shard.view(view, time.monotonic()))
                 self._shard = self._moves.settled(shard)
                 self._serve((origin, early, None) for origin, early in self._early.take())
         return False
@@ -333,17 +299,17 @@ class Server:
             return
         now = time.monotonic()
         try:
-            self._perform(self._shard.order(order))
+            self._outgoing.perform(self._shard.order(order))
         except BadMessage as error:
             self._seldom.warn(log, now, "dropped an order from %s: %s", self._scheduler, error)
-            self._perform(self._shard.tick(now))
+            self._outgoing.perform(self._shard.tick(now))
 
     def _join(self, welcome: Welcome) -> None:
         """Learn from the scheduler who this server is, and by what it knows others."""
         self._inbox.rank = self._succession.rank_of(welcome)
         if not self._callers.joined:
             for origin, error in self._callers.join(_key(welcome)):
-                self._refuse(origin, error)
+                self._outgoing.refuse(origin, error)
 
     def _hold(self, view: View) -> Shard | None:
         """Make the shard once the job is known: the mode says which one. Raises ConfigError for a bad state file."""

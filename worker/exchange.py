@@ -32,6 +32,7 @@ from ps.protocol.placement import Where
 from ps.protocol.transports.channel import ServerChannel
 from ps.trace import OFF, Trace
 from ps.worker.batch import Batch, Request
+from ps.worker.channel_poller import ChannelPoller
 from ps.worker.conversation import Call
 from ps.worker.interrupt import HOLD
 from ps.worker.request_queue import INQUIRE, RequestQueue, awaited, waited_for
@@ -77,8 +78,7 @@ class Exchange:
         self._silence_limit = silence_limit
         self._check = check
         self._alive = alive
-        self._numbers, self._poller = itertools.count(1), poller or zmq.Poller()
-        self._waking: list[Any] = []
+        self._numbers, self._poller = itertools.count(1), ChannelPoller(poller or zmq.Poller())
         self._now = now
         self._broken: PSError | None = None
         self._moved = False
@@ -92,10 +92,8 @@ class Exchange:
         self._make = partial(RequestQueue, window=window, traffic=traffic, rank=rank, trace=trace, identity=identity)
         self._queues: list[RequestQueue] = []
         """In the order in which their servers came: those of the beginning by rank."""
-        self._by_pollable: dict[Any, RequestQueue] = {}
         opened = zip(channels.ranks, channels.names, channels.channels, strict=True)
         self._routes = Routes({rank: self._queue(rank, name, way) for rank, name, way in opened}, self._reached)
-        self._stuck: set[RequestQueue] = set()
         self._looked = 0.0  # when the servers were last asked what they know by ``look``
 
     @property
@@ -108,17 +106,11 @@ class Exchange:
     def _queue(self, server: int, name: str, channel: ServerChannel) -> RequestQueue:
         queue = self._make(name, channel, server=server)
         self._queues.append(queue)
-        self._watch(queue)
+        self._poller.add(queue)
         return queue
 
-    def _watch(self, queue: RequestQueue) -> None:
-        self._poller.register(queue.channel.pollable, zmq.POLLIN)
-        self._by_pollable[queue.channel.pollable] = queue
-
     def _drop(self, queue: RequestQueue) -> None:
-        del self._by_pollable[queue.channel.pollable]
-        self._stuck.discard(queue)
-        self._leave(queue.channel)
+        self._poller.remove(queue)
         queue.channel.close()
 
     def _reached(self, rank: int) -> RequestQueue | None:
@@ -219,11 +211,7 @@ class Exchange:
 
         What is called meanwhile reads them, and may find that the waiting has ended.
         """
-        for pollable in self._waking:
-            self._poller.unregister(pollable)
-        self._waking = list(pollables)
-        for pollable in self._waking:
-            self._poller.register(pollable, zmq.POLLIN)
+        self._poller.wake(pollables)
 
     def send(self) -> None:
         """Send what the windows allow, without waiting."""
@@ -278,17 +266,16 @@ class Exchange:
         self._moved, self.batch = False, batch
         try:
             while True:
-                self._watch_for_room()
+                self._poller.watch_for_room(self._queues)
                 slept = self._trace.now()
                 patience = min([queue.patience for queue in self._queues])
-                events = self._look(min(SLICE, 1000 * patience))
+                heard, woken = self._poller.poll(min(SLICE, 1000 * patience))
                 self._trace.add("wait", slept)
-                heard = [self._by_pollable[pollable] for pollable, _ in events if pollable in self._by_pollable]
                 if heard:
                     self._turn(heard)
                     if batch.error is not None or done():
                         return
-                elif not events and patience < math.inf:
+                elif not woken and patience < math.inf:
                     self.ask_for_room(patience)
                 now = self._now()
                 if self._moved:
@@ -304,7 +291,7 @@ class Exchange:
                 sigterm.check()
                 HOLD.check()
                 self._check()
-                if events and not heard and done():  # what is not from servers is read by what it calls
+                if woken and not heard and done():  # what is not from servers is read by what it calls
                     return
                 if now - asked >= INQUIRE:
                     asked = now
@@ -315,21 +302,6 @@ class Exchange:
         finally:
             self.since = self.batch = None
             self.traffic.wait_s += self._now() - began
-
-    def _look(self, milliseconds: float) -> list[tuple[Any, int]]:
-        """Return what has something to read or room to send, once anything has, or after so long."""
-        if not self._poller.sockets:  # all servers are gone, and ZeroMQ does not wait for nothing
-            time.sleep(milliseconds / 1000)
-        return self._poller.poll(int(milliseconds)) if self._poller.sockets else []
-
-    def _watch_for_room(self) -> None:
-        """Be woken when there is room again for what could not be sent, and not by lines that are closed."""
-        for queue in self._queues:
-            channel, stuck = queue.channel, queue.channel.stuck
-            self._leave_closed(channel)
-            if stuck != (queue in self._stuck) and channel.pollable in self._poller:
-                self._poller.register(channel.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
-                self._stuck ^= {queue}
 
     @property
     def awaited(self) -> str:
@@ -374,16 +346,7 @@ class Exchange:
                 raise refusal(message)
             elif message.payload:  # the answer to a request that was sent twice
                 channel.land(None, (0, 0), False)
-        self._leave_closed(channel)
-
-    def _leave_closed(self, channel: ServerChannel) -> None:
-        """Look no more at a channel whose server has gone; whoever watches the members will say what that means."""
-        if channel.closed:
-            self._leave(channel)
-
-    def _leave(self, channel: ServerChannel) -> None:
-        if channel.pollable in self._poller:
-            self._poller.unregister(channel.pollable)
+        self._poller.leave_closed(channel)
 
     def _answer(self, queue: RequestQueue, request: Request, message: Message) -> None:
         batch, asked, since = request.batch, request.message, self._trace.now()
@@ -405,7 +368,7 @@ class Exchange:
         queue = next(queue for queue in self._queues if queue.server == server)
         self._drop(queue)
         queue.move(name, channel)
-        self._watch(queue)
+        self._poller.add(queue)
         self._moved = True
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import zmq
@@ -15,18 +14,18 @@ from ps import sigterm
 from ps.config.job import JobConfig
 from ps.config.pipeline import awaits
 from ps.config.process import ProcessConfig
-from ps.errors import JobEnded, PeerLost, PSError, ServerLost, ServersMoved, StateError
+from ps.errors import JobEnded, PeerLost, ServerLost, ServersMoved, StateError
 from ps.protocol.address_file import scheduler_address
 from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Membership, Peer, is_spare, peers
-from ps.protocol.messages import Identify, Message, Suspend, View
+from ps.protocol.messages import Identify, Message, View
 from ps.protocol.security import Security
 from ps.protocol.sockets import Socket
 from ps.trace import OFF, Trace
 from ps.worker import waits
-from ps.worker.batch import Batch
 from ps.worker.exchange import Exchange
+from ps.worker.goodbye import fitted, say_goodbye
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
 from ps.worker.server_changes import ServerChanges
@@ -42,8 +41,6 @@ MOST_PAUSE = 60.0
 """Seconds that a scheduler or a server can have a client do nothing, at most."""
 _MOST_SHOWN = 5
 """Members that a message names, at most."""
-FAREWELL = 2.0
-"""Seconds for which the servers' answers to a goodbye are waited for, at most."""
 
 
 class Session:
@@ -366,23 +363,11 @@ class Session:
         try:
             farewell, self.farewell = self.farewell, lambda failure: None
             farewell(failure)
-            self._farewell()
+            if self._exchange is not None:
+                say_goodbye(self._exchange, self._scheduler, moved=self.moved)
         finally:
             asked = {"terminated": True} if sigterm.asked() else {}
-            self._abandon({**self._status(), **({"failure": _fit(failure)} if failure else {}), **asked})
-
-    def _farewell(self) -> None:
-        """Tell the servers ourselves, in case the scheduler cannot: nobody is to wait for us."""
-        if self._exchange is None:
-            return
-        batch = Batch("goodbye")
-        try:
-            self._scheduler.check()
-            for server in () if self.moved else self._exchange.servers:
-                self._exchange.submit(batch, server, partial(Suspend, member=self.member))
-            self._exchange.wait_at_most(batch, FAREWELL)
-        except (PSError, zmq.ZMQError) as error:
-            log.debug("no goodbye: %s", error)
+            self._abandon({**self._status(), **({"failure": fitted(failure)} if failure else {}), **asked})
 
     def _abandon(self, report: dict[str, Any] | None = None) -> None:
         """Close everything, with a goodbye if there is a report to go with it."""
@@ -394,8 +379,3 @@ class Session:
         if self._exchange is not None:
             self._exchange.close()
         self._context.destroy(linger=0)
-
-
-def _fit(text: str) -> str:
-    """Return a text as it may travel: not too long, and proper Unicode."""
-    return text[:200].encode(errors="replace").decode()

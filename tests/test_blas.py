@@ -43,6 +43,8 @@ def test_libraries_that_are_loaded_take_no_more_than_the_share_unless_a_variable
 
 @pytest.mark.parametrize(("text", "most"), [("max 100000", 999), ("150000 100000", 2), ("50000 100000", 1), ("", 999)])
 def test_a_container_has_no_more_cores_than_time_for_them(tmp_path: Path, text: str, most: int) -> None:
-    path = tmp_path / "cpu.max"
-    path.write_text(text)
-    assert cores(path) == min(cores(path.with_name("none")), most)
+    groups, own, none = tmp_path / "groups", tmp_path / "own", tmp_path / "none"
+    groups.mkdir()
+    (groups / "cpu.max").write_text(text)
+    own.write_text("0::/\n")
+    assert cores(groups, own) == min(cores(none, none), most)

@@ -79,6 +79,11 @@ def helped(combination: AnyCombination, message: MaskSum, payload: Any, key: Job
     return combination.ready
 
 
+def is_masked(combination: AnyCombination) -> bool:
+    """Whether deltas are added under their masks, which are taken off the sum."""
+    return isinstance(combination, MaskedCombination)
+
+
 def summed(combination: AnyCombination, prepared: Prepared) -> Prepared:
     """Return what is to be kept of a combination whose masks nobody has taken off yet: the sums as they are."""
     assert isinstance(combination, MaskedCombination)

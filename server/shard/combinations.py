@@ -79,9 +79,10 @@ def helped(combination: AnyCombination, message: MaskSum, payload: Any, key: Job
     return combination.ready
 
 
-def is_masked(combination: AnyCombination) -> bool:
-    """Whether deltas are added under their masks, which are taken off the sum."""
-    return isinstance(combination, MaskedCombination)
+def demand_masks(combination: AnyCombination, order: RoundOrder) -> None:
+    """Raise BadMessage for an order to keep a sum under its masks where deltas have none."""
+    if order.phase == "sum" and not isinstance(combination, MaskedCombination):
+        raise BadMessage(f"sum of round {order.version}: a sum of masks, but nothing here is masked")
 
 
 def summed(combination: AnyCombination, prepared: Prepared) -> Prepared:

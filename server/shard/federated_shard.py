@@ -304,8 +304,7 @@ class FederatedShard:
 
     def _demand_possible(self, order: RoundOrder, *, anew: bool) -> None:
         """Raise BadMessage for an order whose parts contradict each other, or what is here."""
-        if order.phase == "sum" and not combinations.is_masked(self._combination):
-            raise BadMessage(f"sum of round {order.version}: a sum of masks, but nothing here is masked")
+        combinations.demand_masks(self._combination, order)
         if not anew and self._phase != "collect":
             return
         folded, combination = (0, self._fresh()) if anew else (self._folded, self._combination)

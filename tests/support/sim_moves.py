@@ -146,9 +146,12 @@ class MovingSim(Sim):
 
     @property
     def is_lost(self) -> bool:
-        """Whether a server has died with a chunk that it had taken over just before."""
+        """Whether a server has died with a chunk that it had taken over just before, or had said that it has."""
         killed = [server for server in self.shards if server in self.dead and server not in self.drained]
-        return self.scheduler.phase == "failed" and any(self.shards[server].chunks for server in killed)
+        return self.scheduler.phase == "failed" and any(
+            self.shards[server].chunks or (server in self.moving and self.moving[server]._arrivals.has_taken)
+            for server in killed
+        )
 
     @property
     def moved(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from ps.protocol.messages import Attach, Message, Start, Suspend
+from ps.protocol.messages import Attach, Start, Suspend
 from ps.protocol.placement import Where, holder
 from ps.worker.batch import Batch, Request
 from ps.worker.request_queue import RequestQueue
@@ -29,8 +29,9 @@ class Routes:
         self._where: dict[int, int] = {}
         self._stranded: list[tuple[int, Request]] = []
         """Requests for servers that this worker does not know yet, by their ranks."""
-        self._word: Message | None = None
-        """What was last said to all servers about taking part."""
+        self._word: Request | None = None
+        """What was last said to all servers about taking part, to one of them. All hear it under one number: servers
+        that hand chunks to each other compare those to find out which has heard the later word."""
 
     @property
     def ranks(self) -> list[int]:
@@ -47,7 +48,9 @@ class Routes:
         chunk = request.chunk
         if chunk is None:
             if isinstance(request.message, Attach | Start | Suspend):
-                self._word = request.message
+                if self._word is not None and self._word.batch is request.batch:
+                    request.message = self._word.message
+                self._word = request
         elif self._where:
             server = self._where.get(chunk, server)
         queue = self._queues.get(server)
@@ -104,5 +107,7 @@ class Routes:
         if queue is not None:
             self._queues[rank] = queue
             if self._word is not None:
-                queue.add(Request(self._word, None, (0, 0), Batch("word of this worker to a server that has come")))
+                queue.add(
+                    Request(self._word.message, None, (0, 0), Batch("word of this worker to a server that has come"))
+                )
         return queue

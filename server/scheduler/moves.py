@@ -189,7 +189,7 @@ class ChunkMoves:
         self._orders[source.rank] = order, now
         return Send(source.member, order)
 
-    def hear(self, record: MemberRecord, report: MoveReport, now: float) -> str:
+    def hear(self, record: MemberRecord, report: MoveReport, now: float, roster: Roster) -> str:
         """Take where a server is; return why the job is lost, if it is. ``placed`` may be new then."""
         if report.state == "lost":
             return report.why or f"{record} has lost a chunk"
@@ -199,6 +199,8 @@ class ChunkMoves:
             if report.number > self._since.get(chunk, 0):
                 self._since[chunk] = max(report.number, 1)
                 self._place(chunk, rank)
+                if roster.at("server", rank) is None:
+                    return f"server {rank} is gone, and with it chunk {chunk}, which it had just taken over"
         order = self._orders.get(record.rank)
         if order is None or order[0].number != report.number:
             return ""

@@ -73,7 +73,7 @@ def hear(
     """Take where a server is with its chunks: all are told of what has moved (``renew``), or the job is lost."""
     if why_not(state):
         return []
-    lost = state.moves.hear(record, report, now)
+    lost = state.moves.hear(record, report, now, state.roster)
     if state.moves.changed:
         state.moves.changed = False
         renew()

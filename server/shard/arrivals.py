@@ -207,11 +207,12 @@ def settle(chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int]
     for member, participant in participants.items():
         if participant.word <= heard.get(member, 0):
             continue
+        held = chunk.holds.get(member)
         chunk.retire(member)
         if participant.start is not None:
             late = participant.attached and mode.late(chunk, participant.start)
             chunk.hold(member, mode.join_clock(chunk, participants) if late else participant.start)
             if not participant.attached:
                 chunk.count(member, participant.start)
-        elif participant.attached:
-            chunk.hold(member, mode.join_clock(chunk, participants))
+        elif participant.attached:  # told before, and not closed since
+            chunk.hold(member, mode.join_clock(chunk, participants) if held is None else held)

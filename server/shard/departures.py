@@ -112,6 +112,11 @@ class Departures:
         found = self._handed.get(index)
         return found[0] if found is not None else None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is on its way, and the scheduler knows of all that was handed over."""
+        return self.under_way is None and not self._unshown
+
     # Sending
 
     def turn(self, now: float) -> list[Send]:
@@ -186,18 +191,19 @@ class Departures:
     def view(self, epoch: int, servers: Set[int], placed: Mapping[int, int]) -> None:
         """Learn which servers are left, and what the scheduler knows: which chunks are elsewhere.
 
-        What was handed over to a server that is gone, of which the scheduler did not know, is lost.
+        What was handed over to a server that has died, of which the scheduler did not know then, is lost; unless it is
+        at a third one, which that has given it to.
         """
         self.epoch = epoch
         for index, (rank, member) in list(self._handed.items()):
-            if placed.get(index) == rank:
-                self._unshown.discard(index)
+            known = placed.get(index, index % self._shard.job.servers)
             if member in servers:
-                continue
-            if index in self._unshown:
-                self._lost = f"server {rank} is gone, and with it chunk {index}, which it had just taken over"
-            else:
+                if known == rank:
+                    self._unshown.discard(index)
+            elif index not in self._unshown:
                 del self._handed[index]
+            elif known in (rank, self._shard.rank):
+                self._lost = f"server {rank} is gone, and with it chunk {index}, which it had just taken over"
         leaving = self.under_way
         if leaving is not None and leaving.granted and leaving.target not in servers:
             self.under_way = None

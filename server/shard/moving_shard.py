@@ -131,8 +131,8 @@ class MovingShard:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no chunk here, and none on its way."""
-        return not self._shard.chunks and self._departures.under_way is None and not self._arrivals.has_taken
+        """Whether there is no chunk here and none on its way, as the scheduler knows."""
+        return not self._shard.chunks and self._departures.is_over and not self._arrivals.has_taken
 
     def _about_another(self, index: int, origin: Origin, message: Any, payload: Any, now: float) -> list[Send]:
         """Take a request for a chunk that is not here."""
@@ -148,6 +148,13 @@ class MovingShard:
         """Return the rank of the server that has a chunk, as far as is known here."""
         rank = self._departures.where(index)
         return self._placed.get(index, index % self._shard.job.servers) if rank is None else rank
+
+    def where(self, index: int) -> int | None:
+        """Return the rank of the server that has a chunk: this one's if it comes or may stay; None for no chunk."""
+        if index in self._shard.chunks or self._is_on_its_way(index):
+            return self._shard.rank
+        rank = self._rank_of(index)
+        return None if rank == self._shard.rank else rank
 
     def _is_on_its_way(self, index: int) -> bool:
         """Whether it is not settled yet who has a chunk that is not here."""

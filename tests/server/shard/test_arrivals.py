@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ps.protocol.messages import ChunkAnswer, ChunkBegin, ChunkGrant, ChunkLayout, MoveOrder, View
+from ps.protocol.messages import Attach, ChunkAnswer, ChunkBegin, ChunkGrant, ChunkLayout, MoveOrder, View
 from ps.server.send import Send
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.moving_shard import MovingShard
@@ -79,6 +79,25 @@ def test_a_chunk_that_is_read_in_other_memory_is_not_taken() -> None:
     pair.newcomer.weights_memory(np.zeros(LAYOUT.nbytes, np.uint8))
     assert answers(pair.order()) == ["unshared"]
     assert pair.lone.shard.chunks[0].weights.tolist() == [3.0] * 8 and not pair.newcomer.chunks
+
+
+def test_a_clock_that_a_newcomer_was_told_stays_open_on_a_chunk_that_moves() -> None:
+    """The chunk has heard the Attach at its former server; the others of the new one have not, or have heard it too."""
+    for word in (7, 9):  # its number there, where the former server has heard 8
+        pair = Pair(None)
+        pair.lone.join(3)
+        pair.lone.request = 7
+        assert pair.lone.attach(3) == 1
+        pair.lone.push(1, 0, -1.0)
+        pair.lone.push(2, 0, -1.0)
+        assert pair.lone.chunk.version == 1
+        workers = tuple((m, "worker", m - 1, m < 3, "host", ()) for m in (1, 2, 3))
+        view = View(pair.view.epoch + 5, "running", "", "", pair.lone.job.to_dict(), (*workers, *pair.view.members[2:]))
+        for each in pair.moving.values():
+            each.view(view, 0.0)
+        pair.talk(pair.moving[TARGET].receive(b"3", Attach(word, 3, view.epoch), None, 0.0))
+        pair.order()
+        assert pair.newcomer.chunks[0].holds == {3: 1}
 
 
 def test_where_nobody_reads_in_place_it_is_copied() -> None:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 import zmq
 
 from ps.protocol.incoming import Incoming
-from ps.protocol.membership import Membership, Peer, peers
-from ps.protocol.ranges import MOST_RANK
+from ps.protocol.membership import Membership, Peer
 from ps.protocol.sockets import Socket
 from ps.protocol.transports.channel import ServerChannel
 from ps.worker.exchange import Exchange
-from ps.worker.server_channels import ServerChannels, open_another
+from ps.worker.server_channels import ServerChannels, follow_servers, open_another
 
 log = logging.getLogger("ps.worker")
 
@@ -28,13 +27,18 @@ class ServerChanges:
         transport: str,
         channels: ServerChannels,
         heed: Callable[[list[Incoming]], None],
+        servers: Callable[[], list[Peer]],
     ) -> None:
-        """``channels`` are those that there are; ``heed`` takes what comes on them, to be looked at by some thread."""
+        """``channels`` are those that there are; ``heed`` takes what comes on them, to be looked at by some thread.
+
+        ``servers`` returns those of the latest view: no standbys.
+        """
         self._membership = membership
         self._context = context
         self._transport = transport
         self._channels = channels
         self._heed = heed
+        self._servers = servers
         self._exchange: Exchange | None = None
 
     def begin(self, exchange: Exchange) -> None:
@@ -67,9 +71,8 @@ class ServerChanges:
             log.info("a server has come: %s", found[0])
         return found
 
-    def _servers(self) -> list[Peer]:
-        view = self._membership.view
-        if view is None:
-            return []
-        most = view.job.get("servers", 0) if view.job.get("replicas") else MOST_RANK  # those beyond are standbys
-        return [peer for peer in peers(view) if peer.role == "server" and peer.rank < most]
+    def replace(self, exchange: Exchange) -> None:
+        """Have an exchange go on with the standbys that are servers by now. Raises Refused and ServerLost."""
+        about = self._context, self._servers(), self._transport, self._channels, exchange.replace
+        if follow_servers(*about):
+            self._heed(self._channels.incoming)

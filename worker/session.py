@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import zmq
@@ -29,7 +30,7 @@ from ps.worker.goodbye import fitted, say_goodbye
 from ps.worker.interrupt import HOLD
 from ps.worker.scheduler_client import Answer, SchedulerClient
 from ps.worker.server_changes import ServerChanges
-from ps.worker.server_channels import ServerChannels, ToShare, follow_servers, open_channels
+from ps.worker.server_channels import ServerChannels, ToShare, open_channels
 from ps.worker.stop_point import StopPoint
 from ps.worker.traffic import Traffic
 
@@ -184,9 +185,7 @@ class Session:
         self.check()
         self.tend()
         if self.job.replicas and self.connected:
-            about = self._context, self.peers("server"), self.job.transport, self._channels, self.exchange.replace
-            if follow_servers(*about):
-                self._heed(self._channels.incoming)
+            self._changes.replace(self.exchange)
         if self.moved:
             raise ServersMoved("a server was replaced by another process, or this one has joined anew")
         exchange, limit = self.exchange, self.job.start_timeout
@@ -242,9 +241,9 @@ class Session:
             shared if self.job.compress == "none" and not self.job.federated else shared.nothing,
             identity=identity,
         )
-        self._channels = channels
         self._heed(channels.incoming)
-        changes = ServerChanges(self._membership, self._context, self.job.transport, channels, self._heed)
+        to, servers_now = (self._context, self.job.transport, channels), partial(self.peers, "server")
+        changes = self._changes = ServerChanges(self._membership, *to, self._heed, servers_now)
         how = ", reads the weights where they are" if channels.view else ""
         log.info("rank %d uses %s%s", self.rank, ", ".join(channels.names), how)
         self._exchange = Exchange(

@@ -56,7 +56,7 @@ class Marked(Message):
     kept: bool
 
 
-@message(74, answers=("Peeked", "Marked"))
+@message(74, answers=("Peeked", "Marked", "Moved"))
 class Peek(Message):
     """A follower asks for a chunk of its snapshot."""
 

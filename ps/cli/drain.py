@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -17,6 +18,9 @@ from ps.protocol.ranges import MOST_RANK
 
 AGAIN = 10.0
 """Seconds after which it is asked again: the scheduler may have been restarted."""
+GONE = 60.0
+"""Seconds for which a scheduler that was there and is not any more is waited for."""
+NAP = 0.5
 
 
 @click.command(cls=HelpfulCommand, examples="psctl drain 1 --scheduler 10.0.0.1:7070")
@@ -34,7 +38,8 @@ def drain(server: int, timeout: float, **options: Any) -> int:
     from ps.protocol.messages import Drained, DrainRequest
     from ps.protocol.query import ask
 
-    address, until = find_scheduler(options), time.monotonic() + timeout
+    address, began = find_scheduler(options), time.monotonic()
+    until, gone = began + timeout, math.inf
     while True:
         asked = time.monotonic()
         patience = max(0.1, min(AGAIN, until - asked))
@@ -42,8 +47,13 @@ def drain(server: int, timeout: float, **options: Any) -> int:
             answer = ask(address, DrainRequest(1, server), Drained, patience)
             break
         except ConnectTimeout:
-            if time.monotonic() - asked < patience:  # nobody is there
-                raise
+            if (now := time.monotonic()) - asked < patience:  # nobody is there
+                gone = min(gone, now)
+                if now - began < NAP or now - gone > GONE:
+                    raise
+                time.sleep(NAP)
+            else:
+                gone = math.inf
             if time.monotonic() >= until:
                 raise ConnectTimeout(
                     f"server {server} is not empty after {timeout:g} s; it goes on, see: psctl status "

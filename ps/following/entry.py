@@ -31,6 +31,11 @@ class JobEntry:
     servers: tuple[Peer, ...]
 
     @property
+    def has_comers(self) -> bool:
+        """Whether servers may come and go, with chunks that move between them."""
+        return _has_comers(self.job)
+
+    @property
     def chunk_bytes(self) -> int:
         """The bytes that a chunk has at most; float32 masters have twice those of half precision."""
         return 2 * self.job.chunk_bytes
@@ -41,10 +46,14 @@ def entry_of(answer: Followed) -> JobEntry | None:
     if answer.phase != "running" or not answer.layout:
         return None
     job, servers = JobConfig.from_dict(answer.job), tuple(Peer(*row) for row in answer.members)
-    if sorted(peer.rank for peer in servers) != list(range(job.servers)):
+    if not servers or not (_has_comers(job) or sorted(peer.rank for peer in servers) == list(range(job.servers))):
         return None  # one is being replaced
     permit = Permit(answer.follower, answer.token)
     return JobEntry(answer.job_id, job, Layout.unpack(answer.layout), permit, servers)
+
+
+def _has_comers(job: JobConfig) -> bool:
+    return not (job.federated or job.replicas or job.pipeline)
 
 
 def enter(address: str, timeout: float, say: Callable[[str], None], keys: str | None = None) -> JobEntry:

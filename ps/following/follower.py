@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import math
@@ -34,6 +35,10 @@ SILENT = 4.0
 """Seconds of a server's silence after which the scheduler is asked what has become of it."""
 LOST = 20.0
 """Seconds of silence after which it is given up."""
+LOOK = 5.0
+"""Seconds between two questions to the scheduler which servers there are, where some may come."""
+STUCK = 60.0
+"""Seconds, as this process runs, in which some of a snapshot has to come."""
 ANSWER = 2.0
 """Seconds for which the scheduler's answer is waited for meanwhile."""
 NICE = 10
@@ -63,7 +68,11 @@ class ModelFollower(Iterator[Snapshot]):
         """When the next snapshot is due."""
         self._reading: Reading | None = None
         self._last: ChunkSet | None = None
-        self._heard = dict.fromkeys(range(len(self._entry.servers)), time.monotonic())
+        self._heard = dict.fromkeys((peer.rank for peer in self._entry.servers), time.monotonic())
+        self._where: dict[int, int] = {}
+        """Chunk -> rank of its server, of those that servers said are elsewhere."""
+        self._stuck = 0.0
+        """Seconds since some of a snapshot has come that is on its way."""
         self._thread = threading.Thread(target=self._run, name="ps-follow", daemon=True)
         self._thread.start()
 
@@ -116,15 +125,20 @@ class ModelFollower(Iterator[Snapshot]):
         self._servers = Servers(Security.to_ask(self.address, self._keys))
         try:
             self._servers.connect(self._entry.servers, self._entry.chunk_bytes)
-            beat = asked = 0.0
+            beat, asked = 0.0, time.monotonic()
+            before = asked
             while not self._over:
                 now = time.monotonic()
+                self._demand_progress(min(now - before, 1.0))
+                before = now
                 if now - beat >= BEAT:
                     beat = now
                     clock = self._reading.clock if self._reading is not None else -1
                     for rank in self._heard:
                         self._servers.send(rank, self._mark(clock))
-                if now - min(self._heard.values()) > SILENT and now - asked > ANSWER:
+                astray = self._reading is not None and self._reading.strays
+                lost = now - min(self._heard.values()) > SILENT or astray
+                if now - asked > ANSWER and (lost or (self._entry.has_comers and now - asked > LOOK)):
                     self._ask_scheduler()
                     asked = time.monotonic()
                 self._go_on(now)
@@ -149,9 +163,22 @@ class ModelFollower(Iterator[Snapshot]):
 
     def _begin(self, now: float) -> Reading:
         entry = self._entry
-        return Reading(entry.layout, entry.job, entry.permit, self._numbers, masters=self._masters, now=now)
+        about = {"masters": self._masters, "now": now, "servers": sorted(self._heard), "where": self._where}
+        self._stuck = 0.0
+        return Reading(entry.layout, entry.job, entry.permit, self._numbers, **about)  # type: ignore[arg-type]
+
+    def _demand_progress(self, seconds: float) -> None:
+        """So much time has passed. Raises ServerLost where a snapshot is on its way and nothing of it comes."""
+        self._stuck = 0.0 if self._reading is None else self._stuck + seconds
+        if self._stuck > STUCK:
+            raise ServerLost(
+                f"the servers of the job at {self.address} answer, but nothing of a snapshot has come for {STUCK:g} s. "
+                f"Try: psctl status --scheduler {self.address}"
+            )
 
     def _hear(self, rank: int, message: Message, payload: Any, now: float) -> None:
+        if rank not in self._heard:
+            return  # it has gone
         self._heard[rank] = now
         if isinstance(message, Error) and message.code != "bad-message":
             raise refusal(message, f"server {rank}")
@@ -161,6 +188,8 @@ class ModelFollower(Iterator[Snapshot]):
         reading = self._reading
         if reading is None:
             return
+        if isinstance(message, Peeked):
+            self._stuck = 0.0
         for to, question in reading.hear(rank, message, payload, now):
             self._servers.send(to, question)
         if reading.done:
@@ -212,15 +241,17 @@ class ModelFollower(Iterator[Snapshot]):
             return
         entry = entry_of(answer)
         if entry is not None and self._servers.connect(entry.servers, entry.chunk_bytes):
-            log.info("a server of the job at %s was replaced", self.address)
+            log.info("the job at %s has other servers than before", self.address)
             self._take_up(entry)
         elif silence > LOST:
             raise ServerLost(f"server {rank} of the job at {self.address} has been silent for {silence:.0f} s")
 
     def _take_up(self, entry: JobEntry) -> None:
         """Go on with other servers of the same job."""
-        self._entry = entry
-        self._reading = None if self._reading is None else self._begin(time.monotonic())
+        self._entry = dataclasses.replace(entry, permit=self._entry.permit)
+        now = time.monotonic()
+        self._heard = {peer.rank: self._heard.get(peer.rank, now) for peer in entry.servers}
+        self._reading = None if self._reading is None else self._begin(now)
 
 
 def _give_way() -> None:

@@ -3,14 +3,14 @@
 First all servers are asked how far they are. Then all are told one clock, at or a little beyond the farthest: each
 keeps its chunks as they are at that clock, unless one of them is beyond it by then, and then a later clock is tried.
 The chunks are fetched as they get there. When training stands still meanwhile, as in a barrier, the clock that was
-reached is taken after all.
+reached is taken after all. A chunk that another server has by now is asked of that one.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -21,7 +21,8 @@ from ps.dataclass import dataclass
 from ps.errors import BadMessage
 from ps.half import SINGLE, is_half
 from ps.protocol.layout import Chunk, Layout, dtype_of
-from ps.protocol.messages import Error, Mark, Marked, Message, Peek, Peeked
+from ps.protocol.messages import Error, Mark, Marked, Message, Moved, Peek, Peeked
+from ps.protocol.placement import holder
 from ps.xp import HostArray
 
 WINDOW = 16 << 20
@@ -94,15 +95,22 @@ class Reading:
         *,
         masters: bool,
         now: float,
+        servers: Collection[int] = (),
+        where: dict[int, int] | None = None,
     ) -> None:
-        """``numbers`` are those of this follower's requests."""
+        """``numbers`` are those of this follower's requests; ``servers``: their ranks, those of the job's first where
+        nothing is said; ``where``: chunk -> rank, of those that are not where the layout has them, as far as is known.
+        """
+        self._dealt, self._where = job.servers, {} if where is None else where
+        self.strays = False
+        """Whether a chunk is at a server that this reading does not know."""
         self._steady = job.steady
         self._permit, self._numbers, self._masters = permit, numbers, masters
         chunks = layout.chunks(job.servers, job.chunk_bytes, job.cut_for)
         self.found = ChunkSet.of(layout, chunks, masters=masters)
         self.clock = -1
         self._attempt = 0
-        self._reached = dict.fromkeys(range(job.servers), -1)
+        self._reached = dict.fromkeys(servers or range(job.servers), -1)
         self._kept: set[int] = set()
         """The servers that have, or will have, this clock."""
         self._waiting: dict[int, deque[Chunk]] = {rank: deque() for rank in self._reached}
@@ -162,6 +170,13 @@ class Reading:
                 self._waiting[rank].appendleft(self.found.chunks[question.chunk])
                 nap = min(LAST_NAP, 2 * self._again[rank][1]) if rank in self._again else FIRST_NAP
                 self._again[rank] = now + nap, nap
+            case Moved() if isinstance(question, Peek):
+                self._where[question.chunk] = message.rank
+                if message.rank in self._waiting:
+                    self._waiting[message.rank].append(self.found.chunks[question.chunk])
+                else:
+                    self.strays = True
+                return [asked for to in {rank, message.rank} & self._waiting.keys() for asked in self._fetch(to, now)]
             case Error():  # it was replaced, and knows nothing of this
                 self._rests = now + LAST_NAP
                 self._begin(now, attempt=0, known=False)
@@ -191,7 +206,8 @@ class Reading:
         self.clock = max(self._reached.values()) + AHEAD[self._attempt]
         self._waiting = {rank: deque() for rank in self._reached}
         for chunk in self.found.chunks:
-            self._waiting[chunk.server].append(chunk)
+            at = holder(chunk.index, self._dealt, self._where)
+            self._waiting[at if at in self._waiting else min(self._waiting)].append(chunk)  # any knows where it is
         return [self._ask(rank, self._mark(self.clock), now) for rank in self._reached]
 
     def _fetch(self, rank: int, now: float) -> list[Asked]:

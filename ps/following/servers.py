@@ -32,28 +32,25 @@ class Servers:
     def __init__(self, security: Security) -> None:
         self._context: zmq.Context[Socket] = GuardedContext.of(security)
         self._poller = zmq.Poller()
-        self._addresses: list[str] = []
-        self._sockets: list[Socket] = []
-        self._incoming: list[Incoming] = []
-        self.peers: Sequence[Peer] = ()
+        self._addresses: dict[int, str] = {}
+        self._sockets: dict[int, Socket] = {}
+        self._incoming: dict[int, Incoming] = {}
 
     def connect(self, peers: Sequence[Peer], chunk: int) -> bool:
         """Connect to these servers; return whether they are others than before. Raises Refused for one out of reach.
 
         ``chunk``: the bytes that a chunk of the model has at most.
         """
-        self.peers = sorted(peers, key=lambda peer: peer.rank)
-        addresses = [_address(peer) for peer in self.peers]
+        addresses = {peer.rank: _address(peer) for peer in peers}
         if addresses == self._addresses:
             return False
-        self._disconnect()
-        self._addresses = addresses
-        for address in addresses:
-            sock = open_socket(self._context, zmq.DEALER)
-            self._sockets.append(sock)
-            incoming = Incoming(sock, address)
+        for rank in [rank for rank, address in self._addresses.items() if addresses.get(rank) != address]:
+            self._part(rank)
+        for rank in addresses.keys() - self._addresses.keys():
+            address = self._addresses[rank] = addresses[rank]
+            sock = self._sockets[rank] = open_socket(self._context, zmq.DEALER)
+            incoming = self._incoming[rank] = Incoming(sock, address)
             incoming.due = LAST + chunk
-            self._incoming.append(incoming)
             connect(sock, address)
             self._poller.register(sock, zmq.POLLIN)
         return True
@@ -61,13 +58,14 @@ class Servers:
     def send(self, rank: int, message: Message, payload: HostArray | None = None) -> None:
         """Say something; what does not get away is said again by whoever waits for the answer."""
         frames: list[Any] = [encode(message), *([] if payload is None else [payload.view(np.uint8)])]
-        with contextlib.suppress(zmq.Again):
+        with contextlib.suppress(zmq.Again, KeyError):  # nor to a server that has gone
             self._sockets[rank].send_multipart(frames, zmq.NOBLOCK)
 
     def receive(self, seconds: float) -> Iterator[tuple[int, Message, Any]]:
         """Wait for messages for a while; yield (rank, message, payload), but nothing malformed."""
         ready = dict(self._poller.poll(max(0, int(seconds * 1000))))
-        for rank, (sock, incoming) in enumerate(zip(self._sockets, self._incoming, strict=True)):
+        for rank, sock in list(self._sockets.items()):
+            incoming = self._incoming[rank]
             incoming.look()
             if (refusal := incoming.refusal()) is not None:
                 raise refusal
@@ -85,17 +83,18 @@ class Servers:
 
     def close(self) -> None:
         """Close all; nothing is waited for."""
-        self._disconnect()
+        for rank in list(self._sockets):
+            self._part(rank)
         self._context.term()
 
-    def _disconnect(self) -> None:
-        for incoming in self._incoming:
-            incoming.close()
-        for sock in self._sockets:
-            if sock in self._poller:
-                self._poller.unregister(sock)
-            sock.close()
-        self._sockets, self._incoming = [], []
+    def _part(self, rank: int) -> None:
+        """Have no connection to a server any more."""
+        sock = self._sockets.pop(rank)
+        del self._addresses[rank]
+        self._incoming.pop(rank).close()
+        if sock in self._poller:
+            self._poller.unregister(sock)
+        sock.close()
 
 
 def _address(peer: Peer) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Followed, FollowRequest, Packed
+from ps.protocol.ranges import MOST_RANK
 from ps.server.job_key import random_id
 from ps.server.scheduler.state import SchedulerState
 
@@ -21,6 +22,7 @@ class Following:
         """Return how the job is, and the servers once they hold its model."""
         view, key, follower = state.view(), state.key, random_id()
         layout = state.seeding.layout if state.seeding.done else None
+        most = state.setting("servers") if state.setting("replicas") else MOST_RANK  # those beyond are standbys
         return Followed(
             message.request,
             key.job_id,
@@ -29,7 +31,7 @@ class Following:
             view.phase,
             view.reason,
             view.job,
-            tuple(member for member in view.members if member[1] == "server" and member[2] < state.setting("servers")),
+            tuple(member for member in view.members if member[1] == "server" and member[2] < most),
             () if layout is None else self._pack(layout),
         )
 

@@ -84,8 +84,8 @@ class ChunkMoves:
         return bool(self._orders)
 
     def placed(self, epoch: int) -> Placed | None:
-        """Return what members are told of where chunks are; None while none has ever moved."""
-        if not self._elsewhere and not self._since:
+        """Return what members are told of where chunks are; None while none has ever been to move."""
+        if not self._elsewhere and not self.number:
             return None
         if self._packed is None:
             self._packed = packed(self._elsewhere)
@@ -268,7 +268,8 @@ class ChunkMoves:
         """Return what ``dump`` wrote."""
         moves = ChunkMoves()
         moves._elsewhere = unpacked(tuple(tuple(row) for row in values["elsewhere"]))
-        moves.draining, moves.number = set(values["draining"]), values["number"] + 1
+        moves.draining, moves.number = set(values["draining"]), values["number"]
+        moves.number += bool(moves.number)
         moves._known = None if values["known"] is None else frozenset(values["known"])
         stop = MoveOrder(moves.number, 0, 0, (), False)
         moves._orders = dict.fromkeys(values["ordered"], (stop, -math.inf))  # they are given anew after that

@@ -214,5 +214,7 @@ def settle(chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int]
             chunk.hold(member, mode.join_clock(chunk, participants) if late else participant.start)
             if not participant.attached:
                 chunk.count(member, participant.start)
-        elif participant.attached:  # told before, and not closed since
-            chunk.hold(member, mode.join_clock(chunk, participants) if held is None else held)
+        elif participant.attached:
+            # where it was not held, servers without this chunk have said a clock: this one is the first that it may be
+            first = chunk.version if shard.job.lockstep else mode.join_clock(chunk, participants)
+            chunk.hold(member, first if held is None else held)

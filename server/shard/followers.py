@@ -4,22 +4,28 @@ They are no members: nobody waits for one, and what one costs is a copy of each 
 A snapshot is of one version of each chunk, which is copied just before the chunk goes on to the next; until then a
 chunk is only marked. Where clocks are closed for all at once (sync, and the rounds of a federated job) that version is
 the clock that was asked for, the same on all servers; elsewhere it is what each chunk was at when it was asked for.
+
+A chunk that is marked is not handed over to another server before its copy is made, which stays here. One that came
+after all chunks were marked is marked when it is asked for, if that is not too late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import field
+from typing import TypeAlias
 
 from ps.dataclass import dataclass
-from ps.protocol.messages import Error, Mark, Marked, Peek, Peeked
+from ps.errors import BadMessage
+from ps.protocol.messages import Error, Mark, Marked, Moved, Peek, Peeked
 from ps.server.job_key import JobKey
 from ps.server.loan import Loan
 from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState
-from ps.server.shard.first_values import chunk_of
 from ps.server.shard.shard import Shard
 from ps.xp import HostArray
+
+Where: TypeAlias = Callable[[int], int | None]
 
 MOST = 4
 """Followers at a time, each with one snapshot at most: so they cost no more than that many models."""
@@ -36,7 +42,7 @@ class FollowerRecord:
     clock: int = -1
     masters: bool = False
     due: dict[int, int] = field(default_factory=dict)
-    kept: dict[int, HostArray] = field(default_factory=dict, repr=False)
+    kept: dict[int, Loan] = field(default_factory=dict, repr=False)
 
     def drop(self) -> None:
         """There is no snapshot."""
@@ -46,7 +52,9 @@ class FollowerRecord:
 class Followers:
     """What followers of one shard want, and have."""
 
-    def __init__(self, rank: int, key: JobKey, shard: Shard) -> None:
+    def __init__(self, rank: int, key: JobKey, shard: Shard, where: Where = lambda index: None) -> None:
+        """``where`` returns the rank of the server that has, or gets, a chunk; None for what is no chunk that moves."""
+        self._where = where
         self._rank = rank
         self._key = key
         self._shard = shard
@@ -130,22 +138,40 @@ class Followers:
                 continue
             del record.due[index]
             try:
-                record.kept[index] = _wanted(chunk, record).copy()
+                record.kept[index] = Loan(chunk.chunk, _wanted(chunk, record).copy())
             except MemoryError:  # training goes on; the follower is told that it has no snapshot
                 record.drop()
         self._next(chunk)
 
     def _peek(self, origin: Origin, message: Peek, record: FollowerRecord | None) -> Send:
-        chunk = chunk_of(self._shard.chunks, message.chunk, self._rank)
+        index, chunk = message.chunk, self._shard.chunks.get(message.chunk)
+        values = record.kept.get(index) if record is not None and record.clock == message.clock else None
+        if values is None and chunk is None:
+            return self._elsewhere(origin, message, record)
         if record is None or record.clock != message.clock:
             return self._state(origin, message, None)
-        if record.due.get(message.chunk) == chunk.version:
-            self._keep(chunk, chunk.version + 1)
-        values = record.kept.get(message.chunk)
+        if chunk is not None and values is None:
+            if index not in record.due and not self._late(chunk, message.clock):  # it has come since
+                record.due[index] = message.clock if self._shard.job.steady else chunk.version
+                self._next(chunk)
+            if record.due.get(index) == chunk.version:
+                self._keep(chunk, chunk.version + 1)
+            values = record.kept.get(index)
         if values is None:
+            return self._state(origin, message, record if index in record.due else None)
+        about = Peeked(message.request, message.clock, index, False)
+        return Send(origin, about, Loan(values.chunk, values.weights))
+
+    def _late(self, chunk: ChunkState, clock: int) -> bool:
+        return not chunk.filled or (self._shard.job.steady and chunk.version > clock)
+
+    def _elsewhere(self, origin: Origin, message: Peek, record: FollowerRecord | None) -> Send:
+        """Say where a chunk is that is not here, or to ask again where that is not settled. Raises BadMessage."""
+        if (rank := self._where(message.chunk)) is None:
+            raise BadMessage(f"server {self._rank} does not hold chunk {message.chunk}")
+        if rank == self._rank:
             return self._state(origin, message, record)
-        about = Peeked(message.request, message.clock, message.chunk, False)
-        return Send(origin, about, Loan(chunk.chunk, values))
+        return Send(origin, Moved(message.request, rank))
 
 
 def _wanted(chunk: ChunkState, record: FollowerRecord) -> HostArray:

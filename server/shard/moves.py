@@ -8,7 +8,7 @@ import zmq
 
 from ps.keys.public_keys import PublicKeys
 from ps.protocol.messages import Error, Introduce, MoveOrder, Placed, View
-from ps.protocol.placement import unpacked
+from ps.protocol.placement import holder, unpacked
 from ps.protocol.sockets import Socket
 from ps.server.bindings import stranger
 from ps.server.send import Origin, Send
@@ -28,6 +28,8 @@ class ServerMoves:
         self._view: View | None = None
         self._placed: dict[int, int] = {}
         self._leave = False
+        self._moves: MovingShard | None = None
+        """The shard, once its chunks move."""
 
     def view(self, view: View, member: int, callers: Callers) -> None:
         """Learn where the other servers are. ``member``: this one's id."""
@@ -74,4 +76,12 @@ class ServerMoves:
         inner: object = shard
         if not isinstance(inner, GradientShard) or self._view is None:
             return None
-        return MovingShard(inner, self._member, self._view, self._placed)
+        self._moves = MovingShard(inner, self._member, self._view, self._placed)
+        return self._moves
+
+    def where(self, index: int) -> int | None:
+        """Return the rank of the server that has a chunk, or is about to, where chunks have moved; else None."""
+        if self._moves is not None:
+            return self._moves.where(index)
+        servers = self._view.job.get("servers", 0) if self._view is not None else 0
+        return holder(index, servers, self._placed) if self._placed and servers else None

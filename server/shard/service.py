@@ -327,7 +327,7 @@ class Server:
             if self._shard is None:
                 return None
         rank = self._inbox.rank = self._succession.rank_of(welcome)
-        self._followers = Followers(rank, _key(welcome), self._shard)
+        self._followers = Followers(rank, _key(welcome), self._shard, self._moves.where)
         self._trace.seat(rank)
         return self._shard
 

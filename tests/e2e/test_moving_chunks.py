@@ -5,11 +5,12 @@ nobody."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.cluster import PSCTL, SCRIPTS, Cluster, Process, result
+from support.cluster import SCRIPTS, Cluster, Process, result, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -108,12 +109,44 @@ def test_the_death_of_a_server_that_has_no_chunk_yet_ends_nothing(start: Callabl
 
 
 def test_checkpoints_are_made_while_servers_come_and_go_and_are_gone_on_from(
-    start: Callable[..., Cluster], command: Callable[..., Process]
+    start: Callable[..., Cluster], command: Callable[..., Process], tmp_path: Path
 ) -> None:
-    cluster = start(servers=2, workers=2, optimizer="adam:lr=0.01", checkpoint_every="1s", **JOB)
-    assert PSCTL
-    workers = trained(cluster, 0.1)
+    job = {**JOB, "servers": 2, "workers": 2, "optimizer": "adam:lr=0.01", "checkpoint_dir": str(tmp_path / "kept")}
+    cluster = start(checkpoint_every="1s", **job)
+    workers = trained(cluster, 0.15)
     cluster.wait_clock(3)
     cluster.start("server")
     cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
+    cluster.scheduler.wait_for(r"the checkpoint step-\d+ is whole")
+    drain = command("drain", 1, "--scheduler", cluster.address)
+    assert drain.wait() == 0, drain.text
     assert len(digests(workers)) == 1
+    assert cluster.scheduler.wait() == 0
+    assert len(list((tmp_path / "kept").iterdir())) > 1
+    again = start(resume="latest", **job)
+    assert digests(trained(again, 0.0)), "it goes on, with as many servers as the job began with"
+
+
+def test_one_who_follows_the_model_has_it_while_chunks_move_after_that_and_in_the_end(
+    start: Callable[..., Cluster], command: Callable[..., Process], tmp_path: Path
+) -> None:
+    cluster = start(servers=2, workers=2, **JOB)
+    workers = trained(cluster, 0.2)
+    cluster.wait_clock(3)
+    folder = tmp_path / "snapshots"
+    follower = command("follow", "--scheduler", cluster.address, "--out", str(folder), "--every", "0.2")
+    follower.wait_for("step-")
+    cluster.start("server")
+    cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
+    drain = command("drain", 1, "--scheduler", cluster.address)
+    assert drain.wait() == 0, drain.text
+    clock = max(worker["clock"] for worker in cluster.status()["workers"])
+    wait_until(lambda: max(steps_in(folder)) > clock)
+    assert len(digests(workers)) == 1
+    assert follower.wait() == 0, follower.text
+    assert max(steps_in(folder)) == STEPS
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The clocks of the snapshots in a folder."""
+    return [int(path.stem.partition("-")[2]) for path in folder.glob("step-*.safetensors")]

@@ -28,6 +28,7 @@ COMMANDS = (
     "worker",
     "status",
     "checkpoint",
+    "drain",
     "export",
     "follow",
     "helper",

@@ -17,7 +17,7 @@ def test_any_placement_is_what_it_was_after_its_way() -> None:
 
 
 def test_chunks_of_a_server_that_lie_evenly_are_one_row() -> None:
-    where = {chunk: 7 for chunk in range(1, 3000, 3)}
+    where = dict.fromkeys(range(1, 3000, 3), 7)
     assert packed(where) == ((7, 1, 3, 1000),)
     assert packed({5: 2}) == ((2, 5, 0, 1),)
     assert packed({}) == ()

@@ -15,7 +15,7 @@ def test_servers_have_nearly_the_same_or_differ_by_less_than_a_chunk() -> None:
         before, ranks = range(chance.randrange(1, 6)), chance.sample(range(8), chance.randrange(1, 6))
         where = {chunk: chance.choice(before) for chunk in range(len(sizes))}
         target = balanced(sizes, where, ranks)
-        load = Counter({rank: 0 for rank in ranks})
+        load = Counter(dict.fromkeys(ranks, 0))
         for chunk, rank in target.items():
             load[rank] += sizes[chunk]
         assert set(load) == set(ranks) and len(target) == len(sizes)

@@ -32,6 +32,7 @@ NOT_RUN = {
     "psctl (scheduler|server|worker) .*--keys (keys|DIR)": "one of several; tests/e2e/test_hospitals.py has all",
     "psctl helper ": "helps a job that runs; tests/e2e/test_masked_run.py has one",
     "psctl run .*--secure ": "needs more clients than there are here; tests/e2e/test_masked_run.py has them",
+    "psctl drain ": "empties a server of a job that runs; tests/e2e/test_moves.py has one",
     "psctl follow ": "follows a job that runs; tests/following has one",
     "docker ": DOCKER,
     "[A-Z].*docker ": DOCKER,

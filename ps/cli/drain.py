@@ -36,10 +36,10 @@ NAP = 0.5
 def drain(server: int, timeout: float, **options: Any) -> int:
     """Have the server of rank SERVER hand over all of its chunks to the others while training goes on, and end."""
     from ps.protocol.messages import Drained, DrainRequest
-    from ps.protocol.query import ask
+    from ps.protocol.query import ask, fetch_status
 
-    address, began = find_scheduler(options), time.monotonic()
-    until, gone = began + timeout, math.inf
+    address, until, gone = find_scheduler(options), time.monotonic() + timeout, math.inf
+    fetch_status(address, AGAIN)  # whether somebody is there at all
     while True:
         asked = time.monotonic()
         patience = max(0.1, min(AGAIN, until - asked))
@@ -49,7 +49,7 @@ def drain(server: int, timeout: float, **options: Any) -> int:
         except ConnectTimeout:
             if (now := time.monotonic()) - asked < patience:  # nobody is there
                 gone = min(gone, now)
-                if now - began < NAP or now - gone > GONE:
+                if now - gone > GONE:
                     raise
                 time.sleep(NAP)
             else:

@@ -194,7 +194,7 @@ class GradientShard:
         return {
             "clock": max(map(self._clock, self.chunks.values()), default=0),
             "bytes": sum(chunk.weights.nbytes for chunk in self.chunks.values()),
-            "waiting": waiting_requests(self.chunks, lambda *asked: self.ready.blockers(*asked), now),
+            "waiting": waiting_requests(self.chunks, self._blockers, now),
         }
 
     # The beginning
@@ -369,13 +369,7 @@ class GradientShard:
             yield from self.ready.advance(chunk)
 
     def _inquire(self, origin: Origin, message: Inquire) -> Waiting:
-        known = known_requests(self.chunks, message.member)
-        ranks: set[int] = set()
-        clock = 0
-        for chunk, waiter in known.values():
-            waiter.origin = origin  # its connection may be a new one
-            ranks.update(self.ready.blockers(chunk, waiter))
-            clock = max(clock, waiter.clock)
+        known, ranks, clock = known_requests(self.chunks, message.member, origin, self._blockers)
         early = self._early.known(origin, message)
         whole = self._places.known(origin, message.member) if self._places is not None else {}
         for waited_for in whole.values():
@@ -388,6 +382,9 @@ class GradientShard:
             participant and progress and any(progress.wants(chunk, participant.rank) for chunk in self.chunks.values())
         ) or (participant and self._places is not None and self._places.wants(participant))
         return Waiting(message.request, unknown, clock, tuple(sorted(ranks)), bool(wanted))
+
+    def _blockers(self, chunk: ChunkState, waiter: Waiter) -> tuple[int, ...]:
+        return self.ready.blockers(chunk, waiter)
 
     # Checks
 

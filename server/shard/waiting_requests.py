@@ -1,19 +1,20 @@
-"""The requests that have waited for long on a server, as its status shows them."""
+"""The requests that wait on a server: as its status shows them, and as their workers ask after them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+from ps.server.send import Origin
 from ps.server.shard.chunk import ChunkState, Waiter
 
+Blockers: TypeAlias = Callable[[ChunkState, Waiter], tuple[int, ...]]
+"""Returns the ranks that a request waits for."""
 LONG = 1.0
 """Seconds after which a request is shown."""
 
 
-def waiting_requests(
-    chunks: Mapping[int, ChunkState], blockers: Callable[[ChunkState, Waiter], tuple[int, ...]], now: float
-) -> list[dict[str, Any]]:
+def waiting_requests(chunks: Mapping[int, ChunkState], blockers: Blockers, now: float) -> list[dict[str, Any]]:
     """Return for which clock, and for whom, requests wait, how long, and for how many chunks; the first is named.
 
     Whom a request waits for follows from its chunk and clock, so it is asked of the first for each: there may be as
@@ -40,7 +41,19 @@ def waiting_requests(
     ]
 
 
-def known_requests(chunks: Mapping[int, ChunkState], member: int) -> dict[int, tuple[ChunkState, Waiter]]:
-    """Return the requests of a worker that wait, by their numbers."""
-    found = ((chunk, waiter) for chunk in chunks.values() for waiter in chunk.waiters if waiter.member == member)
-    return {waiter.request: (chunk, waiter) for chunk, waiter in found}
+def known_requests(
+    chunks: Mapping[int, ChunkState], member: int, origin: Origin, blockers: Blockers
+) -> tuple[set[int], set[int], int]:
+    """Return the numbers of a worker's requests that wait, the ranks that they wait for, and up to which clock.
+
+    They are answered at ``origin``: its connection may be a new one.
+    """
+    known, ranks, clock = set[int](), set[int](), 0
+    for chunk in chunks.values():
+        for waiter in chunk.waiters:
+            if waiter.member == member:
+                waiter.origin = origin
+                known.add(waiter.request)
+                ranks.update(blockers(chunk, waiter))
+                clock = max(clock, waiter.clock)
+    return known, ranks, clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,10 +22,14 @@ Start = Callable[..., LocalCluster]
 X = np.random.default_rng(1).standard_normal((40, 6)).astype(np.float32)
 Y = np.random.default_rng(2).standard_normal((40, 3)).astype(np.float32)
 
+SEEDED = threading.Lock()
+"""Workers are threads here, and torch has one source of random numbers for all."""
+
 
 def net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    with SEEDED:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
 def train(kv: KV, *, overlap: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,19 +15,16 @@ from torch import nn
 from ps.testing import LocalCluster
 from ps.torch import DistributedOptimizer
 from ps.worker import KV
+from support.torch_reference import seeded
 
 Start = Callable[..., LocalCluster]
 
 X = np.random.default_rng(1).standard_normal((40, 6)).astype(np.float32)
 Y = np.random.default_rng(2).standard_normal((40, 3)).astype(np.float32)
 
-SEEDED = threading.Lock()
-"""Workers are threads here, and torch has one source of random numbers for all."""
-
 
 def net() -> nn.Module:
-    with SEEDED:
-        torch.manual_seed(0)
+    with seeded(0):
         return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
 
 

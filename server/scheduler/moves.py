@@ -124,7 +124,7 @@ class ChunkMoves:
             self._known, self._still = frozenset(servers), not self.draining
         elif self._known != servers.keys():
             self._known, self._plan, self._still = frozenset(servers), None, False
-            self.changed = True
+            self._refused, self.changed = {}, True
         sends: list[Send] = []
         for rank, (order, told) in list(self._orders.items()):
             if rank not in servers:
@@ -160,9 +160,8 @@ class ChunkMoves:
             unfit = {rank for rank, (since, _) in self._refused.items() if now - since > PATIENCE}
             fit = servers.keys() - self.draining - unfit
             if not fit:
-                self._give_up(
-                    "no other server takes its chunks: " + "; ".join(why for _, why in self._refused.values())
-                )
+                reasons = "; ".join(why for _, why in self._refused.values())
+                self._give_up(f"no other server takes its chunks: {reasons or 'there is none'}")
                 fit = servers.keys() - unfit
             self._plan = balanced(self._sizes, where, fit) if fit else where
         return self._plan

@@ -13,7 +13,8 @@ from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.following.reading import Permit, Reading
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Error, Init, InitChunk, Mark, Marked, Message, Peek, Peeked, Push, Start, View
+from ps.protocol.messages import Error, Init, InitChunk, Mark, Marked, Message, Moved, Peek, Peeked, Push, Start, View
+from ps.server.shard.chunk_transfer import is_quiet
 from ps.server.shard.followers import Followers
 from ps.server.shard.gradient_shard import GradientShard
 from support.identity import KEY
@@ -167,3 +168,64 @@ def test_a_server_that_cannot_answer_yet_is_asked_again_after_a_rest() -> None:
     assert read.hear(rank, Error(_number(mark), "bad-message", "there is no model here"), None, 1.0) == []
     assert read.tick(1.0) == read.tick(1.05) == [], "and not as often as it can say so"
     assert [(to, getattr(each, "clock", None)) for to, each in read.tick(1.2)] == [(0, -1), (1, -1)]
+
+
+class MovingJob(Job):
+    """Its chunks go from one server to the other, each with all that is marked of it kept before that."""
+
+    def __init__(self, **job: Any) -> None:
+        super().__init__(**job)
+        self.home = {chunk.index: chunk.server for chunk in self.chunks}
+        for rank, shard in enumerate(self.shards):
+            self.followers[rank] = Followers(rank, KEY, shard, self.home.get)
+
+    def push(self, index: int) -> None:
+        chunk = self.chunks[index]
+        clock = self.clocks[index]
+        if clock > min(self.clocks.values()):
+            return
+        self.clocks[index] += 1
+        message = Push(1000 + clock, 1, index, clock, clock, 1.0, 1.0, True)
+        self.tell(self.shards[self.home[index]], message, np.full(chunk.size, -1, chunk.dtype).tobytes())
+
+    def move(self, index: int) -> None:
+        """A chunk goes to the other server, if it may."""
+        source = self.shards[self.home[index]]
+        if is_quiet(source.chunks[index]):
+            self.home[index] = 1 - self.home[index]
+            self.shards[self.home[index]].chunks[index] = source.chunks.pop(index)
+
+
+def test_a_snapshot_is_of_one_clock_while_chunks_go_from_server_to_server() -> None:
+    moved = 0
+    for seed in range(30):
+        job, chance = MovingJob(), random.Random(seed)
+        push = job.push
+
+        def push_or_move(index: int, job: MovingJob = job, push: Any = push, chance: Any = chance) -> None:
+            push(index)
+            if chance.random() < 0.2:
+                job.move(chance.randrange(len(job.chunks)))
+
+        job.push = push_or_move  # type: ignore[method-assign]
+        read = play(job, seed, lossy=bool(seed % 2))
+        values = {float(value) for vector in read.found.flat.values() for value in vector}
+        assert values == {float(read.clock)}, f"seed {seed}"
+        moved += sum(rank != job.chunks[index].server for index, rank in job.home.items())
+    assert moved > 20
+
+
+def test_a_chunk_at_a_server_that_is_not_known_yet_is_told_and_not_asked_for_for_ever() -> None:
+    job = Job()
+    read = reading(job)
+    asked = read.tick(0.0)
+    while not any(isinstance(question, Peek) for _, question in asked):
+        asked = [
+            more
+            for rank, question in asked
+            for more in read.hear(rank, job.followers[rank].receive(b"f", question, 0.0).message, None, 0.0)
+        ]
+    rank, question = next(row for row in asked if isinstance(row[1], Peek))
+    assert not read.strays
+    again = read.hear(rank, Moved(question.request, 7), None, 0.0)
+    assert read.strays and not any(isinstance(each, Peek) and each.chunk == question.chunk for _, each in again)

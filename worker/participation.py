@@ -97,6 +97,8 @@ class Participation:
         self._given: frozenset[int] | None = None
         """Those that it has gradients for, if they are not all: in the others it takes no part, and says so."""
         self._epoch = epoch
+        self._told = 0
+        """The latest clock that servers were told to wait for this worker from."""
         self._sent: set[int] = set()
         """The chunks whose gradients of the next step are sent already."""
         self._said: dict[str, tuple[Rate, ...]] | None = None
@@ -207,7 +209,9 @@ class Participation:
         return max(answer.clock for answer in answers if isinstance(answer, Attached))
 
     def _start(self, clock: int) -> Conversation[None]:
-        """From this clock on the servers wait for this worker."""
+        """From this clock on the servers wait for this worker; from a later one if they were told that before, and it
+        was interrupted then: they count the clocks before as done."""
+        clock = self._told = max(clock, self._told)
         yield self._all(partial(Start, member=self.member, clock=clock), f"leave to begin at clock {clock}")
         self.clock = clock
 

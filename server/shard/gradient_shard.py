@@ -77,6 +77,7 @@ from ps.trace import OFF, Trace
 from ps.xp import HostArray
 
 _OF_NEWCOMERS = Attach | HeldRequest
+_OF_MEMBERS = Start | Suspend | Push | Skip | Pull | Scale
 
 
 class GradientShard:
@@ -146,7 +147,7 @@ class GradientShard:
         if isinstance(message, Inquire):  # about requests; whether their worker lives is their own matter
             return [Send(origin, self._inquire(origin, message))]
         participant = self.participants.get(member)
-        if participant is None and self.layout is None and isinstance(message, Start | Suspend):
+        if participant is None and self.layout is None and isinstance(message, _OF_MEMBERS):
             return []  # this server has just come, and the view that shows the worker too: it asks again
         if participant is None:
             text = f"server {self.rank} does not know you: you left, or the others declared you dead"

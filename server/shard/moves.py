@@ -27,6 +27,8 @@ class ServerMoves:
         self._member = 0
         self._view: View | None = None
         self._placed: dict[int, int] = {}
+        self._was_told = False
+        """Whether the scheduler has said where chunks are: some have moved, though all may be at home again."""
         self._leave = False
         self._moves: MovingShard | None = None
         """The shard, once its chunks move."""
@@ -40,7 +42,7 @@ class ServerMoves:
     def settled(self, shard: Shard) -> Shard:
         """Return the shard of a server that has just come as one that knows where chunks are, where some have moved."""
         is_new = isinstance(shard, GradientShard) and shard.layout is None
-        moving = self._moving(shard) if self._placed and is_new else None
+        moving = self._moving(shard) if self._was_told and is_new else None
         return shard if moving is None else moving
 
     def meet(
@@ -58,7 +60,7 @@ class ServerMoves:
     def hear(self, shard: Shard | None, message: Placed | MoveOrder) -> tuple[Shard | None, list[Send]]:
         """Take the scheduler's word on where chunks are, or are to be; return the shard, and what is to be said."""
         if isinstance(message, Placed):
-            self._placed = unpacked(message.elsewhere)
+            self._placed, self._was_told = unpacked(message.elsewhere), True
             if isinstance(shard, MovingShard):
                 shard.place(self._placed)
             return shard, []

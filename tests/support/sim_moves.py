@@ -75,7 +75,7 @@ class MovingSim(Sim):
                 if message.epoch > self.epochs.get(server, -1):
                     self.epochs[server], self.views[server] = message.epoch, message
                     self._perform(server, (moving or shard).view(message, self.now))
-                    if self.placed.get(server) and shard.layout is None:  # it has just come
+                    if server in self.placed and shard.layout is None:  # it has just come
                         self._mover(server)
             elif isinstance(message, Placed):
                 self.placed[server] = unpacked(message.elsewhere)

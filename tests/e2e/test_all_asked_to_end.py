@@ -18,6 +18,9 @@ from support.cluster import SCRIPTS, Cluster, Process, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
+HALF_TAKEN = "the last checkpoint failed: of step 8 only a part was taken: whoever took it is gone;"
+NO_TIME = "there was no time for a last checkpoint:"
+"""Workers that hang in the step of the last checkpoint are seen to be gone before there is no more time, or after."""
 SCRIPT = str(SCRIPTS / "resumed.py")
 JOB = {"chunk_size": 4096, "optimizer": "sgd:lr=0.05", "compress": "topk:0.05", "heartbeat_timeout": 5}
 FLAGS = [word for key, value in JOB.items() for word in (f"--{key.replace('_', '-')}", str(value))]
@@ -72,7 +75,7 @@ def test_of_workers_that_hang_the_servers_part_is_kept_or_the_newest_whole_one_i
     script.write_text(HALF)
     cases = (
         (SCRIPT, ("--gate", f"7:{tmp_path / 'never'}"), "1000", "the newest whole checkpoint is step-000007"),
-        (str(script), (), "6", "there was no time for a last checkpoint: the newest whole checkpoint is step-000006"),
+        (str(script), (), "6", f"({HALF_TAKEN}|{NO_TIME}) the newest whole checkpoint is step-000006"),
     )
     for number, (program, args, every, said) in enumerate(cases):
         folder = tmp_path / str(number)
@@ -91,4 +94,4 @@ def test_of_workers_that_hang_the_servers_part_is_kept_or_the_newest_whole_one_i
             process.signal(signal.SIGTERM)
         assert [process.wait(10) for process in job.processes] == [143] * 5
         took = time.monotonic() - began
-        assert took < 5 and said in job.scheduler.text, job.scheduler.text
+        assert took < 5 and re.search(said, job.scheduler.text), job.scheduler.text

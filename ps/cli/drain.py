@@ -16,7 +16,7 @@ from ps.config.values import LONGEST_WAIT
 from ps.errors import ConnectTimeout, Refused
 from ps.protocol.ranges import MOST_RANK
 
-AGAIN = 10.0
+AGAIN = 2.0
 """Seconds after which it is asked again: the scheduler may have been restarted."""
 GONE = 60.0
 """Seconds for which a scheduler that was there and is not any more is waited for."""

@@ -41,6 +41,8 @@ class ChunkMoves:
     def __init__(self) -> None:
         self.draining: set[int] = set()
         """The ranks of servers that are to hand over all that they have."""
+        self._drained: set[int] = set()
+        """The ranks of those that have, for who asks again."""
         self.number = 0
         """Of the last order."""
         self.changed = False
@@ -96,7 +98,7 @@ class ChunkMoves:
     def drain(self, rank: int, roster: Roster) -> str:
         """Have a server give away all that it has; return why not, or nothing."""
         if roster.at("server", rank) is None:
-            return f"there is no server {rank}"
+            return "" if rank in self._drained else f"there is no server {rank}"
         if not {record.rank for record in roster.live("server")} - self.draining - {rank}:
             return f"server {rank} is the last one that is left"
         if rank not in self.draining:
@@ -236,6 +238,7 @@ class ChunkMoves:
         if record.rank in self.draining:
             log.warning("server %d is drained", record.rank)
             self.draining.discard(record.rank)
+            self._drained.add(record.rank)
         else:
             log.warning("%s is gone, which had no chunks yet; what was on its way to it stays where it was", record)
         self.changed = True
@@ -259,7 +262,12 @@ class ChunkMoves:
         """Return it as plain values."""
         rows = [list(row) for row in packed(self._elsewhere)]
         known = None if self._known is None else sorted(self._known)
-        about = {"draining": sorted(self.draining), "number": self.number, "known": known}
+        about = {
+            "draining": sorted(self.draining),
+            "drained": sorted(self._drained),
+            "number": self.number,
+            "known": known,
+        }
         return {"elsewhere": rows, "ordered": sorted(self._orders), **about}
 
     @staticmethod
@@ -269,6 +277,7 @@ class ChunkMoves:
         moves._elsewhere = unpacked(tuple(tuple(row) for row in values["elsewhere"]))
         moves.draining, moves.number = set(values["draining"]), values["number"]
         moves.number += bool(moves.number)
+        moves._drained = set(values["drained"])
         moves._known = None if values["known"] is None else frozenset(values["known"])
         stop = MoveOrder(moves.number, 0, 0, (), False)
         moves._orders = dict.fromkeys(values["ordered"], (stop, -math.inf))  # they are given anew after that

@@ -72,6 +72,12 @@ def test_a_server_that_comes_gets_its_share_and_one_that_is_drained_gives_all_aw
         left = [chunk for chunk in left if chunk not in order.chunks]
     assert table.tick()[1].leave
     assert table.moves.holds(1) == 0 and table.moves.drain(7, table.roster) == "there is no server 7"
+    table.roster.remove(table.records[1])
+    assert not table.moves.lost(table.records[1])
+    again = ChunkMoves.load(json.loads(json.dumps(table.moves.dump())))
+    assert again.drain(1, table.roster) == "" and again.outcome(1, table.roster) == "", (
+        "who asks again hears that it is"
+    )
 
 
 def test_orders_are_taken_back_while_a_checkpoint_is_to_be_made_and_none_are_given() -> None:

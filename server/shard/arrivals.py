@@ -140,7 +140,8 @@ class Arrivals:
         assert layout is not None
         del self._incomers[incomer.source]
         spoken(incomer.arrays)  # whether it makes sense
-        if incomer.about.get("shown", -1) >= 0 and shard.weights_memory(None) is None:
+        shown = incomer.about.get("shown")
+        if isinstance(shown, int) and shown >= 0 and shard.weights_memory(None) is None:
             return "unshared"  # workers are still to bring that memory, which a server that has a model takes no more
         try:
             optimizer = shard.adopt(layout).updater.optimizer(chunk)

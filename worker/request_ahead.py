@@ -22,7 +22,7 @@ class RequestAhead:
         self._client = client
         self._make = make
         self._number = client.number()
-        self._answers: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._answers: queue.Queue[Message] = queue.Queue()
         client.answers[self._number] = self._answers
         self._say()
 

@@ -70,7 +70,7 @@ class SchedulerClient:
         self._failure: PSError | None = None
         self._leaving = False
         self._numbers = itertools.count(1)
-        self.answers: dict[int, queue.SimpleQueue[Message]] = {}
+        self.answers: dict[int, queue.Queue[Message]] = {}  # a SimpleQueue may wait for ever where a signal comes
         self._ringing = threading.Lock()
         self._outbox: queue.SimpleQueue[tuple[int, bytes | None]] = queue.SimpleQueue()
         self._changed = threading.Condition()
@@ -247,7 +247,7 @@ class SchedulerClient:
         is silent for ``limit`` seconds, or does not answer this for ``at_most``.
         """
         number = self.number() if number is None else number
-        answers = self.answers[number] = queue.SimpleQueue()
+        answers = self.answers[number] = queue.Queue()
         sent, began, told, spoken = -math.inf, time.monotonic(), 0, (0, 0)
         before, self.waiting = self.waiting, (waiting, began)
         try:

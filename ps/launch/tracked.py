@@ -227,7 +227,7 @@ def main(name: str, folder: str, *modules: str) -> None:
         with contextlib.suppress(OSError):
             told.write(text + "\n")
 
-    messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    messages: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def listen() -> None:
         for line in sys.stdin.buffer:

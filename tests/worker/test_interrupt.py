@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from ps.testing import LocalCluster
-from ps.worker import KV, exchange, interrupt
+from ps.worker import KV, exchange, interrupt, scheduler_client
 from ps.worker.interrupt import Hold
 from support.long import cases
 from support.loopback import BOUND
@@ -163,6 +164,43 @@ def test_a_barrier_that_was_interrupted_is_gone_through_before_anything_else_for
             kv.step({"w": np.ones(3)})
             assert kv.clock == 1
         assert other.result(BOUND) == [1]
+
+
+def test_a_wait_for_the_scheduler_ends_whatever_moments_signals_come_at(
+    loopback: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come when a look at the answers is just over have it wait for ever, if it is a SimpleQueue's."""
+    monkeypatch.setattr(interrupt, "GRACE", 0.0)
+    monkeypatch.setattr(scheduler_client, "TICK", 0.001)
+    made, done, due = loopback(workers=2, transport="tcp"), threading.Event(), [math.inf]
+
+    def ring(number: int, frame: object) -> None:
+        if time.monotonic() > due[0]:
+            due[0] = math.inf
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise Alarm
+
+    def other(kv: KV) -> None:
+        kv.init({"w": np.zeros(3)})
+        done.wait(BOUND)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(made.run, other)
+            with made.connect(1) as kv:
+                kv.init({"w": np.zeros(3)})
+                due[0] = wanted = time.monotonic() + 1.0
+                signal.setitimer(signal.ITIMER_REAL, 0.0011, 0.0011)
+                with pytest.raises(Alarm):
+                    kv.barrier()
+                late = time.monotonic() - wanted
+                done.set()
+            running.result(BOUND)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert late < BOUND / 4
 
 
 def test_a_signal_is_held_until_the_end_and_handlers_are_put_back(alarms: None) -> None:

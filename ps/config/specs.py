@@ -15,7 +15,7 @@ from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule
 from ps.partition import PARTITIONERS, Partitioner
-from ps.privacy import Gaussian, parse_privacy
+from ps.privacy import Mechanism, parse_privacy
 from ps.secure.registry import MASKINGS, Masking
 from ps.spec import Spec
 
@@ -45,7 +45,7 @@ class JobSpecs:
     partition: Spec[Partitioner]
     secure: Spec[Masking]
     """How single deltas are hidden."""
-    privacy: Spec[Gaussian] | None
+    privacy: Spec[Mechanism] | None
     """By which noise clients are protected, if they are to be."""
 
     @property

@@ -3,12 +3,12 @@
 from ps.privacy.accountant import affordable, demand_accountant, epsilon_of, noise_for
 from ps.privacy.budget import PrivacyBudget
 from ps.privacy.composition import Conditions
-from ps.privacy.mechanism import MECHANISMS, Gaussian, parse_privacy
+from ps.privacy.mechanism import MECHANISMS, Mechanism, parse_privacy
 
 __all__ = [
     "MECHANISMS",
     "Conditions",
-    "Gaussian",
+    "Mechanism",
     "PrivacyBudget",
     "affordable",
     "demand_accountant",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from ps.dataclass import dataclass
 from ps.number import MOST_CLIENTS, number
@@ -50,27 +50,14 @@ class Gaussian:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledGaussian:
+class SampledGaussian(Gaussian):
     """As ``Gaussian``, where each client is drawn for a round by itself, with the same probability (Poisson sampling).
 
     The probability is the contributions that a round is to have over all clients. Who was drawn must be known to
     nobody from whom the models are to be protected (Abadi et al., CCS 2016; McMahan et al., ICLR 2018).
     """
 
-    delta: float = number(above=0, below=0.5)
-    clip: float = number(at_least=LEAST_CLIP, at_most=MOST_CLIP)
-    eps: float = number(0.0, at_least=0, at_most=1000)
-    noise: float = number(0.0, at_least=0, at_most=MOST_NOISE)
-    spare: int = number(0, at_least=0, at_most=MOST_CLIENTS, whole=True)
-    quantile: float = number(0.0, at_least=0, below=1)
-    rate: float = number(0.2, above=0, at_most=10)
-
     sampled: ClassVar[bool] = True
-    distributed: ClassVar[bool] = False
-    colluding: ClassVar[int] = 0
-    separation: ClassVar[int] = 0
-    participations: ClassVar[int] = 0
-    bands: ClassVar[int] = 0
 
     def composition(self, conditions: Conditions) -> Composition:
         """Return what releases cost of which each client is in some."""
@@ -150,7 +137,7 @@ MECHANISMS: Registry[Mechanism] = Registry(
 DEFAULT = "gaussian"
 
 
-def parse_privacy(text: str) -> Spec[Any]:
+def parse_privacy(text: str) -> Spec[Mechanism]:
     """Read ``eps=8,delta=1e-6,clip=1`` or the same after the name of a mechanism. ConfigError when it is wrong."""
     name, colon, _ = text.partition(":")
     return MECHANISMS.parse(text if colon or "=" not in name else f"{DEFAULT}:{text}")

@@ -6,12 +6,14 @@ identity for itself and counts whoever comes: that protects from nobody who can 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ps.errors import BadMessage
+from ps.secure.channel import from_text
 
 SIGNATURE = 64
 PUBLIC = 32
@@ -25,8 +27,8 @@ def identity_in(text: str) -> bytes:
     What is no such text is an identity of its own.
     """
     try:
-        return base64.b64decode(text.encode(), validate=True)[:PUBLIC]
-    except ValueError:
+        return from_text(text)[:PUBLIC]
+    except BadMessage:
         return text.encode()
 
 

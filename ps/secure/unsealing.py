@@ -59,9 +59,8 @@ class Unsealing:
         self._survivors = frozenset(survivors)
         self._need = {task: threshold(holders[task]) for task in edges}
         self._shares: dict[int, dict[int, bytes]] = {task: {} for task in edges}
-        self.wanted = [
-            task for task in sorted(edges) if task in survivors or not self._survivors.isdisjoint(edges[task])
-        ]
+        here = self._survivors
+        self.wanted = [task for task in sorted(edges) if task in here or not here.isdisjoint(edges[task])]
         """The tasks of which a secret is needed: all survivors, and those gone that have masks in common with one."""
         self._found: dict[int, list[tuple[bytes, int]]] = {}
         """What is left in the sum by task, as far as its secret has been put together."""

@@ -15,7 +15,7 @@ and ``sum`` where they are masked: what takes the masks off is told once, and no
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeGuard
 
 from ps.dataclass import dataclass
 from ps.protocol.messages import RoundOrder, RoundStatus
@@ -128,8 +128,12 @@ class Ledger:
             self.row,
         )
 
+    def _is_here(self, status: RoundStatus | None) -> TypeGuard[RoundStatus]:
+        """Whether what a server has shown is of this attempt."""
+        return status is not None and (status.version, status.attempt) == (self.version, self.attempt)
+
     def _satisfied(self, status: RoundStatus | None) -> bool:
-        if status is None or (status.version, status.attempt) != (self.version, self.attempt):
+        if not self._is_here(status):
             return False
         if self.phase == "collect":
             return status.folded >= len(self.entries)
@@ -138,26 +142,22 @@ class Ledger:
     def is_kept(self, server: int) -> bool:
         """Whether a server has shown that it keeps what it has counted of this attempt, so that it may die."""
         status = self.progress[server].status
-        here = status is not None and (status.version, status.attempt) == (self.version, self.attempt)
-        return status is not None and here and status.phase in _KEPT and status.durable
+        return self._is_here(status) and status.phase in _KEPT and status.durable
 
     def folded(self, server: int) -> int:
         """Return how many entries a server has shown to have counted."""
         status = self.progress[server].status
-        here = status is not None and (status.version, status.attempt) == (self.version, self.attempt)
-        return status.folded if status is not None and here else 0
+        return status.folded if self._is_here(status) else 0
 
     def lacks(self, server: int, status: RoundStatus) -> str:
         """Return why an attempt cannot go on with what a server has counted of it, or nothing."""
-        here = (status.version, status.attempt) == (self.version, self.attempt)
-        went_back = status.phase not in _KEPT and status.folded < self.folded(server)
-        if here and status.phase == "mismatch":
+        if not self._is_here(status):
+            return ""
+        if status.phase == "mismatch":
             return f"the sum on server {server} is none: a client used another seed, round, codec or mask"
-        return (
-            f"server {server} has lost contributions, or keys of noise"
-            if here and (status.phase == "broken" or went_back)
-            else ""
-        )
+        if status.phase == "broken" or (status.phase not in _KEPT and status.folded < self.folded(server)):
+            return f"server {server} has lost contributions, or keys of noise"
+        return ""
 
     @property
     def survivors(self) -> list[int]:
@@ -188,9 +188,7 @@ class Ledger:
     def all_are(self, phase: ShardPhase) -> bool:
         """Whether every server is in this phase of the attempt."""
         statuses = [progress.status for progress in self.progress.values()]
-        return all(
-            s is not None and (s.version, s.attempt, s.phase) == (self.version, self.attempt, phase) for s in statuses
-        )
+        return all(self._is_here(status) and status.phase == phase for status in statuses)
 
     @property
     def published(self) -> bool:

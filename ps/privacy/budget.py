@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from ps.errors import ConfigError
@@ -30,9 +31,10 @@ class PrivacyBudget:
         """ConfigError for what cannot be accounted."""
         self.mechanism, self._entropy = mechanism, entropy
         self.denominator = conditions.clients
-        self._composition = mechanism.composition(conditions)
+        composition = mechanism.composition(conditions)
+        self._cost = lru_cache(maxsize=4)(composition.epsilon)  # it is asked for again until the next release
         wanted = conditions.rounds + mechanism.spare
-        self.noise = mechanism.noise or self._composition.noise_for(mechanism.eps, mechanism.delta, wanted)
+        self.noise = mechanism.noise or composition.noise_for(mechanism.eps, mechanism.delta, wanted)
         """The multiplier that is accounted for a release, all that it reveals together."""
         self.sequences = Sequences(mechanism.separation, mechanism.participations)
         """The releases that are paid for."""
@@ -40,7 +42,6 @@ class PrivacyBudget:
         """Those that may be paid for, if there is a budget: never more than it was asked to last for."""
         self.clip = mechanism.clip
         self._next_clip = mechanism.clip
-        self._told = -1, 0.0
         try:
             count = count_deviation(self.denominator)
             self._delta_noise = delta_noise(self.noise, count) if mechanism.quantile else self.noise
@@ -60,7 +61,7 @@ class PrivacyBudget:
 
     def epsilon(self, *releases: int) -> float:
         """Return what so many releases cost, in a sequence each."""
-        return self._composition.epsilon(self.noise, releases, self.mechanism.delta)
+        return self._cost(self.noise, releases, self.mechanism.delta)
 
     @property
     def releases(self) -> int:
@@ -83,9 +84,7 @@ class PrivacyBudget:
     @property
     def spent(self) -> float:
         """The epsilon of what is paid for."""
-        if self._told[0] != self.releases:
-            self._told = self.releases, self.epsilon(*self.sequences.lengths)
-        return self._told[1]
+        return self.epsilon(*self.sequences.lengths)
 
     def pay(self, unclipped: int, clients: Collection[int]) -> None:
         """Pay for a release of deltas of these clients, of which so many were not clipped. It must not be exhausted."""

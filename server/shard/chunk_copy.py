@@ -16,16 +16,22 @@ from ps.server.shard.shadow import Shadow
 from ps.xp import Array, HostArray
 
 
-def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkSnapshot:
-    """Return a copy of a chunk as its version has it. Raises MemoryError."""
-    arrays = {WEIGHTS: chunk.weights.copy()}
+def arrays_of(chunk: ChunkState) -> dict[str, HostArray]:
+    """Return the arrays of a chunk by name, the chunk's own; of shadows that which all workers share."""
+    arrays = {WEIGHTS: chunk.weights}
     if chunk.master is not None:
-        arrays[MASTER] = chunk.master.copy()
-    arrays.update({f"{SLOT}{name}": slot.copy() for name, slot in chunk.slots.items()})
+        arrays[MASTER] = chunk.master
+    arrays.update({f"{SLOT}{name}": slot for name, slot in chunk.slots.items()})
     shadow = chunk.shadows.get(ALL)
     if shadow is not None:
-        arrays[SHADOW] = shadow.weights.copy()
-        arrays.update({f"{CODEC}{name}": np.array(array) for name, array in shadow.state.items()})
+        arrays[SHADOW] = shadow.weights
+        arrays.update({f"{CODEC}{name}": np.ascontiguousarray(array) for name, array in shadow.state.items()})
+    return arrays
+
+
+def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkSnapshot:
+    """Return a copy of a chunk as its version has it. Raises MemoryError."""
+    shadow = chunk.shadows.get(ALL)
     return ChunkSnapshot(
         chunk.chunk,
         chunk.version,
@@ -35,7 +41,7 @@ def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkS
         chunk.rate,
         _done(chunk, participants),
         -1 if shadow is None else shadow.version,
-        arrays,
+        {name: array.copy() for name, array in arrays_of(chunk).items()},
         chunk.examples,
     )
 

@@ -22,6 +22,7 @@ from ps.half import SINGLE, is_half
 from ps.optim import Optimizer
 from ps.protocol.layout import Chunk, Layout
 from ps.server.shard.chunk import ChunkState, Participant
+from ps.server.shard.chunk_copy import arrays_of
 from ps.server.shard.compression import ALL
 from ps.server.shard.first_values import room_for
 from ps.server.shard.shadow import Shadow
@@ -70,14 +71,9 @@ def packed(
 
     ``words``: worker -> the number of the last word of it that the chunk has heard, of all that its server has.
     """
-    arrays: dict[str, HostArray] = {} if chunk.shown else {WEIGHTS: chunk.weights}
-    if chunk.master is not None:
-        arrays[MASTER] = chunk.master
-    arrays.update({f"{SLOT}{name}": slot for name, slot in chunk.slots.items()})
-    shadow = chunk.shadows.get(ALL)
-    if shadow is not None:
-        arrays[SHADOW] = shadow.weights
-        arrays.update({f"{CODEC}{name}": np.ascontiguousarray(array) for name, array in shadow.state.items()})
+    arrays, shadow = arrays_of(chunk), chunk.shadows.get(ALL)
+    if chunk.shown:
+        del arrays[WEIGHTS]  # the new holder reads them in the same memory
     tables = {"done": chunk.done, "gone": chunk.gone, "holds": chunk.holds, "missed": chunk.absences.missed}
     arrays.update({f"{TABLE}{name}": _table(table.items(), 2) for name, table in tables.items()})
     rows = [

@@ -148,8 +148,8 @@ class PrimaryShard:
         index = getattr(message, "chunk", None)
         if isinstance(message, _VALUES) and self._history is not None and index in self._told:
             self._told.pop(index)
-            put_whole(self._outbox_now, self.chunks[index], self._inner)
-            self._told[index] = self._tables(self.chunks[index])
+            put_whole(self._outbox_now, self.chunks[index])
+            self._told[index] = Tables.of(self.chunks[index])
         whole = isinstance(message, _OF_ALL)
         return self._after(sends, self.chunks if whole or index is None else (index,), members=whole)
 
@@ -263,15 +263,12 @@ class PrimaryShard:
             if index not in self._told or history is None:
                 continue
             chunk = self.chunks[index]
-            tables, changes = self._tables(chunk), history.take(index)
+            tables, changes = Tables.of(chunk), history.take(index)
             for number, change in enumerate(changes, 1):
                 put_change(outbox, chunk, tables, change, more=number < len(changes))
             if not changes and tables != self._told[index]:
                 put_nothing(outbox, chunk, tables)
             self._told[index] = tables
-
-    def _tables(self, chunk: ChunkState) -> Tables:
-        return Tables.of(chunk, lockstep=self.job.lockstep)
 
     def _fill(self, outbox: Outbox) -> list[Send]:
         """Send what there is room for, and chunks that the standby does not have where there is plenty."""
@@ -279,8 +276,8 @@ class PrimaryShard:
         while self._unsent and outbox.idle:
             index = next(iter(self._unsent))
             del self._unsent[index]
-            put_whole(outbox, self.chunks[index], self._inner)
-            self._told[index] = self._tables(self.chunks[index])
+            put_whole(outbox, self.chunks[index])
+            self._told[index] = Tables.of(self.chunks[index])
             sends += outbox.send()
         if not self._unsent and not self._protected:
             self._protected, self._awaits = True, False

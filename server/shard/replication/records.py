@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ps.checkpoint.chunk_snapshot import CODEC, MASTER, SHADOW, SLOT, WEIGHTS
 from ps.protocol.messages import ReplicaArray, ReplicaRecord, ReplicaStep
 from ps.server.shard.chunk import ChunkState
-from ps.server.shard.compression import ALL
-from ps.server.shard.gradient_shard import GradientShard
+from ps.server.shard.chunk_copy import arrays_of
 from ps.server.shard.replication.history import ChunkChange
 from ps.server.shard.replication.outbox import Outbox
 from ps.server.shard.replication.tables import Tables
-from ps.xp import HostArray
 
 COMBINED = "combined"
 """The array of a combined gradient that waits for its scale."""
@@ -38,30 +35,17 @@ def put_change(outbox: Outbox, chunk: ChunkState, tables: Tables, change: ChunkC
         outbox.put(made, change.array, change.room, chunk.chunk)
 
 
-def put_whole(outbox: Outbox, chunk: ChunkState, shard: GradientShard) -> None:
+def put_whole(outbox: Outbox, chunk: ChunkState) -> None:
     """Say all of a chunk as it is; nothing but what is known of it where it has no values yet."""
-    tables = Tables.of(chunk, lockstep=shard.job.lockstep)
-    arrays = arrays_of(chunk, lockstep=shard.job.lockstep) if chunk.filled else {}
+    tables = Tables.of(chunk)
+    arrays = arrays_of(chunk) if chunk.filled else {}
+    if chunk.filled and chunk.combined is not None and chunk.combined.gradient is not None:
+        arrays[COMBINED] = chunk.combined.gradient
     for name, array in arrays.items():
         flat = array.reshape(-1).view(np.uint8).copy()
         outbox.put(partial(_array, chunk.chunk.index, name, flat.nbytes), flat, None, chunk.chunk)
     about = ChunkChange("whole" if chunk.filled else "none", **_waiting(chunk))
     outbox.put(partial(_record, chunk, tables, about, False))
-
-
-def arrays_of(chunk: ChunkState, *, lockstep: bool) -> dict[str, HostArray]:
-    """Return the arrays of a chunk by name."""
-    arrays: dict[str, HostArray] = {WEIGHTS: chunk.weights}
-    if chunk.master is not None:
-        arrays[MASTER] = chunk.master
-    arrays.update({f"{SLOT}{name}": slot for name, slot in chunk.slots.items()})
-    shadow = chunk.shadows.get(ALL) if lockstep else None
-    if shadow is not None:
-        arrays[SHADOW] = shadow.weights
-        arrays.update({f"{CODEC}{name}": np.ascontiguousarray(array) for name, array in shadow.state.items()})
-    if chunk.combined is not None and chunk.combined.gradient is not None:
-        arrays[COMBINED] = chunk.combined.gradient
-    return arrays
 
 
 def _waiting(chunk: ChunkState) -> dict[str, Any]:

@@ -43,9 +43,9 @@ class Tables:
     shadow: int
 
     @staticmethod
-    def of(chunk: ChunkState, *, lockstep: bool) -> Tables:
+    def of(chunk: ChunkState) -> Tables:
         """Return what there is to be said of a chunk now."""
-        pending, combined, shadow = chunk.pending, chunk.combined, chunk.shadows.get(ALL) if lockstep else None
+        pending, combined, shadow = chunk.pending, chunk.combined, chunk.shadows.get(ALL)
         done = ((m, clocks if (c := pending.get(m)) is None else c.clock) for m, clocks in chunk.done.items())
         return Tables(
             chunk.version,

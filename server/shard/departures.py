@@ -8,7 +8,7 @@ asks here is told where it is. So never do two servers answer for a chunk, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ps.dataclass import dataclass
 from ps.protocol.messages import ChunkAnswer, ChunkBegin, ChunkGrant, ChunkLayout, ChunkPart, MoveOrder, MoveReport
 from ps.protocol.messages.words import MoveState
+from ps.protocol.placement import Where, holder
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.chunk import ChunkState
 from ps.server.shard.chunk_transfer import is_quiet, packed
@@ -188,7 +189,7 @@ class Departures:
             leaving.refused, self._rests = True, now + AGAIN
         return [], None
 
-    def view(self, epoch: int, servers: Set[int], placed: Mapping[int, int]) -> None:
+    def view(self, epoch: int, servers: Set[int], placed: Where) -> None:
         """Learn which servers are left, and what the scheduler knows: which chunks are elsewhere.
 
         What was handed over to a server that has died, of which the scheduler did not know then, is lost; unless it is
@@ -196,7 +197,7 @@ class Departures:
         """
         self.epoch = epoch
         for index, (rank, member) in list(self._handed.items()):
-            known = placed.get(index, index % self._shard.job.servers)
+            known = holder(index, self._shard.job.servers, placed)
             if member in servers:
                 if known == rank:
                     self._unshown.discard(index)

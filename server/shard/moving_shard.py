@@ -35,6 +35,7 @@ from ps.protocol.messages import (
     View,
     Waiting,
 )
+from ps.protocol.placement import Where, holder
 from ps.server.send import Origin, Send
 from ps.server.shard.arrivals import Arrivals, adopt, settle
 from ps.server.shard.chunk import ChunkState
@@ -51,13 +52,13 @@ OfServers: TypeAlias = ChunkBegin | ChunkPart | ChunkLayout | ChunkGrant | Chunk
 class MovingShard:
     """Like the shard that it is around."""
 
-    def __init__(self, shard: GradientShard, member: int, view: View, placed: Mapping[int, int]) -> None:
+    def __init__(self, shard: GradientShard, member: int, view: View, placed: Where) -> None:
         """``member``: this server's id; ``view``: the latest, which the shard knows; ``placed``: see ``place``."""
         self._shard = shard
         self._departures = Departures(shard, member)
         self._arrivals = Arrivals(shard, member)
         self._held = HeldRequests()
-        self._placed: Mapping[int, int] = {}
+        self._placed: Where = {}
         self._servers: set[int] = set()
         self.place(placed)
         self._learn(view)
@@ -120,7 +121,7 @@ class MovingShard:
 
     # Moves
 
-    def place(self, placed: Mapping[int, int]) -> None:
+    def place(self, placed: Where) -> None:
         """Learn from the scheduler which chunks are not where the layout has them: chunk -> rank."""
         self._placed = placed
 
@@ -147,7 +148,7 @@ class MovingShard:
     def _rank_of(self, index: int) -> int:
         """Return the rank of the server that has a chunk, as far as is known here."""
         rank = self._departures.where(index)
-        return self._placed.get(index, index % self._shard.job.servers) if rank is None else rank
+        return holder(index, self._shard.job.servers, self._placed) if rank is None else rank
 
     def where(self, index: int) -> int | None:
         """Return the rank of the server that has a chunk: this one's if it comes or may stay; None for no chunk."""

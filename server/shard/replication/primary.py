@@ -159,7 +159,7 @@ class PrimaryShard:
             return send
         held = {getattr(held.message, "request", 0) for _, held in self._held if held.to == send.to}
         unknown = tuple(request for request in send.message.unknown if request not in held)
-        return replace(send, message=_with(send.message, unknown))
+        return replace(send, message=replace(send.message, unknown=unknown))
 
     # The standby comes and goes
 
@@ -292,7 +292,3 @@ _AGAIN = ReplicaModel(0, 0, 1, 0, ())
 
 def _participants(rows: Any, number: int, place: int) -> ReplicaParticipants:
     return ReplicaParticipants(number, rows)
-
-
-def _with(message: Waiting, unknown: tuple[int, ...]) -> Waiting:
-    return Waiting(message.request, unknown, message.clock, message.ranks, message.wanted)

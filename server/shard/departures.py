@@ -88,11 +88,6 @@ class Departures:
         self._why = ""
         self._lost = ""
 
-    @property
-    def is_due(self) -> bool:
-        """Whether a chunk is to go, and none is on its way."""
-        return bool(self._wanted) and self.under_way is None
-
     def order(self, order: MoveOrder) -> None:
         """Take what the scheduler wants."""
         if order.number >= self._order.number:

@@ -117,7 +117,7 @@ class MovingShard:
             sends = self._shard.receive(origin, message, payload, now)
         else:
             sends = self._about_another(index, origin, message, payload, now)
-        return sends + self._departures.turn(now) if self._departures.is_due else sends
+        return sends + self._departures.turn(now)
 
     # Moves
 

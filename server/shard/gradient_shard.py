@@ -91,7 +91,7 @@ class GradientShard:
         self.chunks: dict[int, ChunkState] = {}
         self.participants: dict[int, Participant] = {}
         self.job = JobConfig()
-        self._epoch = self._seeder = 0
+        self._epoch = 0
         self._progress: Progress | None = None
         self.layout: Layout | None = None
         self._weights_memory: HostArray | None = None

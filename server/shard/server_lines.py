@@ -37,7 +37,6 @@ MOST_TAKEN = 100
 class ServerLine:
     """A socket that is connected to another server."""
 
-    peer: Peer
     socket: Socket
     incoming: Incoming
     introduction: bytes
@@ -98,7 +97,7 @@ class ServerLines:
         sock = open_socket(self._context, zmq.DEALER)
         incoming = Incoming(sock, str(peer))  # before it connects
         introduction = encode(Introduce(0, self._own, key.line(self._own, member)))
-        line = ServerLine(peer, sock, incoming, introduction)
+        line = ServerLine(sock, incoming, introduction)
         try:
             ways = [way for way in choose(peer.addresses, "auto", str(peer)) if not shares_memory(way)]
             connect(sock, ways[0])

@@ -54,10 +54,9 @@ class ServerChanges:
 
     def renew(self) -> None:
         """Go by the latest view."""
-        exchange, view = self._exchange, self._membership.view
-        if exchange is None or view is None:
+        if (exchange := self._exchange) is None:
             return
-        exchange.changed = False
+        exchange.changed = False  # first: a view that comes meanwhile sets it again
         view, where = self._membership.view, self._membership.placed
         if view is not None and view.phase == "running":
             exchange.follow({peer.rank for peer in self._servers()}, where)

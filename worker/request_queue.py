@@ -139,8 +139,8 @@ class RequestQueue:
         return True
 
     def show_landing(self, request: Request, since: int) -> None:
-        """Show in the trace that an answer about a chunk was taken in, which began then."""
-        if not self._trace.on or request.chunk is None:
+        """Show in the trace, which is on, that an answer about a chunk was taken in, which began then."""
+        if request.chunk is None:
             return
         lo, hi = request.region
         asked = request.message

@@ -17,7 +17,6 @@ from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.moving_shard import MovingShard, OfServers
 from support.sim import Sim
 from support.simmail import Letter
-from support.simspy import Spy
 
 
 class MovingSim(Sim):
@@ -113,12 +112,6 @@ class MovingSim(Sim):
             self.drained.add(server)
             self._schedule(server, Leave(0, server, {}))
             self.dead.add(server)
-
-    def _spy(self, shard: GradientShard) -> None:
-        progress = shard._progress
-        if progress is not None and not isinstance(progress.updater, Spy):
-            progress.updater = Spy(shard.job)
-            progress.updater.log, progress.updater.used = self.log, self.used
 
     def _perform(self, server: int, replies: list[Send]) -> None:
         for reply in replies:

@@ -121,7 +121,7 @@ class Standby:
 
     def _open(self, now: float) -> None:
         """Open a new line, and ask for all."""
-        self._close()
+        self.close()
         assert self._primary is not None
         self._backup, self._answered, self._lost = self._fresh(), False, None
         self._request += 1
@@ -168,7 +168,8 @@ class Standby:
         proof = JobKey(w.job_id, w.key).proof(w.member, rank, w.number)
         return Identify(0, w.job_id, w.member, rank, w.number, proof)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of the line."""
         if self._channel is not None:
             with contextlib.suppress(KeyError):
                 self._poller.unregister(self._channel.pollable)
@@ -277,7 +278,7 @@ class Standby:
             shard.show_in(array)
             for listener in listeners:
                 listener.keep_weights_in(memory, array)
-        self._close()
+        self.close()
         return shard
 
     def _make_sure(self, channel: ServerChannel) -> None:
@@ -290,7 +291,3 @@ class Standby:
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(DEATH * 1000):
             raise PeerLost(f"{self._primary} does not end, and may still write to shared memory")
-
-    def close(self) -> None:
-        """Let go of the line."""
-        self._close()

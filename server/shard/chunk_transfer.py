@@ -113,16 +113,12 @@ def room_of(about: Mapping[str, Any], chunk: Chunk) -> dict[str, HostArray]:
         dtype, *shape = kind
         if not all(isinstance(n, int) and 0 <= n <= most for n in shape):
             raise BadMessage(f"an array {name!r:.60} of chunk {chunk.index} is {kind!r:.60}")
-        sizes[name] = math.prod(shape) * _dtype(dtype).itemsize
+        sizes[name] = math.prod(shape) * np.dtype(dtype).itemsize
     if sum(sizes.values()) > most:
         raise BadMessage(
             f"the state of chunk {chunk.index} has {sum(sizes.values())} bytes; at most {most} are possible"
         )
-    return {name: np.empty(kind[1:], _dtype(kind[0])) for name, kind in named.items()}
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype(name)
+    return {name: np.empty(kind[1:], kind[0]) for name, kind in named.items()}
 
 
 def unpacked(

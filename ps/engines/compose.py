@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -39,14 +38,12 @@ def render(work: Workload, given: Given) -> Files:
     worker["depends_on"] = {name: {"condition": "service_healthy"} for name in ["scheduler", *servers]}
     services["worker"] = worker
     volumes: dict[str, Any] = {name: {} for name in (["state"] if work.is_open else ["keys", "state"])}
-    typed = f"# Made by: {' '.join(work.typed.split())}\n" if work.typed else ""
-    return {FILE: f"{typed}# docker compose up\n{yaml_text({'services': services, 'volumes': volumes})}"}
+    return {FILE: f"{work.made_by}# docker compose up\n{yaml_text({'services': services, 'volumes': volumes})}"}
 
 
 def _service(
     work: Workload, given: Given, role: str, name: str, port: int | None, rank: int | None = None
 ) -> dict[str, Any]:
-    kept = {key: value for key, value in work.process.items() if key != "keys"}
     settings: dict[str, Any] = {"host": "0.0.0.0", "port": port, "rank": rank}
     if role != "scheduler":
         settings["scheduler"] = f"tcp://scheduler:{SCHEDULER_PORT}"
@@ -54,7 +51,7 @@ def _service(
         settings["keys"] = f"{KEYS}/{name}"
     if STATE in work.process:
         settings["state"] = f"{KEPT}/{name}"
-    words = dataclasses.replace(work, process=kept).words(role, settings)
+    words = work.words(role, settings)
     service: dict[str, Any] = {
         "image": given["image"],
         "init": True,

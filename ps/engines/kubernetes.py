@@ -29,8 +29,7 @@ OPTIONS = (
 )
 
 HEAD = """\
-# {typed}
-# kubectl apply -f {file}; kubectl get pods -l app.kubernetes.io/instance={name}
+{made}# kubectl apply -f {file}; kubectl get pods -l app.kubernetes.io/instance={name}
 """
 KEYS = """\
 # Before that, on a machine of yours: keys, one Secret for each role.
@@ -53,8 +52,8 @@ def render(work: Workload, given: Given) -> Files:
     if given["namespace"]:
         for each in documents:
             each["metadata"]["namespace"] = given["namespace"]
-    typed = f"Made by: {' '.join(work.typed.split())}" if work.typed else f"A job of paramserver: {name}"
-    head = HEAD.format(typed=typed, file=FILE, name=name) + ("" if work.is_open else KEYS.format(name=name))
+    made = work.made_by or f"# A job of paramserver: {name}\n"
+    head = HEAD.format(made=made, file=FILE, name=name) + ("" if work.is_open else KEYS.format(name=name))
     head += MORE.format(name=name) if plain else ""
     return {FILE: head + "".join(f"---\n{yaml_text(each)}" for each in documents)}
 

@@ -5,7 +5,6 @@ The same pieces make the manifests of ``kubernetes`` and the chart of ``helm``: 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -82,11 +81,10 @@ def roles(work: Workload, given: Given, scheduler: str) -> dict[str, Role]:
 
 
 def _args(work: Workload, role: str) -> list[str]:
-    own = {name: value for name, value in work.process.items() if name != "keys"}
     settings: dict[str, Any] = {"host": "*", "port": PORTS.get(role)}
     if role != "scheduler":
         settings["connect_timeout"] = work.process.get("connect_timeout", FRESH)
-    words = dataclasses.replace(work, process=own).words(role, settings)
+    words = work.words(role, settings)
     return [word.replace("$(", "$$(") for word in words]  # Kubernetes would replace it by a variable
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from typing import Any
 
@@ -68,14 +67,12 @@ def render(work: Workload, given: Given) -> Files:
     task |= {"setup": f"{guard}{given['setup']}\n", "run": run}
     keys = "" if work.is_open else f"# Before that: psctl keys init {shlex.quote(given['keys_folder'])} "
     keys += "" if work.is_open else f"-s {work.servers} -w {work.seats}\n"
-    typed = f"# Made by: {' '.join(work.typed.split())}\n" if work.typed else ""
-    return {FILE: f"{typed}# sky launch {FILE}\n{keys}{yaml_text(task)}"}
+    return {FILE: f"{work.made_by}# sky launch {FILE}\n{keys}{yaml_text(task)}"}
 
 
 def _command(work: Workload, role: str) -> str:
-    kept = {key: value for key, value in work.process.items() if key != "keys"}
     settings = {"host": "*", "port": SCHEDULER_PORT if role == "scheduler" else None}
-    words = dataclasses.replace(work, process=kept).words(role, settings)
+    words = work.words(role, settings)
     ours = [] if role == "scheduler" else [f'--scheduler "tcp://$head:{SCHEDULER_PORT}" --rank "$rank"']
     if not work.is_open:
         ours.append(f"--keys ~/.psctl-keys/{role}" + ("" if role == "scheduler" else '-"$rank"'))

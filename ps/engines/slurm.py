@@ -102,9 +102,8 @@ def batch_script(work: Workload, given: Given) -> str:
         )
         forget = 'rm -rf "$PSCTL_KEYS"\n'
     requeue = REQUEUE.format(requeues=given["requeues"]) if work.keeps and given["requeues"] else ""
-    typed = f"# Made by: {' '.join(work.typed.split())}\n" if work.typed else ""
     return SCRIPT.format(
-        made=f"{typed}# Submit it with: sbatch {FILE}",
+        made=f"{work.made_by}# Submit it with: sbatch {FILE}",
         heads=_heads(work, given, name),
         keys=made,
         scheduler=_command(work, program, "scheduler", given),
@@ -177,7 +176,7 @@ def _command(work: Workload, program: list[str], role: str, given: Given) -> str
         "connect_timeout": work.process.get("connect_timeout", CONNECT),
         "threads": work.process.get("threads", min(MOST_CPUS, cpus)) if role != "scheduler" else None,
     }
-    kept = {name: value for name, value in work.process.items() if name not in ("keys", "run_dir")}
+    kept = {name: value for name, value in work.process.items() if name != "run_dir"}
     words = dataclasses.replace(work, process=kept).words(role, settings)
     ours = ['--address-file "$at"' if role == "scheduler" else '--scheduler "file:$at" --rank "$rank"']
     if not work.is_open:

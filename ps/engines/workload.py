@@ -19,6 +19,8 @@ _NONE: Mapping[str, Any] = types.MappingProxyType({})
 ENGINES_OWN = ("host", "port", "runtime_dir", "restarts")
 """Settings of psctl run that an engine decides about."""
 STATE = "state"
+PLACED = (STATE, "keys")
+"""Settings of a process of which an engine alone knows where they are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Workload:
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].strip("-") or "job"
 
     @property
+    def made_by(self) -> str:
+        """A line of comment that says by which command it was made, where that is known."""
+        return f"# Made by: {' '.join(self.typed.split())}\n" if self.typed else ""
+
+    @property
     def seats(self) -> int:
         """How many workers are started: the job's, and in a pipeline its spares."""
         return self.workers + (int(self.job.get("spares", 0)) if self.mode in PIPELINE else 0)
@@ -95,7 +102,7 @@ class Workload:
         gave win but for what an engine alone knows.
         """
         table = settings_of(ProcessConfig)
-        own = {name: value for name, value in self.process.items() if role in table[name].roles and name != STATE}
+        own = {name: value for name, value in self.process.items() if role in table[name].roles and name not in PLACED}
         process = {**own, **{k: v for k, v in settings.items() if k in table and v is not None}}
         flags = [word for name in table if name in process for word in _flag(name, process[name])]
         if role == "scheduler":

@@ -14,20 +14,16 @@ from ps.engines.yaml_text import Template, yaml_text
 RELEASE = "{{ .Release.Name }}"
 """What a job is called: its pods and Secrets have names that are made of it."""
 OPTIONS = tuple(option for option in kubernetes.OPTIONS if option.name != "namespace")
-CHECKS = """\
-{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" .Release.Name) }}
-{{- fail "the release's name must be 40 lower-case letters, digits and dashes at most, a letter first" }}
-{{- end }}
+CHECKS = f"""\
+{{{{- if not (regexMatch "^{kubernetes.NAME}$" .Release.Name) }}}}
+{{{{- fail "the release's name must be {kubernetes.NAMES}" }}}}
+{{{{- end }}}}
 """
 NOTES = """\
 kubectl get pods -n {{ .Release.Namespace }} -l app.kubernetes.io/instance={{ .Release.Name }}
 """
 KEYS = """\
 It needs the Secrets {{ .Release.Name }}-keys-scheduler, -server and -worker, of the folders that psctl keys init makes:
-  psctl keys init keys -s 1 -w 1
-  kubectl create secret generic {{ .Release.Name }}-keys-scheduler --from-file=keys/scheduler
-  kubectl create secret generic {{ .Release.Name }}-keys-server --from-file=keys/server-0
-  kubectl create secret generic {{ .Release.Name }}-keys-worker --from-file=keys/worker-0
 """
 
 
@@ -63,7 +59,7 @@ def render(work: Workload, given: Given) -> Files:
         "values.yaml": yaml_text(values),
         "templates/checks.yaml": CHECKS,
         "templates/job.yaml": "".join(f"---\n{yaml_text(each)}" for each in documents),
-        "templates/NOTES.txt": NOTES + ("" if work.is_open else KEYS),
+        "templates/NOTES.txt": NOTES + ("" if work.is_open else KEYS + pods.key_commands(RELEASE, "  ")),
     }
 
 

@@ -31,13 +31,7 @@ OPTIONS = (
 HEAD = """\
 {made}# kubectl apply -f {file}; kubectl get pods -l app.kubernetes.io/instance={name}
 """
-KEYS = """\
-# Before that, on a machine of yours: keys, one Secret for each role.
-#   psctl keys init keys -s 1 -w 1
-#   kubectl create secret generic {name}-keys-scheduler --from-file=keys/scheduler
-#   kubectl create secret generic {name}-keys-server --from-file=keys/server-0
-#   kubectl create secret generic {name}-keys-worker --from-file=keys/worker-0
-"""
+KEYS = "# Before that, on a machine of yours: keys, one Secret for each role.\n"
 MORE = """\
 # More workers while it runs, or fewer:
 #   kubectl patch job {name}-worker -p '{{"spec":{{"parallelism":8,"completions":8}}}}'
@@ -53,7 +47,8 @@ def render(work: Workload, given: Given) -> Files:
         for each in documents:
             each["metadata"]["namespace"] = given["namespace"]
     made = work.made_by or f"# A job of paramserver: {name}\n"
-    head = HEAD.format(made=made, file=FILE, name=name) + ("" if work.is_open else KEYS.format(name=name))
+    head = HEAD.format(made=made, file=FILE, name=name)
+    head += "" if work.is_open else KEYS + pods.key_commands(name, "#   ")
     head += MORE.format(name=name) if plain else ""
     return {FILE: head + "".join(f"---\n{yaml_text(each)}" for each in documents)}
 

@@ -128,7 +128,7 @@ def pod(role: Role, name: str, work: Workload, image: str, more: Mapping[str, An
         }
     if not work.is_open:
         container["volumeMounts"].append({"name": "keys", "mountPath": KEYS, "readOnly": True})
-        secret = {"secretName": f"{name}-keys-{role.name}", "defaultMode": 0o440}
+        secret = {"secretName": _secret(name, role.name), "defaultMode": 0o440}
         volumes.append({"name": "keys", "secret": secret})
     spec = {
         "restartPolicy": "Never",
@@ -147,6 +147,19 @@ def pod(role: Role, name: str, work: Workload, image: str, more: Mapping[str, An
         "volumes": volumes,
     }
     return {"metadata": {"labels": labels(name, role.name)}, "spec": spec}
+
+
+def key_commands(name: str, indent: str) -> str:
+    """Return lines of what somebody types so that there are the keys of a job's pods."""
+    lines = ["psctl keys init keys -s 1 -w 1"]
+    for role in ROLES:
+        folder = role if role == "scheduler" else f"{role}-0"
+        lines.append(f"kubectl create secret generic {_secret(name, role)} --from-file=keys/{folder}")
+    return "".join(f"{indent}{line}\n" for line in lines)
+
+
+def _secret(name: str, role: str) -> str:
+    return f"{name}-keys-{role}"
 
 
 def labels(name: str, role: str) -> dict[str, str]:

@@ -259,17 +259,14 @@ class FailurePolicy:
         self.first = self.first or (self._lost if for_want else exit)
 
     def _may_restart(self, exit: Exit) -> bool:
-        if not (self.federated or self.elastic or self.replicated) or not self.started or self.stopping:
+        if not self.started or self.stopping or self._restarts[exit.name] >= self.restarts:
             return False
-        if self._restarts[exit.name] >= self.restarts:
-            return False
-        if self.replicated and exit.role == "server":
-            return exit.code not in (0, *HOPELESS)
-        if not self.federated:
-            return self.elastic and exit.role == "worker" and _was_killed(exit) and not self._done
         if exit.role == "server":
-            return exit.code not in (0, *HOPELESS)
-        may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
+            return (self.federated or self.replicated) and exit.code not in (0, *HOPELESS)
+        if self.federated:
+            may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
+        else:
+            may_go_on = self.elastic and _was_killed(exit)
         return exit.role == "worker" and may_go_on and not self._done
 
     def _is_replaced(self, exit: Exit) -> bool:

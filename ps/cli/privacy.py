@@ -111,18 +111,17 @@ def _planned(
     from ps.config.secure import adds_noise, encoding_of
     from ps.privacy import PrivacyBudget, parse_privacy
 
+    about = parse_privacy(text).build()
     job = JobConfig.from_dict(
         {
             "mode": "federated",
             "dp": text,
             "rounds": rounds,
-            "workers": population or clients * max(1, parse_privacy(text).build().separation),
+            "workers": population or clients * max(1, about.separation),
             "clients_per_round": clients,
-            **(masks if parse_privacy(text).build().distributed else {}),
+            **(masks if about.distributed else {}),
         }
     )
-    assert job.specs.privacy is not None
-    about = job.specs.privacy.build()
     plan, deviation = PrivacyBudget(about, conditions_of(job, elements)), 0.0
     if adds_noise(job):
         share = noise_share_of(job, elements)

@@ -163,9 +163,17 @@ class ModelFollower(Iterator[Snapshot]):
 
     def _begin(self, now: float) -> Reading:
         entry = self._entry
-        about = {"masters": self._masters, "now": now, "servers": sorted(self._heard), "where": self._where}
         self._stuck = 0.0
-        return Reading(entry.layout, entry.job, entry.permit, self._numbers, **about)  # type: ignore[arg-type]
+        return Reading(
+            entry.layout,
+            entry.job,
+            entry.permit,
+            self._numbers,
+            masters=self._masters,
+            now=now,
+            servers=sorted(self._heard),
+            where=self._where,
+        )
 
     def _demand_progress(self, seconds: float) -> None:
         """So much time has passed. Raises ServerLost where a snapshot is on its way and nothing of it comes."""

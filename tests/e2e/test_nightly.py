@@ -15,8 +15,9 @@ from support.kept import folder_with
 from support.nightly import KINDS, Nightly, bits, once
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nightly() -> Iterator[Nightly]:
+    """A series, which knows the parameters of undisturbed runs from one schedule to the next."""
     series = Nightly(1, print)
     yield series
     series.close()

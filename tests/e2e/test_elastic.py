@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2e.test_checkpoint import kill_all
 from ps.protocol.query import fetch_status
 from support.cluster import SCRIPTS, Cluster, Process, live_workers, wait_until
-from support.cut_short import family
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -117,9 +117,7 @@ def test_a_run_with_a_global_batch_that_was_killed_as_a_whole_goes_on_with_the_b
     wanted = ends(forked("run", "-s", 2, *flags, script))
     first = command("run", "-s", 2, *flags, *saving, script, "--nap", 0.05)
     wait_until(lambda: list(folder.glob("step-*/manifest.json")))
-    for pid in family(first.pid):
-        Process.signal_pid(pid, signal.SIGKILL)
-    first.wait()
+    kill_all(first)
     second = forked("run", "-s", 3, *flags, *saving, script, "--nap", 0.05)
     assert len(wanted) == 2 and ends(second) == wanted
     assert re.search("BEGIN 0 (5 9|10 18|15 27)$", second.text, re.M), "nine batches for five steps"

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from ps.errors import ConfigError
+from support.cluster import wait_until
 from support.rendered import HOSTILE, rendered, workload
 
 PSCTL = """\
@@ -73,9 +73,7 @@ def test_a_failure_is_the_tasks(tmp_path: Path) -> None:
 
 def test_all_processes_are_asked_to_end(tmp_path: Path) -> None:
     process = start(tmp_path, task()["run"], 0, LASTS="60")
-    deadline = time.monotonic() + 20
-    while len(said(tmp_path)) < 5 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(said(tmp_path)) == 5, 20)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) != 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from ps.engines import slurm_job
 from ps.engines.slurm_job import GONE, SlurmJob, Tail, ask, run_job
 from ps.errors import ConnectTimeout, PSError, UsageError
+from support.cluster import wait_until
 
 
 class FakeSlurm:
@@ -92,8 +92,7 @@ def test_a_signal_ends_the_job_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     main = threading.main_thread().ident or 0
 
     def interrupt() -> None:
-        while not any(words[0] == "scontrol" for words in slurm.asked):
-            time.sleep(0.01)
+        wait_until(lambda: any(words[0] == "scontrol" for words in slurm.asked))
         signal.pthread_kill(main, signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()

@@ -4,6 +4,8 @@ METRICS = "metrics.jsonl"
 """A line for each step, or each round of a client."""
 EVALUATIONS = "evaluations.jsonl"
 """A line for each time that the model was measured."""
+NO_METRICS = ("t", "rank", "clock", "life")
+"""What such a line has beside what was measured."""
 ROUNDS = "rounds.jsonl"
 """A line for each round of a federated job."""
 SHARES = "shares.jsonl"

@@ -12,14 +12,12 @@ import numpy as np
 from ps.compare.follow import number, read_lines, read_object
 from ps.dataclass import dataclass
 from ps.json_lines import amount
-from ps.record_files import EVALUATIONS, METRICS, ROUNDS, SHARES, STAGES, SUMMARY
+from ps.record_files import EVALUATIONS, METRICS, NO_METRICS, ROUNDS, SHARES, STAGES, SUMMARY
 from ps.record_lives import RecordLives
 from ps.xp import HostArray
 
 MOST_POINTS = 60
 """Evaluations of a run that are shown, at most: the last one always, the others evenly chosen."""
-
-_OURS = ("t", "rank", "clock", "life")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ def _points(
 
 def _metrics(evaluations: Sequence[dict[str, Any]], preferred: str) -> list[str]:
     names = {
-        name: None for line in evaluations for name in line if name not in _OURS and number(line, name) is not None
+        name: None for line in evaluations for name in line if name not in NO_METRICS and number(line, name) is not None
     }
     return [preferred] if preferred in names else list(names)
 

@@ -13,13 +13,12 @@ from typing import Any
 from ps.dataclass import dataclass
 from ps.json_lines import amount, finite, objects
 from ps.launch.policy import Exit, describe, exit_status
-from ps.record_files import EVALUATIONS, METRICS
+from ps.record_files import EVALUATIONS, METRICS, NO_METRICS
 from ps.record_lives import RecordLives
 from ps.whole import write_whole
 
 FORMAT = 1
 _ALONE = RecordLives({})
-_OURS = ("t", "rank", "clock", "life")
 
 
 @dataclass(slots=True)
@@ -114,7 +113,7 @@ def last_measured(lines: Iterable[str], lives: RecordLives = _ALONE) -> dict[str
     last: dict[str, Any] | None = None
     for line in objects(lines):
         if lives.has_evaluation(line) and (last is None or amount(line, "clock") >= last["clock"]):
-            metrics = {k: v for k, v in line.items() if k not in _OURS and finite(v) is not None}
+            metrics = {k: v for k, v in line.items() if k not in NO_METRICS and finite(v) is not None}
             last = {"clock": int(amount(line, "clock")), "rank": int(amount(line, "rank")), "metrics": metrics}
     return last
 

@@ -102,10 +102,12 @@ class RecordLives:
         after = self._line.get(line.get("life", FIRST))
         return after is not None and all(done <= life.steps_of(line.get("rank")) for life in after)
 
-    def lost(self, folder: Path) -> int:
-        """Return how many lines of a folder are not of the run any more."""
-        steps = sum(not self.has_step(line) for line in _lines(folder / METRICS))
-        return steps + sum(not self.has_evaluation(line) for line in _lines(folder / EVALUATIONS))
+    def lost(self, folder: Path, before: RecordLives) -> int:
+        """Return how many lines of a folder are not of the run any more, beyond those that were not before."""
+        steps = sum(before.has_step(line) - self.has_step(line) for line in _lines(folder / METRICS))
+        return steps + sum(
+            before.has_evaluation(line) - self.has_evaluation(line) for line in _lines(folder / EVALUATIONS)
+        )
 
 
 def go_on(folder: Path, life: RecordLife) -> tuple[RecordLife, int]:
@@ -114,7 +116,7 @@ def go_on(folder: Path, life: RecordLife) -> tuple[RecordLife, int]:
     Where some are, trackers get a run of its own, since most take nothing back. Raises OSError.
     """
     before = RecordLives.read(folder)
-    lost = RecordLives({**before.all, life.number: life}).lost(folder) - before.lost(folder)
+    lost = RecordLives({**before.all, life.number: life}).lost(folder, before)
     known = before.latest.tracked if before.latest is not None else life.tracked
     tracked = (f"{life.run}.{life.number}", known) if lost else (known, "")
     now = RecordLife(life.number, life.parent, life.step, life.run, tracked[0], life.steps, tracked[1])

@@ -117,9 +117,16 @@ def batch_script(work: Workload, given: Given) -> str:
     )
 
 
-def _is_split(given: Given) -> bool:
-    """Whether servers and workers need different nodes: then it is a heterogeneous job."""
-    return bool(given["gpus_per_task"] or given["server_queue"] or given["server_cpus"])
+def _parts(work: Workload, given: Given) -> list[list[str]]:
+    """Return how many tasks there are, and what each has: two parts, where servers and workers need different nodes."""
+    cpus = f"--cpus-per-task={given['cpus_per_task']}"
+    if not (given["gpus_per_task"] or given["server_queue"] or given["server_cpus"]):
+        return [[f"--ntasks={1 + work.servers + work.seats}", cpus]]
+    gpus = [f"--gpus-per-task={given['gpus_per_task']}"] if given["gpus_per_task"] else []
+    return [
+        [f"--ntasks={1 + work.servers}", f"--cpus-per-task={given['server_cpus'] or given['cpus_per_task']}"],
+        [f"--ntasks={work.seats}", cpus, *gpus],
+    ]
 
 
 def _heads(work: Workload, given: Given, name: str) -> str:
@@ -140,31 +147,22 @@ def _heads(work: Workload, given: Given, name: str) -> str:
     ]
     mine = [f"--partition={given['queue']}"] if given["queue"] else []
     mine += [f"--nodes={given['nodes']}"] if given["nodes"] else []
-    cpus = given["cpus_per_task"]
-    if not _is_split(given):
-        groups = [[f"--ntasks={1 + work.servers + work.seats}", f"--cpus-per-task={cpus}", *mine]]
-    else:
-        elsewhere = given["server_queue"] or given["queue"]
-        theirs = [f"--partition={elsewhere}"] if elsewhere else []
-        gpus = [f"--gpus-per-task={given['gpus_per_task']}"] if given["gpus_per_task"] else []
-        groups = [
-            [f"--ntasks={1 + work.servers}", f"--cpus-per-task={given['server_cpus'] or cpus}", *theirs],
-            [f"--ntasks={work.seats}", f"--cpus-per-task={cpus}", *gpus, *mine],
-        ]
-    lines = [[*common, *groups[0]], *groups[1:]]
-    return "\n#SBATCH hetjob\n".join("\n".join(f"#SBATCH {word}" for word in group) for group in lines)
+    elsewhere = given["server_queue"] or given["queue"]
+    theirs = [f"--partition={elsewhere}"] if elsewhere else []
+    *servers, workers = _parts(work, given)
+    lines = [*([*part, *theirs] for part in servers), [*workers, *mine]]
+    lines[0] = [*common, *lines[0]]
+    return "\n#SBATCH hetjob\n".join("\n".join(f"#SBATCH {word}" for word in part) for part in lines)
 
 
 def _srun(work: Workload, given: Given) -> str:
     """Return the one srun: it repeats what it does not inherit, and one task's end is not the others'."""
     role = 'bash -c "$(declare -f role); role"'
     how = "--kill-on-bad-exit=0 --wait=0 --label"
-    cpus = given["cpus_per_task"]
-    if not _is_split(given):
-        return f"srun --ntasks={1 + work.servers + work.seats} --cpus-per-task={cpus} {how} {role}"
-    gpus = f" --gpus-per-task={given['gpus_per_task']}" if given["gpus_per_task"] else ""
-    first = f"--het-group=0 --ntasks={1 + work.servers} --cpus-per-task={given['server_cpus'] or cpus}"
-    return f"srun {first} {how} {role} : --het-group=1 --ntasks={work.seats} --cpus-per-task={cpus}{gpus} {role}"
+    parts = [" ".join(part) for part in _parts(work, given)]
+    if len(parts) == 1:
+        return f"srun {parts[0]} {how} {role}"
+    return f"srun --het-group=0 {parts[0]} {how} {role} : --het-group=1 {parts[1]} {role}"
 
 
 def _command(work: Workload, program: list[str], role: str, given: Given) -> str:

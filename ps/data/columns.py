@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from ps.data.dataset import Dataset
 from ps.data.epochs import batches, beside, demand_arrays, num_examples, steps_per_epoch
-from ps.xp import HostArray
+from ps.xp import Array, HostArray
 
 
 class Columns:
@@ -26,10 +27,12 @@ class Columns:
 
     def at(self, picks: HostArray) -> Any:
         """Return the batch of the examples with these numbers, (n,)."""
-        single = not isinstance(self.data, Dataset | tuple | list)
-        arrays = demand_arrays(self.data)
-        batch = tuple(array[beside(array, picks)] for array in arrays)
-        return batch[0] if single else batch
+        batch = tuple(array[beside(array, picks)] for array in self._arrays)
+        return batch if isinstance(self.data, Dataset | tuple | list) else batch[0]
+
+    @cached_property
+    def _arrays(self) -> list[Array]:
+        return demand_arrays(self.data)
 
     def batches(self, batch_size: int, **how: Any) -> Iterator[Any]:
         """Yield one worker's batches. Raises DataError at the call."""

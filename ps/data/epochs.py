@@ -103,22 +103,17 @@ def batches(
     if start < 0 or seed < 0:
         raise DataError(f"start {start} and seed {seed}: expected 0 or more")
 
-    def generate() -> Iterator[Any]:
-        for epoch in range(start // steps, epochs):
-            order = _shard(n, rank, num_workers, (seed, epoch) if shuffle else None)
-            picks = [beside(array, order) for array in arrays]
-            for step in range(start % steps if epoch == start // steps else 0, steps):
-                part = slice(step * len(order) // steps, (step + 1) * len(order) // steps)
-                batch = tuple(array[pick[part]] for array, pick in zip(arrays, picks, strict=True))
-                yield batch[0] if single else batch
+    width = steps * num_workers
+    if cells is None:
+        cells = range(operator.index(start) * num_workers + rank, operator.index(epochs) * width, num_workers)
 
-    def at(numbers: Iterable[int]) -> Iterator[Any]:
+    def generate(numbers: Iterable[int]) -> Iterator[Any]:
         current = -1
         for number in numbers:
-            epoch, place = divmod(number, steps * num_workers)
+            epoch, place = divmod(number, width)
             if epoch != current:
                 current = epoch
-                order = _order(n, (seed, epoch) if shuffle else None)
+                order = order_of(n, seed, epoch, shuffle)
                 picks = [beside(array, order) for array in arrays]
             step, shard = divmod(place, num_workers)
             low, high = shard * n // num_workers, (shard + 1) * n // num_workers
@@ -126,17 +121,12 @@ def batches(
             batch = tuple(array[pick[part]] for array, pick in zip(arrays, picks, strict=True))
             yield batch[0] if single else batch
 
-    return generate() if cells is None else at(cells)
+    return generate(cells)
 
 
-def _order(n: int, key: tuple[int, int] | None) -> xp.HostArray:
-    """Return the indices of all ``n`` examples in an epoch's order."""
-    return np.arange(n) if key is None else np.random.default_rng(key).permutation(n)
-
-
-def _shard(n: int, rank: int, num_workers: int, key: tuple[int, int] | None) -> xp.HostArray:
-    """Return the indices of worker ``rank``: a contiguous part of the epoch's order."""
-    return _order(n, key)[rank * n // num_workers : (rank + 1) * n // num_workers]
+def order_of(n: int, seed: int, epoch: int, shuffle: bool) -> xp.HostArray:
+    """Return the indices (n,) of all examples in the order of an epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(n) if shuffle else np.arange(n)
 
 
 def beside(array: Array, indices: xp.HostArray) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ps.data.columns import Columns
-from ps.data.epochs import demand_whole
+from ps.data.epochs import demand_whole, order_of
 from ps.data.indexed import IndexedExamples
 from ps.data.source import Source
 from ps.errors import DataError
@@ -42,9 +42,7 @@ class StepWindows:
     def batches(self, epoch: int, step: int, lo: int, hi: int) -> Iterator[Any]:
         """Yield the examples ``lo`` to ``hi`` of a step, in batches of about one size, at most the source's."""
         if self._order[0] != epoch:
-            n = len(self._source)
-            order = np.random.default_rng((self._seed, epoch)).permutation(n) if self._shuffle else np.arange(n)
-            self._order = epoch, order
+            self._order = epoch, order_of(len(self._source), self._seed, epoch, self._shuffle)
         picks = self._order[1][step * self._size + lo : step * self._size + hi]
         parts = math.ceil(len(picks) / self._source.batch_size)
         for part in range(parts):

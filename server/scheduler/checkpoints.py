@@ -9,7 +9,7 @@ disk writes the manifest. A cut that somebody cannot make is given up by name, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ps.checkpoint.manifest import folder_of
@@ -160,21 +160,21 @@ class Checkpoints:
         sends = self._take_in(cut, roster) if cut.planned and cut.phase == "mark" else []
         if cut.phase in ("ask", "mark") and now - cut.told >= AGAIN:
             cut.told = now
-            return [Send(member, self._order(cut)) for member in cut.awaited] + self._reached(cut)
+            return self._say(cut, cut.awaited) + self._reached(cut)
         return sends
 
     def _reached(self, cut: CheckpointCut) -> list[Send]:
         """Tell the workers that are waited for, once all servers have come to the clock of a cut, that they have."""
         if cut.phase != "mark" or any(record.role == "server" for record in cut.awaited.values()):
             return []
-        return [Send(member, self._order(cut, "reached")) for member in cut.awaited]
+        return self._say(cut, cut.awaited, "reached")
 
     def _take_in(self, cut: CheckpointCut, roster: Roster) -> list[Send]:
         """Have workers that came since take part in a cut that is to be."""
-        new = [w for w in roster.live("worker") if w.has_model and w.member not in cut.members]
-        cut.members |= {worker.member: worker for worker in new}
-        cut.awaited |= {worker.member: worker for worker in new}
-        return [Send(worker.member, self._order(cut)) for worker in new]
+        new = {w.member: w for w in roster.live("worker") if w.has_model and w.member not in cut.members}
+        cut.members |= new
+        cut.awaited |= new
+        return self._say(cut, new)
 
     def hear(
         self, record: MemberRecord, part: CheckpointPart, roster: Roster, now: float, lockstep: bool
@@ -229,7 +229,7 @@ class Checkpoints:
         self._whole_at = now
         if not seal.only_end:
             log.info("the checkpoint %s is whole, after %.1f s", seal.folder, now - cut.since)
-        return [Send(member, self._order(cut, "done")) for member in cut.members]
+        return self._say(cut, cut.members, "done")
 
     # The way of a cut
 
@@ -243,20 +243,24 @@ class Checkpoints:
         return bool(self._every.seconds) and now - self._last_began >= self._every.seconds
 
     def _begin(self, now: float, roster: Roster) -> list[Send]:
-        servers = {record.member: record for record in roster.live("server")}
+        servers = roster.live("server")
         if not servers:
             return []
         planned = bool(self._every.steps) and not self._wanted and not self._end
         is_deserted = not roster.count("worker")
         if planned and is_deserted:  # until somebody comes there is nothing new
             return []
-        self._number += 1
         self._last_began = now
         alone = self._end or (self._hurry is not None and now > self._hurry) or is_deserted
         self._wanted = False
-        cut = self._cut = CheckpointCut(self._number, "ask", now, dict(servers), servers, alone=alone, planned=planned)
-        cut.told, cut.final = now, self._end
-        return [Send(member, self._order(cut)) for member in servers]
+        return self._ask(servers, now, since=now, alone=alone, planned=planned, final=self._end)
+
+    def _ask(self, servers: Iterable[MemberRecord], now: float, **about: Any) -> list[Send]:
+        """Have a cut from now on, and ask servers which clock they are at. ``about``: what is known of it."""
+        self._number += 1
+        members = {record.member: record for record in servers}
+        cut = self._cut = CheckpointCut(self._number, "ask", awaited=dict(members), members=members, told=now, **about)
+        return self._say(cut, members)
 
     def _mark(self, cut: CheckpointCut, roster: Roster, now: float, lockstep: bool) -> list[Send]:
         """All servers have said where they are: choose the clock."""
@@ -283,19 +287,14 @@ class Checkpoints:
         self._used.add(cut.clock)
         self._marked = cut.number
         self._highest = max(self._highest, cut.clock)
-        return [Send(member, self._order(cut)) for member in cut.members]
+        return self._say(cut, cut.members)
 
     def _again(self, cut: CheckpointCut, high: int, now: float) -> list[Send]:
         """Somebody is beyond the clock already: try one that is further ahead."""
-        sends = [Send(member, self._order(cut, "drop")) for member in cut.members]
-        servers = {member: record for member, record in cut.members.items() if record.role == "server"}
-        self._number += 1
-        again = CheckpointCut(
-            self._number, "ask", cut.since, dict(servers), servers, alone=cut.alone, planned=cut.planned
-        )
-        again.told, again.high, again.tries, again.final = now, high, cut.tries + 1, cut.final
-        self._cut = again
-        return [*sends, *(Send(member, self._order(again)) for member in servers)]
+        sends = self._drop()
+        servers = [record for record in cut.members.values() if record.role == "server"]
+        about = {"since": cut.since, "alone": cut.alone, "planned": cut.planned, "final": cut.final}
+        return sends + self._ask(servers, now, high=high, tries=cut.tries + 1, **about)
 
     def _seal_if_done(self, cut: CheckpointCut) -> list[Send]:
         return [] if cut.awaited else self._seal(cut)
@@ -313,7 +312,7 @@ class Checkpoints:
         """Let go of a cut that another one takes the place of."""
         cut, self._cut, self.seal = self._cut, None, None
         assert cut is not None
-        return [Send(member, self._order(cut, "drop")) for member in cut.members]
+        return self._say(cut, cut.members, "drop")
 
     def _give_up(self, why: str) -> list[Send]:
         cut = self._cut
@@ -323,7 +322,7 @@ class Checkpoints:
             log.warning("the checkpoint %s is given up: %s%s", name, why, self._whole)
         self._over(why)
         self.seal = None
-        return [Send(member, self._order(cut, "drop")) for member in cut.members]
+        return self._say(cut, cut.members, "drop")
 
     @property
     def _whole(self) -> str:
@@ -338,6 +337,7 @@ class Checkpoints:
             self.verdict = f"the last checkpoint is not written: {why}{self._whole}" if why else ""
 
     @staticmethod
-    def _order(cut: CheckpointCut, phase: OrderedCut | None = None) -> CheckpointOrder:
+    def _say(cut: CheckpointCut, to: Iterable[int], phase: OrderedCut | None = None) -> list[Send]:
+        """Return the order of a cut's phase, or of another one, for these members."""
         word: Any = phase or cut.phase
-        return CheckpointOrder(cut.number, word, cut.clock, cut.folder)
+        return [Send(member, CheckpointOrder(cut.number, word, cut.clock, cut.folder)) for member in to]

@@ -9,7 +9,7 @@ is used, in case the holder of the rest dies.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeAlias
 
@@ -46,6 +46,10 @@ class Among:
     """Whether training is to end early: then nothing is handed out any more."""
 
 
+AmongNow: TypeAlias = Callable[[], Among]
+"""Returns these. It goes through all members, so it is called only where somebody waits."""
+
+
 @dataclass(slots=True)
 class Asked:
     """A request that waits."""
@@ -77,7 +81,7 @@ class Leases:
 
     # Events
 
-    def ask(self, record: MemberRecord, message: LeaseRequest, among: Among) -> list[Send]:
+    def ask(self, record: MemberRecord, message: LeaseRequest, among: AmongNow) -> list[Send]:
         """A worker asks for a lease, or gives back what it has. Raises BadMessage for what cannot be."""
         member, worker = record.member, (record.rank, record.member)
         last = self._answers.get(member)
@@ -103,7 +107,7 @@ class Leases:
             sends.append(self._answer(member, message, course, "none"))
         return sends
 
-    def hear(self, record: MemberRecord, rows: Iterable[Sequence[int]], among: Among) -> list[Send]:
+    def hear(self, record: MemberRecord, rows: Iterable[Sequence[int]], among: AmongNow) -> list[Send]:
         """Take what a worker reports of its courses: (call, used, clock, 1 if it has ended with it)."""
         said, news = {row[0]: row for row in rows}, False
         for (call, _), course in self.courses.items():
@@ -117,7 +121,7 @@ class Leases:
                 news = self.changed = True
         return self.look(among) if news else []
 
-    def lose(self, member: int, among: Among) -> list[Send]:
+    def lose(self, member: int, among: AmongNow) -> list[Send]:
         """A worker is gone."""
         self._parked.pop(member, None)
         self._answers.pop(member, None)
@@ -127,12 +131,14 @@ class Leases:
                 self.changed = True
         return self.look(among)
 
-    def look(self, among: Among) -> list[Send]:
+    def look(self, among: AmongNow) -> list[Send]:
         """Answer who waits and can be answered by now."""
-        sends = list[Send]()
+        if not self._parked:
+            return []
+        sends, workers = list[Send](), among()
         for member in sorted(self._parked, key=lambda each: self._parked[each].worker):
             asked = self._parked[member]
-            if (send := self._look_at(asked, among)) is not None:
+            if (send := self._look_at(asked, workers)) is not None:
                 del self._parked[member]
                 sends.append(send)
                 self.changed = True

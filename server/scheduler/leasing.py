@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ps.checkpoint.manifest import Manifest
@@ -38,7 +39,7 @@ def asked(state: SchedulerState, record: MemberRecord, message: LeaseRequest) ->
         raise BadMessage("batches are shared out without the scheduler in this job")
     if state.leasing.leases is None:
         state.leasing.leases = begun(state.job, state.leasing.data)
-    return _done(state, _following(state, state.leasing.leases).ask(record, message, among(state)))
+    return _done(state, _following(state, state.leasing.leases).ask(record, message, partial(among, state)))
 
 
 def reported(state: SchedulerState, record: MemberRecord) -> list[Send]:
@@ -46,19 +47,19 @@ def reported(state: SchedulerState, record: MemberRecord) -> list[Send]:
     rows = record.report.get("leases")
     if state.leasing.leases is None or record.role != "worker" or rows is None:
         return []
-    return _done(state, _following(state, state.leasing.leases).hear(record, rows, among(state)))
+    return _done(state, _following(state, state.leasing.leases).hear(record, rows, partial(among, state)))
 
 
 def lost(state: SchedulerState, record: MemberRecord) -> list[Send]:
     """A member is gone."""
     if state.leasing.leases is None or record.role != "worker":
         return []
-    return _done(state, _following(state, state.leasing.leases).lose(record.member, among(state)))
+    return _done(state, _following(state, state.leasing.leases).lose(record.member, partial(among, state)))
 
 
 def looked(state: SchedulerState) -> list[Send]:
     """Somebody has come into a barrier, or training is to end: answer who can be answered since."""
-    return _done(state, state.leasing.leases.look(among(state))) if state.leasing.leases is not None else []
+    return _done(state, state.leasing.leases.look(partial(among, state))) if state.leasing.leases is not None else []
 
 
 def among(state: SchedulerState) -> Among:

@@ -97,7 +97,7 @@ class LeaseSim:
 
     def lose(self, worker: SimWorker) -> None:
         self.workers.remove(worker)
-        self.perform(self.leases.lose(worker.member, self.among))
+        self.perform(self.leases.lose(worker.member, lambda: self.among))
         self.close_clock()
 
     # What a script does
@@ -181,9 +181,9 @@ class LeaseSim:
 
     def hear(self, worker: SimWorker, message: Any) -> None:
         if isinstance(message, LeaseRequest):
-            self.perform(self.leases.ask(worker.record, message, self.among))
+            self.perform(self.leases.ask(worker.record, message, lambda: self.among))
         elif worker.number:
-            self.perform(self.leases.hear(worker.record, message, self.among))
+            self.perform(self.leases.hear(worker.record, message, lambda: self.among))
 
     def drain(self, worker: SimWorker) -> None:
         while worker.out:
@@ -206,7 +206,7 @@ class LeaseSim:
             worker.out.clear()
             worker.inbox.clear()
         for member in gone - {worker.member for worker in self.workers}:
-            self.perform(self.leases.lose(member, self.among))
+            self.perform(self.leases.lose(member, lambda: self.among))
 
     # Checkpoints
 

@@ -28,7 +28,7 @@ def request(number: int, rank: int, wait: Any = "no", **fields: int) -> LeaseReq
 
 
 def asked(leases: Leases, message: LeaseRequest, among: Among = ALL) -> list[tuple[int, Lease]]:
-    return [(send.to, send.message) for send in leases.ask(record(message.member - 1), message, among)]  # type: ignore[misc]
+    return [(send.to, send.message) for send in leases.ask(record(message.member - 1), message, lambda: among)]  # type: ignore[misc]
 
 
 def cells(answers: list[tuple[int, Lease]]) -> list[int]:
@@ -63,9 +63,9 @@ def test_what_a_worker_that_is_gone_had_not_used_is_handed_out_anew() -> None:
     leases = Leases(lockstep=False)
     first = cells(asked(leases, request(1, 0, want=5)))
     asked(leases, request(1, 1, want=100))
-    leases.hear(record(0), [[0, 2, 2, 0]], ALL)
+    leases.hear(record(0), [[0, 2, 2, 0]], lambda: ALL)
     alone = Among(((1, 2),))
-    assert leases.lose(1, alone) == []
+    assert leases.lose(1, lambda: alone) == []
     assert cells(asked(leases, request(2, 1, want=3), alone))[:2] == first[2:4]
 
 
@@ -77,7 +77,7 @@ def test_who_has_nothing_left_waits_until_all_is_used_or_the_rest_is_its_own() -
     assert sorted(mine + theirs) == [0, 1]
     assert asked(leases, request(2, 0, "here", cells=2, epochs=1, used=1, clock=1)) == []
     assert leases.waits() == [([0], [1])]
-    [send] = leases.lose(2, Among(((0, 1),)))
+    [send] = leases.lose(2, lambda: Among(((0, 1),)))
     assert isinstance(send.message, Lease) and list(each(send.message.runs)) == theirs
     [(to, end)] = asked(leases, request(3, 0, "here", cells=2, epochs=1, used=2, clock=2), Among(((0, 1),)))
     assert (to, end.state) == (1, "end")

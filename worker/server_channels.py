@@ -130,9 +130,7 @@ def open_another(
     assert found.identity is not None
     first = found.channels[0].weights_memory if found.view is not None and found.channels else None
     try:
-        way = choose(peer.addresses, transport, str(peer))
-        if found.memory is None:
-            way = [address for address in way if not shares_memory(address)]
+        way = _way_since(peer, transport, found)
         channel, address, reason = _first(context, way, found.identity, Sharing(found.memory, first))
     except Refused as error:
         channel, reason = None, str(error)
@@ -174,11 +172,9 @@ def follow_servers(
 def _reopen(context: zmq.Context[Socket], peer: Peer, transport: str, channels: ServerChannels) -> ServerChannel | None:
     """Return a channel to a server; None where it has to be one of memory and there is nobody now: it may be gone."""
     assert channels.identity is not None
-    way = choose(peer.addresses, transport, str(peer))
+    way = _way_since(peer, transport, channels)
     if channels.view is not None and peer.is_here:
         way = [address for address in way if shares_memory(address)]
-    if channels.memory is None:
-        way = [address for address in way if not shares_memory(address)]
     channel, address, reason = _first(context, way, channels.identity, Sharing(channels.memory))
     if channel is None and channels.view is not None and peer.is_here:
         return None
@@ -190,6 +186,12 @@ def _reopen(context: zmq.Context[Socket], peer: Peer, transport: str, channels: 
         raise ServerLost(f"{peer} goes on for another server, but without the memory that weights are read from here")
     channels.names[peer.rank] = f"{peer} at {address}"
     return channel
+
+
+def _way_since(peer: Peer, transport: str, found: ServerChannels) -> list[str]:
+    """Return the addresses of a server that has come since, in order: by memory only where others have some."""
+    way = choose(peer.addresses, transport, str(peer))
+    return way if found.memory is not None else [address for address in way if not shares_memory(address)]
 
 
 def _shared(wanted: ToShare) -> Sharing:

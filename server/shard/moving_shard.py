@@ -8,7 +8,6 @@ counted.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -33,7 +32,6 @@ from ps.protocol.messages import (
     Suspend,
     Unseal,
     View,
-    Waiting,
 )
 from ps.protocol.placement import Where, holder
 from ps.server.send import Origin, Send
@@ -43,6 +41,7 @@ from ps.server.shard.chunk_transfer import spoken
 from ps.server.shard.departures import Departure, Departures
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.held_requests import HeldRequests
+from ps.server.shard.waiting_requests import with_known
 from ps.xp import HostArray
 
 OfServers: TypeAlias = ChunkBegin | ChunkPart | ChunkLayout | ChunkGrant | ChunkAnswer
@@ -107,7 +106,8 @@ class MovingShard:
         if isinstance(message, OfServers):
             return self._hear(message, payload, now)
         if isinstance(message, Inquire):
-            return [self._known(origin, message, answer) for answer in self._shard.receive(origin, message, None, now)]
+            known = self._held.known(origin, message)
+            return [with_known(answer, known) for answer in self._shard.receive(origin, message, None, now)]
         if not self._shard.expects(getattr(message, "member", 0)) and not isinstance(message, Attach):
             return []  # the view that shows it may be under way: it asks again, or hears that it was declared dead
         if isinstance(message, Start | Suspend) and message.request < self._shard.participants[message.member].word:
@@ -177,15 +177,6 @@ class MovingShard:
             except BadMessage as error:
                 sends.append(Send(origin, Error(getattr(message, "request", 0), "bad-message", str(error))))
         return sends
-
-    def _known(self, origin: Origin, question: Inquire, answer: Send) -> Send:
-        """Return the answer to a question about requests, of which some may wait for a chunk."""
-        found = self._held.known(origin, question)
-        waiting = answer.message
-        if not found or not isinstance(waiting, Waiting):
-            return answer
-        unknown = tuple(number for number in waiting.unknown if number not in found)
-        return Send(origin, dataclasses.replace(waiting, unknown=unknown))
 
     def _hear(self, message: OfServers, payload: Any, now: float) -> list[Send]:
         if message.member not in self._servers:

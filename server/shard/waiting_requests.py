@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from ps.server.send import Origin
+from ps.protocol.messages import Waiting
+from ps.server.send import Origin, Send
 from ps.server.shard.chunk import ChunkState, Waiter
 
 Blockers: TypeAlias = Callable[[ChunkState, Waiter], tuple[int, ...]]
@@ -57,3 +59,11 @@ def known_requests(
                 ranks.update(blockers(chunk, waiter))
                 clock = max(clock, waiter.clock)
     return known, ranks, clock
+
+
+def with_known(answer: Send, known: Collection[int]) -> Send:
+    """Return the answer to a question about requests as one by which these are known, too."""
+    if not known or not isinstance(answer.message, Waiting):
+        return answer
+    unknown = tuple(number for number in answer.message.unknown if number not in known)
+    return replace(answer, message=replace(answer.message, unknown=unknown))

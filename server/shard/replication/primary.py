@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +36,6 @@ from ps.protocol.messages import (
     Start,
     Suspend,
     View,
-    Waiting,
 )
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.send import Origin, Send
@@ -48,6 +46,7 @@ from ps.server.shard.replication.outbox import Outbox
 from ps.server.shard.replication.records import put_change, put_nothing, put_whole
 from ps.server.shard.replication.tables import Tables
 from ps.server.shard.shard import Order
+from ps.server.shard.waiting_requests import with_known
 from ps.xp import HostArray
 
 _OF_ALL = Init | Attach | Start | Suspend
@@ -144,7 +143,8 @@ class PrimaryShard:
                 return self._acknowledged(origin, message)
         sends = self._inner.receive(origin, message, payload, now)
         if isinstance(message, Inquire):
-            return self._after([self._known(send) for send in sends], ())
+            held = {getattr(held.message, "request", 0) for _, held in self._held if held.to == origin}
+            return self._after([with_known(send, held) for send in sends], ())  # the answers to these are held
         index = getattr(message, "chunk", None)
         if isinstance(message, _VALUES) and self._history is not None and index in self._told:
             self._told.pop(index)
@@ -152,14 +152,6 @@ class PrimaryShard:
             self._told[index] = Tables.of(self.chunks[index])
         whole = isinstance(message, _OF_ALL)
         return self._after(sends, self.chunks if whole or index is None else (index,), members=whole)
-
-    def _known(self, send: Send) -> Send:
-        """Return the answer to a question about requests: those whose answers are held are known."""
-        if not isinstance(send.message, Waiting) or not self._held:
-            return send
-        held = {getattr(held.message, "request", 0) for _, held in self._held if held.to == send.to}
-        unknown = tuple(request for request in send.message.unknown if request not in held)
-        return replace(send, message=replace(send.message, unknown=unknown))
 
     # The standby comes and goes
 

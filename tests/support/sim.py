@@ -13,7 +13,7 @@ import itertools
 import json
 import random
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -363,8 +363,12 @@ class Sim:
     def _check_end(self) -> None:
         check_end(self)
 
+    def _holders(self) -> Iterable[GradientShard]:
+        """Return who has the chunks."""
+        return self.shards.values()
+
     def weights(self) -> bytes:
         """All weights, chunk by chunk."""
-        chunks = {c.chunk.index: c for shard in self.shards.values() for c in shard.chunks.values()}
+        chunks = {c.chunk.index: c for shard in self._holders() for c in shard.chunks.values()}
         assert sorted(chunks) == [c.index for c in self.cut]
         return b"".join(chunks[index].weights.tobytes() for index in sorted(chunks))

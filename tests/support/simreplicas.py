@@ -6,7 +6,7 @@ goes on where it was later: what it says then comes to all who still listen. Oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,14 +174,6 @@ class ReplicatedSim(Sim):
         self.promoted += 1
         self._perform(server, self.primaries[server].view(view, self.now))
 
-    def _perform(self, server: int, replies: list[Send]) -> None:
-        for reply in replies:
-            letter = Letter(reply.message, reply=reply)
-            if reply.loan is not None:
-                reply.loan.tracker = letter
-                letter.copy = reply.loan.weights.tobytes()
-            self._send(server, int(reply.to), letter)
-
     # What workers see
 
     def _show(self, member: int, view: View) -> None:
@@ -342,16 +334,9 @@ class ReplicatedSim(Sim):
             expected.append(values)
         return float(np.abs(found - np.concatenate(expected)).max())
 
-    def weights(self) -> bytes:
-        """All weights, chunk by chunk, as those have them who hold the ranks now.
-
-        Of a server that was killed when the job had ended its standby has them.
-        """
-        shards = []
+    def _holders(self) -> Iterator[GradientShard]:
+        """Yield who holds the ranks now; of a server that was killed when the job had ended its standby."""
         for rank in range(self.servers):
             found = (self.scheduler._roster.at("server", each) for each in (rank, self.servers + rank))
             member = next(record.member for record in found if record is not None and record.member not in self.dead)
-            shards.append(self.shards[member] if member in self.shards else self.backups[member].finish())
-        chunks = {c.chunk.index: c for shard in shards for c in shard.chunks.values()}
-        assert sorted(chunks) == [c.index for c in LAYOUT.chunks(self.servers, 1024)]
-        return b"".join(chunks[index].weights.tobytes() for index in sorted(chunks))
+            yield self.shards[member] if member in self.shards else self.backups[member].finish()

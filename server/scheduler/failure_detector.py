@@ -155,15 +155,16 @@ class FailureDetector:
         self._hurried &= known
         found = []
         for record in overdue:
-            silence, waits = now - record.seen, record.role == "worker" and hang is not None
+            silence, own = now - record.seen, hang if record.role == "worker" else None
+            limit = HELD * timeout if own is None else own
             late = silence > timeout or record.member in self._hurried
-            if (late or waits) and now - self._asked.get(record.member, -math.inf) >= ASK:
+            if (late or own is not None) and now - self._asked.get(record.member, -math.inf) >= ASK:
                 self._asked[record.member] = now
-                words = lives(record) if waits else ""
+                words = lives(record) if own is not None else ""
                 if not words and late and reach(record.member):
                     words = "its connection is alive: a call that holds its interpreter, or an overloaded host"
                 if words:
-                    self._hold(record, words, hang if waits and hang is not None else HELD * timeout, silence, timeout)
+                    self._hold(record, words, limit, silence, timeout)
                 else:
                     self.held.pop(record.member, None)
             if not late:
@@ -171,7 +172,7 @@ class FailureDetector:
             if record.member not in self.held:
                 why = "" if silence > timeout else ", and another process came with its rank"
                 found.append((record, f"no heartbeat for {_rounded(silence, timeout):g} s{why}"))
-            elif silence > (hang if waits and hang is not None else HELD * timeout):
+            elif silence > limit:
                 found.append((record, f"no heartbeat for {_rounded(silence, timeout):g} s; {self.held[record.member]}"))
         return found
 

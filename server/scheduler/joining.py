@@ -107,7 +107,7 @@ def refusal(
     ``late``: who has the rank that suits it, and may be dead: it asks again until that is known.
     """
     if hello.role == "server":
-        seats, servers = servers, roster.server_seats if roster.all_servers > roster.server_seats else servers
+        seats, servers = servers, roster.server_seats if roster.has_standbys else servers
         beside = f" and {seats - servers} standbys" if seats > servers else ""
         if roster.count("server") + len(roster.standbys) >= seats or hello.rank >= seats:
             text = f"the job has {servers} servers{beside}, and they are here"

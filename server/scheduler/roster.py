@@ -44,8 +44,13 @@ class Roster:
     def count(self, role: str) -> int:
         """Return how many members of a role are live, without spares and standbys."""
         ranks = self._by_rank[role]
-        few = role == "worker" and self.seats is None
-        return len(ranks) - (0 if few else sum(self._is_spare(role, rank) for rank in ranks))
+        beside = self.has_standbys if role == "server" else self.seats is not None
+        return len(ranks) - (sum(self._is_spare(role, rank) for rank in ranks) if beside else 0)
+
+    @property
+    def has_standbys(self) -> bool:
+        """Whether servers have standbys in this job, be they here or not."""
+        return self.all_servers > self.server_seats
 
     @property
     def standbys(self) -> list[MemberRecord]:
@@ -68,7 +73,7 @@ class Roster:
 
     def _is_spare(self, role: str, rank: int) -> bool:
         if role == "server":
-            return self.all_servers > self.server_seats <= rank
+            return self.has_standbys and rank >= self.server_seats
         return self.seats is not None and role == "worker" and rank >= self.seats
 
     def shown(self, role: str) -> list[MemberRecord]:

@@ -36,7 +36,7 @@ def hear(state: SchedulerState, record: MemberRecord, message: ReplicaReady) -> 
 
 def replace(record: MemberRecord, roster: Roster, checkpoints: Checkpoints | None, moves: ChunkMoves) -> str:
     """If a server of a running job is gone, have its standby go on. Return why the job cannot go on, if so."""
-    if record.role != "server" or (roster.all_servers == roster.server_seats and not moves.lost(record)):
+    if record.role != "server" or (not roster.has_standbys and not moves.lost(record)):
         return ""
     if roster.is_standby(record):
         log.warning("%s is gone; the server that it was there for goes on without it", record)
@@ -50,7 +50,7 @@ def replace(record: MemberRecord, roster: Roster, checkpoints: Checkpoints | Non
         return ""
     verb = "died" if record.state == DEAD else "ended"
     lack = "no standby" if standby is None else "a standby that did not have all of it yet"
-    about = f", and there was {lack}" if roster.all_servers > roster.server_seats else ""
+    about = f", and there was {lack}" if roster.has_standbys else ""
     newest = checkpoints.newest[1] if checkpoints is not None else ""
     kept = f". The last checkpoint is {newest}" if newest else ""
     return f"{record} {verb} ({record.why}); its part of the model is gone with it{about}{kept}"

@@ -26,6 +26,8 @@ MAX_SMALL_HEADER = 256 << 10
 """Bytes of any other header, at most; of most much less, as their fields have it."""
 MAX_FRAME = 64 << 20
 """Bytes of a tensor frame, at most."""
+_FIRST = 5
+"""Where the first field begins, behind the prefix and the number of fields."""
 SHORT = 512
 """Bytes of a header that msgpack may read in one go: whatever sizes it declares, they cannot add up to much."""
 
@@ -115,6 +117,14 @@ def encode(message: Message) -> bytes:
     if len(header) > shape.limit:
         raise _too_long(shape, len(header))
     return header
+
+
+def numbered(header: bytes, request: int) -> bytes:
+    """Return the header of an answer to request 0 as the one to another request: its number is its first field."""
+    if request == 0:
+        return header
+    number: bytes = _packers.pack(request)
+    return header[:_FIRST] + number + header[_FIRST + 1 :]
 
 
 def decode(header: bytes) -> Any:

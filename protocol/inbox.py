@@ -266,7 +266,10 @@ class Inbox:
             if (written := self.written(message)) is None:  # whoever waits for it asks again, and is seen to
                 return
             self._encoded = message, written
-        header = self._encoded[1]  # made first: a socket must not be left between two frames
+        self.pass_on(origin, self._encoded[1])  # made first: a socket must not be left between two frames
+
+    def pass_on(self, origin: bytes, header: bytes) -> None:
+        """Send a message that was written already, without payload; dropped when the peer is gone or does not read."""
         is_long = len(header) > SHORT
         if is_long and not self._has_room(origin, len(header)):
             self.rejected["unread"] += 1

@@ -18,6 +18,7 @@ from ps.errors import UsageError
 from ps.record_files import EVALUATIONS, METRICS, SHARES, STAGES
 from ps.record_lives import FIRST
 from ps.regular_file import reason, refuse_pipe, shown
+from ps.worker.metric_ranges import MetricRanges
 from ps.worker.shares import write_stages
 from ps.worker.traffic import Traffic
 
@@ -55,6 +56,7 @@ class StepLog:
         self.max_staleness = 0
         self._first_batch = ""
         self._metrics: dict[str, Any] = {}
+        self._ranges = MetricRanges()
         self._measured: tuple[int, dict[str, Any]] | None = None
         """The clock of the last evaluation, and its results."""
         self._pace: deque[tuple[float, int]] = deque()
@@ -125,6 +127,7 @@ class StepLog:
         self.samples = min(self.samples + samples, MOST)
         self.max_staleness = max(self.max_staleness, staleness)
         self._metrics = _noted(metrics)
+        self._ranges.note(self._metrics)
         self._keep_pace(now)
         if self._path is None:
             return
@@ -177,7 +180,7 @@ class StepLog:
 
     def report(self, traffic: Traffic) -> dict[str, Any]:
         """Return the sums and the latest metrics for the status."""
-        shown = itertools.islice(self._metrics.items(), MOST_SHOWN)
+        shown, ranges = itertools.islice(self._metrics.items(), MOST_SHOWN), self._ranges.take()
         found: dict[str, Any] = {}
         if (last := self._measured) is not None:
             found = {"measured": dict(itertools.islice(last[1].items(), MOST_SHOWN)), "measured_clock": last[0]}
@@ -186,6 +189,7 @@ class StepLog:
         return {
             **found,
             "metrics": dict(shown),
+            **({"ranges": ranges} if ranges else {}),
             "steps": self.steps,
             "samples": self.samples,
             "samples_per_s": self._speed(),

@@ -104,6 +104,21 @@ def _metrics(value: Any) -> dict[str, Any] | None:
     }
 
 
+def _ranges(value: Any) -> dict[str, list[float | None]] | None:
+    """Of each metric that is a number: the least and the greatest of late, and how many were not finite."""
+    plain = (int, float, type(None))
+    if not isinstance(value, dict):
+        return None
+    found = {}
+    for key, row in itertools.islice(value.items(), MOST_METRICS):
+        if not isinstance(key, str) or not isinstance(row, list | tuple) or len(row) != 3:
+            return None
+        if any(isinstance(number, bool) or not isinstance(number, plain) for number in row):
+            return None
+        found[_name(key)] = list(row)
+    return found
+
+
 def _name(value: str) -> str:
     return printable(value[:MOST_NAME])
 
@@ -125,6 +140,7 @@ _COLUMNS: Mapping[str, _Keep] = {
     "leases": _courses,
     "rejected": _counts,
     "metrics": _metrics,
+    "ranges": _ranges,
     "measured": _metrics,
     "sent_at": _number,
     "software": _text,

@@ -47,6 +47,7 @@ from ps.server.scheduler.member_record import DEAD, LIVE, REVOKED, MemberRecord
 from ps.server.scheduler.persistence import Persistence
 from ps.server.scheduler.rounds.privacy import demand_account
 from ps.server.scheduler.status import snapshot
+from ps.server.scheduler.status_desk import StatusDesk
 from ps.server.scheduler.waits import SHOWN, Waits
 from ps.server.send import Send
 
@@ -58,8 +59,6 @@ LAST = 60.0
 """Seconds for which the scheduler of a job that is over waits for goodbyes; twice the heartbeat time-out if longer."""
 SIGNS = 5
 """Signs of life of a connection in the time after which a member that is silent is dead."""
-FRESH = 0.1
-"""Seconds for which a status that was made is given to others who ask."""
 LONGEST = 8 << 20
 """Bytes of a frame, at most: layouts are shorter, and so are the distances between the most that are compared."""
 BATCH = 256
@@ -118,9 +117,7 @@ class Scheduler:
         self._realm = pid.realm()
         self._own = {"pid": os.getpid(), "mark": pid.mark()}
         self._address = ""
-        self._picture: dict[str, Any] = {}
-        self._pictured = 0.0
-        """When that status was made."""
+        self._status = StatusDesk(lambda now: self._inbox.written(Status(0, self._snapshot(now))))
         self._over = 0.0
         """Since when the job is over."""
 
@@ -183,7 +180,8 @@ class Scheduler:
         if self._router.poll(0 if busy else int(TICK * 1000)):
             for origin, message, payload in self._inbox.receive(BATCH):
                 if isinstance(message, StatusRequest):
-                    self._inbox.send(origin, Status(message.request, self._status()))
+                    if (written := self._status.answer(message.request)) is not None:
+                        self._inbox.pass_on(origin, written)
                     continue
                 if isinstance(message, CheckpointRequest):
                     sends += self._desk.ask(origin, message, state, time.monotonic())
@@ -289,13 +287,6 @@ class Scheduler:
             to = self._bindings.of(send.to) if isinstance(send.to, int) else origin
             if to:
                 self._inbox.send(to, send.message)
-
-    def _status(self) -> dict[str, Any]:
-        """Return the status for who asks; the same for a moment, however many do."""
-        now = time.monotonic()
-        if now - self._pictured >= FRESH or not self._picture:
-            self._picture, self._pictured = self._snapshot(now), now
-        return self._picture
 
     def _snapshot(self, now: float) -> dict[str, Any]:
         rejected, uptime = dict(self._inbox.rejected), now - self._began

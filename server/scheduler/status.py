@@ -22,11 +22,23 @@ ROOM = 1_500_000
 """Bytes for the rows of a role."""
 MOST_RANKS = 1000
 """Workers in the barrier that are named, at most."""
-ASIDE = ("metrics", "measured", "waiting", "waits", "waiting_for", "rejected", "failure", "why", "host", "addresses")
+ASIDE = (
+    "ranges",
+    "metrics",
+    "measured",
+    "waiting",
+    "waits",
+    "waiting_for",
+    "rejected",
+    "failure",
+    "why",
+    "host",
+    "addresses",
+)
 """What a row goes without that takes more than its share of the room, in this order."""
 
 OWN = (
-    *("metrics", "measured", "measured_clock", "samples", "samples_per_s", "steps", "planned_steps"),
+    *("metrics", "ranges", "measured", "measured_clock", "samples", "samples_per_s", "steps", "planned_steps"),
     *("first_batch", "failure"),
 )
 """What a client says of its own data and training: with differential privacy nobody is shown it. Where each client is

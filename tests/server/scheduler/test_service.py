@@ -20,7 +20,7 @@ from ps.config import ProcessConfig
 from ps.errors import AddressInUse, ConfigError, PeerLost
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Leave, Ok, Ping, Pong, View, Welcome
 from ps.protocol.query import fetch_status
-from ps.server.scheduler import service
+from ps.server.scheduler import service, status_desk
 from ps.server.scheduler.database import Database
 from ps.server.scheduler.service import serve
 from support import zmtp
@@ -89,7 +89,8 @@ def finish(peer: Peer) -> None:
 def test_what_is_told_in_the_end_is_how_it_ended_even_if_somebody_has_just_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "FRESH", 3600.0)
+    monkeypatch.setattr(status_desk, "FRESH", 3600.0)
+    monkeypatch.setattr(status_desk, "LONGEST", 3600.0)
     told: list[dict[str, Any]] = []
     scheduler = Service(partial(serve, tell=told.append), {}, ProcessConfig())
     address = scheduler.address

@@ -40,6 +40,7 @@ MODULES = {
     "server": "ps.cli.roles",
     "worker": "ps.cli.roles",
     "status": "ps.cli.status",
+    "top": "ps.cli.top",
     "checkpoint": "ps.cli.checkpoint",
     "drain": "ps.cli.drain",
     "export": "ps.cli.checkpoint",

@@ -29,7 +29,7 @@ class ProcessConfig:
         None,
         "address of the scheduler to join, tcp://host:port; file:PATH has it say there where it is (--address-file)",
         kind=ADDRESS,
-        roles=(*MEMBERS, "status", "follow"),
+        roles=(*MEMBERS, "status", "top", "follow"),
     )
     host: str = setting(
         "127.0.0.1", "address to listen on and, without --advertise, be reached at", kind=HOST, roles=ALL
@@ -59,7 +59,7 @@ class ProcessConfig:
         "folder with this process's keys and those of whom it lets in, see psctl keys; of psctl run: as psctl keys "
         "init makes it",
         kind=PATH,
-        roles=(*ALL, "status", "follow", "ping"),
+        roles=(*ALL, "status", "top", "follow", "ping"),
     )
     insecure: bool = setting(False, "without keys, listen on other addresses than loopback as well", roles=ALL)
     rank: int | None = setting(

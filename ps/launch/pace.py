@@ -24,19 +24,29 @@ class Pace:
         while now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
 
-    def left(self, total: float) -> float | None:
-        """Return the seconds until so much is done, if it goes on like this; None when that cannot be said."""
+    def speed(self) -> float | None:
+        """Return how much is done in a second; None when that cannot be said."""
         if not self._seen:
             return None
         (began, first), (now, done) = self._seen[0], self._seen[-1]
-        if now - began < LEAST or done <= first or done > total:
-            return None
-        return (total - done) * (now - began) / (done - first)
+        return (done - first) / (now - began) if now - began >= LEAST and done > first else None
+
+    def left(self, total: float) -> float | None:
+        """Return the seconds until so much is done, if it goes on like this; None when that cannot be said."""
+        speed, done = self.speed(), self._seen[-1][1] if self._seen else 0.0
+        return None if speed is None or done > total else (total - done) / speed
 
 
 def with_left(where: str, seconds: float | None) -> str:
     """Return where a job is, and how long it still takes if that can be said."""
     return where if seconds is None else f"{where} · {format_left(seconds)}"
+
+
+def with_speed(where: str, speed: float | None) -> str:
+    """Return where a job is, and how many steps it does in a second, or a minute, if that can be said."""
+    if speed is None:
+        return where
+    return f"{where} · {speed:.3g} steps/s" if speed >= 0.1 else f"{where} · {60 * speed:.2g} steps/min"
 
 
 def format_left(seconds: float) -> str:

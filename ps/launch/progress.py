@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ps.dataclass import dataclass
 from ps.launch import rounds
-from ps.launch.pace import Pace
+from ps.launch.pace import Pace, with_speed
 from ps.text import counted, waited
 
 Status = Mapping[str, Any]
@@ -165,8 +166,10 @@ class Poller:
             self.told = time.monotonic()
             self._note(self.latest)
             progress = progress_of(self.latest)
-            if progress.total:  # what goes before the first step says nothing of the others
+            if progress.total or progress.done:  # what goes before the first step says nothing of the others
                 self._pace.note(self.told, progress.done)
+            if not self.latest.get("federated"):
+                progress = replace(progress, where=with_speed(progress.where, self._pace.speed()))
             left = self._pace.left(progress.total) if progress.total else None
         except Exception:
             return

@@ -27,6 +27,7 @@ COMMANDS = (
     "server",
     "worker",
     "status",
+    "top",
     "checkpoint",
     "drain",
     "export",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ps.launch.pace import WINDOW, Pace, format_left, with_left
+from ps.launch.pace import WINDOW, Pace, format_left, with_left, with_speed
 
 
 def test_the_time_left_follows_from_the_pace_so_far() -> None:
@@ -52,3 +52,14 @@ def test_times_are_said_in_the_unit_that_people_would_choose(seconds: float, tex
 def test_the_time_left_stands_behind_the_place_where_it_is_known() -> None:
     assert with_left("step 5 of 10", 42.0) == "step 5 of 10 · 42 s left"
     assert with_left("step 5", None) == "step 5"
+
+
+def test_the_speed_is_that_of_late_and_is_told_in_steps_a_second_or_a_minute() -> None:
+    pace = Pace()
+    assert pace.speed() is None
+    for second in range(10):
+        pace.note(float(second), 3.0 * second)
+    assert pace.speed() == 3.0
+    assert with_speed("step 5", 3.0) == "step 5 · 3 steps/s"
+    assert with_speed("step 5", 0.05) == "step 5 · 3 steps/min"
+    assert with_speed("step 5", None) == "step 5"

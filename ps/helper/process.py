@@ -52,7 +52,9 @@ def serve(address: str, least: int, timeout: float) -> int:
     frames = frames_of(job, chunks)
     assert frames is not None
     job_id = f"{followed.job_id:x}"
-    answer = SumAnswer(SumOfMasks(job_id, known.signer, known.clients, max(least, job.secure_min)), frames, chunks)
+    steady = not job.specs.algorithm.build().buffer
+    sums = SumOfMasks(job_id, known.signer, known.clients, max(least, job.secure_min), steady=steady)
+    answer = SumAnswer(sums, frames, chunks)
     log.info("helping the job at %s: sums of at least %d clients", address, max(least, job.secure_min))
     return _Loop(address, answer, timeout, job.chunk_bytes).run(followed)
 

@@ -16,17 +16,20 @@ from ps.secure.masks import derive
 from ps.secure.pairwise import MaskedTask, PairwiseClient, WillNot
 from ps.secure.sharing import SECRET
 from ps.secure.sums import FEWEST, TOO_FEW, SumHistory
+from ps.secure.weights import DIGEST, version_in
 
 SEED = 32
 _BOX = SEED + 16
+MOST_VERSIONS = 1000
+"""Versions of the weights whose digest a helper remembers."""
 
 
 def _helper_text(job_id: str, public: bytes) -> bytes:
     return f"paramserver helper {job_id} ".encode() + public
 
 
-def _box_text(about: MaskedTask, public: bytes, box: bytes) -> bytes:
-    return f"paramserver seed {about.job_id} {about.round} {about.task} {about.rank} ".encode() + public + box
+def _box_text(about: MaskedTask, said: bytes) -> bytes:
+    return f"paramserver seed {about.job_id} {about.round} {about.task} {about.rank} ".encode() + said
 
 
 def _mask_key(seed: bytes, job_id: str, round: int, task: int) -> bytes:
@@ -36,9 +39,9 @@ def _mask_key(seed: bytes, job_id: str, round: int, task: int) -> bytes:
 class HelpedClient:
     """One client's masks for one task. It is asked as a ``PairwiseClient`` is, but never again once it has uploaded."""
 
-    def __init__(self, about: MaskedTask, signer: Signer, helpers: Lists) -> None:
-        """``helpers``: whom this client takes for one."""
-        self._about, self._signer, self._helpers = about, signer, helpers
+    def __init__(self, about: MaskedTask, weights: bytes, signer: Signer, helpers: Lists) -> None:
+        """``weights``: the digest of what this client begins with; ``helpers``: whom it takes for one."""
+        self._about, self._weights, self._signer, self._helpers = about, weights, signer, helpers
         self._seed = os.urandom(SEED)
 
     def offer(self) -> str:
@@ -58,9 +61,8 @@ class HelpedClient:
         box = seal(
             agree(ephemeral, public), self._seed, "seed", self._about.job_id, self._about.round, self._about.task
         )
-        mine = public_of(ephemeral)
-        signature = self._signer.sign(_box_text(self._about, mine, box))
-        return ((0, to_text(self._signer.public + mine + box + signature)),)
+        said = public_of(ephemeral) + box + self._weights
+        return ((0, to_text(self._signer.public + said + self._signer.sign(_box_text(self._about, said)))),)
 
     def take(self, inbox: Sequence[tuple[int, str]]) -> None:
         """Nothing comes."""
@@ -78,19 +80,34 @@ Masks = PairwiseClient | HelpedClient
 class SumOfMasks:
     """The helper's decisions: which sums of masks it tells. What it is never asked for is a mask."""
 
-    def __init__(self, job_id: str, signer: Signer, lists: Lists, least: int) -> None:
-        """``lists``: the clients that count, by the helper's own list; ``least``: so many must be in a sum."""
+    def __init__(self, job_id: str, signer: Signer, lists: Lists, least: int, *, steady: bool = True) -> None:
+        """``lists``: the clients that count, by the helper's own list; ``least``: so many must be in a sum; ``steady``:
+        all in a sum begin with the weights of its round.
+        """
+        self._steady = steady
         self._job_id, self._signer, self._lists = job_id, signer, lists
         self._least = max(FEWEST, least)
         self._private = private_key(os.urandom(SECRET))
         self._told: dict[int, frozenset[int]] = {}
         """By task, the sum that it was in."""
         self._sums = SumHistory()
+        self._weights: dict[int, bytes] = {}
+        """By version, the digest of what clients in the sums that were told began with."""
 
     def offer(self) -> str:
         """Return the public key that seeds are sealed for, signed. It is for this job, and this process, alone."""
         public = public_of(self._private)
         return to_text(self._signer.public + public + self._signer.sign(_helper_text(self._job_id, public)))
+
+    def _compare(self, begun: dict[int, bytes], weights: bytes, round: int, rank: int) -> None:
+        version = version_in(weights)
+        if version > round:
+            raise WillNot(f"client {rank} begins with version {version} of the weights in round {round}")
+        if begun.setdefault(round if self._steady else version, weights) != weights:
+            raise WillNot(
+                f"client {rank} begins round {round} with other weights than another one, and would be seen in the "
+                f"sum: a server gives out different ones, or one of the two lies"
+            )
 
     def keys(self, round: int, boxes: Sequence[tuple[int, int, int, str]]) -> list[tuple[bytes, int]]:
         """Return the keys whose masks are to be added up, of boxes as (task, its round, rank, text).
@@ -105,16 +122,18 @@ class SumOfMasks:
         if overlap and overlap != {chosen}:
             raise WillNot("a sum that overlaps one that was told already: the two would tell of single clients")
         identities: set[bytes] = set()
+        begun = dict(self._weights)
         found = []
         for task, of_round, rank, text in boxes:
             about = MaskedTask(self._job_id, of_round, task, rank)
-            data = from_text(text, PUBLIC + KEY_BYTES + _BOX + SIGNATURE)
-            identity, public = data[:PUBLIC], data[PUBLIC : PUBLIC + KEY_BYTES]
-            box = data[PUBLIC + KEY_BYTES : -SIGNATURE]
-            if not signed(identity, data[-SIGNATURE:], _box_text(about, public, box)):
+            data = from_text(text, PUBLIC + KEY_BYTES + _BOX + DIGEST + SIGNATURE)
+            identity, said = data[:PUBLIC], data[PUBLIC:-SIGNATURE]
+            public, box, weights = said[:KEY_BYTES], said[KEY_BYTES:-DIGEST], said[-DIGEST:]
+            if not signed(identity, data[-SIGNATURE:], _box_text(about, said)):
                 raise BadMessage(f"the seed of task {task} is not signed by the identity that is named with it")
             if self._lists(identity):
                 identities.add(identity)
+                self._compare(begun, weights, round, rank)
             seed = unseal(agree(self._private, public), box, "seed", self._job_id, of_round, task)
             found.append((_mask_key(seed, self._job_id, of_round, task), 1))
         if len(identities) < FEWEST:
@@ -124,5 +143,6 @@ class SumOfMasks:
         if not overlap and (why := self._sums.refusal(round, identities)):
             raise WillNot(why)
         self._sums.note(round, identities)
+        self._weights = dict(sorted(begun.items())[-MOST_VERSIONS:])
         self._told |= dict.fromkeys(chosen, chosen)
         return found

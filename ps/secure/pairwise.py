@@ -18,6 +18,7 @@ from ps.secure.identity import PUBLIC, SIGNATURE, Lists, Signer, signed
 from ps.secure.masks import derive
 from ps.secure.sharing import SECRET, split
 from ps.secure.sums import FEWEST, TOO_FEW, SumHistory
+from ps.secure.weights import DIGEST
 
 _BOX = 1 + 2 * SECRET
 
@@ -38,11 +39,12 @@ class MaskedTask:
 
 @dataclass(frozen=True, slots=True)
 class OfferedKeys:
-    """Whom an offer is of, and the public keys in it."""
+    """Whom an offer is of, the public keys in it, and the digest of the weights that its client begins with."""
 
     identity: bytes
     mask: bytes
     channel: bytes
+    weights: bytes
 
 
 def pair_key(shared: bytes, about: MaskedTask, attempt: int, one: int, other: int) -> bytes:
@@ -57,15 +59,15 @@ def self_key(secret: bytes, about: MaskedTask, attempt: int, task: int) -> bytes
 
 def read_offer(text: str, about: MaskedTask) -> OfferedKeys:
     """Return what an offer says. Raises BadMessage where it is not signed by the identity in it, for this task."""
-    data = from_text(text, PUBLIC + 2 * KEY_BYTES + SIGNATURE)
-    identity, mask, channel = data[:PUBLIC], data[PUBLIC : PUBLIC + KEY_BYTES], data[PUBLIC + KEY_BYTES : -SIGNATURE]
-    if not signed(identity, data[-SIGNATURE:], _offer_text(about, mask, channel)):
+    data = from_text(text, PUBLIC + 2 * KEY_BYTES + DIGEST + SIGNATURE)
+    identity, said = data[:PUBLIC], data[PUBLIC:-SIGNATURE]
+    if not signed(identity, data[-SIGNATURE:], _offer_text(about, said)):
         raise BadMessage(f"the keys of client {about.rank} are not signed by the identity that is named with them")
-    return OfferedKeys(identity, mask, channel)
+    return OfferedKeys(identity, said[:KEY_BYTES], said[KEY_BYTES:-DIGEST], said[-DIGEST:])
 
 
-def _offer_text(about: MaskedTask, mask: bytes, channel: bytes) -> bytes:
-    return f"paramserver offer {about.job_id} {about.round} {about.task} {about.rank} ".encode() + mask + channel
+def _offer_text(about: MaskedTask, said: bytes) -> bytes:
+    return f"paramserver offer {about.job_id} {about.round} {about.task} {about.rank} ".encode() + said
 
 
 def _survivors_text(about: MaskedTask, attempt: int, cohort: bytes, survivors: Sequence[int]) -> bytes:
@@ -77,12 +79,18 @@ class PairwiseClient:
     """Makes an offer, takes the cohort, gives shares, masks, consents to the survivors, and reveals."""
 
     def __init__(
-        self, about: MaskedTask, signer: Signer, lists: Lists, least: int, told: SumHistory | None = None
+        self,
+        about: MaskedTask,
+        weights: bytes,
+        signer: Signer,
+        lists: Lists,
+        least: int,
+        told: SumHistory | None = None,
     ) -> None:
-        """``lists``: whom this client counts; ``least``: so many, itself among them, must be in the sum.
-
-        ``told``: the sums that it has been in.
+        """``weights``: the digest of what this client begins with; ``lists``: whom it counts; ``least``: so many,
+        itself among them, must be in the sum; ``told``: the sums that it has been in.
         """
+        self._weights = weights
         self._told = told or SumHistory()
         self._about, self._signer, self._lists = about, signer, lists
         self._least = max(FEWEST, least)
@@ -91,7 +99,7 @@ class PairwiseClient:
         self._attempt = 0
         self._cohort = b""
         self._others: dict[int, OfferedKeys] = {}
-        """By task, those of the cohort that this client lists, itself included."""
+        """By task, those of the cohort that this client lists and that begin with its weights, itself included."""
         self._near: tuple[int, ...] = ()
         """The neighbours that it lists."""
         self._held: dict[int, tuple[int, bytes, bytes]] = {}
@@ -103,10 +111,9 @@ class PairwiseClient:
         """What is to be said of the sum that it has consented to, if anything."""
 
     def offer(self) -> str:
-        """Return this client's public keys, signed."""
-        mask, channel = public_of(self._mask), public_of(self._channel)
-        signature = self._signer.sign(_offer_text(self._about, mask, channel))
-        return to_text(self._signer.public + mask + channel + signature)
+        """Return this client's public keys, and the digest of what it begins with, signed."""
+        said = public_of(self._mask) + public_of(self._channel) + self._weights
+        return to_text(self._signer.public + said + self._signer.sign(_offer_text(self._about, said)))
 
     def shares(self, attempt: int, cohort: Sequence[tuple[int, int, str]]) -> tuple[tuple[int, str], ...]:
         """Take all offers as (task, rank, text); return a sealed share for each neighbour that counts.
@@ -118,6 +125,7 @@ class PairwiseClient:
         if len(offers) != len(cohort) or offers.get(mine) != self.offer():
             raise WillNot("a cohort in which this client is not as it offered itself, or a task comes twice")
         seen: set[bytes] = set()
+        apart = 0
         for task, rank, text in sorted(cohort):
             try:
                 keys = read_offer(text, MaskedTask(about.job_id, about.round, task, rank))
@@ -125,10 +133,14 @@ class PairwiseClient:
                 continue
             if keys.identity not in seen and (task == mine or self._lists(keys.identity)):
                 seen.add(keys.identity)
-                self._others[task] = keys
+                if keys.weights == self._weights:
+                    self._others[task] = keys
+                else:
+                    apart += 1
         if mine not in self._others:
             raise WillNot("another client goes by this client's identity")
-        self._demand(len(self._others), "take part in the round")
+        begin = f" with its weights, and {apart} with others that a server gave to one of them" if apart else ""
+        self._demand(len(self._others), f"take part in the round{begin}")
         self._attempt, self._cohort = attempt, digest(offers)
         self._near = tuple(task for task in neighbours(offers)[mine] if task in self._others)
         holders = sorted((*self._near, mine))

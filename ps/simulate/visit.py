@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from ps.dataclass import dataclass
 from ps.protocol.messages import Assign, Finished
+from ps.secure.weights import digest_of
 from ps.simulate.task import TrainingResult
 from ps.worker.conversation import FederatedAsked
 from ps.worker.federated.delta_masker import DeltaMasker
@@ -45,12 +46,11 @@ def visit(part: FederatedParticipation, version: int, rank: int = 0, masker: Del
     answer = yield from part.poll(version, {})
     if not isinstance(answer, Assign):
         return Visited(seconds=None if isinstance(answer, Finished) else answer.seconds)
-    masks = None
-    if masker is not None:
-        masks = masker.begin(answer.task, answer.round, rank)
+    version, masks = (yield from part.pull(answer.round)), None
+    if masker is not None:  # what is pulled has no bytes here: one copy of the weights is everybody's
+        masks = masker.begin(answer.task, answer.round, rank, digest_of(version, ()))
         if verdict := (yield from agree(masks, answer.task, answer.token)):
             return Visited(verdict)
-    version = yield from part.pull(answer.round)
     result: TrainingResult = yield Train(version)
     if result.declined:
         yield from part.decline(answer.task, result.declined)

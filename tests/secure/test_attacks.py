@@ -20,6 +20,7 @@ from ps.secure.masks import apply_masks
 from ps.secure.pairwise import WillNot
 from ps.secure.sharing import SECRET, combine
 from ps.secure.sums import TOO_FEW, SumHistory
+from ps.secure.weights import digest_of
 from ps.server.scheduler.rounds.masking import SLICE
 from support.masking_desk import MaskingDesk
 
@@ -145,6 +146,44 @@ def test_a_threshold_that_the_scheduler_sets_lower_is_not_the_clients() -> None:
     few = MaskingDesk(7).agree()
     few.tell(1, Unmask(1, (1, 2)))
     assert TOO_FEW in few.why[1]
+
+
+def crafted(round: int) -> bytes:
+    return digest_of(round, [b"crafted"])
+
+
+def test_a_client_that_a_server_gives_other_weights_is_in_no_sum_and_the_others_are() -> None:
+    desk = MaskingDesk(7, weights={3: crafted(7)}).agree()
+    assert desk.verdicts == {3: "unfinished"}
+    assert desk.close([task for task in ALL if task != 3]).round.known and not desk.why
+
+
+def test_servers_and_scheduler_together_get_no_sum_of_clients_with_different_weights() -> None:
+    """The scheduler has them all be in the cohort, as one that looks away."""
+    desk = MaskingDesk(7, weights={3: crafted(7)})
+    desk.round._alike = lambda: dict(desk.round._offers)  # type: ignore[method-assign]
+    desk.agree()
+    assert desk.why.keys() == {3} and "with its weights, and 6 with others" in desk.why[3]
+    assert all(3 not in desk.masks[task]._others for task in ALL if task != 3), "nobody has masks in common with it"
+    assert not desk.round.admits(3)
+    halves = MaskingDesk(8, weights=dict.fromkeys((1, 2, 3, 4), crafted(7)), least=5)
+    halves.round._alike = lambda: dict(halves.round._offers)  # type: ignore[method-assign]
+    assert len(halves.agree().why) == 8, "four are fewer than they want, on either side"
+
+
+def test_a_cohort_in_which_the_weights_of_others_were_changed_is_refused() -> None:
+    def lie(task: int, message: Message) -> Message:
+        if task != 3 or not isinstance(message, Cohort):
+            return message
+        offers = []
+        for other, rank, text in message.offers:
+            data = from_text(text)
+            offers.append((other, rank, text if other == 3 else to_text(data[:96] + crafted(7) + data[-64:])))
+        return dataclasses.replace(message, offers=tuple(offers))
+
+    desk = MaskingDesk(7, lie, weights={3: crafted(7)})
+    desk.round._alike = lambda: dict(desk.round._offers)  # type: ignore[method-assign]
+    assert desk.agree().why.keys() == {3} and TOO_FEW in desk.why[3], "the others did not sign that"
 
 
 @pytest.mark.parametrize("missing", [1, 2])

@@ -11,22 +11,24 @@ from ps.secure.identity import Lists, ThrowawaySigner, anybody
 from ps.secure.masks import apply_masks
 from ps.secure.pairwise import MaskedTask, WillNot
 from ps.secure.sums import TOO_FEW
+from ps.secure.weights import digest_of
 
 Box = tuple[int, int, int, str]
+BEGUN = digest_of(0, ())
 
 
 class HelpedCohort:
     """A helper and some clients, each with one task in each round."""
 
-    def __init__(self, count: int, least: int = 3, lists: Lists | None = None) -> None:
+    def __init__(self, count: int, least: int = 3, lists: Lists | None = None, *, steady: bool = True) -> None:
         self.signers = [ThrowawaySigner() for _ in range(count)]
         self.helper = ThrowawaySigner()
-        self.sums = SumOfMasks("job", self.helper, lists or anybody, least)
+        self.sums = SumOfMasks("job", self.helper, lists or anybody, least, steady=steady)
         self.clients: dict[int, HelpedClient] = {}
 
-    def box(self, task: int, round: int, rank: int) -> Box:
+    def box(self, task: int, round: int, rank: int, weights: bytes = BEGUN) -> Box:
         client = self.clients[task] = HelpedClient(
-            MaskedTask("job", round, task, rank), self.signers[rank], self.helper.public.__eq__
+            MaskedTask("job", round, task, rank), weights, self.signers[rank], self.helper.public.__eq__
         )
         ((_, text),) = client.shares(1, ((0, 0, self.sums.offer()),))
         return task, round, rank, text
@@ -101,11 +103,11 @@ def test_one_client_under_two_tasks_is_one() -> None:
 
 def test_a_helper_that_is_not_listed_is_told_no_seed() -> None:
     signer, other = ThrowawaySigner(), SumOfMasks("job", ThrowawaySigner(), anybody, 3)
-    client = HelpedClient(MaskedTask("job", 0, 1, 0), signer, lambda public: False)
+    client = HelpedClient(MaskedTask("job", 0, 1, 0), BEGUN, signer, lambda public: False)
     with pytest.raises(WillNot, match="none that this client lists"):
         client.shares(1, ((0, 0, other.offer()),))
     with pytest.raises(WillNot, match="not signed"):
-        HelpedClient(MaskedTask("another job", 0, 1, 0), signer, anybody).shares(1, ((0, 0, other.offer()),))
+        HelpedClient(MaskedTask("another job", 0, 1, 0), BEGUN, signer, anybody).shares(1, ((0, 0, other.offer()),))
 
 
 def test_seeds_for_another_life_of_the_helper_open_nothing() -> None:
@@ -114,3 +116,30 @@ def test_seeds_for_another_life_of_the_helper_open_nothing() -> None:
     again = SumOfMasks("job", cohort.helper, anybody, 3)
     with pytest.raises(BadMessage, match="cannot be opened"):
         again.keys(0, boxes)
+
+
+def test_no_sum_is_told_of_clients_that_servers_gave_different_weights() -> None:
+    crafted = digest_of(0, [b"crafted"])
+    cohort = HelpedCohort(6)
+    honest = [cohort.box(rank, 0, rank) for rank in range(5)]
+    for weights in (crafted, digest_of(9, ())):
+        with pytest.raises(WillNot, match="weights"):
+            cohort.sums.keys(0, [*honest, cohort.box(5, 0, 5, weights)])
+    assert cohort.sums.keys(0, honest)
+    for rank in range(6):
+        cohort.box(10 + rank, 0, rank)
+    with pytest.raises(WillNot, match="other weights"):  # in the next attempt all are given the others
+        cohort.sums.keys(0, [cohort.box(20 + rank, 0, rank, crafted) for rank in range(5)])
+
+
+def test_of_a_buffer_clients_may_begin_with_different_versions_but_not_with_two_of_one() -> None:
+    cohort = HelpedCohort(6, steady=False)
+    boxes = [cohort.box(rank, rank % 3, rank, digest_of(rank % 3, ())) for rank in range(6)]
+    assert cohort.sums.keys(2, boxes)
+    crafted = digest_of(1, [b"crafted"])
+    later = [cohort.box(10 + rank, 3, rank, digest_of(3, ())) for rank in range(5)]
+    with pytest.raises(WillNot, match="other weights"):  # version 1 was in the sum before
+        cohort.sums.keys(3, [*later, cohort.box(15, 1, 5, crafted)])
+    with pytest.raises(WillNot, match="version 9 of the weights in round 3"):
+        cohort.sums.keys(3, [*later, cohort.box(16, 3, 5, digest_of(9, ()))])
+    assert cohort.sums.keys(3, later)

@@ -10,6 +10,7 @@ from ps.secure.identity import Lists, ThrowawaySigner, anybody
 from ps.secure.masks import apply_masks
 from ps.secure.pairwise import MaskedTask, PairwiseClient
 from ps.secure.unsealing import Unsealing, holders, mutual
+from ps.secure.weights import digest_of
 
 
 class MaskingCohort:
@@ -21,7 +22,7 @@ class MaskingCohort:
         self.listed = {signer.public for task, signer in self.signers.items() if task <= count - strangers}
         counts = (lambda public: public in self.listed) if strangers else lists
         self.clients = {
-            task: PairwiseClient(MaskedTask("job", 7, task, task - 1), signer, counts, least)
+            task: PairwiseClient(MaskedTask("job", 7, task, task - 1), digest_of(7, ()), signer, counts, least)
             for task, signer in self.signers.items()
         }
         self.offers = {task: (task - 1, client.offer()) for task, client in self.clients.items()}

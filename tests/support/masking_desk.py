@@ -9,6 +9,7 @@ from ps.protocol.messages import Decline, Message, Ok, Unmask
 from ps.secure.identity import Lists, ThrowawaySigner
 from ps.secure.pairwise import MaskedTask, PairwiseClient
 from ps.secure.sums import SumHistory
+from ps.secure.weights import digest_of
 from ps.server.scheduler.rounds.masking import MaskingRound
 from ps.worker.conversation import FederatedConversation, Question
 from ps.worker.federated.masked_participation import agree, unmask
@@ -35,10 +36,12 @@ class MaskingDesk:
         told: Mapping[int, SumHistory] | None = None,
         lists: Lists | None = None,
         rounds: Mapping[int, int] | None = None,
+        weights: Mapping[int, bytes] | None = None,
         attempt: int = 4,
         scheduler: MaskingRound | None = None,
     ) -> None:
-        """``settings_least``: what the scheduler goes by; ``rounds``: what clients take for their round, if not 7."""
+        """``settings_least``: what the scheduler goes by; ``rounds``: what clients take for their round, if not 7;
+        ``weights``: the digest of what they begin with, if not that of all."""
         self.lie = lie
         self.signers = signers or {task: ThrowawaySigner() for task in range(1, count + 1)}
         listed = {signer.public for signer in self.signers.values()}
@@ -46,6 +49,7 @@ class MaskingDesk:
         self.masks = {
             task: PairwiseClient(
                 MaskedTask("job", (rounds or {}).get(task, 7), task, task - 1),
+                (weights or {}).get(task, digest_of(7, ())),
                 signer,
                 lists,
                 least,

@@ -17,6 +17,7 @@ from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Assign, Consent, Finished, KeyOffer, KeyShares, Reveal, Upload
 from ps.secure.identity import ThrowawaySigner, anybody
 from ps.secure.sums import SumHistory
+from ps.secure.weights import digest_of
 from ps.worker.conversation import Calls, FederatedConversation, Pause, Question
 from ps.worker.federated.delta_masker import DeltaMasker
 from ps.worker.federated.masked_participation import agree
@@ -87,11 +88,11 @@ class SimClient:
                 continue
             task, round = answer.task, answer.round
             chance = random.Random(f"{self.seed}/{self.rank}/{task}/{self.character}")
+            version = yield from part.pull(round)
             if masker is not None:
-                masks = masker.begin(task, round, self.rank)
+                masks = masker.begin(task, round, self.rank, digest_of(version, ()))
                 if (yield from self._fading(agree(masks, task, answer.token), chance)):
                     continue
-            version = yield from part.pull(round)
             if self.character == SHIRKER and chance.random() < 0.5:
                 yield from part.decline(task, "tired")
                 continue

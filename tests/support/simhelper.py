@@ -20,4 +20,6 @@ class SimHelper:
     def __init__(self, job_id: str, job: JobConfig, chunks: Sequence[Chunk]) -> None:
         frames = frames_of(job, chunks)
         assert frames is not None
-        self.answer = SumAnswer(SumOfMasks(job_id, ThrowawaySigner(), anybody, job.secure_min), frames, chunks)
+        steady = not job.specs.algorithm.build().buffer
+        sums = SumOfMasks(job_id, ThrowawaySigner(), anybody, job.secure_min, steady=steady)
+        self.answer = SumAnswer(sums, frames, chunks)

@@ -48,12 +48,12 @@ class DeltaMasker:
         self._told = SumHistory() if told is None else told
         self._rng = np.random.default_rng(int.from_bytes(os.urandom(16), "big"))
 
-    def begin(self, task: int, round: int, rank: int) -> Masks:
-        """Return this client's part in the masks of one task."""
+    def begin(self, task: int, round: int, rank: int, weights: bytes) -> Masks:
+        """Return this client's part in the masks of one task. ``weights``: the digest of what it begins with."""
         about = MaskedTask(self._job_id, round, task, rank)
         if self._helpers is not None:
-            return HelpedClient(about, self._signer, self._helpers)
-        return PairwiseClient(about, self._signer, self._lists, self._least, self._told)
+            return HelpedClient(about, weights, self._signer, self._helpers)
+        return PairwiseClient(about, weights, self._signer, self._lists, self._least, self._told)
 
     def frames(self, plain: Mapping[int, HostArray], examples: float, round: int, masks: Masks) -> dict[int, HostArray]:
         """Return a delta's frames under masks, as bytes. ``plain``: as the job's codec made them, finite."""

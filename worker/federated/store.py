@@ -17,6 +17,7 @@ from ps.protocol.messages import Assign, Finished
 from ps.protocol.parties import parties
 from ps.protocol.security import Security
 from ps.secure.helped import Masks
+from ps.secure.weights import digest_of
 from ps.state_file import StateFile
 from ps.worker.background import IDLE, Background, Done, Pending
 from ps.worker.crew import StepShare
@@ -189,13 +190,14 @@ class FederatedStore:
             self._session.pause(answer.seconds)
             self.seen = answer.version
             return None
-        if self._masker is not None:  # first, so that others need not wait for this one's training
-            self._masks = self._masker.begin(answer.task, answer.round, self.rank)
+        version = self._bring(answer.round)
+        if self._masker is not None:  # before it trains, so that others need not wait for that
+            parts = (self._buffer[first:last] for first, last in (chunk.region for chunk in connection.chunks))
+            self._masks = self._masker.begin(answer.task, answer.round, self.rank, digest_of(version, parts))
             verdict = connection.agree(self._masks, answer.task, answer.token)
             if verdict:
                 log.warning("nothing is trained in round %d for now: %s", answer.round, verdict)
                 return None
-        version = self._bring(answer.round)
         self.training.begin(self._vectors(), version)
         self.task = RoundTask(answer.task, answer.round, version, answer.evaluate, answer.token)
         return self.task

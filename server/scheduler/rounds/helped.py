@@ -6,17 +6,23 @@ who keeps them, and outlive the process. Nothing more is asked of a client whose
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from ps.protocol.messages import Cohort, HelpOrder, HelpRequest, KeyOffer, KeyShares, Message, ShareInbox, Submitted
 from ps.protocol.messages.words import Ruling
+from ps.secure.channel import from_text, to_text
+from ps.secure.helped import MOST_VERSIONS
 from ps.secure.identity import identity_in
 from ps.secure.sums import SumHistory
+from ps.secure.weights import digest_in, of_most, version_in
 from ps.server.scheduler.rounds.masking import PATIENCE, ClientWord
 from ps.server.scheduler.rounds.task import Task
 from ps.server.send import ASKER, Send
+
+log = logging.getLogger("ps.scheduler")
 
 SOON = 2.0
 """Seconds after which a helper that is there asks again, at most."""
@@ -34,10 +40,10 @@ class HelpedRound:
     fixed = False
     """Whether it is too late for others to take part: it never is before the collection ends."""
 
-    def __init__(self, patience: float | None, most: int) -> None:
+    def __init__(self, patience: float | None, most: int, *, steady: bool = True) -> None:
         """``patience``: seconds for which a sum of masks is waited for, at most, if that is set. ``most``: clients
-        for which there is room in a sum."""
-        self._most = most
+        for which there is room in a sum. ``steady``: all in a sum begin with the weights of its round."""
+        self._most, self._steady = most, steady
         self.failure = ""
         self.until = math.inf
         self.known = False
@@ -51,6 +57,10 @@ class HelpedRound:
         self._boxes: dict[int, SealedSeed] = {}
         self._sums = SumHistory()
         """The sums that this helper may have told."""
+        self._begun: dict[int, bytes] = {}
+        """By version, the digest of the weights that clients in these began with."""
+        self._votes: dict[int, dict[int, bytes]] = {}
+        """By version and rank, the digest that clients have signed."""
         self._asking: dict[int, tuple[int, int]] = {}
         self._wanted: tuple[int, ...] = ()
 
@@ -85,7 +95,23 @@ class HelpedRound:
 
     def admits(self, task: int) -> bool:
         """Whether a task's contribution can be in a sum: the helper can be told its seed."""
-        return task in self._boxes
+        return task in self._boxes and self._digest(task) == self._right(task)
+
+    def _version(self, task: int) -> int:
+        """Return of which version a task's client is to have the weights that others have, too."""
+        return version_in(self._digest(task)) if not self._steady else self._boxes[task][0]
+
+    def _digest(self, task: int) -> bytes:
+        return digest_in(self._boxes[task][2])
+
+    def _right(self, task: int) -> bytes:
+        """Return the digest of what clients of a task's version begin with: in sums before, or by most of them."""
+        version = self._version(task)
+        return self._begun.get(version) or of_most(self._votes[version])
+
+    def _vote(self, task: int) -> None:
+        _, rank, _ = self._boxes[task]
+        self._votes.setdefault(self._version(task), {})[rank] = self._digest(task)
 
     def goal(self, goal: int, survivors: Collection[int]) -> int:
         """Return how many contributions close a collection that would close with ``goal``: these, or one more."""
@@ -94,6 +120,8 @@ class HelpedRound:
 
     def refusal(self, survivors: Collection[int]) -> str:
         """Return why these are not to be summed up, or nothing: the helper would refuse to."""
+        if any(not self.admits(task) for task in survivors):
+            return "clients begin with different weights: a server gives out different ones, or one of them lies"
         return self._sums.refusal(self._round, self._identities(survivors))
 
     def _identities(self, tasks: Iterable[int]) -> set[bytes]:
@@ -111,6 +139,14 @@ class HelpedRound:
                 return Cohort(message.request, self._attempt, ((0, 0, self.offer),))
             case KeyShares() if message.shares:
                 self._boxes.setdefault(message.task, (round, rank, message.shares[0][1]))
+                self._vote(message.task)
+                if not self.admits(message.task):
+                    log.warning(
+                        "client %d begins round %d with other weights than most, and is left out of the sum: a server "
+                        "gives out different ones, or it lies",
+                        rank,
+                        round,
+                    )
                 return ShareInbox(message.request, ())
         return Submitted(message.request, message.task, "malformed")
 
@@ -126,6 +162,8 @@ class HelpedRound:
         """The masks of these are to be taken off."""
         self._wanted, self.known = tuple(sorted(survivors)), True
         self._sums.note(self._round, self._identities(survivors))
+        self._begun |= {self._version(task): self._digest(task) for task in survivors if task in self._boxes}
+        self._begun = dict(sorted(self._begun.items())[-MOST_VERSIONS:])
         self.until = now + self._patience
 
     def ask(self, survivors: Iterable[Task]) -> Iterator[Send]:
@@ -140,7 +178,7 @@ class HelpedRound:
         self._expected = -math.inf if over else now + SOON
         if self.offer != message.offer:
             self.offer = message.offer  # of another one, or another life of it: it opens no box that is here
-            self._boxes, self._sums = {}, SumHistory()
+            self._boxes, self._votes, self._begun, self._sums = {}, {}, {}, SumHistory()
         waiting, self._asking = self._asking, {}
         cohort = ((0, 0, self.offer),)
         sends = [Send(member, Cohort(request, self._attempt, cohort)) for member, request in waiting.values()]
@@ -161,6 +199,8 @@ class HelpedRound:
     def look(self, active: Collection[int], now: float) -> Iterator[Send]:
         """See whether the helper is waited for too long; forget the seeds of tasks that are over."""
         self._boxes = {task: box for task, box in self._boxes.items() if task in active or task in self._wanted}
+        versions = {self._version(task) for task in self._boxes}
+        self._votes = {version: votes for version, votes in self._votes.items() if version in versions}
         if self.known and now >= self.until:
             self.failure = f"the helper has not told the sum of masks for {self._patience:g} s: is psctl helper there?"
         yield from ()
@@ -192,6 +232,7 @@ class HelpedRound:
             "wanted": list(self._wanted),
             "known": self.known,
             "sums": self._sums.dump(),
+            "begun": [[version, to_text(digest)] for version, digest in self._begun.items()],
         }
 
     def load(self, values: dict[str, Any], now: float) -> None:
@@ -200,4 +241,7 @@ class HelpedRound:
         self._boxes = {task: (round, rank, box) for task, round, rank, box in values["boxes"]}
         self._wanted, self.known = tuple(values["wanted"]), values["known"]
         self._sums.load(values["sums"])
+        self._begun = {version: from_text(digest) for version, digest in values["begun"]}
+        for task in self._boxes:
+            self._vote(task)
         self.until = now + self._patience if self.known else math.inf

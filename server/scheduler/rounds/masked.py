@@ -21,7 +21,8 @@ def masking_of(job: JobConfig, job_id: str) -> Masked | None:
     if not how.masks:
         return None
     if how.helper:
-        return HelpedRound(job.round_deadline, most_in_sum(job))
+        steady = not job.specs.algorithm.build().buffer
+        return HelpedRound(job.round_deadline, most_in_sum(job), steady=steady)
     return MaskingRound(job_id, job.secure_min, job.round_deadline, job.quorum)
 
 

@@ -10,6 +10,7 @@ was offered for it is of no use for another.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal
@@ -34,8 +35,12 @@ from ps.secure.cohort import threshold
 from ps.secure.identity import identity_in
 from ps.secure.sums import FEWEST, TOO_FEW, SumHistory
 from ps.secure.unsealing import Unsealing, holders, mutual
+from ps.secure.weights import digest_in, of_most
 from ps.server.scheduler.rounds.task import ACCEPTED, Task
 from ps.server.send import Send
+from ps.text import shortened
+
+log = logging.getLogger("ps.scheduler")
 
 PATIENCE = 60.0
 """Seconds for which one of these steps waits for clients that are there and say nothing."""
@@ -253,14 +258,19 @@ class MaskingRound:
             if len(self._offers) < self._least:
                 self.failure = self._few(len(self._offers), "have offered keys")
                 return
-            identities = self._identities(self._offers)
+            offers = self._alike()
+            if len(offers) < self._least:
+                self.failure = self._few(len(offers), "begin with the same weights")
+                return
+            identities = self._identities(offers)
             if (out := self._sums.left_out(self._round, identities, self._quorum)) is None:
                 if late:
                     self.failure = self._sums.refusal(self._round, set(identities.values()))
                 return
-            self._offers = {task: offer for task, offer in self._offers.items() if task not in out}
+            asking = list(self._offers)
+            self._offers = {task: offer for task, offer in offers.items() if task not in out}
             self._enter("shares", now)
-            yield from self._tell(identities, self._cohort)
+            yield from self._tell(asking, self._cohort)
         elif self.phase == "shares" and (late or not ((set(active) & self._offers.keys()) - self._bundles.keys())):
             self._edges, self._holders = mutual(self._bundles), holders(self._bundles)
             if len(self._edges) < self._least:
@@ -278,6 +288,19 @@ class MaskingRound:
             yield from self._tell(self._signatures, self._consents)
         elif self.phase == "reveal" and self._unsealing is not None:
             yield from self._look_at_shares(self._unsealing, late, now)
+
+    def _alike(self) -> dict[int, tuple[int, str]]:
+        """Return the offers of those who begin with the weights that most have; say who the others are."""
+        digests = {task: digest_in(text) for task, (_, text) in self._offers.items()}
+        most = of_most(digests)
+        if others := [self._offers[task][0] for task, digest in sorted(digests.items()) if digest != most]:
+            log.warning(
+                "round %d: clients begin with other weights than most, and are left out: %s. A server gives out "
+                "different ones, or they lie",
+                self._round,
+                shortened(", ".join(map(str, others)), 200),
+            )
+        return {task: offer for task, offer in self._offers.items() if digests[task] == most}
 
     def wait(self, now: float) -> None:
         """A server is not there: no step needs it."""

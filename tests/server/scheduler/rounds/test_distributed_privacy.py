@@ -12,6 +12,7 @@ from ps.protocol.layout import Layout
 from ps.protocol.messages import Cohort, Consent, Consents, KeyOffer, KeyShares, Reveal, ShareInbox, Unmask
 from ps.secure.identity import ThrowawaySigner, anybody
 from ps.secure.pairwise import MaskedTask, PairwiseClient
+from ps.secure.weights import digest_of
 from ps.server.scheduler.rounds.privacy import RoundPrivacy
 from support.delta_parts import job_of
 from support.identity import KEY
@@ -37,8 +38,10 @@ class Agreed(Table):
 
     def agree(self) -> None:
         self.given = dict(zip(CLIENTS, self.tasks(*CLIENTS), strict=True))
+        version = self.rounds.version
+        begun = digest_of(version, ())
         self.clients = {
-            client: PairwiseClient(MaskedTask("1", self.rounds.version, task, client), ThrowawaySigner(), anybody, 3)
+            client: PairwiseClient(MaskedTask("1", version, task, client), begun, ThrowawaySigner(), anybody, 3)
             for client, task in self.given.items()
         }
         for client, masks in self.clients.items():

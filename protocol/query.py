@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import zmq
 
 from ps.errors import BadMessage, ConfigError, ConnectTimeout, VersionMismatch
-from ps.protocol.addresses import check_address, with_key
+from ps.protocol.addresses import check_address, split_key, with_key
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.dial import look
 from ps.protocol.error_codes import refusal
@@ -29,12 +29,15 @@ Answer = TypeVar("Answer", bound=Message)
 def ask(address: str, question: Message, kind: type[Answer], timeout: float, keys: str | None = None) -> Answer:
     """Send a question to an address and return its answer of the given kind. ``keys``: a folder; None: a local run's.
 
+    ``address``: also one as a scheduler tells it of others, with the key that is to be found there.
+
     Raises ConnectTimeout after ``timeout`` seconds, or at once where nobody listens; VersionMismatch or Refused as the
     peer says, KeyRefused for want of the right key.
     """
+    address, told = split_key(address)
     address = check_address(address)
     security = Security.to_ask(address, keys)
-    expected: list[bytes | None] = [*security.may_be_asked()]
+    expected: list[bytes | None] = [told] if told and security.folder else [*security.may_be_asked()]
     if security.folder is not None and not expected:
         raise ConfigError(f"{security.folder.path} lists no scheduler, and this process is to ask one: psctl keys add")
     with (

@@ -16,6 +16,7 @@ from ps.doctor.places import is_loopback, listed, places
 from ps.errors import PSError
 from ps.launch.progress import waiting_lines
 from ps.protocol import query
+from ps.protocol.addresses import split_key
 
 TRIPS = 5
 SKEWED = 2.0
@@ -76,7 +77,7 @@ def _reached(who: str, address: str, timeout: float) -> Finding:
     """Ask a process whether it answers, several times. Raises PSError."""
     trips = sorted(float(query.ping(address, timeout)["ms"]) for _ in range(TRIPS))
     ms = trips[len(trips) // 2]
-    text = f"at {address} in {ms:.1f} ms (connection included; {trips[-1]:.1f} at most)"
+    text = f"at {split_key(address)[0]} in {ms:.1f} ms (connection included; {trips[-1]:.1f} at most)"
     if ms > SLOW:
         return Finding(who, "reached", "warning", text, "take larger chunks (--chunk-size), async or ssp, or federated")
     return Finding(who, "reached", "ok", text)

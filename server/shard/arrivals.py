@@ -216,6 +216,7 @@ def settle(chunk: ChunkState, heard: Mapping[int, int], ranks: Mapping[int, int]
             if not participant.attached:
                 chunk.count(member, participant.start)
         elif participant.attached:
-            # where it was not held, servers without this chunk have said a clock: this one is the first that it may be
+            # where it was not held, servers without this chunk have said a clock, which is no earlier than this one: no
+            # chunk is two clocks ahead of another, and while a clock is collected they say the one after theirs
             first = chunk.version if shard.job.lockstep else mode.join_clock(chunk, participants)
             chunk.hold(member, first if held is None else held)

@@ -85,6 +85,20 @@ def seeder(sim: Sim) -> int:
     return next(worker.rank for worker in sim.workers.values() if worker.seeded)
 
 
+@pytest.mark.parametrize("mode", ["sync", "sync, clipped"])
+def test_who_comes_while_a_chunk_is_between_two_servers_is_told_a_clock_that_is_open_there_too(mode: str) -> None:
+    came = 0
+    for seed in range(cases(4, 200)):
+        job = {"servers": 1 + seed % 3, **MODES[mode]}
+        sim = MovingSim(job, [Plan(14)] * 2, seed, Faults(comers=3, drains=2))
+        sim.between = [Plan(16)] * 3
+        sim.run()
+        late = [worker for worker in sim.workers.values() if worker.rank > 1]
+        assert all(worker.attaches == 1 and not worker.lates for worker in late), f"seed {seed}"
+        came += len(late)
+    assert came > 6
+
+
 def test_a_server_that_is_drained_has_nothing_left_and_the_others_have_equal_shares() -> None:
     drained = 0
     for seed in range(12):

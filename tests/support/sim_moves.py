@@ -17,6 +17,7 @@ from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.moving_shard import MovingShard, OfServers
 from support.sim import Sim
 from support.simmail import Letter
+from support.simworker import Plan
 
 
 class MovingSim(Sim):
@@ -28,6 +29,8 @@ class MovingSim(Sim):
         self.drained: set[int] = set()
         self.bare: list[GradientShard] = []
         """Servers that no worker has given the memory yet in which weights are read."""
+        self.between: list[Plan] = []
+        """Workers that come while a chunk is between two servers."""
         super().__init__(*args, **more)
 
     # Servers come and go
@@ -125,6 +128,8 @@ class MovingSim(Sim):
         super()._deliver(key)
         if self.bare and self.random.random() < 0.1:
             self.bare.pop().weights_memory(self.home)
+        if self.between and any(m._departures.under_way for m in self.moving.values()) and self.random.random() < 0.2:
+            self.join(self.between.pop())
         if self.random.random() < 0.05:  # the scheduler looks up, also while all are busy
             self._tell(self.scheduler.tick(self.now), 0)
 

@@ -137,6 +137,8 @@ class CutSim(Sim):
         self.cuts: dict[int, Cuts] = {}
         self.states: dict[tuple[int, int], set[str]] = {}
         """Chunk and version -> what it has been then."""
+        self.looked_at: dict[int, tuple[Any, ...]] = {}
+        """Chunk -> what told when it was looked at last, as far as that is quickly seen."""
         self.noted = 0
         self.applied_to: dict[int, list[tuple[int, int, int]]] = {}
         """Chunk -> member, rank and clock of all that was applied, in order."""
@@ -205,7 +207,9 @@ class CutSim(Sim):
         self.most_held = max(self.most_held, held)
         assert held <= len(shard.chunks), f"server {server} holds {held} copies of {len(shard.chunks)} chunks"
         for index, chunk in shard.chunks.items():
-            if chunk.filled and chunk.combined is None:
+            about = chunk.version, chunk.updates, len(chunk.absences.missed), chunk.rate
+            if chunk.filled and chunk.combined is None and self.looked_at.get(index) != about:
+                self.looked_at[index] = about
                 self.states.setdefault((index, chunk.version), set()).add(digest(chunk))
         for index, entry in self.log[self.noted :]:
             self.applied_to.setdefault(index, []).extend((member, rank, clock) for member, rank, clock, _ in entry)

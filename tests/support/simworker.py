@@ -112,6 +112,8 @@ class SimWorker:
         self.finished = False
         self.steps: list[int] = []
         self.lates = 0
+        self.attaches = 0
+        """How often it asked servers where it can come in."""
         self.seeded = False
         self.interruptible = False
         """Whether the script could go on if it was interrupted now."""
@@ -200,6 +202,7 @@ class SimWorker:
             self.taking_part, self.begins = True, message.clock
         elif isinstance(message, Attach | Suspend):
             self.taking_part = False
+            self.attaches += isinstance(message, Attach)
 
     def _check(self, asked: Calls, answers: list[Message], *, exact: bool, meets: bool) -> None:
         kind = kind_of(asked)

@@ -31,16 +31,18 @@ log = logging.getLogger("ps.follow")
 
 BEAT = 2.0
 """Seconds between two signs of life; a follower that gives none for five times as long is forgotten."""
-SILENT = 4.0
-"""Seconds of a server's silence after which the scheduler is asked what has become of it."""
+SILENT = 1.0
+"""Seconds in which a server answers a sign of life; else the scheduler is asked what has become of it."""
 LOST = 20.0
-"""Seconds of silence after which it is given up."""
+"""Seconds of silence after which a server is given up that the scheduler does not replace, at least."""
 LOOK = 5.0
 """Seconds between two questions to the scheduler which servers there are, where some may come."""
 STUCK = 60.0
 """Seconds, as this process runs, in which some of a snapshot has to come."""
 ANSWER = 2.0
 """Seconds for which the scheduler's answer is waited for meanwhile."""
+AGAIN = 1.0
+"""Seconds after which it is asked again."""
 NICE = 10
 SLICE, SHORT = 0.05, 0.005
 """Seconds of one look at the sockets, and of one wait of the reader; of one while a snapshot is on its way."""
@@ -137,8 +139,8 @@ class ModelFollower(Iterator[Snapshot]):
                     for rank in self._heard:
                         self._servers.send(rank, self._mark(clock))
                 astray = self._reading is not None and self._reading.strays
-                lost = now - min(self._heard.values()) > SILENT or astray
-                if now - asked > ANSWER and (lost or (self._entry.has_comers and now - asked > LOOK)):
+                lost = min(self._heard.values()) < (beat if now - beat > SILENT else beat - BEAT) or astray
+                if now - asked > AGAIN and (lost or (self._entry.has_comers and now - asked > LOOK)):
                     self._ask_scheduler()
                     asked = time.monotonic()
                 self._go_on(now)
@@ -236,7 +238,7 @@ class ModelFollower(Iterator[Snapshot]):
         try:
             answer = ask(self.address, FollowRequest(0), Followed, ANSWER, self._keys)
         except ConnectTimeout as error:
-            if silence > LOST or all(now - at > SILENT for at in self._heard.values()):
+            if silence > LOST or all(now - at > 2 * BEAT for at in self._heard.values()):
                 raise PeerLost(f"the job at {self.address} is gone: server {rank} is silent, and {error}") from None
             return
         if answer.job_id != self._entry.job_id:
@@ -251,14 +253,23 @@ class ModelFollower(Iterator[Snapshot]):
         if entry is not None and self._servers.connect(entry.servers, entry.chunk_bytes):
             log.info("the job at %s has other servers than before", self.address)
             self._take_up(entry)
-        elif silence > LOST:
+        elif silence > self._patience(replaced=entry is None):
             raise ServerLost(f"server {rank} of the job at {self.address} has been silent for {silence:.0f} s")
+
+    def _patience(self, *, replaced: bool) -> float:
+        """Return how long a server may be silent that lives as the scheduler has it; or is being ``replaced``."""
+        job = self._entry.job
+        return max(LOST, job.start_timeout if replaced else 3 * job.heartbeat_timeout)
 
     def _take_up(self, entry: JobEntry) -> None:
         """Go on with other servers of the same job."""
+        known = {peer.rank: peer.addresses for peer in self._entry.servers}
         self._entry = dataclasses.replace(entry, permit=self._entry.permit)
         now = time.monotonic()
-        self._heard = {peer.rank: self._heard.get(peer.rank, now) for peer in entry.servers}
+        self._heard = {
+            peer.rank: self._heard.get(peer.rank, now) if known.get(peer.rank) == peer.addresses else now
+            for peer in entry.servers
+        }
         self._reading = None if self._reading is None else self._begin(now)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import socket
 import sys
 import threading
 import time
@@ -19,7 +21,8 @@ from ps.cli import main
 from ps.errors import ConnectTimeout, JobEnded, PeerLost, UsageError
 from ps.following import follower as module
 from ps.following.snapshot import TRAINED, Snapshot
-from ps.protocol.query import fetch_status
+from ps.protocol.messages import Followed
+from ps.protocol.query import ask, fetch_status
 from ps.testing import LocalCluster
 from ps.weights_file import COPIES, MASTERS, open_weights
 from ps.worker import KV
@@ -217,7 +220,8 @@ def test_a_wrong_call_is_refused(fields: dict[str, Any], words: str) -> None:
 
 
 def test_a_job_that_fails_is_no_end_but_an_error(loopback: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENT", 0.3)
+    monkeypatch.setattr(module, "SILENT", 0.1)
+    monkeypatch.setattr(module, "BEAT", 0.2)
     monkeypatch.setattr("ps.worker.session.sigterm.asked", lambda: True)  # so nobody is left who would end it
     job = loopback(workers=1, idle_timeout=0.5)
     wrong = threading.Event()
@@ -233,9 +237,36 @@ def test_a_job_that_fails_is_no_end_but_an_error(loopback: Start, monkeypatch: p
             list(follower)
 
 
+def test_a_server_that_another_one_replaces_is_followed_as_soon_as_the_scheduler_says_so(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOST", 0.5), ("SILENT", 0.3), ("AGAIN", 0.3)):
+        monkeypatch.setattr(module, name, seconds)
+    job = loopback(servers=2, workers=1, optimizer="sgd:lr=1", chunk_size=1024, mode="async", heartbeat_timeout=20)
+    asked: list[float] = []
+    with Training(job, 1), socket.create_server(("127.0.0.1", 0)) as dead:
+        address = f"tcp://127.0.0.1:{dead.getsockname()[1]}"
+
+        def before(*about: Any) -> Followed:
+            answer = ask(*about)
+            rows = ((*row[:5], (address,)) if row[2] == 0 else row for row in answer.members)
+            return dataclasses.replace(answer, members=tuple(rows))
+
+        def after(*about: Any) -> Followed:
+            asked.append(time.monotonic())
+            return before(*about) if len(asked) < 3 else ask(*about)
+
+        monkeypatch.setattr("ps.following.entry.ask", before)
+        monkeypatch.setattr(module, "ask", after)
+        with ps.follow(job.address, every=0) as follower:
+            began = time.monotonic()
+            assert next(follower).clock >= 0
+            assert asked[0] - began > 0.2, "a sign of life is given time to be answered"
+    assert len(asked) == 3, "until it is another one the scheduler is believed, and asked again"
+
+
 def test_a_job_that_has_ended_is_nothing_to_follow() -> None:
     from ps.following.entry import demand_going
-    from ps.protocol.messages import Followed
 
     with pytest.raises(JobEnded):
         demand_going(Followed(0, 1, 1, 1, "ended", "", {}, (), ()), "tcp://a:1")

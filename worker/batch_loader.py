@@ -64,14 +64,17 @@ class BatchLoader:
         place: int | None = None,
         size: int | None = None,
         courses: Courses | None = None,
+        seen: Callable[[int, Any], None] | None = None,
     ) -> None:
         """``place``: of this worker in a pipeline, if it is in one. The first has batches, and the others as many, of
         zeros, for which nothing is read. ``size``: the examples of a step, where the workers that there are share so
-        many. ``courses``: where batches are handed out, what hands them out."""
+        many. ``courses``: where batches are handed out, what hands them out. ``seen`` is told in which call of
+        ``batches`` which source is gone through, and may refuse it."""
         self._size = size
         self.share = 0
         self.idle: Callable[[], None] = lambda: None
         self._courses = courses
+        self._seen = seen
         self.refreshed: Callable[[], None] = lambda: None
         self._store = store
         self._place = place
@@ -141,7 +144,7 @@ class BatchLoader:
 
         def generate() -> Iterator[Any]:
             first, self._epochs = self._epochs, self._epochs + epochs
-            self._calls += 1
+            self._begin_call(given)
             if self._courses is not None and not isinstance(source, ExampleStream):
                 yield from self._leased(self._courses, source, first, epochs, shuffle, prefetch)
                 return
@@ -170,7 +173,7 @@ class BatchLoader:
 
         def generate() -> Iterator[Any]:
             first, self._epochs = self._epochs, self._epochs + epochs
-            self._calls += 1
+            self._begin_call(windows.source)
             steps = self.epoch = windows.steps
             skipped = min(self._skip, epochs * steps)
             self._skip -= skipped
@@ -198,6 +201,12 @@ class BatchLoader:
                 self.share = 0
 
         return generate()
+
+    def _begin_call(self, source: Any) -> None:
+        """Another call of ``batches`` begins. Raises UsageError for data that are not those of the job."""
+        if self._seen is not None and not self._place:  # the later ones of a pipeline read nothing
+            self._seen(self._calls, source)
+        self._calls += 1
 
     def _given(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yield batches to the script until training ends; return whether it goes on."""

@@ -203,7 +203,8 @@ class ClusterStore:
         job = self.job
         place = job.place_of(self.rank) if job.pipeline else None
         where, size = (job.pipeline_of(self.rank), job.copies, job.seed, self), job.global_batch
-        return BatchLoader(device, *where, place=place, size=size, courses=self._courses)
+        seen = self._session.cut_plan.data.look
+        return BatchLoader(device, *where, place=place, size=size, courses=self._courses, seen=seen)
 
     def share(self) -> StepShare:
         if self._share is None or self._share.clock != self.clock:

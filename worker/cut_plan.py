@@ -17,6 +17,7 @@ from typing import Any
 from ps.checkpoint.manifest import FOLDER
 from ps.protocol.messages import CheckpointOrder, CheckpointPart, Message
 from ps.protocol.messages.words import PartState
+from ps.worker.data_identity import DataIdentity
 
 Write = Callable[[str], Mapping[str, Any]]
 """Writes what was copied into a folder; returns what the manifest has of it. Raises PSError."""
@@ -37,6 +38,8 @@ class CutPlan:
         """Removes what was written into a folder."""
         self.steps: Callable[[], list[list[int]]] = list
         """Returns with which clocks batches were used, as the scheduler needs it for the manifest."""
+        self.data = DataIdentity()
+        """By what the data that this worker reads are known."""
         self.is_exact = True
         """Whether there is one clock for all; else what is kept is copied after the next step, whatever its clock."""
         self._lock = threading.Lock()

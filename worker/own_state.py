@@ -12,6 +12,7 @@ import numpy as np
 
 from ps import xp
 from ps.checkpoint.chunk_snapshot import entry_of, name_of
+from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import FOLDER, Manifest, split_name
 from ps.checkpoint.parts import BESIDE, part_of, remove_part, write_arrays
 from ps.checkpoint.place import CheckpointPlace, place
@@ -51,6 +52,7 @@ class OwnState:
             self._place = place(job.checkpoint_dir)  # now: a script may go to another folder
             plan.capture, plan.is_empty, plan.is_exact = self._capture, self._is_empty, job.lockstep
             part, where = part_of("worker", rank), self._place
+            plan.data.wanted = True
             plan.discard = lambda folder: remove_part(where, folder, part)
 
     # For scripts
@@ -119,11 +121,18 @@ class OwnState:
         except FileNotFoundError:
             raise CheckpointError(f"there is no checkpoint {self._job.resume}") from None
         about = manifest.workers.get(self._rank, {})
+        if self._plan is not None:
+            self._plan.data.go_on(about.get("data"), self._job.resume, refuses=not self._takes_anything())
         if self._job.lockstep and clock != manifest.step:
             return {}, {}
         if lost := about.get("lost"):
             log.warning("what worker %d kept of its own is not in the checkpoint: %s", self._rank, lost)
         return StoredModel(where, manifest).worker(self._rank) or {}, about.get("values") or {}
+
+    def _takes_anything(self) -> bool:
+        """Whether this run was told to go on whatever is other than before."""
+        life = Lives(self._place).latest() if self._place is not None else None
+        return life is None or life.forced
 
     def _restore(self, arrays: Mapping[str, HostArray]) -> None:
         assert self._model is not None

@@ -177,6 +177,7 @@ class Session:
         asking = scheduler.waiting if scheduler is not None else None
         return {
             **self.report(),
+            **(scheduler.cut_plan.data.report() if scheduler is not None else {}),
             **waits.shown(self._exchange, self.peer_wait(), asking, self._paused, self.data_wait()),
         }
 

@@ -70,7 +70,8 @@ def claim(directory: str | None, resume: str | None, identity: Mapping[str, Any]
         if life is not None and is_same:
             _tell_of_others(lives, life, manifest, say)
         run = life.run if life is not None and is_same else ""
-        return Claim(target.name, lives.begin(parent, resume, identity, time.time(), run), manifest, source.name)
+        now = lives.begin(parent, resume, identity, time.time(), run, forced=True)
+        return Claim(target.name, now, manifest, source.name)
     return Claim(target.name, lives.begin("", "", identity, time.time()), None, target.name)
 
 
@@ -100,7 +101,8 @@ def _go_on(
         parent = life.parent
     elif any(lives.manifests()):
         say(f"no checkpoint of the job in {shown(name)} is whole: it begins anew")
-    now = lives.begin(parent, life.resume or resume or "", identity, time.time(), life.run)
+    asked = life.resume or resume or ""
+    now = lives.begin(parent, asked, identity, time.time(), life.run, forced=resume is not None)
     return Claim(name, now, manifest, source)
 
 

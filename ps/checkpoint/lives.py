@@ -35,7 +35,8 @@ MOST_TRIES = 100
 class Life:
     """One run of a folder. ``parent``: the checkpoint that it began with; ``resume``: what it was asked for.
 
-    ``run``: when its first life began, and a random part, which all that follow have in common.
+    ``run``: when its first life began, and a random part, which all that follow have in common. ``forced``: whether its
+    command says to go on whatever is other than before.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Life:
     resume: str
     identity: Mapping[str, Any]
     run: str = ""
+    forced: bool = False
 
     @property
     def file(self) -> str:
@@ -76,11 +78,14 @@ class Lives:
         try:
             values = read_sealed(self.place, f"life-{number:06d}.json")
             about = str(values["parent"]), str(values["resume"]), dict(values["identity"]), str(values.get("run", ""))
+            forced = bool(values.get("forced"))
         except (FileNotFoundError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(f"life-{number:06d}.json is none of ours: {error!r:.100}") from None
-        return Life(number, *about)
+        return Life(number, *about, forced)
 
-    def begin(self, parent: str, resume: str, identity: Mapping[str, Any], now: float, run: str = "") -> Life:
+    def begin(
+        self, parent: str, resume: str, identity: Mapping[str, Any], now: float, run: str = "", *, forced: bool = False
+    ) -> Life:
         """Take the place for a new life, of a new run or one that is there; all before it may write no more.
 
         Raises CheckpointError.
@@ -88,8 +93,9 @@ class Lives:
         run = run or f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(3)}"
         for _ in range(MOST_TRIES):
             number = max(self._numbers(_LIFE), default=0) + 1
-            life = Life(number, parent, resume, identity, run)
+            life = Life(number, parent, resume, identity, run, forced)
             about = {"parent": parent, "resume": resume, "identity": dict(identity), "life": number, "run": run}
+            about["forced"] = forced
             who = {"began": now, "host": socket.gethostname(), "pid": os.getpid()}
             try:
                 write_sealed(self.place, life.file, {**about, **who})

@@ -27,11 +27,12 @@ class Columns:
 
     def at(self, picks: HostArray) -> Any:
         """Return the batch of the examples with these numbers, (n,)."""
-        batch = tuple(array[beside(array, picks)] for array in self._arrays)
+        batch = tuple(array[beside(array, picks)] for array in self.arrays)
         return batch if isinstance(self.data, Dataset | tuple | list) else batch[0]
 
     @cached_property
-    def _arrays(self) -> list[Array]:
+    def arrays(self) -> list[Array]:
+        """All of them. Raises DataError for what is none."""
         return demand_arrays(self.data)
 
     def batches(self, batch_size: int, **how: Any) -> Iterator[Any]:

@@ -30,20 +30,20 @@ class StepWindows:
         demand_whole("batch_size", source.batch_size)
         if size > len(source):
             raise DataError(f"global_batch = {size} is more than the {len(source)} examples that there are")
-        self._source, self._size, self._seed, self._shuffle = source, size, seed, shuffle
+        self.source, self._size, self._seed, self._shuffle = source, size, seed, shuffle
         self.steps = math.ceil(len(source) / size)
         """How many an epoch has."""
         self._order: tuple[int, HostArray] = (-1, np.empty(0, np.int64))
 
     def count(self, step: int) -> int:
         """Return how many examples a step of an epoch has."""
-        return min(self._size, len(self._source) - step * self._size)
+        return min(self._size, len(self.source) - step * self._size)
 
     def batches(self, epoch: int, step: int, lo: int, hi: int) -> Iterator[Any]:
         """Yield the examples ``lo`` to ``hi`` of a step, in batches of about one size, at most the source's."""
         if self._order[0] != epoch:
-            self._order = epoch, order_of(len(self._source), self._seed, epoch, self._shuffle)
+            self._order = epoch, order_of(len(self.source), self._seed, epoch, self._shuffle)
         picks = self._order[1][step * self._size + lo : step * self._size + hi]
-        parts = math.ceil(len(picks) / self._source.batch_size)
+        parts = math.ceil(len(picks) / self.source.batch_size)
         for part in range(parts):
-            yield self._source.at(picks[part * len(picks) // parts : (part + 1) * len(picks) // parts])
+            yield self.source.at(picks[part * len(picks) // parts : (part + 1) * len(picks) // parts])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ps.config.checkpoint import HURRY, cadence
 from ps.protocol.messages import CheckpointMade, CheckpointRequest
@@ -81,7 +82,8 @@ class CheckpointDesk:
         if saving is None or self._keeper is None:
             return []
         if state.job is not None and state.seeding.layout is not None:
-            written = self._keeper.turn(saving, state.job, state.seeding.layout, state.leasing.leases)
+            about = state.job, state.seeding.layout, state.leasing.leases, lambda: _data_of(state)
+            written = self._keeper.turn(saving, *about)
             if written is not None:
                 sends += [(b"", send) for send in saving.sealed(*written, now)]
                 if self._keeper.is_fenced and saving.verdict is None:
@@ -118,3 +120,9 @@ class CheckpointDesk:
             return False
         log.warning("%s", saving.describe())
         return True
+
+
+def _data_of(state: SchedulerState) -> Mapping[int, Mapping[str, Any]]:
+    """Return by what the data are known that each worker has read, by rank."""
+    reports = ((record.rank, record.report) for record in state.members.values() if record.role == "worker")
+    return {rank: report["data"] for rank, report in reports if "data" in report}

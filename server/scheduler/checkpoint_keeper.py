@@ -45,24 +45,32 @@ class CheckpointKeeper:
         self._parent = life.parent
 
     def turn(
-        self, checkpoints: Checkpoints, job: JobConfig, layout: Layout, leases: Leases | None
+        self,
+        checkpoints: Checkpoints,
+        job: JobConfig,
+        layout: Layout,
+        leases: Leases | None,
+        data: Callable[[], Mapping[int, Mapping[str, Any]]],
     ) -> tuple[int, str] | None:
-        """Begin to write what is to be written; return the number of what has been since, and what went wrong."""
+        """Begin to write what is to be written; return the number of what has been since, and what went wrong.
+
+        ``data`` returns by what each worker's data are known, by rank.
+        """
         if self._thread is not None and not self._thread.is_alive():
             self._thread = None
             done, self._done = self._done, None
             return done
         if self._thread is None and checkpoints.seal is not None:
             seal = checkpoints.seal
-            work = seal, job, layout, DataCut(leases, seal.workers)
+            work = seal, job, layout, DataCut(leases, seal.workers), data()
             self._thread = threading.Thread(target=self._run, args=work, name="ps-manifest", daemon=True)
             self._thread.start()
         return None
 
-    def _run(self, seal: Seal, job: JobConfig, layout: Layout, cut: DataCut) -> None:
+    def _run(self, seal: Seal, *about: Any) -> None:
         why = ""
         try:
-            self._write(seal, job, layout, cut)
+            self._write(seal, *about)
         except PSError as error:
             why = str(error)
             with contextlib.suppress(PSError):
@@ -73,7 +81,9 @@ class CheckpointKeeper:
             why = repr(error)
         self._done = seal.number, why
 
-    def _write(self, seal: Seal, job: JobConfig, layout: Layout, cut: DataCut) -> None:
+    def _write(
+        self, seal: Seal, job: JobConfig, layout: Layout, cut: DataCut, data: Mapping[int, Mapping[str, Any]]
+    ) -> None:
         lives, folder, names = self._lives, seal.folder, []
         lives.demand_latest(self.life)
         if not seal.only_end:
@@ -91,6 +101,8 @@ class CheckpointKeeper:
                     part = WrittenPart.read(lives.place, folder, names[-1])
                     files.update({} if part.tensors is None else {part.file: part.tensors})
                     workers[rank] = {**workers[rank], "file": part.file, "values": dict(part.about)}
+            for rank, known in data.items():
+                workers[rank] = {**workers.get(rank, {}), "data": dict(known)}
             identity = dict(self.life.identity)
             about_job = {**job.to_dict(), "chunk_size": job.chunk_bytes}
             manifest = Manifest(

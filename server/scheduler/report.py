@@ -14,6 +14,8 @@ from ps.protocol.fitting import printable
 
 MOST_RANKS = 20
 MOST_COURSES = 100
+MOST_CALLS = 8
+MOST_FIELDS = 20
 MOST_WAITS = 10
 MOST_COUNTS = 20
 MOST_METRICS = 32
@@ -87,6 +89,20 @@ def _courses(value: Any) -> list[list[int]] | None:
     return [list(row) for row in rows] if fine else None
 
 
+def _data(value: Any) -> dict[str, dict[str, Any]] | None:
+    """Call of ``kv.batches`` -> what its data are known by, as ``ps.data.fingerprint`` has it."""
+    if not isinstance(value, dict) or not all(isinstance(about, dict) for about in value.values()):
+        return None
+    found = {}
+    for call, about in itertools.islice(value.items(), MOST_CALLS):
+        examples, fields, sample = _number(about.get("examples")), about.get("fields"), _text(about.get("sample"))
+        kept: dict[str, Any] = {} if examples is None else {"examples": examples}
+        if isinstance(fields, list | tuple) and all(isinstance(text, str) for text in fields):
+            kept["fields"] = [_name(text) for text in fields[:MOST_FIELDS]]
+        found[_name(str(call))] = {**kept, **({} if sample is None else {"sample": sample})}
+    return found
+
+
 def _counts(value: Any) -> dict[str, float] | None:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         return None
@@ -138,6 +154,7 @@ _COLUMNS: Mapping[str, _Keep] = {
     "waiting": _waits(_wait_of_server),
     "waits": _waits(_wait_of_worker),
     "leases": _courses,
+    "data": _data,
     "rejected": _counts,
     "metrics": _metrics,
     "ranges": _ranges,

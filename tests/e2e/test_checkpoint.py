@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -103,6 +104,36 @@ def test_another_script_other_settings_and_other_data_are_refused_by_what_differ
     assert refused.wait(30) == 2 and "was changed" in refused.text and "--resume" in refused.text
     more = forked("run", *saving, "--resume", folder, script, "--epochs", 2)
     assert bits(more) and "that counts from now on" in more.text and re.search(r"BEGIN 0 16 ", more.text)
+
+
+def test_other_data_that_a_script_reads_by_itself_are_refused_by_what_differs(forked: Run, tmp_path: Path) -> None:
+    script, folder = tmp_path / "own.py", tmp_path / "kept"
+    script.write_text(
+        """import os, numpy as np, ps
+x = np.load(os.environ["OWN_DATA"])
+with ps.connect() as kv:
+    kv.init({"w": np.zeros(4, np.float32)})
+    for (a,) in kv.batches((x,), batch_size=8, epochs=3):
+        if kv.clock == int(os.environ["OWN_END"]):
+            raise RuntimeError("the machine is gone")
+        kv.step({"w": a.mean(0)})
+    print("DONE", kv.clock, flush=True)
+"""
+    )
+    np.save(tmp_path / "a.npy", np.arange(256, dtype=np.float32).reshape(64, 4))
+    np.save(tmp_path / "b.npy", np.arange(256, dtype=np.float32).reshape(64, 4) + 1)
+
+    def run(data: str, *more: object, end: int = -1) -> Process:
+        flags = ("run", *SHORT, "--checkpoint-dir", folder, *more, script)
+        return forked(*flags, OWN_DATA=str(tmp_path / data), OWN_END=str(end))
+
+    assert run("a.npy", end=5).wait(30) == 1
+    refused = run("b.npy")
+    assert refused.wait(30) == 2 and "kv.batches is given other data than before" in refused.text, refused.text
+    assert "they have other values. Give an empty folder, or go on all the same with --resume" in refused.text
+    assert run("a.npy", end=9).wait(30) == 1, "the refused run has changed nothing"
+    more = run("b.npy", "--resume", folder)
+    assert more.wait(30) == 0 and "DONE 24" in more.text and "that counts from now on" in more.text, more.text
 
 
 def test_the_end_waits_for_the_last_checkpoint_also_where_a_script_fails_or_stops(forked: Run, tmp_path: Path) -> None:

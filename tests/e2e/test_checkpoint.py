@@ -269,11 +269,13 @@ def test_contributions_count_once_over_a_resume_in_modes_without_a_common_clock(
     first = command(*flags, "--nap", "0.05")
     await_whole(folder, 1, first)
     kill_all(first)
+    lives = Lives(place(str(folder)))
+    saved = lives.newest(lives.life(1))
+    assert saved is not None and saved.step >= 6
     second = forked(*flags, "--nap", "0.05")
     bits(second)
-    began = [int(clock) for clock in re.findall(r"BEGIN \d (\d+)", second.text)]
-    assert min(began) >= 4
-    lives = Lives(place(str(folder)))
+    began = {(int(rank), int(clock)) for rank, clock in re.findall(r"BEGIN (\d) (\d+)", second.text)}
+    assert began == {(rank, saved.counted(rank)) for rank in range(2)}, "each goes on with its own, however far apart"
     newest = lives.newest(lives.life(2))
     assert newest is not None and newest.ended
     assert all((chunk.version, dict(chunk.done)) == (80, {0: 40, 1: 40}) for chunk in newest.chunks)

@@ -28,6 +28,8 @@ WORTH = 5.0
 MOST_WANTED = 1 << 20
 TICK = 0.1
 MOST_ENDED = 20
+SAMPLE = 16
+"""Steps over which it is looked how many batches a step takes."""
 MOST_POINTS = 30
 """Jumps of the clock that are remembered of a course, for a checkpoint."""
 
@@ -103,6 +105,8 @@ class LeasedCourse:
         """Points at which the clock was not one more for one more batch."""
         self.waiting: float | None = None
         """Since when more batches are waited for."""
+        self._steps = self._given = self._before = 0
+        """Steps, batches that the script has got, and those of them that it had when it was last looked at."""
         self._closed = False
         self._asked = False
         self._begun, self._count, self._want = 0.0, 0, 0
@@ -126,6 +130,7 @@ class LeasedCourse:
             if number > 1:
                 self._cells.appendleft((first + stride, stride, number - 1))
             self._taken += 1
+            self._given += 1
             yield first
 
     def _begin_anew(self) -> None:
@@ -144,6 +149,9 @@ class LeasedCourse:
 
     def stepped(self, clock: int) -> None:
         """A step is done, and ``clock`` in all; it was that of the next batch, if one was taken."""
+        self._steps += 1
+        if self._steps in (SAMPLE, 2 * SAMPLE):
+            self._look_at_pace()
         used, before = self.point
         if self._passed:
             self._passed -= 1
@@ -151,6 +159,18 @@ class LeasedCourse:
             if clock != before + 1:
                 self.jumps.append((used, clock - 1))
             self.point = used + 1, clock
+
+    def _look_at_pace(self) -> None:
+        """Warn where steps take more batches than one each: which of them are used is then known at the end alone."""
+        given, self._before = self._given - self._before, self._given
+        if self._steps > SAMPLE and given >= 2 * SAMPLE:
+            log.warning(
+                "this script takes %d batches of kv.batches for %d steps, and a batch counts as used with its own "
+                "step: where a worker dies, or a checkpoint is gone on from, some are used again. Take batches as "
+                "large as a step, and cut them into micro-batches in the script",
+                given,
+                SAMPLE,
+            )
 
     def _more(self) -> bool:
         """Have a further lease, if there is one without waiting for other workers."""

@@ -77,6 +77,8 @@ def test_a_run_whose_workers_are_all_killed_at_once_goes_on_with_the_model_that_
     weights = {line.split("weights ")[1].split()[0] for line in run.lines if "| weights" in line}
     if mode == "sync":
         assert weights == {"-60.0"}, "one for each clock"
+        made_of = {line["clock"]: (line["contributors"], line["examples"]) for line in steps if "contributors" in line}
+        assert len(made_of) >= 40 and all(1 <= count <= 3 and of == count for count, of in made_of.values())
     assert {line["rank"] for line in steps} == {0, 1, 2}
 
 

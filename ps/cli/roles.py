@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import runpy
 import traceback
 from pathlib import Path
@@ -16,7 +17,7 @@ from ps import descriptors
 from ps.cli.help import HelpfulCommand
 from ps.cli.logs import log_by_hand, say
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.ready import announcer
+from ps.cli.ready import READY, announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.config.values import FILE
 from ps.descriptors import take_descriptor
@@ -58,6 +59,7 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
 
     parent.untie()
     fd = take_descriptor(account.VARIABLE)  # of psctl run, which starts the others once this one is ready
+    is_first = fd is not None and READY in os.environ  # not one that it starts again
     announce = announcer(has_launcher, describe)
     with contextlib.ExitStack() as held:
         tell = account.teller(fd)
@@ -68,7 +70,7 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
             log_by_hand()
         told = None if has_launcher else say
         try:
-            return serve(explicit, process, ready=announce, tell=tell, is_first=fd is not None, say=told)
+            return serve(explicit, process, ready=announce, tell=tell, is_first=is_first, say=told)
         except PSError as error:
             if process.address_file is not None:  # of one that has listened all are told who have found it
                 address_file.write_end(process.address_file, error)

@@ -159,7 +159,7 @@ class ProcessConfig:
     )
     restarts: int = setting(
         3,
-        "how often psctl run restarts a failed server or client of a federated job, or a killed worker of -w 2:8",
+        "how often psctl run restarts the scheduler, a server or client of a federated job, or a worker of -w 2:8",
         low=0,
         high=1000,
         roles=("run",),

@@ -192,10 +192,8 @@ class _Cluster:
         """Return the scheduler's address, or None when it failed or a signal came first."""
         ready, write = os.pipe()
         try:
-            try:
-                self._spawn("scheduler", 0, None, {"PS_READY_FD": write, account.VARIABLE: self._account.fd})
-            finally:
-                os.close(write)
+            with os.fdopen(write):
+                self._spawn("scheduler", 0, None, {"PS_READY_FD": write})
             return await_address(ready, self._plan.process.connect_timeout, self._tick)
         finally:
             os.close(ready)
@@ -216,6 +214,7 @@ class _Cluster:
         )
         fds = {
             **hands,
+            **({account.VARIABLE: self._account.fd} if role == "scheduler" else {}),
             **self._plan.hands(role, rank),
             VARIABLE: self._lifeline,
             **({LIVING: self._saved_run.fd} if self._saved_run else {}),

@@ -78,6 +78,9 @@ class Plan:
         """Whether there may be fewer workers, so that one that is killed is started again and joins anew."""
         return self.job.get("min_workers") is not None
 
+    def _port(self, scheduler: str | None) -> int:
+        return int(scheduler.rpartition(":")[2]) if scheduler else self.process.port
+
     def _is_seated(self, role: str) -> bool:
         """Whether processes of a role have the ranks that the scheduler gives them."""
         seated = {"scheduler": True, "worker": self.elastic, "server": self.standbys > 0}
@@ -139,6 +142,7 @@ class Plan:
     ) -> dict[str, str]:
         """Return the environment of one process: ``base`` with our own variables replaced by the plan's.
 
+        ``scheduler`` is where it listens, also one that is started again: the others look for it there.
         ``state`` is the file of this process, which a server or worker of a job that is not federated leaves alone.
         """
         ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
@@ -146,7 +150,7 @@ class Plan:
         process = ProcessConfig(
             scheduler=scheduler,
             host=self.process.host,
-            port=self.process.port if role == "scheduler" else 0,
+            port=self._port(scheduler) if role == "scheduler" else 0,
             rank=None if self._is_seated(role) else rank,
             suggested_rank=rank if self.elastic and role == "worker" else None,
             local_rank=rank if role == "worker" else None,

@@ -22,10 +22,10 @@ SPENT = errors.BudgetSpent.exit_code
 """Exit code of a scheduler that has ended a job in good order, with rounds left that nobody could pay for."""
 
 CRASHED = errors.PSError.exit_code
-"""Exit code of a worker whose script raised an exception."""
+"""Exit code of a worker whose script raised an exception, and of any process that one has ended."""
 
 RESTARTS = 3
-"""Times that one server or client of a federated job is started again, unless told otherwise."""
+"""Times that the scheduler, or one server or client of a federated job, is started again, unless told otherwise."""
 
 _ORDER = {"server": 0, "scheduler": 1, "worker": 2}
 
@@ -60,7 +60,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Start a server or a client again, with the state that it has kept."""
+    """Start a process again, with the state that it has kept."""
 
     role: str
     rank: int
@@ -105,7 +105,8 @@ class FailurePolicy:
     """Decide from exits and signals. ``restart`` is the command that brings the scheduler back.
 
     A worker's failure leaves the others running, unless its exit code says that they would fail too. A
-    server's failure ends everything: its shard is gone. Without the scheduler training goes on, and when it goes on to
+    server's failure ends everything: its shard is gone. A scheduler that was killed, or crashed, is started again with
+    what it has written down, ``restarts`` times at most. After that training goes on without it, and when it goes on to
     its end, that is how the run ended, whoever brought the scheduler back. The first failure decides the exit status.
 
     Members are waited for, not processes: one that was declared dead is not, and one that has joined from elsewhere is.
@@ -263,11 +264,13 @@ class FailurePolicy:
             return False
         if exit.role == "server":
             return (self.federated or self.replicated) and exit.code not in (0, *HOPELESS)
+        if exit.role == "scheduler":
+            return exit.code < 0 or exit.code == CRASHED
         if self.federated:
             may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
         else:
             may_go_on = self.elastic and _was_killed(exit)
-        return exit.role == "worker" and may_go_on and not self._done
+        return may_go_on and not self._done
 
     def _is_replaced(self, exit: Exit) -> bool:
         """Whether a spare goes on for a worker, so that its end is no failure of the run."""
@@ -281,7 +284,7 @@ class FailurePolicy:
     def _again(self, exit: Exit) -> list[Action]:
         count = f"{self._restarts[exit.name]} of at most {self.restarts} times"
         what = f"{exit.name} failed ({describe(exit.code)})"
-        how = "" if not self.federated else " with the state that it has kept"
+        how = " with the state that it has kept" if self.federated or exit.role == "scheduler" else ""
         return [
             Say(f"{what}: starting it again{how}, {count}"),
             Restart(exit.role, exit.rank),

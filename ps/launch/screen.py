@@ -107,7 +107,10 @@ class Screen:
             return
         if self._live is None:
             console = Console(file=self._err, highlight=False)
-            self._live = Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+            # refreshed under our lock alone: by a thread of its own it may be written between a line and its cursor
+            self._live = Live(
+                console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self._live.start()
         bars = [f"{name} | {text}" for name, text in sorted(self._unfinished.items())]
         first, *more = [Text(text, no_wrap=True, overflow="ellipsis") for text in (self._lines or [""])]
@@ -115,7 +118,7 @@ class Screen:
         for text in below:
             text.no_wrap, text.overflow = True, "ellipsis"
         bars_below = [Text(text, no_wrap=True, overflow="ellipsis") for text in bars]
-        self._live.update(Group(Spinner("dots", first), *below, *bars_below))
+        self._live.update(Group(Spinner("dots", first), *below, *bars_below), refresh=True)
 
     def _flush(self) -> None:
         """Print what the launcher has said, unless another thread is printing: that one does it then."""

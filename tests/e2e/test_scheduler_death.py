@@ -105,10 +105,12 @@ def test_a_worker_that_dies_while_the_scheduler_is_away_is_declared_dead_after_i
     assert cluster.scheduler.wait() == 0
 
 
-def test_a_run_whose_scheduler_is_killed_trains_to_the_end_and_says_how_to_restart_it(
-    command: Callable[..., Process],
+@pytest.mark.parametrize("restarts", [3, 0])
+def test_a_run_starts_its_scheduler_again_and_otherwise_trains_to_the_end_and_says_how_to(
+    command: Callable[..., Process], restarts: int
 ) -> None:
-    run = command("run", "-w", 2, TRAIN, "--steps", 60, "--shout", "--nap", 0.02)
+    barrier = ("--barrier-at", 40) if restarts else ()  # which only a scheduler that is there lets them through
+    run = command("run", "-w", 2, "--restarts", restarts, TRAIN, "--steps", 60, "--shout", "--nap", 0.02, *barrier)
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     status = fetch_status(address)
     run.wait_for("clock 3 of rank 0")
@@ -116,5 +118,7 @@ def test_a_run_whose_scheduler_is_killed_trains_to_the_end_and_says_how_to_resta
     Process.signal_pid(Process.child(run.pid, "scheduler"), signal.SIGKILL)
     assert run.wait() == 0, run.text
     assert status["scheduler"]["address"] == address
-    assert "training goes on without it. To bring it back: psctl scheduler" in run.text
+    again = "scheduler failed (killed by SIGKILL): starting it again with the state that it has kept, 1 of at most 3"
+    without = "training goes on without it. To bring it back: psctl scheduler"
+    assert (again if restarts else without) in run.text
     assert sum("result rank=" in line and "clock=60" in line for line in run.lines) == 2

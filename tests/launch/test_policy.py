@@ -91,7 +91,7 @@ def test_a_server_or_scheduler_that_ends_well_is_nobodys_problem() -> None:
 
 @pytest.mark.parametrize(("worker", "status"), [(0, 0), (3, 137), (4, 137), (1, 1), (8, 8)])
 def test_how_the_training_ends_counts_also_without_its_scheduler(worker: int, status: int) -> None:
-    policy = FailurePolicy(1, restart="psctl scheduler", started=True)
+    policy = FailurePolicy(1, restart="psctl scheduler", restarts=0, started=True)
     [say] = policy.on_exits([Exit("scheduler", 0, -9)])
     assert isinstance(say, Say)
     assert say.text.endswith("To bring it back: psctl scheduler")
@@ -267,8 +267,27 @@ def test_federated_clients_fail_each_for_itself(code: int) -> None:
     assert policy.status == exit_status(code)
 
 
+@pytest.mark.parametrize("code", [-9, 1])
+def test_a_scheduler_that_was_killed_or_crashed_is_started_again_and_no_failure_of_the_run(code: int) -> None:
+    policy = FailurePolicy(2, restart="psctl scheduler", restarts=2, started=True)
+    for _ in range(2):
+        say, again = policy.on_exits([Exit("scheduler", 0, code)])
+        assert isinstance(say, Say) and "starting it again with the state that it has kept" in say.text
+        assert again == Restart("scheduler", 0)
+    [say] = policy.on_exits([Exit("scheduler", 0, code)])
+    assert isinstance(say, Say) and say.text.endswith("To bring it back: psctl scheduler")
+    assert stops(policy.on_exits([Exit("worker", 0, 0), Exit("worker", 1, 0)]))
+    assert policy.status == 0
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 8, 11, 143])
+def test_a_scheduler_that_ended_by_itself_is_not_started_again(code: int) -> None:
+    policy = FailurePolicy(2, restart="psctl scheduler", started=True)
+    assert Restart("scheduler", 0) not in policy.on_exits([Exit("scheduler", 0, code)])
+
+
 def test_without_its_scheduler_a_federated_run_waits() -> None:
-    policy = FailurePolicy(1, restart="psctl scheduler", started=True, federated=True)
+    policy = FailurePolicy(1, restart="psctl scheduler", restarts=0, started=True, federated=True)
     [say] = policy.on_exits([Exit("scheduler", 0, -9)])
     assert isinstance(say, Say)
     assert "the rounds wait for it. To bring it back: psctl scheduler" in say.text

@@ -57,6 +57,24 @@ def test_a_bar_stands_below_the_progress_line_of_a_terminal_until_its_line_ends(
     screen.close()
 
 
+def test_no_line_stands_behind_the_progress_line_whoever_prints_it_when() -> None:
+    err = Terminal()
+    for _ in range(30):  # the first lines are where it went wrong
+        screen = Screen(err, err)
+        threads = [
+            threading.Thread(target=screen.progress, args=("waiting",)),
+            threading.Thread(target=screen.line, args=("worker 0", False, "hello")),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20.0)
+        assert not any(type(thread).__name__ == "_RefreshThread" for thread in threading.enumerate())
+        screen.close()
+    rows = [part for row in err.getvalue().split("\n") for part in row.split("\x1b[2K")]
+    assert not [row for row in rows if "waiting" in row and "hello" in row]
+
+
 def test_a_part_that_is_known_is_a_bar_and_more_lines_stand_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     err = Terminal()

@@ -95,3 +95,14 @@ def cut(number: int) -> None:
             sock.shutdown(socket.SHUT_RDWR)
         finally:
             sock.detach()
+
+
+def turn_away(number: int) -> None:
+    """End a connection so that the other end knows that it may come again: ZeroMQ closes it, and it is reset."""
+    with contextlib.suppress(OSError):
+        sock = socket.socket(fileno=number)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.shutdown(socket.SHUT_RD)  # the other half would say that this is the end
+        finally:
+            sock.detach()

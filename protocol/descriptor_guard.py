@@ -17,12 +17,13 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
 from ps.protocol import pid
-from ps.protocol.backlog import Backlog, bytes_received, cut
+from ps.protocol.backlog import Backlog, bytes_received, cut, turn_away
 from ps.protocol.crowd import Crowd, room
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
@@ -128,15 +129,15 @@ class DescriptorGuard:
         if not self._crowd.is_asked:
             self._inbox.note_heard()
         if self._backlog.is_full:
-            self._part(number, "more has come on others than can be taken", now)
+            self._part(number, "more has come on others than can be taken", now, end=turn_away)
         self._turn_out(self._crowd.came(number, _network(host), now, own=self._own[host]), now)
 
     def _turn_out(self, numbers: list[int], now: float) -> None:
         for number in numbers:
-            self._part(number, f"of {len(self._crowd) + 1} it is one too many", now)
+            self._part(number, f"of {len(self._crowd) + 1} it is one too many", now, end=turn_away)
 
-    def _part(self, number: int, why: str, now: float) -> None:
-        cut(number)
+    def _part(self, number: int, why: str, now: float, end: Callable[[int], None] = cut) -> None:
+        end(number)
         self._seldom.warn(log, now, "a connection is cut: %s", why)
 
     def _watch(self) -> None:

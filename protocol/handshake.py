@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Literal
 
 import zmq
@@ -19,6 +20,8 @@ MISMATCH = 0x11000002
 """What ZeroMQ says when one side has keys and the other has not."""
 FAILURES, LASTING = 3, 0.7
 """So many connections that ended in the handshake, over so many seconds, are no accident: the key is another."""
+SLOW = 5.0
+"""Seconds after which a connection that ends was not ended for its key: that is known at once."""
 
 Verdict = Literal["", "refused", "another", "mismatch"]
 
@@ -29,17 +32,24 @@ class Handshake:
     def __init__(self) -> None:
         self.verdict: Verdict = ""
         self.failures = 0
-        """Connections in a row that ended in the handshake."""
-        self._since = 0.0
+        """Connections in a row that the other end has ended in the handshake, as it does where the key is another.
+
+        One that is reset, or times out, was cut because there are too many, or for want of time: it is tried again.
+        """
+        self._since = self._connected = 0.0
 
     def hear(self, event: int, value: int, now: float) -> None:
         """Take what ZeroMQ tells."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if event == zmq.EVENT_CONNECTED:
+            self._connected = now
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.forget()
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.verdict = "refused"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value & 0xFFFFFFFF == MISMATCH:
             self.verdict = "mismatch"
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and (value != errno.EPIPE or now - self._connected > SLOW):
+            return
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
             self._since = self._since if self.failures else now
             self.failures += 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,11 @@ import pytest
 import zmq
 from zmq.utils import z85
 
+from ps.errors import KeyRefused
+from ps.protocol import descriptor_guard
+from ps.protocol.handshake import FAILURES, LASTING
 from ps.protocol.messages import Ping, Pong, Status, StatusRequest
+from ps.protocol.query import ping
 from support.keyed import Ring
 from support.keyed_job import Job, joined
 
@@ -24,6 +31,7 @@ SOON = 10.0
 def ring(tmp_path: Path) -> Ring:
     made = Ring(tmp_path / "keys", server="server", worker="worker", other="worker", operator="operator")
     made.add("stranger", "worker", listed=False)
+    made.add("another", "operator")
     return made
 
 
@@ -62,3 +70,25 @@ def test_a_thousand_who_are_not_listed_keep_nobody_out_and_nobody_waiting(ring: 
         member.say(StatusRequest(9))
         status = member.hear(Status).status
         assert not status["deaths"] and [row["state"] for row in status["workers"]] == ["live"]
+
+
+def test_who_finds_no_room_is_not_told_that_his_key_is_wrong_and_comes_again(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptor_guard, "room", lambda limit: 12)
+    with Job(ring) as job, contextlib.ExitStack() as crowd, ThreadPoolExecutor(1) as beside:
+        host, _, port = job.address.removeprefix("tcp://").rpartition(":")
+        joined(crowd.enter_context(job.peer("worker")))  # the server is here, too
+        mute = [crowd.enter_context(socket.create_connection((host, int(port)))) for _ in range(14)]
+        asked = beside.submit(ping, job.address, 30.0, ring["other"])
+        with job.peer("other") as peer:
+            end = time.monotonic() + SOON
+            while peer.seen["failed"] < 2 * FAILURES and time.monotonic() < end:
+                peer.until("failed", "in", "cut")  # it may be in for as long as nobody has looked
+            assert peer.seen["failed"] and not peer.seen["refused"]
+        time.sleep(2 * LASTING)
+        for each in mute:
+            each.close()
+        assert asked.result(SOON)["role"] == "scheduler"
+        with pytest.raises(KeyRefused, match="does not have the key"):
+            ping(job.there, 30.0, ring["another"])

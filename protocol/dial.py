@@ -78,6 +78,8 @@ def _refusal(place: Any, timeout: float) -> str:
             probe.connect(where)
     except TimeoutError:
         return f"no answer within {timeout:g} s"
+    except ConnectionResetError:  # somebody is there, who has no room just now
+        return ""
     except OSError as error:
         return os.strerror(error.errno) if error.errno else str(error)
     return ""

@@ -18,7 +18,7 @@ EVENTS = (
 )
 MISMATCH = 0x11000002
 """What ZeroMQ says when one side has keys and the other has not."""
-FAILURES, LASTING = 3, 0.7
+FAILURES, LASTING = 5, 0.7
 """So many connections that ended in the handshake, over so many seconds, are no accident: the key is another."""
 SLOW = 5.0
 """Seconds after which a connection that ends was not ended for its key: that is known at once."""
@@ -36,6 +36,8 @@ class Handshake:
 
         One that is reset, or times out, was cut because there are too many, or for want of time: it is tried again.
         """
+        self.successes = 0
+        """Connections that came about."""
         self._since = self._connected = 0.0
 
     def hear(self, event: int, value: int, now: float) -> None:
@@ -43,13 +45,14 @@ class Handshake:
         if event == zmq.EVENT_CONNECTED:
             self._connected = now
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.successes += 1
             self.forget()
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.verdict = "refused"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value & 0xFFFFFFFF == MISMATCH:
             self.verdict = "mismatch"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and (value != errno.EPIPE or now - self._connected > SLOW):
-            return
+            self.failures = 0  # no wrong key ends so
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
             self._since = self._since if self.failures else now
             self.failures += 1

@@ -50,9 +50,12 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float, key
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
         sock.send(encode(question))
-        began, looked = time.monotonic(), False
+        began, looked, said = time.monotonic(), False, 1
         while (left := began + timeout - time.monotonic()) > 0:
             incoming.look()
+            if incoming.handshake.successes > said:  # the connection was cut, and what was said on it may be lost
+                said = incoming.handshake.successes
+                sock.send(encode(question))
             if (trouble := incoming.refusal()) is not None and (
                 incoming.handshake.verdict != "another" or not expected[1:]
             ):

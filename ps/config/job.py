@@ -190,6 +190,9 @@ class JobConfig(ElasticConfig):
     server_optimizer: str | None = setting(
         None, "how the servers apply the mean delta; none: the algorithm's own way", modes=FEDERATED
     )
+    server_schedule: str = setting(
+        "constant", "schedule of the servers' learning rate, over rounds, such as linear:steps=300", modes=FEDERATED
+    )
     partition: str = setting(
         "iid",
         "how one data set is divided among clients: iid, shards:2, dirichlet:0.3, ...; own: each has its own",

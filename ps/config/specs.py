@@ -42,6 +42,8 @@ class JobSpecs:
     """What a script's gradients are applied with: by the servers, or in a federated job by the client itself."""
     server_optimizer: Spec[Optimizer]
     """What the servers of a federated job do with the combination of a round."""
+    server_schedule: Spec[Schedule]
+    """By what their learning rate is multiplied in each round."""
     partition: Spec[Partitioner]
     secure: Spec[Masking]
     """How single deltas are hidden."""
@@ -87,6 +89,7 @@ class JobSpecs:
             local_optimizer=local,
             step_optimizer=local if job.federated else optimizer,
             server_optimizer=read(OPTIMIZERS.parse, "server_optimizer", algorithm.server),
+            server_schedule=read(SCHEDULES.parse, "server_schedule"),
             partition=read(PARTITIONERS.parse, "partition"),
             secure=secure,
             privacy=privacy,

@@ -7,6 +7,7 @@ import numpy as np
 from ps.config.job import JobConfig
 from ps.cores import cores, threads_for
 from ps.optim import apply
+from ps.optim.rate import LearningRate
 from ps.server.shard.chunk import ChunkState
 from ps.threads import ThreadTeam
 from ps.xp import HostArray
@@ -26,6 +27,7 @@ class Publisher:
         self.name = str(spec)
         """The server optimizer with all its numbers."""
         self._optimizer = spec.build()
+        self._rate = LearningRate(self._optimizer.lr, job.specs.server_schedule.build())
         self._team = ThreadTeam(threads_for(threads, cores(), job.servers))
 
     def slots(self, chunk: ChunkState) -> dict[str, HostArray]:
@@ -42,7 +44,7 @@ class Publisher:
                 chunk.weights,
                 delta,
                 chunk.slots,
-                lr=self._optimizer.lr,
+                lr=self._rate(chunk.updates - 1),
                 t=chunk.updates,
                 scale=-factor,
                 team=self._team,

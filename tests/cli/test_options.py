@@ -37,6 +37,7 @@ SPECIAL = {
     "secure": "pairwise:clip=0.5",
     "local_optimizer": "adam:lr=0.5",
     "server_optimizer": "adam:lr=0.5",
+    "server_schedule": "cosine:steps=10",
     "partition": "shards:2",
     "track": "tensorboard",
     "dp": "eps=8,delta=1e-6,clip=1",

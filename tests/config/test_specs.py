@@ -31,7 +31,11 @@ def test_what_is_set_is_what_counts() -> None:
 
 @pytest.mark.parametrize("mode", ["sync", "federated"])
 @pytest.mark.parametrize(
-    "name", ["optimizer", "schedule", "compress", "algorithm", "local_optimizer", "server_optimizer", "partition"]
+    "name",
+    [
+        *("optimizer", "schedule", "compress", "algorithm", "partition"),
+        *("local_optimizer", "server_optimizer", "server_schedule"),
+    ],
 )
 def test_a_text_that_names_nothing_is_refused_with_its_setting_and_source(name: str, mode: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} = 'auto' \(flag --x\): unknown \w+ 'auto'"):

@@ -28,6 +28,7 @@ BY_NAME = {
     "optimizer": OPTIMIZERS,
     "local_optimizer": OPTIMIZERS,
     "server_optimizer": OPTIMIZERS,
+    "server_schedule": SCHEDULES,
     "partition": PARTITIONERS,
     "non_iid": PARTITIONERS,
     "spec": PARTITIONERS,

@@ -47,6 +47,11 @@ def test_the_server_optimizer_sees_the_negative_delta_for_a_gradient() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
+def test_the_servers_learning_rate_follows_its_schedule_round_by_round() -> None:
+    found = published("trainable", DELTA, times=3, server_optimizer="sgd:lr=0.5", server_schedule="linear:steps=4")
+    np.testing.assert_allclose(found, np.arange(4) + 0.5 * (1 + 0.75 + 0.5) * np.array(DELTA), rtol=1e-12)
+
+
 def test_buffers_take_the_delta_as_it_is_and_counters_all_counts() -> None:
     np.testing.assert_allclose(published("buffer", DELTA, factor=9.0, share=9.0), np.arange(4) + np.array(DELTA))
     np.testing.assert_array_equal(published("counter", [1, 2, 3, 4], factor=9.0, share=9.0), [1, 3, 5, 7])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ps.monitor.time_series import TimeSeries
+from ps.monitor.time_series import MOST, TimeSeries
 from ps.monitor.values import amount, number
 
 MOST_CURVES = 40
@@ -45,12 +45,9 @@ class JobHistory:
                 self._round = row["round"]
                 self._add_round(row)
 
-    def curves(self, since: float | None = None) -> dict[str, dict[str, list[Any]]]:
-        """Return the curves by name; ``since``: of those over time what is not before that."""
-        return {
-            name: curve.columns(since if name.startswith(("now/", "metric/")) else None)
-            for name, curve in self._curves.items()
-        }
+    def curves(self, most: int = MOST) -> dict[str, dict[str, list[Any]]]:
+        """Return the curves by name, or so many last points of each."""
+        return {name: curve.columns(most) for name, curve in self._curves.items()}
 
     def _add_round(self, row: Mapping[str, Any]) -> None:
         at = row["round"] + 1

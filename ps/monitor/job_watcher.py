@@ -12,8 +12,9 @@ from ps.errors import PSError
 from ps.launch.pace import Pace
 from ps.launch.progress import progress_of
 from ps.monitor.job_history import JobHistory
-from ps.monitor.rates import Rates
+from ps.monitor.job_rates import JobRates
 from ps.monitor.snapshot import Snapshot, snapshot_of
+from ps.monitor.time_series import MOST
 from ps.monitor.values import text
 
 INTERVAL = 1.0
@@ -46,7 +47,7 @@ class JobWatcher:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fetch, self._monotonic, self._wall = fetch, monotonic, wall
-        self._rates, self._pace, self._history = Rates(), Pace(), JobHistory()
+        self._rates, self._pace, self._history = JobRates(), Pace(), JobHistory()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._seen: Seen | None = None
@@ -56,10 +57,10 @@ class JobWatcher:
         """The latest snapshot; None before the first."""
         return self._seen
 
-    def curves(self, since: float | None = None) -> dict[str, dict[str, list[Any]]]:
-        """Return the curves so far, see ``JobHistory``."""
+    def curves(self, most: int = MOST) -> dict[str, dict[str, list[Any]]]:
+        """Return the curves so far, see ``JobHistory``, or so many last points of each."""
         with self._lock:
-            return self._history.curves(since)
+            return self._history.curves(most)
 
     def silence(self) -> float:
         """Return for how many seconds there has been no news."""

@@ -1,4 +1,4 @@
-"""Member rows: what is shown of each server and worker, of those that stand out most where there are many."""
+"""Member rows: what is shown of each server and worker, and which of them where there are too many for a page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ps.monitor.values import amount, mapping, metric, number, rows, short, text
 Status = Mapping[str, Any]
 
 MOST_ROWS = 200
-"""Members that are shown, at most."""
+"""Members that a page shows, at most."""
 MOST_WAITED_FOR = 10
 """Members that one waits for and that are named, at most."""
 
 
 def member_rows(status: Status, *, private: bool) -> list[dict[str, Any]]:
-    """Return a row for each member, servers first, by rank; where there are too many those that stand out.
+    """Return a row for each member, servers first, by rank.
 
     ``private``: nothing that one client says of its own data and training is in them.
     """
@@ -29,11 +29,15 @@ def member_rows(status: Status, *, private: bool) -> list[dict[str, Any]]:
     for row in rows(status.get("workers")):
         waited_for.update(_ranks(row, "waiting_for"))
     role = "client" if federated else "worker"
-    found += [_worker(row, role, waited_for, private=private) for row in rows(status.get("workers"))]
-    if len(found) > MOST_ROWS:
-        chosen = sorted(found, key=_standing_out)[:MOST_ROWS]
-        found = sorted(chosen, key=lambda row: (row["role"] not in ("server", "standby"), row["rank"]))
-    return found
+    return found + [_worker(row, role, waited_for, private=private) for row in rows(status.get("workers"))]
+
+
+def outstanding(found: list[dict[str, Any]], most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """Return as many of the rows as there is room for, in their order: of too many those that stand out."""
+    if len(found) <= most:
+        return found
+    chosen = {id(row) for row in sorted(found, key=_standing_out)[:most]}
+    return [row for row in found if id(row) in chosen]
 
 
 def _server(row: Status) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def is_private(status: Status) -> bool:
 def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: float | None = None) -> Snapshot:
     """Return what is shown of a job at Unix time ``now``.
 
-    ``rates`` are those of ``Rates``; ``left``: seconds until all is done, where that can be said.
+    ``rates`` are those of ``JobRates``; ``left``: seconds until all is done, where that can be said.
     """
     private = is_private(status)
     job, progress = mapping(status.get("job")), progress_of(status)
@@ -56,7 +56,7 @@ def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: fl
         "now": {**{key: short(value) for key, value in rates.items()}, **_sums(live, private=private)},
         "metrics": {} if private else _metrics(live),
         "members": shown,
-        "hidden": max(0, sum(sum(each.values()) for each in totals.values()) - len(shown)),
+        "others": max(0, sum(sum(each.values()) for each in totals.values()) - len(shown)),
         "waits": [text(line, 400) for line in waiting_lines(status)[:MOST_LINES]],
         "deaths": [_death(row) for row in rows(status.get("deaths"))[-MOST_LINES:]],
         "measured": _measured(status),

@@ -38,12 +38,12 @@ class TimeSeries:
         while len(self._buckets) > MOST:
             self._thin()
 
-    def columns(self, since: float | None = None) -> dict[str, list[Any]]:
+    def columns(self, most: int = MOST) -> dict[str, list[Any]]:
         """Return the curve: ``at``, ``low``, ``high``, ``last`` and ``odd`` of each bucket, in order.
 
-        ``since``: of those that are not before that time.
+        ``most``: of so many last ones.
         """
-        found = [bucket for bucket in self._buckets if since is None or bucket.at >= since]
+        found = self._buckets[-most:]
         return {
             "at": [round(bucket.at, 2) for bucket in found],
             "low": [short(bucket.low) for bucket in found],

@@ -13,6 +13,7 @@ from rich.text import Text
 from ps.launch.pace import format_left, with_speed
 from ps.launch.table import format_bytes, in_unit, plain_table, seconds, short, unit_of
 from ps.monitor.job_watcher import STALE, Seen
+from ps.monitor.member_rows import MOST_ROWS, outstanding
 
 Curves = Mapping[str, Mapping[str, Sequence[Any]]]
 
@@ -108,7 +109,7 @@ def _curves(found: Mapping[str, Any], curves: Curves, width: int) -> list[Text]:
 def _members(found: Mapping[str, Any], width: int, room: int | None) -> tuple[Table, int]:
     """Return the table of members, and how many are not in it."""
     federated, wide = found["federated"] is not None, width >= WIDE
-    rows = found["members"] if room is None else found["members"][:room]
+    rows = outstanding(found["members"], MOST_ROWS if room is None else room)
     unit, size = unit_of(row[key] for row in rows for key in ("up", "down"))
     table = plain_table()
     table.add_column("member", no_wrap=True)
@@ -120,7 +121,7 @@ def _members(found: Mapping[str, Any], width: int, room: int | None) -> tuple[Ta
         table.add_column(column, no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(*_cells(row, size, federated=federated, wide=wide))
-    return table, found["hidden"] + len(found["members"]) - len(rows)
+    return table, found["others"] + len(found["members"]) - len(rows)
 
 
 def _cells(row: Mapping[str, Any], size: float, *, federated: bool, wide: bool) -> list[Text]:

@@ -1,4 +1,4 @@
-"""Rates: what a job does in a second, from how much it had done in the statuses of the last few."""
+"""JobRates: what a job does in a second, from how much it had done in the statuses of the last few."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Counts = dict[int, tuple[float, float, float, float, float]]
 """Of each worker: its clock, steps, bytes up and down, and the seconds that it has waited."""
 
 
-class Rates:
+class JobRates:
     """Remembers what workers had done since not too long."""
 
     def __init__(self) -> None:

@@ -6,8 +6,8 @@ import json
 import time
 from typing import Any
 
-from ps.monitor.member_rows import MOST_ROWS, outstanding
 from ps.monitor.job_rates import JobRates
+from ps.monitor.member_rows import MOST_ROWS, outstanding
 from ps.monitor.snapshot import Snapshot, snapshot_of
 from support.watched import FEDERATED, HOSTILE, job, large, server, worker
 

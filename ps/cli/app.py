@@ -41,6 +41,7 @@ MODULES = {
     "worker": "ps.cli.roles",
     "status": "ps.cli.status",
     "top": "ps.cli.top",
+    "page": "ps.cli.page",
     "checkpoint": "ps.cli.checkpoint",
     "drain": "ps.cli.drain",
     "export": "ps.cli.checkpoint",

@@ -50,3 +50,10 @@ def variables(theme: int) -> str:
     """Return the CSS variables with every colour in light (0) or dark (1)."""
     runs = {name: (look.light, look.dark) for name, look in LOOKS.items()}
     return "".join(f"--{name}:{pair[theme]};" for name, pair in {**COLOURS, **runs}.items())
+
+
+def themes() -> str:
+    """Return the CSS that gives every variable its colour, as the reader's theme is; paper is light."""
+    light, dark = variables(0), variables(1)
+    screen = f":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return f"{screen}@media print{{:root{{{light}}}}}"

@@ -18,7 +18,7 @@ from importlib import resources
 from typing import Any
 
 from ps.compare import sections
-from ps.compare.look import variables
+from ps.compare.look import themes
 from ps.compare.markup import Markup, details, join, table, tag
 from ps.compare.show import show
 
@@ -61,8 +61,8 @@ def page(report: Mapping[str, Any], library: str) -> str:
         ),
         _foot(report),
     )
-    scripts = [_closed(library), _closed(_read("page.js"))]
-    sources = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    scripts = [closed(library), closed(_read("page.js"))]
+    sources = " ".join(f"'sha256-{digest(script)}'" for script in scripts)
     head = join(
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{SAFE}; script-src {sources}">'),
@@ -79,21 +79,20 @@ def page(report: Mapping[str, Any], library: str) -> str:
 
 
 def _style() -> str:
-    light, dark = variables(0), variables(1)
-    themes = f":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    return f"{themes}@media print{{:root{{{light}}}}}\n{_read('page.css')}"
+    return f"{themes()}\n{_read('page.css')}"
 
 
 def _read(name: str) -> str:
     return resources.files("ps.compare").joinpath(name).read_text(encoding="utf-8")
 
 
-def _closed(script: str) -> str:
+def closed(script: str) -> str:
     """Return a script in which nothing ends the element that it stands in."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _digest(script: str) -> str:
+def digest(script: str) -> str:
+    """Return by what a content security policy knows a script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 

@@ -29,7 +29,7 @@ class ProcessConfig:
         None,
         "address of the scheduler to join, tcp://host:port; file:PATH has it say there where it is (--address-file)",
         kind=ADDRESS,
-        roles=(*MEMBERS, "status", "top", "follow"),
+        roles=(*MEMBERS, "status", "top", "page", "follow"),
     )
     host: str = setting(
         "127.0.0.1", "address to listen on and, without --advertise, be reached at", kind=HOST, roles=ALL
@@ -59,7 +59,7 @@ class ProcessConfig:
         "folder with this process's keys and those of whom it lets in, see psctl keys; of psctl run: as psctl keys "
         "init makes it",
         kind=PATH,
-        roles=(*ALL, "status", "top", "follow", "ping"),
+        roles=(*ALL, "status", "top", "page", "follow", "ping"),
     )
     insecure: bool = setting(False, "without keys, listen on other addresses than loopback as well", roles=ALL)
     rank: int | None = setting(
@@ -131,6 +131,19 @@ class ProcessConfig:
         "folder that --track writes to; none: as the tracker's own variables have it",
         kind=PATH,
         roles=("run", "worker"),
+    )
+    page: bool = setting(False, "serve a page that shows the run while it lasts, see psctl page", roles=("run",))
+    page_host: str = setting(
+        "127.0.0.1",
+        "address to serve the page on; other than loopback only with --page-token",
+        kind=HOST,
+        roles=("run", "page"),
+    )
+    page_port: int = setting(
+        7080, "port to serve the page on; 0 takes a free one", low=0, high=65535, roles=("run", "page")
+    )
+    page_token: str | None = setting(
+        None, "file with the token that whoever looks at the page has to bring", kind=PATH, roles=("run", "page")
     )
     data: str | None = setting(None, "directory of the data sets", kind=PATH, roles=("run", "worker"))
     state: str | None = setting(

@@ -16,7 +16,7 @@ from ps.errors import ConfigError
 from ps.script import Script
 
 _NONE: Mapping[str, Any] = types.MappingProxyType({})
-ENGINES_OWN = ("host", "port", "runtime_dir", "restarts")
+ENGINES_OWN = ("host", "port", "runtime_dir", "restarts", "page_host", "page_port", "page_token")
 """Settings of psctl run that an engine decides about."""
 STATE = "state"
 PLACED = (STATE, "keys")
@@ -46,6 +46,8 @@ class Workload:
         table = settings_of(ProcessConfig)
         given = {k: v for k, v in loaded.given().items() if "run" in table[k].roles and k not in ENGINES_OWN}
         explicit = settings.explicit_job()
+        if "page" in given:
+            raise ConfigError("page: the job runs elsewhere; look at it with psctl page --scheduler ADDRESS")
         if "trace" in given:
             raise ConfigError("trace: processes on several hosts have a file each; give it to one of them by hand")
         if job.mode in FEDERATED and (folder := explicit.pop("checkpoint_dir", None)) is not None:

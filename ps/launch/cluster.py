@@ -9,7 +9,6 @@ import time
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ps import native
 from ps.config.mode import PIPELINE
@@ -23,21 +22,21 @@ from ps.launch.lifeline import LIVING, TAKEN, VARIABLE
 from ps.launch.members import Members, Row, joined, read_members, without
 from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
+from ps.launch.page_process import PageProcess, page_of
 from ps.launch.plan import Plan
 from ps.launch.policy import SPENT, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.readiness import await_address
-from ps.launch.round_log import RoundLog
+from ps.launch.round_log import RoundLog, write_record
 from ps.launch.rounds import ending
 from ps.launch.run_keys import RunKeys
 from ps.launch.run_result import RunResult
 from ps.launch.saved_run import SavedRun, saved_run
 from ps.launch.scope import runtime_directory, signals_into
 from ps.launch.screen import Screen
-from ps.launch.summary import Ends, kernels_of, lives_of, read_record, summarize, write_summary
+from ps.launch.summary import Ends, kernels_of, lives_of, read_record, summarize
 from ps.launch.table import summary_table
 from ps.launch.timeline import Timeline
-from ps.record_files import ROUNDS, SUMMARY
 from ps.server.scheduler.saved_job import SavedJob
 from ps.track.process import tracking
 
@@ -81,7 +80,10 @@ def run_to_end(plan: Plan, environ: Mapping[str, str], screen: Screen, fetch: Fe
         timeline = Timeline(process.trace) if process.trace else None
         directory = held.enter_context(runtime_directory(process.runtime_dir))
         keys = RunKeys(process, directory)
-        return _Cluster(plan, environ, screen, fetch, directory, run_dir, timeline, received, before, taken, keys).run()
+        page = held.enter_context(page_of(process))
+        return _Cluster(
+            plan, environ, screen, fetch, directory, run_dir, timeline, received, before, taken, keys, page
+        ).run()
 
 
 class _Cluster:
@@ -98,8 +100,9 @@ class _Cluster:
         saved_run: SavedRun | None,
         taken: Checkpointed | None,
         keys: RunKeys,
+        page: PageProcess | None,
     ) -> None:
-        self._taken, self._keys = taken, keys
+        self._taken, self._keys, self._page = taken, keys, page
         self._plan, self._environ, self._screen = plan, environ, screen
         self._fetch = keys.asking(fetch)
         self._directory = directory
@@ -157,6 +160,8 @@ class _Cluster:
         self._keys.announce(address)
         if self._run_dir:
             rundir.announce(self._run_dir, address)
+        if self._page is not None:
+            self._page.start(address, self._keys.operator, self._screen.say)
         plan = self._plan
         self._policy.restart = plan.restart_command(address, self._state)
         self._policy.started = True
@@ -372,7 +377,7 @@ class _Cluster:
             if rounds is not None:
                 self._screen.show(ending(rounds))
         if self._run_dir:
-            self._write(summary, self._run_dir)
+            self._unwritten = write_record(self._run_dir, summary, self._round_log, self._screen.say)
         if policy.first:
             self._screen.say(f"failed first: {policy.first.name} ({describe(policy.first.code)})")
             if self._plan.call is None:  # whoever called has them with the error
@@ -382,16 +387,6 @@ class _Cluster:
         if self._timeline is not None:
             asked = len(self._received)
             self._timeline.finish(self._screen.say, stop=lambda: len(self._received) > asked)
-
-    def _write(self, summary: Mapping[str, Any], directory: Path) -> None:
-        try:
-            if self._round_log.status:
-                self._round_log.write(directory / ROUNDS)
-            write_summary(summary, directory / SUMMARY)
-            self._screen.say(f"the record is in {directory}")
-        except PSError as error:
-            self._screen.say(f"error: the record is not complete, and the table shows what there is of it: {error}")
-            self._unwritten = PSError.exit_code
 
     def _say_tail(self, child: Child) -> None:
         if child.tail:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ps.errors import PSError
+from ps.launch.summary import write_summary
+from ps.record_files import ROUNDS, SUMMARY
 from ps.whole import write_whole
 
 Entry = dict[str, Any]
@@ -72,3 +75,16 @@ class RoundLog:
     def write(self, path: Path) -> None:
         """Write the rounds, one JSON object in each line. Raises PSError."""
         write_whole(path, "".join(json.dumps(entry, default=str) + "\n" for entry in self.rounds()))
+
+
+def write_record(directory: Path, summary: Mapping[str, Any], rounds: RoundLog, say: Callable[[str], None]) -> int:
+    """Write what a run came to into the folder of its record; return the exit code for what could not be written."""
+    try:
+        if rounds.status:
+            rounds.write(directory / ROUNDS)
+        write_summary(summary, directory / SUMMARY)
+        say(f"the record is in {directory}")
+        return 0
+    except PSError as error:
+        say(f"error: the record is not complete, and the table shows what there is of it: {error}")
+        return PSError.exit_code

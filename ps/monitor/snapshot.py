@@ -18,10 +18,12 @@ MOST_LINES = 20
 MOST_METRICS = 16
 MOST_REASONS = 20
 SETTINGS = (
-    *("mode", "staleness", "servers", "workers", "min_workers", "optimizer", "schedule", "aggregator", "compress"),
-    *("transport", "algorithm", "clients_per_round", "partition", "stages", "replicas", "global_batch", "secure", "dp"),
+    *("mode", "servers", "workers", "min_workers", "optimizer", "schedule", "aggregator", "compress", "transport"),
+    *("stages", "replicas", "global_batch"),
 )
 """Settings of the job that are shown."""
+FEDERATED_SETTINGS = ("algorithm", "clients_per_round", "partition", "local_epochs", "local_steps", "secure", "dp")
+"""Those that are shown of a federated job as well."""
 
 
 def is_private(status: Status) -> bool:
@@ -42,7 +44,7 @@ def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: fl
     totals = {role: _totals(status, role) for role in ("servers", "workers")}
     found: Snapshot = {
         "time": round(now, 3),
-        "job": {key: metric(job[key]) or text(job[key]) for key in SETTINGS if job.get(key) not in (None, "", "none")},
+        "job": _settings(job, federated=bool(status.get("federated"))),
         "phase": text(status.get("phase", "?")),
         "reason": text(status.get("reason") or "", 500),
         "epoch": amount(status.get("epoch")),
@@ -59,6 +61,7 @@ def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: fl
         "others": max(0, sum(sum(each.values()) for each in totals.values()) - len(shown)),
         "waits": [text(line, 400) for line in waiting_lines(status)[:MOST_LINES]],
         "deaths": [_death(row) for row in rows(status.get("deaths"))[-MOST_LINES:]],
+        "died": len(rows(status.get("deaths"))),
         "measured": _measured(status),
         "stop": text(stopping(status["stop"], federated=bool(status.get("federated")))) if status.get("stop") else "",
         "idle_s": short(number(status.get("idle_s"))),
@@ -69,6 +72,11 @@ def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: fl
         "private": private,
     }
     return found
+
+
+def _settings(job: Status, *, federated: bool) -> dict[str, float | str]:
+    keys = [*SETTINGS, *(FEDERATED_SETTINGS if federated else ()), *(["staleness"] if job.get("mode") == "ssp" else [])]
+    return {key: metric(job[key]) or text(job[key]) for key in keys if job.get(key) not in (None, "", "none", "0", 0)}
 
 
 def _totals(status: Status, role: str) -> dict[str, int]:

@@ -28,6 +28,7 @@ COMMANDS = (
     "worker",
     "status",
     "top",
+    "page",
     "checkpoint",
     "drain",
     "export",

@@ -32,6 +32,7 @@ SPECIAL = {
     "replicas": "1",
     "schedule": "constant",
     "host": "10.0.0.9",
+    "page_host": "10.0.0.9",
     "aggregator": "weighted",
     "algorithm": "fedprox:mu=0.5",
     "secure": "pairwise:clip=0.5",

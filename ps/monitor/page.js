@@ -283,7 +283,7 @@ function layout(options, isLog) {
   const x = { ...axis, nticks: 6, showgrid: false, tickformat: snapshot.uptime_s > 86400 ? "%b %d %H:%M" : "%H:%M:%S" };
   if (options.over) Object.assign(x, { title: { text: options.over, standoff: 4, font: { size: 11, color: colour("soft") } }, rangemode: "normal", tickformat: ",d" });
   return { margin: { l: 8, r: 10, t: 8, b: 24 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept",
-    hovermode: "closest", barmode: "stack", xaxis: x, yaxis: y
+    hovermode: "closest", barmode: "stack", xaxis: x, yaxis: y,
     font: { color: colour("ink"), family: "system-ui, sans-serif", size: 12 },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour("edge"), font: { color: colour("ink") } },

@@ -9,12 +9,13 @@ import contextlib
 import gzip
 import hmac
 import json
+import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,13 +34,19 @@ TAIL = 15
 """Points of each curve that go with a snapshot."""
 LOCAL = ("localhost", "127.0.0.1", "::1")
 """Names by which a browser may ask where no token is set: a page of somebody else's that leads here has another."""
-COMMON = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Connection": "close",
-}
+LONGEST_HEAD = 16 << 10
+"""Bytes of a request, at most."""
+COMMON = "\r\n".join(
+    (
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        "Referrer-Policy: no-referrer",
+        "X-Frame-Options: DENY",
+        "Connection: close",
+    )
+)
+
+log = logging.getLogger("ps.monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,7 @@ class PageServer:
     def _serve(self) -> None:
         while not self._closing:
             try:
-                connection, peer = self._socket.accept()
+                connection, _ = self._socket.accept()
             except OSError:
                 if not self._closing:
                     time.sleep(0.1)  # no descriptor left, or the peer has gone by now
@@ -139,49 +146,58 @@ class PageServer:
             self._open[connection] = time.monotonic() + LONGEST
             try:
                 connection.settimeout(SILENT)
-                _Handler(connection, peer, self)  # type: ignore[arg-type]
+                if head := _read_head(connection):
+                    connection.sendall(self._respond(head))
             except OSError:  # it has gone
                 pass
             finally:
                 self._open.pop(connection, None)
                 connection.close()
 
-
-class _Handler(BaseHTTPRequestHandler):
-    """One request on a connection."""
-
-    server_version, sys_version = "psctl", ""
-    server: Any
-
-    def do_GET(self) -> None:
-        """Answer."""
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+    def _respond(self, head: str) -> bytes:
+        """Return what is sent in answer to the head of a request."""
+        first, *lines = head.split("\r\n")
+        words = first.split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            return _response(refusal(400, "this is no request of HTTP 1"))
+        if words[0] not in ("GET", "HEAD"):
+            return _response(refusal(501, "there is nothing here but GET"))
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
-        self._send(self.server.answer(self.path, self.headers.get("Host", ""), bearer))
+        try:
+            answer = self.answer(words[1], headers.get("host", ""), bearer)
+        except ValueError:  # of a target that is none
+            answer = refusal(400, "there is no such address")
+        except Exception:
+            log.exception("%s was not answered", words[1][:100])
+            answer = refusal(500, "psctl could not answer; what it printed says why")
+        return _response(answer, packed="gzip" in headers.get("accept-encoding", ""), head=words[0] == "HEAD")
 
-    def do_HEAD(self) -> None:
-        """Answer with the head alone."""
-        self.do_GET()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: what is asked for is nobody's business."""
+def _read_head(connection: socket.socket) -> str:
+    """Return a request up to the line that ends its head; nothing where there is none, or no end of it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(LONGEST_HEAD) if len(data) < LONGEST_HEAD else b""
+        if not more:
+            return ""
+        data += more
+    return data[: data.index(b"\r\n\r\n")].decode("latin-1")
 
-    def _send(self, answer: Answer) -> None:
-        zipped = bool(answer.packed) and "gzip" in self.headers.get("Accept-Encoding", "")
-        body = answer.packed if zipped else answer.body
-        self.send_response(answer.status)
-        for name, value in COMMON.items():
-            self.send_header(name, value)
-        if zipped:
-            self.send_header("Content-Encoding", "gzip")
-        if answer.kind:
-            self.send_header("Content-Type", answer.kind)
-            self.send_header("Content-Length", str(len(body)))
-        if answer.status == 401:
-            self.send_header("WWW-Authenticate", "Bearer")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+
+def _response(answer: Answer, *, packed: bool = False, head: bool = False) -> bytes:
+    """Return an answer as it is sent; ``packed``: to who reads gzip, ``head``: without the body."""
+    zipped = packed and bool(answer.packed)
+    body = answer.packed if zipped else answer.body
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", COMMON]
+    if answer.kind:
+        lines += [f"Content-Type: {answer.kind}", f"Content-Length: {len(body)}"]
+    if zipped:
+        lines.append("Content-Encoding: gzip")
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        lines.append("WWW-Authenticate: Bearer")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + (b"" if head else body)
 
 
 def packed(kind: str, body: bytes) -> Answer:

@@ -45,6 +45,8 @@ NOT_RUN = {
     "python scripts/bench/compare.py": MINUTES + "; tests/scripts/test_compare.py runs its parts",
     "psctl run (--on|-s 2 -w 8 --on) ": "runs where Slurm is; scripts/engines/slurm and tests/engines try it",
     "psctl render ": "tests/engines/test_documents.py renders what the documents do",
+    "psctl (page|top) ": "looks at a job that runs; tests/monitor has one",
+    "psctl run .*--page ": "needs plotly; tests/monitor/test_page.py has one",
     "psctl status --json": "asks whoever is at port 7070 of this host; the job of several machines asks its own",
     "psctl (server|worker) --trace FILE": "half a command; tests/e2e/test_trace.py runs whole ones",
 }

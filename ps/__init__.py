@@ -26,7 +26,7 @@ _ELSEWHERE = {
     "follow": "ps.following.follower",
     "run": "ps.launch.run",
 }
-_SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "pipeline", "torch")
+_SUBPACKAGES = ("data", "errors", "federated", "jax", "models", "optim", "pipeline", "ray", "torch")
 
 _HERE = os.path.dirname(__file__)  # noqa: PTH120
 if os.path.isdir(_HERE) and not all(os.path.isdir(os.path.join(_HERE, each)) for each in _LINKS):  # noqa: PTH112, PTH118
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ps import models as models
     from ps import optim as optim
     from ps import pipeline as pipeline
+    from ps import ray as ray
     from ps.errors import PSError
     from ps.following.follower import follow
     from ps.launch.run import run

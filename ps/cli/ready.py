@@ -19,7 +19,9 @@ def watch_launcher(*, is_worker: bool = True) -> bool:
     fd = take_descriptor(lifeline.VARIABLE)
     if fd is None:
         return False
-    lifeline.watch(fd, os.environ.get("PS_RUNTIME_DIR"), delay=0.0 if is_worker else lifeline.AFTER_WORKERS)
+    grace = os.environ.pop(lifeline.GRACE, None)
+    delay = 0.0 if is_worker else lifeline.AFTER_WORKERS
+    lifeline.watch(fd, os.environ.get("PS_RUNTIME_DIR"), float(grace) if grace else None, delay)
     return True
 
 

@@ -31,6 +31,7 @@ psctl run -w 4 --checkpoint-dir kept --checkpoint-every 30s train.py    goes on 
 psctl run -w 4 --resume kept/step-000400 train.py --epochs 9    goes back to that step
 psctl run -w 2 --track tensorboard train.py    shows its curves there; mlflow, wandb, trackio
 psctl run --on slurm -o time=01:00:00 -s 2 -w 8 train.py    on Slurm's machines
+psctl run --on ray -o cpus=2 -s 2 -w 8 train.py    on a Ray cluster
 psctl run -w 2 --trace trace.json train.py    leaves a timeline for https://ui.perfetto.dev"""
 
 FAILURES = """\
@@ -58,7 +59,9 @@ OURS = ("-s", "-w", "--servers", "--workers", "--mode", "--transport", "--run-di
 )
 @job_options
 @process_options("run")
-@click.option("--on", metavar="ENGINE", cls=SectionOption, section="Elsewhere", help="engine to run the job on: slurm")
+@click.option(
+    "--on", metavar="ENGINE", cls=SectionOption, section="Elsewhere", help="engine to run the job on: slurm, ray"
+)
 @click.option(
     "-o",
     "engine_options",
@@ -72,7 +75,7 @@ OURS = ("-s", "-w", "--servers", "--workers", "--mode", "--transport", "--run-di
 def run(script: Script, args: tuple[str, ...], on: str | None, engine_options: tuple[str, ...], **options: Any) -> int:
     """Start a scheduler, servers and workers on this machine; each worker runs SCRIPT.
 
-    Everything after SCRIPT is passed to the script, untouched. With --on slurm it is Slurm's machines that they are on.
+    Everything after SCRIPT is passed to the script, untouched. With --on slurm or ray it is on the machines of that.
     """
     if engine_options and on is None:
         raise UsageError("-o is for the engine that --on names")

@@ -22,6 +22,7 @@ PLUMBING = (
     "PS_CONFIG",
     "PS_READY_FD",
     "PS_LIFELINE_FD",
+    "PS_LIFELINE_GRACE",
     "PS_ACCOUNT_FD",
     "PS_LIVING_FD",
     "PS_TAKEN_FD",

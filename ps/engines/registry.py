@@ -10,6 +10,7 @@ from ps.errors import UsageError
 
 MODULES = {
     "slurm": "ps.engines.slurm",
+    "ray": "ps.engines.ray",
     "kubernetes": "ps.engines.kubernetes",
     "helm": "ps.engines.helm",
     "compose": "ps.engines.compose",

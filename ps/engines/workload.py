@@ -82,6 +82,11 @@ class Workload:
         return self.workers + (int(self.job.get("spares", 0)) if self.mode in PIPELINE else 0)
 
     @property
+    def standbys(self) -> int:
+        """How many servers are to be started beside the others, each of which goes on for one that dies."""
+        return self.servers * int(self.job.get("replicas", 0))
+
+    @property
     def keeps(self) -> bool:
         """Whether the job goes on from what it has kept when it is started again."""
         return "checkpoint_dir" in self.job or "resume" in self.job or STATE in self.process

@@ -29,10 +29,12 @@ class Child:
         fds: Sequence[int] = (),
         *,
         tied: bool = False,
+        cwd: str | None = None,
     ) -> None:
         """Start the process in a session of its own, with ``fds`` open and nothing to read.
 
-        ``tied``: it ends with the calling thread, where the system can see to that, until it has a lifeline.
+        ``tied``: it ends with the calling thread, where the system can see to that, until it has a lifeline. ``cwd``:
+        where it works; None: here.
         """
         self.role = role
         self.rank = rank
@@ -42,6 +44,7 @@ class Child:
         self._process = subprocess.Popen(
             list(command),
             env=dict(env),
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

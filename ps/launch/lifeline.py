@@ -11,6 +11,8 @@ import threading
 import time
 
 VARIABLE = "PS_LIFELINE_FD"
+GRACE = "PS_LIFELINE_GRACE"
+"""Seconds between the two signals, where they are others than the setting's."""
 LIVING, TAKEN = "PS_LIVING_FD", "PS_TAKEN_FD"
 """Locked files, open for as long as a process of a run lives: the next run with its ``--state``, or its folder of
 checkpoints, waits for all."""

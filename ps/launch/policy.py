@@ -159,6 +159,11 @@ class FailurePolicy:
             return 128 + self.signal
         return exit_status(self.first.code) if self.first else 0
 
+    def give_up(self, role: str, rank: int) -> list[Action]:
+        """Take that a process cannot be started again, for want of room: it counts as killed for good."""
+        self._restarts[name_of(role, rank)] = self.restarts
+        return self.on_exits([Exit(role, rank, -signal.SIGKILL)])
+
     @property
     def blames_another(self) -> bool:
         """Whether the first failure so far is that of a worker which lost a peer: who was that?"""
@@ -302,7 +307,8 @@ class FailurePolicy:
             if exit.code == SPENT:
                 return [Say(f"the scheduler has ended the job with {describe(exit.code)}")]
             without = "the rounds wait for it" if self.federated else "training goes on without it"
-            return [Say(f"{what}; {without}. To bring it back: {self.restart}")]
+            how = f". To bring it back: {self.restart}" if self.restart else ""
+            return [Say(f"{what}; {without}{how}")]
         if exit.code in HOPELESS and not self.federated:
             return [Say(f"{what}: the other workers would too, ending them"), Stop()]
         left = self.workers - len(self._ended)

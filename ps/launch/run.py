@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import site
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from ps import descriptors, errors, plugins
-from ps.config import JobConfig, ProcessConfig, Settings, find_toml, settings_of
-from ps.config.setting import suggest
-from ps.errors import ConfigError, JobEnded, PSError, ServerLost, StateError, UsageError
+from ps import descriptors
+from ps.errors import JobEnded, StateError, UsageError
 from ps.launch.call import FunctionCall, name_of
 from ps.launch.checks import check_files
 from ps.launch.cluster import run_to_end
+from ps.launch.import_path import import_path
+from ps.launch.keywords import called_with
 from ps.launch.plan import Plan
-from ps.launch.policy import describe
 from ps.launch.run_result import RunResult
+from ps.launch.scope import interrupt
 from ps.launch.screen import Screen
 from ps.protocol.query import fetch_status
 from ps.script import Script
@@ -54,7 +50,7 @@ def run(function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
             f"{name_of(function)} itself, or take PS_SCHEDULER out of the environment"
         )
     descriptors.demand(CALLER)
-    found = _settings(settings)
+    found = called_with(settings, CALLER)
     job, process = found.job().config, found.process().config
     check_files(job, process)
     with contextlib.ExitStack() as held:
@@ -65,9 +61,9 @@ def run(function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
         plan = Plan(
             script, (), job.servers, job.workers, found.explicit_job(), process, toml=found.toml.path, call=call
         )
-        result = run_to_end(plan, {**os.environ, **_import_path(os.environ)}, Screen(), fetch_status)
+        result = run_to_end(plan, {**os.environ, **import_path(os.environ)}, Screen(), fetch_status)
         if result.signal:
-            _interrupt(result.signal)
+            interrupt(result.signal)
         if result.failed_first is not None:
             _fail(result, call)
         if not result.began:
@@ -75,44 +71,9 @@ def run(function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
         return call.returned(0)
 
 
-def _settings(given: Mapping[str, Any]) -> Settings:
-    """Return the settings of a call. Raises ConfigError for one that there is not."""
-    known = {
-        **settings_of(JobConfig),
-        **{k: row for k, row in settings_of(ProcessConfig).items() if "run" in row.roles},
-    }
-    flags = {name: value for name, value in given.items() if name != "config"}
-    for name in flags:
-        if name not in known:
-            raise ConfigError(f"unknown setting {name!r} in {CALLER}{suggest(name, known)}")
-    settings = Settings(flags, os.environ, find_toml(os.environ, given.get("config")), CALLER)
-    plugins.load(settings.plugins())
-    return settings
-
-
-def _import_path(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what lets new processes import this package where only this program knows of its place."""
-    root = str(Path(__file__).parents[2])
-    before = environ.get("PYTHONPATH", "")
-    if root in (*site.getsitepackages(), site.getusersitepackages(), *before.split(os.pathsep)) or root not in sys.path:
-        return {}
-    return {"PYTHONPATH": os.pathsep.join([root, before] if before else [root])}
-
-
-def _interrupt(signum: int) -> None:
-    """Do what this program does at such a signal, now that nothing of the run is left."""
-    signal.raise_signal(signum)
-    if signum == signal.SIGINT:  # its handler goes on, and there is nothing to return
-        raise KeyboardInterrupt
-    raise SystemExit(128 + signum)
-
-
 def _fail(result: RunResult, call: FunctionCall) -> None:
     first = result.failed_first
     assert first is not None
     if first.role == "worker" and (error := call.raised(first.rank)) is not None:
         raise error
-    kinds = {kind.exit_code: kind for kind in PSError.__subclasses__() if kind.exit_code > 1}
-    kind = kinds.get(first.code, ServerLost if first.role == "server" else errors.PSError)
-    lines = "".join(f"\n    {line}" for line in result.tail)
-    raise kind(f"{first.name} failed first ({describe(first.code)}){'; its last lines:' if lines else ''}{lines}")
+    raise result.error()

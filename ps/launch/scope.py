@@ -42,3 +42,11 @@ def runtime_directory(parent: str | None) -> Iterator[Path]:
         yield made.path
     finally:
         made.remove()
+
+
+def interrupt(signum: int) -> None:
+    """Do what this program does at such a signal, now that nothing of the run is left."""
+    signal.raise_signal(signum)
+    if signum == signal.SIGINT:  # its handler goes on, and there is nothing to return
+        raise KeyboardInterrupt
+    raise SystemExit(128 + signum)

@@ -19,7 +19,7 @@ def test_all_engines_are_listed_with_what_they_get(capsys: Output) -> None:
     assert main(["render", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(MODULES)
-    assert [name for name, line in zip(MODULES, lines, strict=True) if "psctl run --on" in line] == ["slurm"]
+    assert [name for name, line in zip(MODULES, lines, strict=True) if "psctl run --on" in line] == ["slurm", "ray"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import site
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,6 +160,6 @@ def test_a_package_that_only_this_program_finds_is_found_by_its_workers(
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     ps.run(train)
     assert cluster.environ["PYTHONPATH"] == f"{root}{os.pathsep}/elsewhere"
-    monkeypatch.setattr(module.site, "getsitepackages", lambda: [root])
+    monkeypatch.setattr(site, "getsitepackages", lambda: [root])
     ps.run(train)
     assert cluster.environ["PYTHONPATH"] == "/elsewhere"

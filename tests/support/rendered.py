@@ -64,6 +64,7 @@ def goldens() -> dict[str, str]:
         "slurm-hetero.sbatch": rendered(
             "slurm", rich, gpus_per_task="1", queue="gpu", server_queue="cpu", **slurm_options
         ),
+        "ray.sh": rendered("ray", rich, cpus="2", resource=("ssd=1",), env=("A=b c",)),
         "kubernetes.yaml": rendered("kubernetes", plain),
         "kubernetes-rich.yaml": rendered(
             "kubernetes", rich, gpus="2", queue="team", image="r.io/train:1", namespace="ml"

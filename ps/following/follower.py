@@ -238,7 +238,7 @@ class ModelFollower(Iterator[Snapshot]):
         try:
             answer = ask(self.address, FollowRequest(0), Followed, ANSWER, self._keys)
         except ConnectTimeout as error:
-            if silence > LOST or all(now - at > 2 * BEAT for at in self._heard.values()):
+            if silence > LOST or all(now - at > LOST / 2 for at in self._heard.values()):
                 raise PeerLost(f"the job at {self.address} is gone: server {rank} is silent, and {error}") from None
             return
         if answer.job_id != self._entry.job_id:

@@ -227,6 +227,7 @@ def test_a_wrong_call_is_refused(fields: dict[str, Any], words: str) -> None:
 def test_a_job_that_fails_is_no_end_but_an_error(loopback: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENT", 0.1)
     monkeypatch.setattr(module, "BEAT", 0.2)
+    monkeypatch.setattr(module, "LOST", 1.0)
     monkeypatch.setattr("ps.worker.session.sigterm.asked", lambda: True)  # so nobody is left who would end it
     job = loopback(workers=1, idle_timeout=0.5)
     wrong = threading.Event()

@@ -187,12 +187,8 @@ class JobConfig(ElasticConfig):
         None, "steps of a client in one round, instead of epochs", low=1, high=MOST_STEPS, modes=FEDERATED
     )
     local_optimizer: str | None = setting(None, "the clients' optimizer; none: the job's optimizer", modes=FEDERATED)
-    server_optimizer: str | None = setting(
-        None, "how the servers apply the mean delta; none: the algorithm's own way", modes=FEDERATED
-    )
-    server_schedule: str = setting(
-        "constant", "schedule of the servers' learning rate, over rounds, such as linear:steps=300", modes=FEDERATED
-    )
+    server_optimizer: str | None = setting(None, "the servers' optimizer; none: the algorithm's own", modes=FEDERATED)
+    server_schedule: str = setting("constant", "the servers' learning-rate schedule, over rounds", modes=FEDERATED)
     partition: str = setting(
         "iid",
         "how one data set is divided among clients: iid, shards:2, dirichlet:0.3, ...; own: each has its own",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from contextlib import closing
 from typing import Any, TypeVar
 
 import zmq
@@ -43,19 +43,21 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float, key
     with (
         GuardedContext.of(security) as context,
         open_socket(context, zmq.DEALER) as sock,
-        closing(Incoming(sock, address)) as incoming,
+        contextlib.closing(Incoming(sock, address)) as incoming,
     ):
         try:
             connect(sock, with_key(address, expected[0] if expected else None))
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
-        sock.send(encode(question))
-        began, looked, said = time.monotonic(), False, 1
+        began, looked, unsaid, said = time.monotonic(), False, True, 1
         while (left := began + timeout - time.monotonic()) > 0:
             incoming.look()
             if incoming.handshake.successes > said:  # the connection was cut, and what was said on it may be lost
-                said = incoming.handshake.successes
-                sock.send(encode(question))
+                unsaid, said = True, incoming.handshake.successes
+            if unsaid:
+                with contextlib.suppress(zmq.Again):  # ZeroMQ has given the connection up before anything was said
+                    sock.send(encode(question), zmq.NOBLOCK)
+                    unsaid = False
             if (trouble := incoming.refusal()) is not None and (
                 incoming.handshake.verdict != "another" or not expected[1:]
             ):
@@ -65,6 +67,7 @@ def ask(address: str, question: Message, kind: type[Answer], timeout: float, key
                 expected = expected[1:]
                 sock.disconnect(address)
                 connect(sock, with_key(address, expected[0]))
+                unsaid = True
             if not sock.poll(int(min(left, GLANCE) * 1000) + 1):
                 if not looked and time.monotonic() - began >= PROMPT:
                     looked = True

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 SAID = {
     "ping": ((), "scheduler at .* answered"),
     "status": ((), "worker"),
+    "top": ((), "worker"),
     "doctor": (("--no-bandwidth",), "0 wrong"),
     "privacy": ((), "the job has no --dp"),
     "follow": (("--once", "--out", "{out}"), r"step-\d+\.safetensors"),

@@ -14,7 +14,8 @@ import zmq
 from zmq.utils import z85
 
 from ps.errors import KeyRefused
-from ps.protocol import descriptor_guard
+from ps.protocol import descriptor_guard, query
+from ps.protocol.codec import encode
 from ps.protocol.handshake import FAILURES, LASTING
 from ps.protocol.messages import Ping, Pong, Status, StatusRequest
 from ps.protocol.query import ping
@@ -83,12 +84,25 @@ def test_who_finds_no_room_is_not_told_that_his_key_is_wrong_and_comes_again(
         asked = beside.submit(ping, job.address, 30.0, ring["other"])
         with job.peer("other") as peer:
             end = time.monotonic() + SOON
-            while peer.seen["failed"] < 2 * FAILURES and time.monotonic() < end:
-                peer.until("failed", "in", "cut")  # it may be in for as long as nobody has looked
-            assert peer.seen["failed"] and not peer.seen["refused"]
+            while peer.seen["failed"] + peer.seen["cut"] < 2 * FAILURES and time.monotonic() < end:
+                peer.until("failed", "cut", bound=1.0)  # it may be in for as long as nobody has looked
+            assert peer.seen["failed"] + peer.seen["cut"] and not peer.seen["refused"]
         time.sleep(2 * LASTING)
         for each in mute:
             each.close()
         assert asked.result(SOON)["role"] == "scheduler"
         with pytest.raises(KeyRefused, match="does not have the key"):
             ping(job.there, 30.0, ring["another"])
+
+
+def test_who_is_refused_before_he_has_said_anything_is_told_so_and_does_not_wait_for_ever(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(message: Any) -> bytes:
+        time.sleep(0.5)  # ZeroMQ has given the connection up by then, and takes nothing more
+        return encode(message)
+
+    with Job(ring) as job:
+        monkeypatch.setattr(query, "encode", slowly)
+        with pytest.raises(KeyRefused, match="wants keys"):
+            ping(job.address, 20.0)

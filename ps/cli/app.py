@@ -16,6 +16,7 @@ from ps import sigterm
 from ps.cli.help import EXIT_CODES, HelpfulGroup
 from ps.config import JobConfig, settings_of
 from ps.errors import JobEnded, PSError
+from ps.log_line import JSON, VARIABLE, json_line
 from ps.sink import kept_going, open_closed_descriptors
 from ps.text import shortened
 
@@ -135,7 +136,11 @@ def _exit_status(leave: SystemExit) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"psctl: error: {_in_one_line(message)}", file=sys.stderr)
+    line = _in_one_line(message)
+    if os.environ.get(VARIABLE) == JSON:
+        print(json_line("psctl", line, level="error", exit_code=str(code)), file=sys.stderr)
+    else:
+        print(f"psctl: error: {line}", file=sys.stderr)
     return code
 
 

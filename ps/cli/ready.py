@@ -25,10 +25,13 @@ def watch_launcher(*, is_worker: bool = True) -> bool:
     return True
 
 
-def announcer(has_launcher: bool, describe: Callable[[str], str]) -> Callable[[str], None]:
+def announcer(
+    has_launcher: bool, describe: Callable[[str], str], say: Callable[[str], None] | None = None
+) -> Callable[[str], None]:
     """Return the function to call with an address once a role listens there.
 
-    It tells ``PS_READY_FD``, if there is one, and prints ``describe(address)`` unless a launcher does that.
+    It tells ``PS_READY_FD``, if there is one, and prints ``describe(address)``, or says it by ``say``, unless a
+    launcher does that.
     """
     fd = take_descriptor(READY)
 
@@ -36,7 +39,9 @@ def announcer(has_launcher: bool, describe: Callable[[str], str]) -> Callable[[s
         if fd is not None:
             os.write(fd, f"{address}\n".encode())
             os.close(fd)
-        if not has_launcher:
+        if not has_launcher and say is not None:
+            say(describe(address))
+        elif not has_launcher:
             print(describe(address), file=sys.stderr, flush=True)
 
     return announce

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import runpy
 import traceback
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ import click
 
 from ps import descriptors
 from ps.cli.help import HelpfulCommand
-from ps.cli.logs import log_by_hand, say
+from ps.cli.logs import log_by_hand, say, say_json
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.ready import READY, announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
@@ -24,6 +25,7 @@ from ps.descriptors import take_descriptor
 from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
 from ps.launch.scheduler_record import SchedulerRecord
+from ps.log_line import JSON
 from ps.memory import uncollected
 from ps.protocol import address_file
 from ps.regular_file import reason, refuse_pipe, shown
@@ -60,15 +62,16 @@ def scheduler(has_launcher: bool, /, **options: Any) -> int:
     parent.untie()
     fd = take_descriptor(account.VARIABLE)  # of psctl run, which starts the others once this one is ready
     is_first = fd is not None and READY in os.environ  # not one that it starts again
-    announce = announcer(has_launcher, describe)
+    as_json = partial(say_json, "scheduler") if process.log_format == JSON else None
+    announce = announcer(has_launcher, describe, as_json)
     with contextlib.ExitStack() as held:
         tell = account.teller(fd)
         if process.run_dir is not None and not has_launcher:
             goes_on = process.state is not None and Path(process.state).exists()
             tell = SchedulerRecord(held.enter_context(rundir.claimed(process.run_dir, goes_on=goes_on))).tell
         if not has_launcher:
-            log_by_hand()
-        told = None if has_launcher else say
+            log_by_hand("scheduler", process.log_format)
+        told = None if has_launcher else as_json or say
         try:
             return serve(explicit, process, ready=announce, tell=tell, is_first=is_first, say=told)
         except PSError as error:
@@ -93,8 +96,9 @@ def server(has_launcher: bool, /, **options: Any) -> int:
     process = _member(options)
     parent.untie()
     if not has_launcher:
-        log_by_hand()
-    return serve(process, ready=announcer(has_launcher, lambda address: f"server at {address}"))
+        log_by_hand("server", process.log_format)
+    as_json = partial(say_json, "server") if process.log_format == JSON else None
+    return serve(process, ready=announcer(has_launcher, lambda address: f"server at {address}", as_json))
 
 
 @click.command(
@@ -117,7 +121,7 @@ def worker(has_launcher: bool, /, script: Script, args: tuple[str, ...], **optio
         process = _member(options)
         parent.untie()
         if not has_launcher:
-            log_by_hand()
+            log_by_hand("worker", process.log_format)
         with kept_going("stdout"):
             return run_script(script, list(args), process)
     except PSError:

@@ -14,6 +14,7 @@ from ps.cli.roles import SCRIPT_SETTINGS
 from ps.config import Settings
 from ps.errors import UsageError
 from ps.launch.checks import check_files
+from ps.log_line import JSON
 from ps.script import Script
 
 EXAMPLES = """\
@@ -93,7 +94,7 @@ def run(script: Script, args: tuple[str, ...], on: str | None, engine_options: t
     from ps.protocol.query import fetch_status
     from ps.sink import kept_going
 
-    screen = Screen()
+    screen = Screen(as_json=process.log_format == JSON)
     if misplaced := [word for word in args if word.partition("=")[0] in OURS]:
         screen.say(f"{' '.join(misplaced)} after {script.name} goes to the script; psctl's own flags come before it")
     plan = Plan(script, args, job.servers, job.workers, settings.explicit_job(), process, toml=settings.toml.path)

@@ -11,6 +11,7 @@ from ps import native
 from ps.config.setting import check_ranges, env_of, setting
 from ps.config.values import ADDRESS, ADVERTISED, DEVICE, HOST, LONGEST_WAIT, MODULES, PATH
 from ps.dataclass import dataclass
+from ps.log_line import FORMATS, TEXT
 from ps.number import MOST_CLIENTS, MOST_STEPS
 
 ALL = ("run", "scheduler", "server", "worker")
@@ -176,6 +177,9 @@ class ProcessConfig:
         low=0,
         high=1000,
         roles=("run",),
+    )
+    log_format: str = setting(
+        TEXT, "what is printed of a role or a run: lines for people, or json, an object in each", FORMATS, roles=ALL
     )
     connect_timeout: float = setting(
         30.0, "seconds to wait for the scheduler to answer", low=0.1, high=LONGEST_WAIT, roles=ALL

@@ -18,6 +18,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from ps.log_line import json_line
+
 BAR = 24
 """Characters of the progress bar."""
 FIRST, SELDOM = 10.0, 60.0
@@ -33,8 +35,15 @@ class Screen:
     """
 
     def __init__(
-        self, out: IO[str] | None = None, err: IO[str] | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        out: IO[str] | None = None,
+        err: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        as_json: bool = False,
     ) -> None:
+        """``as_json``: each line is an object of JSON, and there is no bar."""
+        self._as_json = as_json
         self._out = out or sys.stdout
         self._err = err or sys.stderr
         self._lock = threading.Lock()
@@ -44,7 +53,7 @@ class Screen:
         self._clock = clock
         self._told, self._interval = clock(), FIRST
         self._unfinished: dict[str, str] = {}
-        self.has_progress = self._err.isatty() and os.environ.get("TERM") != "dumb"
+        self.has_progress = not as_json and self._err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, name: str, is_error: bool, text: str) -> None:
         """Print one line of a child."""
@@ -75,7 +84,10 @@ class Screen:
         with console.capture() as capture:
             console.print(table)
         with self._lock:
-            _write(self._out, capture.get())
+            if self._as_json:
+                self._print("psctl", False, capture.get().rstrip("\n"))
+            else:
+                _write(self._out, capture.get())
 
     def progress(self, where: str, more: Sequence[str] = (), fraction: float | None = None) -> None:
         """Show how far something is, with a bar if that is a known part of it; ``more`` are further lines."""
@@ -131,6 +143,9 @@ class Screen:
 
     def _print(self, name: str, is_error: bool, text: str) -> None:
         stream = self._err if is_error else self._out
+        if self._as_json:
+            _write(stream, json_line(name, text, stream="stderr" if is_error else "stdout") + "\n")
+            return
         prefix = f"{name} |"
         if stream.isatty() and not os.environ.get("NO_COLOR"):
             prefix = f"\x1b[{_COLOURS[name.split()[0]]}m{prefix}\x1b[0m"

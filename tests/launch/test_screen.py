@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from io import StringIO
 
@@ -125,3 +126,18 @@ def test_what_a_stream_cannot_spell_is_written_otherwise() -> None:
     screen = Screen(io.TextIOWrapper(raw, "ascii"), StringIO())
     screen.line("worker 0", False, "é")
     assert raw.getvalue() == b"worker 0 | \\xe9\n"
+
+
+def test_in_json_each_line_is_an_object_tables_and_progress_too() -> None:
+    out, err, now = StringIO(), StringIO(), [0.0]
+    screen = Screen(out, err, lambda: now[0], as_json=True)
+    screen.line("worker 0", False, 'said "this"')
+    screen.say("begun")
+    now[0] = 100.0
+    screen.progress("step 5 of 10", fraction=0.5)
+    screen.show("a table\nof two lines")
+    first, table = map(json.loads, out.getvalue().splitlines())
+    begun, progress = map(json.loads, err.getvalue().splitlines())
+    assert (first["process"], first["message"], first["stream"]) == ("worker 0", 'said "this"', "stdout")
+    assert begun["message"] == "begun" and progress["message"] == "50% · step 5 of 10"
+    assert table["message"] == "a table\nof two lines" and table["process"] == "psctl"

@@ -261,7 +261,7 @@ function traces(curve, label, ink, options, several) {
   const told = curve.last.map((last, i) => `${name}: ${short(last)}`
     + (wide && curve.low[i] !== curve.high[i] ? `<br>${short(curve.low[i])} to ${short(curve.high[i])}` : ""));
   found.push({ x, y: curve.last, text: told, hovertemplate: "%{text}<extra></extra>", name, showlegend: several,
-    mode: options.dots || x.length < 2 ? "lines+markers" : "lines", marker: { size: 5, color: ink },
+    mode: (options.dots && x.length < 80) || x.length < 2 ? "lines+markers" : "lines", marker: { size: 5, color: ink },
     line: { color: ink, width: 1.8, shape: options.steps ? "hv" : "linear" }, connectgaps: false });
   const odd = curve.odd.map((count, i) => (count ? i : -1)).filter((i) => i >= 0);
   if (odd.length) {

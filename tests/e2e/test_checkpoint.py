@@ -19,7 +19,7 @@ from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest
 from ps.checkpoint.place import place
 from support.cluster import PSCTL, SCRIPTS, Process
-from support.cut_short import family
+from support.fork_server import family
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
@@ -68,13 +68,13 @@ def await_whole(folder: Path, count: int, process: Process) -> None:
     ],
 )
 def test_a_run_that_was_killed_as_a_whole_goes_on_with_the_bits_of_one_that_was_not(
-    command: Run, forked: Run, tmp_path: Path, flags: tuple[str, ...], servers: tuple[int, int]
+    forked: Run, tmp_path: Path, flags: tuple[str, ...], servers: tuple[int, int]
 ) -> None:
     before, after = servers
     wanted = bits(forked("run", "-s", before, "-w", 2, *SHORT, *flags, SCRIPT, "--nap", "0.03"))
     folder = tmp_path / "kept"
     saving = ("--checkpoint-dir", folder, "--checkpoint-every", 5)
-    first = command("run", "-s", before, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
+    first = forked("run", "-s", before, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
     await_whole(folder, 2, first)
     kill_all(first)
     second = forked("run", "-s", after, "-w", 2, *SHORT, *flags, *saving, SCRIPT, "--nap", "0.03")
@@ -169,15 +169,13 @@ def test_a_worker_that_dies_before_a_cut_is_named_and_the_cut_is_made(forked: Ru
     assert "lost" in found.workers[1] and found.workers[0]["file"]
 
 
-def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(
-    command: Run, forked: Run, tmp_path: Path
-) -> None:
+def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(forked: Run, tmp_path: Path) -> None:
     folder, used = tmp_path / "kept", tmp_path / "used"
     flags = ("run", "-w", 2, *SHORT, "--checkpoint-dir", folder, "--checkpoint-every", 1, SCRIPT)
     args = ("--epochs", 3, "--used", used, "--nap", "0.08")
     kept: dict[tuple[int, int], list[int]] = {}
     for life in range(3):
-        run = command(*flags, *args)
+        run = forked(*flags, *args)
         await_whole(folder, 3 if life == 0 else 1, run)
         time.sleep(0.4)
         kill_all(run)
@@ -197,14 +195,12 @@ def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(
         assert sorted(counted) == list(range(256))
 
 
-def test_a_run_that_stood_still_while_another_took_its_folder_writes_no_more_there(
-    command: Run, forked: Run, tmp_path: Path
-) -> None:
+def test_a_run_that_stood_still_while_another_took_its_folder_writes_no_more_there(forked: Run, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     flags = ("run", "-w", 2, "--chunk-size", 4096, "--grace", 1, "--heartbeat-timeout", 60)
     saving = ("--checkpoint-dir", folder, "--checkpoint-every", 2)
     wanted = bits(forked("run", "-w", 2, *SHORT, SCRIPT))
-    first = command(*flags, *saving, SCRIPT, "--nap", "0.1")
+    first = forked(*flags, *saving, SCRIPT, "--nap", "0.1")
     await_whole(folder, 2, first)
     still = family(first.pid)
     assert still, first.text
@@ -246,7 +242,7 @@ with ps.connect(optimizer="momentum:lr=0.1", on_nan="ignore") as kv:
 
 @pytest.mark.parametrize("mode", [("async",), ("ssp", "--staleness", "1")])
 def test_contributions_count_once_over_a_resume_in_modes_without_a_common_clock(
-    command: Run, forked: Run, tmp_path: Path, mode: tuple[str, ...]
+    forked: Run, tmp_path: Path, mode: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "kept"
     flags = (
@@ -266,7 +262,7 @@ def test_contributions_count_once_over_a_resume_in_modes_without_a_common_clock(
         6,
         SCRIPT,
     )
-    first = command(*flags, "--nap", "0.05")
+    first = forked(*flags, "--nap", "0.05")
     await_whole(folder, 1, first)
     kill_all(first)
     lives = Lives(place(str(folder)))
@@ -281,14 +277,12 @@ def test_contributions_count_once_over_a_resume_in_modes_without_a_common_clock(
     assert all((chunk.version, dict(chunk.done)) == (80, {0: 40, 1: 40}) for chunk in newest.chunks)
 
 
-def test_a_pipeline_goes_on_with_another_number_of_stages_and_the_same_bits(
-    command: Run, forked: Run, tmp_path: Path
-) -> None:
+def test_a_pipeline_goes_on_with_another_number_of_stages_and_the_same_bits(forked: Run, tmp_path: Path) -> None:
     script, folder = Path(SCRIPTS).parents[2] / "ps" / "examples" / "pipeline_mlp.py", tmp_path / "kept"
     job = ("--mode", "pipeline", "--heartbeat-timeout", "5", "--grace", "8", "--save")
     saving = ("--checkpoint-dir", folder, "--checkpoint-every", 5)
     assert forked("run", "-w", 2, *job, tmp_path / "a", script, "--epochs", 2).wait(60) == 0
-    first = command("run", "-w", 2, *job, tmp_path / "b", *saving, script, "--epochs", 2)
+    first = forked("run", "-w", 2, *job, tmp_path / "b", *saving, script, "--epochs", 2)
     await_whole(folder, 1, first)
     kill_all(first)
     second = forked("run", "-s", 2, "-w", 4, *job, tmp_path / "b", *saving, script, "--epochs", 2)

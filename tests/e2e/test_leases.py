@@ -54,7 +54,7 @@ def lines(used: Path) -> list[tuple[int, int, int, list[int]]]:
 
 @pytest.mark.parametrize(("mode", "sizes"), [("sync", (2, 3, 2, 4)), ("async", (2, 2, 2, 2)), ("ssp", (2, 2, 2, 2))])
 def test_each_example_contributes_once_though_all_is_killed_three_times_and_other_workers_go_on(
-    command: Run, tmp_path: Path, mode: str, sizes: tuple[int, ...]
+    forked: Run, tmp_path: Path, mode: str, sizes: tuple[int, ...]
 ) -> None:
     script, folder, used = tmp_path / "reads.py", tmp_path / "kept", tmp_path / "used"
     script.write_text(SCRIPT)
@@ -64,7 +64,7 @@ def test_each_example_contributes_once_though_all_is_killed_three_times_and_othe
         last, known = life == len(sizes) - 1, set(whole(folder))
         where = ("--resume" if life else "--checkpoint-dir", folder)  # which allows of another number of workers
         flags = ("run", "-w", workers, *SHORT, "--mode", mode, *where, "--checkpoint-every", 3)
-        run = command(*flags, script, used, "0.04")
+        run = forked(*flags, script, used, "0.04")
         if last:
             assert run.wait(60) == 0, run.text
         else:
@@ -84,11 +84,11 @@ def test_each_example_contributes_once_though_all_is_killed_three_times_and_othe
 
 @pytest.mark.parametrize("mode", ["sync", "async", "ssp"])
 def test_what_a_killed_worker_had_of_the_epoch_is_used_by_others_and_once_is_what_they_had(
-    command: Run, tmp_path: Path, mode: str
+    forked: Run, tmp_path: Path, mode: str
 ) -> None:
     script, used = tmp_path / "reads.py", tmp_path / "used"
     script.write_text(SCRIPT)
-    run = command("run", "-w", 3, "--mode", mode, "--heartbeat-timeout", "5", script, used, "0.01")
+    run = forked("run", "-w", 3, "--mode", mode, "--heartbeat-timeout", "5", script, used, "0.01")
     await_until(lambda: sum(rank == 2 for rank, *_ in lines(used)) > 3, run)
     with contextlib.suppress(ProcessLookupError):
         os.kill(next(pid for rank, _, pid, _ in lines(used) if rank == 2), signal.SIGKILL)

@@ -37,15 +37,15 @@ if __name__ == "__main__":
 
 
 def test_every_example_of_a_loader_with_processes_counts_once_in_an_epoch_that_was_cut(
-    command: Callable[..., Process], tmp_path: Path
+    forked: Callable[..., Process], tmp_path: Path
 ) -> None:
     script, used, folder = tmp_path / "loads.py", tmp_path / "used", tmp_path / "kept"
     script.write_text(SCRIPT)
     flags = ("run", "-w", 2, *SHORT, "--checkpoint-dir", folder, "--checkpoint-every", 1, script, used)
-    first = command(*flags)
+    first = forked(*flags, loaded=["torch"])
     await_whole(folder, 3, first)
     kill_all(first)
-    assert command(*flags).wait(60) == 0
+    assert forked(*flags, loaded=["torch"]).wait(60) == 0
     kept: dict[tuple[int, int], list[int]] = {}
     for rank in range(2):
         for line in Path(f"{used}.{rank}").read_text().splitlines():

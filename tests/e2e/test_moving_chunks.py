@@ -44,7 +44,7 @@ def digests(workers: list[Process]) -> set[str]:
 @pytest.mark.parametrize("optimizer", ["adam:lr=0.01", "momentum:lr=0.01,momentum=0.9"])
 @pytest.mark.parametrize("transport", ["shm", "ipc", "tcp"])
 def test_the_bits_are_those_of_an_undisturbed_run_while_a_server_comes_and_another_is_drained(
-    start: Callable[..., Cluster], command: Callable[..., Process], transport: str, optimizer: str
+    start: Callable[..., Cluster], forked: Callable[..., Process], transport: str, optimizer: str
 ) -> None:
     still = start(servers=2, workers=2, transport=transport, optimizer=optimizer, **JOB)
     undisturbed = digests(trained(still, 0.0))
@@ -53,7 +53,7 @@ def test_the_bits_are_those_of_an_undisturbed_run_while_a_server_comes_and_anoth
     cluster.wait_clock(3)
     cluster.start("server")
     cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
-    drain = command("drain", 1, "--scheduler", cluster.address)
+    drain = forked("drain", 1, "--scheduler", cluster.address)
     assert drain.wait() == 0, drain.text
     assert "server 1 has handed over all of its chunks" in drain.text
     assert cluster.servers[1].wait() == 0, cluster.servers[1].text
@@ -64,27 +64,27 @@ def test_the_bits_are_those_of_an_undisturbed_run_while_a_server_comes_and_anoth
 
 
 def test_what_cannot_be_drained_is_refused_by_name(
-    start: Callable[..., Cluster], command: Callable[..., Process]
+    start: Callable[..., Cluster], forked: Callable[..., Process]
 ) -> None:
     cluster = start(servers=1, workers=1, **JOB)
-    early = command("drain", 0, "--scheduler", cluster.address)
+    early = forked("drain", 0, "--scheduler", cluster.address)
     assert early.wait() == 7 and "the job has no model yet" in early.text
     worker = cluster.worker(BITS, STEPS, NAP="0.1")
     cluster.wait_clock(2)
-    last = command("drain", 0, "--scheduler", cluster.address)
+    last = forked("drain", 0, "--scheduler", cluster.address)
     assert last.wait() == 7 and "server 0 is the last one that is left" in last.text
-    unknown = command("drain", 5, "--scheduler", cluster.address)
+    unknown = forked("drain", 5, "--scheduler", cluster.address)
     assert unknown.wait() == 7 and "there is no server 5" in unknown.text
     assert worker.wait() == 0
 
 
 def test_a_scheduler_that_is_killed_while_a_server_is_drained_goes_on_with_it(
-    start: Callable[..., Cluster], command: Callable[..., Process]
+    start: Callable[..., Cluster], forked: Callable[..., Process]
 ) -> None:
     cluster = start(servers=3, workers=2, state=True, **JOB)
     workers = trained(cluster, 0.15)
     cluster.wait_clock(3)
-    drain = command("drain", 0, "--scheduler", cluster.address)
+    drain = forked("drain", 0, "--scheduler", cluster.address)
     cluster.wait_status(lambda status: status.get("moves"))
     cluster.scheduler.kill()
     cluster.start_scheduler()
@@ -109,7 +109,7 @@ def test_the_death_of_a_server_that_has_no_chunk_yet_ends_nothing(start: Callabl
 
 
 def test_checkpoints_are_made_while_servers_come_and_go_and_are_gone_on_from(
-    start: Callable[..., Cluster], command: Callable[..., Process], tmp_path: Path
+    start: Callable[..., Cluster], forked: Callable[..., Process], tmp_path: Path
 ) -> None:
     job = {**JOB, "servers": 2, "workers": 2, "optimizer": "adam:lr=0.01"}
     cluster = start(checkpoint_dir=str(tmp_path / "kept"), checkpoint_every="1s", **job)
@@ -118,7 +118,7 @@ def test_checkpoints_are_made_while_servers_come_and_go_and_are_gone_on_from(
     cluster.start("server")
     cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
     cluster.scheduler.wait_for(r"the checkpoint step-\d+ is whole")
-    drain = command("drain", 1, "--scheduler", cluster.address)
+    drain = forked("drain", 1, "--scheduler", cluster.address)
     assert drain.wait() == 0, drain.text
     assert len(digests(workers)) == 1
     assert cluster.scheduler.wait() == 0
@@ -129,17 +129,17 @@ def test_checkpoints_are_made_while_servers_come_and_go_and_are_gone_on_from(
 
 
 def test_one_who_follows_the_model_has_it_while_chunks_move_after_that_and_in_the_end(
-    start: Callable[..., Cluster], command: Callable[..., Process], tmp_path: Path
+    start: Callable[..., Cluster], forked: Callable[..., Process], tmp_path: Path
 ) -> None:
     cluster = start(servers=2, workers=2, **JOB)
     workers = trained(cluster, 0.2)
     cluster.wait_clock(3)
     folder = tmp_path / "snapshots"
-    follower = command("follow", "--scheduler", cluster.address, "--out", str(folder), "--every", "0.2")
+    follower = forked("follow", "--scheduler", cluster.address, "--out", str(folder), "--every", "0.2")
     follower.wait_for("step-")
     cluster.start("server")
     cluster.wait_status(lambda status: is_balanced(status, {0, 1, 2}))
-    drain = command("drain", 1, "--scheduler", cluster.address)
+    drain = forked("drain", 1, "--scheduler", cluster.address)
     assert drain.wait() == 0, drain.text
     clock = max(worker["clock"] for worker in cluster.status()["workers"])
     wait_until(lambda: max(steps_in(folder)) > clock)

@@ -35,9 +35,9 @@ def await_protection(address: str, count: int = 2) -> list[dict[str, Any]]:
     return servers(address)
 
 
-def begin(command: Callable[..., Process], steps: int, *options: object, nap: float = 0.02) -> tuple[Process, str]:
+def begin(forked: Callable[..., Process], steps: int, *options: object, nap: float = 0.02) -> tuple[Process, str]:
     given = ("-s", 2, "-w", 2, "--replicas", 1, "--heartbeat-timeout", TIMEOUT, *options)
-    run = command("run", *given, SCRIPT, steps, nap)
+    run = forked("run", *given, SCRIPT, steps, nap)
     return run, run.wait_for(r"scheduler at (tcp://\S+)")[1]
 
 
@@ -48,8 +48,8 @@ def result(run: Process) -> tuple[str, float]:
     return found[1], float(found[2])
 
 
-def undisturbed(command: Callable[..., Process], steps: int, *options: object) -> str:
-    run = command("run", "-s", 2, "-w", 2, *options, SCRIPT, steps, 0)
+def undisturbed(forked: Callable[..., Process], steps: int, *options: object) -> str:
+    run = forked("run", "-s", 2, "-w", 2, *options, SCRIPT, steps, 0)
     assert run.wait() == 0, run.text
     return result(run)[0]
 
@@ -60,9 +60,9 @@ def undisturbed(command: Callable[..., Process], steps: int, *options: object) -
     ids=["shared memory", "tcp, clipped", "compressed"],
 )
 def test_a_killed_server_is_replaced_and_the_bits_are_those_of_an_undisturbed_run(
-    command: Callable[..., Process], options: tuple[object, ...]
+    forked: Callable[..., Process], options: tuple[object, ...]
 ) -> None:
-    run, address = begin(command, 150, *options)
+    run, address = begin(forked, 150, *options)
     for rank in (0, 1):  # the second time what was filled beside the training goes on
         rows = await_protection(address)
         time.sleep(random.Random(rank).random() / 5)
@@ -71,12 +71,12 @@ def test_a_killed_server_is_replaced_and_the_bits_are_those_of_an_undisturbed_ru
     assert run.wait(60) == 0, run.text
     bits, longest = result(run)
     assert longest < TIMEOUT + 1 + SLACK
-    assert bits == undisturbed(command, 150, *options)
+    assert bits == undisturbed(forked, 150, *options)
 
 
 @pytest.mark.parametrize("transport", ["auto", "tcp"])
-def test_a_server_that_stood_still_is_refused_when_it_wakes(command: Callable[..., Process], transport: str) -> None:
-    run, address = begin(command, 400, "--transport", transport, "--restarts", 1)
+def test_a_server_that_stood_still_is_refused_when_it_wakes(forked: Callable[..., Process], transport: str) -> None:
+    run, address = begin(forked, 200, "--transport", transport, "--restarts", 1)
     rows = await_protection(address)
     pid = next(row["pid"] for row in rows if row["rank"] == 0)
     os.kill(pid, signal.SIGSTOP)
@@ -89,20 +89,20 @@ def test_a_server_that_stood_still_is_refused_when_it_wakes(command: Callable[..
             assert transport == "auto"
     run.wait_for("starting it again")
     assert run.wait(60) == 0, run.text
-    assert result(run)[0] == undisturbed(command, 400, "--transport", transport)
+    assert result(run)[0] == undisturbed(forked, 200, "--transport", transport)
 
 
 @pytest.mark.parametrize("mode", ["async", "ssp"])
-def test_in_other_modes_training_goes_on_too(command: Callable[..., Process], mode: str) -> None:
-    run, address = begin(command, 150, "--mode", mode)
+def test_in_other_modes_training_goes_on_too(forked: Callable[..., Process], mode: str) -> None:
+    run, address = begin(forked, 150, "--mode", mode)
     rows = await_protection(address)
     os.kill(next(row["pid"] for row in rows if row["rank"] == 1), signal.SIGKILL)
     assert run.wait(60) == 0, run.text
     assert result(run)[1] < TIMEOUT + 1 + SLACK
 
 
-def test_a_second_death_before_there_is_another_copy_ends_the_job_with_4(command: Callable[..., Process]) -> None:
-    run, address = begin(command, 100_000, "--restarts", 0)
+def test_a_second_death_before_there_is_another_copy_ends_the_job_with_4(forked: Callable[..., Process]) -> None:
+    run, address = begin(forked, 100_000, "--restarts", 0)
     rows = await_protection(address)
     os.kill(next(row["pid"] for row in rows if row["rank"] == 0), signal.SIGKILL)
     run.wait_for("goes on as server 0")

@@ -176,12 +176,10 @@ class Process:
 
     @staticmethod
     def child(pid: int, word: str) -> int:
-        """Return the pid of the child of ``pid`` that has a word in its command line."""
-        for path in Path(f"/proc/{pid}/task/{pid}").glob("children"):
-            for child in path.read_text().split():
-                if word in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
-                    return int(child)
-        raise AssertionError(f"process {pid} has no child {word}")
+        """Return the pid of the child of ``pid`` that has a role."""
+        found = [each for each, role in fork_server.family(pid).items() if role == word]
+        assert found, f"process {pid} has no child {word}"
+        return found[0]
 
     def rss(self) -> int:
         """Bytes of memory resident now."""

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from support.cluster import PSCTL, SCRIPTS, Process, clean_environment
+from support.fork_server import family
 
 SCRIPT = str(SCRIPTS / "resumed.py")
 MODES: tuple[tuple[str, ...], ...] = (
@@ -29,14 +30,7 @@ def start(folder: Path, flags: tuple[str, ...], servers: int, seed: int) -> Proc
     command = [*PSCTL, "run", "-s", servers, "-w", 2, "--chunk-size", 4096, "--seed", seed, "--grace", 5, *flags]
     saving = ["--checkpoint-dir", folder, "--checkpoint-every", 3]
     words = [*map(str, [*command, *saving, SCRIPT, "--nap", "0.02", "--epochs", 5])]
-    return Process(f"life of {folder.name}", words, clean_environment())
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and its children."""
-    with contextlib.suppress(OSError):
-        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    return []
+    return Process(f"life of {folder.name}", words, clean_environment(), forked=True)
 
 
 def digests(text: str) -> set[str]:
@@ -56,7 +50,7 @@ def attack(seed: int, mode: int, folder: Path) -> tuple[int, str]:
             with contextlib.suppress(AssertionError):
                 run.wait(draw.uniform(1.0, 5.0))
         if run.code is None and life < MOST_LIVES:
-            victims = family(run.pid)
+            victims = list(family(run.pid))
             draw.shuffle(victims)
             for pid in victims:
                 with contextlib.suppress(ProcessLookupError):

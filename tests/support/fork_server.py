@@ -44,10 +44,13 @@ LONGEST = 1 << 17
 SAFE = "-P"
 """Python's flag for not looking for modules in the working directory."""
 MOST_FDS = 20
+NAMED = "<"
+"""Between the launcher's process id and the role in the name of a forked process. Linux takes 15 characters of it."""
 PROGRAMS = ("ps.cli", "ps.simulate.process")
+ROLES = ("scheduler", "server", "worker")
 LAUNCHERS = ("run", "demo", "compare")
 """Commands that start others."""
-STARTED = 30.0
+STARTED = 90.0
 """Seconds in which a process is there, and all is loaded before the first."""
 ENDED = 5.0
 """Seconds that the last ones have to end after the tests."""
@@ -68,6 +71,23 @@ def _of_start(env: Mapping[str, str]) -> dict[str, str]:
 def can_be(env: Mapping[str, str]) -> bool:
     """Whether a process with this environment can be one that is forked."""
     return _of_start(env) == _of_start(_environment())
+
+
+def family(pid: int) -> dict[int, str]:
+    """Return a process and those that it has started, forked ones too, with their roles; nothing when it has ended."""
+    if not Path(f"/proc/{pid}").exists():
+        return {}
+    found = {pid: ""}
+    with contextlib.suppress(OSError):
+        for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            words = Path(f"/proc/{each}/cmdline").read_text().split("\0")
+            found[int(each)] = next((role for role in ROLES if role in words), "")
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            launcher, is_forked, role = path.read_text().strip().partition(NAMED)
+            if is_forked and launcher == str(pid):
+                found[int(path.parent.name)] = next((full for full in ROLES if role and full.startswith(role)), "")
+    return found
 
 
 class Forked:
@@ -92,7 +112,7 @@ class Forked:
         self._waits = threading.Lock()
         self._told, write = os.pipe()
         link = loaded if isinstance(loaded, socket.socket) else _link(*loaded)
-        request = json.dumps([self.args, dict(env), str(cwd), list(fds)]).encode()
+        request = json.dumps([self.args, dict(env), str(cwd), list(fds), os.getpid()]).encode()
         assert len(request) < LONGEST and len(fds) + 4 <= MOST_FDS
         socket.send_fds(link, [request], [write, *outputs, link.fileno(), *fds])
         os.close(write)
@@ -284,10 +304,11 @@ def main(link: socket.socket, libraries: Sequence[str]) -> list[str]:
         while _reap() and time.monotonic() < deadline:
             time.sleep(0.02)
         return []
-    (arguments, env, cwd, numbers), (told, *received) = found
+    (arguments, env, cwd, numbers, launcher), (told, *received) = found
     _watch(told, received)
     requests = _become(env, cwd, numbers, told, received)
     flag, *words = arguments if arguments[0] == SAFE else ("", *arguments)
+    Path("/proc/self/comm").write_text(f"{launcher}{NAMED}{words[2] if words[2:] else ''}")
     _look_for_modules(flag, cwd)
     if words[2:3] and words[2] in LAUNCHERS:
         child.subprocess = Subprocess(socket.socket(fileno=requests))  # type: ignore[assignment]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ps.errors import UsageError
+from ps.trace import otlp
 from ps.trace.merge import merge
 from ps.whole import check_writable
 
@@ -59,6 +60,8 @@ class Timeline:
         say(
             f"the timeline of {count} is in {self._shown}: open it in {VIEWERS}, or try: psctl trace show {self._shown}"
         )
+        if otlp.is_wanted():
+            otlp.export(self.path, self.path.stem, say)
 
     def _keep(self, parts: Iterable[Path], say: Callable[[str], None], why: str) -> None:
         say(f"{why}; its parts are {self._shown}.*.part; try: psctl trace merge OUT {self._shown}.*.part")

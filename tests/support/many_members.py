@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -77,6 +79,12 @@ class ManyMembers:
         self._context.destroy(linger=0)
 
 
+def cpu_of(pid: int) -> float:
+    """Return the seconds of processors' time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def watch(members: int, seconds: float) -> dict[str, Any]:
     """Return how long status, page and metrics took to answer, and how many members were taken for dead."""
     command = [sys.executable, "-m", "ps.cli", "scheduler", "-s", "1", "-w", str(members - 1), "--port", "0"]
@@ -88,7 +96,7 @@ def watch(members: int, seconds: float) -> dict[str, Any]:
         )
         threading.Thread(target=process.stdout.read, daemon=True).start()
         crowd = ManyMembers(address, members)
-        watcher = JobWatcher(lambda: fetch_status(address, 10.0))
+        watcher = JobWatcher(lambda: fetch_status(address, BOUND))
         watcher.look()
         sock = socket.create_server(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -96,7 +104,7 @@ def watch(members: int, seconds: float) -> dict[str, Any]:
         server.start()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         took: dict[str, list[float]] = {"status": [], "snapshot.json": [], "metrics": []}
-        until = time.monotonic() + seconds
+        until, used = time.monotonic() + seconds, cpu_of(process.pid)
         while time.monotonic() < until:
             began = time.monotonic()
             watcher.look()
@@ -116,6 +124,7 @@ def watch(members: int, seconds: float) -> dict[str, Any]:
             "live": sum(totals.get("live", 0) for totals in seen.snapshot["totals"].values()),
             "died": seen.snapshot["died"],
             "late_s": crowd.late,
+            "scheduler_cpu": (cpu_of(process.pid) - used) / seconds,
         }
     finally:
         process.kill()

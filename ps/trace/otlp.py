@@ -93,7 +93,8 @@ def spans(path: Path, name: str) -> Iterator[Any]:
     offset: int | None = None
     for _, events, _ in read_events(path):
         for event in events:
-            args = event.get("args") if isinstance(event.get("args"), dict) else {}
+            told = event.get("args")
+            args: dict[str, Any] = told if isinstance(told, dict) else {}
             if event["ph"] == "M" and event.get("name") == HEADER and is_whole(args.get("offset_ns")):
                 offset = args["offset_ns"] if offset is None else offset
             elif event["ph"] == "M" and event.get("name") == "process_name":

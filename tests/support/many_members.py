@@ -21,6 +21,7 @@ from typing import Any
 import zmq
 
 from ps import descriptors
+from ps.errors import ConnectTimeout
 from ps.monitor.job_watcher import JobWatcher
 from ps.monitor.page_server import PageServer
 from ps.protocol.codec import decode, encode
@@ -96,8 +97,14 @@ def watch(members: int, seconds: float) -> dict[str, Any]:
         )
         threading.Thread(target=process.stdout.read, daemon=True).start()
         crowd = ManyMembers(address, members)
-        watcher = JobWatcher(lambda: fetch_status(address, BOUND))
-        watcher.look()
+        watcher = JobWatcher(lambda: fetch_status(address, 5.0))
+        deadline = time.monotonic() + 2 * BOUND
+        while watcher.seen is None:  # the members have still to read what they were told while they joined
+            try:
+                watcher.look()
+            except ConnectTimeout:
+                if time.monotonic() > deadline:
+                    raise
         sock = socket.create_server(("127.0.0.1", 0))
         port = sock.getsockname()[1]
         server = PageServer(sock, watcher, lambda: "", "")

@@ -93,9 +93,11 @@ class Plan:
         return [*self.program, role, *(self._job_flags() if role == "scheduler" else ())]
 
     def restart_command(self, address: str, state: str) -> str:
-        """Return what to type to bring a dead scheduler back where the others look for it."""
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
-        where = ["--host", host.strip("[]"), "--port", port, "--state", state]
+        """Return what to type to bring a dead scheduler back where the others look for it.
+
+        It listens where it did, which need not be the host that is told to others (``advertise`` in the TOML file).
+        """
+        where = ["--host", self.process.host, "--port", address.rpartition(":")[2], "--state", state]
         return shlex.join(
             ["psctl", "scheduler", *where, *self._key_flags("scheduler"), *self._plugin_flags(), *self._job_flags()]
         )

@@ -1,6 +1,6 @@
 """Nightly: seeded schedules of harm to whole runs of every mode, for ``scripts/chaos --nightly``, under a supervisor
-that gives the same command again until the job has ended. After each one: it ended, as what it promises; nobody hung;
-nothing is left behind.
+that gives the same command again until the job has ended, where that goes on. After each one: it ended, as what it
+promises; nobody hung; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -16,39 +16,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.numpy import load_file
-
-from ps.checkpoint.export import export_model
-from ps.checkpoint.lives import Lives
-from ps.checkpoint.manifest import Manifest
-from ps.checkpoint.place import place
-from support.cluster import PSCTL, ROOT, SCRIPTS, Process, clean_environment, is_running
+from ps.errors import PSError
+from ps.protocol.query import fetch_status
+from support.cluster import PSCTL, ROOT, Process, clean_environment, is_running
 from support.cut_short import family
+from support.links import Links
+from support.nightly_kinds import KINDS, Ended, Kind
 
 LIMIT = 150.0
 """Seconds that a life may take before it counts as hung: a busy machine has its share."""
 MOST_LIVES = 4
-STEPS, WORKERS = 40, 2
-ROUNDS = 15
-RESUMED = (str(SCRIPTS / "resumed.py"), "--nap", "0.03", "--width", "8000")
-PIPELINE = (str(ROOT / "ps" / "examples" / "pipeline_mlp.py"), "--epochs", "2")
-CLIENT = (str(SCRIPTS / "client.py"), "--nap", "0.1")
-LOCKSTEP = ("kill all", "kill a server", "kill the scheduler", "stop one", "terminate", "no room")
-"""What changes nothing of the bits: one worker's death does, whose gradients are not there then."""
-APART = (*LOCKSTEP, "kill a worker", "late worker")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A mode, its script, what may be done to it, and what holds in the end."""
-
-    flags: tuple[str, ...]
-    script: tuple[str, ...]
-    faults: tuple[str, ...]
-    check: Callable[[Nightly, Kind, Path, str], None]
+MOST_FAULTS = 3
+"""In one life, of a job that has only that."""
+SHORT, LONG = (0.3, 2.0), 7.0
+"""Seconds of what passes: the last is more than the heartbeat time-out."""
+ROLES = {"kill a server": "server", "kill the scheduler": "scheduler", "kill a worker": "worker"}
+PROTECTED = 20.0
+"""Seconds that standbys are waited for: then there is harm all the same, though not the death of a server."""
 
 
 class Nightly:
@@ -58,8 +44,12 @@ class Nightly:
         self.seed, self._say = seed, say
         self.done: Counter[tuple[str, str]] = Counter()
         """Kind and fault -> how often."""
-        self._wanted: dict[str, dict[str, bytes]] = {}
+        self.schedules: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        """Kind -> how many there were, and how many were not as promised."""
+        self._undisturbed: dict[tuple[str, ...], Ended] = {}
         self._top = Path(tempfile.mkdtemp(prefix="nightly-"))
+        self._text = ""
 
     def close(self) -> None:
         """Remove what the schedules have left on the disk, which is theirs."""
@@ -71,42 +61,57 @@ class Nightly:
         name = list(KINDS)[number % len(KINDS)]
         kind, folder = KINDS[name], self._top / str(number)
         (folder / "tmp").mkdir(parents=True)
-        done, text = list[str](), ""
-        for life in range(MOST_LIVES):
-            fault = draw.choice(kind.faults) if life < MOST_LIVES - 1 else ""
-            before = set((folder / "tmp").iterdir())
-            run = self._start(kind, folder, "no room" if fault == "no room" else "")
-            others = list[Process]()
+        transport = draw.choice(("auto", "tcp", "tcp"))
+        self.schedules[name] += 1
+        done = [transport]
+        self._text = ""
+        with contextlib.closing(Links()) as links:
+            (folder / "paramserver.toml").write_text(f'{links.settings}transport = "{transport}"\n')
             try:
-                if fault:
-                    done.append(fault)
-                    self.done[name, fault] += 1
-                    with contextlib.suppress(AssertionError):  # it may have ended before anything was done to it
-                        run.wait(draw.uniform(1.0, 5.0))
-                    others = self._harm(run, fault, folder, draw)
-                code = run.wait(LIMIT)
-                for other in others:
-                    other.wait(LIMIT)
-            finally:
-                self._await_nobody(folder, [run, *others])
-            text += run.text + "\n"
-            assert "Traceback" not in run.text, run.text
-            if not fault or code == 0:
-                assert set((folder / "tmp").iterdir()) <= before, f"left: {list((folder / 'tmp').iterdir())}"
-            if code == 0 and ("nothing to do" in run.text or "has ended" in run.text or not fault):
-                break
-        assert code == 0, f"the last life ended with {code}:\n{run.text}"
-        kind.check(self, kind, folder, text)
+                self._live(name, kind, folder, links, draw, done)
+                kind.check(self, kind, Ended(folder, self._text))
+            except AssertionError as error:
+                self.failed[name] += 1
+                raise AssertionError(f"{name}: {', '.join(done)}: {error}\n{self._text}") from None
         shutil.rmtree(folder)
         return f"{name}: {', '.join(done)}"
 
-    def _start(self, kind: Kind, folder: Path, limit: str = "") -> Process:
+    def _live(self, name: str, kind: Kind, folder: Path, links: Links, draw: random.Random, done: list[str]) -> None:
+        """Have a job live as often as it takes, and see each life end as it may."""
+        lives = MOST_LIVES if kind.goes_on else 1
+        for life in range(lives):
+            several = draw.randint(1, MOST_FAULTS) if not kind.goes_on and not kind.says else 1
+            faults = [draw.choice(kind.faults) for _ in range(several)] if life < MOST_LIVES - 1 else []
+            before = set((folder / "tmp").iterdir())
+            processes = [self._start(kind, folder, "no room" in faults)]
+            run = processes[0]
+            try:
+                for fault in faults:
+                    self._pause(kind, run, draw)
+                    done.append(fault)
+                    processes += self._harm(kind, run, fault, folder, links, draw)
+                    self.done[name, fault] += 1
+                code = run.wait(LIMIT)
+                for other in processes[1:]:
+                    other.wait(LIMIT)
+            finally:
+                self._text += "".join(f"{process.text}\n" for process in processes)
+                self._await_nobody(folder, processes)
+            assert "Traceback" not in self._text, "a traceback"
+            if kind.says:
+                assert code and re.search(kind.says, run.text), f"it ended with {code}"
+                return
+            if not faults or code == 0:
+                left = set((folder / "tmp").iterdir()) - before
+                assert not left, f"left: {left}"
+            if code == 0 and ("nothing to do" in run.text or "has ended" in run.text or not faults):
+                break
+        assert code == 0, f"the last life ended with {code}"
+
+    def _start(self, kind: Kind, folder: Path, limited: bool, beside: bool = True) -> Process:
         command = [*PSCTL, "run", *kind.flags, "--heartbeat-timeout", "5", "--grace", "6", "--chunk-size", "4096"]
-        kept = (
-            ["--state", "job.db"] if kind.check is rounds else ["--checkpoint-dir", "kept", "--checkpoint-every", "4"]
-        )
-        words = [*command, *kept, *kind.script]
-        if limit:  # a limit on the size of files stands for a full disk
+        words = [*command, *(kind.beside if beside else ()), *kind.kept, *kind.script]
+        if limited:  # a limit on the size of files stands for a full disk
             words = ["bash", "-c", f"ulimit -f 150; exec {shlex.join(words)}"]
         return self._process(folder.name, words, folder)
 
@@ -114,29 +119,55 @@ class Nightly:
         env = clean_environment(TMPDIR=str(folder / "tmp"), PYTHONPATH=str(ROOT))
         return Process(name, words, env, cwd=folder)
 
-    def _harm(self, run: Process, fault: str, folder: Path, draw: random.Random) -> list[Process]:
+    def _pause(self, kind: Kind, run: Process, draw: random.Random) -> None:
+        """Let a run go on for a while: it may end before anything is done to it."""
+        with contextlib.suppress(AssertionError):
+            if kind.replicas and not kind.goes_on:
+                await_protection(run)
+                run.wait(draw.uniform(0.0, 1.0))
+            else:
+                if not kind.goes_on:
+                    run.wait_for("BEGIN 0", LIMIT)
+                run.wait(draw.uniform(0.3 if not kind.goes_on else 1.0, 5.0 if kind.goes_on else 2.0))
+
+    def _harm(
+        self, kind: Kind, run: Process, fault: str, folder: Path, links: Links, draw: random.Random
+    ) -> list[Process]:
         """Do one thing to a run; return what was started for it."""
         victims = family(run.pid)
-        role = {"kill a server": "server", "kill the scheduler": "scheduler", "kill a worker": "worker"}.get(fault)
+        seconds = draw.choice((*SHORT, LONG) if kind.goes_on else SHORT)
         if fault == "terminate" and run.code is None:
             run.signal(signal.SIGTERM)
         elif fault == "kill all":
             draw.shuffle(victims)
             for pid in victims:
                 _signal(pid, signal.SIGKILL)
-        elif role is not None:
-            found = [pid for pid in victims[1:] if role in _words(pid)]
+        elif fault in ROLES:
+            found = [pid for pid in victims[1:] if ROLES[fault] in _words(pid)]
             if found:
                 _signal(draw.choice(found), signal.SIGKILL)
+            if fault == "kill the scheduler" and found and (not kind.goes_on or draw.random() < 0.5):
+                return self._bring_back(run, folder, draw)
         elif fault == "stop one" and victims[1:]:
             pid = draw.choice(victims[1:])
             _signal(pid, signal.SIGSTOP)
-            time.sleep(draw.choice((0.3, 2.0, 7.0)))
+            time.sleep(seconds)
             _signal(pid, signal.SIGCONT)
+        elif fault.endswith("a link") and links.ports:
+            _spoil(links, draw.choice(links.ports), fault, seconds, draw)
         elif fault == "late worker" and (join := re.search(r"can join with: psctl (.*)", run.text)):
             words = [*PSCTL, *shlex.split(join[1])]
             return [self._process("late worker", words, folder)]
         return []
+
+    def _bring_back(self, run: Process, folder: Path, draw: random.Random) -> list[Process]:
+        """Start a scheduler as the launcher says, if it says so before it ends."""
+        with contextlib.suppress(AssertionError):
+            words = run.wait_for(r"To bring it back: psctl (.*)")[1]
+            run.wait(draw.choice((0.0, 1.0)))
+        if run.code is not None:
+            return []
+        return [self._process("scheduler", [*PSCTL, *shlex.split(words)], folder)]
 
     def _await_nobody(self, folder: Path, processes: list[Process]) -> None:
         """Fail unless all processes of a life are gone within what they may take."""
@@ -149,95 +180,59 @@ class Nightly:
             _signal(pid, signal.SIGKILL)
         assert not left, f"processes that never end: {left}"
 
-    def wanted(self, name: str, kind: Kind) -> dict[str, bytes]:
-        """Return the parameters of a run that nobody disturbs."""
-        if name not in self._wanted:
-            folder = self._top / f"undisturbed-{len(self._wanted)}"
+    def wanted(self, kind: Kind) -> Ended:
+        """Return what a run comes to that nobody disturbs."""
+        key = (*kind.flags, *kind.kept, *kind.script)
+        if key not in self._undisturbed:
+            folder = self._top / f"undisturbed-{len(self._undisturbed)}"
             (folder / "tmp").mkdir(parents=True)
-            run = self._start(kind, folder)
+            run = self._start(kind, folder, limited=False, beside=False)
             assert run.wait(LIMIT) == 0, run.text
-            self._wanted[name] = exported(folder)
-        return self._wanted[name]
+            self._undisturbed[key] = Ended(folder, run.text)
+        return self._undisturbed[key]
 
     def series(self, schedules: int, first: int = 0) -> int:
         """Go through so many; return how many failed."""
-        failed = 0
         for number in range(first, first + schedules):
             began = time.monotonic()
             try:
                 what = self.run(number)
             except AssertionError as error:
-                failed += 1
                 what = f"FAILED: {error}"
             self._say(f"schedule {number}, seed {self.seed}, {time.monotonic() - began:.0f} s: {what}")
         for (name, fault), count in sorted(self.done.items()):
             self._say(f"{count:5d} × {name}: {fault}")
+        for name, count in self.schedules.items():
+            self._say(f"{count:5d} schedules, {self.failed[name]} failed: {name}, {KINDS[name].promise}")
+        failed = self.failed.total()
         self._say(f"{schedules} schedules, {failed} failed")
         return failed
 
 
-def exported(folder: Path) -> dict[str, bytes]:
-    """Return the trained parameters of the newest checkpoint: what workers keep is not in that of the end."""
-    export_model(str(folder / "kept"), str(folder / "model.safetensors"))
-    trained = {tensor.name for tensor in newest(folder).layout.tensors}
-    found = load_file(folder / "model.safetensors")
-    return {name: array.tobytes() for name, array in found.items() if name in trained}
+def await_protection(run: Process) -> None:
+    """Wait until each server has a standby, which the scheduler knows. Raises AssertionError where there is none."""
+    address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
+    until = time.monotonic() + PROTECTED
+    while time.monotonic() < until and run.code is None:
+        with contextlib.suppress(PSError):
+            rows = [row for row in fetch_status(address, 2.0)["servers"] if row["state"] == "live"]
+            backed = [row for row in rows if row.get("replica") == "protected"]
+            if len(backed) == 2 and [row.get("replica") for row in rows].count("protecting") == 2:
+                time.sleep(0.3)  # it is said with the next word to the scheduler
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"no standbys for {PROTECTED:g} s")
 
 
-def newest(folder: Path) -> Manifest:
-    lives = Lives(place(str(folder / "kept")))
-    life = lives.latest()
-    found = lives.newest(life) if life is not None else None
-    assert found is not None, f"no checkpoint is whole in {folder}"
-    return found
-
-
-def bits(nightly: Nightly, kind: Kind, folder: Path, text: str) -> None:
-    """The parameters have the bits of a run that nobody disturbed."""
-    name = next(name for name, each in KINDS.items() if each is kind)
-    wanted, found = nightly.wanted(name, kind), exported(folder)
-    differ = sorted(name for name in wanted if found.get(name) != wanted[name])
-    assert not differ, f"other bits in {differ}:\n{text}"
-
-
-def once(nightly: Nightly, kind: Kind, folder: Path, text: str) -> None:
-    """What is in each chunk is what its list of contributions says, each once.
-
-    A worker that comes late has a clock to begin at, before which it contributes nothing.
-    """
-    for chunk in newest(folder).chunks:
-        ours = sum(clocks for rank, clocks in chunk.done.items() if rank < WORKERS)
-        most = sum(chunk.done.values())
-        assert ours <= chunk.version <= most, (chunk.version, chunk.done, text)
-        assert max(chunk.done.values()) == STEPS, (chunk.index, chunk.done, text)
-
-
-def rounds(nightly: Nightly, kind: Kind, folder: Path, text: str) -> None:
-    """Each client adds one in each round: the weights say how many have counted."""
-    found = set(re.findall(r"final (.*)", text))
-    assert found == {f"{ROUNDS} of 1"}, text
-
-
-EQUAL = ("--data-sharing", "static")
-"""Each worker has as many steps as the others, however fast it is: that is what ``once`` counts."""
-KINDS = {
-    "sync, adam": Kind(
-        ("-s", "2", "-w", "2", "--optimizer", "adam:lr=0.01", "--clip-norm", "1"), RESUMED, LOCKSTEP, bits
-    ),
-    "async": Kind(("-s", "2", "-w", "2", "--mode", "async", *EQUAL), RESUMED, APART, once),
-    "sync, top-k": Kind(
-        ("-s", "2", "-w", "2", "--optimizer", "sgd:lr=0.05", "--compress", "topk:0.05"), RESUMED, LOCKSTEP, bits
-    ),
-    "ssp": Kind(("-s", "2", "-w", "2", "--mode", "ssp", "--staleness", "2", *EQUAL), RESUMED, APART, once),
-    "pipeline": Kind(("-s", "2", "-w", "2", "--mode", "pipeline"), PIPELINE, LOCKSTEP, bits),
-    "federated": Kind(
-        ("-s", "2", "-w", "3", "--mode", "federated", "--rounds", str(ROUNDS), "--min-clients", "1"),
-        CLIENT,
-        ("kill all", "kill a server", "kill a worker", "stop one", "terminate"),
-        rounds,
-    ),
-}
-"""A line each: what a job with ``--replicas`` promises is another one."""
+def _spoil(links: Links, port: int, fault: str, seconds: float, draw: random.Random) -> None:
+    """Do one thing to all that goes to a port."""
+    if fault == "cut a link":
+        links.cut(port, seconds)
+    elif fault == "hold a link":
+        links.hold(port, seconds)
+    else:
+        links.slow(port, seconds, draw.choice((2e5, 1e6)), draw.choice((0.0, 0.01)))
+    time.sleep(seconds)
 
 
 def _words(pid: int) -> list[str]:

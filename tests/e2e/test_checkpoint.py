@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest
 from ps.checkpoint.place import place
 from support.cluster import PSCTL, SCRIPTS, Process
+from support.cut_short import await_whole, kill_all, whole
 from support.fork_server import family
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
@@ -35,28 +35,6 @@ def bits(process: Process) -> dict[int, str]:
     found = re.findall(r"END (\d) (\d+) (\w+)", process.text)
     assert found, process.text
     return {int(rank): digest for rank, _, digest in found}
-
-
-def kill_all(process: Process) -> None:
-    """Kill a launcher and everything that it has started, at once."""
-    victims = family(process.pid)
-    assert victims, process.text
-    for pid in victims:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait(20)
-
-
-def whole(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob("step-*/manifest.json"))
-
-
-def await_whole(folder: Path, count: int, process: Process) -> None:
-    """Wait until there are so many checkpoints."""
-    deadline = time.monotonic() + 40
-    while len(whole(folder)) < count:
-        assert process.code is None and time.monotonic() < deadline, process.text
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

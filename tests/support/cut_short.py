@@ -33,6 +33,28 @@ def start(folder: Path, flags: tuple[str, ...], servers: int, seed: int) -> Proc
     return Process(f"life of {folder.name}", words, clean_environment(), forked=True)
 
 
+def kill_all(process: Process) -> None:
+    """Kill a launcher and everything that it has started, at once."""
+    victims = family(process.pid)
+    assert victims, process.text
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(20)
+
+
+def whole(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob("step-*/manifest.json"))
+
+
+def await_whole(folder: Path, count: int, process: Process) -> None:
+    """Wait until there are so many checkpoints."""
+    deadline = time.monotonic() + 40
+    while len(whole(folder)) < count:
+        assert process.code is None and time.monotonic() < deadline, process.text
+        time.sleep(0.02)
+
+
 def digests(text: str) -> set[str]:
     return set(re.findall(r"END \d \d+ (\w+)", text))
 

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ps.errors import PSError
 from ps.protocol.query import fetch_status
@@ -33,6 +34,8 @@ MOST_FAULTS = 3
 SHORT, LONG = (0.3, 2.0), 7.0
 """Seconds of what passes: the last is more than the heartbeat time-out."""
 ROLES = {"kill a server": "server", "kill the scheduler": "scheduler", "kill a worker": "worker"}
+KILLED = 128 + signal.SIGKILL
+"""What a run ends with, a worker of which was killed while the others came to their end."""
 PROTECTED = 20.0
 """Seconds that standbys are waited for: then there is harm all the same, though not the death of a server."""
 
@@ -106,7 +109,8 @@ class Nightly:
                 assert not left, f"left: {left}"
             if code == 0 and ("nothing to do" in run.text or "has ended" in run.text or not faults):
                 break
-        assert code == 0, f"the last life ended with {code}"
+        killed = KILLED if not kind.goes_on and "kill a worker" in done else 0
+        assert code in (0, killed), f"the last life ended with {code}"
 
     def _start(self, kind: Kind, folder: Path, limited: bool, beside: bool = True) -> Process:
         command = [*PSCTL, "run", *kind.flags, "--heartbeat-timeout", "5", "--grace", "6", "--chunk-size", "4096"]
@@ -123,7 +127,7 @@ class Nightly:
         """Let a run go on for a while: it may end before anything is done to it."""
         with contextlib.suppress(AssertionError):
             if kind.replicas and not kind.goes_on:
-                await_protection(run)
+                protected(run)
                 run.wait(draw.uniform(0.0, 1.0))
             else:
                 if not kind.goes_on:
@@ -209,19 +213,19 @@ class Nightly:
         return failed
 
 
-def await_protection(run: Process) -> None:
-    """Wait until each server has a standby, which the scheduler knows. Raises AssertionError where there is none."""
+def protected(run: Process) -> list[dict[str, Any]]:
+    """Return the rows of two servers once each has a standby, which the scheduler knows. Raises AssertionError."""
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     until = time.monotonic() + PROTECTED
     while time.monotonic() < until and run.code is None:
         with contextlib.suppress(PSError):
             rows = [row for row in fetch_status(address, 2.0)["servers"] if row["state"] == "live"]
-            backed = [row for row in rows if row.get("replica") == "protected"]
-            if len(backed) == 2 and [row.get("replica") for row in rows].count("protecting") == 2:
+            found = [row for row in rows if row.get("replica") == "protected"]
+            if len(found) == 2 and [row.get("replica") for row in rows].count("protecting") == 2:
                 time.sleep(0.3)  # it is said with the next word to the scheduler
-                return
+                return found
         time.sleep(0.05)
-    raise AssertionError(f"no standbys for {PROTECTED:g} s")
+    raise AssertionError(f"no standbys for {PROTECTED:g} s:\n{run.text}")
 
 
 def _spoil(links: Links, port: int, fault: str, seconds: float, draw: random.Random) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps.threads import ALIGN, LEAST_BYTES, ThreadTeam
+from ps.threads import ALIGN, LEAST_BYTES, NICE, ThreadTeam, give_way
 
 TEAMS = {threads: ThreadTeam(threads, least_bytes=1) for threads in (1, 2, 3, 4)}
 
@@ -283,3 +284,18 @@ def test_after_a_fork_the_child_has_threads_of_its_own() -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     team.run(together(2), 2, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
+def test_a_thread_that_gives_way_does_so_alone() -> None:
+    found, own = list[int](), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def work() -> None:
+        give_way()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert found == [min(19, own + NICE)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own

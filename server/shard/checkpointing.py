@@ -11,6 +11,7 @@ from ps.config.job import JobConfig
 from ps.errors import CheckpointError
 from ps.protocol.messages import CheckpointOrder
 from ps.server.send import Send
+from ps.server.shard.copy_room import CopyRoom
 from ps.server.shard.cuts import Cuts
 from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.part_writer import PartWriter
@@ -37,6 +38,7 @@ class ShardCheckpointing:
                 shard,
                 member,
                 lambda name, layout, copies: PartWriter(folder, _own(name), rank, layout, copies, about),
+                CopyRoom,
             )
 
     @property

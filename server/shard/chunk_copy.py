@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -29,8 +29,10 @@ def arrays_of(chunk: ChunkState) -> dict[str, HostArray]:
     return arrays
 
 
-def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkSnapshot:
-    """Return a copy of a chunk as its version has it. Raises MemoryError."""
+def copied(
+    chunk: ChunkState, participants: Mapping[int, Participant], copy: Callable[[HostArray], HostArray] = np.copy
+) -> ChunkSnapshot:
+    """Return a copy of a chunk as its version has it, by ``copy`` of each array. Raises MemoryError."""
     shadow = chunk.shadows.get(ALL)
     return ChunkSnapshot(
         chunk.chunk,
@@ -41,7 +43,7 @@ def copied(chunk: ChunkState, participants: Mapping[int, Participant]) -> ChunkS
         chunk.rate,
         _done(chunk, participants),
         -1 if shadow is None else shadow.version,
-        {name: array.copy() for name, array in arrays_of(chunk).items()},
+        {name: copy(array) for name, array in arrays_of(chunk).items()},
         chunk.examples,
     )
 

@@ -12,14 +12,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.protocol.layout import Layout
 from ps.protocol.messages import CheckpointOrder, CheckpointPart
 from ps.protocol.messages.words import PartState
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.chunk import ChunkState
-from ps.server.shard.chunk_copy import copied
+from ps.server.shard.chunk_copy import arrays_of, copied
 from ps.server.shard.gradient_shard import GradientShard
+from ps.xp import HostArray
 
 _KEEPER = "checkpoint"
 LOOK = 0.02
@@ -42,6 +45,19 @@ class Writing(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Memory for copies of arrays that are to be made."""
+
+    def copy(self, array: HostArray) -> HostArray:
+        """Return a copy. Raises MemoryError."""
+        ...
+
+    def close(self) -> None:
+        """No more are made."""
+        ...
+
+
+MakeRoom = Callable[[Sequence[HostArray]], Room]
 Write = Callable[[str, Layout, Sequence[ChunkSnapshot]], Writing]
 """Begins to write a part into a folder."""
 
@@ -49,10 +65,13 @@ Write = Callable[[str, Layout, Sequence[ChunkSnapshot]], Writing]
 class Cuts:
     """One cut at a time; the order for another one gives the one before up."""
 
-    def __init__(self, shard: GradientShard, member: int, write: Write) -> None:
+    def __init__(self, shard: GradientShard, member: int, write: Write, make_room: MakeRoom | None = None) -> None:
+        """``make_room`` is told of what will be copied as soon as that is known."""
         self._shard = shard
         self._member = member
         self._write = write
+        self._make_room = make_room
+        self._room: Room | None = None
         self._number = 0
         self._clock = 0
         self._folder = ""
@@ -108,6 +127,7 @@ class Cuts:
             if index in self._shard.chunks:
                 self._shard.chunks[index].wish(_KEEPER, -1, self._keep)
         self._due, self._copies, self._arrived = {}, {}, set()
+        self._leave_room()
         if self._writing is not None and (written or self._state != "written"):
             self._writing.drop()
             self._dropped = self._writing
@@ -123,6 +143,8 @@ class Cuts:
         else:
             self._state = "marked"
             self._due = {i: order.clock if lockstep else chunk.version for i, chunk in chunks.items()}
+            if self._make_room is not None:
+                self._room = self._make_room([each for chunk in chunks.values() for each in arrays_of(chunk).values()])
             for index, due in list(self._due.items()):
                 if chunks[index].version == due:
                     self._arrived.add(index)
@@ -146,7 +168,8 @@ class Cuts:
             self._state, self._why = "failed", f"chunk {index} has gone from clock {chunk.version} beyond it"
             return
         try:
-            self._copies[index] = copied(chunk, self._shard.participants)
+            copy = self._room.copy if self._room is not None else np.copy
+            self._copies[index] = copied(chunk, self._shard.participants, copy)
         except MemoryError:
             self.release()
             self._state, self._why = "failed", "there is no memory for a copy of the weights"
@@ -168,7 +191,13 @@ class Cuts:
             assert self._shard.layout is not None
             copies = [self._copies[index] for index in sorted(self._copies)]
             self._copies = {}
+            self._leave_room()
             self._writing = self._write(self._folder, self._shard.layout, copies)
+
+    def _leave_room(self) -> None:
+        if self._room is not None:
+            self._room.close()
+        self._room = None
 
     def news(self) -> list[Send]:
         """Return what the scheduler is to hear since the writing has ended, if it has."""

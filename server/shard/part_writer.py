@@ -13,12 +13,16 @@ from ps.checkpoint.parts import part_of, remove_part, write_chunks
 from ps.checkpoint.place import CheckpointPlace
 from ps.errors import PSError
 from ps.protocol.layout import Layout
+from ps.threads import give_way
 
 log = logging.getLogger("ps.server")
 
 
 class PartWriter:
-    """Writes one part. Its thread is ended by nothing but the end of its work, or of the process."""
+    """Writes one part, with what time of processors training leaves.
+
+    Its thread is ended by nothing but the end of its work, or of the process.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class PartWriter:
             threading.Thread(target=remove_part, args=about, name="ps-checkpoint", daemon=True).start()
 
     def _run(self) -> None:
+        give_way()
         layout, snapshots, about = self._work
         self._work = layout, [], about  # the copies are let go with this call
         try:

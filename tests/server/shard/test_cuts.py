@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.config import JobConfig
@@ -13,6 +14,7 @@ from ps.protocol.messages import Attach, CheckpointOrder, CheckpointPart, Init, 
 from ps.server.send import Send
 from ps.server.shard.cuts import Cuts
 from ps.server.shard.gradient_shard import GradientShard
+from ps.xp import HostArray
 
 
 class Disk:
@@ -28,6 +30,24 @@ class Disk:
 
     def drop(self) -> None:
         self.dropped += 1
+
+
+class Room:
+    """Memory for copies, which says what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked, self.copied, self.closed = list[int](), list[int](), False
+
+    def ask(self, arrays: Sequence[HostArray]) -> Room:
+        self.asked = [array.size for array in arrays]
+        return self
+
+    def copy(self, array: HostArray) -> HostArray:
+        self.copied.append(array.size)
+        return array.copy()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def said(send: Send) -> CheckpointPart:
@@ -92,6 +112,19 @@ def test_each_chunk_is_copied_as_it_was_after_the_clock_of_the_cut_whenever_that
         assert server.cuts.news() == []
         server.disk.done = True
         assert [said(send).state for send in server.cuts.news()] == ["written"]
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_memory_for_copies_is_asked_for_as_soon_as_it_is_known_what_is_copied_and_let_go_of(given_up: bool) -> None:
+    server, room = Server(), Room()
+    server.cuts = Cuts(server.shard, 7, server.disk, room.ask)
+    server.cuts.order(order(1, "mark", 2))
+    assert len(room.asked) == 4 and not room.copied
+    server.step(), server.step(), server.push(0)
+    if given_up:
+        server.cuts.order(order(1, "drop"))
+    server.push(1)
+    assert room.copied == room.asked[: 2 if given_up else 4] and room.closed
 
 
 def test_a_server_that_is_beyond_the_clock_is_late_and_one_without_a_model_fails() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ps.errors import PSError
+from ps.errors import ConnectTimeout
 from ps.protocol.query import fetch_status
 from support.cluster import PSCTL, ROOT, Process, clean_environment, is_running
 from support.cut_short import family
@@ -36,8 +36,8 @@ SHORT, LONG = (0.3, 2.0), 7.0
 ROLES = {"kill a server": "server", "kill the scheduler": "scheduler", "kill a worker": "worker"}
 KILLED = 128 + signal.SIGKILL
 """What a run ends with, a worker of which was killed while the others came to their end."""
-PROTECTED = 20.0
-"""Seconds that standbys are waited for: then there is harm all the same, though not the death of a server."""
+PROTECTED = 60.0
+"""Seconds that a standby may take until it has all."""
 
 
 class Nightly:
@@ -90,7 +90,7 @@ class Nightly:
             run = processes[0]
             try:
                 for fault in faults:
-                    self._pause(kind, run, draw)
+                    self._pause(kind, run, folder, draw)
                     done.append(fault)
                     processes += self._harm(kind, run, fault, folder, links, draw)
                     self.done[name, fault] += 1
@@ -101,6 +101,7 @@ class Nightly:
                 self._text += "".join(f"{process.text}\n" for process in processes)
                 self._await_nobody(folder, processes)
             assert "Traceback" not in self._text, "a traceback"
+            assert "wants keys" not in self._text, "somebody did not find the keys"
             if kind.says:
                 assert code and re.search(kind.says, run.text), f"it ended with {code}"
                 return
@@ -123,16 +124,17 @@ class Nightly:
         env = clean_environment(TMPDIR=str(folder / "tmp"), PYTHONPATH=str(ROOT))
         return Process(name, words, env, cwd=folder)
 
-    def _pause(self, kind: Kind, run: Process, draw: random.Random) -> None:
+    def _pause(self, kind: Kind, run: Process, folder: Path, draw: random.Random) -> None:
         """Let a run go on for a while: it may end before anything is done to it."""
+        least, most = 1.0, 5.0
+        if not kind.goes_on:
+            least, most = 0.0, 1.0
+            if kind.replicas and run.code is None:
+                protected(run, temporary=folder / "tmp")
+            elif run.code is None:
+                run.wait_for("BEGIN 0", LIMIT)
         with contextlib.suppress(AssertionError):
-            if kind.replicas and not kind.goes_on:
-                protected(run)
-                run.wait(draw.uniform(0.0, 1.0))
-            else:
-                if not kind.goes_on:
-                    run.wait_for("BEGIN 0", LIMIT)
-                run.wait(draw.uniform(0.3 if not kind.goes_on else 1.0, 5.0 if kind.goes_on else 2.0))
+            run.wait(draw.uniform(least, most))
 
     def _harm(
         self, kind: Kind, run: Process, fault: str, folder: Path, links: Links, draw: random.Random
@@ -213,19 +215,26 @@ class Nightly:
         return failed
 
 
-def protected(run: Process) -> list[dict[str, Any]]:
-    """Return the rows of two servers once each has a standby, which the scheduler knows. Raises AssertionError."""
+def protected(run: Process, servers: int = 2, temporary: Path | None = None) -> list[dict[str, Any]]:
+    """Return the rows of servers once each has a standby, which the scheduler knows; none of a run that has ended.
+
+    ``temporary``: the run's TMPDIR, where it has one, for there are its keys.
+    """
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     until = time.monotonic() + PROTECTED
     while time.monotonic() < until and run.code is None:
-        with contextlib.suppress(PSError):
-            rows = [row for row in fetch_status(address, 2.0)["servers"] if row["state"] == "live"]
+        keys = next(temporary.glob("ps-*/keys/operator"), None) if temporary is not None else None
+        with contextlib.suppress(ConnectTimeout):
+            status = fetch_status(address, 2.0, keys=str(keys) if keys else None)
+            rows = [row for row in status["servers"] if row["state"] == "live"]
             found = [row for row in rows if row.get("replica") == "protected"]
-            if len(found) == 2 and [row.get("replica") for row in rows].count("protecting") == 2:
+            if len(found) == servers and [row.get("replica") for row in rows].count("protecting") == servers:
                 time.sleep(0.3)  # it is said with the next word to the scheduler
                 return found
         time.sleep(0.05)
-    raise AssertionError(f"no standbys for {PROTECTED:g} s:\n{run.text}")
+    if run.code is None:
+        raise AssertionError(f"no standbys for {PROTECTED:g} s:\n{run.text}")
+    return []
 
 
 def _spoil(links: Links, port: int, fault: str, seconds: float, draw: random.Random) -> None:

@@ -19,7 +19,7 @@ from support.cluster import ROOT, SCRIPTS
 
 STEPS, WORKERS = 40, 2
 ROUNDS = 15
-MANY = 120
+MANY = 240
 """Steps of a job that is to live through several faults."""
 RESUMED = (str(SCRIPTS / "resumed.py"), "--nap", "0.03", "--width", "8000")
 LONG = (str(SCRIPTS / "resumed.py"), "--nap", "0.05", "--width", "8000", "--epochs", str(MANY // 8))

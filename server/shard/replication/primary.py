@@ -156,8 +156,10 @@ class PrimaryShard:
     # The standby comes and goes
 
     def _request(self, origin: Origin, message: ReplicaRequest, payload: Any) -> list[Send]:
-        if message.member == self._attached and message.request == self._requested:  # it was sent again
-            return []
+        if message.member == self._attached and message.request == self._requested:  # maybe by another connection
+            outbox = self._outbox_now
+            outbox.to = origin
+            return [Send(origin, ReplicaPing(outbox.sent))]
         if self._inner.layout is None or message.member != self._standby:  # it is early; what it had it has no more
             if message.member == self._attached:
                 self._part(holds=self._protected)

@@ -82,6 +82,8 @@ class Standby:
         self._answered = False
         self._lost: float | None = None
         """Since when the line to the server is gone."""
+        self._connections = 1
+        """How often that has come about, which makes itself anew where ZeroMQ carries it."""
 
     def _fresh(self) -> Backup:
         shard = self._make(self.rank)
@@ -132,7 +134,7 @@ class Standby:
             log.warning("%s cannot be reached: %s; it is tried again", self._primary, error)
             self._lost = now
             return
-        self._channel = channel
+        self._channel, self._connections = channel, 1
         self._poller.register(channel.pollable, zmq.POLLIN)
         self._ask(channel)
 
@@ -190,6 +192,7 @@ class Standby:
                 self._take(channel, decode(header), now)
                 if self._channel is not channel:
                     return
+            self._introduce(channel)
             if channel.closed and self._lost is None:
                 self._poller.unregister(channel.pollable)
                 self._lost = now
@@ -203,12 +206,20 @@ class Standby:
             if not backup.busy or backup.applied % 4 == 0:
                 self._acknowledge()
 
+    def _introduce(self, channel: ServerChannel) -> None:
+        """Have it said again who this is, if the connection is another one: the server knows only the one before."""
+        if (incoming := channel.incoming) is not None:
+            incoming.look()
+            if incoming.connections > self._connections:
+                self._connections, self._answered = incoming.connections, False
+
     def _take(self, channel: ServerChannel, message: Any, now: float) -> None:
         channel.check(message)
         match message:
             case ReplicaModel() if not message.layout:
                 self._open(now)
             case ReplicaPing():
+                self._answered = True
                 self._backup.demand(message.number)
                 self._acknowledge()
             case Error() | Waiting():

@@ -12,16 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("checkpoint_step.py")
+from timed_job import TimedJob, between
+
 LIMIT = 1.5
 FIRST = 5
 """Steps in which memory is touched for the first time."""
@@ -29,51 +27,14 @@ BETWEEN = 5
 """Steps between two checkpoints."""
 
 
-class Job:
-    """A run, and when its worker with rank 0 did which step."""
-
-    def __init__(self, options: argparse.Namespace, folder: str) -> None:
-        command = [sys.executable, "-m", "ps.cli", "run", "-s", str(options.servers), "-w", str(options.workers)]
-        command += ["--optimizer", options.optimizer, "--transport", options.transport]
-        command += ["--checkpoint-dir", folder, "--keep", "1", str(SCRIPT), str(options.mb), str(options.work)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.lines: list[str] = []
-        self.steps: list[tuple[float, float]] = []
-        """The end of each step, by the system's monotonic clock, and its seconds."""
-        self.address = ""
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if found := re.search(r"step ([\d.]+) ([\d.]+)", line):
-                self.steps.append((float(found[1]), float(found[2])))
-                continue
-            self.lines.append(line)
-            if found := re.search(r"scheduler at (tcp://\S+)", line):
-                self.address = found[1]
-
-    def wait(self, steps: int) -> None:
-        """Wait for so many more steps."""
-        wanted = len(self.steps) + steps
-        while len(self.steps) < wanted:
-            if self._process.poll() is not None:
-                raise SystemExit("it has ended:\n" + "".join(self.lines[-30:]))
-            time.sleep(0.02)
-
-    def checkpoint(self) -> tuple[float, float]:
-        """Have one made; return when it was asked for, and when it was whole."""
-        began = time.monotonic()
-        command = [sys.executable, "-m", "ps.cli", "checkpoint", "--scheduler", self.address]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
-        return began, time.monotonic()
-
-    def close(self) -> None:
-        """End it, without a last checkpoint."""
-        self._process.kill()
-        self._process.wait(30)
+def checkpoint(job: TimedJob) -> tuple[float, float]:
+    """Have one made; return when it was asked for, and when it was whole."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "ps.cli", "checkpoint", "--scheduler", job.address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return began, time.monotonic()
 
 
 def main() -> None:
@@ -89,18 +50,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=options.folder) as folder:
-        job, windows = Job(options, folder), []
+        flags = ["-s", str(options.servers), "--optimizer", options.optimizer, "--transport", options.transport]
+        flags += ["--checkpoint-dir", folder, "--keep", "1"]
+        job, windows = TimedJob(flags, options.workers, options.mb, work=options.work), []
         try:
             job.wait(FIRST)
             for _ in range(options.times):
                 job.wait(BETWEEN)
-                windows.append(job.checkpoint())
+                windows.append(checkpoint(job))
                 job.wait(1)
-            steps = job.steps[FIRST:]
+            steps = job.steps[0][FIRST:]
         finally:
-            job.close()
-    during = [max(took for at, took in steps if at > lo and at - took < hi) for lo, hi in windows]
-    others = [took for at, took in steps if not any(at > lo and at - took < hi for lo, hi in windows)]
+            job.process.kill()  # without a last checkpoint
+            job.process.wait(30)
+    during = [max(between(steps, lo, hi)) for lo, hi in windows]
+    others = [took for _, end, took in steps if not any(end > lo and end - took < hi for lo, hi in windows)]
     middle = statistics.median(others)
     found = {
         "step": middle,
@@ -112,10 +76,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(found))
         return
-    ratios = ", ".join(f"{ratio:.2f}" for ratio in found["longest"])
-    print(f"median step {middle:.2f} s; longest without a checkpoint {found['others']:.2f} × that")
-    print(f"longest step during each checkpoint: {ratios} × that; median {statistics.median(found['longest']):.2f}")
-    print(f"from asking to whole: {statistics.median(found['seconds']):.1f} s; load {os.getloadavg()[0]:.0f}")
+    ratios = ", ".join(f"{each / middle:.2f}" for each in during)
+    print(f"median step {middle:.2f} s; the longest without a checkpoint {max(others) / middle:.2f} times that")
+    print(f"the longest during each checkpoint: {ratios} times that; median {statistics.median(during) / middle:.2f}")
+    print(
+        f"from asking to whole: {statistics.median(hi - lo for lo, hi in windows):.1f} s; load {os.getloadavg()[0]:.0f}"
+    )
     print(f"the aim is {LIMIT}")
 
 

@@ -15,102 +15,42 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import statistics
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
 from typing import Any
 
-from ps.errors import PSError
-from ps.protocol.query import fetch_status
+from timed_job import TimedJob
 
-SCRIPT = Path(__file__).with_name("failover_step.py")
-PATIENCE = 60.0
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+SERVERS = WORKERS = 2
 
 
-class Job:
-    """A run with standbys, and when its workers did which step."""
+def protected(job: TimedJob) -> list[dict[str, Any]]:
+    """Return the rows of the servers, once all have standbys and training goes on."""
+    rows: list[dict[str, Any]] = []
 
-    def __init__(self, transport: str, options: argparse.Namespace) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "ps.cli",
-            "run",
-            "-s",
-            "2",
-            "-w",
-            "2",
-            "--replicas",
-            "1",
-            "--transport",
-            transport,
-        ]
-        command += ["--heartbeat-timeout", str(options.timeout), "--restarts", str(2 * options.times), str(SCRIPT)]
-        self._process = subprocess.Popen(
-            [*command, str(options.mb), str(options.nap)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.lines: list[str] = []
-        self.steps: dict[int, list[tuple[int, float]]] = {0: [], 1: []}
-        """Rank -> clock and the moment, by the system's monotonic clock, of each of its steps."""
-        self.address = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+    def holds() -> bool:
+        rows[:] = job.servers()
+        states = [row.get("replica") for row in rows]
+        return states.count("protected") == states.count("protecting") == SERVERS and bool(job.steps[0])
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if found := re.search(r"step (\d+) (\d+) ([\d.]+)", line):
-                self.steps[int(found[1])].append((int(found[2]), float(found[3])))
-                continue
-            self.lines.append(line)
-            if found := re.search(r"scheduler at (tcp://\S+)", line):
-                self.address = found[1]
+    job.wait_until(holds, "a standby for each server")
+    time.sleep(0.3)  # it is said with the next word to the scheduler
+    return [row for row in rows if row.get("replica") == "protected"]
 
-    def await_protection(self) -> list[dict[str, Any]]:
-        """Return the rows of the servers that have standbys, once all do and training goes on."""
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and self._process.poll() is None:
-            with contextlib.suppress(PSError):
-                rows = (
-                    [row for row in fetch_status(self.address)["servers"] if row["state"] == "live"]
-                    if self.address
-                    else []
-                )
-                backed = [row for row in rows if row.get("replica") == "protected"]
-                if len(backed) == 2 and [row.get("replica") for row in rows].count("protecting") == 2 and self.steps[0]:
-                    time.sleep(0.3)  # it is said with the next word to the scheduler
-                    return backed
-            time.sleep(0.05)
-        raise SystemExit("servers have no standbys:\n" + "".join(self.lines[-30:]))
 
-    def lose(self, pid: int, fault: str) -> float:
-        """Harm a server; return how many seconds that cost."""
-        clock = max(steps[-1][0] for steps in self.steps.values())
-        began = time.monotonic()
-        os.kill(pid, SIGNALS[fault])
-        try:
-            while not all(steps[-1][0] >= clock + 2 for steps in self.steps.values()):
-                if time.monotonic() - began > PATIENCE or self._process.poll() is not None:
-                    raise SystemExit("nothing goes on:\n" + "".join(self.lines[-30:]))
-                time.sleep(0.01)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        return max(next(at for number, at in steps if number >= clock + 2) for steps in self.steps.values()) - began
-
-    def close(self) -> None:
-        """End it."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+def lose(job: TimedJob, pid: int, fault: str) -> float:
+    """Harm a server; return how many seconds that cost."""
+    wanted = max(steps[-1][0] for steps in job.steps.values()) + 2
+    began = time.monotonic()
+    os.kill(pid, SIGNALS[fault])
+    try:
+        job.wait_until(lambda: all(steps[-1][0] >= wanted for steps in job.steps.values()), "the next step")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    return max(next(end for clock, end, _ in steps if clock >= wanted) for steps in job.steps.values()) - began
 
 
 def main() -> None:
@@ -120,19 +60,22 @@ def main() -> None:
     parser.add_argument("--faults", default="kill,stop")
     parser.add_argument("--timeout", type=float, default=3.0, help="the heartbeat time-out in seconds (3)")
     parser.add_argument("--mb", type=float, default=4.0)
-    parser.add_argument("--nap", type=float, default=0.02, help="seconds that a worker computes, or sleeps, in a step")
+    parser.add_argument("--nap", type=float, default=0.02, help="seconds that a worker waits in a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     draw, rows = random.Random(options.seed), []
     for transport in options.transports.split(","):
         for fault in options.faults.split(","):
-            job, took = Job(transport, options), []
+            flags = ["-s", str(SERVERS), "--replicas", "1", "--restarts", str(2 * options.times)]
+            flags += ["--heartbeat-timeout", str(options.timeout), "--transport", transport]
+            flags += ["--optimizer", "momentum:lr=0.001,momentum=0.9"]
+            job, took = TimedJob(flags, WORKERS, options.mb, nap=options.nap), []
             try:
                 for _ in range(options.times):
-                    backed = job.await_protection()
+                    rows_now = protected(job)
                     time.sleep(draw.uniform(0.0, 0.5))
-                    took.append(job.lose(draw.choice(backed)["pid"], fault))
+                    took.append(lose(job, draw.choice(rows_now)["pid"], fault))
             finally:
                 job.close()
             middle, worst = statistics.median(took), max(took)

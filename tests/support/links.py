@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-LOOK = 0.02
+LOOK = 0.1
 """Seconds between two looks for what is listened on."""
 MOST = 65536
 """Bytes that are handed on at once."""

@@ -26,7 +26,7 @@ from support.cut_short import family
 from support.links import Links
 from support.nightly_kinds import KINDS, Ended, Kind
 
-LIMIT = 150.0
+LIMIT = 300.0
 """Seconds that a life may take before it counts as hung: a busy machine has its share."""
 MOST_LIVES = 4
 MOST_FAULTS = 3
@@ -97,6 +97,9 @@ class Nightly:
                 code = run.wait(LIMIT)
                 for other in processes[1:]:
                     other.wait(LIMIT)
+            except SystemExit:  # asked to end: so are they
+                run.signal(signal.SIGINT)
+                raise
             finally:
                 self._text += "".join(f"{process.text}\n" for process in processes)
                 self._await_nobody(folder, processes)

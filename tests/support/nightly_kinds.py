@@ -22,7 +22,7 @@ ROUNDS = 15
 MANY = 240
 """Steps of a job that is to live through several faults."""
 RESUMED = (str(SCRIPTS / "resumed.py"), "--nap", "0.03", "--width", "8000")
-LONG = (str(SCRIPTS / "resumed.py"), "--nap", "0.05", "--width", "8000", "--epochs", str(MANY // 8))
+LONG = (str(SCRIPTS / "resumed.py"), "--nap", "0.05", "--width", "2000", "--epochs", str(MANY // 8))
 ADDING = (str(SCRIPTS / "adding.py"), str(MANY), "0.05")
 PIPELINE = (str(ROOT / "ps" / "examples" / "pipeline_mlp.py"), "--epochs", "2")
 CLIENT = (str(SCRIPTS / "client.py"), "--nap", "0.1")

@@ -12,7 +12,7 @@ import ps
 
 steps, nap = int(sys.argv[1]), float(sys.argv[2])
 with ps.connect(optimizer="sgd:lr=1") as kv:
-    params = kv.init({"w": np.zeros(100_000, np.float32), "b": np.zeros(30, np.float32)})
+    params = kv.init({"w": np.zeros(20_000, np.float32), "b": np.zeros(30, np.float32)})
     print(f"BEGIN {kv.rank}", flush=True)
     for number in range(steps):
         kv.step({name: np.full_like(value, -1) for name, value in params.items()})

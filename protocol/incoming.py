@@ -43,8 +43,6 @@ class Incoming:
         self._lock = threading.Lock()
         """Held by whichever thread has the monitor."""
         self.handshake = Handshake()
-        self.connections = 0
-        """How many have come about by now: to each the other end may not know yet who is here."""
         events = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | EVENTS
         self._monitor: Socket | None = sock.get_monitor_socket(events)
 
@@ -96,7 +94,6 @@ class Incoming:
             self._number = None
             if event == zmq.EVENT_CONNECTED:
                 self._number = value
-                self.connections += 1
                 self._unasked.connected(self._taken)
 
     def refusal(self) -> KeyRefused | None:

@@ -155,8 +155,6 @@ class Nightly:
             found = [pid for pid in victims[1:] if ROLES[fault] in _words(pid)]
             if found:
                 _signal(draw.choice(found), signal.SIGKILL)
-            if fault == "kill the scheduler" and found and (not kind.goes_on or draw.random() < 0.5):
-                return self._bring_back(run, folder, draw)
         elif fault == "stop one" and victims[1:]:
             pid = draw.choice(victims[1:])
             _signal(pid, signal.SIGSTOP)
@@ -168,15 +166,6 @@ class Nightly:
             words = [*PSCTL, *shlex.split(join[1])]
             return [self._process("late worker", words, folder)]
         return []
-
-    def _bring_back(self, run: Process, folder: Path, draw: random.Random) -> list[Process]:
-        """Start a scheduler as the launcher says, if it says so before it ends."""
-        with contextlib.suppress(AssertionError):
-            words = run.wait_for(r"To bring it back: psctl (.*)")[1]
-            run.wait(draw.choice((0.0, 1.0)))
-        if run.code is not None:
-            return []
-        return [self._process("scheduler", [*PSCTL, *shlex.split(words)], folder)]
 
     def _await_nobody(self, folder: Path, processes: list[Process]) -> None:
         """Fail unless all processes of a life are gone within what they may take."""

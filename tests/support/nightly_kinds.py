@@ -32,6 +32,8 @@ HARMLESS = ("stop one", "kill the scheduler", *LINKS)
 LOCKSTEP = ("kill all", "kill a server", "terminate", "no room", *HARMLESS)
 """What changes nothing of the bits: one worker's death does, whose gradients are not there then."""
 APART = (*LOCKSTEP, "kill a worker", "late worker")
+SAID = re.compile(r"(?m)^(?:worker \d+ \| )?(step|holds) (\d+) ([\d. ]+)$")
+"""What ``adding.py`` says; what the launcher says of steps, and again in the end, is something else."""
 SAVED = ("--checkpoint-dir", "kept", "--checkpoint-every", "4")
 
 
@@ -119,7 +121,7 @@ def once(nights: Undisturbed, kind: Kind, ended: Ended) -> None:
 def added(nights: Undisturbed, kind: Kind, ended: Ended) -> None:
     """The weights are the number of contributions, to one that was killed in mid-step for each."""
     counts, held = dict[str, int](), list[tuple[float, float]]()
-    for name, rank, rest in re.findall(r"\b(step|holds) (\d+) (.+)", ended.text):
+    for name, rank, rest in SAID.findall(ended.text):
         if name == "step":
             counts[rank] = counts.get(rank, 0) + 1
         else:

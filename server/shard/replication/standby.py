@@ -210,8 +210,8 @@ class Standby:
         """Have it said again who this is, if the connection is another one: the server knows only the one before."""
         if (incoming := channel.incoming) is not None:
             incoming.look()
-            if incoming.connections > self._connections:
-                self._connections, self._answered = incoming.connections, False
+            if incoming.handshake.successes > self._connections:
+                self._connections, self._answered = incoming.handshake.successes, False
 
     def _take(self, channel: ServerChannel, message: Any, now: float) -> None:
         channel.check(message)

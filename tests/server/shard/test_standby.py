@@ -51,7 +51,7 @@ class Line:
     def __init__(self) -> None:
         self.said: list[Message] = []
         self.here: list[Message] = []
-        self.incoming = SimpleNamespace(connections=1, look=lambda: None)
+        self.incoming = SimpleNamespace(handshake=SimpleNamespace(successes=1), look=lambda: None)
 
     def send(self, header: bytes, *about: Any) -> bool:
         self.said.append(decode(header))
@@ -82,7 +82,7 @@ def test_a_standby_says_again_who_it_is_once_its_connection_was_made_anew(line: 
     line.said.clear()
     standby.tick(10.0)
     assert not line.said, "there is nothing to say"
-    line.incoming.connections += 1
+    line.incoming.handshake.successes += 1
     standby.turn(10.1)
     standby.tick(10.2)
     assert [type(each) for each in line.said] == [Identify, ReplicaRequest]

@@ -22,7 +22,7 @@ from typing import Any
 from ps.errors import ConnectTimeout
 from ps.protocol.query import fetch_status
 from support.cluster import PSCTL, ROOT, Process, clean_environment, is_running
-from support.cut_short import family
+from support.fork_server import family
 from support.links import Links
 from support.nightly_kinds import KINDS, Ended, Kind
 
@@ -143,7 +143,8 @@ class Nightly:
         self, kind: Kind, run: Process, fault: str, folder: Path, links: Links, draw: random.Random
     ) -> list[Process]:
         """Do one thing to a run; return what was started for it."""
-        victims = family(run.pid)
+        roles = family(run.pid)
+        victims = list(roles)
         seconds = draw.choice((*SHORT, LONG) if kind.goes_on else SHORT)
         if fault == "terminate" and run.code is None:
             run.signal(signal.SIGTERM)
@@ -152,7 +153,7 @@ class Nightly:
             for pid in victims:
                 _signal(pid, signal.SIGKILL)
         elif fault in ROLES:
-            found = [pid for pid in victims[1:] if ROLES[fault] in _words(pid)]
+            found = [pid for pid, role in roles.items() if role == ROLES[fault]]
             if found:
                 _signal(draw.choice(found), signal.SIGKILL)
         elif fault == "stop one" and victims[1:]:
@@ -238,12 +239,6 @@ def _spoil(links: Links, port: int, fault: str, seconds: float, draw: random.Ran
     else:
         links.slow(port, seconds, draw.choice((2e5, 1e6)), draw.choice((0.0, 0.01)))
     time.sleep(seconds)
-
-
-def _words(pid: int) -> list[str]:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return []
 
 
 def _with(mark: bytes) -> list[int]:

@@ -18,6 +18,7 @@ from ps.launch.plan import Plan
 from ps.launch.run_result import RunResult
 from ps.launch.scope import interrupt
 from ps.launch.screen import Screen
+from ps.log_line import JSON
 from ps.protocol.query import fetch_status
 from ps.script import Script
 from ps.sink import kept_going
@@ -58,10 +59,11 @@ def run(function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
         held.callback(call.close)
         held.enter_context(kept_going("stdout", "stderr"))
         script = Script("ps.launch.called", is_module=True)
+        screen = Screen(as_json=process.log_format == JSON)
         plan = Plan(
             script, (), job.servers, job.workers, found.explicit_job(), process, toml=found.toml.path, call=call
         )
-        result = run_to_end(plan, {**os.environ, **import_path(os.environ)}, Screen(), fetch_status)
+        result = run_to_end(plan, {**os.environ, **import_path(os.environ)}, screen, fetch_status)
         if result.signal:
             interrupt(result.signal)
         if result.failed_first is not None:

@@ -26,6 +26,7 @@ NOT_RUN = {
     "python -m support.cut_short": MINUTES + "; tests/e2e/test_cut_short.py runs a part of it",
     "psctl simulate .*--clients 10000 ": MINUTES,
     "scripts/bench/(federated_paper|private_mnist).py ": MINUTES,
+    "python -m support.many_members": MINUTES,
     "python -m support.hanging_on": MINUTES + "; tests/e2e/test_limits.py has 150 clients",
     "psctl keys ": "tests/cli/test_examples.py runs these with the files that they name",
     "scripts/examples/hospitals/": "tests/e2e/test_hospitals.py runs it in both modes",

@@ -166,7 +166,7 @@ class OwnState:
     def stepped(self, clock: int, settle: Callable[[], None]) -> None:
         """A step is done. ``settle`` returns once all of it is answered."""
         if self._plan is not None:
-            if self._job.defers and self._plan.waits_for(clock) and not self._is_empty():
+            if self._plan.waits_for(clock) and self._job.defers and not self._is_empty():
                 settle()
             self._plan.stepped(clock)
 

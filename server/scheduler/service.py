@@ -45,6 +45,7 @@ from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
 from ps.server.scheduler.member_record import DEAD, LIVE, REVOKED, MemberRecord
 from ps.server.scheduler.persistence import Persistence
+from ps.server.scheduler.reach import Reach
 from ps.server.scheduler.rounds.privacy import demand_account
 from ps.server.scheduler.status import snapshot
 from ps.server.scheduler.status_desk import StatusDesk
@@ -117,6 +118,7 @@ class Scheduler:
         self._realm = pid.realm()
         self._own = {"pid": os.getpid(), "mark": pid.mark()}
         self._address = ""
+        self._reaches = Reach(log.warning)
         self._status = StatusDesk(lambda now: self._inbox.written(Status(0, self._snapshot(now))))
         self._over = 0.0
         """Since when the job is over."""
@@ -232,6 +234,7 @@ class Scheduler:
                 self._bindings.bind(send.message.member, origin)
                 record = self._state.members[send.message.member]
                 self._doorkeeper.seat(record, self._inbox.speaker, self._state)
+                self._reaches.try_out(record)
                 if record.role == "server" and (keys := self._doorkeeper.keys) is not None:
                     sends.append(Send(record.member, keys))  # what changed while there was no scheduler holds at once
         return sends

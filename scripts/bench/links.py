@@ -1,7 +1,7 @@
 """What a link costs: steps and rounds between three hosts, over links with latency, a rate and loss. Needs root.
 
 The hosts are network namespaces (scripts/bench/hosts.py): one has the scheduler and the server, others a worker each.
-    python scripts/bench/links.py [--parameters 1000000] [--steps 20] [--json]
+    python scripts/bench/links.py [--parameters 1000000] [--steps 12] [--link '100 Mbit/s'] [--json]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -118,16 +119,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--link", action="append", choices=LINKS, help="only this one; may be repeated")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     if why := missing():
         print(f"there can be no hosts here: {why}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # hosts are not left
     rows: dict[str, dict[str, tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="ps-links-") as place, hosts(3) as net:
-        for link, about in LINKS.items():
+        for link in (chosen := asked.link or list(LINKS)):
             for worker in (2, 3):
-                net.link(1, worker, **about)
+                net.link(1, worker, **LINKS[link])
             for way, flags in WAYS.items():
                 folder = Path(place) / f"{len(rows.get(way, {}))}-{list(WAYS).index(way)}"
                 folder.mkdir()
@@ -141,10 +144,10 @@ def main() -> int:
         f"{asked.parameters:,} float32 parameters, 2 workers; {os.cpu_count()} cores, load {os.getloadavg()[1]:.0f}, "
         f"Python {platform.python_version()}"
     )
-    print(f"| step or round, ms | {' | '.join(LINKS)} | MB of a worker |")
-    print(f"| --- |{' --- |' * (len(LINKS) + 1)}")
+    print(f"| step or round, ms | {' | '.join(chosen)} | MB of a worker |")
+    print(f"| --- |{' --- |' * (len(chosen) + 1)}")
     for way, cells in rows.items():
-        times = " | ".join(f"{cells[link][0] * 1000:.0f}" for link in LINKS)
+        times = " | ".join(f"{cells[link][0] * 1000:.0f}" for link in chosen)
         print(f"| {way} | {times} | {_median(size for _, size in cells.values()) / 1e6:.2f} |")
     return 0
 

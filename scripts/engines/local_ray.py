@@ -54,8 +54,6 @@ class LocalRay:
 def local_ray(nodes: int = 3, cpus: int = 4) -> Iterator[LocalRay]:
     """Have such a cluster for a while: a head without CPUs for actors, and so many nodes."""
     before = os.environ.get("RAY_ADDRESS")
-    # This host is all of the nodes, and may be busy with others. Ray reads these when it is imported.
-    os.environ |= {"RAY_raylet_start_wait_time_s": "120", "RAY_prestart_worker_first_driver": "0"}
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:

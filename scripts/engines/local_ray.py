@@ -15,6 +15,7 @@ from typing import Any
 
 MEMORY = 80 << 20
 """Bytes of a node's object store, which nothing here uses."""
+TRIES = 4
 
 
 def missing() -> str:
@@ -37,7 +38,7 @@ class LocalRay:
 
     def add_node(self) -> None:
         """Start a raylet."""
-        self.nodes.append(self.cluster.add_node(num_cpus=self.cpus, object_store_memory=MEMORY))
+        self.nodes.append(_started(lambda: self.cluster.add_node(num_cpus=self.cpus, object_store_memory=MEMORY)))
 
     def lose_node(self, pids: list[int]) -> str:
         """Kill the raylet under whose actors these processes are, and nothing else; return its id."""
@@ -53,12 +54,12 @@ class LocalRay:
 @contextlib.contextmanager
 def local_ray(nodes: int = 3, cpus: int = 4) -> Iterator[LocalRay]:
     """Have such a cluster for a while: a head without CPUs for actors, and so many nodes."""
-    before = os.environ.get("RAY_ADDRESS")
     from ray.cluster_utils import Cluster
 
+    before = os.environ.get("RAY_ADDRESS")
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY, "temp_dir": folder}
-        found = LocalRay(Cluster(initialize_head=True, head_node_args=head), cpus)
+        found = LocalRay(_started(lambda: Cluster(initialize_head=True, head_node_args=head)), cpus)
         os.environ.pop("RAY_ADDRESS", None)
         try:
             for _ in range(nodes):
@@ -68,6 +69,14 @@ def local_ray(nodes: int = 3, cpus: int = 4) -> Iterator[LocalRay]:
             found.cluster.shutdown()
             if before is not None:
                 os.environ["RAY_ADDRESS"] = before
+
+
+def _started(make: Callable[[], Any]) -> Any:
+    """Return what is made. Ray gives a node 30 s to start, which a busy host may not have: it is tried again."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Exception):
+            return make()
+    return make()
 
 
 def wait_for(reached: Callable[[], bool], what: str, limit: float = 60.0) -> None:

@@ -43,6 +43,7 @@ NOT_RUN = {
     "python scripts/bench/(torch_step|pipeline|activations).py": MINUTES,
     r"(python |psctl run .*)ps/examples/torch_(trainer|accelerate|lightning)\.py": LARGE,
     r"psctl run .*ps/examples/torch_opacus\.py": "tests/e2e/test_opacus.py runs it in both modes",
+    "python scripts/bench/links.py": MINUTES + "; tests/e2e/test_hosts.py uses its hosts",
     "python scripts/bench/compare.py": MINUTES + "; tests/scripts/test_compare.py runs its parts",
     "psctl run (--on|-s 2 -w 8 --on) ": "runs where Slurm is; scripts/engines/slurm and tests/engines try it",
     "psctl render ": "tests/engines/test_documents.py renders what the documents do",

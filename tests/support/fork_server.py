@@ -82,10 +82,16 @@ def family(pid: int) -> dict[int, str]:
         for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             words = Path(f"/proc/{each}/cmdline").read_text().split("\0")
             found[int(each)] = next((role for role in ROLES if role in words), "")
+    return found | forked_by(pid)
+
+
+def forked_by(*launchers: int) -> dict[int, str]:
+    """Return the forked processes, with their roles, that these have started, which may have ended."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
             launcher, is_forked, role = path.read_text().strip().partition(NAMED)
-            if is_forked and launcher == str(pid):
+            if is_forked and launcher in map(str, launchers):
                 found[int(path.parent.name)] = next((full for full in ROLES if role and full.startswith(role)), "")
     return found
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from ps.errors import ConnectTimeout
 from ps.protocol.query import fetch_status
-from support.cluster import PSCTL, ROOT, Process, clean_environment, is_running
-from support.fork_server import family
+from support.cluster import PSCTL, Process, clean_environment, is_running
+from support.fork_server import family, forked_by
 from support.links import Links
 from support.nightly_kinds import KINDS, Ended, Kind
 
@@ -43,8 +43,9 @@ PROTECTED = 60.0
 class Nightly:
     """A number of schedules, each of which follows from the seed and its number."""
 
-    def __init__(self, seed: int, say: Callable[[str], None]) -> None:
-        self.seed, self._say = seed, say
+    def __init__(self, seed: int, say: Callable[[str], None], *, forked: bool = False) -> None:
+        """``forked``: by the fork server, where they can be."""
+        self.seed, self._say, self._forked = seed, say, forked
         self.done: Counter[tuple[str, str]] = Counter()
         """Kind and fault -> how often."""
         self.schedules: Counter[str] = Counter()
@@ -124,8 +125,8 @@ class Nightly:
         return self._process(folder.name, words, folder)
 
     def _process(self, name: str, words: list[str], folder: Path) -> Process:
-        env = clean_environment(TMPDIR=str(folder / "tmp"), PYTHONPATH=str(ROOT))
-        return Process(name, words, env, cwd=folder)
+        env = clean_environment(TMPDIR=str(folder / "tmp"))
+        return Process(name, words, env, cwd=folder, forked=self._forked)
 
     def _pause(self, kind: Kind, run: Process, folder: Path, draw: random.Random) -> None:
         """Let a run go on for a while: it may end before anything is done to it."""
@@ -171,7 +172,8 @@ class Nightly:
     def _await_nobody(self, folder: Path, processes: list[Process]) -> None:
         """Fail unless all processes of a life are gone within what they may take."""
         until, mark = time.monotonic() + 40, f"TMPDIR={folder / 'tmp'}".encode()
-        while (left := _with(mark)) and time.monotonic() < until:
+        started = [process.pid for process in processes]
+        while (left := _left(mark, started)) and time.monotonic() < until:
             time.sleep(0.1)
         for process in processes:
             process.end()
@@ -241,9 +243,9 @@ def _spoil(links: Links, port: int, fault: str, seconds: float, draw: random.Ran
     time.sleep(seconds)
 
 
-def _with(mark: bytes) -> list[int]:
-    """Return the processes that have a variable in their environment."""
-    found = []
+def _left(mark: bytes, started: list[int]) -> list[int]:
+    """Return the processes that have a variable in their environment, or that were forked for these or are these."""
+    found = [pid for pid in (*forked_by(*started), *started) if is_running(pid)]
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if mark in path.read_bytes().split(b"\0") and is_running(int(path.parent.name)):

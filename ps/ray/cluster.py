@@ -183,7 +183,8 @@ class RayCluster:
             if isinstance(error, exceptions.RuntimeEnvSetupError):
                 raise UsageError(f"Ray cannot prepare a node: {_said(error)}") from None
             process.is_over = True
-            return ProcessLost(_said(error), begun=process.place is not None)
+            before, because, why = _said(error).partition("The actor died because ")
+            return ProcessLost(why if because else before, begun=process.place is not None)
         if isinstance(found, StartedAt):
             process.place = found
             return found

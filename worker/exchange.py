@@ -231,6 +231,9 @@ class Exchange:
 
     def inquire(self) -> None:
         """Ask the servers what they know of what is not answered. Raises ServerLost for one that never says."""
+        if self._routes.stranded:
+            self._routes.retry()
+            self.send()
         for queue in self._queues:
             queue.inquire(self._member, self._silence_limit, alive=self._alive())
 

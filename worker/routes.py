@@ -27,6 +27,8 @@ class Routes:
         """To so many servers the layout deals out chunks."""
         self._open = open
         self._where: dict[int, int] = {}
+        self._view: dict[int, int] = {}
+        """Which chunks are elsewhere: by what was heard last, and by the last view alone."""
         self._stranded: list[tuple[int, Request]] = []
         """Requests for servers that this worker does not know yet, by their ranks."""
         self._word: Request | None = None
@@ -75,7 +77,7 @@ class Routes:
 
         What was asked of a server that is gone, about no chunk, needs no answer any more.
         """
-        self._where = dict(where)
+        self._where, self._view = dict(where), dict(where)
         for rank in sorted(set(servers) - self._queues.keys()):
             self._reach(rank)
         gone = [self._queues.pop(rank) for rank in sorted(self._queues.keys() - set(servers))]
@@ -86,6 +88,18 @@ class Routes:
         for rank, request in stranded:
             self.moved(request, rank if rank in self._queues else self._holder(request, rank))
         return gone
+
+    def retry(self) -> None:
+        """Send what has no server to whoever has its chunk by the last view.
+
+        A server that is not known may be one that has come since, or one that has gone: what another said of it may
+        be older than the view. Who is asked too early says again where the chunk is.
+        """
+        stranded, self._stranded = self._stranded, []
+        for rank, request in stranded:
+            if rank not in self._queues and request.chunk is not None:
+                rank = holder(request.chunk, self._dealt, self._view)
+            self.moved(request, rank)
 
     def _pass_on(self, request: Request) -> None:
         if request.chunk is not None:

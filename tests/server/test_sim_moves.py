@@ -62,6 +62,10 @@ def test_a_job_whose_servers_come_and_go_comes_to_its_end_whatever_goes_wrong(mo
     assert moved > 5, "nothing has moved"
 
 
+def test_who_is_sent_on_to_a_server_that_has_gone_since_finds_the_chunk() -> None:
+    faulty("sync, momentum", 801106).run()  # which waited for ever
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd:lr=0.1", "adam:lr=0.01", "momentum:lr=0.1,momentum=0.9"])
 def test_sync_gives_the_bits_of_a_run_in_which_no_chunk_moves(optimizer: str, in_place: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ps.protocol.messages import Attach, Start
+from ps.protocol.messages import Attach, Pull, Start
 from ps.worker.batch import Batch, Request
 from ps.worker.routes import Routes
 
@@ -34,3 +34,15 @@ def test_servers_hear_a_word_under_one_number_and_the_next_word_under_a_greater_
     assert queues[0].sent[1:] == queues[1].sent[1:] == [Start(3, 9, 3)]
     routes.follow({0, 1, 2}, {})
     assert queues[2].sent == [Start(3, 9, 3)], "one that comes hears the last"
+
+
+def test_what_was_sent_on_to_a_server_that_had_gone_by_then_goes_to_whoever_has_the_chunk() -> None:
+    queues = {rank: Queue() for rank in (0, 2)}
+    known = {0, 2}
+    routes = Routes({0: queues[0]}, lambda rank: queues[rank] if rank in known else None)  # type: ignore[dict-item, arg-type, return-value]
+    routes.follow({0, 2}, {5: 2})  # chunk 5 was at server 1 for a while, which has gone since
+    request = Request(Pull(1, 9, 5, 0), None, (0, 4), Batch("weights"))
+    routes.moved(request, 1)  # which server 0 said before
+    assert routes.stranded == [request] and not queues[2].sent
+    routes.retry()
+    assert not routes.stranded and queues[2].sent == [request.message]

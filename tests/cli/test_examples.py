@@ -22,6 +22,9 @@ import ps.engines.slurm_job
 import ps.following.follower
 import ps.helper.process
 import ps.launch.cluster
+import ps.launch.page_process
+import ps.monitor.serving
+import ps.ray.job
 import ps.worker
 from ps.chaos.attacker import Attacker
 from ps.cli import main
@@ -50,7 +53,7 @@ def commands(group: Any = psctl, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 PAGES = dict(commands())
 EXAMPLES = [
-    line.split("|")[0].split("    ")[0].strip()
+    line.split("|")[0].split(" > ")[0].split("    ")[0].strip()
     for command in PAGES.values()
     for line in command._sections.parts.get("Examples", "").splitlines()
 ]
@@ -87,6 +90,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(ps.worker, "run_script", noted("worker"), raising=False)
     monkeypatch.setattr(ps.launch.cluster, "run", noted("run"))
     monkeypatch.setattr(ps.engines.slurm_job, "run_job", noted("slurm"))
+    monkeypatch.setattr(ps.ray.job, "run_job", lambda *args: SimpleNamespace(status=noted("ray")()))
+    monkeypatch.setattr(ps.launch.page_process, "page_socket", contextlib.nullcontext)
+    monkeypatch.setattr(ps.launch.page_process, "page_address", lambda *args: "http://127.0.0.1:7080/")
+    monkeypatch.setattr(ps.monitor.serving, "watcher_of", lambda *args: SimpleNamespace(look=lambda: None))
+    monkeypatch.setattr(ps.monitor.serving, "serve", noted("page"))
     monkeypatch.setattr(comparison, "run_all", compared)
     monkeypatch.setattr(ps.following.follower, "follow", followed)
     made: dict[Any, Any] = {CheckpointMade: CheckpointMade(1, 420, "step-000420", ""), Drained: Drained(1, "")}
@@ -103,6 +111,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def folder(tmp_path: Path) -> None:
     """The files that examples name."""
     (tmp_path / "train.py").write_text("")
+    (tmp_path / "token.txt").write_text("0123456789abcdef")
     write_weights(tmp_path / "model.safetensors", {"w": np.zeros(3)}, {})
     folder_with(tmp_path / "checkpoints", 420)
     (tmp_path / "package").mkdir()

@@ -13,6 +13,7 @@ from ps.cli.help import HelpfulCommand, HelpfulGroup, SectionOption
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
 from ps.cli.roles import SCRIPT_SETTINGS
 from ps.cli.value import place
+from ps.config.values import PATH
 from ps.engines.registry import MODULES, engine
 from ps.engines.workload import Workload
 from ps.errors import UsageError
@@ -68,7 +69,7 @@ def _command(name: str) -> click.Command:
         function = click.option(
             option.flag,
             f"engine_{option.name}",
-            type=str,
+            type=place() if option.kind is PATH else str,
             metavar=option.kind.metavar,
             multiple=option.repeats,
             cls=SectionOption,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import signal
@@ -186,7 +187,7 @@ def judge(line: CommandLine) -> str:
 
 
 def _verdict(code: int, said: str, seconds: float) -> str:
-    lines = said.splitlines()
+    lines = [_as_text(line) for line in said.splitlines()]
     if "Traceback" in said:
         return f"a traceback: {lines[-1][:300]}"
     if code not in CODES:
@@ -197,6 +198,14 @@ def _verdict(code: int, said: str, seconds: float) -> str:
     if any(len(line) > LONGEST or not line.isprintable() for line in errors):
         return f"a line of {max(map(len, lines))} characters, or with some that are not to be shown: {said[:200]!r}"
     return ""
+
+
+def _as_text(line: str) -> str:
+    """Return what ``--log-format json`` says as it is said otherwise."""
+    if not line.startswith("{"):
+        return line
+    entry = json.loads(line)
+    return f"{entry['process']}: {entry['level']}: {entry['message']}"
 
 
 def _hangs(number: int, frame: FrameType | None) -> None:

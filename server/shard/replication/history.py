@@ -12,7 +12,7 @@ from ps.optim import Reader, WeightedSum
 from ps.protocol.messages.rate import UNSAID, Rate
 from ps.protocol.messages.words import ReplicaChange
 from ps.server.shard.chunk import ChunkState
-from ps.server.shard.replication.outbox import Outbox, Room
+from ps.server.shard.replication.outbox import Outbox, RingPart
 from ps.xp import HostArray
 
 
@@ -22,7 +22,7 @@ class ChunkChange:
 
     change: ReplicaChange
     array: HostArray | None = None
-    room: Room | None = None
+    room: RingPart | None = None
     clock: int = 0
     rate: Rate = UNSAID
     scale: float = 1.0
@@ -71,7 +71,7 @@ class History:
     def _note(self, chunk: ChunkState, change: ChunkChange) -> None:
         self._changes.setdefault(chunk.chunk.index, []).append(change)
 
-    def _home(self, chunk: ChunkState) -> tuple[HostArray, Room | None]:
+    def _home(self, chunk: ChunkState) -> tuple[HostArray, RingPart | None]:
         size, dtype = chunk.chunk.size, worked_in(chunk.weights.dtype)
         room = self._outbox.reserve(size, dtype)
         return (np.empty(size, dtype), None) if room is None else (room.array, room)

@@ -26,7 +26,7 @@ Make: TypeAlias = Callable[[int, int], Message]
 
 
 @dataclass(slots=True, eq=False)
-class Room:
+class RingPart:
     """A part of the ring that is taken until the record with a number is done with; ``array`` is what is there."""
 
     start: int
@@ -42,7 +42,7 @@ class OutgoingRecord:
     number: int
     make: Make
     array: HostArray | None
-    room: Room | None
+    room: RingPart | None
     chunk: Chunk | None
 
 
@@ -59,7 +59,7 @@ class Outbox:
         self.applied = 0
         self._size = room if memory is None else min(room, memory.nbytes)
         self._memory = memory
-        self._rooms: deque[Room] = deque()
+        self._rooms: deque[RingPart] = deque()
         self._next = 0
         self._queue: deque[OutgoingRecord] = deque()
 
@@ -72,11 +72,11 @@ class Outbox:
     def _taken(self) -> int:
         return sum(room.stop - room.start for room in self._rooms)
 
-    def reserve(self, size: int, dtype: Any) -> Room | None:
+    def reserve(self, size: int, dtype: Any) -> RingPart | None:
         """Return room for an array of the next record, to be filled at once; None where there is none now."""
         return None if self._queue else self._reserve(size, np.dtype(dtype))
 
-    def _reserve(self, size: int, dtype: np.dtype[Any]) -> Room | None:
+    def _reserve(self, size: int, dtype: np.dtype[Any]) -> RingPart | None:
         nbytes = size * dtype.itemsize
         whole = max(_UNIT, -(-nbytes // _UNIT) * _UNIT)
         start = self._place(whole)
@@ -84,7 +84,7 @@ class Outbox:
             return None
         memory = self._memory
         array = np.empty(size, dtype) if memory is None else memory[start : start + nbytes].view(dtype)
-        room = Room(start, start + whole, array)
+        room = RingPart(start, start + whole, array)
         self._rooms.append(room)
         self._next = start + whole
         return room
@@ -100,7 +100,7 @@ class Outbox:
         return self._next if self._next + size <= first else None
 
     def put(
-        self, make: Make, array: HostArray | None = None, room: Room | None = None, chunk: Chunk | None = None
+        self, make: Make, array: HostArray | None = None, room: RingPart | None = None, chunk: Chunk | None = None
     ) -> None:
         """Add a record. An ``array`` in no ``room`` yet must not change before it is sent; ``chunk``: whose it is."""
         self.last += 1

@@ -17,6 +17,7 @@ from ps.ray.process_actor import MOST_LINES, ProcessActor, environment
 from ps.ray.start import ProcessNews, ProcessStart
 from support.cluster import wait_until
 
+pytestmark = pytest.mark.e2e
 CHATTY = f"import sys; [print('line', n) for n in range({3 * MOST_LINES})]; print('last', file=sys.stderr); sys.exit(7)"
 HOLDER = """\
 import sys, time

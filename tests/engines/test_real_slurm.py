@@ -14,7 +14,7 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "engines"
 SHORT = ("training", "failing", "interrupted", "neighbours")
-"""The trials that take seconds; scripts/engines/slurm has all."""
+"""The trials that take seconds, of which the first is tried always; scripts/engines/slurm has all."""
 
 
 def loaded() -> ModuleType:
@@ -38,7 +38,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield trials, found
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize(
+    "name", [SHORT[0], *(pytest.param(name, marks=pytest.mark.long("the first is tried always")) for name in SHORT[1:])]
+)
 def test_trial(name: str, cluster: Any, tmp_path: Path) -> None:
     trials, slurm = cluster
     trials.TRIALS[name](slurm, tmp_path)

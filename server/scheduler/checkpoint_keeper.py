@@ -169,8 +169,14 @@ def taken(
 
 
 def begun_with(resume: str | None) -> Manifest | None:
-    """Return the checkpoint that a job goes on from. Raises CheckpointError."""
+    """Return the checkpoint that a job has gone on from, where it is there still. Raises CheckpointError.
+
+    A scheduler that is started again may find that it was removed, since newer ones are whole by then.
+    """
     if resume is None:
         return None
     folder, name = split_name(resume)
-    return Manifest.read(place(folder), name)
+    try:
+        return Manifest.read(place(folder), name)
+    except FileNotFoundError:
+        return None

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest
 from ps.checkpoint.place import place
-from support.cluster import PSCTL, SCRIPTS, Process
+from support.cluster import PSCTL, SCRIPTS, Process, wait_until
 from support.cut_short import await_whole, kill_all, whole
 from support.fork_server import family
 
@@ -292,3 +292,20 @@ def test_a_checkpoint_is_made_when_it_is_asked_for(forked: Run, tmp_path: Path) 
         assert each.wait(30) == 0 and "is the newest whole one, of step" in each.text, each.text
     assert whole(folder)
     bits(run)
+
+
+def test_a_scheduler_is_started_again_though_the_checkpoint_that_its_run_has_gone_on_from_is_removed_by_then(
+    forked: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    saving = ("--checkpoint-dir", folder, "--checkpoint-every", 2, "--keep", 1)
+    flags = ("run", "-w", 2, *SHORT, *saving, SCRIPT, "--nap", "0.05")
+    first = forked(*flags)
+    await_whole(folder, 1, first)
+    kill_all(first)
+    second = forked(*flags)
+    began = folder / second.wait_for(r"going on from step \d+, with \S*(step-\S+)")[1]
+    wait_until(lambda: not began.exists())
+    Process.signal_pid(Process.child(second.pid, "scheduler"), signal.SIGKILL)
+    assert second.wait(60) == 0, second.text
+    assert "scheduler failed (killed by SIGKILL): starting it again" in second.text and "Traceback" not in second.text

@@ -197,9 +197,9 @@ class Checkpoints:
             return self._give_up(f"{record}: {part.why}")
         if part.state in ("late", "written"):
             del cut.awaited[record.member]
-            if record.role == "worker":
+            if record.role == "worker" and (part.state == "written" or record.rank not in cut.workers):
                 lost = {"lost": "it was beyond the clock of the checkpoint"} if part.state == "late" else {}
-                cut.workers[record.rank] = {**part.about, **lost}
+                cut.workers[record.rank] = {**part.about, **lost, "member": record.member}
             cut.planned = False
             return self._seal_if_done(cut) or self._reached(cut)
         return []
@@ -214,7 +214,7 @@ class Checkpoints:
         if record.role == "server":
             return self._give_up(f"{record} is gone")
         if waited and cut.phase == "mark":
-            cut.workers[record.rank] = {"lost": f"it {record.state} before the checkpoint: {record.why}"}
+            cut.workers.setdefault(record.rank, {"lost": f"it {record.state} before the checkpoint: {record.why}"})
         return self._seal_if_done(cut) if cut.phase == "mark" else []
 
     def sealed(self, number: int, why: str, now: float) -> list[Send]:

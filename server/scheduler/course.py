@@ -47,8 +47,8 @@ class Course:
     reserved: dict[int, list[list[Run]]] = field(default_factory=dict)
     holdings: dict[int, Holding] = field(default_factory=dict)
     """By member."""
-    gone: list[Holding] = field(default_factory=list)
-    """Of members that are gone since a checkpoint began."""
+    gone: dict[int, Holding] = field(default_factory=dict)
+    """Of members that are gone since a checkpoint began, by member."""
     among: tuple[int, ...] = ()
     """The members that the last block was dealt to."""
     moved: bool = False
@@ -166,13 +166,13 @@ class Course:
             holding.settle()
         if gone and holding is not None:
             del self.holdings[member]
-            self.gone += [holding] if frozen else []
+            self.gone |= {member: holding} if frozen else {}
 
     # Checkpoints
 
     def settle(self) -> None:
         """What is used so far counts in every checkpoint from now on."""
-        self.gone = []
+        self.gone = {}
         for holding in self.holdings.values():
             holding.settle()
 
@@ -181,18 +181,18 @@ class Course:
     ) -> tuple[list[Run], dict[int, int]]:
         """Return what is not used in a checkpoint, and of each rank the cell that it was at.
 
-        ``counted`` returns how many clocks of a rank are in it, ``points`` has what workers have told for it.
+        ``counted`` returns how many clocks of a rank are in it, ``points`` has what members have told for it.
         """
         found = list(self.pool)
         found += [run for columns in self.reserved.values() for runs in columns for run in runs]
         owed = dict(self.owed)
-        for holding in self.gone:  # what it did not use is in the pool
-            at = holding.counted(counted(holding.rank), (), beyond=False)
+        for member, holding in self.gone.items():  # what it did not use is in the pool
+            at = holding.counted(counted(holding.rank), points.get(member, ()), beyond=False)
             found += split(split(holding.runs, at - holding.first)[1], holding.used - at)[0]
-        for holding in self.holdings.values():
+        for member, holding in self.holdings.items():
             rank = holding.rank
-            beyond = self.lockstep or rank in points
-            at = holding.counted(counted(rank), points.get(rank, ()), beyond=beyond)
+            beyond = self.lockstep or member in points
+            at = holding.counted(counted(rank), points.get(member, ()), beyond=beyond)
             rest = split(holding.runs, at - holding.first)[1]
             if rest and not self.lockstep:
                 [(cell, _, _)], rest = split(rest, 1)
@@ -236,7 +236,7 @@ class Course:
             dict(values["owed"]),
             {member: [_runs(runs) for runs in columns] for member, columns in values["reserved"]},
             {member: Holding.load(row) for member, row in values["holdings"]},
-            [],
+            {},
             tuple(values["among"]),
             moved,
         )

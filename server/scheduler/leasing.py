@@ -122,12 +122,14 @@ class DataCut:
     """What leases were when a checkpoint was sealed, for the thread that writes its manifest."""
 
     def __init__(self, leases: Leases | None, workers: Mapping[int, Mapping[str, Any]]) -> None:
-        """``workers``: rank -> what each has said of itself for the checkpoint."""
+        """``workers``: rank -> what each has said of itself for the checkpoint, and which member it is: before one that
+        has come since, another may have had its rank."""
         self._courses: dict[Key, Course] = copy.deepcopy({**leases.closed, **leases.courses}) if leases else {}
         self._over = dict(leases.over) if leases else {}
         self._is_there = leases is not None
-        told = {rank: points_of(about.get("steps")) for rank, about in workers.items()}
-        self._told: dict[int, dict[int, list[Point]]] = told
+        self._told: dict[int, dict[int, list[Point]]] = {
+            about["member"]: points_of(about.get("steps")) for about in workers.values() if "member" in about
+        }
 
     def data(self, counted: Callable[[int], int]) -> dict[str, Any]:
         """Return what the manifest has of it; ``counted`` returns how many clocks of a rank the checkpoint has."""
@@ -135,7 +137,7 @@ class DataCut:
             return {}
         rows = []
         for (call, shape), course in self._courses.items():
-            points = {rank: found[call] for rank, found in self._told.items() if call in found}
+            points = {member: found[call] for member, found in self._told.items() if call in found}
             left, at = course.open_at(counted, points)
             about = {"grid": course.grid, "cells": course.cells, "least": course.least}
             where = {"left": left, "at": {str(rank): cell for rank, cell in at.items()}}

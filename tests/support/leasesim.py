@@ -180,7 +180,10 @@ class LeaseSim:
         return [[0, worker.used, worker.clock, int(worker.ended)]]
 
     def hear(self, worker: SimWorker, message: Any) -> None:
-        if isinstance(message, LeaseRequest):
+        if isinstance(message, dict):
+            if self.cut is not None:
+                self.cut["parts"].setdefault(worker.rank, message)
+        elif isinstance(message, LeaseRequest):
             self.perform(self.leases.ask(worker.record, message, lambda: self.among))
         elif worker.number:
             self.perform(self.leases.hear(worker.record, message, lambda: self.among))
@@ -213,13 +216,18 @@ class LeaseSim:
     def mark(self) -> None:
         self.cuts += 1
         self.leases.follow(self.cuts)
-        self.cut = {"clock": self.clock + self.random.randrange(1, 3), "told": {}}
+        self.cut = {"clock": self.clock + self.random.randrange(1, 3), "parts": {}}
         if not self.job.lockstep and self.random.random() < 0.5:
             self.look_at_servers()
 
     def look_at_servers(self) -> None:
         assert self.cut is not None
         self.cut |= {"clocks": dict(self.clocks), "counted": Counter(self.counted), "died": self.died}
+        for worker in self.workers:  # what it has said before is heard before its part, and that before the rest
+            worker.out.append(self.part_of(worker))
+
+    def part_of(self, worker: SimWorker) -> dict[str, Any]:
+        return {"steps": [*worker.jumps, [0, worker.used, worker.clock]], "member": worker.member}
 
     def seal(self) -> None:
         """All have written: see that the manifest has what is not used, and perhaps go on from it alone."""
@@ -229,11 +237,11 @@ class LeaseSim:
             if self.job.lockstep:
                 return
             self.look_at_servers()
-        for worker in self.workers:  # what it has said before its part is heard before it
+        for worker in self.workers:
             self.drain(worker)
-        steps = {w.rank: {"steps": [*w.jumps, [0, w.used, w.clock]]} for w in self.workers}
+            cut["parts"].setdefault(worker.rank, self.part_of(worker))  # of one that has come since
         clocks = cut["clocks"]
-        data = json.loads(json.dumps(DataCut(self.leases, steps).data(lambda rank: clocks.get(rank, 0))))
+        data = json.loads(json.dumps(DataCut(self.leases, cut["parts"]).data(lambda rank: clocks.get(rank, 0))))
         self.cut = None
         self.leases.follow(0)
         left = Counter[int]()
@@ -261,7 +269,8 @@ class LeaseSim:
             if not self.workers:
                 self.join()
             if all(worker.ended for worker in self.workers) and not self.cut:
-                if not self.died or not any(course.open for course in self.leases.courses.values()):
+                begun = self.leases.courses or self.leases.over
+                if begun and (not self.died or not any(course.open for course in self.leases.courses.values())):
                     return
                 self.join()  # whoever was in the midst of it has died, and the others had broken off
             self.event()

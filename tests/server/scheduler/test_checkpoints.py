@@ -68,7 +68,7 @@ def test_a_cut_goes_from_asking_over_writing_to_a_manifest() -> None:
     job.say("worker 1", "written", about={"file": True})
     seal = job.saving.seal
     assert seal is not None and (seal.step, seal.servers, seal.ended) == (10, (0, 1), False)
-    assert seal.workers == {0: {}, 1: {"file": True}}
+    assert [{**about, "member": 0} for about in seal.workers.values()] == [{"member": 0}, {"file": True, "member": 0}]
     done = orders(job.saving.sealed(seal.number, "", job.now))
     assert {order.phase for order in done.values()} == {"done"} and job.saving.newest == (10, "step-000010")
     job.tick()

@@ -48,6 +48,15 @@ def test_every_batch_is_used_whoever_comes_leaves_and_dies_and_once_where_nobody
             raise AssertionError(f"seed={seed}: {error}") from error
 
 
+@pytest.mark.parametrize("seed", [20, 3000616])
+def test_a_checkpoint_has_what_one_used_that_left_before_it_was_whole_and_whose_rank_another_may_have(
+    seed: int,
+) -> None:
+    sim = LeaseSim(seed, "sync", deaths=False)
+    sim.run()
+    sim.check()
+
+
 def test_in_lockstep_each_worker_has_its_column_whoever_asks_first_and_however_much() -> None:
     for order in ((0, 1), (1, 0)):
         for want in (0, 3, 100):

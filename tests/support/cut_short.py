@@ -29,7 +29,7 @@ MOST_LIVES = 8
 def start(folder: Path, flags: tuple[str, ...], servers: int, seed: int) -> Process:
     command = [*PSCTL, "run", "-s", servers, "-w", 2, "--chunk-size", 4096, "--seed", seed, "--grace", 5, *flags]
     saving = ["--checkpoint-dir", folder, "--checkpoint-every", 3]
-    words = [*map(str, [*command, *saving, SCRIPT, "--nap", "0.02", "--epochs", 5])]
+    words = [*map(str, [*command, *saving, SCRIPT, "--nap", "0.05", "--epochs", 5])]
     return Process(f"life of {folder.name}", words, clean_environment(), forked=True)
 
 
@@ -70,7 +70,7 @@ def attack(seed: int, mode: int, folder: Path) -> tuple[int, str]:
         run = start(folder / "kept", flags, draw.choice((1, 2, 3)) if begun else 2, seed)
         if life < MOST_LIVES:
             with contextlib.suppress(AssertionError):
-                run.wait(draw.uniform(1.0, 5.0))
+                run.wait(draw.uniform(0.3, 1.5))
         if run.code is None and life < MOST_LIVES:
             victims = list(family(run.pid))
             draw.shuffle(victims)

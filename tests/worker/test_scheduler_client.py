@@ -316,7 +316,8 @@ def test_a_client_that_was_declared_dead_says_again_as_its_new_self_what_is_not_
     client, scheduler = joined(seats)
     running(client)
     assert meet(client) == 5 and client.member == 8
-    assert [m.member for m in scheduler.heard if isinstance(m, BarrierEnter)] == [7, 8]
+    entered = [m.member for m in scheduler.heard if isinstance(m, BarrierEnter)]
+    assert list(dict.fromkeys(entered)) == [7, 8], "it may say so more than once"
     client.check()
 
 

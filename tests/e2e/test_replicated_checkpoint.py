@@ -16,7 +16,7 @@ from support.nightly import protected
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 Run = Callable[..., Process]
 JOB = ("-s", 2, "-w", 2, "--optimizer", "adam:lr=0.01", "--clip-norm", 1, "--heartbeat-timeout", 5, "--grace", 6)
-SCRIPT = (str(SCRIPTS / "resumed.py"), "--nap", "0.04", "--width", "2000")
+SCRIPT = (str(SCRIPTS / "resumed.py"), "--nap", "0.04", "--width", "2000", "--epochs", "12")
 
 
 def test_what_a_successor_has_written_is_gone_on_from_with_the_bits_of_an_undisturbed_run(

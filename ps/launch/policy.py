@@ -102,7 +102,7 @@ def describe(code: int) -> str:
 
 @dataclass(slots=True)
 class FailurePolicy:
-    """Decide from exits and signals. ``restart`` is the command that brings the scheduler back.
+    """Decide from exits and signals. ``restart`` is the command that brings the scheduler back; empty where none does.
 
     A worker's failure leaves the others running, unless its exit code says that they would fail too. A
     server's failure ends everything: its shard is gone. A scheduler that was killed, or crashed, is started again with
@@ -269,8 +269,8 @@ class FailurePolicy:
             return False
         if exit.role == "server":
             return (self.federated or self.replicated) and exit.code not in (0, *HOPELESS)
-        if exit.role == "scheduler":
-            return exit.code < 0 or exit.code == CRASHED
+        if exit.role == "scheduler":  # the others look for it where it was: elsewhere it would be another job's
+            return bool(self.restart) and (exit.code < 0 or exit.code == CRASHED)
         if self.federated:
             may_go_on = exit.code < 0 or (exit.code == CRASHED and exit.rank in self._joined)
         else:

@@ -280,6 +280,12 @@ def test_a_scheduler_that_was_killed_or_crashed_is_started_again_and_no_failure_
     assert policy.status == 0
 
 
+def test_where_nobody_can_bring_a_scheduler_back_it_is_not_started_again() -> None:
+    policy = FailurePolicy(2, started=True)
+    [say] = policy.on_exits([Exit("scheduler", 0, -9)])
+    assert isinstance(say, Say) and say.text.endswith("training goes on without it")
+
+
 @pytest.mark.parametrize("code", [0, 2, 3, 8, 11, 143])
 def test_a_scheduler_that_ended_by_itself_is_not_started_again(code: int) -> None:
     policy = FailurePolicy(2, restart="psctl scheduler", started=True)

@@ -149,6 +149,16 @@ def test_a_lost_server_without_anything_kept_ends_the_job_with_its_code(tmp_path
     assert {"worker 0", "worker 1", "scheduler"} <= set(room.asked)
 
 
+@pytest.mark.parametrize("kept", [{}, {"checkpoint_dir": "kept"}])
+def test_no_other_scheduler_is_started_beside_the_members_of_one_that_is_lost(
+    tmp_path: Path, kept: dict[str, Any]
+) -> None:
+    _, room, said = played(tmp_path, lost("scheduler"), *[passing(2)] * 3, ended("worker 0", "worker 1"), **kept)
+    assert "starting it again" not in said
+    names = [start.name for start in room.begun]
+    assert names.count("scheduler") == names.count("server 0"), "each life has one"
+
+
 @pytest.mark.parametrize("who", ["server 0", "scheduler"])
 def test_a_job_that_keeps_checkpoints_begins_again_as_a_whole(who: str, tmp_path: Path) -> None:
     result, room, said = played(

@@ -6,8 +6,9 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ps.json_lines import finite
 from ps.monitor.job_watcher import STALE, Seen
-from ps.monitor.values import amount, number
+from ps.monitor.values import amount
 
 ADVICE = "/metrics is written by prometheus-client, which is not installed. Try: pip install 'paramserver[monitor]'"
 LIVE = "live"
@@ -59,7 +60,7 @@ class _Collector:
         if found["left_s"] is not None:
             yield _gauge("ps_left_seconds", "until all is done, at this pace", found["left_s"])
         yield _rows("ps_members", "how many there are", _totals(found), "role", "state")
-        wanted = [((role,), amount(number(found["job"].get(f"{role}s")))) for role in ("server", "worker")]
+        wanted = [((role,), amount(finite(found["job"].get(f"{role}s")))) for role in ("server", "worker")]
         yield _rows("ps_members_wanted", "how many the job was made for", wanted, "role")
         yield _counter("ps_deaths", "members that were declared dead", found["died"])
         yield _gauge("ps_waits", "waits of more than a second", len(found["waits"]))
@@ -107,7 +108,7 @@ class _Collector:
         odd = [((name,), row["odd"]) for name, row in metrics]
         yield _rows("ps_metric_not_finite", "steps of late in which it was NaN or infinite", odd, "name")
         if (measured := found["measured"]) is not None:
-            rows = [((name,), _value(number(value), value)) for name, value in measured["values"].items()]
+            rows = [((name,), _value(finite(value), value)) for name, value in measured["values"].items()]
             yield _rows("ps_evaluation", "what kv.evaluate measured last", rows, "name")
             yield _gauge("ps_evaluation_clock", "after how many steps or rounds", measured["clock"])
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ps.json_lines import finite
 from ps.monitor.time_series import MOST, TimeSeries
-from ps.monitor.values import amount, number
+from ps.monitor.values import amount
 
 MOST_CURVES = 40
 """Curves that are kept, at most: names come from scripts and clients."""
@@ -28,7 +29,7 @@ class JobHistory:
         """Take a snapshot."""
         at = float(snapshot["time"])
         for name in NOW:
-            value = number(snapshot["now"].get(name))
+            value = finite(snapshot["now"].get(name))
             if value is not None:
                 self._add(f"now/{name}", at, value)
         for role, totals in snapshot["totals"].items():
@@ -39,7 +40,7 @@ class JobHistory:
         if measured is not None and measured != self._measured:
             self._measured = measured
             for name, value in measured["values"].items():
-                self._add(f"eval/{name}", measured["clock"], number(value), odd=int(isinstance(value, str)))
+                self._add(f"eval/{name}", measured["clock"], finite(value), odd=int(isinstance(value, str)))
         for row in (snapshot["federated"] or {}).get("history", ()):
             if row["round"] > self._round:
                 self._round = row["round"]
@@ -72,6 +73,3 @@ class JobHistory:
                 return
             curve = self._curves[name] = TimeSeries()
         curve.add(at, value, low, high, odd)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._curves)

@@ -19,8 +19,6 @@ from ps.monitor.values import text
 
 INTERVAL = 1.0
 """Seconds between two questions."""
-PATIENCE = 3.0
-"""Seconds that an answer is waited for."""
 STALE = 5.0
 """Seconds without news after which that is said."""
 

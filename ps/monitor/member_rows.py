@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ps.json_lines import finite
 from ps.launch.progress import loss_of
-from ps.monitor.values import amount, mapping, metric, number, rows, short, text
+from ps.monitor.values import amount, mapping, metric, rows, short, text
 
 Status = Mapping[str, Any]
 
@@ -41,7 +42,7 @@ def outstanding(found: list[dict[str, Any]], most: int = MOST_ROWS) -> list[dict
 
 
 def _server(row: Status) -> dict[str, Any]:
-    copies = number(row.get("backup_of"))
+    copies = finite(row.get("backup_of"))
     waits = [
         f"worker {', '.join(map(str, _ranks(wait)))}, clock {amount(wait.get('clock')):.0f}"
         for wait in rows(row.get("waiting"))
@@ -77,7 +78,7 @@ def _common(row: Status, role: str, waits: list[str]) -> dict[str, Any]:
         "role": role,
         "rank": int(amount(row.get("rank"))),
         "state": text(row.get("state")),
-        "seen_s": short(number(row.get("last_seen_s")), 4),
+        "seen_s": short(finite(row.get("last_seen_s")), 4),
         "clock": amount(row.get("clock")),
         "up": amount(row.get("bytes_up")),
         "down": amount(row.get("bytes_down")),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ps.json_lines import finite
 from ps.launch.progress import last_measured, loss_of, progress_of, waiting_lines
 from ps.monitor.member_rows import member_rows
-from ps.monitor.values import amount, mapping, mean, metric, number, rows, short, text, texts
+from ps.monitor.values import amount, mapping, mean, metric, rows, short, text, texts
 from ps.text import stopping
 
 Status = Mapping[str, Any]
@@ -51,7 +52,7 @@ def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: fl
         "uptime_s": short(amount(status.get("uptime_s"))),
         "address": text(mapping(status.get("scheduler")).get("address") or ""),
         "where": text(progress.where),
-        "done": short(number(progress.done)),
+        "done": short(finite(progress.done)),
         "total": progress.total,
         "left_s": short(left, 4),
         "totals": totals,
@@ -64,7 +65,7 @@ def snapshot_of(status: Status, rates: Mapping[str, float], now: float, left: fl
         "died": len(rows(status.get("deaths"))),
         "measured": _measured(status),
         "stop": text(stopping(status["stop"], federated=bool(status.get("federated")))) if status.get("stop") else "",
-        "idle_s": short(number(status.get("idle_s"))),
+        "idle_s": short(finite(status.get("idle_s"))),
         "rejected": _counts(mapping(status.get("scheduler")).get("rejected")),
         "checkpoint": _checkpoint(mapping(status.get("checkpoint"))),
         "moves": _moves(mapping(status.get("moves"))),
@@ -97,7 +98,7 @@ def _sums(live: list[Status], *, private: bool) -> dict[str, Any]:
         "samples_per_s": None if private else short(sum(amount(row.get("samples_per_s")) for row in live)),
         "staleness": max((amount(row.get("max_staleness")) for row in live), default=0),
         "lag": max((amount(row.get("lag")) for row in live), default=0),
-        "loss": None if private else short(mean(v for row in live if (v := number(loss_of(row))) is not None)),
+        "loss": None if private else short(mean(v for row in live if (v := finite(loss_of(row))) is not None)),
     }
 
 
@@ -133,7 +134,7 @@ def _range(row: Status, name: str) -> tuple[float | None, float | None, float] |
     three = mapping(row.get("ranges")).get(name)
     if not isinstance(three, list | tuple) or len(three) != 3:
         return None
-    return number(three[0]), number(three[1]), amount(three[2])
+    return finite(three[0]), finite(three[1]), amount(three[2])
 
 
 def _death(row: Status) -> str:
@@ -160,9 +161,9 @@ def _checkpoint(found: Status) -> dict[str, Any] | None:
         "step": amount(found.get("step")),
         "folder": text(found.get("folder") or ""),
         "where": text(found.get("where") or ""),
-        "ago_s": short(number(found.get("ago_s"))),
+        "ago_s": short(finite(found.get("ago_s"))),
         "trouble": text(found.get("trouble") or ""),
-        "waiting_s": short(number(found.get("waiting_s"))),
+        "waiting_s": short(finite(found.get("waiting_s"))),
         "waiting_for": texts(found.get("waiting_for"), 10),
     }
 
@@ -183,7 +184,7 @@ def _federated(found: Status, *, private: bool) -> dict[str, Any] | None:
         "algorithm": text(found.get("algorithm")),
         "phase": text(found.get("phase")),
         **{key: amount(found.get(key)) for key in keys},
-        "deadline_s": short(number(found.get("deadline_s"))),
+        "deadline_s": short(finite(found.get("deadline_s"))),
         "refused": _counts(found.get("refused")),
         "slow": texts(found.get("slow"), MOST_LINES),
         "fruitless": texts(found.get("fruitless"), MOST_LINES),
@@ -196,7 +197,7 @@ def _privacy(found: Status) -> dict[str, Any] | None:
     if not found:
         return None
     return {
-        text(key, 40): metric(value) for key, value in list(found.items())[:MOST_METRICS] if number(value) is not None
+        text(key, 40): metric(value) for key, value in list(found.items())[:MOST_METRICS] if finite(value) is not None
     }
 
 
@@ -209,7 +210,7 @@ def _round(row: Status, *, private: bool) -> dict[str, Any]:
         **{key: short(amount(row.get(key))) for key in ("seconds", "examples")},
         "refused": _counts(row.get("refused")),
         "metrics": {
-            text(name, 100): {column: short(number(mapping(values).get(column))) for column in columns}
+            text(name, 100): {column: short(finite(mapping(values).get(column))) for column in columns}
             for name, values in metrics
         },
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ps.json_lines import finite
 from ps.protocol.fitting import printable
 from ps.text import shortened
 
@@ -20,19 +21,9 @@ def text(value: Any, most: int = MOST_TEXT) -> str:
     return shortened(printable(str(value)[: most + 1]), most)
 
 
-def number(value: Any) -> float | None:
-    """Return a finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:  # a whole number that no float holds
-        return None
-
-
 def amount(value: Any) -> float:
     """Return a finite number, 0 where there is none."""
-    return number(value) or 0.0
+    return finite(value) or 0.0
 
 
 def short(value: float | None, digits: int = 6) -> float | None:
@@ -46,7 +37,7 @@ def metric(value: Any) -> float | str | None:
         return NOT_FINITE.get(value)
     if isinstance(value, float) and not math.isfinite(value):
         return NOT_FINITE[str(value)]
-    return short(number(value))
+    return short(finite(value))
 
 
 def mean(values: Iterable[float]) -> float | None:

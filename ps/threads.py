@@ -175,12 +175,12 @@ NICE = 5
 """What a thread that gives way adds to its niceness: it has a third of what others have where there is not enough."""
 
 
-def give_way() -> None:
+def give_way(by: int = NICE) -> None:
     """Have the calling thread come after others where processors are short (Linux; elsewhere a thread has no say)."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + by)
 
 
 def dismiss(helpers: Sequence[Helper]) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import logging
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +23,7 @@ from ps.protocol.error_codes import refusal
 from ps.protocol.messages import Error, Followed, FollowRequest, Mark, Message, Peeked
 from ps.protocol.query import ask
 from ps.protocol.security import Security
+from ps.threads import give_way
 
 log = logging.getLogger("ps.follow")
 
@@ -123,7 +121,7 @@ class ModelFollower(Iterator[Snapshot]):
     # The thread
 
     def _run(self) -> None:
-        _give_way()
+        give_way(NICE)  # training on the same machine goes first: also before what ZeroMQ starts from here
         self._servers = Servers(Security.to_ask(self.address, self._keys))
         try:
             self._servers.connect(self._entry.servers, self._entry.chunk_bytes)
@@ -271,13 +269,6 @@ class ModelFollower(Iterator[Snapshot]):
             for peer in entry.servers
         }
         self._reading = None if self._reading is None else self._begin(now)
-
-
-def _give_way() -> None:
-    """Have training on the same machine go first: this thread, and those of ZeroMQ that it starts, are nice."""
-    if sys.platform == "linux":  # elsewhere a thread's number may be another process's
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def follow(

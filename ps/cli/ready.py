@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from ps.descriptors import take_descriptor
 from ps.launch import lifeline
-
-READY = "PS_READY_FD"
+from ps.launch.readiness import READY
 
 
 def watch_launcher(*, is_worker: bool = True) -> bool:

@@ -18,12 +18,13 @@ from ps import descriptors
 from ps.cli.help import HelpfulCommand
 from ps.cli.logs import log_by_hand, say, say_json
 from ps.cli.options import TWINS, job_options, process_options, read_settings, script_arguments
-from ps.cli.ready import READY, announcer
+from ps.cli.ready import announcer
 from ps.config import SCHEDULER_PORT, ProcessConfig
 from ps.config.values import FILE
 from ps.descriptors import take_descriptor
 from ps.errors import PSError, UsageError
 from ps.launch import account, parent, rundir
+from ps.launch.readiness import READY
 from ps.launch.scheduler_record import SchedulerRecord
 from ps.log_line import JSON
 from ps.memory import uncollected

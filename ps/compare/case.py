@@ -12,7 +12,7 @@ import numpy as np
 from ps import blas
 from ps.config import DISTRIBUTED as DISTRIBUTED_MODES
 from ps.config import JobConfig, ProcessConfig, env_of, flags_of, settings_of
-from ps.config.load import PLUMBING
+from ps.config.load import without_ours
 from ps.config.transport import shares_memory
 from ps.dataclass import dataclass
 from ps.errors import ConfigError, UsageError
@@ -69,9 +69,7 @@ class Case:
 
         All processes of a run get together as many threads as there are cores, unless ``base`` says otherwise.
         """
-        ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
-        kept = {settings_of(ProcessConfig)[name].env for name in _KEPT}
-        env = {name: value for name, value in base.items() if name not in ours - kept and name not in PLUMBING}
+        env = without_ours(base, [settings_of(ProcessConfig)[name].env for name in _KEPT])
         env |= {"PS_CONFIG": toml} if toml else {}
         if self.paradigm == CENTRALIZED:
             threads = dict.fromkeys(blas.VARIABLES, str(blas.share(cores, 1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from ps.config.job import JobConfig
@@ -31,6 +31,13 @@ PLUMBING = (
     "PS_OUTCOME_FD",
 )
 """Our variables that are no settings: the TOML file, and what a launcher passes to its children."""
+
+
+def without_ours(env: Mapping[str, str], kept: Collection[str] = ()) -> dict[str, str]:
+    """Return an environment without settings, but for the variables ``kept``, and without what a launcher passes."""
+    ours = {*PLUMBING, *(row.env for row in _all_settings().values())} - {*kept}
+    return {name: value for name, value in env.items() if name not in ours}
+
 
 # Kubernetes announces a Service named "ps-scheduler" to every container by variables of this shape.
 _SERVICE_LINK = re.compile(r"PS_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")

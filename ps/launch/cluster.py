@@ -26,7 +26,7 @@ from ps.launch.page_process import PageProcess, page_of
 from ps.launch.plan import Plan
 from ps.launch.policy import SPENT, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
-from ps.launch.readiness import await_address
+from ps.launch.readiness import READY, await_address
 from ps.launch.round_log import RoundLog, write_record
 from ps.launch.rounds import ending
 from ps.launch.run_keys import RunKeys
@@ -198,7 +198,7 @@ class _Cluster:
         ready, write = os.pipe()
         try:
             with os.fdopen(write):
-                self._spawn("scheduler", 0, None, {"PS_READY_FD": write})
+                self._spawn("scheduler", 0, None, {READY: write})
             return await_address(ready, self._plan.process.connect_timeout, self._tick)
         finally:
             os.close(ready)

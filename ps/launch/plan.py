@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ps import blas, interpreter
-from ps.config import PIPELINE, JobConfig, ProcessConfig, flags_of, settings_of
-from ps.config.load import PLUMBING
+from ps.config import PIPELINE, JobConfig, ProcessConfig, flags_of
+from ps.config.load import without_ours
 from ps.config.values import MOST_PROCESSES
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
@@ -147,8 +147,6 @@ class Plan:
         ``scheduler`` is where it listens, also one that is started again: the others look for it there.
         ``state`` is the file of this process, which a server or worker of a job that is not federated leaves alone.
         """
-        ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
-        env = {name: value for name, value in base.items() if name not in ours and name not in PLUMBING}
         process = ProcessConfig(
             scheduler=scheduler,
             host=self.process.host,
@@ -177,7 +175,7 @@ class Plan:
         defaults = {"PYTHONUNBUFFERED": "1", **dict.fromkeys(blas.VARIABLES, threads)}
         toml = {"PS_CONFIG": self.toml} if self.toml else {}
         toml |= {"PS_LIFE": str(self.life)} if self.life and role != "server" else {}
-        return {**defaults, **env, **process.to_env(), **toml}
+        return {**defaults, **without_ours(base), **process.to_env(), **toml}
 
     def _key_flags(self, name: str) -> list[str]:
         """Return what a process needs that is started by hand; keys that were made for this run are found without."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from ps.errors import ConnectTimeout
 
+READY = "PS_READY_FD"
+"""Names the descriptor into which a process writes its address, once it listens there."""
 NAP = 0.03
 
 

@@ -17,18 +17,16 @@ from pathlib import Path
 
 import ps
 from ps import blas, interpreter
-from ps.config import JobConfig, ProcessConfig, settings_of
-from ps.config.load import PLUMBING
+from ps.config.load import without_ours
 from ps.errors import ConfigError, ConnectTimeout, PSError
 from ps.launch.child import Child
 from ps.launch.import_path import import_path
 from ps.launch.lifeline import GRACE, VARIABLE
 from ps.launch.output import Output
-from ps.launch.readiness import await_address
+from ps.launch.readiness import READY, await_address
 from ps.launch.scope import runtime_directory
 from ps.ray.start import ProcessNews, ProcessStart, StartedAt, TextLine
 
-READY = "PS_READY_FD"
 MOST_LINES = 2000
 """Lines that are kept for who asks; a process that prints more waits until they were fetched."""
 MOST_BYTES = 1 << 20
@@ -183,8 +181,7 @@ class ProcessActor:
 
 def environment(start: ProcessStart, base: Mapping[str, str]) -> dict[str, str]:
     """Return a process's environment: the actor's without settings of ours, and without the one thread Ray gives it."""
-    ours = {row.env for cls in (JobConfig, ProcessConfig) for row in settings_of(cls).values()}
-    env = {k: v for k, v in base.items() if k not in ours and k not in PLUMBING and k not in blas.VARIABLES}
+    env = {name: value for name, value in without_ours(base).items() if name not in blas.VARIABLES}
     return {**env, **import_path(base), "PYTHONUNBUFFERED": "1", **start.env}
 
 

@@ -192,9 +192,13 @@ class Membership:
         return f"waiting for the scheduler: {trouble}; it is tried for {self._connect_timeout:g} s"
 
     def tick(self, now: float) -> list[Message]:
-        """Return what is to be sent now. Raises ConnectTimeout when nobody welcomed us in time."""
-        if self.welcome is not None and now - self._ticked > STILL:  # it stood still itself: nobody could be heard
+        """Return what is to be sent now. Raises ConnectTimeout when nobody welcomed us in time.
+
+        A process that stood still has a few seconds to be welcomed in any case: the answer may have come meanwhile.
+        """
+        if now - self._ticked > STILL:  # it stood still itself: nobody could be heard, and what was said is to be read
             self._heard += now - self._ticked
+            self._deadline = max(self._deadline, now + STALE)
         self._ticked = now
         if self.welcome is None and now > self._deadline:
             self._give_up(now)

@@ -51,6 +51,12 @@ def joined(timeout: float = 10.0) -> Membership:
     return membership
 
 
+def wait(membership: Membership, since: int, until: int) -> None:
+    """Let seconds pass in which nobody says anything."""
+    for second in range(since, until):
+        membership.tick(NOW + second)
+
+
 def sent(membership: Membership, now: float) -> list[type[Message]]:
     return [type(message) for message in membership.tick(now)]
 
@@ -81,6 +87,7 @@ def test_hello_is_repeated_with_the_same_nonce_until_it_is_answered() -> None:
 
 def test_nobody_there_is_a_timeout_that_names_the_scheduler_and_the_next_step() -> None:
     membership = make()
+    wait(membership, 0, 30)
     assert sent(membership, NOW + 30.0) == [Hello]
     with pytest.raises(ConnectTimeout, match=f"{SCHEDULER} after 30 s. Is it up\\? Try: psctl ping {SCHEDULER}"):
         membership.tick(NOW + 30.01)
@@ -115,7 +122,9 @@ def test_a_scheduler_that_was_away_has_the_whole_time_to_find_out_that_the_holde
 
 def test_a_refusal_of_long_ago_is_told_with_its_age_and_is_not_the_cause() -> None:
     membership = make(rank=1)
+    wait(membership, 0, 6)
     membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW + 6)
+    wait(membership, 6, 37)
     with pytest.raises(ConnectTimeout, match=f"{SCHEDULER} for 31 s.*, 31 s ago, was: rank 1 is taken by worker 1"):
         membership.tick(NOW + 37)
 
@@ -208,7 +217,7 @@ def test_a_client_that_was_declared_dead_joins_again_under_its_rank() -> None:
 def test_a_client_that_cannot_join_again_ends_after_the_connect_time_out() -> None:
     membership = client()
     membership.receive(Error(0, "evicted", "worker 2 was declared dead"), NOW + 20)
-    membership.tick(NOW + 49)
+    wait(membership, 20, 51)
     with pytest.raises(ConnectTimeout):
         membership.tick(NOW + 51)
 
@@ -251,6 +260,22 @@ def test_a_process_whose_interpreter_was_held_does_not_blame_the_scheduler() -> 
     membership.tick(NOW + 1)
     membership.tick(NOW + 61)
     assert membership.silence(NOW + 61) == 1 and membership.silence_notice(NOW + 61) == ""
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_process_that_stood_still_while_it_joined_hears_what_was_said_before_it_gives_up(refused: bool) -> None:
+    membership = make(rank=1)
+    membership.tick(NOW)
+    if refused:
+        membership.receive(Error(0, "rank-taken", "rank 1 is taken by worker 1"), NOW)
+    assert sent(membership, NOW + 60) == [Hello]
+    membership.receive(welcome(), NOW + 60)
+    assert membership.member == 7
+    still = make()
+    still.tick(NOW)
+    wait(still, 60, 64)
+    with pytest.raises(ConnectTimeout):  # for a few seconds, and not anew
+        still.tick(NOW + 64.1)
 
 
 def test_silence_before_welcome_is_the_connect_timeouts_business() -> None:

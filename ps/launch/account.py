@@ -42,10 +42,6 @@ class Account:
             if entry is not None and (moment := finite(entry.get("t"))) is not None:
                 yield moment, entry
 
-    def members(self) -> list[Entry]:
-        """Return the workers as a scheduler that has ended saw them last; nothing before that."""
-        return list(self.end().get("workers", ()))
-
     def end(self) -> Entry:
         """Return the status as a scheduler that has ended saw it last; nothing before that."""
         return next((entry for _, entry in self.read() if "workers" in entry), {})

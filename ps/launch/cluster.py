@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ps import native
@@ -19,12 +19,12 @@ from ps.launch.begun_record import begin_record
 from ps.launch.checkpointed import Checkpointed, checkpointed, save_last, with_state
 from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, TAKEN, VARIABLE
-from ps.launch.members import Members, Row, joined, read_members, without
+from ps.launch.members import Members, joined, read_last, read_members, without
 from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
 from ps.launch.page_process import PageProcess, page_of
 from ps.launch.plan import Plan
-from ps.launch.policy import SPENT, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
+from ps.launch.policy import OVER, SPENT, Action, Exit, FailurePolicy, Restart, Say, Stop, describe, name_of
 from ps.launch.progress import Fetch, JobProgress, Poller, Status
 from ps.launch.readiness import READY, await_address
 from ps.launch.round_log import RoundLog, write_record
@@ -125,7 +125,8 @@ class _Cluster:
         self._account = account.Account(directory)
         self._address: str | None = None
         self._begun, self._host = time.monotonic(), socket.gethostname()
-        self._last: list[Row] | None = None
+        self._last: account.Entry = {}
+        """The status with which the scheduler has ended."""
         self._told_what_is_kept = saved_run is None
 
     def run(self) -> RunResult:
@@ -287,16 +288,13 @@ class _Cluster:
         if self._poller is None:
             return Members()
         scheduler = self._child("scheduler", 0)
-        if scheduler.exit is not None and scheduler.exit.code in (0, SPENT):
-            if self._last is None:
-                self._last = self._account.members()
-            return self._read(self._last)
+        if scheduler.exit is not None and scheduler.exit.code in OVER:
+            self._last = self._last or self._account.end()
+            return read_last(self._last, self._ours, self._former, self._host)
         if time.monotonic() - self._poller.told > FRESH:
             return Members()
-        return self._read(self._poller.latest.get("workers", ()))
-
-    def _read(self, rows: Iterable[Row]) -> Members:
-        return read_members(without(rows, self._former, self._host), self._ours, self._host)
+        rows = without(self._poller.latest.get("workers", ()), self._former, self._host)
+        return read_members(rows, self._ours, self._host)
 
     @property
     def _ours(self) -> dict[int, int]:

@@ -13,11 +13,12 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Members:
     """``dead``: ranks of our own processes that were given up; ``joined``: of those that the scheduler has seen;
-    ``others``: live workers that somebody else started."""
+    ``others``: live workers that somebody else started; ``last``: these are all that a scheduler has seen that is gone."""
 
     dead: frozenset[int] = frozenset()
     others: tuple[str, ...] = ()
     joined: frozenset[int] = frozenset()
+    last: bool = False
 
 
 def read_members(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> Members:
@@ -31,6 +32,17 @@ def read_members(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> Mem
             others.append(f"worker {row.get('rank')} ({row.get('host')}, pid {row.get('pid')})")
     dead = frozenset(ours[pid] for pid, found in states.items() if found == {"dead"})
     return Members(dead, tuple(others), frozenset(ours[pid] for pid in states))
+
+
+def read_last(status: Mapping[str, Any], ours: Mapping[int, int], former: Container[int], host: str) -> Members:
+    """Return what the status says with which a scheduler has ended: who has said no goodbye by then never will.
+
+    Of very many workers a status shows some: of the others it is not known whether they had come.
+    """
+    rows, totals = status.get("workers", ()), dict((status.get("totals") or {}).get("workers") or {})
+    shown = totals.pop("shown", None)
+    found = read_members(without(rows, former, host), ours, host)
+    return Members(found.dead, (), found.joined, last=shown is not None and shown == sum(totals.values()))
 
 
 def without(rows: Iterable[Row], former: Container[int], host: str) -> list[Row]:

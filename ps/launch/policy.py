@@ -21,6 +21,9 @@ FOR_WANT = (errors.PeerLost.exit_code, errors.ConnectTimeout.exit_code)
 SPENT = errors.BudgetSpent.exit_code
 """Exit code of a scheduler that has ended a job in good order, with rounds left that nobody could pay for."""
 
+OVER = (0, SPENT, errors.PeerLost.exit_code, errors.CheckpointError.exit_code)
+"""Exit codes of a scheduler whose job is over, well or not: nobody can join any more."""
+
 CRASHED = errors.PSError.exit_code
 """Exit code of a worker whose script raised an exception, and of any process that one has ended."""
 
@@ -148,7 +151,7 @@ class FailurePolicy:
     _done: bool = False
     """Whether a worker has come to its end in good order: then the rounds are over."""
     _over: bool = False
-    """Whether the scheduler has ended in good order: then nobody can join any more."""
+    """Whether the scheduler has ended with its job: then nobody can join any more."""
     _restarts: Counter[str] = field(default_factory=Counter)
     """How often each process was started again, by its name."""
 
@@ -209,7 +212,7 @@ class FailurePolicy:
             if not any(isinstance(action, Stop) for action in actions):
                 actions += self._at_the_end()
             self.stopping = any(isinstance(action, Stop) for action in actions)
-        self._over |= any(exit.role == "scheduler" and exit.code in (0, SPENT) for exit in exits)
+        self._over |= any(exit.role == "scheduler" and exit.code in OVER for exit in exits)
         return actions
 
     def on_members(self, members: Members) -> list[Action]:
@@ -239,16 +242,25 @@ class FailurePolicy:
 
     @property
     def _are_ours_done(self) -> bool:
-        gone = self._ended | self._members.dead | (self._late if self._over else set())
-        # A dead client may come back as long as there are rounds; when others have ended there are none.
-        return len(gone) == self.workers and bool(self._ended or not self.federated)
+        gone = self._ended | self._members.dead | self._too_late
+        # A dead client may come back as long as there are rounds: there are none when others have ended, or the job has.
+        return len(gone) == self.workers and bool(self._ended or self._over or not self.federated)
+
+    @property
+    def _too_late(self) -> set[int]:
+        """Workers that had not come when the job was over: they ask for a scheduler that there is not any more."""
+        if not self._over:
+            return set()
+        unseen = set(range(self.workers)) - self._joined if self._members.last else set[int]()
+        return (self._late | unseen) - self._ended
 
     def _at_the_end(self) -> list[Action]:
         if not self._are_ours_done:
             return []
         if self._members.others:
             return [] if self._told else [self._wait_for_others()]
-        for rank in sorted(self._members.dead - self._ended):
+        lost = self._too_late if self._lost is not None else set[int]()
+        for rank in sorted((self._members.dead - self._ended) | lost):
             self._blame(Exit("worker", rank, errors.PeerLost.exit_code))
         return [Stop()]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ps.launch.members import Members, joined, read_members, without
+from ps.launch.members import Members, joined, read_last, read_members, without
 
 Start = Callable[..., Any]
 
@@ -30,6 +30,16 @@ def test_whoever_was_started_again_is_not_spoken_of_as_it_was_before() -> None:
     rows = without([row(5, "dead"), row(6, "live"), row(5, "live", host="there", rank=4)], {5}, "here")
     assert read_members(rows, {6: 0}, "here") == Members(frozenset(), ("worker 4 (there, pid 5)",), frozenset({0}))
     assert [other["rank"] for other in joined(rows, {6: 0}, "here")] == [4]
+
+
+def test_a_scheduler_that_has_ended_waits_for_nobody_and_has_seen_all_whom_it_shows() -> None:
+    rows = [row(5, "left"), row(6, "dead"), row(4, "dead"), row(5, "live", host="there", rank=4)]
+    ours = {5: 0, 6: 1, 7: 2}
+    status = {"workers": rows, "totals": {"workers": {"left": 1, "dead": 2, "live": 1, "shown": 4}}}
+    assert read_last(status, ours, {4}, "here") == Members(frozenset({1}), (), frozenset({0, 1}), last=True)
+    status["totals"] = {"workers": {"left": 1001, "dead": 2, "live": 1, "shown": 4}}
+    assert read_last(status, ours, {4}, "here") == Members(frozenset({1}), (), frozenset({0, 1}))
+    assert read_last({}, ours, set(), "here") == Members()
 
 
 STANDS_STILL = """
@@ -65,4 +75,33 @@ def test_a_run_goes_on_for_a_worker_that_joined_and_counts_it(launch: Start) -> 
     assert "waiting for worker 7 (elsewhere, pid 1), joined from elsewhere" in run.err
     [line] = [line for line in run.out.splitlines() if "from elsewhere" in line]
     assert "1,234" in line
+    run.assert_nothing_left()
+
+
+ENDS = """
+import json, socket
+ready()
+path = os.path.join(os.environ["PS_RUNTIME_DIR"], "came")
+while not os.path.exists(path): time.sleep(0.01)
+row = {"rank": 0, "pid": int(open(path).read()), "host": socket.gethostname(), "state": "left"}
+told = {"workers": [row], "totals": {"workers": {"left": 1, "shown": 1}}}
+os.write(int(os.environ["PS_ACCOUNT_FD"]), json.dumps({"t": 1.0, **told}).encode() + b"\\n")
+sys.exit(11)
+"""
+COMES_LATE = """
+path = os.path.join(os.environ["PS_RUNTIME_DIR"], "came")
+if os.environ["PS_RANK"] == "1": time.sleep(60)
+with open(path + ".draft", "w") as file: file.write(str(os.getpid()))
+os.rename(path + ".draft", path)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_run_whose_job_is_over_does_not_wait_for_a_client_that_has_not_come_and_ends_with_the_jobs_code(
+    launch: Start,
+) -> None:
+    run = launch(COMES_LATE, FAKE_SCHEDULER=ENDS)
+    assert run.finish(40.0) == 11
+    assert "failed first: scheduler" in run.err
     run.assert_nothing_left()

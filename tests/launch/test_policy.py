@@ -234,6 +234,31 @@ def test_a_client_that_is_started_again_and_comes_too_late_is_not_waited_for(joi
     assert policy.status == 0
 
 
+@pytest.mark.parametrize("code", [0, 4, 9, 11])
+def test_who_has_not_come_when_the_job_is_over_is_not_waited_for(code: int) -> None:
+    policy = FailurePolicy(3, started=True, federated=True)
+    policy.on_exits([Exit("scheduler", 0, code)])
+    assert not stops(policy.on_members(Members(joined=frozenset({0, 1}), last=True)))
+    assert not stops(policy.on_exits([Exit("worker", 0, 0)])), "another one that has come is still to end"
+    assert stops(policy.on_exits([Exit("worker", 1, 0)]))
+    assert policy.status == code
+
+
+def test_a_run_ends_when_its_job_is_over_and_no_client_had_come() -> None:
+    policy = FailurePolicy(2, started=True, federated=True)
+    policy.on_exits([Exit("scheduler", 0, 4)])
+    assert stops(policy.on_members(Members(last=True)))
+    assert policy.status == 4
+
+
+@pytest.mark.parametrize("code", [-9, 1])
+def test_where_a_scheduler_may_come_back_or_it_is_not_known_who_had_come_all_are_waited_for(code: int) -> None:
+    for members, end in (Members(joined=frozenset({0})), 0), (Members(joined=frozenset({0}), last=True), code):
+        policy = FailurePolicy(2, started=True, federated=True)
+        policy.on_exits([Exit("scheduler", 0, end), Exit("worker", 0, 0)])
+        assert not stops(policy.on_members(members))
+
+
 def test_workers_of_other_modes_are_not_started_again() -> None:
     policy = FailurePolicy(2, started=True)
     policy.on_members(Members(joined=frozenset({0, 1})))

@@ -71,14 +71,14 @@ def test_rounds_that_nobody_asked_for_are_on_record_as_the_scheduler_told_of_the
     tell(status(0))
     tell({"federated": {**status(0, 1)["federated"], "history": status(1)["federated"]["history"]}})
     tell({"federated": {**status(0, 1)["federated"], "phase": "done", "history": []}})
-    assert account.members() == []
+    assert account.end() == {}
     tell({"workers": [{"rank": 0, "state": "left"}]})
     os.write(account.fd, b'{"torn": ')
     assert list(tmp_path.iterdir()) == [], "a file with a name could be removed"
     round_log.complete(account.read())
     assert [entry["round"] for entry in round_log.rounds()] == [0, 1]
     assert round_log.outcome()["phase"] == "done"
-    assert account.members() == [{"rank": 0, "state": "left"}]
+    assert account.end()["workers"] == [{"rank": 0, "state": "left"}]
     account.close()
 
 

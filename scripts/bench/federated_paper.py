@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder with MNIST's files (default: PS_DATA)")
     parser.add_argument("--cnn", action="store_true", help="the CNN instead of the 2NN")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of the seeds (default 0)")
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--lr", type=float, help="another learning rate than the case's")
     parser.add_argument("--processes", type=int, default=2, help="processes that compute clients (default 2)")
@@ -96,7 +97,8 @@ def main() -> None:
     for case in CNN if args.cnn else MLP:
         if args.only and args.only not in case.name:
             continue
-        runs = [run(case, seed, data, args.lr, args.processes, args.secure) for seed in range(args.seeds)]
+        seeds = range(args.first_seed, args.first_seed + args.seeds)
+        runs = [run(case, seed, data, args.lr, args.processes, args.secure) for seed in seeds]
         rows.append(
             {"case": case.name, "target": case.target, "paper": case.paper, "lr": args.lr or case.lr, "runs": runs}
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from urllib.parse import urlsplit
 
 from ps.errors import ConfigError
+from ps.loopback import is_loopback
 
 _KEYED = re.compile(r"(tcp://[^?]+)\?key=([0-9a-f]{64})")
 
@@ -61,7 +61,7 @@ def _own_host(place: tuple[str, int]) -> str:
             own = str(probe.getsockname()[0])
     except OSError:
         return ""
-    if ipaddress.ip_address(own.partition("%")[0]).is_loopback:
+    if is_loopback(own):
         return ""
     return f"[{own}]" if family == socket.AF_INET6 else own
 

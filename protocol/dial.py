@@ -7,7 +7,6 @@ whenever a connection is made, since hosts move.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import zmq
 
 from ps.dataclass import dataclass
 from ps.errors import ConfigError, KeyRefused
+from ps.loopback import is_loopback
 from ps.protocol.guarded_context import aim, security_of
 from ps.protocol.incoming import Incoming
 
@@ -164,14 +164,10 @@ def doubts(address: str, scheduler: str, resolve: Resolve = resolve) -> str:
         found = resolve(host, 0)
     except (OSError, UnicodeError):
         return f"not even this host knows {host}; {advice}"
-    if not all(_is_loopback(place) for place in found) or host == socket.gethostname():
+    if not all(is_loopback(place[4][0]) for place in found) or host == socket.gethostname():
         return ""
     try:
-        is_far = scheduler.startswith("tcp://") and not any(_is_loopback(place) for place in resolve(other, 0))
+        is_far = scheduler.startswith("tcp://") and not any(is_loopback(place[4][0]) for place in resolve(other, 0))
     except (OSError, UnicodeError):
         is_far = False
     return f"that is an address for processes of this host only, and the scheduler is elsewhere; {advice}" * is_far
-
-
-def _is_loopback(place: Any) -> bool:
-    return ipaddress.ip_address(place[4][0].partition("%")[0]).is_loopback

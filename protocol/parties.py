@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ps.dataclass import dataclass
 from ps.errors import ConfigError
 from ps.keys.key_folder import FRESH, KeyFolder, mark_of
-from ps.protocol.security import is_loopback
+from ps.loopback import is_loopback
 from ps.secure.identity import Lists, Signer, ThrowawaySigner, anybody
 
 CLIENTS = ("client", "worker")
@@ -44,7 +44,7 @@ def parties(folder: KeyFolder | None, scheduler: str) -> Parties:
     ConfigError for none where the ``scheduler`` is not on this host.
     """
     signs = folder is not None and folder.own.public.identity is not None
-    if not signs and not is_loopback(urlsplit(scheduler).hostname or ""):
+    if not signs and not is_loopback(urlsplit(scheduler).hostname or "", resolve=True):
         raise ConfigError(
             f"--secure with a scheduler at {scheduler} needs keys: without a list of its own a client would count "
             f"whoever the operator adds. Make some (psctl keys new DIR), list the others' (psctl keys add), give --keys"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
-import socket
 import time
 
 from ps.config.process import ProcessConfig
@@ -14,6 +12,7 @@ from ps.keys import local_run
 from ps.keys.key_folder import FRESH, KeyFolder, mark_of
 from ps.keys.private_keys import PrivateKeys
 from ps.keys.public_keys import PublicKeys
+from ps.loopback import is_loopback
 from ps.protocol.addresses import with_key
 from ps.protocol.guest_list import GuestList
 
@@ -43,7 +42,11 @@ class Security:
         """
         path = process.keys
         if path is None and not process.insecure:
-            ours = f"tcp://127.0.0.1:{process.port}" if role == "scheduler" and is_loopback(process.host) else ""
+            ours = (
+                f"tcp://127.0.0.1:{process.port}"
+                if role == "scheduler" and is_loopback(process.host, resolve=True)
+                else ""
+            )
             path = local_run.folder_of(process.scheduler or ours, role)
         folder = KeyFolder.read(path) if path else None
         if folder is not None and role and folder.own.public.role not in _KEYS_OF.get(role, (role,)):
@@ -78,7 +81,7 @@ class Security:
 
     def demand_loopback(self, host: str) -> None:
         """Raise ConfigError where others could reach an address of a process that lets everybody in."""
-        if self.own is not None or self.insecure or is_loopback(host):
+        if self.own is not None or self.insecure or is_loopback(host, resolve=True):
             return
         raise ConfigError(
             f"without keys this process listens on loopback only, not on {host}: whoever reaches it could read and "
@@ -117,17 +120,6 @@ class Security:
 
 _KEYS_OF = {"worker": ("worker", "client")}
 """What the keys of a process may be for, where it is not what its role is called."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only processes of this host reach an address."""
-    if host in ("*", ""):
-        return False
-    try:
-        found = {place[4][0] for place in socket.getaddrinfo(host, 0)}
-        return bool(found) and all(ipaddress.ip_address(str(each).partition("%")[0]).is_loopback for each in found)
-    except (OSError, UnicodeError, ValueError):
-        return False  # ZeroMQ may know what it is: an interface
 
 
 OPEN = Security()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import zmq
 
+from ps.loopback import is_loopback
 from ps.protocol.addresses import reachable_host, split_key
 from ps.protocol.dial import look
 from ps.protocol.guarded_context import aim, guard_tcp
 from ps.protocol.messages import Identify
-from ps.protocol.security import is_loopback
 from ps.protocol.sockets import Socket, bind_error, set_buffers
 from ps.protocol.transports.free_port import draw_ports
 from ps.protocol.transports.transport import Listening, Place, Sharing
@@ -46,7 +46,7 @@ class Tcp:
             if port:
                 sock.bind(f"tcp://{interface}:{port}")
             else:
-                _bind_free(sock, f"tcp://{interface}", () if is_loopback(host) else draw_ports())
+                _bind_free(sock, f"tcp://{interface}", () if is_loopback(host, resolve=True) else draw_ports())
         except zmq.ZMQError as error:
             raise bind_error(error, f"tcp://{interface}:{port}") from None
         finally:

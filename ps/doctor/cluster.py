@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from ps import about
 from ps.doctor.finding import Finding
-from ps.doctor.places import is_loopback, listed, places
+from ps.doctor.places import listed, places
 from ps.errors import PSError
 from ps.launch.progress import waiting_lines
+from ps.loopback import is_loopback
 from ps.protocol import query
 from ps.protocol.addresses import split_key
 

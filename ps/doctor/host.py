@@ -17,8 +17,9 @@ import zmq
 import ps
 from ps import cores, descriptors
 from ps.doctor.finding import Finding, State
-from ps.doctor.places import is_loopback, listed, places
+from ps.doctor.places import listed, places
 from ps.errors import Unshared
+from ps.loopback import is_loopback
 from ps.protocol.codec import VERSION
 from ps.protocol.segment import PAGE, Segment
 from ps.protocol.sockets import Socket, open_socket

@@ -14,8 +14,3 @@ def places(host: str) -> dict[str, str]:
 def listed(found: dict[str, str]) -> str:
     """Return addresses in words, in order."""
     return ", ".join(sorted(f"{kind} {where}" for where, kind in found.items()))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or the name that all give to one, is of its own host only."""
-    return host.startswith("127.") or host in ("localhost", "::1")

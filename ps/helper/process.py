@@ -14,12 +14,13 @@ from ps.errors import ConfigError, ConnectTimeout, KeyRefused, PeerLost, Refused
 from ps.following.servers import Servers
 from ps.helper.answer import SumAnswer
 from ps.keys import local_run
+from ps.loopback import is_loopback
 from ps.protocol.layout import Layout
 from ps.protocol.membership import Peer
 from ps.protocol.messages import Followed, FollowRequest, HelpOrder
 from ps.protocol.parties import parties
 from ps.protocol.query import ask
-from ps.protocol.security import Security, is_loopback
+from ps.protocol.security import Security
 from ps.secure.helped import SumOfMasks
 
 log = logging.getLogger("ps.helper")
@@ -71,7 +72,11 @@ def _model(address: str, timeout: float) -> Followed | None:
         try:
             followed = ask(address, FollowRequest(0), Followed, ANSWER)
         except KeyRefused:
-            if given or time.monotonic() - refused > SOON or not is_loopback(urlsplit(address).hostname or ""):
+            if (
+                given
+                or time.monotonic() - refused > SOON
+                or not is_loopback(urlsplit(address).hostname or "", resolve=True)
+            ):
                 raise
             time.sleep(NAP)
             continue

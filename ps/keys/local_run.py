@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from ps.loopback import is_loopback
 
 OWNED = ".owned"
 """A file that the run's launcher holds a lock on, in the folder that has its keys."""
@@ -24,7 +25,7 @@ def folder_of(address: str, role: str) -> str | None:
     """Return the folder with the keys for a role in the run whose scheduler is at an address of this host, if any."""
     try:
         parts = urlsplit(address)
-        port = parts.port if _is_loopback(parts.hostname or "") else None
+        port = parts.port if is_loopback(parts.hostname or "") else None
     except ValueError:
         return None
     for path in _folders() if port else ():
@@ -38,15 +39,6 @@ def folder_of(address: str, role: str) -> str | None:
 def announce(address: str, keys: Path) -> None:
     """Have these keys be found for the scheduler at an address."""
     (keys / f"{urlsplit(address).port}.port").touch(mode=0o600)
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether an address, or the one name that is known without asking, is of this host alone."""
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _folders() -> Iterator[Path]:

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Members:
     """``dead``: ranks of our own processes that were given up; ``joined``: of those that the scheduler has seen;
-    ``others``: live workers that somebody else started; ``last``: these are all that a scheduler has seen that is gone."""
+    ``others``: live workers that somebody else started; ``last``: a scheduler that is gone has seen no more of ours."""
 
     dead: frozenset[int] = frozenset()
     others: tuple[str, ...] = ()

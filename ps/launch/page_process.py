@@ -14,7 +14,7 @@ from types import TracebackType
 from ps import interpreter
 from ps.config import ProcessConfig
 from ps.errors import AddressInUse, UsageError
-from ps.protocol.security import is_loopback
+from ps.loopback import is_loopback
 from ps.regular_file import read_regular, reason, shown
 
 ADVICE = "the page is drawn by plotly, which is not installed. Try: pip install 'paramserver[monitor]'"
@@ -31,7 +31,7 @@ def page_socket(process: ProcessConfig) -> socket.socket:
     if importlib.util.find_spec("plotly") is None:
         raise UsageError(ADVICE)
     host, port = process.page_host, process.page_port
-    if page_token(process.page_token) == "" and not is_loopback(host):
+    if page_token(process.page_token) == "" and not is_loopback(host, resolve=True):
         raise UsageError(
             f"whoever reaches {host} could look at this job: give --page-token FILE, or leave the page on 127.0.0.1"
         )

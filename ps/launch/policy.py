@@ -243,7 +243,7 @@ class FailurePolicy:
     @property
     def _are_ours_done(self) -> bool:
         gone = self._ended | self._members.dead | self._too_late
-        # A dead client may come back as long as there are rounds: there are none when others have ended, or the job has.
+        # A dead client may come back as long as there are rounds: none are left when others, or the job, have ended.
         return len(gone) == self.workers and bool(self._ended or self._over or not self.federated)
 
     @property

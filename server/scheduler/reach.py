@@ -5,12 +5,12 @@ Another host may have another way there, so nobody is refused for it: what is fo
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import deque
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from ps.loopback import is_loopback
 from ps.protocol.addresses import split_key
 from ps.protocol.dial import Route, look
 from ps.server.scheduler.member_record import MemberRecord
@@ -34,7 +34,7 @@ class Reach:
             return
         for told in record.addresses:
             address = split_key(told)[0]
-            if not address.startswith("tcp://") or _is_loopback(address):
+            if not address.startswith("tcp://") or is_loopback(urlsplit(address).hostname or ""):
                 continue
             with self._lock:
                 if len(self._waiting) >= MOST:
@@ -57,10 +57,3 @@ class Reach:
                     f"{who} at {address} cannot be reached from here: {way.trouble}. Unless workers share another "
                     f"network with it, start it with another --host, or --advertise where a port is forwarded"
                 )
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address((urlsplit(address).hostname or "").partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
@@ -45,11 +46,17 @@ def test_an_address_without_an_answer_is_said_with_whose_it_is_and_what_to_do() 
         Record("tcp://10.0.0.9:7071", here=True),
         Record("tcp://127.0.0.1:7071"),
         Record("tcp://[::1]:7071"),
+        Record("tcp://localhost:7071"),
         Record("tcp://10.0.0.9:7071", role="worker"),
     ],
 )
 def test_what_is_of_this_host_or_no_servers_is_not_tried(record: Any) -> None:
     assert tried(record) == ([], [])
+
+
+def test_no_name_is_looked_up_on_the_schedulers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *about, **more: pytest.fail("somebody is asked"))
+    assert tried(Record("tcp://far.example:7071"))[0] == ["tcp://far.example:7071"]
 
 
 def test_a_slow_one_holds_nobody_up_and_few_wait() -> None:

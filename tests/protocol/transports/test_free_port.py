@@ -35,7 +35,7 @@ def test_where_there_are_none_the_system_gives_one(
     drawn = list(draw_ports(tmp_path / "range"))
     assert drawn == []
     monkeypatch.setattr(tcp, "draw_ports", lambda: drawn)
-    monkeypatch.setattr(tcp, "is_loopback", lambda host: False)
+    monkeypatch.setattr(tcp, "is_loopback", lambda host, resolve: False)
     assert tcp.Tcp().bind(open_one(zmq.ROUTER), "127.0.0.1", 0, tmp_path).startswith("tcp://127.0.0.1:")
 
 
@@ -51,5 +51,5 @@ def test_ports_that_are_taken_are_passed_over(tmp_path: Path, open_one: Open, mo
             free = three.getsockname()[1]
         ports = [one.getsockname()[1], two.getsockname()[1], free]
         monkeypatch.setattr(tcp, "draw_ports", lambda: ports)
-        monkeypatch.setattr(tcp, "is_loopback", lambda host: False)
+        monkeypatch.setattr(tcp, "is_loopback", lambda host, resolve: False)
         assert tcp.Tcp().bind(open_one(zmq.ROUTER), "127.0.0.1", 0, tmp_path) == f"tcp://127.0.0.1:{free}"

@@ -28,8 +28,10 @@ class CutPlan:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self.whole_at = -math.inf
-        """When a checkpoint was last heard to be whole."""
+        self.over_at = -math.inf
+        """When one that was being made was last heard to be whole, or given up."""
+        self.is_last = False
+        """Whether no other one comes."""
         self.capture: Callable[[], Write | None] = lambda: None
         """Copies what this worker keeps and returns what writes it; None where there is nothing."""
         self.is_empty: Callable[[], bool] = lambda: True
@@ -132,9 +134,10 @@ class CutPlan:
         with self._lock:
             if order.number == self._number and order.phase == "drop" and self._about:
                 threading.Thread(target=self.discard, args=(self._folder,), name="ps-checkpoint", daemon=True).start()
-            if order.phase == "done":
-                self.whole_at = self._now()
-            if order.number != self._number or order.phase in ("drop", "done"):
+            self.is_last = order.phase == "last"
+            if order.phase in ("drop", "done"):
+                self.over_at = self._now()
+            if order.number != self._number or order.phase in ("drop", "done", "last"):
                 self._number, self._state, self._clock, self._why, self._about = order.number, "here", None, "", {}
                 self._reached = False
             self._told = False

@@ -2,7 +2,7 @@
 
 Batch systems and Kubernetes ask all processes of a job at once. A worker that went at once would leave a step of which
 a part is applied, and others its share of it to be lost; so it goes on until the checkpoint that the scheduler has made
-then is whole.
+then is whole, or was given up, which the scheduler tells.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ from ps.config.checkpoint import HURRY
 from ps.worker.cut_plan import CutPlan
 
 UNTOLD = 3.0
-"""Seconds after which a worker that is told of no checkpoint goes: it may be the only one that was asked."""
-RECENT = 0.3
-"""Seconds for which one that is whole was made for whoever asks this worker to end: a launcher has it made first."""
-QUIET = 0.1
-"""Seconds without an order for another one after which the one that is whole was the last."""
+"""Seconds without a checkpoint after which a worker goes: it may be the only one that was asked."""
 
 
 class LastCut:
@@ -32,6 +28,6 @@ class LastCut:
     def may_end(self, asked_at: float) -> bool:
         """Whether nothing is left to be waited for since this worker was asked to end."""
         plan, now = self._plan, self._now()
-        if not plan.is_under_way and plan.whole_at > asked_at - RECENT and now - plan.whole_at >= QUIET:
+        if plan.is_last or now - asked_at >= self._limit:
             return True
-        return now - asked_at >= (self._limit if plan.is_under_way else min(self._limit, UNTOLD))
+        return not plan.is_under_way and now - max(asked_at, plan.over_at) >= UNTOLD

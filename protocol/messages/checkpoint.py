@@ -18,6 +18,7 @@ class CheckpointOrder(Message):
 
     ask: say where you are. mark: have your part of the model as it is after ``clock`` written into ``folder``, or,
     where steps are applied one by one, as it is now. drop: it is given up. done: the checkpoint is whole.
+    last: that was the last one, whatever became of it; who is asked to end needs not wait for another.
     """
 
     number: Number

@@ -50,8 +50,8 @@ Ruling = Literal["accepted", "resume", "token"] | Refusal
 """What a client is told of its contribution; ``resume``: upload again what a server has lost, and submit again;
 ``token``: the task is not the one that it was given."""
 
-OrderedCut = Literal["ask", "mark", "drop", "done", "reached"]
-"""What a member is to do for a checkpoint; ``reached``: all servers have come to its clock."""
+OrderedCut = Literal["ask", "mark", "drop", "done", "reached", "last"]
+"""What a member is to do for a checkpoint. reached: all servers have come to its clock; last: no other one comes."""
 PartState = Literal["here", "marked", "late", "written", "failed"]
 """How far a member is with its part of a checkpoint; late: it is beyond the clock of it, and had to be asked before."""
 

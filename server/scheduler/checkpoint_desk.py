@@ -102,18 +102,20 @@ class CheckpointDesk:
     def may_end(self, state: SchedulerState, now: float) -> bool:
         """Whether this process, which was asked to end, may do so: once there is a last checkpoint, or no time."""
         saving = state.saving
-        if saving is None or self._last or self._keeper is None:
+        if saving is None or self._keeper is None:
             return True
         if self._asked is None:
             self._asked = now
-            if not saving.is_last:
+            if not saving.is_last and not self._last:
                 saving.hasten(now + HURRY * self._grace)
                 self._due, sends = saving.request()
                 self._extra += [(b"", send) for send in sends]
         if now - self._asked > (1 - SPARE) * self._grace:
             log.error("there was no time for a last checkpoint: %s", saving.describe())
             return True
-        if saving.is_last or saving.finished < self._due:
+        if self._last:
+            return saving.last_told
+        if saving.is_last or saving.finished < self._due or not saving.last_told:
             return False
         self._made = now if self._made is None else self._made
         if state.count("worker") and now - self._made < GOODBYES:

@@ -68,6 +68,8 @@ class Checkpoints:
         """When the newest was found to be whole, if it was made in this life."""
         self._wanted = names.under_way
         self._hurry: float | None = None
+        self.last_told = False
+        """Whether members know that no other one comes."""
         self._end, self._failed = names.is_last, names.failed
         self._last_clock = 0
 
@@ -84,12 +86,17 @@ class Checkpoints:
     # What is asked for
 
     def request(self) -> tuple[int, list[Send]]:
-        """Somebody wants a checkpoint now; return how many cuts will have finished with it, and what is to be said."""
-        if self._cut is not None and not self._cut.planned:
+        """Somebody wants a checkpoint now; return how many cuts will have finished with it, and what is to be said.
+
+        One whose clock is chosen already may be of less than was done by now, so another one follows it.
+        """
+        cut, self.last_told = self._cut, False
+        if cut is not None and cut.phase == "ask" and not cut.planned:
             return self.finished + 1, []
-        sends = self._drop() if self._cut is not None else []
         self._wanted = True
-        return self.finished + 1, sends
+        if cut is not None and not cut.planned:
+            return self.finished + 2, []
+        return self.finished + 1, self._drop() if cut is not None else []
 
     def hasten(self, until: float) -> None:
         """After this time it is made without the workers: they are about to be ended."""
@@ -151,17 +158,27 @@ class Checkpoints:
         """Begin what is due, and say again what was not done."""
         cut = self._cut
         if cut is None:
-            return self._begin(now, roster) if self._is_due(now) else []
+            return self._begin(now, roster) if self._is_due(now) else self._tell_last(roster)
         is_late = self._hurry is not None and now > self._hurry
         if (is_late or not roster.count("worker")) and not cut.alone and cut.phase == "mark":  # nobody comes there
-            sends = self._drop()
+            sends, another = self._drop(), self._wanted
             self._wanted = True
-            return sends + self._begin(now, roster)
+            sends += self._begin(now, roster)
+            self._wanted = another
+            return sends
         sends = self._take_in(cut, roster) if cut.planned and cut.phase == "mark" else []
         if cut.phase in ("ask", "mark") and now - cut.told >= AGAIN:
             cut.told = now
             return self._say(cut, cut.awaited) + self._reached(cut)
         return sends
+
+    def _tell_last(self, roster: Roster) -> list[Send]:
+        """Tell all, once, that no other one comes: whoever was asked to end waits for nothing more."""
+        if self._hurry is None or self.last_told:
+            return []
+        self.last_told = True
+        order = CheckpointOrder(self._number, "last", max(self.newest[0], 0), "")
+        return [Send(record.member, order) for role in ("server", "worker") for record in roster.live(role)]
 
     def _reached(self, cut: CheckpointCut) -> list[Send]:
         """Tell the workers that are waited for, once all servers have come to the clock of a cut, that they have."""

@@ -57,6 +57,11 @@ class ShardCheckpointing:
         return self._cuts is not None and self._cuts.is_under_way
 
     @property
+    def is_last(self) -> bool:
+        """Whether no other one comes."""
+        return self._cuts is not None and self._cuts.is_last
+
+    @property
     def whole(self) -> int:
         """The number of the last checkpoint that was said to be whole."""
         return self._cuts.whole if self._cuts is not None else 0

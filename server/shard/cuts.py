@@ -86,6 +86,8 @@ class Cuts:
         self._dropped: Writing | None = None
         """What is not wanted any more, and still has its copies while it is written."""
         self._under_way = False
+        self.is_last = False
+        """Whether the scheduler has said that no other one comes."""
         self.whole = 0
         """The number of the last cut that the scheduler has said to be whole."""
 
@@ -110,10 +112,11 @@ class Cuts:
         While a part that was given up is still being written there is no memory for another copy: the order to mark
         is said again until that is done.
         """
-        self._under_way = order.phase not in ("drop", "done")
+        self.is_last = order.phase == "last"
+        self._under_way = order.phase not in ("drop", "done", "last")
         if order.phase == "done":
             self.whole = max(self.whole, order.number)
-        if order.number != self._number or order.phase in ("drop", "done"):
+        if order.number != self._number or order.phase in ("drop", "done", "last"):
             self.release(written=order.phase == "drop" and order.number == self._number)
             self._number, self._state, self._why = order.number, "here", ""
         if order.phase == "mark" and self._state == "here" and (self._dropped is None or self._dropped.done):

@@ -10,9 +10,9 @@ SPARE = 0.1
 """The part of the grace that is left for the end itself: less than the scheduler leaves, which says what is whole."""
 SILENT = 3.0
 """Seconds after which nobody counts on a scheduler that would have a checkpoint made."""
-QUIET = 0.3
-"""Seconds without an order for another one after which the one that is whole was the last: it may have been made when
-the scheduler was not asked to end yet."""
+QUIET = 2.0
+"""Seconds without an order for another one after which one that became whole meanwhile is good enough: a scheduler that
+was not asked to end does not say which is the last."""
 
 
 class Farewell:
@@ -35,6 +35,6 @@ class Farewell:
         elif self._quiet_since is None:
             self._quiet_since = now
         is_made = self._quiet_since is not None and now - self._quiet_since >= QUIET
-        waits = saving.awaited and not is_made and membership.silence(now) < SILENT
+        waits = saving.awaited and not saving.is_last and not is_made and membership.silence(now) < SILENT
         if not waits or now > self._until:
             raise SystemExit(status)

@@ -6,8 +6,6 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from functools import partial
-from os.path import exists
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from ps.checkpoint.lives import Lives
 from ps.checkpoint.place import place
 from support.cluster import SCRIPTS, Cluster, Process, wait_until
+from support.cut_short import whole
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(110)]
 
@@ -51,7 +50,7 @@ def test_all_asked_at_once_leave_a_checkpoint_of_one_clock_with_what_workers_kee
     assert undisturbed.wait(60) == 0 and len(ends(undisturbed.text)) == 2
     folder = tmp_path / "kept"
     first = start("--checkpoint-dir", str(folder), servers=2, **JOB)
-    for process in first.train(2, "--nap", "0.05", script=SCRIPT):
+    for process in first.train(2, "--nap", "0.15", script=SCRIPT):
         process.wait_for("BEGIN")
     first.wait_clock(6)
     for process in first.processes:
@@ -88,7 +87,7 @@ def test_of_workers_that_hang_the_servers_part_is_kept_or_the_newest_whole_one_i
         for worker in job.processes[-2:]:
             worker.wait_for("GATE|HANGS")
         if every == "6":
-            wait_until(partial(exists, folder / "step-000006" / "manifest.json"))
+            wait_until(lambda folder=folder: "step-000006" in whole(folder))
         began = time.monotonic()
         for process in job.processes:
             process.signal(signal.SIGTERM)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.test_checkpoint import kill_all
 from ps.protocol.query import fetch_status
 from support.cluster import SCRIPTS, Cluster, Process, live_workers, wait_until
+from support.cut_short import kill_all, whole
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -118,7 +118,7 @@ def test_a_run_with_a_global_batch_that_was_killed_as_a_whole_goes_on_with_the_b
 
     wanted = ends(forked("run", "-s", 2, *flags, script))
     first = forked("run", "-s", 2, *flags, *saving, script, "--nap", 0.05)
-    wait_until(lambda: list(folder.glob("step-*/manifest.json")))
+    wait_until(lambda: whole(folder))
     kill_all(first)
     second = forked("run", "-s", 3, *flags, *saving, script, "--nap", 0.05)
     assert len(wanted) == 2 and ends(second) == wanted
@@ -153,8 +153,9 @@ def test_with_too_few_the_others_wait_by_name_and_a_spare_or_a_newcomer_lets_the
     workers[0].wait_for("stepped 10")
     spare = cluster.worker(path, 200)
     cluster.wait_status(lambda status: any(row.get("spare") for row in live_workers(status)))
+    rank = workers[0].wait_for(r"^joined (\d) ")[1]
     workers[0].kill()
-    spare.wait_for(r"^joined 0 \d\d")
+    spare.wait_for(rf"^joined {rank} \d\d")
     workers[1].kill()
     spare.wait_for("waiting 5 s for 1 more worker, as fewer than --min-workers are here")
     status = cluster.status()

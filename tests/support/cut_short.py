@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ps.checkpoint.lives import Lives
+from ps.checkpoint.place import place
 from support.cluster import PSCTL, SCRIPTS, Process, clean_environment
 from support.fork_server import family
 
@@ -44,7 +46,8 @@ def kill_all(process: Process) -> None:
 
 
 def whole(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob("step-*/manifest.json"))
+    """Return the names of the checkpoints that are whole by now: a manifest is there before all of it is written."""
+    return sorted(manifest.folder for manifest in Lives(place(str(folder)), say=lambda _: None).manifests())
 
 
 def await_whole(folder: Path, count: int, process: Process) -> None:
@@ -66,7 +69,7 @@ def attack(seed: int, mode: int, folder: Path) -> tuple[int, str]:
     if wanted.wait(90) != 0:
         return 0, wanted.text
     for life in range(1, MOST_LIVES + 1):
-        begun = any((folder / "kept").glob("step-*/manifest.json"))  # it is cut as the first checkpoint is
+        begun = bool(whole(folder / "kept"))  # it is cut as the first checkpoint is
         run = start(folder / "kept", flags, draw.choice((1, 2, 3)) if begun else 2, seed)
         if life < MOST_LIVES:
             with contextlib.suppress(AssertionError):

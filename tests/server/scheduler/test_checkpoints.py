@@ -153,12 +153,48 @@ def test_whoever_asks_has_not_to_wait_for_one_that_is_planned() -> None:
     due, drops = job.saving.request()
     assert due == 1 and {o.phase for o in orders(drops).values()} == {"drop"}
     job.tick()
+    assert job.saving.request() == (1, []), "one whose clock is not chosen yet is as good"
     assert {o.clock for o in job.ask(5).values()} == {6}
-    assert job.saving.request() == (1, []), "one that is under way is as good"
     job.saving.hasten(job.now + 2)
     assert {o.phase for o in job.tick(2.5).values()} >= {"ask"}
     marks = job.ask(5)
     assert set(marks) == {1, 2} and {o.clock for o in marks.values()} == {5}, "of what the servers have"
+
+
+def test_whoever_asks_has_one_of_all_that_was_done_by_then_also_while_another_one_is_written() -> None:
+    job = Job(Every(6))
+    job.tick()
+    job.ask(4)
+    job.write()
+    first = job.saving.seal
+    assert first is not None and first.step == 6
+    assert job.saving.request() == (2, []) == job.saving.request(), "clock 9 may be done by now; both have the same"
+    job.saving.hasten(job.now + 10)
+    assert {o.phase for o in orders(job.saving.sealed(first.number, "", job.now)).values()} == {"done"}
+    assert {o.phase for o in job.tick().values()} == {"ask"}, "not the last yet"
+    assert {o.clock for o in job.ask(9).values()} == {10}
+    job.write()
+    second = job.saving.seal
+    assert second is not None and job.saving.finished == 1 and job.tick() == {}
+    job.saving.sealed(second.number, "", job.now)
+    assert (job.saving.finished, job.saving.newest) == (2, (10, "step-000010"))
+
+
+def test_all_are_told_once_that_no_other_one_comes_whatever_became_of_the_last() -> None:
+    for why in ("", "No space left on device"):
+        job = Job(Every())
+        job.saving.hasten(job.now + 10)
+        job.saving.request()
+        job.tick()
+        job.ask(9)
+        job.write()
+        assert job.tick() == {}
+        assert job.saving.seal is not None
+        job.saving.sealed(job.saving.seal.number, why, job.now)
+        assert {(to, order.phase) for to, order in job.tick().items()} == {(to, "last") for to in (1, 2, 3, 4)}
+        assert job.saving.last_told and job.tick() == {}
+        job.saving.request()
+        assert not job.saving.last_told and {order.phase for order in job.tick().values()} == {"ask"}
 
 
 def test_the_last_one_says_that_the_job_has_ended_and_is_not_made_twice() -> None:

@@ -61,6 +61,14 @@ def test_what_is_called_whole_is_consistent_and_what_is_over_is_let_go(mode: str
     job(mode, seed).run()
 
 
+def test_a_worker_that_comes_late_out_of_a_barrier_keeps_what_it_had_before_or_after_that_step() -> None:
+    """It stood at clock 3 while the others went to 10, and was told there that its fourth step counts nowhere."""
+    sim = job("sync, clipped", 5000263)
+    sim.run()
+    kept = [(folder, w.kept[folder], w.ends) for w in sim.cutting.values() for folder in w.kept]
+    assert ("step-000010", 3, [1, 2, 3, 10]) in [(folder, kept, ends[:4]) for folder, kept, ends in kept]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_checkpoints_are_made_in_such_jobs(mode: str) -> None:
     made = held = 0

@@ -8,7 +8,7 @@ from ps.protocol.messages.words import ProcessRole
 
 _MEMBER = {m.Hello, m.Identify, m.Heartbeat, m.Leave}
 _LOOKS = {m.StatusRequest}
-_FOLLOWS = {m.FollowRequest, m.Mark, m.Peek}
+_FOLLOWS = {m.FollowRequest, m.Mark, m.Peek, m.Received}
 _TRAINS = {m.InitRequest, m.InitDone, m.BarrierEnter, m.StopRequest, m.StopReady}
 _READS = {m.LeaseRequest}
 _TO_SERVERS = {m.Attach, m.Start, m.Suspend, m.Init, m.InitChunk, m.InitMaster, m.Inquire, m.Pull, m.Share, m.SharePart}

@@ -80,7 +80,7 @@ from ps.protocol.messages.federated import (
     UploadState,
     Wait,
 )
-from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked, Peek, Peeked
+from ps.protocol.messages.following import Followed, FollowRequest, Mark, Marked, Peek, Peeked, Received
 from ps.protocol.messages.leases import Lease, LeaseRequest
 from ps.protocol.messages.moving import (
     ChunkAnswer,
@@ -230,6 +230,7 @@ __all__ = [
     "Pushed",
     "Quorum",
     "Recall",
+    "Received",
     "Rendezvous",
     "ReplicaAck",
     "ReplicaArray",

@@ -76,3 +76,11 @@ class Peeked(Message):
     clock: Later
     chunk: Chunk
     final: bool
+
+
+@message(79)
+class Received(Message):
+    """A follower has a chunk of the last weights. -1: it goes, and wants nothing more."""
+
+    request: Number
+    chunk: CountOrNone

@@ -20,7 +20,7 @@ from ps.following.servers import Servers
 from ps.following.snapshot import Snapshot, precision
 from ps.protocol.addresses import check_address
 from ps.protocol.error_codes import refusal
-from ps.protocol.messages import Error, Followed, FollowRequest, Mark, Message, Peeked
+from ps.protocol.messages import Error, Followed, FollowRequest, Mark, Message, Moved, Peeked, Received
 from ps.protocol.query import ask
 from ps.protocol.security import Security
 from ps.threads import give_way
@@ -37,10 +37,14 @@ LOOK = 5.0
 """Seconds between two questions to the scheduler which servers there are, where some may come."""
 STUCK = 60.0
 """Seconds, as this process runs, in which some of a snapshot has to come."""
+TURN = 0.5
+"""Seconds that count of a turn of the thread: while it stood still nothing was read that may have come."""
 ANSWER = 2.0
 """Seconds for which the scheduler's answer is waited for meanwhile."""
 AGAIN = 1.0
 """Seconds after which it is asked again."""
+LAST_WORD = 0.2
+"""Seconds for which the servers are told that the last weights are here, or are not wanted any more."""
 NICE = 10
 SLICE, SHORT = 0.05, 0.005
 """Seconds of one look at the sockets, and of one wait of the reader; of one while a snapshot is on its way."""
@@ -71,6 +75,8 @@ class ModelFollower(Iterator[Snapshot]):
         self._heard = dict.fromkeys((peer.rank for peer in self._entry.servers), time.monotonic())
         self._where: dict[int, int] = {}
         """Chunk -> rank of its server, of those that servers said are elsewhere."""
+        self._strays = False
+        """Whether a server has chunks that is not known yet."""
         self._stuck = 0.0
         """Seconds since some of a snapshot has come that is on its way."""
         self._thread = threading.Thread(target=self._run, name="ps-follow", daemon=True)
@@ -129,14 +135,15 @@ class ModelFollower(Iterator[Snapshot]):
             before = asked
             while not self._over:
                 now = time.monotonic()
-                self._demand_progress(min(now - before, 1.0))
+                self._demand_progress(min(now - before, TURN))
+                self._excuse(now - before - TURN)
                 before = now
                 if now - beat >= BEAT:
                     beat = now
                     clock = self._reading.clock if self._reading is not None else -1
                     for rank in self._heard:
                         self._servers.send(rank, self._mark(clock))
-                astray = self._reading is not None and self._reading.strays
+                astray = self._strays or (self._reading is not None and self._reading.strays)
                 lost = min(self._heard.values()) < (beat if now - beat > SILENT else beat - BEAT) or astray
                 if now - asked > AGAIN and (lost or (self._entry.has_comers and now - asked > LOOK)):
                     self._ask_scheduler()
@@ -148,7 +155,9 @@ class ModelFollower(Iterator[Snapshot]):
             self._error = error
         finally:
             self._over = True
-            self._servers.close()
+            for rank in self._heard if self._last is None or self._last.missing else ():
+                self._servers.send(rank, Received(next(self._numbers), -1))
+            self._servers.close(LAST_WORD)
 
     def _mark(self, clock: int) -> Mark:
         return self._entry.permit.mark(next(self._numbers), clock, masters=self._masters)
@@ -184,6 +193,12 @@ class ModelFollower(Iterator[Snapshot]):
                 f"Try: psctl status --scheduler {self.address}"
             )
 
+    def _excuse(self, seconds: float) -> None:
+        """This process stood still for so long, if at all, which is no silence of servers."""
+        if seconds > 0:
+            now = time.monotonic()
+            self._heard = {rank: min(now, at + seconds) for rank, at in self._heard.items()}
+
     def _hear(self, rank: int, message: Message, payload: Any, now: float) -> None:
         if rank not in self._heard:
             return  # it has gone
@@ -192,7 +207,10 @@ class ModelFollower(Iterator[Snapshot]):
             raise refusal(message, f"server {rank}")
         if isinstance(message, Peeked) and message.final:
             self._take_last(message, payload)
+            self._servers.send(rank, Received(next(self._numbers), message.chunk))
             return
+        if isinstance(message, Moved) and message.rank not in self._heard:
+            self._strays = True
         reading = self._reading
         if reading is None:
             return
@@ -237,7 +255,9 @@ class ModelFollower(Iterator[Snapshot]):
             answer = ask(self.address, FollowRequest(0), Followed, ANSWER, self._keys)
         except ConnectTimeout as error:
             if silence > LOST or all(now - at > LOST / 2 for at in self._heard.values()):
-                raise PeerLost(f"the job at {self.address} is gone: server {rank} is silent, and {error}") from None
+                raise PeerLost(
+                    f"the job at {self.address} is gone: server {rank} is silent, and {error}{self._came()}"
+                ) from None
             return
         if answer.job_id != self._entry.job_id:
             raise PeerLost(f"another job is at {self.address} by now; the one that was followed has ended")
@@ -245,14 +265,24 @@ class ModelFollower(Iterator[Snapshot]):
             demand_going(answer, self.address)
         except JobEnded:
             if silence > LOST / 2:
-                raise PeerLost(f"the job at {self.address} has ended, and its last weights did not come") from None
+                raise PeerLost(
+                    f"the job at {self.address} has ended, and its last weights did not come{self._came()}"
+                ) from None
             return
         entry = entry_of(answer)
+        self._strays = self._strays and entry is None
         if entry is not None and self._servers.connect(entry.servers, entry.chunk_bytes):
             log.info("the job at %s has other servers than before", self.address)
             self._take_up(entry)
         elif silence > self._patience(replaced=entry is None):
             raise ServerLost(f"server {rank} of the job at {self.address} has been silent for {silence:.0f} s")
+
+    def _came(self) -> str:
+        """Return how much of the last weights is here, as the end of a sentence; nothing where none of it is."""
+        if (last := self._last) is None:
+            return ""
+        here = len(last.chunks) - len(last.missing)
+        return f"; of the last weights {here} of {len(last.chunks)} chunks have come"
 
     def _patience(self, *, replaced: bool) -> float:
         """Return how long a server may be silent that lives as the scheduler has it; or is being ``replaced``."""
@@ -269,6 +299,9 @@ class ModelFollower(Iterator[Snapshot]):
             for peer in entry.servers
         }
         self._reading = None if self._reading is None else self._begin(now)
+        clock = self._reading.clock if self._reading is not None else -1
+        for rank in self._heard:  # so that they know of this one, should they have the last weights soon
+            self._servers.send(rank, self._mark(clock))
 
 
 def follow(

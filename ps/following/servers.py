@@ -81,8 +81,10 @@ class Servers:
                 if len(frames) == message.payload:
                     yield rank, message, frames[0].buffer if frames else None
 
-    def close(self) -> None:
-        """Close all; nothing is waited for."""
+    def close(self, linger: float = 0.0) -> None:
+        """Close all; for so many seconds at most it is waited that what was said leaves."""
+        for sock in self._sockets.values():
+            sock.setsockopt(zmq.LINGER, int(linger * 1000))
         for rank in list(self._sockets):
             self._part(rank)
         self._context.term()

@@ -41,6 +41,8 @@ class FollowerRecord:
     seen: float
     clock: int = -1
     masters: bool = False
+    told: set[int] = field(default_factory=set)
+    """Ranks of servers that it was told of."""
     due: dict[int, int] = field(default_factory=dict)
     kept: dict[int, Loan] = field(default_factory=dict, repr=False)
 
@@ -59,6 +61,8 @@ class Followers:
         self._key = key
         self._shard = shard
         self._records: dict[int, FollowerRecord] = {}
+        self._held: set[int] = set()
+        """The chunks that were here at any time while somebody followed."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -74,7 +78,7 @@ class Followers:
         if isinstance(message, Peek):
             return self._peek(origin, message, record)
         if record is None:
-            self.tick(now)
+            self._forget(now)
             if len(self._records) >= MOST:
                 text = f"{MOST} followers read from server {self._rank} already, which is the most at a time"
                 return Send(origin, Error(message.request, "busy", text))
@@ -83,14 +87,29 @@ class Followers:
             self._mark(record, message)
         return self._state(origin, message, record)
 
-    def tick(self, now: float) -> None:
-        """Forget those who ask nothing any more."""
+    def tick(self, now: float) -> list[Send]:
+        """Forget those who ask nothing any more; return what the others are to hear: that chunks of this server are, or
+        are about to be, another one's, so that they know that one before it has the last weights of these."""
+        self._forget(now)
+        self._held |= self._shard.chunks.keys()
+        ranks = {rank for index in self._held if (rank := self._where(index)) not in (None, self._rank)}
+        told = [(record, rank) for record in self._records.values() for rank in sorted(ranks - record.told)]
+        for record, rank in told:
+            record.told.add(rank)
+        return [Send(record.origin, Moved(0, rank)) for record, rank in told]
+
+    def leave(self, origin: Origin) -> None:
+        """Forget one that goes."""
+        for follower in [each for each, record in self._records.items() if record.origin == origin]:
+            self._records.pop(follower).drop()
+
+    def _forget(self, now: float) -> None:
         for follower in [each for each, record in self._records.items() if now - record.seen > IDLE]:
             self._records.pop(follower).drop()
 
     def last(self, now: float) -> Iterator[Send]:
         """Yield the weights as they are in the end, for those who are still there."""
-        self.tick(now)
+        self._forget(now)
         for record in self._records.values():
             record.drop()
             for index, chunk in self._chunks().items():

@@ -36,6 +36,7 @@ from ps.protocol.messages import (
     MoveOrder,
     Peek,
     Placed,
+    Received,
     Share,
     SharePart,
     View,
@@ -177,6 +178,9 @@ class Server:
             elif callers.joined and (refusal := callers.refusal(origin, message)) is not None:
                 if isinstance(message, Mark | Peek):  # from no member
                     self._show(origin, message)
+                elif isinstance(message, Received):
+                    if self._followers is not None and message.chunk < 0:
+                        self._followers.leave(origin)
                 elif isinstance(message, Introduce):
                     about = callers, origin, message, self._inbox.speaker
                     self._shard, error = self._moves.meet(self._shard, *about)
@@ -230,8 +234,8 @@ class Server:
             if now - self._ticked >= TICK:
                 self._ticked = now
                 self._outgoing.perform(self._shard.tick(now))
-                if self._followers:
-                    self._followers.tick(now)
+            if self._followers:
+                self._outgoing.perform(self._followers.tick(now))
         self._moves.lines.tick()
         membership.report = {**membership.report, **self._succession.report()}
         self._outgoing.perform([Send(SCHEDULER, message) for message in self._succession.tick(now)])
@@ -281,7 +285,8 @@ class Server:
             announce(before, view, self._inbox.rank)
             if view.phase == "ended":
                 if self._followers:
-                    send_last(self._followers.last(time.monotonic()), self._outgoing.perform)
+                    last = self._followers.last(time.monotonic())
+                    send_last(last, self._outgoing.perform, lambda: self._inbox.receive(BATCH))
                 return True
             if view.phase == "failed":
                 raise failure(view)

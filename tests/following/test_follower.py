@@ -20,12 +20,16 @@ import ps
 from ps.cli import main
 from ps.errors import ConnectTimeout, JobEnded, PeerLost, UsageError
 from ps.following import follower as module
+from ps.following.follower import ModelFollower
+from ps.following.servers import Servers
 from ps.following.snapshot import TRAINED, Snapshot
-from ps.protocol.messages import Followed
+from ps.protocol.messages import Followed, Peeked
 from ps.protocol.query import ask, fetch_status
+from ps.server.shard.service import Server
 from ps.testing import LocalCluster
 from ps.weights_file import COPIES, MASTERS, open_weights
 from ps.worker import KV
+from support.cluster import wait_until
 from support.loopback import BOUND
 
 Start = Callable[..., LocalCluster]
@@ -269,6 +273,72 @@ def test_a_server_that_another_one_replaces_is_followed_as_soon_as_the_scheduler
             assert next(follower).clock >= 0
             assert asked[0] - began > 0.2, "a sign of life is given time to be answered"
     assert len(asked) == 3, "until it is another one the scheduler is believed, and asked again"
+
+
+def test_the_last_weights_come_also_from_a_server_that_has_come_just_before(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOST", 4.0), ("LOOK", 3600.0), ("BEAT", 8.0), ("AGAIN", 0.05)):
+        monkeypatch.setattr(module, name, seconds)
+    job = loopback(servers=2, workers=1, optimizer="sgd:lr=1", chunk_size=1024)
+    with Training(job, 1) as training, ps.follow(job.address, every=3600) as follower:
+        next(follower)
+        job._spawn(Server(job._process).run)
+
+        def held() -> list[int]:
+            return [row.get("bytes", 0) for row in fetch_status(job.address)["servers"]]
+
+        wait_until(lambda: len(held()) == 3 and min(held()) > 0)
+        training.enough.set()
+        (last,) = follower
+    assert (values(last), last.final) == ({float(last.clock)}, True)
+
+
+def test_standing_still_itself_is_not_taken_for_the_servers_silence(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOST", 0.8), ("BEAT", 0.1), ("SILENT", 0.05), ("AGAIN", 0.0), ("TURN", 0.05)):
+        monkeypatch.setattr(module, name, seconds)
+    job = loopback(workers=1, optimizer="sgd:lr=1")
+    still, stood = threading.Event(), threading.Semaphore(0)
+    receive = Servers.receive
+
+    def stand_still(servers: Servers, seconds: float) -> Any:
+        if still.is_set() and stood._value < 4:  # nothing is read for as long as the system gives it no time
+            stood.release()
+            time.sleep(0.3)
+            return iter(())
+        return receive(servers, seconds)
+
+    monkeypatch.setattr(Servers, "receive", stand_still)
+    with Training(job, 1) as training, ps.follow(job.address, every=3600) as follower:
+        next(follower)
+        training.enough.set()
+        still.set()
+        (last,) = follower
+    assert last.final and stood._value == 4
+
+
+def test_of_last_weights_that_do_not_come_it_is_said_how_many_did(
+    loopback: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOST", 1.0), ("SILENT", 0.1), ("AGAIN", 0.1), ("ANSWER", 0.1)):
+        monkeypatch.setattr(module, name, seconds)
+    monkeypatch.setattr("ps.server.shard.last_look.LONGEST", 0.3)
+    job = loopback(workers=1, optimizer="sgd:lr=1", chunk_size=1024)
+    take = ModelFollower._hear
+
+    def lose(follower: ModelFollower, rank: int, message: Any, payload: Any, now: float) -> None:
+        if not (isinstance(message, Peeked) and message.final and message.chunk in (2, 3)):
+            take(follower, rank, message, payload, now)
+
+    monkeypatch.setattr(ModelFollower, "_hear", lose)
+    with Training(job, 1) as training, ps.follow(job.address, every=3600) as follower:
+        next(follower)
+        training.enough.set()
+        chunks = -(-SIZE * 4 // 1024) + 1
+        with pytest.raises(PeerLost, match=f"of the last weights {chunks - 2} of {chunks} chunks have come"):
+            next(follower)
 
 
 def test_a_job_that_has_ended_is_nothing_to_follow() -> None:

@@ -102,6 +102,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Marked(23, 13, 12, True),
     m.Peek(24, 1 << 61, 1 << 59, 13, 1),
     m.Peeked(24, 13, 1, False),
+    m.Received(25, 1),
     m.CheckpointOrder(5, "mark", 420, "step-000420"),
     m.CheckpointPart(3, 5, "written", 419, 420, "", {"file": True}),
     m.CheckpointRequest(27, True),

@@ -9,7 +9,7 @@ import pytest
 
 from ps.errors import BadMessage
 from ps.protocol.layout import Layout
-from ps.protocol.messages import Error, Init, InitChunk, Mark, Marked, Peek, Peeked, Veto
+from ps.protocol.messages import Error, Init, InitChunk, Mark, Marked, Moved, Peek, Peeked, Veto
 from ps.server.shard import followers as module
 from ps.server.shard.followers import IDLE, MOST, Followers
 from support.identity import KEY
@@ -180,3 +180,24 @@ def test_of_half_precision_the_masters_are_to_be_had_and_the_last_weights_are_wh
     assert (master.dtype.name, copy.dtype.name) == ("float32", "float16")
     kinds = [(send.message, send.loan.weights.dtype.name) for send in table.followers.last(0.0) if send.loan]
     assert kinds == [(Peeked(0, 0, 0, True), "float32"), (Peeked(0, 0, 0, True), "float16")]
+
+
+def test_who_follows_is_told_once_of_each_server_that_gets_chunks_of_this_one() -> None:
+    table, at = Table(), {0: 0}
+    table.followers = Followers(0, KEY, table.lone.shard, lambda index: at.get(index))
+    table.mark(-1, 1)
+    assert table.followers.tick(0.0) == []
+    at[0] = 2
+    assert [(send.to, send.message) for send in table.followers.tick(0.1)] == [(b"follower", Moved(0, 2))]
+    table.mark(-1, 2)
+    assert [send.message for send in table.followers.tick(0.2)] == [Moved(0, 2)], "one that has come since"
+    assert table.followers.tick(0.3) == []
+
+
+def test_one_that_goes_is_forgotten_at_once() -> None:
+    table = Table()
+    table.mark(-1, 1)
+    table.followers.leave(b"somebody")
+    assert len(table.followers) == 1
+    table.followers.leave(b"follower")
+    assert len(table.followers) == 0

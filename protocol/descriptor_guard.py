@@ -111,8 +111,7 @@ class DescriptorGuard:
         if counts:
             self._counted = now
             watches, endless = self._unfinished.look(received, heard, memory, mute=self._crowd.is_mute, drains=drained)
-            if watches or self._crowd.is_asked:
-                inbox.note_heard()
+            inbox.note_heard(on=watches or self._crowd.is_asked)
             for number in endless:
                 self._part(number, "a message comes on it that does not end", now)
             self._turn_out(self._crowd.mute(now), now)

@@ -141,16 +141,20 @@ class Inbox:
         return self._drains, self._taken
 
     def heard(self) -> set[int]:
-        """Return the descriptors of connections from which messages were taken since ``note_heard``; and end noting."""
-        heard, self._heard = self._heard, None
-        return heard or set()
+        """Return the descriptors of connections from which messages were taken since the last call; noting goes on."""
+        if self._heard is None:
+            return set()
+        heard, self._heard = self._heard, set()
+        return heard.copy()  # one message more may be noted in what it was meanwhile
 
-    def note_heard(self) -> None:
-        """Note from now on from which connections messages are taken, which costs microseconds a message.
+    def note_heard(self, *, on: bool = True) -> None:
+        """Note from now on from which connections messages are taken, which costs microseconds a message; or end it.
 
         Another thread may ask, with ``heard``; the message that is taken just then may be missed.
         """
-        if self._heard is None:
+        if not on:
+            self._heard = None
+        elif self._heard is None:
             self._heard = set()
 
     def _origin(self) -> bytes:

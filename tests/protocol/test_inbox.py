@@ -189,9 +189,13 @@ def test_from_which_connections_messages_were_taken_is_known_once_it_is_asked(
     one.send(PULL)
     assert len(list(turn(inbox))) == 1 and inbox.heard() == set()
     heard = []
+    inbox.note_heard()
     for peer in (one, other, one):
-        inbox.note_heard()
         peer.send(PULL)
         turn(inbox)
         heard.append(inbox.heard())
     assert [len(each) for each in heard] == [1, 1, 1] and heard[0] == heard[2] != heard[1]
+    inbox.note_heard(on=False)
+    one.send(PULL)
+    turn(inbox)
+    assert inbox.heard() == set()

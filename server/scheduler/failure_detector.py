@@ -30,6 +30,15 @@ MOST_WAITING = 1000
 """Processes that want another's rank and of which it is known when they came, at most."""
 OVERDUE = 2
 """Heartbeats that one lacks, and no connection, whose rank another process asks for: it is not waited for any more."""
+SIGNS = 5
+"""Signs of life of a connection in the time after which a member that is silent is dead."""
+LOOKED_AT = 100e-9
+"""Seconds for which ZeroMQ looks at one timer: for each sign of life at those of all connections, one by one (libzmq
+4.3.5: ``poller_base_t::cancel_timer``); each connection has up to two."""
+ON_SIGNS = 0.1
+"""The part of one core that may be spent on that."""
+LONGEST_SIGN = 60.0
+"""Seconds between two signs of life, at most, however many there are."""
 ASK = 1.0
 """Seconds between two looks at a silent member, its connection and its process."""
 MOST_PATIENCE = 120.0
@@ -62,6 +71,16 @@ def is_unknown(record: MemberRecord) -> bool:
 def unknown(record: MemberRecord) -> str:
     """Return nothing: of no process is anything known."""
     return ""
+
+
+def sign_interval(timeout: float, workers: int) -> float:
+    """Return the seconds between two signs of life of a connection, of which there may be so many.
+
+    A second, or less where members are dead after less than five. Of thousands of connections all of a thread's time
+    would go into it, and nobody new gets in: there they come more seldom, and who stands still is found out later.
+    """
+    often = min(1.0, timeout / SIGNS)
+    return max(often, min(2 * workers * workers * LOOKED_AT / ON_SIGNS, LONGEST_SIGN))
 
 
 def patience(outage: float) -> float:

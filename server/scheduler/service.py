@@ -40,6 +40,7 @@ from ps.server.bindings import Bindings, stranger
 from ps.server.scheduler.checkpoint_desk import CheckpointDesk
 from ps.server.scheduler.doorkeeper import Doorkeeper
 from ps.server.scheduler.drain_desk import DrainDesk
+from ps.server.scheduler.failure_detector import sign_interval
 from ps.server.scheduler.first_batches import FirstBatches
 from ps.server.scheduler.following import Following
 from ps.server.scheduler.journal import Journal
@@ -58,8 +59,6 @@ TICK = 0.1
 """Seconds between looks at the time."""
 LAST = 60.0
 """Seconds for which the scheduler of a job that is over waits for goodbyes; twice the heartbeat time-out if longer."""
-SIGNS = 5
-"""Signs of life of a connection in the time after which a member that is silent is dead."""
 LONGEST = 8 << 20
 """Bytes of a frame, at most: layouts are shorter, and so are the distances between the most that are compared."""
 BATCH = 256
@@ -110,9 +109,9 @@ class Scheduler:
         self._context = self._doorkeeper.open_context()
         self._router = open_socket(self._context, zmq.ROUTER, longest=LONGEST)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to be told who is gone
-        timeout = int(self._state.setting("heartbeat_timeout") * 1000)
-        self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, min(1000, timeout // SIGNS)))
-        self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(timeout // 2, 60_000)))
+        timeout, workers = self._state.setting("heartbeat_timeout"), self._state.setting("workers")
+        self._router.setsockopt(zmq.HEARTBEAT_IVL, max(1, round(1000 * sign_interval(timeout, workers))))
+        self._router.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(1, min(int(timeout * 500), 60_000)))
         self._inbox = Inbox(self._router, "scheduler", 0, tells_address=True)
         self._guard: DescriptorGuard | None = None
         self._realm = pid.realm()

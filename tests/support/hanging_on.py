@@ -108,7 +108,21 @@ class HangingOn:
             if name not in ("scheduler", "next"):
                 key_folder.add(self.path / "scheduler", name, self.path / name / "public.key")
         env = {**clean_environment(), "PS_KEYS": str(self.path / "scheduler")}
-        words = ["scheduler", "-s", "1", "-w", "1", "--host", "127.0.0.1", "--port", "0", "--start-timeout", "3600"]
+        words = [
+            "scheduler",
+            "-s",
+            "1",
+            "-w",
+            str(clients),
+            "--mode",
+            "federated",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--start-timeout",
+            "3600",
+        ]
         command = [sys.executable, "-m", "ps.cli", *words]
         self.scheduler = Process("scheduler", command, env)
         self._rest.callback(self.scheduler.end)

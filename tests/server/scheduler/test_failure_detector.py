@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import zmq
 
 from ps.config import ProcessConfig
 from ps.protocol import pid
 from ps.protocol.messages import Error, Heartbeat, HeartbeatAck, Hello, Identify, Leave, View, Welcome
-from ps.server.scheduler.service import serve
+from ps.server.scheduler.failure_detector import sign_interval
+from ps.server.scheduler.service import Scheduler, serve
 from ps.server.scheduler.waits import Waits
 from support.desk import Desk
 from support.wire import Peer, Service
@@ -248,3 +250,20 @@ def test_the_death_of_a_process_of_this_host_is_noticed_long_before_the_time_out
 def test_what_is_not_certain_takes_the_time_out(mortal: Mortal, elsewhere: bool, kill: bool, hang_up: bool) -> None:
     mark = f"other {mortal.mark}" if elsewhere else None
     assert death_after(mortal, mark, kill=kill, hang_up=hang_up) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("timeout", "workers", "interval"),
+    [(10.0, 4, 1.0), (10.0, 500, 1.0), (2.0, 4, 0.4), (10.0, 1000, 2.0), (2.0, 3000, 18.0), (10.0, 10_000, 60.0)],
+)
+def test_signs_of_life_of_thousands_come_more_seldom(timeout: float, workers: int, interval: float) -> None:
+    assert sign_interval(timeout, workers) == pytest.approx(interval)
+    assert sign_interval(timeout, workers + 1) >= sign_interval(timeout, workers)
+
+
+def test_a_scheduler_whose_job_is_to_have_thousands_asks_for_their_signs_of_life_so_seldom() -> None:
+    scheduler = Scheduler({"mode": "federated", "workers": 2000}, ProcessConfig())
+    try:
+        assert scheduler._router.getsockopt(zmq.HEARTBEAT_IVL) == 8000
+    finally:
+        scheduler._close()

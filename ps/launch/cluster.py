@@ -8,6 +8,7 @@ import socket
 import time
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ps import native
@@ -19,7 +20,7 @@ from ps.launch.begun_record import begin_record
 from ps.launch.checkpointed import Checkpointed, checkpointed, save_last, with_state
 from ps.launch.child import Child
 from ps.launch.lifeline import LIVING, TAKEN, VARIABLE
-from ps.launch.members import Members, joined, read_last, read_members, without
+from ps.launch.members import Members, joined, lacking, read_last, read_members, without
 from ps.launch.output import SHOWN, Output
 from ps.launch.pace import with_left
 from ps.launch.page_process import PageProcess, page_of
@@ -44,6 +45,8 @@ RESERVE = 0.1
 """The part of the grace that is kept from the workers, for servers and scheduler, which end after them."""
 FRESH = 10.0
 """Seconds for which what a scheduler has said counts, when it cannot be asked any more."""
+ASKED = 1.5
+"""Seconds after which a scheduler's answer is one to a question that was put after what has happened."""
 PATIENCE = 2.0
 """Seconds after which it is said who has not ended yet."""
 
@@ -126,6 +129,7 @@ class _Cluster:
         self._address: str | None = None
         self._begun, self._host = time.monotonic(), socket.gethostname()
         self._last: account.Entry = {}
+        self._ended_at = 0.0
         """The status with which the scheduler has ended."""
         self._told_what_is_kept = saved_run is None
 
@@ -256,6 +260,7 @@ class _Cluster:
         running = [child for child in self._children if child.exit is None]
         ended = [child for child in running if child.poll()]
         if ended:
+            self._ended_at = time.monotonic()
             # A server that these died of has died before them: look again, so that it is found with them.
             ended += [child for child in running if child not in ended and child.poll()]
             self._policy.federated, self._policy.pipeline = self._mode == "federated", self._mode in PIPELINE
@@ -294,7 +299,10 @@ class _Cluster:
         if time.monotonic() - self._poller.told > FRESH:
             return Members()
         rows = without(self._poller.latest.get("workers", ()), self._former, self._host)
-        return read_members(rows, self._ours, self._host)
+        found = read_members(rows, self._ours, self._host)
+        knows = self._poller.told - self._ended_at > ASKED and self._mode != "federated"
+        running = [child.pid for child in self._children if child.role == "worker" and child.exit is None]
+        return replace(found, lacking=lacking(self._poller.latest, running, self._host) if knows else 0)
 
     @property
     def _ours(self) -> dict[int, int]:

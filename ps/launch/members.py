@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Any
 
 from ps.dataclass import dataclass
@@ -13,12 +13,14 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Members:
     """``dead``: ranks of our own processes that were given up; ``joined``: of those that the scheduler has seen;
-    ``others``: live workers that somebody else started; ``last``: a scheduler that is gone has seen no more of ours."""
+    ``others``: live workers that somebody else started; ``last``: a scheduler that is gone has seen no more of ours;
+    ``lacking``: how many workers a job has too few to begin, also once all of ours have come that run."""
 
     dead: frozenset[int] = frozenset()
     others: tuple[str, ...] = ()
     joined: frozenset[int] = frozenset()
     last: bool = False
+    lacking: int = 0
 
 
 def read_members(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> Members:
@@ -32,6 +34,15 @@ def read_members(rows: Iterable[Row], ours: Mapping[int, int], host: str) -> Mem
             others.append(f"worker {row.get('rank')} ({row.get('host')}, pid {row.get('pid')})")
     dead = frozenset(ours[pid] for pid, found in states.items() if found == {"dead"})
     return Members(dead, tuple(others), frozenset(ours[pid] for pid in states))
+
+
+def lacking(status: Mapping[str, Any], running: Collection[int], host: str) -> int:
+    """Return how many workers a job lacks that has not begun, once those on ``host`` with these ids have come too."""
+    if status.get("phase") != "waiting":
+        return 0
+    seen = {row.get("pid") for row in status.get("workers", ()) if row.get("host") == host}
+    live, wanted = status["totals"]["workers"].get("live", 0), status["job"].get("workers", 1)
+    return max(0, int(wanted) - int(live) - len(set(running) - seen))
 
 
 def read_last(status: Mapping[str, Any], ours: Mapping[int, int], former: Container[int], host: str) -> Members:

@@ -107,7 +107,8 @@ def describe(code: int) -> str:
 class FailurePolicy:
     """Decide from exits and signals. ``restart`` is the command that brings the scheduler back; empty where none does.
 
-    A worker's failure leaves the others running, unless its exit code says that they would fail too. A
+    A worker's failure leaves the others running, unless its exit code says that they would fail too, or the job has not
+    begun and cannot begin without it. A
     server's failure ends everything: its shard is gone. A scheduler that was killed, or crashed, is started again with
     what it has written down, ``restarts`` times at most. After that training goes on without it, and when it goes on to
     its end, that is how the run ended, whoever brought the scheduler back. The first failure decides the exit status.
@@ -226,6 +227,11 @@ class FailurePolicy:
         for rank in sorted(members.dead - before.dead - self._ended):
             name = name_of("worker", rank)
             actions.append(Say(f"{name} was declared dead, though its process runs: nobody waits for it any more"))
+        if members.lacking and self.first is not None:
+            many = f"{members.lacking} more worker{'s' * (members.lacking > 1)}"
+            what = f"{self.first.name} failed before the job had begun, which wants {many}: ending the others"
+            self.stopping = True
+            return [*actions, Say(what), Stop()]
         if self._are_ours_done and members.others and members.others != before.others:
             actions.append(self._wait_for_others())
         actions += self._at_the_end()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ps.launch.members import Members, joined, read_last, read_members, without
+from ps.launch.members import Members, joined, lacking, read_last, read_members, without
 
 Start = Callable[..., Any]
 
@@ -30,6 +30,19 @@ def test_whoever_was_started_again_is_not_spoken_of_as_it_was_before() -> None:
     rows = without([row(5, "dead"), row(6, "live"), row(5, "live", host="there", rank=4)], {5}, "here")
     assert read_members(rows, {6: 0}, "here") == Members(frozenset(), ("worker 4 (there, pid 5)",), frozenset({0}))
     assert [other["rank"] for other in joined(rows, {6: 0}, "here")] == [4]
+
+
+def test_a_job_that_has_not_begun_lacks_whom_nobody_can_be_any_more() -> None:
+    def status(phase: str, live: int, *rows: dict[str, Any]) -> dict[str, Any]:
+        return {"phase": phase, "job": {"workers": 3}, "workers": rows, "totals": {"workers": {"live": live}}}
+
+    assert lacking(status("waiting", 0), [5, 6, 7], "here") == 0
+    assert lacking(status("waiting", 0), [5, 6], "here") == 1
+    assert lacking(status("waiting", 1, row(5, "live")), [5, 6], "here") == 1
+    assert lacking(status("waiting", 2, row(5, "live"), row(4, "live")), [5, 6], "here") == 0, "its death is not known"
+    assert lacking(status("waiting", 2, row(5, "live"), row(5, "live", host="there")), [5, 6], "here") == 0
+    assert lacking(status("running", 1, row(5, "live")), [5], "here") == 0
+    assert lacking({}, [], "here") == 0
 
 
 def test_a_scheduler_that_has_ended_waits_for_nobody_and_has_seen_all_whom_it_shows() -> None:
@@ -62,6 +75,17 @@ def test_a_run_ends_without_a_process_that_was_declared_dead_and_stands_still(la
     assert run.finish(40.0) == 4
     assert "worker 1 was declared dead, though its process runs" in run.err
     assert "failed first: worker 1" in run.err
+    run.assert_nothing_left()
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(60)
+def test_a_run_whose_job_cannot_begin_any_more_ends_at_once_and_says_why(launch: Start) -> None:
+    waiting = {"phase": "waiting", "job": {"workers": 2}, "workers": [], "totals": {"workers": {"live": 0}}}
+    dies = "rendezvous(4)\nif os.environ['PS_RANK'] == '0': os.kill(os.getpid(), 9)\ntime.sleep(60)"
+    run = launch(dies, FAKE_STATUS=json.dumps(waiting))
+    assert run.finish(30.0) == 137
+    assert "worker 0 failed before the job had begun, which wants 1 more worker: ending the others" in run.err
     run.assert_nothing_left()
 
 

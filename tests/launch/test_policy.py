@@ -125,6 +125,15 @@ def test_a_dead_client_may_come_back_while_there_are_rounds() -> None:
     assert policy.status == 0
 
 
+def test_a_worker_that_fails_before_the_job_begins_ends_it_unless_there_are_enough() -> None:
+    policy = FailurePolicy(3, started=True)
+    assert policy.on_members(Members(lacking=1)) == [], "nobody of ours has failed"
+    assert not stops(policy.on_exits([Exit("worker", 1, -9)]))
+    assert not stops(policy.on_members(Members(joined=frozenset({0}))))
+    assert stops(policy.on_members(Members(joined=frozenset({0}), lacking=1)))
+    assert (policy.status, policy.stopping) == (137, True)
+
+
 def test_whoever_joined_from_elsewhere_is_waited_for_by_name() -> None:
     policy = FailurePolicy(1, started=True)
     assert policy.on_members(Members(others=("worker 1 (b, pid 7)",))) == []

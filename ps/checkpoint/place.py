@@ -11,9 +11,10 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 from ps.checkpoint.blame import blaming
+from ps.checkpoint.direct_file import DirectFile
 from ps.errors import CheckpointError
 from ps.regular_file import open_regular, shown
 
@@ -84,7 +85,7 @@ class LocalPlace:
         path = self._path / name
         with blaming("write", path):
             with _made(path) as file:
-                yield file
+                yield cast("IO[bytes]", file)
                 file.flush()
                 os.fsync(file.fileno())
             _sync(path.parent)
@@ -107,13 +108,13 @@ class LocalPlace:
             (self._path / folder).rmdir()
 
 
-def _made(path: Path) -> IO[bytes]:
+def _made(path: Path) -> DirectFile:
     """Open a new file in a folder that is made, perhaps again: who gives up its part removes it where it is empty."""
     for _ in range(_MOST_REMOVALS):
         _make(path.parent)
         with contextlib.suppress(FileNotFoundError):
-            return path.open("xb", buffering=1 << 20)
-    return path.open("xb", buffering=1 << 20)
+            return DirectFile(path)
+    return DirectFile(path)
 
 
 def _make(folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ps.checkpoint.claim import claim
+from ps.checkpoint.direct_file import DirectFile
 from ps.checkpoint.export import export_model
 from ps.checkpoint.lives import Lives
 from ps.checkpoint.manifest import Manifest, split_name, within
@@ -251,15 +252,15 @@ def test_a_folder_that_another_removes_while_a_file_is_begun_in_it_is_made_again
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, made = LocalPlace(tmp_path), list[Path]()
-    real = Path.open
+    real = DirectFile
 
-    def opened(path: Path, *args: Any, **more: Any) -> Any:
+    def opened(path: Path) -> DirectFile:
         if path.name == "file" and len(made) < 2:
             made.append(path.parent)
             where.remove_folder("step-000001")
-        return real(path, *args, **more)
+        return real(path)
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr("ps.checkpoint.place.DirectFile", opened)
     write_all(where, "step-000001/file", b"all of it")
     assert len(made) == 2 and (tmp_path / "step-000001" / "file").read_bytes() == b"all of it"
 

@@ -118,7 +118,7 @@ class Nightly:
         assert code in (0, killed), f"the last life ended with {code}"
 
     def _start(self, kind: Kind, folder: Path, limited: bool, beside: bool = True) -> Process:
-        command = [*PSCTL, "run", *kind.flags, "--heartbeat-timeout", "5", "--grace", "6", "--chunk-size", "4096"]
+        command = [*PSCTL, "run", *kind.flags, "--heartbeat-timeout", "5", "--grace", "6", "--chunk-size", "16384"]
         words = [*command, *(kind.beside if beside else ()), *kind.kept, *kind.script]
         if limited:  # a limit on the size of files stands for a full disk
             words = ["bash", "-c", f"ulimit -f 150; exec {shlex.join(words)}"]

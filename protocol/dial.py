@@ -129,7 +129,12 @@ class Dial:
         """Return why this process cannot talk to the scheduler, if it is for the keys; other keys are tried before.
 
         ``joined``: it has talked to it before: then whoever is there now may be another one, and it is waited for.
+        Connects again where ZeroMQ does not any more, since somebody there has broken the protocol.
         """
+        if incoming.is_abandoned:
+            incoming.begins_anew()
+            self._sock.disconnect(self._address)
+            self._connect()
         found = incoming.refusal()
         if found is None:
             return None

@@ -18,6 +18,8 @@ EVENTS = (
 )
 MISMATCH = 0x11000002
 """What ZeroMQ says when one side has keys and the other has not."""
+CRYPTOGRAPHIC = 0x11000001
+"""What it says when something cannot be decrypted. All else that breaks the protocol is of somebody without keys."""
 FAILURES, LASTING = 5, 0.7
 """So many connections that ended in the handshake, over so many seconds, are no accident: the key is another."""
 SLOW = 5.0
@@ -51,6 +53,8 @@ class Handshake:
             self.verdict = "refused"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value & 0xFFFFFFFF == MISMATCH:
             self.verdict = "mismatch"
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value & 0xFFFFFFFF != CRYPTOGRAPHIC:
+            self.failures = 0
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and (value != errno.EPIPE or now - self._connected > SLOW):
             self.failures = 0  # no wrong key ends so
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):

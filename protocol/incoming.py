@@ -21,8 +21,13 @@ from ps.protocol.unasked import Unasked
 
 log = logging.getLogger("ps.protocol")
 
+_TRIES = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
+"""What ZeroMQ tells of a connection that it makes, or is about to make."""
+
 GLANCE = 0.1
 """Seconds between looks."""
+ABANDONED = 3.0
+"""Seconds after the end of a connection in which ZeroMQ begins to make another one, if it ever does."""
 _SHORT = 256
 """Bytes of the shortest frame whose length ZMTP tells in eight bytes."""
 
@@ -39,12 +44,13 @@ class Incoming:
         self._unasked = Unasked()
         self._number: int | None = None
         self._looked = 0.0
+        self._ended: float | None = None
+        """When the connection ended; None while there is one, or another is being made."""
         self._sock = sock
         self._lock = threading.Lock()
         """Held by whichever thread has the monitor."""
         self.handshake = Handshake()
-        events = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | EVENTS
-        self._monitor: Socket | None = sock.get_monitor_socket(events)
+        self._monitor: Socket | None = sock.get_monitor_socket(zmq.EVENT_DISCONNECTED | _TRIES | EVENTS)
 
     def receive(self) -> bytes:
         """Take a message, and return its first frame; what has more is for nobody. Raises ``zmq.Again``."""
@@ -89,12 +95,25 @@ class Incoming:
         while monitor.poll(0):
             event, value = EVENT.unpack(monitor.recv_multipart()[0])
             self.handshake.hear(event, value, time.monotonic())
-            if event not in (zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED):
-                continue
-            self._number = None
+            if event & _TRIES:
+                self._ended = None
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._number, self._ended = None, time.monotonic()
             if event == zmq.EVENT_CONNECTED:
                 self._number = value
                 self._unasked.connected(self._taken)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether ZeroMQ makes no connection any more: after a peer that broke the protocol it never does.
+
+        That need not be whoever listens there now (libzmq 4.3.5: ``session_base_t::engine_error``).
+        """
+        return self._ended is not None and time.monotonic() - self._ended > ABANDONED
+
+    def begins_anew(self) -> None:
+        """Note that whoever has the socket connects again."""
+        self._ended = None
 
     def refusal(self) -> KeyRefused | None:
         """Return why nobody is reached, if it is for the keys."""

@@ -80,3 +80,12 @@ def test_connections_that_are_closed_in_order_are_counted_from_the_last_that_was
     assert not judge.verdict
     judge.hear(FAILED, errno.EPIPE, float(moment))
     assert judge.verdict == "another"
+
+
+def test_who_breaks_the_protocol_otherwise_than_by_his_key_has_no_wrong_key() -> None:
+    unexpected, undecipherable = 0x10000001, 0x11000001
+    for value, verdict in ((unexpected, ""), (undecipherable, "another")):
+        judge = Handshake()
+        for second in range(3 * FAILURES):
+            judge.hear(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, value, float(second))
+        assert judge.verdict == verdict

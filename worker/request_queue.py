@@ -224,6 +224,7 @@ class RequestQueue:
         self._unheard += 1
         self._puzzled = True
         oldest = tuple(itertools.islice(self.inflight, MOST_ASKED))
+        self.channel.connect_again()
         self.identify()  # the connection may be a new one
         self.channel.send(encode(Inquire(0, member, oldest)))
 

@@ -41,6 +41,10 @@ class ServerChannel(Protocol):
         """Send what waits for room, as far as there is any."""
         ...
 
+    def connect_again(self) -> None:
+        """Connect anew where nothing else would any more; to be called now and then while an answer is waited for."""
+        ...
+
     def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
         """Send a header and a chunk's elements, which lie at ``region`` of the flat buffer; False: no room now.
 

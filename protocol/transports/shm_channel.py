@@ -95,6 +95,9 @@ class ShmChannel:
     def flush(self) -> None:
         self._line.flush()
 
+    def connect_again(self) -> None:
+        pass
+
     def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
         self.flush()
         if self.stuck:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import zmq
 
 from ps.errors import BadMessage
+from ps.protocol.addresses import split_key
 from ps.protocol.codec import encode
 from ps.protocol.incoming import Incoming
 from ps.protocol.messages import Identify, Message
@@ -37,22 +38,37 @@ class ZmqChannel:
     closed = False
     stuck = False
 
-    def __init__(self, sock: Socket, incoming: Incoming, trouble: str = "") -> None:
+    def __init__(
+        self, sock: Socket, incoming: Incoming, trouble: str = "", again: Callable[[], None] | None = None
+    ) -> None:
+        """``again``: connects the socket, which is connected, anew."""
         self.pollable: Any = sock
         self.trouble = trouble
         self.incoming = incoming
+        self._again = again
 
     @classmethod
     def open(cls, context: zmq.Context[Socket], carrier: Carrier, address: str, identity: Identify) -> ZmqChannel:
         """Connect by a transport that ZeroMQ carries, and say who this is."""
         sock = open_socket(context, zmq.DEALER)
         incoming = Incoming(sock, address)  # before it connects
-        channel = cls(sock, incoming, carrier.connect(sock, address, probing=True))
+
+        def again() -> None:
+            sock.disconnect(split_key(address)[0])
+            carrier.connect(sock, address)
+
+        channel = cls(sock, incoming, carrier.connect(sock, address, probing=True), again)
         channel.send(encode(identity))
         return channel
 
     def flush(self) -> None:
         pass
+
+    def connect_again(self) -> None:
+        """Connect where ZeroMQ does not any more, since whoever was there broke the protocol."""
+        if self._again is not None and self.incoming.is_abandoned:
+            self.incoming.begins_anew()
+            self._again()
 
     def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
         try:

@@ -116,6 +116,9 @@ class InProcessChannel:
         self._listener = listener
         self._payload: HostArray | None = None
 
+    def connect_again(self) -> None:
+        pass
+
     def flush(self) -> None:
         pass
 

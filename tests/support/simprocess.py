@@ -42,6 +42,9 @@ class SimChannel:
         self._shared = shared
         self._payload: bytes | None = None
 
+    def connect_again(self) -> None:
+        pass
+
     def flush(self) -> None:
         pass
 

@@ -70,6 +70,9 @@ class SimChannel:
     def stuck(self) -> bool:
         return len(self.up) > self._room
 
+    def connect_again(self) -> None:
+        pass
+
     def flush(self) -> None:
         pass
 

@@ -6,7 +6,7 @@ Whoever seals the checkpoint takes the second into the manifest and removes it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
@@ -56,13 +56,14 @@ def write_chunks(
     layout: Layout,
     snapshots: Iterable[ChunkSnapshot],
     about: Mapping[str, str],
+    rest: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a server's chunks. Raises CheckpointError."""
+    """Write a server's chunks; ``rest`` is called now and then. Raises CheckpointError."""
     file, arrays, chunks = f"{name}.safetensors", dict[str, HostArray](), []
     for snapshot in snapshots:
         arrays |= snapshot.entries()
         chunks.append(snapshot.saved(file, tuple(t.name for t in layout.parts_in(snapshot.chunk))))
-    _write(place, folder, name, file, arrays, chunks, {}, about)
+    _write(place, folder, name, file, arrays, chunks, {}, about, rest)
 
 
 def write_arrays(
@@ -81,9 +82,10 @@ def _write(
     chunks: Iterable[SavedChunk],
     values: Mapping[str, Any],
     about: Mapping[str, str],
+    rest: Callable[[], None] = lambda: None,
 ) -> None:
     try:
-        tensors = write_tensors(place, f"{folder}/{file}", arrays, about).pack()
+        tensors = write_tensors(place, f"{folder}/{file}", arrays, about, rest).pack()
         packed = [chunk.pack() for chunk in chunks]
         table = {"file": file, "tensors": tensors, "chunks": packed, "about": dict(values)}
         write_sealed(place, f"{folder}/{name}.json", table)

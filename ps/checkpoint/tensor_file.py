@@ -6,7 +6,7 @@ The table of what is where is kept by whoever has the file written; its own head
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -69,9 +69,16 @@ class TensorFile:
 
 
 def write_tensors(
-    place: CheckpointPlace, name: str, arrays: Mapping[str, HostArray], about: Mapping[str, str]
+    place: CheckpointPlace,
+    name: str,
+    arrays: Mapping[str, HostArray],
+    about: Mapping[str, str],
+    rest: Callable[[], None] = lambda: None,
 ) -> TensorFile:
-    """Write a new file of arrays. Raises CheckpointError, and FileExistsError when the name was written before."""
+    """Write a new file of arrays. ``rest`` is called after each piece of at most ``_SLICE`` bytes, and may take long.
+
+    Raises CheckpointError, and FileExistsError when the name was written before.
+    """
     head, begins = header_of(arrays, about, {each: each for each in arrays})
     entries, size = {}, len(head)
     with place.writing(name) as file:
@@ -82,6 +89,7 @@ def write_tensors(
                 part = data[lo : lo + _SLICE]
                 crc = zlib.crc32(part, crc)
                 file.write(part)
+                rest()
             array = arrays[each]
             entries[each] = StoredArray(array.dtype.name, tuple(array.shape), begin, data.nbytes, crc)
             size += data.nbytes

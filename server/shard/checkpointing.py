@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from ps.checkpoint.manifest import FOLDER, Manifest, split_name
 from ps.checkpoint.place import CheckpointPlace, place
@@ -17,12 +18,17 @@ from ps.server.shard.gradient_shard import GradientShard
 from ps.server.shard.part_writer import PartWriter
 from ps.trace import Trace
 
+BUSY = 1.0
+"""Seconds for which a server counts as busy that had something to do."""
+
 
 class ShardCheckpointing:
     """Nothing at all in a job without a folder for checkpoints, and in a federated one, which keeps its rounds."""
 
     def __init__(self) -> None:
         self._cuts: Cuts | None = None
+        self._worked = -math.inf
+        """When this server last had something else to do."""
 
     def shard(self, rank: int, member: int, job_id: int, job: JobConfig, trace: Trace, threads: int) -> GradientShard:
         """Return the shard of a job, which goes on from its checkpoint if it has one. Raises CheckpointError."""
@@ -37,7 +43,7 @@ class ShardCheckpointing:
             self._cuts = Cuts(
                 shard,
                 member,
-                lambda name, layout, copies: PartWriter(folder, _own(name), rank, layout, copies, about),
+                lambda name, layout, copies: PartWriter(folder, _own(name), rank, layout, copies, about, self._is_busy),
                 CopyRoom,
             )
 
@@ -66,6 +72,9 @@ class ShardCheckpointing:
         """The number of the last checkpoint that was said to be whole."""
         return self._cuts.whole if self._cuts is not None else 0
 
+    def _is_busy(self) -> bool:
+        return time.monotonic() - self._worked < BUSY
+
     def order(self, order: CheckpointOrder) -> list[Send]:
         """Do what the scheduler wants."""
         return [] if self._cuts is None else [self._cuts.order(order)]
@@ -76,6 +85,9 @@ class ShardCheckpointing:
             return []
         if idle:
             self._cuts.turn()
+        else:
+            self._worked = time.monotonic()
+            self._cuts.share_out()
         return self._cuts.news()
 
 

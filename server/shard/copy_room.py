@@ -6,6 +6,7 @@ beside 80. Whoever is to copy between two steps finds it touched by then, as far
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -13,33 +14,46 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ps.memory import keep_freed_memory
 from ps.threads import give_way
 from ps.xp import HostArray
 
 LEAST = 1 << 16
 """Bytes of an array for which it pays."""
 PAGE = 4096
+MORE = 1 << 30
+"""Bytes that are kept besides."""
 
 Like: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 class CopyRoom:
-    """Room for one copy of each array of such shapes and dtypes, in their order."""
+    """Room for one copy of each array of such shapes and dtypes, in their order.
+
+    It is asked for where it is made, and only touched by the thread: what the C library keeps of freed memory, it keeps
+    for the thread of a process that began it. So the next room has most of this one's pages.
+    """
 
     def __init__(self, arrays: Sequence[HostArray]) -> None:
-        self._order = [_like(array) for array in arrays if array.nbytes >= LEAST]
-        self._needed = Counter(self._order)
+        large = [_like(array) for array in arrays if array.nbytes >= LEAST]
+        self._needed = Counter(large)
+        self._bare: dict[Like, list[HostArray]] = {like: [] for like in self._needed}
         self._ready: dict[Like, list[HostArray]] = {like: [] for like in self._needed}
         self._lock = threading.Lock()
-        if self._order:
-            threading.Thread(target=self._run, name="ps-room", daemon=True).start()
+        keep_freed_memory(MORE + sum(array.nbytes for array in arrays))
+        with contextlib.suppress(MemoryError):  # whoever copies will see whether there is enough by then
+            for like in large:
+                self._bare[like].append(np.empty(*like))
+        if large:
+            threading.Thread(target=self._run, args=(large,), name="ps-room", daemon=True).start()
 
     def copy(self, array: HostArray) -> HostArray:
         """Return a copy, where there is room already or elsewhere. Raises MemoryError."""
+        like = _like(array)
         with self._lock:
-            ready = self._ready.get(_like(array))
-            room = ready.pop() if ready else None
-            self._needed[_like(array)] -= 1
+            rooms = self._ready.get(like) or self._bare.get(like)
+            room = rooms.pop() if rooms else None
+            self._needed[like] -= 1
         if room is None:
             return array.copy()
         np.copyto(room, array)
@@ -50,24 +64,19 @@ class CopyRoom:
         with self._lock:
             self._needed.clear()
             self._ready.clear()
+            self._bare.clear()
 
-    def _run(self) -> None:
+    def _run(self, order: Sequence[Like]) -> None:
         give_way()
-        for like in self._order:
-            if not self._lacks(like):
+        for like in order:
+            with self._lock:
+                room = self._bare[like].pop() if self._bare.get(like) else None
+            if room is None:
                 continue
-            try:
-                room = np.empty(*like)
-            except MemoryError:  # whoever copies will see whether there is enough by then
-                return
             room.reshape(-1).view(np.uint8)[::PAGE] = 0
             with self._lock:
                 if self._needed[like] > len(self._ready.get(like, ())):
                     self._ready[like].append(room)
-
-    def _lacks(self, like: Like) -> bool:
-        with self._lock:
-            return self._needed[like] > len(self._ready.get(like, ()))
 
 
 def _like(array: HostArray) -> Like:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ps import sigterm
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.checkpoint.parts import part_of, remove_part, write_chunks
 from ps.checkpoint.place import CheckpointPlace
@@ -16,6 +18,41 @@ from ps.protocol.layout import Layout
 from ps.threads import give_way
 
 log = logging.getLogger("ps.server")
+
+
+SHARE = 0.25
+"""Of the processor time that the rest of the process takes meanwhile, what such a thread takes while that is busy:
+steps are to be hardly longer."""
+LONGEST = 0.5
+"""Seconds between two portions, at most."""
+NAP = 0.01
+
+
+class Pace:
+    """Has a thread wait between portions of its work while ``is_busy``, until it has its ``SHARE``, and no more.
+
+    Whoever has been asked to end makes haste.
+    """
+
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        self._is_busy = is_busy
+        self._begin()
+
+    def _begin(self) -> None:
+        self._own, self._all = time.thread_time(), time.process_time()
+
+    def rest(self) -> None:
+        """A portion is done."""
+        until = time.monotonic() + LONGEST
+        while self._is_ahead() and time.monotonic() < until:
+            if not self._is_busy() or sigterm.status():
+                self._begin()
+                return
+            time.sleep(NAP)
+
+    def _is_ahead(self) -> bool:
+        own, whole = time.thread_time() - self._own, time.process_time() - self._all
+        return own > SHARE * (whole - own)
 
 
 class PartWriter:
@@ -32,11 +69,14 @@ class PartWriter:
         layout: Layout,
         snapshots: Sequence[ChunkSnapshot],
         job_id: str,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``is_busy``: whether the server has something else to do, which is not to be slowed down."""
         self._place = place
         self._folder = folder
         self._name = part_of("server", rank)
         self._unwanted = threading.Event()
+        self._is_busy = is_busy
         self.trouble = ""
         self._work = layout, list(snapshots), {"job": job_id}
         self._thread = threading.Thread(target=self._run, name="ps-checkpoint", daemon=True)
@@ -58,12 +98,14 @@ class PartWriter:
         give_way()
         layout, snapshots, about = self._work
         self._work = layout, [], about  # the copies are let go with this call
+        pace = Pace(self._is_busy)
         try:
-            bad = next((text for each in snapshots if (text := _infinite(layout, each))), "")
-            if bad:
-                self.trouble = bad
-                return
-            write_chunks(self._place, self._folder, self._name, layout, snapshots, about)
+            for each in snapshots:
+                if bad := _infinite(layout, each):
+                    self.trouble = bad
+                    return
+                pace.rest()
+            write_chunks(self._place, self._folder, self._name, layout, snapshots, about, pace.rest)
         except PSError as error:
             self.trouble = str(error)
         except Exception as error:  # a bug must not look like a disk that takes for ever

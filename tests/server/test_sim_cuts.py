@@ -61,12 +61,17 @@ def test_what_is_called_whole_is_consistent_and_what_is_over_is_let_go(mode: str
     job(mode, seed).run()
 
 
-def test_a_worker_that_comes_late_out_of_a_barrier_keeps_what_it_had_before_or_after_that_step() -> None:
-    """It stood at clock 3 while the others went to 10, and was told there that its fourth step counts nowhere."""
-    sim = job("sync, clipped", 5000263)
+def test_a_step_that_was_told_to_be_late_is_on_neither_side_of_the_clock_where_it_ended() -> None:
+    sim = job("sync, clipped", 5000263)  # one stands in a barrier at clock 3 while others go to 10
     sim.run()
-    kept = [(folder, w.kept[folder], w.ends) for w in sim.cutting.values() for folder in w.kept]
-    assert ("step-000010", 3, [1, 2, 3, 10]) in [(folder, kept, ends[:4]) for folder, kept, ends in kept]
+    member, worker = next((m, w) for m, w in sim.workers.items() if sim.cutting[m].ends[:4] == [1, 2, 3, 10])
+    assert worker.steps[:4] == [0, 1, 2, 3]
+    assert sim._due(member, 3) == (3,) and sim._due(member, 9) == (3,)
+    assert sim._due(member, 10) == (3, 4)
+    sim.applied_to[0].append((member, worker.rank, 3))
+    assert sim._due(member, 10) == (4,), "had it been counted"
+    with pytest.raises(AssertionError, match="was not through with clocks before 9"):
+        sim._due(member, 9)
 
 
 @pytest.mark.parametrize("mode", MODES)

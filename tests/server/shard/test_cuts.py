@@ -62,11 +62,11 @@ def order(number: int, phase: str, clock: int = 0) -> CheckpointOrder:
 class Server:
     """A shard of two chunks with one worker, whose steps a test takes."""
 
-    def __init__(self, mode: str = "sync") -> None:
+    def __init__(self, mode: str = "sync", chunks: int = 2) -> None:
         self.job = JobConfig(servers=1, workers=1, mode=mode, chunk_size=1024, optimizer="momentum:lr=0.1")
         self.shard, self.disk = GradientShard(0), Disk()
         self.cuts = Cuts(self.shard, 7, self.disk)
-        layout = Layout.of({"w": np.zeros(400, np.float32)})
+        layout = Layout.of({"w": np.zeros(256 * chunks - 100, np.float32)})
         self.shard.view(View(1, "running", "", "", self.job.to_dict(), ((1, "worker", 0, True, "h, pid 1", ()),)), 0.0)
         self.shard.receive(b"w", Init(1, 1, 1, 1024, layout.pack()), None, 0.0)
         for index, chunk in self.shard.chunks.items():
@@ -74,7 +74,7 @@ class Server:
         self.shard.receive(b"w", Attach(1, 1, 1), None, 0.0)
         self.shard.receive(b"w", Start(1, 1, 0), None, 0.0)
         self.clock = [0] * len(self.shard.chunks)
-        assert len(self.clock) == 2
+        assert len(self.clock) == chunks
 
     def push(self, index: int) -> None:
         ones = np.ones(self.shard.chunks[index].chunk.size, np.float32)
@@ -83,7 +83,7 @@ class Server:
         self.clock[index] += 1
 
     def step(self) -> None:
-        for index in range(2):
+        for index in range(len(self.clock)):
             self.push(index)
 
     def weights(self) -> list[float]:
@@ -112,6 +112,19 @@ def test_each_chunk_is_copied_as_it_was_after_the_clock_of_the_cut_whenever_that
         assert server.cuts.news() == []
         server.disk.done = True
         assert [said(send).state for send in server.cuts.news()] == ["written"]
+
+
+def test_one_step_bears_half_of_the_copying_and_the_next_the_rest() -> None:
+    server, alone, room = Server(chunks=8), Server(chunks=8), Room()
+    server.cuts = Cuts(server.shard, 7, server.disk, room.ask)
+    server.cuts.order(order(1, "mark", 1))
+    server.step(), alone.step()
+    server.cuts.share_out()
+    assert len(room.copied) == 2 * 4 and not server.disk.parts, "weights and momentum of each"
+    server.step()
+    [(_, copies)] = server.disk.parts
+    assert len(room.copied) == 2 * 8
+    assert [float(copy.arrays["weights"][0]) for copy in copies] == alone.weights()
 
 
 @pytest.mark.parametrize("given_up", [False, True])

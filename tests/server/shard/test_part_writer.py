@@ -1,0 +1,70 @@
+"""Promises of who writes a part: hardly any of the processor's time while training goes on, and haste at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from ps.server.shard import part_writer as module
+from ps.server.shard.part_writer import SHARE, Pace
+
+
+class Clocks:
+    """The processor time that a thread and its process have taken, and the time of day, which goes on in naps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, others: float) -> None:
+        """``others``: of each second, what the other threads take."""
+        self.own = self.whole = self.now = 0.0
+        self.others = others
+        monkeypatch.setattr(module, "time", self)
+
+    def thread_time(self) -> float:
+        return self.own
+
+    def process_time(self) -> float:
+        return self.whole
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.whole += seconds * self.others
+
+    def work(self, seconds: float) -> None:
+        self.now, self.own = self.now + seconds, self.own + seconds
+        self.whole += seconds * (1 + self.others)
+
+
+def test_while_the_server_is_busy_it_takes_its_share_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Clocks(monkeypatch, others=0.5)
+    pace = Pace(lambda: True)
+    for _ in range(200):
+        clocks.work(0.002)
+        pace.rest()
+    assert clocks.own == pytest.approx(SHARE * (clocks.whole - clocks.own), rel=0.1)
+
+
+def test_it_does_not_wait_for_a_server_that_does_nothing_nor_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Clocks(monkeypatch, others=0.0)
+    busy = threading.Event()
+    pace = Pace(busy.is_set)
+    for _ in range(100):
+        clocks.work(0.002)
+        pace.rest()
+    assert clocks.now == pytest.approx(0.2)
+    busy.set()
+    clocks.work(0.002)
+    pace.rest()
+    assert clocks.now == pytest.approx(0.202 + module.LONGEST, abs=2 * module.NAP)
+
+
+def test_who_is_asked_to_end_makes_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ps.sigterm.status", lambda: 143)
+    pace, began = Pace(lambda: True), time.monotonic()
+    while time.thread_time() - pace._own < 0.005:
+        pass
+    pace.rest()
+    assert time.monotonic() - began < module.LONGEST / 2

@@ -35,6 +35,8 @@ def test_a_shell_as_the_first_process_is_told(tmp_path: Path) -> None:
 def test_a_shell_that_an_init_has_started_is_told(tmp_path: Path) -> None:
     proc = processes(tmp_path, (1, 0, "tini", 0), (6, 1, "bash", 0), (7, 6, "psctl", TERM))
     assert doubts(proc, 7).startswith("bash stands between")
+    proc = processes(tmp_path, (1, 0, "tini", 0), (5, 1, "sh", 0), (6, 5, "bash", TERM), (7, 6, "psctl", TERM))
+    assert doubts(proc, 7).startswith("sh stands between")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,7 @@ def test_a_shell_that_an_init_has_started_is_told(tmp_path: Path) -> None:
         [(1, 0, "systemd", TERM), (6, 1, "bash", 0), (7, 6, "psctl", 0)],  # it asks all processes of a unit
         [(1, 0, "tini", 0), (7, 1, "psctl", 0)],
         [(1, 0, "bash", TERM), (7, 1, "psctl", 0)],  # with a trap
+        [(1, 0, "docker-init", 0), (6, 1, "sh", TERM), (7, 6, "psctl", 0)],
         [(1, 0, "tini", 0), (5, 1, "bash", 0), (6, 5, "python3", 0), (7, 6, "psctl", 0)],
         [(1, 0, "a) (b", 0), (7, 1, "psctl", 0)],
         [(7, 0, "psctl", 0)],  # of another container's first process nothing is to be known

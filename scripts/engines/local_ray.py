@@ -56,19 +56,29 @@ def local_ray(nodes: int = 3, cpus: int = 4) -> Iterator[LocalRay]:
     """Have such a cluster for a while: a head without CPUs for actors, and so many nodes."""
     from ray.cluster_utils import Cluster
 
-    before = os.environ.get("RAY_ADDRESS")
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY, "temp_dir": folder}
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder, _environment(RAY_TMPDIR=folder):
+        (Path(folder) / "ray").mkdir()  # where a cluster writes its address before it makes anything
         found = LocalRay(_started(lambda: Cluster(initialize_head=True, head_node_args=head)), cpus)
-        os.environ.pop("RAY_ADDRESS", None)
         try:
             for _ in range(nodes):
                 found.add_node()
             yield found
         finally:
             found.cluster.shutdown()
-            if before is not None:
-                os.environ["RAY_ADDRESS"] = before
+
+
+@contextlib.contextmanager
+def _environment(**names: str) -> Iterator[None]:
+    """Have these variables, and none with the address of another cluster, for a while."""
+    before = dict(os.environ)
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _started(make: Callable[[], Any]) -> Any:

@@ -20,6 +20,7 @@ from support.documents import FILES, ROOT, TEXTS, in_backticks, indented
 README = TEXTS["README.md"]
 ALL = "\n".join(TEXTS.values())
 OTHERS = {"--scale", "--build", "--no-recreate", "--rm", "--no-deps", "--entrypoint", "--volumes"} | {
+    "--health-cmd",
     "--include",
     "--engines",
     "--long",

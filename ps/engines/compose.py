@@ -69,9 +69,9 @@ def _service(
         service["hostname"] = name
         service["healthcheck"] = {
             "test": ["CMD", "psctl", "ping", *keys, f"tcp://127.0.0.1:{port}"],
-            "interval": "3s",
+            "interval": "10s",
             "timeout": "10s",
-            "retries": 5,
+            "retries": 3,
             "start_period": "10s",
         }
     if role == "server" and not work.is_open:

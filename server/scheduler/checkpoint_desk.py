@@ -20,8 +20,9 @@ Sends = list[tuple[bytes, Send]]
 MOST_ASKERS = 1000
 SPARE = 0.15
 """The part of the grace that is left for the end itself."""
-GOODBYES = 1.0
+GOODBYES = 3.0
 """Seconds for which workers are then waited for, which were asked to end as well: they leave when they hear of it."""
+ALL_ASKED = "all was asked to end"
 
 
 class CheckpointDesk:
@@ -121,7 +122,16 @@ class CheckpointDesk:
         if state.count("worker") and now - self._made < GOODBYES:
             return False
         log.warning("%s", saving.describe())
+        if saving.newest[1] and not state.count("worker"):
+            _lay_down(state)
         return True
+
+
+def _lay_down(state: SchedulerState) -> None:
+    """Let the next scheduler begin anew, from the checkpoint: this one ends with its workers, and servers do as well."""
+    state.phase, state.reason = "failed", ALL_ASKED
+    state.epoch += 1
+    state.changed = True
 
 
 def _data_of(state: SchedulerState) -> Mapping[int, Mapping[str, Any]]:

@@ -135,6 +135,7 @@ class Scheduler:
             with sigterm.postponed():  # the job's last checkpoint may have to be made first
                 while not (self._state.over and self._all_know()):
                     if (status := sigterm.status()) and self._desk.may_end(self._state, time.monotonic()):
+                        self._persistence.keep(self._state, time.monotonic())
                         raise SystemExit(status)
                     self._turn()
             self._tell(self._snapshot(time.monotonic()))

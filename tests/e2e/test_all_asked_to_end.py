@@ -43,13 +43,14 @@ with ps.connect() as kv:
 """
 
 
-def test_all_asked_at_once_leave_a_checkpoint_of_one_clock_with_what_workers_keep(
+def test_all_asked_at_once_leave_a_checkpoint_of_one_clock_with_what_workers_keep_and_go_on_from_it(
     start: Callable[..., Cluster], forked: Callable[..., Process], tmp_path: Path
 ) -> None:
     undisturbed = forked("run", "-s", 2, "-w", 2, *FLAGS, SCRIPT)
     assert undisturbed.wait(60) == 0 and len(ends(undisturbed.text)) == 2
     folder = tmp_path / "kept"
-    first = start("--checkpoint-dir", str(folder), servers=2, **JOB)
+    kept = ("--checkpoint-dir", str(folder), "--state", str(tmp_path / "job.db"))  # as containers that are stopped
+    first = start(*kept, servers=2, **JOB)
     for process in first.train(2, "--nap", "0.15", script=SCRIPT):
         process.wait_for("BEGIN")
     first.wait_clock(6)
@@ -60,7 +61,8 @@ def test_all_asked_at_once_leave_a_checkpoint_of_one_clock_with_what_workers_kee
     newest = lives.newest(lives.life(1))
     assert newest is not None and 6 <= newest.step < 40 and not newest.ended
     assert all(newest.workers[rank]["file"] for rank in range(2)), newest.workers
-    second = start("--checkpoint-dir", str(folder), servers=2, **JOB)
+    second = start(*kept, servers=2, **JOB)
+    assert "all was asked to end" in second.scheduler.text
     workers = second.train(2, script=SCRIPT)
     assert [worker.wait(60) for worker in workers] == [0, 0]
     assert all(f"BEGIN {rank} {newest.step} {newest.step}" in worker.text for rank, worker in enumerate(workers))

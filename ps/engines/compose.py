@@ -70,7 +70,7 @@ def _service(
         service["healthcheck"] = {
             "test": ["CMD", "psctl", "ping", *keys, f"tcp://127.0.0.1:{port}"],
             "interval": "10s",
-            "timeout": "10s",
+            "timeout": "30s",
             "retries": 3,
             "start_period": "10s",
         }

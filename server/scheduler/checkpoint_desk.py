@@ -43,6 +43,8 @@ class CheckpointDesk:
         self._last = False
         """Whether the last checkpoint was made for somebody who is about to end all."""
         self._hurried = False
+        self._manned = False
+        """Whether there were workers."""
         self._due = 0
         self._extra: Sends = []
         if found is not None:
@@ -91,6 +93,7 @@ class CheckpointDesk:
                     saving.verdict = written[1]
         if saving.names != state.cut_names:
             state.cut_names, state.changed = saving.names, True
+        sends += self._deserted(state)
         over = state.phase != "running"
         for asker in [each for each in self._askers if saving.finished >= each[2] or over]:
             self._askers.remove(asker)
@@ -99,6 +102,13 @@ class CheckpointDesk:
             sends.append((origin, Send(origin, CheckpointMade(request, *saving.newest, why))))
             self._last |= self._hurried and not why
         return sends
+
+    def _deserted(self, state: SchedulerState) -> Sends:
+        """Ask for a checkpoint when the last worker has gone: servers may be next, as where all is stopped in order."""
+        manned, self._manned = self._manned, state.count("worker") > 0
+        if not manned or self._manned or (saving := state.saving) is None or saving.is_last:
+            return []
+        return [(b"", send) for send in saving.request()[1]]
 
     def may_end(self, state: SchedulerState, now: float) -> bool:
         """Whether this process, which was asked to end, may do so: once there is a last checkpoint, or no time."""

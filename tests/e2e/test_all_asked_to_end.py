@@ -96,3 +96,23 @@ def test_of_workers_that_hang_the_servers_part_is_kept_or_the_newest_whole_one_i
         assert [process.wait(10) for process in job.processes] == [143] * 5
         took = time.monotonic() - began
         assert took < 5 and re.search(said, job.scheduler.text), job.scheduler.text
+
+
+def test_where_workers_are_asked_first_and_servers_then_the_last_worker_leaves_a_checkpoint(
+    start: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    """As compose ends containers in order."""
+    folder = tmp_path / "kept"
+    job = start("--checkpoint-dir", str(folder), "--grace", "3", servers=1, joining=0, **JOB)
+    job.start("server", "--grace", "3")
+    workers = job.train(2, "--nap", "0.3", script=SCRIPT)
+    for worker in workers:
+        worker.wait_for("BEGIN")
+    job.wait_clock(6)
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    assert [worker.wait(30) for worker in workers] == [143, 143]
+    lives = Lives(place(str(folder)))
+    wait_until(lambda: lives.newest(lives.life(1)) is not None)
+    newest = lives.newest(lives.life(1))
+    assert newest is not None and newest.step >= 6 and not newest.ended

@@ -138,7 +138,7 @@ class CheckpointDesk:
 
 
 def _lay_down(state: SchedulerState) -> None:
-    """Let the next scheduler begin anew, from the checkpoint: this one ends with its workers, and servers do as well."""
+    """Let the next scheduler begin anew, from the checkpoint: this one ends with its workers, and so do the servers."""
     state.phase, state.reason = "failed", ALL_ASKED
     state.epoch += 1
     state.changed = True

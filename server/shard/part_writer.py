@@ -20,11 +20,11 @@ from ps.threads import give_way
 log = logging.getLogger("ps.server")
 
 
-SHARE = 0.25
-"""Of the processor time that the rest of the process takes meanwhile, what such a thread takes while that is busy:
-steps are to be hardly longer."""
-LONGEST = 0.5
-"""Seconds between two portions, at most."""
+SHARE, LEAST = 0.25, 0.1
+"""Of the processor time that the rest of the process takes meanwhile, and of all time, what such a thread takes while
+that is busy, whichever is more: steps are to be hardly longer."""
+CREDIT = 0.02
+"""Seconds of a processor that it may be ahead: what is small is written at once."""
 NAP = 0.01
 
 
@@ -39,12 +39,11 @@ class Pace:
         self._begin()
 
     def _begin(self) -> None:
-        self._own, self._all = time.thread_time(), time.process_time()
+        self._own, self._all, self._since = time.thread_time(), time.process_time(), time.monotonic()
 
     def rest(self) -> None:
         """A portion is done."""
-        until = time.monotonic() + LONGEST
-        while self._is_ahead() and time.monotonic() < until:
+        while self._is_ahead():
             if not self._is_busy() or sigterm.status():
                 self._begin()
                 return
@@ -52,7 +51,7 @@ class Pace:
 
     def _is_ahead(self) -> bool:
         own, whole = time.thread_time() - self._own, time.process_time() - self._all
-        return own > SHARE * (whole - own)
+        return own > CREDIT + max(SHARE * (whole - own), LEAST * (time.monotonic() - self._since))
 
 
 class PartWriter:

@@ -28,7 +28,7 @@ CREDIT = 0.02
 NAP = 0.01
 
 
-class Pace:
+class Throttle:
     """Has a thread wait between portions of its work while ``is_busy``, until it has its ``SHARE``, and no more.
 
     Whoever has been asked to end makes haste.
@@ -97,14 +97,14 @@ class PartWriter:
         give_way()
         layout, snapshots, about = self._work
         self._work = layout, [], about  # the copies are let go with this call
-        pace = Pace(self._is_busy)
+        throttle = Throttle(self._is_busy)
         try:
             for each in snapshots:
                 if bad := _infinite(layout, each):
                     self.trouble = bad
                     return
-                pace.rest()
-            write_chunks(self._place, self._folder, self._name, layout, snapshots, about, pace.rest)
+                throttle.rest()
+            write_chunks(self._place, self._folder, self._name, layout, snapshots, about, throttle.rest)
         except PSError as error:
             self.trouble = str(error)
         except Exception as error:  # a bug must not look like a disk that takes for ever

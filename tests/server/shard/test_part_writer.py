@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ps.server.shard import part_writer as module
-from ps.server.shard.part_writer import SHARE, Pace
+from ps.server.shard.part_writer import SHARE, Throttle
 
 
 class Clocks:
@@ -43,10 +43,10 @@ def test_while_the_server_is_busy_it_takes_its_share_and_no_more(
     others: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = Clocks(monkeypatch, others)
-    pace = Pace(lambda: True)
+    throttle = Throttle(lambda: True)
     for _ in range(400):
         clocks.work(0.002)
-        pace.rest()
+        throttle.rest()
     assert clocks.own - module.CREDIT == pytest.approx(max(SHARE * others, module.LEAST) * clocks.now, rel=0.05)
 
 
@@ -55,24 +55,24 @@ def test_it_does_not_wait_for_a_server_that_does_nothing_nor_with_what_is_small(
 ) -> None:
     clocks = Clocks(monkeypatch, others=0.0)
     busy = threading.Event()
-    pace = Pace(busy.is_set)
+    throttle = Throttle(busy.is_set)
     for _ in range(100):
         clocks.work(0.002)
-        pace.rest()
+        throttle.rest()
     assert clocks.now == pytest.approx(0.2)
     busy.set()
-    pace = Pace(busy.is_set)
+    throttle = Throttle(busy.is_set)
     for _ in range(10):
         clocks.work(0.002)
-        pace.rest()
+        throttle.rest()
     assert clocks.now == pytest.approx(0.22)
 
 
 def test_who_is_asked_to_end_makes_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ps.sigterm.status", lambda: 143)
-    pace, began = Pace(lambda: True), time.monotonic()
-    while time.thread_time() - pace._own < 0.05:
+    throttle, began = Throttle(lambda: True), time.monotonic()
+    while time.thread_time() - throttle._own < 0.05:
         pass
     took = time.monotonic() - began
-    pace.rest()
+    throttle.rest()
     assert time.monotonic() - began < took + 0.1

@@ -63,7 +63,8 @@ class Checkpoints:
         self._used: set[int] = set()
         """The clocks that cuts were of, beside those before a restart, up to the highest."""
         self._margin = 1
-        self._last_began = now
+        self._last_began, self._took = now, 0.0
+        """When the last one began that was due, and the seconds that the last whole one took."""
         self._whole_at: float | None = None
         """When the newest was found to be whole, if it was made in this life."""
         self._wanted = names.under_way
@@ -243,7 +244,7 @@ class Checkpoints:
             return self._give_up(why)
         self.newest = seal.step, seal.folder
         self._over("")
-        self._whole_at = now
+        self._whole_at, self._took = now, now - cut.since
         if not seal.only_end:
             log.info("the checkpoint %s is whole, after %.1f s", seal.folder, now - cut.since)
         return self._say(cut, cut.members, "done")
@@ -257,7 +258,8 @@ class Checkpoints:
             return self._end or self._wanted
         if self._every.steps:
             return True
-        return bool(self._every.seconds) and now - self._last_began >= self._every.seconds
+        # as long as the last one took there is none, so that chunks can move, and workers have the disk for theirs
+        return bool(self._every.seconds) and now - self._last_began >= max(self._every.seconds, 2 * self._took)
 
     def _begin(self, now: float, roster: Roster) -> list[Send]:
         servers = roster.live("server")

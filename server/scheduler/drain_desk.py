@@ -35,7 +35,9 @@ class DrainDesk:
         found = []
         for asker in list(self._askers):
             origin, request, rank = asker
-            why = f"the job is over: {state.reason}" if state.over else state.moves.outcome(rank, state.roster)
+            why = state.moves.outcome(rank, state.roster)
+            if state.over:
+                why = ": ".join(filter(None, ("the job is over", state.reason)))
             if why is not None:
                 self._askers.remove(asker)
                 found.append((origin, Send(origin, Drained(request, why))))

@@ -41,13 +41,24 @@ def digests(workers: list[Process]) -> set[str]:
     return {result(worker)["digest"] for worker in workers}
 
 
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, set[str]]:
+    """Optimizer -> the bits that workers end with whom nobody disturbs, over any transport."""
+    return {}
+
+
 @pytest.mark.parametrize("optimizer", ["adam:lr=0.01", "momentum:lr=0.01,momentum=0.9"])
 @pytest.mark.parametrize("transport", ["shm", "ipc", "tcp"])
 def test_the_bits_are_those_of_an_undisturbed_run_while_a_server_comes_and_another_is_drained(
-    start: Callable[..., Cluster], forked: Callable[..., Process], transport: str, optimizer: str
+    start: Callable[..., Cluster],
+    forked: Callable[..., Process],
+    undisturbed: dict[str, set[str]],
+    transport: str,
+    optimizer: str,
 ) -> None:
-    still = start(servers=2, workers=2, transport=transport, optimizer=optimizer, **JOB)
-    undisturbed = digests(trained(still, 0.0))
+    if optimizer not in undisturbed:
+        still = start(servers=2, workers=2, transport=transport, optimizer=optimizer, **JOB)
+        undisturbed[optimizer] = digests(trained(still, 0.0))
     cluster = start(servers=2, workers=2, transport=transport, optimizer=optimizer, **JOB)
     workers = trained(cluster, 0.15)
     cluster.wait_clock(3)
@@ -59,7 +70,7 @@ def test_the_bits_are_those_of_an_undisturbed_run_while_a_server_comes_and_anoth
     assert cluster.servers[1].wait() == 0, cluster.servers[1].text
     cluster.wait_status(lambda status: is_balanced(status, {0, 2}))  # what servers say of themselves comes now and then
     assert max(worker["clock"] for worker in cluster.status()["workers"]) < STEPS, "it was all over before"
-    assert digests(workers) == undisturbed
+    assert digests(workers) == undisturbed[optimizer]
     assert cluster.scheduler.wait() == 0
 
 

@@ -88,6 +88,18 @@ def test_who_was_beyond_the_clock_has_the_next_one_further_ahead() -> None:
     assert ahead == sorted(set(ahead)) and ahead[-1] - ahead[0] > 2
 
 
+def test_checkpoints_that_take_longer_than_there_is_between_them_leave_chunks_as_long_to_move() -> None:
+    job = Job(Every(seconds=5))
+    assert job.tick(5) != {}
+    job.ask(9)
+    job.now += 8
+    job.write()
+    assert job.saving.seal is not None and job.saving.needs_stillness(job.now)
+    job.saving.sealed(job.saving.seal.number, "", job.now)
+    assert not job.saving.needs_stillness(job.now + 7.9) and job.tick(7.9) == {}
+    assert job.saving.needs_stillness(job.now + 0.2) and job.tick(0.2) != {}
+
+
 def test_what_was_not_heard_is_said_again_to_those_who_have_not_done_it() -> None:
     job = Job(Every(10))
     job.tick()

@@ -20,7 +20,7 @@ from ps.threads import give_way
 log = logging.getLogger("ps.server")
 
 
-SHARE, LEAST = 0.25, 0.1
+SHARE, LEAST = 0.25, 0.05
 """Of the processor time that the rest of the process takes meanwhile, and of all time, what such a thread takes while
 that is busy, whichever is more: steps are to be hardly longer."""
 CREDIT = 0.02

@@ -87,6 +87,7 @@ class ShardCheckpointing:
             self._cuts.turn()
         else:
             self._worked = time.monotonic()
+            self._cuts.share_out()
         return self._cuts.news()
 
 

@@ -161,6 +161,7 @@ class Cuts:
         index = chunk.chunk.index
         due = self._due.get(index, -1)
         if due == version:  # it is about to come to what is wanted
+            self.share_out()
             self._arrived.add(index)
         chunk.wish(_KEEPER, due if due >= version else -1, self._keep)
         if due < 0 or due >= version:
@@ -178,6 +179,13 @@ class Cuts:
             self._state, self._why = "failed", "there is no memory for a copy of the weights"
             return
         self._go_on()
+
+    def share_out(self) -> None:
+        """Copy half of the chunks as soon as they are where they are wanted: the others are copied when they go on, a
+        step later, and neither of the two steps has all of it to bear.
+        """
+        while len(self._arrived) > len(self._copies) and self.turn():
+            pass
 
     def turn(self) -> bool:
         """Copy one chunk that is where it is wanted, when there is nothing else to do; return whether one was."""

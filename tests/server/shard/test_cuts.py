@@ -114,6 +114,19 @@ def test_each_chunk_is_copied_as_it_was_after_the_clock_of_the_cut_whenever_that
         assert [said(send).state for send in server.cuts.news()] == ["written"]
 
 
+def test_one_step_bears_half_of_the_copying_and_the_next_the_rest() -> None:
+    server, alone, room = Server(chunks=8), Server(chunks=8), Room()
+    server.cuts = Cuts(server.shard, 7, server.disk, room.ask)
+    server.cuts.order(order(1, "mark", 1))
+    server.step(), alone.step()
+    server.cuts.share_out()
+    assert len(room.copied) == 2 * 4 and not server.disk.parts, "weights and momentum of each"
+    server.step()
+    [(_, copies)] = server.disk.parts
+    assert len(room.copied) == 2 * 8
+    assert [float(copy.arrays["weights"][0]) for copy in copies] == alone.weights()
+
+
 @pytest.mark.parametrize("given_up", [False, True])
 def test_memory_for_copies_is_asked_for_as_soon_as_it_is_known_what_is_copied_and_let_go_of(given_up: bool) -> None:
     server, room = Server(), Room()

@@ -134,7 +134,7 @@ class Membership:
         )
         self._deadline = now + connect_timeout
         self._connect_timeout = connect_timeout
-        self._sent = -1e9
+        self._sent, self._goes = -1e9, False
         self._heard = now
         self._refused = ""
         self._noticed = now
@@ -202,7 +202,8 @@ class Membership:
         self._ticked = now
         if self.welcome is None and now > self._deadline:
             self._give_up(now)
-        if now - self._sent < self.interval:
+        known, self._goes = self._goes, "terminated" in self.report
+        if now - self._sent < self.interval and self._goes == known:  # that this one is to end is said at once
             return []
         self._sent = now
         if self.welcome is None:

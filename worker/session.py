@@ -178,6 +178,7 @@ class Session:
         return {
             **self.report(),
             **(scheduler.cut_plan.data.report() if scheduler is not None else {}),
+            **({"terminated": True} if sigterm.asked() else {}),
             **waits.shown(self._exchange, self.peer_wait(), asking, self._paused, self.data_wait()),
         }
 
@@ -366,8 +367,7 @@ class Session:
             if self._exchange is not None:
                 say_goodbye(self._exchange, self._scheduler, moved=self.moved)
         finally:
-            asked = {"terminated": True} if sigterm.asked() else {}
-            self._abandon({**self._status(), **({"failure": fitted(failure)} if failure else {}), **asked})
+            self._abandon({**self._status(), **({"failure": fitted(failure)} if failure else {})})
 
     def _abandon(self, report: dict[str, Any] | None = None) -> None:
         """Close everything, with a goodbye if there is a report to go with it."""

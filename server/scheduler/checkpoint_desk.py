@@ -43,8 +43,8 @@ class CheckpointDesk:
         self._last = False
         """Whether the last checkpoint was made for somebody who is about to end all."""
         self._hurried = False
-        self._manned = False
-        """Whether there were workers."""
+        self._all_go = False
+        """Whether all workers were asked to end."""
         self._due = 0
         self._extra: Sends = []
         if found is not None:
@@ -93,7 +93,7 @@ class CheckpointDesk:
                     saving.verdict = written[1]
         if saving.names != state.cut_names:
             state.cut_names, state.changed = saving.names, True
-        sends += self._deserted(state)
+        sends += self._before_all_go(state)
         over = state.phase != "running"
         for asker in [each for each in self._askers if saving.finished >= each[2] or over]:
             self._askers.remove(asker)
@@ -103,10 +103,16 @@ class CheckpointDesk:
             self._last |= self._hurried and not why
         return sends
 
-    def _deserted(self, state: SchedulerState) -> Sends:
-        """Ask for a checkpoint when the last worker has gone: servers may be next, as where all is stopped in order."""
-        manned, self._manned = self._manned, state.count("worker") > 0
-        if not manned or self._manned or (saving := state.saving) is None or saving.is_last:
+    def _before_all_go(self, state: SchedulerState) -> Sends:
+        """Have a checkpoint made once all workers were asked to end: where all is stopped in order, servers are next.
+
+        Workers wait for it, so that it has what they keep. One made when they are gone would not, and what is gone on
+        from it would have other bits.
+        """
+        known, workers = self._all_go, [w for w in state.roster.live("worker") if w.has_model]
+        self._all_go = bool(workers) and all(worker.report.get("terminated") for worker in workers)
+        saving = state.saving
+        if known or not self._all_go or saving is None or saving.is_last or self._hurried or self._asked is not None:
             return []
         return [(b"", send) for send in saving.request()[1]]
 

@@ -98,7 +98,7 @@ def test_of_workers_that_hang_the_servers_part_is_kept_or_the_newest_whole_one_i
         assert took < 5 and re.search(said, job.scheduler.text), job.scheduler.text
 
 
-def test_where_workers_are_asked_first_and_servers_then_the_last_worker_leaves_a_checkpoint(
+def test_workers_that_are_all_asked_before_anybody_else_leave_a_checkpoint_with_what_they_keep(
     start: Callable[..., Cluster], tmp_path: Path
 ) -> None:
     """As compose ends containers in order."""
@@ -116,3 +116,4 @@ def test_where_workers_are_asked_first_and_servers_then_the_last_worker_leaves_a
     wait_until(lambda: lives.newest(lives.life(1)) is not None)
     newest = lives.newest(lives.life(1))
     assert newest is not None and newest.step >= 6 and not newest.ended
+    assert all(newest.workers[rank]["file"] for rank in range(2)), "with what they keep"

@@ -138,6 +138,14 @@ def test_heartbeats_say_who_we_are_what_we_know_and_how_we_do() -> None:
     assert membership.tick(NOW + 1.0) == [Heartbeat(7, 4, {"clock": 5})]
 
 
+def test_that_a_member_was_asked_to_end_is_said_at_once() -> None:
+    membership = joined()
+    assert membership.tick(NOW) == [Heartbeat(7, 0, {})]
+    membership.report = {"terminated": True}
+    assert membership.tick(NOW + 0.1) == [Heartbeat(7, 0, {"terminated": True})]
+    assert membership.tick(NOW + 0.2) == []
+
+
 @pytest.mark.parametrize(("timeout", "interval"), [(10.0, 1.0), (2.0, 0.4), (0.5, 0.1)])
 def test_five_heartbeats_fit_in_a_timeout(timeout: float, interval: float) -> None:
     assert joined(timeout).interval == pytest.approx(interval)

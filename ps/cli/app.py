@@ -109,6 +109,10 @@ def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
     except SystemExit as leave:
         return _exit_status(leave)
     except Exception as error:
+        if isinstance(cause := error.__cause__, SystemExit):  # Python 3.11 wraps what comes while a class is made
+            return _exit_status(cause)
+        if isinstance(cause, KeyboardInterrupt):
+            return 128 + signal.SIGINT
         if isinstance(error, OSError) and error.errno in _UNWRITTEN:
             return _unwritten(error)
         traceback.print_exc()

@@ -171,6 +171,19 @@ def test_what_nobody_expected_keeps_its_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_while_a_module_makes_a_class_is_no_crash(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Asked:
+        def __set_name__(self, owner: type, name: str) -> None:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(service, "serve", lambda *args, **kwargs: type("Made", (), {"it": Asked()}))
+    assert main(["server"]) == code
+    assert capsys.readouterr().err.removeprefix("\n") == ""
+
+
 def test_sigterm_is_143_and_the_previous_handler_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "serve", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)

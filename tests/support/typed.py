@@ -94,6 +94,7 @@ SHORT = {
     r"(-m ps\.examples\.demo)": r"\1 --examples 5000",
     r"(scripts/bench/kernels\.py)": r"\1 --size 500000 --repeats 1",
     r"(scripts/bench/half\.py)": r"\1 --parameters 100000 --turns 1 --steps 2 --transport tcp --optimizer sgd:lr=1e-3",
+    r"(scripts/bench/checkpoint\.py)": r"\1 --mb 10 --times 2",
     r"(scripts/bench/bubble\.py)": r"\1 --schedules zero-bubble --microbatches 4 --steps 1 --pass-ms 1",
     r"(ps/examples/torch_text\.py)": r"\1 --limit 90000 --batch-size 16",
     r" -w 2( --mode .*(?:torch|jax)_\w+\.py| ps/examples/(?:sklearn_sgd|torch_text)\.py)": r" -w 1\1",

@@ -34,6 +34,7 @@ def dump(state: SchedulerState, roster: Roster, barrier: Barrier, pipelines: Pip
         "next": roster.next,
         "deaths": state.deaths,
         "members": [member.dump() for member in state.members.values()],
+        "gone": roster.gone,
         "kept": {str(rank): record.member for rank, record in roster.kept.items()},
         "seeding": state.seeding.dump(),
         "barrier": barrier.dump(),
@@ -67,7 +68,7 @@ def fill(state: SchedulerState, values: dict[str, Any], now: float) -> None:
 def roster_of(values: dict[str, Any], job: JobConfig | None, now: float, outage: float) -> Roster:
     """Return the members that there were."""
     members = [MemberRecord.load(row, now + patience(outage)) for row in values["members"]]
-    roster = Roster.of(members, values["next"])
+    roster = Roster.of(members, values["next"], values.get("gone", ()))
     roster.kept = {int(rank): roster.members[member] for rank, member in values.get("kept", {}).items()}
     explicit = values["explicit"]
     roster.seat_servers(explicit.get("servers", 1), explicit.get("replicas", 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ps.config import JobConfig
 from ps.config.checkpoint import MOST_SERVERS
@@ -156,10 +156,17 @@ class Roster:
             del self.members[self._gone.popleft()]
 
     @staticmethod
-    def of(records: Iterable[MemberRecord], next: int) -> Roster:
-        """Return the roster with these records."""
+    def of(records: Iterable[MemberRecord], next: int, gone: Sequence[int] = ()) -> Roster:
+        """Return the roster with these records; ``gone``: the members that are, in the order in which they went."""
         roster = Roster()
         for record in records:
             roster.add(record)
         roster.next = next
+        places = {member: place for place, member in enumerate(gone)}
+        roster._gone = deque(sorted(roster._gone, key=lambda member: places.get(member, -1)))
         return roster
+
+    @property
+    def gone(self) -> list[int]:
+        """The members that are gone and still known, in the order in which they went."""
+        return list(self._gone)

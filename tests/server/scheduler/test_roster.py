@@ -70,7 +70,9 @@ def test_a_restart_brings_all_back_and_ids_are_not_given_twice() -> None:
     roster = Roster()
     for _ in range(4):
         record(roster)
-    go(roster, roster.members[4])
-    again = Roster.of((MemberRecord.load(row.dump(), 9.0) for row in roster.members.values()), roster.next)
-    assert again.next == 5 and again.free_rank("worker") == 3 and again.count("worker") == 3
+    go(roster, roster.members[4]), go(roster, roster.members[3])
+    rows = (MemberRecord.load(row.dump(), 9.0) for row in roster.members.values())
+    again = Roster.of(rows, roster.next, roster.gone)
+    assert again.next == 5 and again.free_rank("worker") == 2 and again.count("worker") == 2
+    assert (went := again.last("worker")) is not None and went.member == 3, "who went last is known as before"
     assert list(again.members) == [1, 2, 3, 4] and again.known(1004) is None

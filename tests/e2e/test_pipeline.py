@@ -15,7 +15,7 @@ import pytest
 
 from ps.protocol.query import fetch_status
 from ps.weights_file import open_weights
-from support.cluster import SCRIPTS, Cluster, Process, clean_environment
+from support.cluster import SCRIPTS, Cluster, Process, clean_environment, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
@@ -111,8 +111,14 @@ def test_a_run_with_a_spare_ends_well_though_a_worker_is_killed(forked: Callable
     run = forked("run", *flags, SCRIPT, tmp_path / "stage-{rank}.npz", "--epochs", 20, "--slow", "2:0.004")
     address = run.wait_for(r"2 workers, 1 spare, scheduler at (\S+)")[1]
     run.wait_for("step 9 is done")
-    rows = fetch_status(address)["workers"]
-    os.kill(next(row["pid"] for row in rows if row["rank"] == 1), signal.SIGKILL)
+    pids: list[int] = []
+
+    def is_shown() -> bool:  # a status may be a moment old
+        pids[:] = [row["pid"] for row in fetch_status(address)["workers"] if row["rank"] == 1]
+        return bool(pids)
+
+    wait_until(is_shown)
+    os.kill(pids[0], signal.SIGKILL)
     assert run.wait() == 0, run.text
     assert re.search(r"worker 1 failed \(killed by SIGKILL\); a spare takes its place", run.text)
     _assert_bits_of_one_process(tmp_path, 2, 20)

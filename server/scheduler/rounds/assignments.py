@@ -171,6 +171,13 @@ class Assignments:
             for offer in self._selection.dismiss():
                 yield Send(offer.member, Wait(offer.request, version, self._wait(now)))
 
+    def send_back(self, version: int, now: float) -> Iterator[Send]:
+        """Have those come back later who have offered themselves and may not be in the next release any more: a client
+        whose contribution counts offers itself before it is paid for."""
+        admits = self._contributions.privacy.admits
+        for offer in self._selection.remove(lambda rank: not admits(rank)):
+            yield Send(offer.member, Wait(offer.request, version, self._wait(now)))
+
     def finish(self, version: int) -> Iterator[Send]:
         """Tell those who wait that all rounds are done."""
         for offer in self._selection.dismiss():

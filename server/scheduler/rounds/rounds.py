@@ -313,6 +313,7 @@ class Rounds:
         if counted >= self._goal() or (enough and not refusal):
             self._attempt.close(now)
             self.privacy.pay(ledger, [self._contributions.tasks[number].rank for number in ledger.survivors])
+            yield from assignments.send_back(self.version, now)
             self.phase, self.changed = "close", True
             self._commit.begin(ledger, *self._contributions.counted, self.job.workers)
         elif over:

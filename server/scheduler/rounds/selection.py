@@ -74,6 +74,12 @@ class Selection:
             else:
                 self._aside[offer.member] = offer
 
+    def remove(self, unwanted: Callable[[int], bool]) -> Iterator[Offer]:
+        """Take those whose ranks are ``unwanted``."""
+        for offer in [each for each in (*self._offers.values(), *self._aside.values()) if unwanted(each.rank)]:
+            self.withdraw(offer.member)
+            yield offer
+
     def recall(self) -> None:
         """Those who wait aside can be taken again."""
         self._offers = {**self._aside, **self._offers}

@@ -59,6 +59,23 @@ def test_who_may_not_be_in_the_next_round_is_told_to_come_back_later() -> None:
     assert isinstance(answer, Wait) and answer.seconds > 0
 
 
+def test_a_client_that_offers_itself_again_before_its_contribution_is_paid_for_is_sent_back_with_that() -> None:
+    table = table_of()
+    for version in range(4):
+        answers = dict(zip(range(6), table.poll(*range(6)), strict=True))
+        table.pass_time(1.0)
+        answers = {client: answer or table.answer(client) for client, answer in answers.items()}
+        first, second = (client for client, answer in answers.items() if isinstance(answer, Assign))
+        table.contribute(first, answers[first].task, version=version)
+        table.pass_time(1.0)  # it is known by now how long a round takes: who comes near its end waits for the next
+        waits = table.poll(first) == [None]  # whether it is in the release is not known yet
+        table.contribute(second, answers[second].task, version=version)
+        assert table.rounds.version == version + 1
+    assert waits and isinstance(table.answer(first), Wait)
+    for _ in range(3):
+        play(table)
+
+
 def test_nobody_is_in_more_rounds_than_it_may() -> None:
     table = table_of(DP + ",participations=2", rounds=6)
     seen = [client for _ in range(6) for client in play(table)]

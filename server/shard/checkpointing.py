@@ -27,6 +27,8 @@ class ShardCheckpointing:
 
     def __init__(self) -> None:
         self._cuts: Cuts | None = None
+        self._prepares = False
+        """Whether memory is to be taken as soon as there is a model: the job makes checkpoints by itself."""
         self._worked = -math.inf
         """When this server last had something else to do."""
 
@@ -46,6 +48,7 @@ class ShardCheckpointing:
                 lambda name, layout, copies: PartWriter(folder, _own(name), rank, layout, copies, about, self._is_busy),
                 CopyRoom,
             )
+            self._prepares = job.checkpoint_every is not None
 
     @property
     def patience(self) -> float:
@@ -81,7 +84,12 @@ class ShardCheckpointing:
 
     def turn(self, *, idle: bool) -> list[Send]:
         """Go on with a checkpoint; ``idle``: there is nothing else to do. Return what the scheduler is to hear."""
-        if self._cuts is None or self._cuts.patience == math.inf:
+        if self._cuts is None:
+            return []
+        if self._prepares and self._cuts.is_filled:
+            self._prepares = False
+            self._cuts.prepare()
+        if self._cuts.patience == math.inf:
             return []
         if idle:
             self._cuts.turn()

@@ -136,6 +136,12 @@ class Cuts:
             self._dropped = self._writing
         self._writing = None
 
+    def prepare(self) -> None:
+        """Have memory for copies taken, unless that was done: they are to be made soon."""
+        if self._room is None and self._make_room is not None:
+            chunks = self._shard.chunks.values()
+            self._room = self._make_room([each for chunk in chunks for each in arrays_of(chunk).values()])
+
     def _mark(self, order: CheckpointOrder) -> None:
         chunks, lockstep = self._shard.chunks, self._shard.job.lockstep
         self._clock, self._folder = order.clock, order.folder
@@ -146,8 +152,7 @@ class Cuts:
         else:
             self._state = "marked"
             self._due = {i: order.clock if lockstep else chunk.version for i, chunk in chunks.items()}
-            if self._make_room is not None:
-                self._room = self._make_room([each for chunk in chunks.values() for each in arrays_of(chunk).values()])
+            self.prepare()
             for index, due in list(self._due.items()):
                 if chunks[index].version == due:
                     self._arrived.add(index)

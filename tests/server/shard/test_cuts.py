@@ -127,6 +127,16 @@ def test_one_step_bears_half_of_the_copying_and_the_next_the_rest() -> None:
     assert [float(copy.arrays["weights"][0]) for copy in copies] == alone.weights()
 
 
+def test_memory_that_was_asked_for_before_there_was_a_cut_is_that_of_the_first_one() -> None:
+    server, room = Server(), Room()
+    server.cuts = Cuts(server.shard, 7, server.disk, room.ask)
+    server.cuts.prepare()
+    assert len(room.asked) == 4
+    server.cuts.order(order(1, "mark", 1))
+    server.step(), server.step()
+    assert len(room.asked) == 4 and room.copied == room.asked and room.closed
+
+
 @pytest.mark.parametrize("given_up", [False, True])
 def test_memory_for_copies_is_asked_for_as_soon_as_it_is_known_what_is_copied_and_let_go_of(given_up: bool) -> None:
     server, room = Server(), Room()

@@ -51,14 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=options.folder) as folder:
         flags = ["-s", str(options.servers), "--optimizer", options.optimizer, "--transport", options.transport]
-        flags += [
-            "--checkpoint-dir",
-            folder,
-            "--keep",
-            "1",
-            "--checkpoint-every",
-            "1000s",
-        ]  # with a cadence memory is taken beforehand
+        flags += ["--checkpoint-dir", folder, "--keep", "1"]
+        flags += ["--checkpoint-every", "1000s"]  # with a cadence memory is taken beforehand
         job, windows = TimedJob(flags, options.workers, options.mb, work=options.work), []
         try:
             job.wait(FIRST)

@@ -88,7 +88,7 @@ class Keyed:
                 state._roster.remove(record)
             state._finish("failed", "timeout", "the test is over")
         for service in self._services:
-            assert isinstance(service.result(), PSError)
+            assert isinstance(service.result(40.0), PSError)  # one that had not joined yet asks for 30 s
 
 
 class KeyedPeer(Peer):

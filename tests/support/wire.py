@@ -39,8 +39,8 @@ class Service:
     def address(self) -> str:
         return self._ready.get(timeout=BOUND)
 
-    def result(self) -> int | BaseException:
-        found = self._result.get(timeout=BOUND)
+    def result(self, bound: float = BOUND) -> int | BaseException:
+        found = self._result.get(timeout=bound)
         self._thread.join(BOUND)
         assert not self._thread.is_alive()
         return found

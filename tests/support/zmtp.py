@@ -12,7 +12,12 @@ MORE, LONG, COMMAND = 1, 2, 4
 def connect(address: str, kind: bytes = b"DEALER", name: bytes = b"") -> socket.socket:
     """Return a TCP connection on which the handshake of a peer of this kind is done."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
-    return greet(socket.create_connection((host, int(port)), timeout=10), kind, name)
+    sock = socket.create_connection((host, int(port)), timeout=10)
+    try:
+        return greet(sock, kind, name)
+    except BaseException:  # whoever is there may have no room
+        sock.close()
+        raise
 
 
 def greet(sock: socket.socket, kind: bytes, name: bytes = b"") -> socket.socket:

@@ -150,7 +150,7 @@ def test_a_worker_that_dies_before_a_cut_is_named_and_the_cut_is_made(forked: Ru
 def test_every_example_counts_once_in_an_epoch_that_was_cut_three_times(forked: Run, tmp_path: Path) -> None:
     folder, used = tmp_path / "kept", tmp_path / "used"
     flags = ("run", "-w", 2, *SHORT, "--checkpoint-dir", folder, "--checkpoint-every", 1, SCRIPT)
-    args = ("--epochs", 3, "--used", used, "--nap", "0.08")
+    args = ("--epochs", 3, "--used", used, "--nap", "0.2")
     kept: dict[tuple[int, int], list[int]] = {}
     for life in range(3):
         run = forked(*flags, *args)

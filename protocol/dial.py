@@ -107,9 +107,8 @@ class Dial:
         self._looked = now
         way = look(self._address, probing=True, resolve=self._resolve)
         if way.ipv6 != self._ipv6 and not way.trouble:
-            self._sock.disconnect(self._address)
             self._ipv6 = way.ipv6
-            self._connect()
+            self._connect_again()
         if way.trouble == self._said:
             return ""
         self._said = way.trouble
@@ -121,8 +120,7 @@ class Dial:
         if self._turn + 1 >= len(listed):
             self._turn = -1  # and all of them again: it may be away
         self._turn += 1
-        self._sock.disconnect(self._address)
-        self._connect()
+        self._connect_again()
         return self._turn > 0
 
     def refusal(self, incoming: Incoming, *, joined: bool) -> KeyRefused | None:
@@ -131,10 +129,7 @@ class Dial:
         ``joined``: it has talked to it before: then whoever is there now may be another one, and it is waited for.
         Connects again where ZeroMQ does not any more, since somebody there has broken the protocol.
         """
-        if incoming.is_abandoned:
-            incoming.begins_anew()
-            self._sock.disconnect(self._address)
-            self._connect()
+        incoming.connect_again(self._connect_again)
         found = incoming.refusal()
         if found is None:
             return None
@@ -147,6 +142,10 @@ class Dial:
 
     def _listed(self) -> list[bytes]:
         return security_of(self._sock).expected("scheduler")
+
+    def _connect_again(self) -> None:
+        self._sock.disconnect(self._address)
+        self._connect()
 
     def _connect(self) -> None:
         listed = self._listed()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -111,9 +112,11 @@ class Incoming:
         """
         return self._ended is not None and time.monotonic() - self._ended > ABANDONED
 
-    def begins_anew(self) -> None:
-        """Note that whoever has the socket connects again."""
-        self._ended = None
+    def connect_again(self, again: Callable[[], None]) -> None:
+        """Have ``again`` disconnect the socket and connect it, where ZeroMQ does not any more."""
+        if self.is_abandoned:
+            self._ended = None
+            again()
 
     def refusal(self) -> KeyRefused | None:
         """Return why nobody is reached, if it is for the keys."""

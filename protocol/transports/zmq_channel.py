@@ -66,9 +66,8 @@ class ZmqChannel:
 
     def connect_again(self) -> None:
         """Connect where ZeroMQ does not any more, since whoever was there broke the protocol."""
-        if self._again is not None and self.incoming.is_abandoned:
-            self.incoming.begins_anew()
-            self._again()
+        if self._again is not None:
+            self.incoming.connect_again(self._again)
 
     def send(self, header: bytes, payload: HostArray | None = None, region: tuple[int, int] = (0, 0)) -> bool:
         try:

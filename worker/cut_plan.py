@@ -16,7 +16,7 @@ from typing import Any
 
 from ps.checkpoint.manifest import FOLDER
 from ps.protocol.messages import CheckpointOrder, CheckpointPart, Message
-from ps.protocol.messages.words import PartState
+from ps.protocol.messages.words import CUT_OVER, PartState
 from ps.worker.data_identity import DataIdentity
 
 Write = Callable[[str], Mapping[str, Any]]
@@ -137,7 +137,7 @@ class CutPlan:
             self.is_last = order.phase == "last"
             if order.phase in ("drop", "done"):
                 self.over_at = self._now()
-            if order.number != self._number or order.phase in ("drop", "done", "last"):
+            if order.number != self._number or order.phase in CUT_OVER:
                 self._number, self._state, self._clock, self._why, self._about = order.number, "here", None, "", {}
                 self._reached = False
             self._told = False

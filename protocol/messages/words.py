@@ -52,6 +52,8 @@ Ruling = Literal["accepted", "resume", "token"] | Refusal
 
 OrderedCut = Literal["ask", "mark", "drop", "done", "reached", "last"]
 """What a member is to do for a checkpoint. reached: all servers have come to its clock; last: no other one comes."""
+CUT_OVER = ("drop", "done", "last")
+"""Those of them after which nothing is left to be done for that checkpoint."""
 PartState = Literal["here", "marked", "late", "written", "failed"]
 """How far a member is with its part of a checkpoint; late: it is beyond the clock of it, and had to be asked before."""
 

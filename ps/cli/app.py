@@ -94,6 +94,10 @@ def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
                 if not sigterm.asked():
                     raise
                 return _fail(str(error), sigterm.status())  # as when the others were asked as well, and went first
+            except RuntimeError as error:  # Python 3.11 wraps what a signal raises while a class is made
+                if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
+                    raise error.__cause__ from None
+                raise
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -109,10 +113,6 @@ def _run(argv: Sequence[str] | None, has_launcher: bool) -> int:
     except SystemExit as leave:
         return _exit_status(leave)
     except Exception as error:
-        if isinstance(cause := error.__cause__, SystemExit):  # Python 3.11 wraps what comes while a class is made
-            return _exit_status(cause)
-        if isinstance(cause, KeyboardInterrupt):
-            return 128 + signal.SIGINT
         if isinstance(error, OSError) and error.errno in _UNWRITTEN:
             return _unwritten(error)
         traceback.print_exc()

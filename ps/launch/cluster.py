@@ -129,8 +129,9 @@ class _Cluster:
         self._address: str | None = None
         self._begun, self._host = time.monotonic(), socket.gethostname()
         self._last: account.Entry = {}
-        self._ended_at = 0.0
         """The status with which the scheduler has ended."""
+        self._ended_at = 0.0
+        """When a process was last seen to have ended."""
         self._told_what_is_kept = saved_run is None
 
     def run(self) -> RunResult:

@@ -58,13 +58,14 @@ def _reaped(child: int) -> int | None:
 
 def doubts(proc: Path = Path("/proc"), pid: int | None = None) -> str:
     """Return what to tell where this process would not be asked to end, for a shell before it; else nothing."""
-    at, above = os.getpid() if pid is None else pid, list[tuple[int, str]]()
-    while at > 1 and len(above) < 10:
-        at = _about(proc, at)[1]
-        above.append((at, _about(proc, at)[0]))
+    at, chain = os.getpid() if pid is None else pid, list[tuple[int, str]]()
+    while at > 1 and len(chain) < 10:
+        name, parent = _about(proc, at)
+        chain.append((at, name))
+        at = parent
     if at != 1:
         return ""
-    first, between = _about(proc, 1)[0], above[:-1]
+    first, between = _about(proc, 1)[0], chain[1:]
     keeping = [name for at, name in between if name in SHELLS and not _heeds(proc, at)]
     if first in SHELLS and not _heeds(proc, 1):
         shell = first

@@ -17,7 +17,7 @@ import numpy as np
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.protocol.layout import Layout
 from ps.protocol.messages import CheckpointOrder, CheckpointPart
-from ps.protocol.messages.words import PartState
+from ps.protocol.messages.words import CUT_OVER, PartState
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.chunk import ChunkState
 from ps.server.shard.chunk_copy import arrays_of, copied
@@ -113,10 +113,10 @@ class Cuts:
         is said again until that is done.
         """
         self.is_last = order.phase == "last"
-        self._under_way = order.phase not in ("drop", "done", "last")
+        self._under_way = order.phase not in CUT_OVER
         if order.phase == "done":
             self.whole = max(self.whole, order.number)
-        if order.number != self._number or order.phase in ("drop", "done", "last"):
+        if order.number != self._number or not self._under_way:
             self.release(written=order.phase == "drop" and order.number == self._number)
             self._number, self._state, self._why = order.number, "here", ""
         if order.phase == "mark" and self._state == "here" and (self._dropped is None or self._dropped.done):

@@ -35,11 +35,11 @@ def send_last(sends: Iterable[Send], perform: Callable[[list[Send]], None], rece
         for origin, message, _ in receive():
             if not isinstance(message, Received):
                 continue
+            here: list[tuple[Origin | int, int]] = [(origin, message.chunk)]
             if message.chunk < 0:
                 went.add(origin)
-            for key in (
-                [(origin, message.chunk)] if message.chunk >= 0 else [key for key in under_way if key[0] == origin]
-            ):
+                here = [key for key in under_way if key[0] == origin]
+            for key in here:
                 if (send := under_way.pop(key, None)) is not None:
                     ahead -= _nbytes(send)
                     deadline = time.monotonic() + LONGEST

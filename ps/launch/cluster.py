@@ -131,7 +131,6 @@ class _Cluster:
         self._last: account.Entry = {}
         """The status with which the scheduler has ended."""
         self._ended_at = 0.0
-        """When a process was last seen to have ended."""
         self._told_what_is_kept = saved_run is None
 
     def run(self) -> RunResult:

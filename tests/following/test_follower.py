@@ -289,6 +289,7 @@ def test_the_last_weights_come_also_from_a_server_that_has_come_just_before(
             return [row.get("bytes", 0) for row in fetch_status(job.address)["servers"]]
 
         wait_until(lambda: len(held()) == 3 and min(held()) > 0)
+        wait_until(lambda: 2 in follower._heard, 4.0)  # servers tell it within half a second, and it looks after 8
         training.enough.set()
         (last,) = follower
     assert (values(last), last.final) == ({float(last.clock)}, True)

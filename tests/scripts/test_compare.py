@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,23 @@ def test_nothing_is_left_however_it_ends(signum: int, code: int, tmp_path: Path,
     if signum != signal.SIGKILL:
         assert list(short_path.iterdir()) == []
         assert "interrupted" in log.read_text()
+
+
+def test_a_process_that_is_being_started_when_it_is_interrupted_is_ended_as_well(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        take_turns(ONE, [Case("memory", "peers.memory", "peer", "", "", {})], 1, 0.01, lambda line: None)
+    assert children() == before
+    assert list(short_path.iterdir()) == []
 
 
 @pytest.mark.e2e

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from race.case import Case, Peer, Setup
 from race.child import SPEC
-from race.process import Process, hear
+from race.process import Process, hear, uninterrupted
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -38,7 +38,7 @@ class Crew:
         peer: Peer = importlib.import_module(self.case.module)
         meeting = peer.start(self.setup, self.case.options, self)
         for rank in range(self.case.ranks or self.setup.workers):
-            self.ranks.append(self._child("rank", rank, meeting))
+            self._child(self.ranks, "rank", rank, meeting)
         hear(self.ranks, START)
 
     def turn(self, steps: int, warm: int, timeout: float) -> float:
@@ -67,17 +67,15 @@ class Crew:
 
     def server(self, index: int) -> str:
         """Start server ``index`` of the peer; return what it announces."""
-        return self._announced(self._child("server", index))
+        self._child(self.servers, "server", index)
+        return hear(self.servers[-1:], START)[0]
 
     def command(self, name: str, command: list[str], env: Mapping[str, str]) -> str:
         """Start a command that announces itself as psctl's roles do; return what it announces."""
-        return self._announced(Process(name, command, env, self._log(name)))
+        self._start(self.servers, name, command, env)
+        return hear(self.servers[-1:], START)[0]
 
-    def _announced(self, process: Process) -> str:
-        self.servers.append(process)
-        return hear([process], START)[0]
-
-    def _child(self, role: str, index: int, meeting: str = "") -> Process:
+    def _child(self, among: list[Process], role: str, index: int, meeting: str = "") -> None:
         spec = {
             "role": role,
             "index": index,
@@ -88,8 +86,8 @@ class Crew:
         }
         path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
         env = {SPEC: json.dumps(spec), "PYTHONPATH": path}
-        name = f"{role} {index}"
-        return Process(name, [sys.executable, "-m", "race.child"], env, self._log(name))
+        self._start(among, f"{role} {index}", [sys.executable, "-m", "race.child"], env)
 
-    def _log(self, name: str) -> Path:
-        return self.directory / f"{name.replace(' ', '-')}.log"
+    def _start(self, among: list[Process], name: str, command: list[str], env: Mapping[str, str]) -> None:
+        with uninterrupted():  # a process that nobody knew would make its folder again after ``close``
+            among.append(Process(name, command, env, self.directory / f"{name.replace(' ', '-')}.log"))

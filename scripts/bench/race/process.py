@@ -8,15 +8,28 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ps.cli.ready import READY
 from ps.launch import lifeline
+from ps.launch.scope import signals_into
 
 
 class Failed(Exception):
     """A child ended, reported an error or did not answer; says which, and its last words."""
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait until what is made meanwhile is known to whoever has to remove it."""
+    came: list[int] = []
+    try:
+        with signals_into(came):
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)
 
 
 class Process:

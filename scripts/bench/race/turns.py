@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from race.case import Case, Setup
 from race.crew import Crew
-from race.process import Failed
+from race.process import Failed, uninterrupted
 
 PATIENCE = 60.0
 """Seconds a turn may take beyond what it is expected to."""
@@ -60,9 +60,11 @@ def take_turns(
     """
     results = []
     for group in in_groups(setup, cases, available_memory()):
-        crews = [(Result(case), Crew(case, setup)) for case in group]
-        results += [result for result, _ in crews]
+        crews: list[tuple[Result, Crew]] = []
         try:
+            with uninterrupted():
+                crews += [(Result(case), Crew(case, setup)) for case in group]
+            results += [result for result, _ in crews]
             for result, crew in crews:
                 say(f"starting {crew.case.name}")
                 _attempt(_begin, crew, result, seconds)

@@ -31,6 +31,10 @@ NO_GRADIENT = (
 )
 
 
+LOOK_BYTES = 1 << 20
+"""Bytes that a thread looks at in one go, at most."""
+
+
 class Slot:
     """One tensor's place: what its gradient must be, where it is staged, and which chunks it has parts in."""
 
@@ -185,14 +189,14 @@ class Gradients:
         """Do as ``keep``, and return whether all is usable; what is not may end it."""
         staged = self._staging.regions
 
-        def look(index: int) -> bool:
-            region = self.regions[index]
-            if region is staged[index]:
-                return within_limit(region)
-            self.regions[index] = staged[index]
-            return copy_within(staged[index], region)
+        def look(index: int, lo: int, hi: int) -> bool:
+            home, region = staged[index], self.regions[index]
+            return within_limit(home[lo:hi]) if region is home else copy_within(home[lo:hi], region[lo:hi])
 
-        return usable(self.regions, look, self._staging.team)
+        if not usable(self.regions, look, self._staging.team):
+            return False
+        self.regions[:] = staged
+        return True
 
     def norm_squared(self) -> float:
         """Return the squared L2 norm over all tensors, in float64, added up as the servers' chunks are."""
@@ -206,25 +210,34 @@ class Gradients:
         return next(filter(None, map(bad_element, self._staging.slots)), "")
 
 
-def usable(vectors: list[Array], look: Callable[[int], bool], team: ThreadTeam) -> bool:
-    """Whether ``look`` finds each of some vectors on the host usable, the last first; none after one that is not.
+def usable(vectors: list[HostArray], look: Callable[[int, int, int], bool], team: ThreadTeam) -> bool:
+    """Whether ``look`` finds all elements, from one number to another, of each of some vectors on the host usable.
 
-    So the first ones, which go first, are in the cache when they are read next.
+    The last are looked at first, so that the first ones, which go first, are in the cache when they are read next; none
+    after one that is not usable.
     """
-    bad, last = list[bool](), len(vectors) - 1
+    if len(vectors) == 1 and vectors[0].nbytes <= LOOK_BYTES:
+        return look(0, 0, vectors[0].size)
+    parts = [
+        (index, lo, min(lo + most, vector.size))
+        for index, vector in enumerate(vectors)
+        for most in (LOOK_BYTES // vector.itemsize,)
+        for lo in range(0, max(1, vector.size), most)
+    ]
+    bad, last = list[bool](), len(parts) - 1
 
     def work(lo: int, hi: int) -> None:
-        if not (bad or all(look(last - number) for number in range(lo, hi))):
+        if not (bad or all(look(*parts[last - number]) for number in range(lo, hi))):
             bad.append(True)
 
-    team.share(work, len(vectors), 1, sum(vector.nbytes for vector in vectors))
+    team.share(work, len(parts), 1, sum(vector.nbytes for vector in vectors))
     return not bad
 
 
 def all_usable(vectors: list[Array], team: ThreadTeam) -> bool:
     """Whether no vector holds NaN, Inf or an element beyond the limit. From a device one scalar crosses for all."""
     if not vectors or xp.is_host(vectors[0]):
-        return usable(vectors, lambda index: within_limit(vectors[index]), team)
+        return usable(vectors, lambda index, lo, hi: within_limit(vectors[index][lo:hi]), team)
     return all_within(vectors)
 
 

@@ -248,6 +248,30 @@ def test_explicit_settings_win_over_the_scripts() -> None:
     assert (job.mode, job.staleness, job.chunk_bytes) == ("ssp", 7, 4096)
 
 
+@pytest.mark.parametrize(
+    ("given", "mib"),
+    [
+        ({}, 4),
+        ({"transport": "tcp"}, 2),
+        ({"compress": "int8"}, 2),
+        ({"transport": "shm"}, 32),
+        ({"transport": "shm", "aggregator": "weighted", "mode": "sync"}, 32),
+        ({"transport": "shm", "overlap": "true"}, 4),
+        ({"transport": "shm", "replicas": "1"}, 4),
+        ({"transport": "shm", "workers": "3", "aggregator": "median"}, 4),
+        ({"mode": "federated", "transport": "tcp"}, 1),
+    ],
+)
+def test_chunks_are_as_large_as_a_step_wants_them(given: dict[str, Any], mib: int) -> None:
+    assert job_from({}, given).chunk_bytes == mib << 20
+
+
+def test_a_window_smaller_than_a_chunk_is_for_what_travels_as_it_is_cut_here() -> None:
+    assert job_from({}, {"transport": "shm", "window": "1k"}).chunk_bytes == 32 << 20
+    resumed = {"transport": "tcp", "resume": "ckpt", "chunk_size": "32m"}  # of a job in shared memory
+    assert job_from({}, resumed).window < 32 << 20
+
+
 def test_a_scripts_backup_workers_do_not_stop_it_from_running_in_another_mode() -> None:
     script = {"backup_workers": 1}
     assert job_from({"workers": 4}, script).backup_workers == 1

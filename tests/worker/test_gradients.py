@@ -15,7 +15,8 @@ from ps.errors import GradientError
 from ps.optim.limit import limit_of
 from ps.protocol.layout import Chunk, Layout
 from ps.testing import STRICT
-from ps.worker.gradients import Gradients, Staging, match
+from ps.threads import ThreadTeam
+from ps.worker.gradients import LOOK_BYTES, Gradients, Staging, match
 from ps.worker.partial_gradients import PartialGradients
 
 
@@ -169,6 +170,22 @@ def test_a_gradient_within_the_limit_whose_sum_of_squares_overflows_is_fine() ->
     grads = {"w": np.full(1 << 21, limit_of(np.dtype(np.float32)), np.float32)}
     place, _ = staging(grads, 32 << 20)
     assert match(grads, place).first_bad() == ""
+
+
+@pytest.mark.parametrize("read_here", [False, True])
+@pytest.mark.parametrize("at", [0, LOOK_BYTES // 4 - 1, LOOK_BYTES // 4, (5 * LOOK_BYTES) // 8, (3 * LOOK_BYTES) // 4])
+def test_no_part_of_a_large_chunk_is_overlooked_or_left_behind(at: int, read_here: bool) -> None:
+    grads = {"w": np.arange(1 + (3 * LOOK_BYTES) // 4, dtype=np.float32)}
+    layout = Layout.of(grads)
+    buffer, weights = (np.zeros(layout.nbytes, np.uint8) for _ in range(2))
+    chunks = layout.chunks(1, 32 << 20)
+    place = Staging(layout, chunks, buffer, weights, ThreadTeam(2, least_bytes=1), read_here=read_here)
+    gradients = match(grads, place)
+    assert gradients.first_bad() == ""
+    assert (gradients.chunk(chunks[0]) == grads["w"]).all()
+    assert (gradients.chunk(chunks[0]) is place.regions[0]) == read_here
+    grads["w"][at] = np.nan
+    assert match(grads, place).first_bad() == f"gradient of 'w' is nan at ({at},)"
 
 
 def test_the_norm_is_that_of_all_tensors() -> None:

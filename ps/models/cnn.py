@@ -99,7 +99,7 @@ def loss_and_grad(params: Params, x: Array, y: Array, ready: Ready | None = None
     evaluate.announce(ready, grads, "dense0/weight", "dense0/bias")
 
     rows, n, columns, channels = seen.blocks[-1].out.shape
-    d = d.reshape(n, rows, columns, channels).transpose(1, 0, 2, 3)
+    d = d.reshape(n, rows, columns, channels).transpose(1, 0, 2, 3).copy()
     for i in reversed(range(len(seen.blocks))):
         block = seen.blocks[i]
         d = d * (block.out > 0)

@@ -18,11 +18,13 @@ def unroll(xp: Any, x: Array, k: int) -> Array:
     """Return images (h, n, w, c), padded and unrolled for a kernel of k x k, as (n * w, (h + k - 1) * k * c)."""
     height, n, width, channels = x.shape
     p = k // 2
-    out = xp.zeros((n, width, height + 2 * p, k, channels), x.dtype)
+    out = xp.empty((n, width, height + 2 * p, k, channels), x.dtype)
+    out[:, :, :p] = out[:, :, p + height :] = 0
     x = x.transpose(1, 2, 0, 3)
     for j in range(k):
         left, right = max(0, p - j), min(width, width + p - j)
         out[:, left:right, p : p + height, j] = x[:, left + j - p : right + j - p]
+        out[:, :left, p : p + height, j] = out[:, right:, p : p + height, j] = 0
     return out.reshape(n * width, -1)
 
 

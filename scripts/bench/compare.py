@@ -8,15 +8,18 @@ The work: N workers each hold a gradient of 40 MB of float32; after a step all h
 the mean gradient. Every case is checked to do it, then all cases of a setup take turns of many steps each, in an order
 that changes from round to round; figures are medians over the turns. Peers that are not installed
 (pip install "paramserver[bench]") are left out, with a line; one that fails is reported, and the others go on.
-GB/s are of the model, not of the bytes moved.
+GB/s are of the model, not of the bytes moved; "of memory" are the bytes that a step must read and write, what the
+kernel copies included, over what an update in place on two threads reads and writes in the same time.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +31,7 @@ from limits import machine
 from outfile import outfile
 from race import report
 from race.adam import adam
+from race.models import models
 from race.parts import OTHERS, PARTS, Scale, members, title
 from race.plot import plot
 from race.targets import targets
@@ -35,8 +39,8 @@ from race.turns import Table, take_turns
 
 from ps.config.values import parse_size
 
-ADAM = "adam"
-NAMES = (*PARTS, ADAM)
+ADAM, MODELS = "adam", "models"
+NAMES = (*PARTS, ADAM, MODELS)
 QUICK = ("one", "two", "four", "latency", ADAM)
 
 
@@ -142,6 +146,21 @@ def measure(name: str, options: argparse.Namespace, tables: list[Table]) -> None
             print(f"  {case:26}  left out: {reason}", flush=True)
 
 
+def train(repeats: int) -> dict[str, dict[str, float]]:
+    """Measure training steps of ``ps.models`` beside torch's, on one thread and on all; print and return them."""
+    found: dict[str, dict[str, float]] = {}
+    if importlib.util.find_spec("torch") is None:
+        print('\nTraining steps: left out, torch is not installed; pip install "paramserver[bench]"')
+        return found
+    print("\nTraining steps in one process, in ms")
+    for threads in sorted({1, len(os.sched_getaffinity(0))}):
+        for words, seconds in models(threads, repeats):
+            found[words] = seconds
+            figures = "  ".join(f"{case} {taken * 1e3:.2f}" for case, taken in seconds.items())
+            print(f"  {words:40}{figures}", flush=True)
+    return found
+
+
 def interrupt(signum: int, frame: FrameType | None) -> None:
     """End as Ctrl-C does: with the children ended and what was measured written."""
     raise KeyboardInterrupt
@@ -155,6 +174,7 @@ def main() -> int:
     print(", ".join(f"{key} {value}" for key, value in here.items()), flush=True)
     tables: list[Table] = []
     updates: dict[str, float] = {}
+    steps: dict[str, dict[str, float]] = {}
     interrupted = False
     try:
         for name in options.only or (QUICK if options.quick else NAMES):
@@ -163,18 +183,20 @@ def main() -> int:
                 print(f"\nAdam, one update of 10 M parameters (fused loop: {words})")
                 for case, seconds in updates.items():
                     print(f"  {case:26}{seconds * 1e3:12.1f} ms", flush=True)
+            elif name == MODELS:
+                steps = train(options.repeats or (7 if options.quick else 31))
             else:
                 measure(name, options, tables)
     except KeyboardInterrupt:
         interrupted = True
         print("\ninterrupted; this is what was measured before", file=sys.stderr)
-    rows = targets(tables, updates)
+    rows = targets(tables, updates, steps)
     print("\nHow each was set", *report.settings(tables), sep="\n")
     print("\nTargets (compression: compress.py; flat memory: soak.py)", *report.verdicts(rows), sep="\n")
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(here, tables, updates, rows), indent=2) + "\n")
+        options.json.write_text(json.dumps(report.as_json(here, tables, updates, steps, rows), indent=2) + "\n")
     if options.markdown:
-        lines = "\n".join(report.markdown(here, tables, updates, rows)) + "\n"
+        lines = "\n".join(report.markdown(here, tables, updates, steps, rows)) + "\n"
         print("\n" + lines) if options.markdown == "-" else Path(options.markdown).write_text(lines)
     if options.plot:
         words = f"{here['cpu']}, {here['cores']} cores; medians of turns taken in one run"

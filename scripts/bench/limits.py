@@ -12,16 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from ps import native
+
 
 def machine() -> dict[str, Any]:
-    """Return the processor, how many of its cores this process may use, the load, and the versions."""
+    """Return the day, the processor, how many of its cores this process may use, the load, whose loops do the
+    arithmetic, and the versions."""
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "kernels": native.running(),
     }
 
 

@@ -21,6 +21,7 @@ import pytest
 from race import report
 from race.adam import adam
 from race.case import Case, Peer, Setup
+from race.models import models
 from race.parts import OTHERS, PARTS, Scale, members, title
 from race.plot import plot
 from race.process import Failed, Process, hear
@@ -289,29 +290,37 @@ def made_table(part: str = "one", **seconds: float) -> Table:
 
 
 def test_targets_are_ratios_within_the_run_and_the_best_of_a_peer_counts() -> None:
-    one = made_table(**{"in place": 0.004, "ps shm": 0.005, "ps shm, private params": 0.008})
+    one = made_table(**{"in place": 0.004, "ps shm": 0.005, "ps shm, private params": 0.009})
     two = made_table("two", **{"gloo, 1 thread": 0.03, "gloo, default threads": 0.04, "ps shm": 0.02})
-    rows = {(row.what[:9], row.case): row for row in targets([one, two], {"ps.optim": 0.02, "fused loop": 0.015})}
+    alone = {"ps.optim": 0.02, "fused loop": 0.019}
+    found = targets([one, two], alone, {"CNN": {"ps.models": 1.1, "torch": 1}})
+    rows = {(row.what[:9], row.case): row for row in found}
     assert rows["1 worker:", "ps shm"].ratio == pytest.approx(0.8)
     assert rows["1 worker:", "ps shm"].verdict == "reached"
     assert rows["1 worker:", "ps shm, private params"].verdict == "missed"
     assert rows["2 workers", "ps shm"].ratio == pytest.approx(1.5)
     assert rows["4 workers", "ps shm"].verdict == "not measured"
     assert rows["Adam: spe", "ps.optim"].verdict == "reached"
+    assert rows["CNN: time", "ps.models"].verdict == "reached"
 
 
 def test_reports_hold_failures_and_gaps() -> None:
-    table = made_table(**{"in place": 0.004, "ps shm": 0.005, "gloo, 1 thread": 0.02, "DDP": 0.03})
+    table = made_table(
+        **{"in place": 0.004, "ps shm": 0.005, "gloo, 1 thread": 0.02, "DDP": 0.03, "in place, 2 threads": 0.003}
+    )
+    table.results[1].case = dataclasses.replace(table.results[1].case, passes=4)
     table.results[3].error = "it | broke"
     lines = "\n".join(report.text(table))
     assert "failed: it | broke" in lines
-    assert "0.800        4.00" in lines
-    marked = "\n".join(report.markdown({"cores": 2}, [table], {}, targets([table], {})))
-    assert "| DDP | failed: it / broke | | | |" in marked
-    assert "| ps shm | 5.000 | 8.00 | 0.800 | 4.00 |" in marked
-    assert json.loads(json.dumps(report.as_json({}, [table], {}, []), allow_nan=False))["tables"][0]["cases"][3][
-        "error"
-    ]
+    assert "0.800        0.80        4.00" in lines
+    steps = {"CNN": {"ps.models": 0.012, "torch": 0.01}}
+    marked = "\n".join(report.markdown({"cores": 2}, [table], {}, steps, targets([table], {}, steps)))
+    assert "| DDP | failed: it / broke | | | | |" in marked
+    assert "| ps shm | 5.000 | 8.00 | 0.800 | 0.80 | 4.00 |" in marked
+    assert "| CNN | 12.00 | 10.00 |" in marked
+    written = json.loads(json.dumps(report.as_json({}, [table], {}, steps, []), allow_nan=False))
+    assert written["tables"][0]["cases"][3]["error"]
+    assert written["models"] == steps
 
 
 def test_without_matplotlib_there_is_a_line_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +334,7 @@ def test_a_sweep_is_one_table_and_one_plot(tmp_path: Path) -> None:
     for workers in (1, 2, 4):
         table = made_table("workers", **{"in place": 0.004, "ps shm": 0.005 * workers})
         sweep.append(dataclasses.replace(table, x="workers", setup=Setup(workers, 2, 40_000_000)))
-    marked = list(report.markdown({}, sweep, {}, []))
+    marked = list(report.markdown({}, sweep, {}, {}, []))
     assert "| ps shm | 5.00 | 10.00 | 20.00 |" in marked
     pytest.importorskip("matplotlib", reason="the bench extra is not installed")
     assert plot([bars, *sweep], "words", tmp_path / "a.png") == ""
@@ -339,9 +348,18 @@ def test_the_fused_adam_does_what_ours_does() -> None:
     assert seconds.keys() == {"in place", "ps.optim", "fused loop"}
 
 
+@pytest.mark.parametrize("name", ["CNN", "MLP"])
+def test_models_learn_what_torchs_do(name: str) -> None:
+    pytest.importorskip("torch", reason="the torch extra is not installed")
+    steps = dict(models(1, 1, (name,), (10,)))  # raises where they do not
+    assert steps.keys() == {f"{name}, batches of 10, 1 thread"}
+    assert all(set(taken) == {"ps.models", "torch"} for taken in steps.values())
+
+
 def test_the_limits_touch_every_byte() -> None:
     memory = importlib.import_module("peers.memory")
     ways = [({"what": "update"}, 0.5), ({"what": "update", "shared": True}, 0.5), ({"what": "copy"}, 0.25)]
+    ways += [({"what": "update", "threads": 2}, 0.5)]
     for options, value in ways:
         loop = memory.join(ONE, options, 0, "")
         loop.steps(2)

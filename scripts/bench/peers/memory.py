@@ -1,14 +1,20 @@
-"""What one core's memory allows: the update in place, and a copy of the same bytes, in one process."""
+"""What memory allows: the update in place, on one core and on two, and a copy of the same bytes, in one process."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from race.case import Case, Launch, Options, Setup
 
 MODULE = __name__
+
+
+TWO = "in place, 2 threads"
+"""The case by which the machine's memory is judged."""
+PASSES = 3
 
 
 class Loop:
@@ -50,6 +56,17 @@ def cases(setup: Setup) -> list[Case]:
             "no exchange, no learning rate, one gradient",
             {"what": "update"},
             ranks=1,
+            passes=PASSES,
+        ),
+        Case(
+            TWO,
+            MODULE,
+            "limit",
+            "the same, a half of it on each of two threads",
+            "no exchange, no learning rate, one gradient",
+            {"what": "update", "threads": 2},
+            ranks=1,
+            passes=PASSES,
         ),
         Case(
             "in place, shared memory",
@@ -59,8 +76,18 @@ def cases(setup: Setup) -> list[Case]:
             "no exchange, no learning rate, one gradient",
             {"what": "update", "shared": True},
             ranks=1,
+            passes=PASSES,
         ),
-        Case("memcpy", MODULE, "limit", "np.copyto(w, g) in one process", "copies only", {"what": "copy"}, ranks=1),
+        Case(
+            "memcpy",
+            MODULE,
+            "limit",
+            "np.copyto(w, g) in one process",
+            "copies only",
+            {"what": "copy"},
+            ranks=1,
+            passes=2,
+        ),
     ]
 
 
@@ -74,4 +101,9 @@ def join(setup: Setup, options: Options, rank: int, meeting: str) -> Loop:
         w, g = shared(w), shared(g)
     if options["what"] == "copy":
         return Loop(lambda: np.copyto(w, g), w)
+    if options.get("threads"):
+        half = w.size // 2
+        parts = [(w[:half], g[:half]), (w[half:], g[half:])]
+        pool = ThreadPoolExecutor(2)
+        return Loop(lambda: list(pool.map(lambda part: np.subtract(*part, out=part[0]), parts)), w)
     return Loop(lambda: np.subtract(w, g, out=w), w)

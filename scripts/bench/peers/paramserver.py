@@ -29,10 +29,13 @@ def absent(options: Options) -> str:
 
 
 def cases(setup: Setup) -> list[Case]:
-    return [case(name, {**way, "optimizer": f"sgd:lr={LR}", **_chunks(setup)}) for name, way in WAYS.items()]
+    return [
+        case(name, {**way, "optimizer": f"sgd:lr={LR}", **_chunks(setup)}, _passes(way) * setup.workers + 2)
+        for name, way in WAYS.items()
+    ]
 
 
-def case(name: str, options: Options) -> Case:
+def case(name: str, options: Options, passes: int = 0) -> Case:
     """Return a case of this system with some settings given."""
     words = ", ".join(f"{key}={value}" for key, value in options.items())
     lacks = []
@@ -40,7 +43,22 @@ def case(name: str, options: Options) -> Case:
         lacks.append("workers get the weights as read-only views of the servers' memory")
     if options.get("on_nan") == "ignore":
         lacks.append("it does not look for NaN, as the peers do not")
-    return Case(name, MODULE, "ps", f"{words}; all else by default; gradients in kv.grads", "; ".join(lacks), options)
+    return Case(
+        name,
+        MODULE,
+        "ps",
+        f"{words}; all else by default; gradients in kv.grads",
+        "; ".join(lacks),
+        options,
+        passes=passes,
+    )
+
+
+def _passes(way: Options) -> int:
+    """Return how often a worker's step reads and writes as much as the model, beside the update of the weights."""
+    if way["transport"] == "shm":
+        return 3 if way.get("params") == "private" else 1
+    return 9
 
 
 def _chunks(setup: Setup) -> dict[str, str]:

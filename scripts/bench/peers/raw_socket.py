@@ -38,6 +38,7 @@ def cases(setup: Setup) -> list[Case]:
             f"chunks of {chunk >> 10} KiB, {words}, socket buffers of {BUFFER >> 10} KiB, no Nagle",
             LACKS,
             {"kind": kind, "way": way, "chunk": chunk},
+            passes=8 + 3,  # each direction: into the kernel and out of it, both read and written
         )
         for kind in ("tcp", "unix")
         for way, (chunk, words) in WAYS.items()

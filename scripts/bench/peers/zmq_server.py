@@ -23,7 +23,11 @@ def absent(options: Options) -> str:
 def cases(setup: Setup) -> list[Case]:
     chunks = f"chunks of {chunk_size(setup) / 1e6:g} MB"
     words = f"a ROUTER per server, {chunks}, copy=False, no high-water mark, freed memory kept"
-    return [Case(f"pyzmq server, {kind}", MODULE, "peer", words, LACKS, {"transport": kind}) for kind in ("tcp", "ipc")]
+    passes = 8 * setup.workers + setup.workers + 2
+    return [
+        Case(f"pyzmq server, {kind}", MODULE, "peer", words, LACKS, {"transport": kind}, passes=passes)
+        for kind in ("tcp", "ipc")
+    ]
 
 
 def chunk_size(setup: Setup) -> int:

@@ -58,7 +58,8 @@ class Case:
     """One way to do the work. ``module`` is who knows how; ``settings`` and ``lacks`` are words for the report.
 
     A ``limit`` does less than the work and bounds what can be had; a ``peer`` does the same work. ``ranks`` is how
-    many processes are told to step, when that is not the number of workers.
+    many processes are told to step, when that is not the number of workers. ``passes`` is how many times as many bytes
+    as the model's a step has to read and write in memory, what the kernel copies included; 0 where that is not known.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Case:
     lacks: str = ""
     options: Options = field(default_factory=dict)
     ranks: int | None = None
+    passes: int = 0
 
 
 class Rank(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from race.case import Case, Peer, Setup
 
-MAIN = ("memory", "raw_socket", "paramserver", "gloo", "ddp", "ray_actor", "zmq_server")
+MAIN = ("memory", "shared_memory", "raw_socket", "paramserver", "gloo", "ddp", "ray_actor", "zmq_server")
 SMALL = 40_000
 """Bytes of 10 k parameters."""
 
@@ -79,7 +79,7 @@ PARTS: dict[str, Part] = {
         modules=("zmq_echo", "raw_socket", "paramserver", "ray_actor", "zmq_server"),
     ),
 }
-OTHERS = tuple(name for name in (*MAIN, "zmq_echo") if name not in ("memory", "paramserver"))
+OTHERS = tuple(name for name in (*MAIN, "zmq_echo") if name not in ("memory", "shared_memory", "paramserver"))
 """What can be left out: everything but the limits of memory and this system."""
 
 

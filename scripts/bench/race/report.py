@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from peers.memory import PASSES, TWO
+
 from race.targets import Target
 from race.turns import Result, Table
 
-HEAD = ("", "ms a step", "lowest", "highest", "GB/s", "of in place", "x best peer")
+HEAD = ("", "ms a step", "lowest", "highest", "GB/s", "of in place", "of memory", "x best peer")
 
 
 def best_peer(table: Table) -> float:
@@ -20,7 +22,8 @@ def best_peer(table: Table) -> float:
 
 
 def figures(table: Table, result: Result) -> dict[str, float]:
-    """Return a case's figures: ms, GB/s of model, speed over the update in place and over the best peer."""
+    """Return a case's figures: ms, GB/s of model, speed over the update in place, the bytes per second that it has to
+    move over those of the update in place on two threads, and speed over the best peer."""
     seconds = result.median
     return {
         "ms": seconds * 1e3,
@@ -28,6 +31,7 @@ def figures(table: Table, result: Result) -> dict[str, float]:
         "highest": max(result.seconds, default=math.nan) * 1e3,
         "rate": table.setup.nbytes / 1e9 / seconds,
         "of in place": table.median("in place") / seconds,
+        "of memory": (result.case.passes or math.nan) / seconds * table.median(TWO) / PASSES,
         "x best peer": best_peer(table) / seconds,
     }
 
@@ -41,7 +45,7 @@ def text(table: Table) -> Iterator[str]:
             yield f"  {result.case.name:26}  failed: {result.error}"
             continue
         row = figures(table, result)
-        digits = (3, 3, 3, 2, 3, 2)
+        digits = (3, 3, 3, 2, 3, 2, 2)
         cells = (number(value, places) for value, places in zip(row.values(), digits, strict=True))
         yield f"  {result.case.name:26}" + "".join(f"{cell:>12}" for cell in cells)
 
@@ -69,23 +73,32 @@ def verdicts(rows: Sequence[Target]) -> Iterator[str]:
 
 
 def markdown(
-    host: Mapping[str, Any], tables: Sequence[Table], adam: Mapping[str, float], rows: Sequence[Target]
+    host: Mapping[str, Any],
+    tables: Sequence[Table],
+    adam: Mapping[str, float],
+    models: Mapping[str, Mapping[str, float]],
+    rows: Sequence[Target],
 ) -> Iterator[str]:
     """Yield the main tables and the targets for a README; sweeps have one table each, of ms a step."""
     yield ", ".join(f"{key} {value}" for key, value in host.items())
     for table in tables:
         if table.x:
             continue
-        yield from ("", f"**{table.title}**", "", "| | ms a step | GB/s of model | of in place | times the best peer |")
-        yield "| --- | --- | --- | --- | --- |"
+        yield from (
+            "",
+            f"**{table.title}**",
+            "",
+            "| | ms a step | GB/s of model | of in place | of memory | times the best peer |",
+        )
+        yield "| --- | --- | --- | --- | --- | --- |"
         for result in table.results:
             if result.error:
-                yield f"| {result.case.name} | failed: {result.error.replace('|', '/')} | | | |"
+                yield f"| {result.case.name} | failed: {result.error.replace('|', '/')} | | | | |"
                 continue
             row = figures(table, result)
             cells = [
                 number(row[key], places)
-                for key, places in (("ms", 3), ("rate", 2), ("of in place", 3), ("x best peer", 2))
+                for key, places in (("ms", 3), ("rate", 2), ("of in place", 3), ("of memory", 2), ("x best peer", 2))
             ]
             yield f"| {result.case.name} | {' | '.join(cells)} |"
     for part in dict.fromkeys(table.part for table in tables if table.x):
@@ -93,6 +106,12 @@ def markdown(
     if adam:
         yield from ("", "**Adam, one update of 10 M parameters**", "", "| | ms |", "| --- | --- |")
         yield from (f"| {name} | {number(seconds * 1e3, 1)} |" for name, seconds in adam.items())
+    if models:
+        cases = list(dict.fromkeys(case for taken in models.values() for case in taken))
+        yield from ("", "**A training step in one process: ms**", "", f"| | {' | '.join(cases)} |")
+        yield "| --- |" + " --- |" * len(cases)
+        for name, taken in models.items():
+            yield f"| {name} | {' | '.join(number(taken[case] * 1e3, 2) for case in cases)} |"
     yield from ("", "**Targets**", "", "| what | case | measured | target | |", "| --- | --- | --- | --- | --- |")
     for target in rows:
         yield f"| {target.what} | {target.case} | {number(target.ratio, 2)} | {target.bound} | {target.verdict} |"
@@ -109,7 +128,11 @@ def sweep(part: str, tables: Sequence[Table]) -> Iterator[str]:
 
 
 def as_json(
-    host: Mapping[str, Any], tables: Sequence[Table], adam: Mapping[str, float], rows: Sequence[Target]
+    host: Mapping[str, Any],
+    tables: Sequence[Table],
+    adam: Mapping[str, float],
+    models: Mapping[str, Mapping[str, float]],
+    rows: Sequence[Target],
 ) -> dict[str, Any]:
     """Return everything that was measured, with settings, as plain values."""
     return {
@@ -138,6 +161,7 @@ def as_json(
             for table in tables
         ],
         "adam": dict(adam),
+        "models": {name: dict(taken) for name, taken in models.items()},
         "targets": [
             {
                 "what": row.what,

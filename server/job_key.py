@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from functools import lru_cache
 from typing import Any
 
 from ps.dataclass import dataclass
@@ -56,7 +57,9 @@ class JobKey:
         return self._sign(f"line {sender} {receiver}")
 
     def _sign(self, text: str) -> int:
-        return int.from_bytes(hmac.digest(self.secret.encode(), text.encode(), "sha256")[:8], "big") >> (64 - BITS)
+        keyed = _keyed(self.secret).copy()
+        keyed.update(text.encode())
+        return int.from_bytes(keyed.digest()[:8], "big") >> (64 - BITS)
 
     def dump(self) -> dict[str, Any]:
         """Return the key as plain values."""
@@ -66,3 +69,9 @@ class JobKey:
     def load(values: dict[str, Any]) -> JobKey:
         """Return what ``dump`` wrote."""
         return JobKey(values["id"], values["secret"])
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: str) -> hmac.HMAC:
+    """Return the hash that has taken in the key, to be copied: a message of a client asks for several proofs."""
+    return hmac.new(secret.encode(), digestmod="sha256")

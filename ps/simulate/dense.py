@@ -71,16 +71,17 @@ def loss_and_grad(
 
 def _cross_entropy(scores: HostArray, y: HostArray, counts: HostArray) -> tuple[HostArray, HostArray]:
     """Return the losses (clients,) and the gradients by the scores, which are overwritten: as ``ps.models.loss``."""
-    dtype, rows = scores.dtype, scores.shape[1]
+    dtype, (clients, rows, classes) = scores.dtype, scores.shape
     number = counts.astype(dtype)
     scores -= scores.max(axis=2, keepdims=True)
-    picked = y[:, :, None]
-    right = np.take_along_axis(scores, picked, 2)[:, :, 0]
+    flat = scores.reshape(-1)  # one index for each row: NumPy's functions along an axis take three times as long
+    picked = np.arange(0, flat.size, classes) + y.reshape(-1)
+    right = flat[picked].reshape(clients, rows)
     d = np.exp(scores, out=scores)
     total = d.sum(axis=2, keepdims=True)
     each = np.log(total[:, :, 0]) - right
     d /= total
-    np.put_along_axis(d, picked, np.take_along_axis(d, picked, 2) - 1, 2)
+    flat[picked] -= 1
     if counts.min() < rows:
         absent = np.arange(rows) >= counts[:, None]
         each[absent] = 0

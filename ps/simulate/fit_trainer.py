@@ -23,8 +23,8 @@ class FitTrainer:
         self._chunks = plan.layout.chunks(plan.job.servers, plan.job.chunk_bytes)
         self._states = LocalStates(plan.uplink)
 
-    def train(self, tasks: Sequence[TrainingTask], weights: HostArray) -> Iterator[TrainingResult]:
-        """Yield the result of each task; all begin with ``weights``, uint8, as it travels."""
+    def train(self, tasks: Sequence[TrainingTask], weights: HostArray) -> Iterator[list[TrainingResult]]:
+        """Yield the result of each task by itself; all begin with ``weights``, uint8, as it travels."""
         layout = self._plan.layout
         before = layout.flat(weights)
         for task in tasks:
@@ -33,7 +33,7 @@ class FitTrainer:
             trained, examples, metrics = train(self._fit, views, self._plan.job, task.client, task.round)
             declined = not_finite(trained) or ("" if examples else "fit had no examples")
             if declined:
-                yield TrainingResult(task.ticket, 0, 0, {}, (), declined)
+                yield [TrainingResult(task.ticket, 0, 0, {}, (), declined)]
                 continue
             for name, values in trained.items():
                 views[name][...] = values
@@ -46,7 +46,7 @@ class FitTrainer:
             if not self._plan.remembers:
                 self._states.forget(task.ticket)
             steps = int(metrics.pop("steps", 1))
-            yield TrainingResult(task.ticket, examples, steps, metrics, frames)
+            yield [TrainingResult(task.ticket, examples, steps, metrics, frames)]
 
     def settle(self, ticket: int, accepted: bool) -> None:
         """Say what became of a task, where clients keep anything from task to task."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -53,14 +54,22 @@ class LocalWork:
 
         They are those that a client of a real job has. What pads a row is its first example again.
         """
-        n, width = len(share), self.width(len(share))
+        n = len(share)
         steps, cuts = self.local_steps(n), self.cuts(n)
-        bounds = np.arange(cuts + 1) * n // cuts
-        places = np.arange(width)
-        starts, counts = bounds[:-1, None], np.diff(bounds)
-        pattern = np.where(places < counts[:, None], starts + places, starts)
+        pattern, counts = _pattern(n, cuts, self.width(n))
         seed = int(np.random.SeedSequence((self.seed, client, round)).generate_state(1)[0])
         epochs = math.ceil(steps / cuts)
         orders = (np.random.default_rng((seed, epoch)).permutation(n) for epoch in range(epochs))
         rows = np.concatenate([share[order[pattern]] for order in orders])
         return rows[:steps], np.tile(counts, epochs)[:steps]
+
+
+@lru_cache(maxsize=256)
+def _pattern(examples: int, cuts: int, width: int) -> tuple[HostArray, HostArray]:
+    """Return where in an epoch's order each batch's rows are, (cuts, width), and how many of them count.
+
+    It is the same for all clients with as many examples.
+    """
+    bounds = np.arange(cuts + 1) * examples // cuts
+    starts, counts, places = bounds[:-1, None], np.diff(bounds), np.arange(width)
+    return np.where(places < counts[:, None], starts + places, starts), counts

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from types import TracebackType
 
@@ -17,6 +17,7 @@ from ps.errors import ConnectTimeout, PeerLost, StateError, UsageError
 from ps.simulate.arrays import SharedArrays
 from ps.simulate.plan import TrainingPlan
 from ps.simulate.task import TrainingResult, TrainingTask
+from ps.simulate.vectorized import MOST
 from ps.simulate.worker_process import WorkerProcess
 from ps.xp import HostArray
 
@@ -72,7 +73,7 @@ class Pool:
 
     def publish(self, version: int, weights: HostArray) -> None:
         """Say what the weights of a version are: uint8, which is copied. Tasks are of the latest or older versions."""
-        self._versions[version] = _Version(weights.tobytes())
+        self._versions[version] = _Version(weights.copy())
         for old in [each for each in self._versions if each != version]:
             self._release(old)
 
@@ -83,6 +84,8 @@ class Pool:
         self._versions[task.version].tasks += 1
         self._alive[task.ticket] = task
         heapq.heappush(self._waiting, (due, task.ticket, task))
+        if len(self._waiting) >= MOST * len(self._processes):  # there is a group for each while others are told
+            self._send()
 
     def take(self, ticket: int) -> TrainingResult:
         """Return the result of a task, once, waiting for it. PeerLost when a process is gone."""
@@ -117,10 +120,10 @@ class Pool:
         while self._processes:
             self._processes.pop().close()
 
-    def _send(self, needed: int) -> None:
+    def _send(self, needed: int | None = None) -> None:
         """Send what is waiting to the processes as long as there is room for results, and ``needed`` in any case."""
         orders: dict[int, list[TrainingTask]] = {}
-        while self._waiting and (needed not in self._sent or len(self._sent) < self._ahead):
+        while self._waiting and (len(self._sent) < self._ahead or not (needed is None or needed in self._sent)):
             _, ticket, task = heapq.heappop(self._waiting)
             if ticket in self._alive:
                 self._sent.add(ticket)
@@ -131,7 +134,7 @@ class Pool:
                 found = self._versions[version]
                 if place not in found.holders:
                     found.holders.add(place)
-                    process.send("weights", version, found.weights)
+                    process.send("weights", version, frames=[found.weights])
             process.send("train", tasks)
 
     def _release(self, version: int) -> None:
@@ -142,11 +145,10 @@ class Pool:
     def _process_of(self, task: TrainingTask) -> WorkerProcess:
         return self._processes[task.client % len(self._processes)]
 
-    def _arrived(self, result: TrainingResult) -> None:
+    def _arrived(self, results: Sequence[TrainingResult]) -> None:
         with self._arrival:
-            if result.ticket in self._alive:
-                self._results[result.ticket] = result
-                self._arrival.notify_all()
+            self._results.update((result.ticket, result) for result in results if result.ticket in self._alive)
+            self._arrival.notify_all()
 
     def _gone(self, why: str) -> None:
         with self._arrival:
@@ -158,6 +160,6 @@ class Pool:
 class _Version:
     """Weights that tasks begin with: how many of these are not settled, and which processes have them."""
 
-    weights: bytes
+    weights: HostArray
     tasks: int = 0
     holders: set[int] = field(default_factory=set)

@@ -9,9 +9,7 @@ import contextlib
 import os
 import signal
 import sys
-from multiprocessing.connection import Connection
-
-import numpy as np
+from socket import socket
 
 from ps import plugins
 from ps.config import process_from_env
@@ -19,23 +17,24 @@ from ps.errors import PSError
 from ps.memory import keep_freed_memory
 from ps.simulate.arrays import read_arrays
 from ps.simulate.fit_trainer import FitTrainer
+from ps.simulate.link import Link
 from ps.simulate.model import has_fit
 from ps.simulate.plan import TrainingPlan
-from ps.simulate.task import TrainingTask, pack, unpack
+from ps.simulate.task import TrainingTask, pack
 from ps.simulate.trainer import Trainer
 from ps.xp import HostArray
 
 
-def serve(link: Connection, data: int) -> None:
-    """Read the plan and then orders, and answer each task with its result, until the other end is closed."""
-    _, (about, arrays) = unpack(link.recv_bytes())
+def serve(link: Link, data: int) -> None:
+    """Read the plan and then orders, and answer tasks with their results, until the other end is closed."""
+    _, (about, arrays), _ = link.receive()
     plan = TrainingPlan.from_dict(about)
     trainer = FitTrainer(plan) if has_fit(plan.model) else Trainer(plan, read_arrays(data, arrays))
     weights: dict[int, HostArray] = {}
     while True:
-        kind, values = unpack(link.recv_bytes())
+        kind, values, frames = link.receive()
         if kind == "weights":
-            weights[values[0]] = np.frombuffer(values[1], np.uint8)
+            (weights[values[0]],) = frames
         elif kind == "forget":
             weights.pop(values[0], None)
         elif kind == "settle":
@@ -44,15 +43,16 @@ def serve(link: Connection, data: int) -> None:
             tasks = [TrainingTask(*row) for row in values[0]]
             for version in dict.fromkeys(task.version for task in tasks):
                 same = [task for task in tasks if task.version == version]
-                for result in trainer.train(same, weights[version]):
-                    link.send_bytes(result.pack())
+                for results in trainer.train(same, weights[version]):
+                    rows, frames = pack(results)
+                    link.send("results", *rows, frames=frames)
 
 
 def main() -> int:
     """Serve; an error is told to the other end and ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C goes to all: the simulation decides
     keep_freed_memory()
-    link = Connection(int(sys.argv[1]))
+    link = Link(socket(fileno=int(sys.argv[1])))
     try:
         plugins.load(process_from_env(os.environ).plugins or ())
         serve(link, int(sys.argv[2]))
@@ -60,7 +60,7 @@ def main() -> int:
         return 0
     except PSError as error:
         with contextlib.suppress(ConnectionError):
-            link.send_bytes(pack("failed", str(error)))
+            link.send("failed", str(error))
         return error.exit_code
     return 0
 

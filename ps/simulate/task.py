@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
-
-import msgpack
-import numpy as np
 
 from ps.xp import HostArray
 
@@ -33,25 +32,17 @@ class TrainingResult(NamedTuple):
     frames: tuple[HostArray, ...]
     declined: str = ""
 
-    def pack(self) -> bytes:
-        """Return the result as a message."""
-        frames = [frame.data for frame in self.frames]
-        return pack("result", self.ticket, self.examples, self.steps, self.report, frames, self.declined)
 
-    @classmethod
-    def of(cls, values: list[Any]) -> TrainingResult:
-        """Return the result that a message's values are; its frames are views of them."""
-        ticket, examples, steps, report, frames, declined = values
-        arrays = tuple(np.frombuffer(frame, np.uint8) for frame in frames)
-        return cls(ticket, examples, steps, report, arrays, declined)
+def pack(results: Sequence[TrainingResult]) -> tuple[list[Any], list[HostArray]]:
+    """Return results as plain values, a row for each, and all their frames."""
+    rows = [[r.ticket, r.examples, r.steps, r.report, len(r.frames), r.declined] for r in results]
+    return rows, [frame for result in results for frame in result.frames]
 
 
-def pack(kind: str, *values: Any) -> bytes:
-    """Return a message between the simulation and one of its processes: its kind, and plain values or bytes."""
-    return bytes(msgpack.packb((kind, *values)))
-
-
-def unpack(data: bytes) -> tuple[str, list[Any]]:
-    """Return a message's kind and values."""
-    kind, *values = msgpack.unpackb(data, strict_map_key=False)
-    return kind, values
+def unpack(rows: Sequence[Sequence[Any]], frames: Iterable[HostArray]) -> list[TrainingResult]:
+    """Return the results that ``pack`` was given."""
+    left = iter(frames)
+    return [
+        TrainingResult(ticket, examples, steps, report, tuple(islice(left, count)), declined)
+        for ticket, examples, steps, report, count, declined in rows
+    ]

@@ -46,8 +46,11 @@ class Trainer:
         self._states = LocalStates(plan.uplink)
         self._remembers = plan.remembers
 
-    def train(self, tasks: Sequence[TrainingTask], weights: HostArray) -> Iterator[TrainingResult]:
-        """Yield the result of each task, about in their order; all begin with ``weights``, uint8, as it travels."""
+    def train(self, tasks: Sequence[TrainingTask], weights: HostArray) -> Iterator[list[TrainingResult]]:
+        """Yield the tasks' results, of those at once that were computed together, about in their order.
+
+        All begin with ``weights``, uint8, as it travels.
+        """
         work = self._plan.work
         groups: dict[tuple[int, int], list[TrainingTask]] = {}
         for task in tasks:
@@ -60,7 +63,7 @@ class Trainer:
             size = group_size(flat[WEIGHTS].size, width, features, arrays)
             for part in _evenly(group, size):
                 part.sort(key=lambda task: -work.local_steps(self._size(task)))
-                yield from self._group(part, flat)
+                yield list(self._group(part, flat))
 
     def settle(self, ticket: int, accepted: bool) -> None:
         """Say what became of a task, where clients keep anything from task to task."""

@@ -14,10 +14,10 @@ from ps.dataclass import dataclass
 from ps.xp import HostArray
 
 WORKING_SET = 8 << 20
-"""Bytes of one group's arrays, at most where it is more than one client: they stay in a core's share of L3."""
+"""Bytes of one group's arrays, at most where it is more than one client: they stay in a core's caches."""
 
-MOST = 64
-"""Clients in a group, at most. Measured, softmax regression on MNIST: half as many take 6 % longer."""
+MOST = 16
+"""Clients in a group, at most. Measured, softmax regression of 784 inputs: 64 take 5 % longer, as they leave L2."""
 
 Gradients = Callable[[HostArray, HostArray, HostArray, HostArray], HostArray]
 """``gradients(weights, rows, counts, out)`` writes the gradients of a step of some clients into ``out``, and returns

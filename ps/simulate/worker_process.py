@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
-from collections.abc import Callable
-from multiprocessing import Pipe
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ps import blas, interpreter
 from ps.errors import PeerLost
 from ps.simulate.arrays import SharedArrays
+from ps.simulate.link import Link
 from ps.simulate.plan import TrainingPlan
-from ps.simulate.task import TrainingResult, pack, unpack
+from ps.simulate.task import TrainingResult, unpack
+from ps.xp import HostArray
 
 
 class WorkerProcess:
@@ -24,13 +26,14 @@ class WorkerProcess:
         number: int,
         plan: TrainingPlan,
         data: SharedArrays,
-        arrived: Callable[[TrainingResult], None],
+        arrived: Callable[[Sequence[TrainingResult]], None],
         gone: Callable[[str], None],
     ) -> None:
         """Start it. ``arrived`` and ``gone`` (why) are called from the thread, ``gone`` at most once and last."""
         self.number = number
         self._arrived, self._gone = arrived, gone
-        self._link, theirs = Pipe()
+        ours, theirs = socket.socketpair()
+        self._link = Link(ours)
         with theirs:
             self._process = subprocess.Popen(
                 [*interpreter.command("ps.simulate.process"), str(theirs.fileno()), str(data.fd)],
@@ -47,10 +50,10 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
-    def send(self, kind: str, *values: Any) -> None:
+    def send(self, kind: str, *values: Any, frames: Sequence[HostArray] = ()) -> None:
         """Send an order; PeerLost when the process is gone."""
         try:
-            self._link.send_bytes(pack(kind, *values))
+            self._link.send(kind, *values, frames=frames)
         except OSError:
             raise PeerLost(self._fate()) from None
 
@@ -66,9 +69,9 @@ class WorkerProcess:
         why = ""
         try:
             while not why:
-                kind, values = unpack(self._link.recv_bytes())
-                if kind == "result":
-                    self._arrived(TrainingResult.of(values))
+                kind, values, frames = self._link.receive()
+                if kind == "results":
+                    self._arrived(unpack(values, frames))
                 else:
                     why = f"simulation process {self.number}: {values[0]}"
         except (EOFError, OSError):

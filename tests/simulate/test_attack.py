@@ -4,6 +4,7 @@ the others have learnt, whatever it sends and claims."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Attacked:
         task = self._tasks[ticket]
         if ticket not in self._results:
             same = [other for other in self._tasks.values() if other.version == task.version]
-            for result in self._fleet.train(same, self._weights[task.version]):
+            for result in chain.from_iterable(self._fleet.train(same, self._weights[task.version])):
                 self._results[result.ticket] = result
         found = self._results.pop(ticket)
         return self._attack(found) if task.client == ATTACKER else found

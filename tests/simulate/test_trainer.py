@@ -26,6 +26,10 @@ CLIENTS = 8
 MODELS: dict[str, Any] = {"softmax": softmax, "mlp": mlp}
 
 
+def results_of(trainer: Trainer, tasks: list[TrainingTask], weights: HostArray) -> list[TrainingResult]:
+    return [result for results in trainer.train(tasks, weights) for result in results]
+
+
 class RealClient:
     """The parts that a client of a real job is made of, without its sockets."""
 
@@ -73,7 +77,7 @@ def test_frames_are_those_of_a_real_client_round_after_round(model: str, job: di
     weights, rng = first_weights(plan), np.random.default_rng(0)
     for round in range(3):
         tasks = [TrainingTask(client, 100 * round + client, round, round) for client in range(CLIENTS)]
-        results = {result.ticket: result for result in trainer.train(tasks, weights)}
+        results = {result.ticket: result for result in results_of(trainer, tasks, weights)}
         for task in tasks:
             expected = real[task.client].take_part(round, weights)
             assert len(expected) == len(results[task.ticket].frames)
@@ -92,12 +96,12 @@ def test_a_result_says_what_was_done_and_how_good_it_was() -> None:
     trainer, weights = Trainer(plan, data), first_weights(plan)
     division = partition("dirichlet:1.0", data["y_train"], CLIENTS, 0)
     tasks = [TrainingTask(client, client, 0, 0, evaluate=client == 2) for client in range(CLIENTS)]
-    for result in trainer.train(tasks, weights):
+    for result in results_of(trainer, tasks, weights):
         size = len(division.share(result.ticket))
         assert (result.examples, result.steps) == (size, -(-size // 4))
         assert 0 < result.report["loss"] < 5
         assert ("accuracy" in result.report) == ("accuracy_tuned" in result.report) == (result.ticket == 2)
-    assert len(list(trainer.train(tasks, weights))) == CLIENTS
+    assert len(results_of(trainer, tasks, weights)) == CLIENTS
 
 
 def test_models_without_a_stacked_form_train_one_by_one() -> None:
@@ -113,8 +117,8 @@ def test_models_without_a_stacked_form_train_one_by_one() -> None:
     for name, view_of in plan.layout.views(plan.layout.flat(weights)).items():
         view_of[...] = first[name]
     division = partition("iid", data["y_train"], 2, 0)
-    results: list[TrainingResult] = list(
-        Trainer(plan, data).train([TrainingTask(0, 0, 0, 0), TrainingTask(1, 1, 0, 0)], weights)
+    results: list[TrainingResult] = results_of(
+        Trainer(plan, data), [TrainingTask(0, 0, 0, 0), TrainingTask(1, 1, 0, 0)], weights
     )
     for result in results:
         share, params = division.share(result.ticket), {name: value.copy() for name, value in first.items()}
@@ -132,8 +136,7 @@ def test_features_are_flattened_for_models_that_take_them_flat() -> None:
     plan, data = plan_of(workers=2), examples(80)
     shaped = {name: x.reshape(len(x), 3, 4) if name.startswith("x") else x for name, x in data.items()}
     tasks, weights = [TrainingTask(0, 0, 0, 0), TrainingTask(1, 1, 0, 0)], first_weights(plan)
-    for one, other in zip(
-        Trainer(plan, data).train(tasks, weights), Trainer(plan, shaped).train(tasks, weights), strict=True
-    ):
+    flat, square = (results_of(Trainer(plan, each), tasks, weights) for each in (data, shaped))
+    for one, other in zip(flat, square, strict=True):
         assert [frame.tobytes() for frame in one.frames] == [frame.tobytes() for frame in other.frames]
     assert data["x_train"].shape[1] == FEATURES

@@ -165,9 +165,10 @@ class Assignments:
             yield from self._draw(free, version, now)
         elif phase == "collect" and not (self._attempt.late(now) or fixed):
             yield from self._draw(self.goal - self._contributions.ledger.counted - self.active, version, now)
-        nearly_over = self._deadlines.nearly_over(now - self._attempt.since)
-        soon = self.asynchronous or phase != "collect" or nearly_over
-        if phase != "select" and not (soon and self.waiting <= CROWD * self._wanted):
+        if phase == "select" or not self.waiting:
+            return
+        soon = self.asynchronous or phase != "collect" or self._deadlines.nearly_over(now - self._attempt.since)
+        if not (soon and self.waiting <= CROWD * self._wanted):
             for offer in self._selection.dismiss():
                 yield Send(offer.member, Wait(offer.request, version, self._wait(now)))
 

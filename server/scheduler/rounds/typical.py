@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
+import bisect
 from collections import deque
-from collections.abc import Collection
 from typing import Any
 
 from ps.protocol.messages.federated import COMPARED
@@ -21,10 +20,7 @@ class Typical:
     """
 
     def __init__(self) -> None:
-        self.norms: deque[float] = deque(maxlen=REMEMBERED)
-        self.examples: deque[float] = deque(maxlen=REMEMBERED)
-        self.counts: deque[int] = deque(maxlen=REMEMBERED)
-        self.influences: deque[float] = deque(maxlen=REMEMBERED)
+        self.norms, self.examples, self.counts, self.influences = _Last(), _Last(), _Last(), _Last()
 
     def see(self, examples: float, steps: int) -> None:
         """Take what one contribution claims."""
@@ -44,17 +40,17 @@ class Typical:
     @property
     def norm(self) -> float:
         """The median L2 norm; 0 when none was seen."""
-        return statistics.median(self.norms) if self.norms else 0.0
+        return self.norms.median
 
     @property
     def claim(self) -> float:
         """The median number of examples; 0 when none was seen."""
-        return statistics.median(self.examples) if self.examples else 0.0
+        return self.examples.median
 
     @property
     def steps(self) -> float:
         """The median number of local steps; 0 when none was seen."""
-        return statistics.median(self.counts) if self.counts else 0.0
+        return self.counts.median
 
     @property
     def influence(self) -> float:
@@ -62,31 +58,56 @@ class Typical:
 
         Of few it is known less well: of three it counts twice.
         """
-        return _large(self.influences)
+        return self.influences.large
 
     @property
     def many_steps(self) -> float:
         """The upper quartile of local steps, as that of influences."""
-        return _large(self.counts)
+        return self.counts.large
 
     def dump(self) -> dict[str, Any]:
         """Return the numbers as plain values."""
         return {
-            "norms": list(self.norms),
-            "examples": list(self.examples),
-            "steps": list(self.counts),
-            "influences": list(self.influences),
+            "norms": list(self.norms.values),
+            "examples": list(self.examples.values),
+            "steps": list(self.counts.values),
+            "influences": list(self.influences.values),
         }
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned."""
-        self.norms.extend(values["norms"])
-        self.examples.extend(values["examples"])
-        self.counts.extend(values["steps"])
-        self.influences.extend(values["influences"])
+        for last, key in zip((self.norms, self.examples, self.counts, self.influences), self.dump(), strict=True):
+            for value in values[key]:
+                last.append(value)
 
 
-def _large(values: Collection[float]) -> float:
-    if not values:
-        return 0.0
-    return sorted(values)[int(QUARTER * (len(values) - 1))] * (1 + COMPARED / len(values))
+class _Last:
+    """The last numbers as they came, and the same in order: each verdict asks several times where the middle is."""
+
+    def __init__(self) -> None:
+        self.values: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def append(self, value: float) -> None:
+        """Take a number, and forget the oldest of too many."""
+        self.values.append(value)
+        bisect.insort(self._sorted, value)
+        if len(self.values) > REMEMBERED:
+            self._sorted.remove(self.values.popleft())
+
+    @property
+    def median(self) -> float:
+        """The number in the middle, or the mean of the two that are; 0 when there is none."""
+        half, odd = divmod(len(self._sorted), 2)
+        if odd:
+            return self._sorted[half]
+        return (self._sorted[half - 1] + self._sorted[half]) / 2 if half else 0.0
+
+    @property
+    def large(self) -> float:
+        """The upper quartile, or more where there are few numbers; 0 when there is none."""
+        count = len(self._sorted)
+        return self._sorted[int(QUARTER * (count - 1))] * (1 + COMPARED / count) if count else 0.0

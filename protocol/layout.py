@@ -12,17 +12,21 @@ import hashlib
 import math
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
 
+from ps.config.cut import chunk_bytes_of
 from ps.dataclass import dataclass
 from ps.errors import BadMessage, LayoutMismatch, UsageError
 from ps.half import HALVES
 from ps.protocol.messages import Packed
 from ps.protocol.ranges import MOST_CHUNKS, MOST_NAME, MOST_TENSORS
 from ps.xp import Array
+
+if TYPE_CHECKING:
+    from ps.config.job import JobConfig
 
 DTYPES = ("float32", "float64")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -313,6 +317,10 @@ class Layout:
                 cut.append(Chunk(len(cut), dealt % servers, dtype, start, stop, place, kind, group))
                 dealt += 1
         return tuple(cut)
+
+    def cut(self, job: JobConfig) -> tuple[Chunk, ...]:
+        """Cut the buffer into the chunks of a job, as ``chunks`` does."""
+        return self.chunks(job.servers, chunk_bytes_of(job, self.nbytes), job.cut_for)
 
     def whole(self) -> tuple[Chunk, ...]:
         """Return every section as one chunk, of nobody in particular."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from ps import xp
+from ps.config.job import JobConfig
 from ps.dataclass import dataclass
 from ps.optim.group import Group
 from ps.protocol.layout import Chunk, Layout, dtype_of
@@ -53,12 +54,12 @@ class ModelPart:
     changing: bool = False
     """Whether it has buffers or counters, of which its successor is told over its connections to servers."""
 
-    def chunks(self, servers: int, chunk_size: int, cut_for: int | None = None) -> tuple[Chunk, ...]:
+    def cut(self, job: JobConfig) -> tuple[Chunk, ...]:
         """Cut the whole as the servers do; chunks that this worker has lie where they are in its own buffer."""
         begins = {section: offset for section, (offset, _) in self.own.sections().items()}
         return tuple(
             dataclasses.replace(c, offset=begins.get(c.section, 0) + c.start * np.dtype(c.dtype).itemsize)
-            for c in self.whole.chunks(servers, chunk_size, cut_for)
+            for c in self.whole.cut(job)
         )
 
     @property

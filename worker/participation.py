@@ -111,7 +111,7 @@ class Participation:
 
         ``part``: the layout is that of the part of a model that this worker has.
         """
-        self.chunks = self._held = (part or layout).chunks(self.job.servers, self.job.chunk_bytes, self.job.cut_for)
+        self.chunks = self._held = (part or layout).cut(self.job)
         self._part = part
         if part is not None:
             own, self._given = part.holds(self.chunks), part.gives(self.chunks)

@@ -49,7 +49,7 @@ def place(model: Model, store: Store, device: Device) -> Placement:
         beside |= {name: device.array(array) for name, array in first.own(model.untrained()).items()}
     values = xp.host_buffer(layout.nbytes, device)
     model.fill(layout, values)
-    chunks = trained.whole() if job.federated else (part or layout).chunks(job.servers, job.chunk_bytes, job.cut_for)
+    chunks = trained.whole() if job.federated else (part or layout).cut(job)
     count = partial(first.fill, layout, values)
     buffers = store.init(layout, values, in_place=device.backend is xp.NUMPY, count=count, part=part)
     weights = buffers.weights if buffers.weights is values else xp.pinned(buffers.weights, device)

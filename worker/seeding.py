@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from ps.config.cut import chunk_bytes_of
 from ps.config.job import JobConfig
 from ps.protocol.layout import Chunk, Layout
 from ps.protocol.messages import Init, InitChunk, InitDone, InitGrant, InitMaster, InitRequest, Ok
@@ -42,7 +43,9 @@ def seed(
     ``masters``: float32 vectors for sections in half precision, whose values are these to the nearest; without them
     the servers make masters of the values. It refuses to be told when a server was lost that had some of the values.
     """
-    announce = partial(Init, member=member, servers=job.servers, chunk_size=job.chunk_bytes, layout=layout.pack())
+    announce = partial(
+        Init, member=member, servers=job.servers, chunk_size=chunk_bytes_of(job, layout.nbytes), layout=layout.pack()
+    )
     yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
     calls, chunks = [], tuple(chunks)
     for chunk in chunks:
@@ -60,7 +63,9 @@ def seed_piecewise(
     member: int, job: JobConfig, layout: Layout, chunks: Iterable[Chunk], first: Callable[[Chunk], HostArray]
 ) -> Conversation[None]:
     """Do so with values that are nowhere together: ``first`` returns those of a chunk when it is their turn."""
-    announce = partial(Init, member=member, servers=job.servers, chunk_size=job.chunk_bytes, layout=layout.pack())
+    announce = partial(
+        Init, member=member, servers=job.servers, chunk_size=chunk_bytes_of(job, layout.nbytes), layout=layout.pack()
+    )
     yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
     rest = iter(chunks)
     while some := list(itertools.islice(rest, AT_ONCE * job.servers)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ps.config.cut import CutConfig
 from ps.config.setting import setting
 from ps.config.values import LONGEST_WAIT, Kind
 from ps.dataclass import dataclass
@@ -12,7 +13,6 @@ from ps.number import MOST_STEPS
 
 LONGEST_PLACE = 1000
 """Characters of the name of a folder, which may be one that fsspec understands."""
-MOST_SERVERS = 1000
 HURRY = 0.25
 """The part of the grace after which the last checkpoint is made without the workers, who wait for it no longer."""
 _EVERY = re.compile(r"([0-9]{1,16})|([0-9]{1,9}(?:\.[0-9]{1,6})?)s")
@@ -56,7 +56,7 @@ class Every:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointConfig:
+class CheckpointConfig(CutConfig):
     """The settings of a job that are about its checkpoints."""
 
     checkpoint_dir: str | None = setting(
@@ -74,12 +74,6 @@ class CheckpointConfig:
         None,
         "folder of checkpoints, or one checkpoint in it, to go on from, with whatever settings are given",
         kind=PLACE,
-    )
-    cut_for: int | None = setting(
-        None,
-        "for how many servers the model is cut into chunks; none: for those that there are. What is resumed keeps its",
-        low=1,
-        high=MOST_SERVERS,
     )
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ps.config.aggregator import check_aggregator
-from ps.config.checkpoint import MOST_SERVERS
-from ps.config.chunk_size import CHUNK_SIZE, default_of, is_too_large
+from ps.config.chunk_size import default_of, is_too_large
 from ps.config.clipping import check_clipping
 from ps.config.compression import check_compression
+from ps.config.cut import MOST_SERVERS
 from ps.config.elastic import ElasticConfig, check_elastic
 from ps.config.mode import BOUNDED, DISTRIBUTED, FEDERATED, MODES, PIPELINE
 from ps.config.privacy import DP
@@ -76,7 +76,6 @@ class JobConfig(ElasticConfig):
     overlap: bool = setting(
         False, "let a step return before all new weights have arrived; reading a tensor waits for it", modes=DISTRIBUTED
     )
-    chunk_size: int | None = CHUNK_SIZE
     window: int = setting(
         8 << 20, "most bytes that a worker has on the way to one server", kind=SIZE, low=1 << 10, high=1 << 40
     )
@@ -234,7 +233,7 @@ class JobConfig(ElasticConfig):
 
     @property
     def chunk_bytes(self) -> int:
-        """The bytes of a chunk, at most."""
+        """The bytes of a chunk of any model, at most: see ``chunk_bytes_of``."""
         return self.chunk_size or default_of(self)
 
     @property

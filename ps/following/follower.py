@@ -228,7 +228,7 @@ class ModelFollower(Iterator[Snapshot]):
         if self._last is None:
             self._reading = None
             entry = self._entry
-            chunks = entry.layout.chunks(entry.job.servers, entry.job.chunk_bytes, entry.job.cut_for)
+            chunks = entry.layout.cut(entry.job)
             self._last = ChunkSet.of(entry.layout, chunks, masters=self._masters)
         self._last.take(message.chunk, message.clock, payload)
         if not self._last.missing:

@@ -106,7 +106,7 @@ class Reading:
         """Whether a chunk is at a server that this reading does not know."""
         self._steady = job.steady
         self._permit, self._numbers, self._masters = permit, numbers, masters
-        chunks = layout.chunks(job.servers, job.chunk_bytes, job.cut_for)
+        chunks = layout.cut(job)
         self.found = ChunkSet.of(layout, chunks, masters=masters)
         self.clock = -1
         self._attempt = 0

@@ -17,6 +17,7 @@ from ps.checkpoint.manifest import Manifest, SavedChunk, split_name
 from ps.checkpoint.parts import WrittenPart, part_of
 from ps.checkpoint.place import place
 from ps.checkpoint.tensor_file import TensorFile
+from ps.config.cut import chunk_bytes_of
 from ps.config.job import JobConfig
 from ps.config.mode import FEDERATED
 from ps.errors import ConfigError, JobEnded, PSError
@@ -104,7 +105,7 @@ class CheckpointKeeper:
             for rank, known in data.items():
                 workers[rank] = {**workers.get(rank, {}), "data": dict(known)}
             identity = dict(self.life.identity)
-            about_job = {**job.to_dict(), "chunk_size": job.chunk_bytes}
+            about_job = {**job.to_dict(), "chunk_size": chunk_bytes_of(job, layout.nbytes)}
             manifest = Manifest(
                 folder,
                 seal.step,

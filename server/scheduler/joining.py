@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +120,10 @@ def refusal(
             theirs = wished(hello)
         except ConfigError as error:
             return Error(hello.request, "config", str(error))
+        if job is not None and theirs.min_chunks is None and job.chunk_size is None:
+            theirs = dataclasses.replace(
+                theirs, min_chunks=job.min_chunks
+            )  # nobody asked for it: see ``cut_for_links``
         if job is not None and theirs != job:
             ours, wants = job.to_dict(), theirs.to_dict()
             key = next(key for key in ours if ours[key] != wants[key])

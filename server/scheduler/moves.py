@@ -69,7 +69,7 @@ class ChunkMoves:
     def model(self, layout: Layout | None, job: JobConfig | None) -> None:
         """Learn what there is to be moved, once there is a model."""
         if layout is not None and job is not None and not self._sizes:
-            cut = layout.chunks(job.servers, job.chunk_bytes, job.cut_for)
+            cut = layout.cut(job)
             self._sizes, self._servers = tuple(chunk.nbytes for chunk in cut), job.servers
 
     def where(self, chunk: int) -> int:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from ps.config import JobConfig
-from ps.config.checkpoint import MOST_SERVERS
+from ps.config.cut import MOST_SERVERS
 from ps.server.scheduler.member_record import LIVE, MemberRecord
 
 MAX_GONE = 1000

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ps.config import JobConfig
+from ps.config.cut import cut_for_links
 from ps.errors import BadMessage
 from ps.protocol.messages import (
     BarrierEnter,
@@ -263,7 +264,7 @@ class SchedulerState:
         record = self._registrar.enrol(hello, seats, self._roster, now, here=here)
         self.absence.come(now)
         if record.role == "worker":
-            self.job = wished(hello)
+            self.job = self.job or wished(hello)
             self._roster.deal(self.job)
             self.elastic.come(now)
             self._vacancies.taken(record, self._roster, self._barrier.count)
@@ -300,6 +301,8 @@ class SchedulerState:
         workers = self.count("worker")
         if workers >= self.job.goal if self.federated else self.elastic.may_begin(self.job, workers, now):
             self.phase = "running"
+            if not all(record.here for record in self._roster):
+                self.job = cut_for_links(self.job)
             for worker in self.live("worker"):
                 worker.initial = True
             self._renew_view()

@@ -80,7 +80,7 @@ class Arrivals:
     def _cut(self) -> Mapping[int, Chunk]:
         layout, job = self._shard.layout or self._layout, self._shard.job
         if not self._chunks and layout is not None:
-            cut = layout.chunks(job.servers, job.chunk_bytes, job.cut_for)
+            cut = layout.cut(job)
             self._chunks = {chunk.index: chunk for chunk in cut}
         return self._chunks
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ps.config.cut import chunk_bytes_of
 from ps.config.job import JobConfig
 from ps.errors import BadMessage, ConfigError
 from ps.half import HALVES, SINGLE, is_half
@@ -22,8 +23,9 @@ from ps.xp import HostArray
 def layout_of(message: Init, job: JobConfig) -> Layout:
     """Return the layout that a worker announces. Raises BadMessage unless it is cut as the job says."""
     layout = Layout.unpack(message.layout)
-    if (message.servers, message.chunk_size) != (job.servers, job.chunk_bytes):
-        ours = f"{job.servers} servers and chunks of {job.chunk_bytes} bytes"
+    chunk_bytes = chunk_bytes_of(job, layout.nbytes)
+    if (message.servers, message.chunk_size) != (job.servers, chunk_bytes):
+        ours = f"{job.servers} servers and chunks of {chunk_bytes} bytes"
         raise BadMessage(f"Init for {message.servers} servers and chunks of {message.chunk_size} bytes, not {ours}")
     demand_noisable(layout, job)
     return layout
@@ -57,7 +59,7 @@ def demand_noisable(layout: Layout, job: JobConfig) -> None:
 
 def cut_for(rank: int, layout: Layout, job: JobConfig) -> list[Chunk]:
     """Return the chunks that are a server's."""
-    return [chunk for chunk in layout.chunks(job.servers, job.chunk_bytes, job.cut_for) if chunk.server == rank]
+    return [chunk for chunk in layout.cut(job) if chunk.server == rank]
 
 
 def room_for(chunk: Chunk, layout: Layout, memory: HostArray | None) -> ChunkState:

@@ -29,11 +29,13 @@ class Desk:
         self.state = SchedulerState({"servers": 1, "workers": 2, **explicit}, 0.0, Registrar(KEY, self._draw))
         self.now = 0.0
         self.nonce = 0
+        self.here = False
+        """Whether messages come from the scheduler's own host."""
 
     def say(self, message: Message) -> list[Send]:
         """Say something; whoever submits to a task was given it."""
         record = self.state.members.get(getattr(message, "member", 0))
-        return self.state.receive(with_token(message, record.rank if record else 0), self.now)
+        return self.state.receive(with_token(message, record.rank if record else 0), self.now, here=self.here)
 
     def hello(
         self, role: str = "worker", rank: int = -1, nonce: int = 0, suggested: int = -1, **script: Any

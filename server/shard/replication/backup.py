@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ps.checkpoint.chunk_snapshot import CODEC, MASTER, SHADOW, SLOT, WEIGHTS
+from ps.config.cut import chunk_bytes_of, cut_for_links
 from ps.errors import BadMessage, ReplicaDiverged
 from ps.half import SINGLE, is_half, worked_in
 from ps.protocol.layout import Layout
@@ -110,10 +111,14 @@ class Backup:
         return self.shard
 
     def _model(self, record: ReplicaModel) -> None:
-        layout, job = Layout.unpack(record.layout), self.shard.job
-        if (record.servers, record.chunk_size) != (job.servers, job.chunk_bytes):
-            raise BadMessage(f"a model for {record.servers} servers, in a job of {job.servers}")
-        self.shard.seeder = record.seeder
+        layout, mine = Layout.unpack(record.layout), self.shard.job
+        cut = record.servers, record.chunk_size
+        for job in (mine, cut_for_links(mine)):  # the view that says so may come later than what its server says
+            if cut == (job.servers, chunk_bytes_of(job, layout.nbytes)):
+                break
+        else:
+            raise BadMessage(f"a model for {record.servers} servers, in a job of {mine.servers}, or cut in another way")
+        self.shard.job, self.shard.seeder = job, record.seeder
         if layout != self.shard.layout:
             try:
                 self.shard.hold(layout)

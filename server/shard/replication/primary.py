@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from ps.config.cut import chunk_bytes_of
 from ps.config.job import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.membership import peers
@@ -182,7 +183,7 @@ class PrimaryShard:
         layout, job = self._inner.layout, self.job
         assert layout is not None
         self._model = layout, self._inner.seeder
-        about = self._inner.seeder, job.servers, job.chunk_bytes, layout.pack()
+        about = self._inner.seeder, job.servers, chunk_bytes_of(job, layout.nbytes), layout.pack()
         self._outbox_now.put(lambda number, place: ReplicaModel(number, *about))
 
     def _part(self, *, holds: bool = False) -> None:

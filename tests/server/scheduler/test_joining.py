@@ -164,3 +164,22 @@ def test_a_job_whose_members_do_not_come_is_given_up_with_the_numbers() -> None:
     assert (views[0][1].phase, views[0][1].code) == ("failed", "timeout")
     assert "waited 20 s for all members: 0 of 1 servers and 1 of 3 workers joined" in desk.state.reason
     assert desk.refused().code == "over"
+
+
+def test_a_job_on_several_hosts_is_cut_into_more_chunks_for_all_for_ever_and_one_on_its_own_host_is_not() -> None:
+    apart, together = Desk(), Desk()
+    together.here = True
+    together.fill()
+    assert together.state.setting("min_chunks") is None
+    apart.here = True
+    apart.join("server")
+    apart.join()
+    apart.here = False
+    assert apart.state.view().job["min_chunks"] is None
+    apart.join()
+    assert apart.state.phase == "running" and apart.state.view().job["min_chunks"] == 16
+    apart.restart()
+    assert apart.join().rank == 2, "one that comes later, and whose script asks for nothing"
+    assert apart.state.view().job["min_chunks"] == 16
+    refused = apart.refused(min_chunks=3)
+    assert refused.code == "config" and "asks for min_chunks = 3, but the job runs with 16" in refused.text

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ps.config.cut import cut_for_links
 from ps.config.job import JobConfig
 from ps.errors import BadMessage, ReplicaDiverged
 from ps.protocol.layout import Layout
@@ -124,3 +125,16 @@ def test_an_acknowledgement_that_cannot_be_is_refused(received: int, applied: in
     outbox.send()
     assert outbox.heard(1, 1)
     assert not outbox.heard(received, applied)
+
+
+def test_a_standby_takes_the_model_as_it_is_cut_between_hosts_though_its_view_does_not_say_so_yet() -> None:
+    layout = Layout.of({"w": np.zeros(800_000, np.float32)})
+    shard = GradientShard(0)
+    shard.job = JobConfig(replicas=1)
+    found = Backup(shard, 5)
+    found.take(ReplicaModel(1, 3, 1, 200_000, layout.pack()), None)
+    found.work()
+    assert len(shard.chunks) == 16 and shard.job == cut_for_links(JobConfig(replicas=1))
+    found.take(ReplicaModel(2, 3, 1, 100_000, layout.pack()), None)
+    with pytest.raises(BadMessage, match="or cut in another way"):
+        found.work()

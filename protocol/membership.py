@@ -41,6 +41,8 @@ RETRY = 1.0
 """Seconds after which an unanswered Hello is sent again."""
 STILL = 3 * RETRY
 """Seconds between two calls of ``tick`` after which this process cannot have heard anybody in between."""
+_BUSY = ("server", "worker")
+"""Who computes; a scheduler hardly does."""
 STALE = 4 * RETRY
 """Seconds after which a refusal, which every Hello is answered with, is not the state of things any more."""
 
@@ -68,6 +70,23 @@ class Peer:
 def peers(view: View) -> tuple[Peer, ...]:
     """Return the live members of a view."""
     return tuple(Peer(*row) for row in view.members)
+
+
+class HostCrowd:
+    """How many of a job's servers and workers share this host's processors, by the latest view."""
+
+    def __init__(self, view: Callable[[], View | None]) -> None:
+        self._view = view
+        self._counted: View | None = None
+        self._count = 0
+
+    def __call__(self) -> int:
+        """Return their number, this process among them; 0 where nobody has told yet."""
+        view = self._view()
+        if view is not self._counted:
+            members = peers(view) if view is not None else ()
+            self._counted, self._count = view, sum(peer.is_here for peer in members if peer.role in _BUSY)
+        return self._count
 
 
 def is_spare(view: View, rank: int) -> bool:

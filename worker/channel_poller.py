@@ -10,6 +10,7 @@ from typing import Any
 
 import zmq
 
+from ps.protocol.spin import Spin
 from ps.protocol.transports.channel import ServerChannel
 from ps.worker.request_queue import RequestQueue
 
@@ -17,8 +18,9 @@ from ps.worker.request_queue import RequestQueue
 class ChannelPoller:
     """What an exchange waits in, queue by queue."""
 
-    def __init__(self, poller: zmq.Poller) -> None:
+    def __init__(self, poller: zmq.Poller, spin: Spin) -> None:
         self._poller = poller
+        self._spin = spin
         self._by_pollable: dict[Any, RequestQueue] = {}
         self._stuck: set[RequestQueue] = set()
         """Those that are looked at for room, too."""
@@ -32,6 +34,8 @@ class ChannelPoller:
     def add(self, queue: RequestQueue) -> None:
         """Look at a server's channel."""
         self._poller.register(queue.channel.pollable, zmq.POLLIN)
+        if queue.channel.shares_memory and isinstance(queue.channel.pollable, int):
+            self._spin.add(queue.channel.pollable)
         self._by_pollable[queue.channel.pollable] = queue
 
     def remove(self, queue: RequestQueue) -> None:
@@ -48,6 +52,7 @@ class ChannelPoller:
     def _leave(self, channel: ServerChannel) -> None:
         if channel.pollable in self._poller:
             self._poller.unregister(channel.pollable)
+            self._spin.remove(channel.pollable)
 
     def wake(self, pollables: Iterable[Any]) -> None:
         """Have ``poll`` return also when one of these is ready to be read, and for no others any more."""
@@ -70,8 +75,12 @@ class ChannelPoller:
         """Return whose channels have something to read or room to send, and whether anything has, once anything has, or
         after so long.
         """
+        if (spin := self._spin).begin() and (ready := spin.look()):
+            spin.end()
+            return [self._by_pollable[fd] for fd in ready], True
         if not self._poller.sockets:  # all servers are gone, and ZeroMQ does not wait for nothing
             time.sleep(milliseconds / 1000)
         events = self._poller.poll(int(milliseconds)) if self._poller.sockets else []
+        spin.end()
         found = [self._by_pollable[pollable] for pollable, _ in events if pollable in self._by_pollable]
         return found, bool(events)

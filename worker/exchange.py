@@ -29,6 +29,7 @@ from ps.protocol.messages import (
     Waiting,
 )
 from ps.protocol.placement import Where
+from ps.protocol.spin import Spin
 from ps.protocol.transports.channel import ServerChannel
 from ps.trace import OFF, Trace
 from ps.worker.batch import Batch, Request
@@ -68,17 +69,18 @@ class Exchange:
         reach: Callable[[int], tuple[str, ServerChannel] | None] = lambda rank: None,
         renew: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
+        crowd: Callable[[], int] = lambda: 0,
     ) -> None:
         """``channels`` go to the servers, by rank; ``check`` raises when this worker's job is over, ``alive`` says
         whether the scheduler is heard and hears the servers. All waiting is done in ``poller``; ``now`` is in seconds.
-        ``reach`` connects to the server of a rank that has come since, ``renew`` calls ``follow``.
+        ``reach`` connects to the server of a rank that has come since, ``renew`` calls ``follow``; ``crowd``: see Spin.
         """
         self._member = member
         self._trace = trace
         self._silence_limit = silence_limit
         self._check = check
         self._alive = alive
-        self._numbers, self._poller = itertools.count(1), ChannelPoller(poller or zmq.Poller())
+        self._numbers, self._poller = itertools.count(1), ChannelPoller(poller or zmq.Poller(), Spin(crowd))
         self._now = now
         self._broken: PSError | None = None
         self._moved = False

@@ -19,7 +19,7 @@ from ps.errors import JobEnded, PeerLost, ServerLost, ServersMoved, StateError
 from ps.protocol.address_file import scheduler_address
 from ps.protocol.guarded_context import GuardedContext
 from ps.protocol.incoming import Incoming
-from ps.protocol.membership import Membership, Peer, is_spare, peers
+from ps.protocol.membership import HostCrowd, Membership, Peer, is_spare, peers
 from ps.protocol.messages import Identify, Message, View
 from ps.protocol.security import Security
 from ps.protocol.sockets import Socket
@@ -261,6 +261,7 @@ class Session:
             alive=lambda: self._scheduler.silence < self.job.heartbeat_timeout,
             reach=changes.reach,
             renew=changes.renew,
+            crowd=HostCrowd(lambda: self._scheduler.view),
         )
         if not (self.job.federated or self.job.replicas):
             changes.begin(self._exchange)

@@ -20,6 +20,7 @@ from ps.protocol.error_codes import code_of
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Error, Message, Share, Shared, SharePart
 from ps.protocol.segment import Segment
+from ps.protocol.spin import Spin
 from ps.protocol.transports.listener import Line, Origin, WeightsMemory
 from ps.protocol.transports.unix import new_path
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
@@ -63,9 +64,10 @@ class _Connection:
 class ShmListener:
     """The listening end for workers that share memory. Like an Inbox it keeps garbage to itself, and counts it."""
 
-    def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str]) -> None:
+    def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str], spin: Spin) -> None:
         self._listener, self.address = listen(directory)
         self._poller = poller
+        self._spin = spin
         self._rejected = rejected
         self._by_fd: dict[int, _Connection] = {}
         self._by_origin: dict[Origin, _Connection] = {}
@@ -140,6 +142,7 @@ class ShmListener:
         connection.channel.expects_fds = True
         self._by_fd[connection.fd] = self._by_origin[connection.origin] = connection
         self._poller.register(connection.fd, zmq.POLLIN)
+        self._spin.add(connection.fd)
 
     def _read(self, connection: _Connection) -> Iterator[tuple[Origin, Any, WorkerMemory | None]]:
         try:
@@ -163,6 +166,7 @@ class ShmListener:
         if connection.channel.closed:
             if self._by_origin.pop(connection.origin, None) is not None:
                 self._poller.unregister(connection.fd)
+                self._spin.remove(connection.fd)
                 del self._by_fd[connection.fd]
         elif connection.waits != connection.channel.unsent:
             connection.waits = connection.channel.unsent

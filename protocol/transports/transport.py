@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from ps.protocol.descriptor_guard import DescriptorGuard
 from ps.protocol.messages import Identify
 from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket
+from ps.protocol.spin import Spin
 from ps.protocol.transports.channel import ServerChannel
 from ps.protocol.transports.listener import Listener
 from ps.protocol.worker_memory import WorkerMemory
@@ -33,6 +35,8 @@ class Place:
     """What was dropped, by reason: listeners count it there."""
     guard: DescriptorGuard
     """Of the router, which is told of a Unix socket bound there."""
+    spin: Spin = field(default_factory=Spin)
+    """Where a listener registers what mostly follows at once on what it was answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ps.protocol.directory import PrivateDirectory
 from ps.protocol.error_codes import failure
 from ps.protocol.inbox import Inbox
 from ps.protocol.incoming import Incoming
-from ps.protocol.membership import Membership
+from ps.protocol.membership import HostCrowd, Membership
 from ps.protocol.messages import (
     CheckpointOrder,
     Identify,
@@ -44,6 +44,7 @@ from ps.protocol.messages import (
 )
 from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import open_socket
+from ps.protocol.spin import LONGEST, Spin
 from ps.protocol.transports.listener import Listener
 from ps.protocol.transports.transport import Place
 from ps.server.job_key import JobKey
@@ -72,6 +73,8 @@ TICK = 1.0
 """Seconds between two calls of the shard because time has passed: it says anew how far a federated round is."""
 MOST_TAKEN = 1000
 """Messages of the scheduler that are taken before workers are looked after again."""
+MOST_LOOKS = 16
+"""Times that only those are looked at who share memory and are quick, before all others are too."""
 BATCH = 64
 """Messages handled before the loop looks at its other socket and the time."""
 
@@ -93,6 +96,9 @@ class Server:
         self._shard: Shard | None = None
         self._followers: Followers | None = None
         self._poller = zmq.Poller()
+        self._spin = Spin(HostCrowd(lambda: self._membership.view))
+        self._looks = 0
+        """How often what is looked at without sleeping was all that was looked at."""
         self._moves = ServerMoves(self._context, self._poller)
         self._listeners: list[Listener] = []
         self._guard: DescriptorGuard | None = None
@@ -115,7 +121,7 @@ class Server:
             process, inbox = self._process, self._inbox
             self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=inbox, incoming=self._incoming)
             at = process.host, process.port, self._directory.path
-            place = Place(self._router, *at, self._poller, inbox.rejected, self._guard)
+            place = Place(self._router, *at, self._poller, inbox.rejected, self._guard, self._spin)
             addresses = listen(place, self._listeners)
             tcp = addresses["tcp"] = advertised(addresses["tcp"], process.advertise, process.host, self._scheduler)
             self._dial = Dial(self._dealer, self._scheduler, time.monotonic())
@@ -154,7 +160,7 @@ class Server:
                 self._trace.tick()
                 beat = now + 0.25
             patience = min(max(0.001, beat - now), self._saving.patience, self._succession.patience)
-            events = dict(poller.poll(int(patience * 1000)))
+            events = self._wait(patience)
             if self._dealer in events and self._hear_scheduler():
                 return 0
             for listener in self._listeners:
@@ -166,6 +172,20 @@ class Server:
             for listener in self._listeners:
                 listener.flush()
             self._outgoing.perform(self._saving.turn(idle=not events))
+
+    def _wait(self, patience: float) -> dict[Any, int]:
+        """Return what there is to be read, after at most so many seconds, but for what may have a moment more."""
+        poller, spin = self._poller, self._spin
+        if spin.begin() and patience > LONGEST:
+            self._looks = (self._looks + 1) % MOST_LOOKS
+            if not self._looks and (events := dict(poller.poll(0))):
+                return events
+            if ready := spin.look():
+                spin.end()
+                return dict.fromkeys(ready, zmq.POLLIN)
+        events = dict(poller.poll(int(patience * 1000)))
+        spin.end()
+        return events
 
     def _serve(self, messages: Iterable[tuple[Origin, Any, Any]]) -> None:
         callers = self._callers

@@ -15,6 +15,7 @@ from ps.protocol.codec import decode, encode
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Message, Push, Share
 from ps.protocol.segment import PAGE, Segment
+from ps.protocol.spin import Spin
 from ps.protocol.transports.shm_listener import ShmListener
 from ps.protocol.worker_memory import WorkerMemory
 from ps.xp import HostArray
@@ -31,7 +32,7 @@ class Desk:
     def __init__(self, directory: Path) -> None:
         self.poller = zmq.Poller()
         self.rejected: Counter[str] = Counter()
-        self.listener = ShmListener(directory, self.poller, self.rejected)
+        self.listener = ShmListener(directory, self.poller, self.rejected, Spin())
         self.heard: list[tuple[bytes, Any, WorkerMemory | None]] = []
         self.kept: HostArray | None = None
 

@@ -73,6 +73,12 @@ class RunningSum:
 
     def _add_dense(self, total: HostArray, vector: HostArray | Decoded, coefficient: float) -> None:
         compiled = native.kernels()
+        if compiled is not None and not isinstance(vector, Decoded) and self._team.threads == 1:
+            if coefficient == 1.0:
+                np.add(total, vector, out=total)
+                return
+            if compiled.add(total, vector, coefficient) is not None:  # one pass needs no blocks
+                return
 
         def work(lo: int, hi: int) -> None:
             home, out = total[lo:hi], _workspace.block(self.dtype, 0, hi - lo)

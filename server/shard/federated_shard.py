@@ -92,6 +92,7 @@ class FederatedShard:
         self._phase: ShardPhase = "collect"
         self._folded = 0
         self._layout: Layout | None = None
+        self._has_all = False
         self._seeder = 0
         self._waiters = ClientWaiters()
         self._frames: MaskedFrames | None = None
@@ -181,8 +182,10 @@ class FederatedShard:
 
     @property
     def _whole(self) -> bool:
-        """Whether this server has its part of the model."""
-        return self._layout is not None and all(chunk.filled for chunk in self.chunks.values())
+        """Whether this server has its part of the model: looked up until it has, as every message asks."""
+        if not self._has_all:
+            self._has_all = self._layout is not None and all(chunk.filled for chunk in self.chunks.values())
+        return self._has_all
 
     # The first values
 
@@ -194,7 +197,7 @@ class FederatedShard:
             try:
                 self._lay_out(layout)
             except MemoryError:
-                self.chunks, self._layout = {}, None
+                self.chunks, self._layout, self._has_all = {}, None, False
                 self._make_room()
                 return [Send(origin, no_memory(message.request, self.rank, layout))]
             if not self.chunks:  # there are fewer chunks than servers, and nothing will come
@@ -207,7 +210,7 @@ class FederatedShard:
     def _lay_out(self, layout: Layout) -> None:
         cut = cut_for(self.rank, layout, self.job)
         self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
-        self._layout = layout
+        self._layout, self._has_all = layout, False
         self._frames = frames_of(self.job, layout.chunks(self.job.servers, self.job.chunk_bytes))
         self._make_room()
 
@@ -346,6 +349,8 @@ class FederatedShard:
                 self._distances = self._combination.distances()
             measured = Distances(self.member, self._attempt, self._combination.count)
             return [Send(SCHEDULER, measured, payload=self._distances)]
+        if order.phase not in ("sum", "prepare", "publish"):
+            return []
         made = Prepared(self._attempt, self._uploads.floor, order.factor, order.share, {})
         if order.phase == "sum" and complete and self._phase == "collect":
             self._keep(combinations.summed(self._combination, made), "summed")

@@ -61,8 +61,10 @@ class Uploads:
 
     def notes(self) -> tuple[Note, ...]:
         """Return what the scheduler is to know of the contributions that are complete."""
-        complete = ((task, staged) for task, staged in self._staged.items() if self._complete(staged))
-        return tuple((task, staged.norm_squared, staged.wrong) for task, staged in complete)[:MOST_NOTES]
+        if not self._staged:
+            return ()
+        complete = [(task, staged) for task, staged in self._staged.items() if self._complete(staged)]
+        return tuple([(task, staged.norm_squared, staged.wrong) for task, staged in complete[:MOST_NOTES]])
 
     def _complete(self, staged: Staged) -> bool:
         return len(staged.squares) == len(self._chunks)

@@ -11,7 +11,19 @@ _LOOKS = {m.StatusRequest}
 _FOLLOWS = {m.FollowRequest, m.Mark, m.Peek, m.Received}
 _TRAINS = {m.InitRequest, m.InitDone, m.BarrierEnter, m.StopRequest, m.StopReady}
 _READS = {m.LeaseRequest}
-_TO_SERVERS = {m.Attach, m.Start, m.Suspend, m.Init, m.InitChunk, m.InitMaster, m.Inquire, m.Pull, m.Share, m.SharePart}
+_TO_SERVERS = {
+    m.Attach,
+    m.Start,
+    m.Suspend,
+    m.Init,
+    m.InitChunk,
+    m.InitMaster,
+    m.Inquire,
+    m.Pull,
+    m.PullInPlace,
+    m.Share,
+    m.SharePart,
+}
 _PUSHES = {m.ContributorsRequest, m.Push, m.PartialPush, m.Scale, m.Skip, m.Veto, m.HeldRequest, m.Keep, m.Recall}
 _ROUNDS = {m.Poll, m.Submit, m.Decline, m.Upload, m.Resume}
 _MASKS = {m.KeyOffer, m.KeyShares, m.Consent, m.Reveal}

@@ -36,11 +36,20 @@ class WorkerMemory:
         self._regions = {name: whole[self.offset(name) :][:nbytes] for name in _REGIONS}
 
     @classmethod
-    def create(cls, nbytes: int, sections: Sections | None = None) -> WorkerMemory:
-        """Make the memory, with room set aside for gradients and weights. Raises Unshared."""
+    def create(cls, nbytes: int, sections: Sections | None = None, *, in_place: bool = False) -> WorkerMemory:
+        """Make the memory, with room set aside for gradients; and for weights, unless they are to be read ``in_place``,
+        where the servers keep them. Raises Unshared."""
         segment = Segment.create(cls.size(nbytes))
-        segment.reserve(0, cls.size(nbytes) - pages(nbytes))  # most never put anything aside
-        return cls(segment, nbytes, sections)
+        segment.reserve(0, pages(nbytes))
+        made = cls(segment, nbytes, sections)
+        if not in_place:
+            made.reserve("weights")  # most never put anything aside
+        return made
+
+    def reserve(self, region: str) -> HostArray:
+        """Have room set aside for a region, if it is not, and return it. Raises Unshared."""
+        self.segment.reserve(self.offset(region), pages(self.nbytes))
+        return self.array(region)
 
     @staticmethod
     def size(nbytes: int) -> int:

@@ -164,12 +164,12 @@ class ClusterStore:
         np.copyto(own, values)
         return own, shown if in_place else own
 
-    def _detach(self) -> None:
-        """From now on have the weights in memory of this worker's own, at the same place, as they are now."""
+    def _detach(self, region: str = "weights") -> None:
+        """From now on have the weights in memory of this worker's own, once no gradients are read in that of these."""
         if self._view is not None and self._memory is not None:
+            np.copyto(self._memory.reserve(region), self._view.array)
             view, self._view, self._part.in_place = self._view, None, False
-            np.copyto(self._buffer, view.array)
-            view.turn(self._memory.segment, self._memory.offset("weights"))
+            view.turn(self._memory.segment, self._memory.offset(region))
             self._landings()
 
     def _landings(self) -> None:
@@ -386,7 +386,7 @@ class ClusterStore:
             failure = f"{type(error).__name__}: {error}"
         finally:
             try:
-                self._detach()  # the others may go on, and with them the servers' weights
+                self._detach("weights" if failure else "gradients")  # others may go on, and with them the weights
             finally:
                 self._session.leave(failure)
         if unsettled is not None:

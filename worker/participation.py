@@ -41,6 +41,7 @@ from ps.protocol.messages import (
     NormPart,
     PartialPush,
     Pull,
+    PullInPlace,
     Push,
     Scale,
     Skip,
@@ -224,7 +225,8 @@ class Participation:
 
     def _refresh(self) -> Calls:
         """Bring the weights up to date."""
-        return Calls(f"clock {self.clock}", self.each(Pull, clock=self.clock), refreshes=True)
+        kind = PullInPlace if self.in_place else Pull
+        return Calls(f"clock {self.clock}", self.each(kind, clock=self.clock), refreshes=True)
 
     def each(self, kind: Callable[..., Message], *, versions: bool = False, **fields: Any) -> list[Call]:
         """Return a request without payload for every chunk that this worker has; ``versions``: it names that of its

@@ -114,6 +114,8 @@ def open_channels(
             memories = [channel.weights_memory for channel in found.channels]
             found.view = _view(memories, shared.nbytes)
             found.home = memories[0].identity if found.view is not None and memories[0] is not None else None
+        if found.memory is not None and found.view is None:
+            found.memory.reserve("weights")
     except BaseException:
         found.close()
         raise
@@ -198,7 +200,7 @@ def _shared(wanted: ToShare) -> Sharing:
     """Make the memory to share with servers."""
     nbytes = wanted.nbytes
     try:
-        memory = WorkerMemory.create(nbytes, wanted.sections)
+        memory = WorkerMemory.create(nbytes, wanted.sections, in_place=wanted.viewing)
         weights = Segment.create(nbytes) if wanted.seeding and wanted.viewing else None
         if weights is not None:
             weights.reserve(0, nbytes)

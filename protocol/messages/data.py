@@ -194,11 +194,20 @@ class Pull(Message):
     In shared memory they are put where the worker's parameters are, or ``aside``.
     """
 
+    in_place = False
     request: Number
     member: Member
     chunk: Chunk
     clock: Count
     aside: bool = False
+
+
+@message(180, answers=("Weights",))
+class PullInPlace(Pull):
+    """A Pull of a worker that reads the weights where the server keeps them: it is answered alike, and nothing is put
+    into the worker's own memory."""
+
+    in_place = True
 
 
 @message(41)

@@ -103,6 +103,8 @@ class Waiter:
     pull: bool
     since: float
     aside: bool = False
+    in_place: bool = False
+    """Whether its worker reads the weights where they are kept, so that none go with the answer."""
     version: int = -1
     """The version of the weights that its worker has, as far as it said."""
     staleness: int = 0

@@ -349,8 +349,8 @@ class GradientShard:
         yield from self.ready.advance(chunk)
 
     def _pull(self, origin: Origin, message: Pull, now: float) -> Iterator[Send]:
-        chunk = self._filled(message.chunk)
-        chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, message.aside))
+        chunk, where = self._filled(message.chunk), (message.aside, message.in_place)
+        chunk.park(Waiter(origin, message.member, message.request, message.clock, True, now, *where))
         yield from self.ready.advance(chunk)
 
     def _scale(self, origin: Origin, message: Scale, now: float) -> Iterator[Send]:

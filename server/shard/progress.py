@@ -139,4 +139,6 @@ class Progress:
         if self.compression is not None:
             return self.compression.answer(chunk, waiter)
         made = Weights(waiter.request, index, chunk.version, waiter.staleness, chunk.rates)
+        if waiter.in_place:
+            return Send(waiter.origin, made)
         return Send(waiter.origin, made, chunk.lend(), waiter.aside)

@@ -47,6 +47,7 @@ TO_SERVER = [
     m.Skip,
     m.Veto,
     m.Pull,
+    m.PullInPlace,
     m.Scale,
     m.Inquire,
 ]

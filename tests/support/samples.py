@@ -160,4 +160,5 @@ SAMPLES: tuple[m.Message, ...] = (
     m.ReplicaFilled(6),
     m.ReplicaPing(6),
     m.ReplicaReady(5, 1),
+    m.PullInPlace(17, 3, 1, 13, False),
 )  # fmt: skip

@@ -17,7 +17,7 @@ import pytest
 
 from ps.protocol.codec import encode
 from ps.protocol.messages import Pull, Share
-from ps.protocol.segment import PAGE, Segment
+from ps.protocol.segment import PAGE, Segment, pages
 from ps.protocol.worker_memory import WorkerMemory
 from ps.testing import LocalCluster
 from support.held import descriptors, mappings
@@ -230,6 +230,30 @@ def test_nothing_moves_under_a_slow_worker_while_the_fast_one_waits_for_it(loopb
         rounds(kv, params, 8)
 
     loopback(workers=2, servers=2, transport="shm", chunk_size=1024, optimizer="sgd:lr=1").run(slow, fast)
+
+
+def test_a_worker_that_reads_in_place_takes_memory_for_its_gradients_alone(loopback: Start) -> None:
+    """Also in a barrier and when it leaves; for weights of its own once it pushes and does not pull."""
+
+    def taken(memory: WorkerMemory) -> float:
+        return os.fstat(memory.segment.fd).st_blocks * 512 / pages(memory.nbytes)
+
+    def early(kv: Any) -> None:
+        params, memory = kv.init({"a": np.zeros(64 * PAGE // 4, np.float32)}), kv._store._memory
+        rounds(kv, params, 2)
+        kv.barrier()
+        kv.close()
+        assert (taken(memory), set(params["a"])) == (1, {-2})
+
+    def late(kv: Any) -> None:
+        params, memory = kv.init({"a": np.zeros(64 * PAGE // 4, np.float32)}), kv._store._memory
+        rounds(kv, params, 2)
+        kv.barrier()
+        assert taken(memory) == 1
+        kv.wait(kv.push({"a": np.ones_like(params["a"])}))
+        assert (taken(memory), set(params["a"])) == (2, {-2})
+
+    loopback(workers=2, transport="shm", optimizer="sgd:lr=1").run(early, late)
 
 
 # Others at the door

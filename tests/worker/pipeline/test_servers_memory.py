@@ -61,9 +61,9 @@ def test_a_pipeline_has_the_same_bits_whether_its_workers_share_memory_with_serv
     made: list[int] = []
     create = WorkerMemory.create
 
-    def counted(nbytes: int, sections: Any = None) -> WorkerMemory:
+    def counted(nbytes: int, sections: Any, **how: Any) -> WorkerMemory:
         made.append(nbytes)
-        return create(nbytes, sections)
+        return create(nbytes, sections, **how)
 
     monkeypatch.setattr(WorkerMemory, "create", counted)
     settings = {"mode": "pipeline", "workers": 2, **job}
@@ -78,7 +78,7 @@ def test_a_pipeline_has_the_same_bits_whether_its_workers_share_memory_with_serv
 def test_without_memory_to_share_everything_travels(
     loopback: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(nbytes: int, sections: Any = None) -> WorkerMemory:
+    def refuse(nbytes: int, sections: Any, **how: Any) -> WorkerMemory:
         raise Unshared("there is no room")
 
     def train(kv: KV) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zmq
 
 from ps.errors import BadMessage, ConfigError, ProtocolError, Unshared
@@ -25,6 +24,7 @@ from ps.protocol.transports.listener import Line, Origin, WeightsMemory
 from ps.protocol.transports.unix import new_path
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
 from ps.protocol.worker_memory import WorkerMemory
+from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
 MOST = 1000
@@ -68,6 +68,7 @@ class ShmListener:
         self._listener, self.address = listen(directory)
         self._poller = poller
         self._spin = spin
+        self._team = ThreadTeam()
         self._rejected = rejected
         self._by_fd: dict[int, _Connection] = {}
         self._by_origin: dict[Origin, _Connection] = {}
@@ -214,6 +215,10 @@ class ShmListener:
             return None
         return self._weights_memory[0]
 
+    def share_copying(self, team: ThreadTeam) -> None:
+        """Have these threads put weights into workers' memory."""
+        self._team = team
+
     def reject(self, origin: Origin, request: int, error: ProtocolError) -> None:
         """Count a message that makes no sense and tell its sender why."""
         self._rejected[error.reason] += 1
@@ -232,7 +237,7 @@ class ShmListener:
             except BadMessage as error:
                 self.reject(line, getattr(message, "request", 0), error)
                 return
-            np.copyto(place, weights)
+            self._team.copy(place, weights)
         if isinstance(message, Error):
             self._rejected[message.code] += 1
         self._send(line, message)

@@ -13,6 +13,7 @@ import zmq
 from ps import about, descriptors, native, sigterm
 from ps.config.job import JobConfig
 from ps.config.process import ProcessConfig
+from ps.cores import cores, threads_for
 from ps.errors import BadMessage
 from ps.memory import collect_seldom, keep_freed_memory
 from ps.protocol.address_file import scheduler_address
@@ -65,6 +66,7 @@ from ps.server.shard.outgoing import Outgoing
 from ps.server.shard.replication.succession import Succession
 from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
+from ps.threads import ThreadTeam
 from ps.trace import start
 
 log = logging.getLogger("ps.server")
@@ -351,6 +353,9 @@ class Server:
             self._shard = self._succession.shard(welcome, view, job, self._saving, self._listeners)
             if self._shard is None:
                 return None
+            team = ThreadTeam(threads_for(process.threads, cores(), job.servers))
+            for listener in self._listeners:
+                listener.share_copying(team)
         rank = self._inbox.rank = self._succession.rank_of(welcome)
         self._followers = Followers(rank, _key(welcome), self._shard, self._moves.where)
         self._trace.seat(rank)

@@ -16,13 +16,16 @@ from ps.protocol.segment import Segment
 from ps.server.loan import Loan
 from ps.server.send import Send
 from ps.server.shard import lines
+from ps.threads import ThreadTeam
 from support.held import descriptors
 from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read, told
 
 # Good manners
 
 
-def test_a_worker_that_shares_memory_is_heard_with_it_and_gets_weights_into_it(desk: Desk) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_worker_that_shares_memory_is_heard_with_it_and_gets_weights_into_it(desk: Desk, threads: int) -> None:
+    desk.listener.share_copying(ThreadTeam(threads, least_bytes=1))
     with desk.connect() as sock:
         memory = desk.share(sock)
         assert told(sock) == Shared(3, False)

@@ -378,3 +378,13 @@ def test_a_soak_watches_every_process(tmp_path: Path) -> None:
     assert all(10e6 < row["first"] <= row["most"] for row in written["memory"].values())
     grown = any(row["most"] > 1.05 * row["first"] for row in written["memory"].values())
     assert done.returncode == int(grown)
+
+
+@pytest.mark.e2e
+@pytest.mark.long("worker/test_shm.py counts the memory of one worker")
+def test_a_job_in_shared_memory_shares_one_model_and_a_gradient_for_each_worker() -> None:
+    command = [sys.executable, str(BENCH / "footprint.py"), "--size", "4096KB", "--workers", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    found = json.loads(done.stdout)
+    assert found["shared"] == 3 * 4096 * 1000
+    assert set(found["own"]) == {"scheduler", "server 0", "rank 0", "rank 1"}

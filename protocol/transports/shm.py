@@ -24,7 +24,7 @@ class Shm:
         """Listen, where there is memory that can be shared without a name."""
         if not sys.platform.startswith("linux"):
             return None
-        listener = ShmListener(place.directory, place.poller, place.rejected, place.spin)
+        listener = ShmListener(place.directory, place.poller, place.rejected, place.spin, place.copy)
         return Listening(listener.address, listener)
 
     def reaches(self, address: str) -> bool:

@@ -21,10 +21,10 @@ from ps.protocol.messages import Error, Message, Share, Shared, SharePart
 from ps.protocol.segment import Segment
 from ps.protocol.spin import Spin
 from ps.protocol.transports.listener import Line, Origin, WeightsMemory
+from ps.protocol.transports.transport import Copy
 from ps.protocol.transports.unix import new_path
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
 from ps.protocol.worker_memory import WorkerMemory
-from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
 MOST = 1000
@@ -64,11 +64,11 @@ class _Connection:
 class ShmListener:
     """The listening end for workers that share memory. Like an Inbox it keeps garbage to itself, and counts it."""
 
-    def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str], spin: Spin) -> None:
+    def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str], spin: Spin, copy: Copy) -> None:
         self._listener, self.address = listen(directory)
         self._poller = poller
         self._spin = spin
-        self._team = ThreadTeam()
+        self._copy = copy
         self._rejected = rejected
         self._by_fd: dict[int, _Connection] = {}
         self._by_origin: dict[Origin, _Connection] = {}
@@ -215,10 +215,6 @@ class ShmListener:
             return None
         return self._weights_memory[0]
 
-    def share_copying(self, team: ThreadTeam) -> None:
-        """Have these threads put weights into workers' memory."""
-        self._team = team
-
     def reject(self, origin: Origin, request: int, error: ProtocolError) -> None:
         """Count a message that makes no sense and tell its sender why."""
         self._rejected[error.reason] += 1
@@ -237,7 +233,7 @@ class ShmListener:
             except BadMessage as error:
                 self.reject(line, getattr(message, "request", 0), error)
                 return
-            self._team.copy(place, weights)
+            self._copy(place, weights)
         if isinstance(message, Error):
             self._rejected[message.code] += 1
         self._send(line, message)

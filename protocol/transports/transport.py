@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import zmq
 
 from ps.dataclass import dataclass
@@ -18,6 +20,10 @@ from ps.protocol.spin import Spin
 from ps.protocol.transports.channel import ServerChannel
 from ps.protocol.transports.listener import Listener
 from ps.protocol.worker_memory import WorkerMemory
+from ps.xp import HostArray
+
+Copy = Callable[[HostArray, HostArray], None]
+"""Copies into an array what is in another one of its length and type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,8 @@ class Place:
     """Of the router, which is told of a Unix socket bound there."""
     spin: Spin = field(default_factory=Spin)
     """Where a listener registers what mostly follows at once on what it was answered."""
+    copy: Copy = np.copyto
+    """Puts weights where a worker has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ from ps.server.shard.shard import Order, Shard
 from ps.state_file import StateFile
 from ps.threads import ThreadTeam
 from ps.trace import start
+from ps.xp import HostArray
 
 log = logging.getLogger("ps.server")
 
@@ -99,8 +100,8 @@ class Server:
         self._followers: Followers | None = None
         self._poller = zmq.Poller()
         self._spin = Spin(HostCrowd(lambda: self._membership.view))
-        self._looks = 0
-        """How often what is looked at without sleeping was all that was looked at."""
+        self._team, self._looks = ThreadTeam(), 0
+        """What puts weights into workers' memory; how often only those were looked at who are quick."""
         self._moves = ServerMoves(self._context, self._poller)
         self._listeners: list[Listener] = []
         self._guard: DescriptorGuard | None = None
@@ -123,7 +124,7 @@ class Server:
             process, inbox = self._process, self._inbox
             self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=inbox, incoming=self._incoming)
             at = process.host, process.port, self._directory.path
-            place = Place(self._router, *at, self._poller, inbox.rejected, self._guard, self._spin)
+            place = Place(self._router, *at, self._poller, inbox.rejected, self._guard, self._spin, self._copy)
             addresses = listen(place, self._listeners)
             tcp = addresses["tcp"] = advertised(addresses["tcp"], process.advertise, process.host, self._scheduler)
             self._dial = Dial(self._dealer, self._scheduler, time.monotonic())
@@ -174,6 +175,9 @@ class Server:
             for listener in self._listeners:
                 listener.flush()
             self._outgoing.perform(self._saving.turn(idle=not events))
+
+    def _copy(self, into: HostArray, weights: HostArray) -> None:
+        self._team.copy(into, weights)
 
     def _wait(self, patience: float) -> dict[Any, int]:
         """Return what there is to be read, after at most so many seconds, but for what may have a moment more."""
@@ -353,9 +357,7 @@ class Server:
             self._shard = self._succession.shard(welcome, view, job, self._saving, self._listeners)
             if self._shard is None:
                 return None
-            team = ThreadTeam(threads_for(process.threads, cores(), job.servers))
-            for listener in self._listeners:
-                listener.share_copying(team)
+            self._team = ThreadTeam(threads_for(process.threads, cores(), job.servers))
         rank = self._inbox.rank = self._succession.rank_of(welcome)
         self._followers = Followers(rank, _key(welcome), self._shard, self._moves.where)
         self._trace.seat(rank)

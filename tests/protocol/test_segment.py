@@ -16,7 +16,7 @@ import pytest
 
 from ps.errors import BadMessage, Unshared
 from ps.protocol import segment as module
-from ps.protocol.segment import PAGE, MappedView, Segment, pages
+from ps.protocol.segment import HUGE, PAGE, MappedView, Segment, pages
 from support.held import descriptors, mappings
 
 SIZE = 3 * PAGE
@@ -229,6 +229,40 @@ def test_windows_come_and_go_without_a_trace() -> None:
         window = MappedView(home, 0, SIZE, writable=False)
         window.turn(own, 0)
         del window
+    assert (descriptors(), mappings()) == (fds, maps)
+
+
+def test_large_memory_is_mapped_where_it_can_have_huge_pages_and_keeps_what_is_in_it() -> None:
+    size = 3 * HUGE + PAGE
+    segment = Segment.create(size)
+    first = segment.array(0, size)
+    first[[0, HUGE, size - 1]] = 1, 2, 3
+    segment.reserve(0, size)
+    again = segment.array(0, size)
+    assert [array.ctypes.data % HUGE for array in (first, again)] == [0, 0]
+    assert list(again[[0, HUGE, size - 1]]) == list(first[[0, HUGE, size - 1]]) == [1, 2, 3]
+    assert again.sum() == 6
+    assert segment.size == os.fstat(segment.fd).st_blocks * 512 == size
+
+
+def test_huge_pages_take_no_memory_that_was_not_set_aside() -> None:
+    segment = Segment.create(8 * HUGE)
+    segment.reserve(PAGE, 4 * HUGE)
+    assert os.fstat(segment.fd).st_blocks * 512 == 4 * HUGE
+
+
+def test_large_windows_come_and_go_without_a_trace_also_where_they_cannot_be_mapped() -> None:
+    segment = Segment.create(4 * HUGE)
+    segment.reserve(0, 4 * HUGE)
+    fds, maps = descriptors(), mappings()
+    for _ in range(5):
+        array = segment.array(0, 4 * HUGE)
+        segment.reserve(0, 4 * HUGE)
+        del array
+    closed = Segment(os.open(os.devnull, os.O_RDWR), 4 * HUGE)
+    with pytest.raises(Unshared):
+        closed.array(0, 4 * HUGE)
+    del closed
     assert (descriptors(), mappings()) == (fds, maps)
 
 

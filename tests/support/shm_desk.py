@@ -18,6 +18,7 @@ from ps.protocol.segment import PAGE, Segment
 from ps.protocol.spin import Spin
 from ps.protocol.transports.shm_listener import ShmListener
 from ps.protocol.worker_memory import WorkerMemory
+from ps.threads import ThreadTeam
 from ps.xp import HostArray
 
 NBYTES = 2 * PAGE
@@ -31,10 +32,14 @@ class Desk:
 
     def __init__(self, directory: Path) -> None:
         self.poller = zmq.Poller()
+        self.team = ThreadTeam()
         self.rejected: Counter[str] = Counter()
-        self.listener = ShmListener(directory, self.poller, self.rejected, Spin())
+        self.listener = ShmListener(directory, self.poller, self.rejected, Spin(), self.copy)
         self.heard: list[tuple[bytes, Any, WorkerMemory | None]] = []
         self.kept: HostArray | None = None
+
+    def copy(self, into: HostArray, weights: HostArray) -> None:
+        self.team.copy(into, weights)
 
     def look(self, turns: int = 5) -> list[tuple[bytes, Any, WorkerMemory | None]]:
         """Do what a server's loop does until nothing is left to do; return what was heard meanwhile."""

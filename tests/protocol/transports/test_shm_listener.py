@@ -25,7 +25,7 @@ from support.shm_desk import CHUNK, NBYTES, PUSH, Desk, framed, is_closed, read,
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_worker_that_shares_memory_is_heard_with_it_and_gets_weights_into_it(desk: Desk, threads: int) -> None:
-    desk.listener.share_copying(ThreadTeam(threads, least_bytes=1))
+    desk.team = ThreadTeam(threads, least_bytes=1)
     with desk.connect() as sock:
         memory = desk.share(sock)
         assert told(sock) == Shared(3, False)

@@ -1,11 +1,11 @@
-"""Train at full rate for minutes and watch every process's memory: it has to stay within 5 % of what it was at first.
+"""Train at full rate for minutes and watch every process's memory: it has to stay within 2 % of what it was at first.
 
     python scripts/bench/soak.py --minutes 10 --transport shm
     python scripts/bench/soak.py --minutes 1 --transport tcp --workers 4 --servers 2 --mode async
 
 A step is what it is in compare.py: every worker hands over a gradient of --size and has the new weights. Memory is what
 is resident, from /proc, about once a second: all of it, and how much of that is shared. Exit status 1 when a process
-grew by more than 5 % after the first --settle seconds, and when the job failed.
+grew by more than 2 % after the first --settle seconds, and when the job failed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from race.process import Failed
 from compare import interrupt, positive, size
 from ps.config import JobConfig, settings_of
 
-LIMIT = 1.05
+LIMIT = 1.02
 PATIENCE = 60.0
 MB = 1e6
 
@@ -132,7 +132,7 @@ def main() -> int:
         whole = {"machine": here, "setup": dataclasses.asdict(setup), "steps": steps, "seconds": seconds}
         options.json.write_text(json.dumps({**whole, "memory": figures}, indent=2) + "\n")
     grown = [name for name, row in memory.items() if row.growth > LIMIT]
-    print(f"grew by more than 5 %: {', '.join(grown)}" if grown else "flat within 5 %")
+    print(f"grew by more than 2 %: {', '.join(grown)}" if grown else "flat within 2 %")
     return int(bool(grown))
 
 

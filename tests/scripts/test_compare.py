@@ -376,7 +376,7 @@ def test_a_soak_watches_every_process(tmp_path: Path) -> None:
     written = json.loads(file.read_text())
     assert set(written["memory"]) == {"scheduler", "server 0", "rank 0", "rank 1"}
     assert all(10e6 < row["first"] <= row["most"] for row in written["memory"].values())
-    grown = any(row["most"] > 1.05 * row["first"] for row in written["memory"].values())
+    grown = any(row["most"] > 1.02 * row["first"] for row in written["memory"].values())
     assert done.returncode == int(grown)
 
 

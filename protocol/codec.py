@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, get_type_hints
 
 import msgpack
@@ -35,7 +36,7 @@ SHORT = 512
 class _Shape:
     """How one message type is written: its prefix, its fields' names and kinds, their checks and readers."""
 
-    __slots__ = ("checks", "fits", "kinds", "limit", "make", "name", "names", "prefix", "readers")
+    __slots__ = ("checks", "fits", "kinds", "limit", "make", "name", "names", "prefix", "readers", "values")
 
     def __init__(self, number: int, cls: type[Message]) -> None:
         hints = get_type_hints(cls, include_extras=True)
@@ -43,6 +44,8 @@ class _Shape:
         self.name = cls.__name__
         self.prefix = MAGIC + bytes((VERSION, number))
         self.names = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]
+        self.values = attrgetter(*self.names) if len(self.names) > 1 else lambda one: (getattr(one, self.names[0]),)
+        """Returns the values of a message's fields."""
         self.kinds = tuple(hints[name] for name in self.names)
         self.checks = tuple(map(check_of, self.kinds))
         self.readers = tuple(map(reader_of, self.kinds))
@@ -106,9 +109,11 @@ def encode(message: Message) -> bytes:
     Raises BadMessage when nobody would read what else is too long, or cannot be written, and nothing else.
     """
     shape = _BY_TYPE[type(message)]
-    values = [getattr(message, name) for name in shape.names]
-    for index, fit in shape.fits:
-        values[index] = fit(values[index])
+    values: Any = shape.values(message)
+    if shape.fits:
+        values = list(values)
+        for index, fit in shape.fits:
+            values[index] = fit(values[index])
     try:
         header: bytes = shape.prefix + _packers.pack(values)
     except (TypeError, ValueError, OverflowError) as error:
@@ -153,9 +158,9 @@ def decode(header: bytes) -> Any:
         raise BadMessage(f"{shape.name}: malformed msgpack ({type(error).__name__})", MALFORMED) from None
     if type(values) is not tuple or len(values) != len(shape.names):
         raise BadMessage(f"{shape.name}: expected {len(shape.names)} fields", MALFORMED)
-    for name, kind, check, value in zip(shape.names, shape.kinds, shape.checks, values, strict=True):
+    for check, value in zip(shape.checks, values, strict=True):
         if not check(value):
-            raise fault(kind, value, f"{shape.name}.{name}")
+            raise _first_fault(shape, values)
     return shape.make(*values)
 
 
@@ -183,6 +188,11 @@ def _field(shape: _Shape, index: int, unpacker: Any, body: bytes) -> Any:
         text = str(error)
         between = "" if text.startswith("[") else ": "
         raise BadMessage(f"{shape.names[index]}{between}{text}", error.reason) from None
+
+
+def _first_fault(shape: _Shape, values: tuple[Any, ...]) -> BadMessage:
+    rows = zip(shape.names, shape.kinds, shape.checks, values, strict=True)
+    return next(fault(kind, value, f"{shape.name}.{name}") for name, kind, check, value in rows if not check(value))
 
 
 def _too_long(shape: _Shape, size: int) -> BadMessage:

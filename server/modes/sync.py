@@ -30,7 +30,8 @@ class Sync:
             return None
         if any(clock <= chunk.version for clock in chunk.holds.values()):
             return None
-        if len(self._absent(chunk, participants)) > max(0, self.backup_workers - self._ahead(chunk, participants)):
+        absent = len(self._absent(chunk, participants))
+        if absent and absent > self.backup_workers - self._ahead(chunk, participants):
             return None
         return sorted(chunk.pending.values(), key=lambda contribution: (contribution.rank, contribution.member))
 

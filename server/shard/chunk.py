@@ -234,7 +234,8 @@ class ChunkState:
 
     def park(self, waiter: Waiter) -> None:
         """Keep a request until it can be answered; a repeated one takes the place of the first."""
-        self.waiters = [w for w in self.waiters if (w.member, w.request) != (waiter.member, waiter.request)]
+        if self.waiters:
+            self.waiters = [w for w in self.waiters if (w.member, w.request) != (waiter.member, waiter.request)]
         if len(self.waiters) >= MANY_WAITERS:
             own = [w for w in self.waiters if w.member == waiter.member]
             if len(own) >= MOST_OWN:

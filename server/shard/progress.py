@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ps.config.job import JobConfig
 from ps.protocol.messages import NormPart, Pushed, Vetoed, Weights
-from ps.protocol.messages.rate import Rate, latest
+from ps.protocol.messages.rate import UNSAID, Rate, latest
 from ps.server.modes import build
 from ps.server.send import Send
 from ps.server.shard.chunk import ChunkState, Combined, Contribution, Participant, Waiter
@@ -93,6 +93,8 @@ class Progress:
         workers chunks have different contributors: what is new counts only once all know of it, one clock later.
         """
         before = chunk.rate
+        if before == UNSAID and not any(contribution.rates for contribution in due):
+            return UNSAID
         chunk.rate = latest([before, *(rate for contribution in due for rate in contribution.rates)])
         if self._backups:
             return latest([before, *(rate for contribution in due for rate in contribution.rates[:1])])

@@ -62,6 +62,8 @@ class Updater:
     def __init__(self, job: JobConfig, threads: int = 0) -> None:
         """``threads`` is how many share out the blocks of one chunk; 0 takes a share of this host's cores."""
         self._spec = job.specs.optimizer
+        self._optimizers: dict[str, Optimizer] = {}
+        """By group of tensors."""
         self._schedule = job.specs.schedule.build()
         self._by_examples = job.schedule_unit == "examples"
         self._aggregator = job.specs.aggregator.build()
@@ -78,7 +80,10 @@ class Updater:
 
     def optimizer(self, chunk: Chunk) -> Optimizer:
         """Return what updates a chunk's tensors."""
-        return optimizer_of(self._spec, chunk.group)
+        found = self._optimizers.get(chunk.group)
+        if found is None:
+            found = self._optimizers[chunk.group] = optimizer_of(self._spec, chunk.group)
+        return found
 
     def apply(
         self, chunk: ChunkState, contributions: Sequence[Contribution], staleness: int, rate: Rate = UNSAID

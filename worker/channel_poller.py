@@ -34,7 +34,7 @@ class ChannelPoller:
     def add(self, queue: RequestQueue) -> None:
         """Look at a server's channel."""
         self._poller.register(queue.channel.pollable, zmq.POLLIN)
-        if queue.channel.shares_memory and isinstance(queue.channel.pollable, int):
+        if isinstance(queue.channel.pollable, int):
             self._spin.add(queue.channel.pollable)
         self._by_pollable[queue.channel.pollable] = queue
 

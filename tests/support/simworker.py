@@ -218,9 +218,9 @@ class SimWorker:
         if not asked.refreshes:
             return
         in_time = self.undisturbed or not self.job.backup_workers
-        if kind is Pull:
+        if issubclass(kind, Pull):
             in_time = not meets and (not self.job.backup_workers or (exact and self.undisturbed))
-        expected = self.clock if kind is Pull else self.steps[-1] + 1
+        expected = self.clock if issubclass(kind, Pull) else self.steps[-1] + 1
         for message in answers:
             assert isinstance(message, Weights | WeightsDelta | Pushed), f"{message!r} instead of weights"
             assert not isinstance(message, Pushed) or self.part.in_place

@@ -20,7 +20,7 @@ from ps.errors import ConfigError
 AUTO, NATIVE, NUMPY = CHOICES = ("auto", "native", "numpy")
 """What may be asked for: the compiled loops where there are any, these or an error, NumPy."""
 
-VERSION = 1
+VERSION = 2
 """Of the functions below: loops that were compiled for others are left alone."""
 
 
@@ -79,6 +79,9 @@ class Kernels(Protocol):
 
     def add(self, total: Any, vector: Any, factor: float, /) -> bool | None:
         """Add ``vector * factor``, rounded, to ``total``."""
+
+    def square_sum(self, vector: Any, /) -> float | None:
+        """Return the sum of a vector's squares, as ``ps.optim.clip`` adds up those of a block."""
 
     def narrow(self, single: Any, half: Any, bound: float | None, /) -> bool | None:
         """Round float32 to halves, to nearest, ties to even; first bring them within ``±bound``."""

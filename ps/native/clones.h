@@ -34,6 +34,9 @@
 /* The tiles in which vectors are gone through: what a loop leaves of one, the next finds in the first cache. */
 #define TILE 1024
 
+/* The sums that a sum of squares is made of, side by side: ps.optim.clip.LANES. */
+#define LANES 1024
+
 /* The elements of an array, by the letter of Python's buffer protocol; bfloat16 has none and comes as its bits. */
 enum { SINGLE = 'f', DOUBLE = 'd', FLOAT16 = 'e', BFLOAT16 = 'H' };
 

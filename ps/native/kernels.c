@@ -12,7 +12,7 @@
 
 #include "half.h"
 
-#define VERSION 1 /* as in __init__.py */
+#define VERSION 2 /* as in __init__.py */
 #define MOST_SLOTS 2
 #define MOST_CONSTANTS 8
 #define TINY 0x1p-100 /* ps.optim.lion */
@@ -244,6 +244,25 @@ static PyObject *add(PyObject *self, PyObject *arguments) {
     return answer(&held, done);
 }
 
+static PyObject *square_sum(PyObject *self, PyObject *array) {
+    Py_buffer views[1];
+    Held held = {views, 0, 1};
+    double sum = 0;
+    int done = -1;
+    (void)self;
+    Py_buffer *x = hold(&held, array, 0);
+    if (x != NULL && x->itemsize != 2 && is_aligned(x)) {
+        size_t n = (size_t)x->shape[0];
+        if (kind_of(x) == SINGLE) LET_GO(n, sum = squares_f(x->buf, n));
+        else LET_GO(n, sum = squares_d(x->buf, n));
+        done = 1;
+    }
+    PyObject *result = answer(&held, done);
+    if (result != Py_True) return result;
+    Py_DECREF(result);
+    return PyFloat_FromDouble(sum);
+}
+
 static PyObject *narrow_array(PyObject *self, PyObject *arguments) {
     PyObject *source, *target, *bound;
     double most = 0;
@@ -284,6 +303,7 @@ static PyMethodDef methods[] = {
     {"combine", combine, METH_VARARGS, "combine(out, parts, shares, scale, limit, lo, hi): out = sum(part * share) * scale"},
     {"copy", copy, METH_VARARGS, "copy(target, source, limit): copy, and check"},
     {"narrow", narrow_array, METH_VARARGS, "narrow(single, half, bound): round, first within the bound unless None"},
+    {"square_sum", square_sum, METH_O, "square_sum(x): the sum of squares, in double precision"},
     {"update", update, METH_VARARGS,
      "update(name, w, state, constants, parts, shares, scale, clip, l2, half, limit, lo, hi): one step of an optimizer"},
     {"widen", widen_array, METH_VARARGS, "widen(half, single): the same numbers"},

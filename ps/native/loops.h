@@ -37,6 +37,20 @@ CLONED static int N(within)(const T *x, T limit, size_t n) {
     return most <= bound;
 }
 
+/* The sum of squares in double precision, as ps.optim.clip has it: element i goes to lane i % LANES, lanes are then added
+   in halves. */
+CLONED static double N(squares)(const T *x, size_t n) {
+    double lanes[LANES] = {0};
+    for (size_t at = 0; at < n; at += LANES) {
+        const T *row = x + at;
+        size_t count = n - at < LANES ? n - at : LANES;
+        EACH for (size_t i = 0; i < count; ++i) lanes[i] = lanes[i] + (double)row[i] * (double)row[i];
+    }
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        EACH for (size_t i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
+    return lanes[0];
+}
+
 /* Optimizers: w and state s are updated with the gradient g; c are the numbers that Optimizer.constants returns */
 
 typedef void N(step)(T *w, const T *g, T *const *s, const double *c, size_t n);

@@ -12,16 +12,20 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ps import native
 from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader
 from ps.optim.workspace import Workspace
 from ps.threads import ThreadTeam
-from ps.xp import Array, is_host, namespace
+from ps.xp import Array, HostArray, is_host, namespace
 
 BLOCK = 1 << 17
 """Elements per block: its double-precision copy takes 1 MB."""
 
 SHARE = 2
 """Blocks that a thread does at a time, so that small gradients stay with one."""
+
+LANES = 1024
+"""Sums that a block's squares are added to side by side, element i to number i % LANES."""
 
 DOUBLE = np.dtype(np.float64)
 
@@ -72,21 +76,32 @@ def clip_scale(total_square_sum: float, max_norm: float) -> float:
 
 
 def _host_sum(read: Reader, size: int, dtype: np.dtype[Any], team: ThreadTeam) -> float:
-    sums = [0.0] * -(-size // BLOCK)
+    sums, compiled = [0.0] * -(-size // BLOCK), native.kernels()
 
     def work(first: int, last: int) -> None:
         for index in range(first, last):
             lo, hi = index * BLOCK, min((index + 1) * BLOCK, size)
-            double = _workspace.block(DOUBLE, 0, hi - lo)
-            np.copyto(double, read(lo, hi, _workspace.block(dtype, 1, hi - lo)))
-            np.multiply(double, double, out=double)
-            sums[index] = float(np.add.reduce(double))
+            part = read(lo, hi, _workspace.block(dtype, 1, hi - lo))
+            found = None if compiled is None else compiled.square_sum(native.raw(part))
+            sums[index] = _block_sum(part) if found is None else found
 
     team.run(work, len(sums), SHARE)
     total = 0.0
     for value in sums:  # one by one: sum() rounds otherwise from Python 3.12 on
         total += value
     return total
+
+
+def _block_sum(part: HostArray) -> float:
+    double = _workspace.block(DOUBLE, 0, part.size)
+    np.copyto(double, part)
+    np.multiply(double, double, out=double)
+    even = part.size // LANES * LANES
+    lanes: HostArray = np.add.reduce(double[:even].reshape(-1, LANES), axis=0)
+    lanes[: part.size - even] += double[even:]
+    while lanes.size > 1:
+        lanes = lanes[: lanes.size // 2] + lanes[lanes.size // 2 :]
+    return float(lanes[0])
 
 
 def _device_sum(array: Array) -> float:

@@ -30,7 +30,7 @@ import ps
 from ps import native
 from ps.aggregators.running_sum import RunningSum
 from ps.compress import CODECS, Codec, Key
-from ps.optim import OPTIMIZERS, WeightedSum, apply
+from ps.optim import OPTIMIZERS, WeightedSum, apply, square_sum
 from ps.optim.limit import copy_within, within_limit
 
 CHUNK = 500_000
@@ -75,6 +75,7 @@ def updates(size: int) -> dict[str, Callable[[], object]]:
     found["mean of 4 weights, sgd"] = step("sgd", WeightedSum(g, [1.0, 2.0, 3.0, 4.0]), scale=0.1)
     found["bfloat16, sgd"] = step("sgd", WeightedSum([half], [1.0]), half=copy)
     found["float16, sgd"] = step("sgd", WeightedSum([half16], [1.0]), half=copy16)
+    found["sum of squares"] = lambda: square_sum(g[0])
     found["look for NaN"] = lambda: within_limit(g[0])
     found["copy and look"] = lambda: copy_within(other, g[0])
     running = RunningSum(size, w.dtype)

@@ -169,15 +169,9 @@ class FederatedShard:
 
     def _status(self) -> Send:
         """Return where this server stands, for the scheduler."""
-        status = RoundStatus(
-            self.member,
-            self.version,
-            self._attempt,
-            self._phase if self._whole else "empty",
-            self._folded,
-            self._checkpoint.durable and self._whole,
-            self._uploads.notes(),
-        )
+        here: ShardPhase = self._phase if self._whole else "empty"
+        kept, notes = self._checkpoint.durable and self._whole, self._uploads.notes()
+        status = RoundStatus(self.member, self.version, self._attempt, here, self._folded, kept, notes)
         return Send(SCHEDULER, status)
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from ps.compress import Decoded
 from ps.compress.frame import blocks, scratch
 from ps.dataclass import dataclass
+from ps.optim import square_sum
 from ps.optim.limit import all_within, limit_of
 from ps.protocol.messages.words import Defect
 from ps.xp import HostArray
@@ -92,7 +93,7 @@ def _square(vector: HostArray, exact: bool) -> float:
         return 0.0
     found, limit = float(np.dot(vector, vector)), limit_of(vector.dtype)
     if found <= limit * limit:
-        return float(np.sum(np.square(vector, dtype=np.float64))) if exact else found
+        return square_sum(vector) if exact else found
     if not all_within([vector]):
         return math.nan
-    return float(np.sum(np.square(vector, dtype=np.float64)))
+    return square_sum(vector)

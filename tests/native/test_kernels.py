@@ -19,7 +19,8 @@ from ps.aggregators.running_sum import RunningSum
 from ps.compress import CODECS, Key
 from ps.errors import BadMessage
 from ps.half import narrow, widen
-from ps.optim import OPTIMIZERS, WeightedSum, apply
+from ps.optim import OPTIMIZERS, WeightedSum, apply, square_sum
+from ps.optim.clip import BLOCK
 from ps.optim.limit import LIMITS, within_limit
 from ps.threads import ThreadTeam
 from support.long import cases
@@ -226,6 +227,22 @@ def test_a_running_sum_has_the_bits_of_numpys_lines(dtype: str, size: int, numbe
     demand_same(by("native", work), by("numpy", work))
 
 
+@given(
+    st.sampled_from([*FLOATS, "float16", "bfloat16"]),
+    SIZES | st.sampled_from([BLOCK - 1, BLOCK + 1023]),
+    st.integers(0, 9),
+    st.booleans(),
+)
+def test_a_sum_of_squares_has_the_bits_of_numpys_lines(dtype: str, size: int, offset: int, odd: bool) -> None:
+    kind = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
+    x = vector(np.random.default_rng(size), size, kind, odd, offset=offset)
+
+    def work() -> np.ndarray:
+        return np.array([square_sum(x, team=ThreadTeam(threads)) for threads in (1, 2)])
+
+    demand_same(by("auto", work), by("numpy", work))
+
+
 @given(st.sampled_from([*FLOATS, "float16", "bfloat16"]), SIZES, st.integers(1, 5), st.integers(0, 9), st.booleans())
 def test_a_combined_gradient_has_the_bits_of_numpys_lines(
     dtype: str, size: int, n: int, offset: int, odd: bool
@@ -280,6 +297,9 @@ def test_what_the_loops_cannot_do_is_left_to_numpy_untouched() -> None:
         compiled.add(w[1:], w[:-1], 1.0),
         compiled.narrow(w, w, None),
         compiled.widen(w, w),
+        compiled.square_sum(unaligned),
+        compiled.square_sum(w.astype(np.float16)),
+        compiled.square_sum(w[::2]),
     ]
     assert declined == [None] * len(declined)
     assert (w == 1).all() and (g == 2).all() and not unaligned.any()

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ps import native
 from ps.compress.decoded import Decoded
 from ps.compress.frame import blocks, buffer, demand, demand_bytes, like, scratch, spans
 from ps.compress.key import Key
 from ps.dataclass import dataclass
-from ps.xp import Array, namespace
+from ps.xp import Array, is_host, namespace
 
 ROW = 1024
 """Elements with one scale."""
@@ -52,19 +53,23 @@ class Int8:
         xp, kind = namespace(values), values.dtype
         limits = np.finfo(kind)
         # An underflow would make the scale 0 or its inverse Inf: rows this small are rounded to multiples of it.
-        least = float(limits.tiny) * (1 << 24)
+        least, spread = float(limits.tiny) * (1 << 24), (1 + 4 * float(limits.eps)) / 127
         frame = buffer(values, self.max_bytes(values.size, kind), out)
         scales, codes = _parts(frame, values.size, kind)
-        chance = key.stream()
+        chance, compiled = key.stream(), native.kernels() if is_host(values) else None
         part, fixed = scratch(values, kind, np.int32)
         for lo, hi in blocks(values):
             noise = like(values, np.asarray(chance.random_raw(-(-(hi - lo) // 4))).view(np.uint16)[: hi - lo])
+            if compiled is not None and compiled.quantize(
+                values[lo:hi], noise, scales[lo // ROW : -(-hi // ROW)], codes[lo:hi], spread, least
+            ):
+                continue
             for a, b in spans(lo, hi, ROW):
                 rows = -(-(b - a) // ROW)
                 x = values[a:b].reshape(rows, -1)
                 scaled = part[a - lo : b - lo].reshape(rows, -1)
                 xp.absolute(x, out=scaled)
-                scale = scaled.max(axis=1) * ((1 + 4 * float(limits.eps)) / 127)
+                scale = scaled.max(axis=1) * spread
                 xp.clip(scale, least, None, out=scale)
                 scales[a // ROW : a // ROW + rows] = scale
                 xp.multiply(x, (_FRACTION / scale)[:, None], out=scaled)
@@ -87,6 +92,9 @@ class Int8:
             demand(int(codes.min()) > -128, "code -128, which no encoder writes")
 
         def read(lo: int, hi: int, out: Array) -> Array:
+            compiled = native.kernels() if is_host(out) else None
+            if compiled is not None and compiled.dequantize(out, scales, codes, lo):
+                return out
             xp = namespace(out)
             for a, b in spans(lo, hi, ROW):
                 rows = -(-(b - a) // ROW)

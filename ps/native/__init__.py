@@ -5,8 +5,8 @@ compiled when the package was installed, or ``PS_KERNELS=numpy`` says so. Each f
 is given (arrays that are not aligned, numbers with a precision of their own); then it has done nothing.
 
 The C is in this folder: ``loops.h`` has the arithmetic, ``half.h`` the casts of half precision, ``kernels.c`` what
-Python sees. What is NaN with NumPy is NaN here, with whatever payload the processor gives it; ``half.h`` says what a
-cast makes of one.
+Python sees, ``quantize.h`` the same of a codec. What is NaN with NumPy is NaN here, with whatever payload the processor
+gives it; ``half.h`` says what a cast makes of one.
 """
 
 from __future__ import annotations
@@ -79,6 +79,17 @@ class Kernels(Protocol):
 
     def add(self, total: Any, vector: Any, factor: float, /) -> bool | None:
         """Add ``vector * factor``, rounded, to ``total``."""
+
+    def quantize(
+        self, vector: Any, chance: Any, scales: Any, codes: Any, spread: float, least: float, /
+    ) -> bool | None:
+        """Write a vector as ``ps.compress.int8`` does: scales and int8 codes; ``chance`` is uint16, one an element.
+
+        False where something is NaN or infinite: then what was written says nothing.
+        """
+
+    def dequantize(self, out: Any, scales: Any, codes: Any, lo: int, /) -> bool | None:
+        """Write what the codes from ``lo`` on stand for; ``scales`` and ``codes`` are those of a whole chunk."""
 
     def square_sum(self, vector: Any, /) -> float | None:
         """Return the sum of a vector's squares, as ``ps.optim.clip`` adds up those of a block."""

@@ -12,16 +12,21 @@ typedef struct {
     size_t count, room;
 } Held;
 
-/* Return the letter of an array's elements, 0 for those not known here. NumPy says '=' first where it is not aligned. */
-static char kind_of(const Py_buffer *view) {
+#define NUMBERS "fdeH" /* what loops compute with: see clones.h */
+#define BYTES "b"      /* the codes of int8 */
+
+/* Return the letter of an array's elements, 0 for none of ``letters``. NumPy says '=' first where it is not aligned. */
+static char kind_among(const Py_buffer *view, const char *letters) {
     const char *format = view->format == NULL ? "B" : view->format;
     format += *format == '=' || *format == '@';
-    return format[0] != 0 && format[1] == 0 && strchr("fdeH", format[0]) != NULL ? format[0] : 0;
+    return format[0] != 0 && format[1] == 0 && strchr(letters, format[0]) != NULL ? format[0] : 0;
 }
 
-/* Take another array: 1-D, contiguous, of a kind known here. Return it, or NULL, with an exception or with none where
-   the array is another's affair. */
-static Py_buffer *hold(Held *held, PyObject *array, int writable) {
+static char kind_of(const Py_buffer *view) { return kind_among(view, NUMBERS); }
+
+/* Take another array: 1-D, contiguous, of a kind among ``letters``. Return it, or NULL, with an exception or with none
+   where the array is another's affair. */
+static Py_buffer *hold_among(Held *held, PyObject *array, int writable, const char *letters) {
     if (held->count == held->room) {
         PyErr_SetString(PyExc_ValueError, "more arrays than there is room for");
         return NULL;
@@ -29,9 +34,13 @@ static Py_buffer *hold(Held *held, PyObject *array, int writable) {
     Py_buffer *view = &held->views[held->count];
     if (PyObject_GetBuffer(array, view, PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) < 0) return NULL;
     held->count++;
-    if (view->ndim != 1 || kind_of(view) == 0) return NULL;
+    if (view->ndim != 1 || kind_among(view, letters) == 0) return NULL;
     if (view->shape[0] > 1 && view->strides[0] != view->itemsize) return NULL;
     return view;
+}
+
+static Py_buffer *hold(Held *held, PyObject *array, int writable) {
+    return hold_among(held, array, writable, NUMBERS);
 }
 
 static void give_back(Held *held) {

@@ -37,6 +37,9 @@
 /* The sums that a sum of squares is made of, side by side: ps.optim.clip.LANES. */
 #define LANES 1024
 
+/* Elements with one scale: ps.compress.int8. */
+#define ROW 1024
+
 /* The elements of an array, by the letter of Python's buffer protocol; bfloat16 has none and comes as its bits. */
 enum { SINGLE = 'f', DOUBLE = 'd', FLOAT16 = 'e', BFLOAT16 = 'H' };
 

@@ -10,6 +10,8 @@
 #endif
 #include <Python.h>
 
+#include <float.h>
+
 #include "half.h"
 
 #define VERSION 2 /* as in __init__.py */
@@ -56,18 +58,24 @@ struct Optimizer {
 #define B uint32_t
 #define N(name) name##_f
 #define ROOT(x) sqrtf(x)
+#define RINT(x) rintf(x)
+#define MOST FLT_MAX
 #define HALVES 1
 #include "loops.h"
 #undef T
 #undef B
 #undef N
 #undef ROOT
+#undef RINT
+#undef MOST
 #undef HALVES
 
 #define T double
 #define B uint64_t
 #define N(name) name##_d
 #define ROOT(x) sqrt(x)
+#define RINT(x) rint(x)
+#define MOST DBL_MAX
 #define HALVES 0
 #include "loops.h"
 
@@ -85,7 +93,7 @@ static const Optimizer optimizers[] = {
     {"sgd", 0, 1, sgd_f, sgd_d},
 };
 
-#include "arguments.h"
+#include "quantize.h"
 
 /* What Python calls */
 
@@ -302,7 +310,9 @@ static PyMethodDef methods[] = {
     {"check", check, METH_VARARGS, "check(x, limit): whether no element is NaN or beyond the limit"},
     {"combine", combine, METH_VARARGS, "combine(out, parts, shares, scale, limit, lo, hi): out = sum(part * share) * scale"},
     {"copy", copy, METH_VARARGS, "copy(target, source, limit): copy, and check"},
+    {"dequantize", dequantize, METH_VARARGS, "dequantize(out, scales, codes, lo): codes from lo on, times their scales"},
     {"narrow", narrow_array, METH_VARARGS, "narrow(single, half, bound): round, first within the bound unless None"},
+    {"quantize", quantize, METH_VARARGS, "quantize(x, chance, scales, codes, spread, least): int8"},
     {"square_sum", square_sum, METH_O, "square_sum(x): the sum of squares, in double precision"},
     {"update", update, METH_VARARGS,
      "update(name, w, state, constants, parts, shares, scale, clip, l2, half, limit, lo, hi): one step of an optimizer"},

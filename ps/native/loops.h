@@ -51,6 +51,42 @@ CLONED static double N(squares)(const T *x, size_t n) {
     return lanes[0];
 }
 
+/* int8: rows of x as a scale and codes, rounded by chance; 0 where something is NaN or infinite. See ps.compress.int8. */
+CLONED static int N(quantize)(const T *x, const uint16_t *noise, T *scales, int8_t *codes, size_t n, T spread, T least) {
+    for (size_t at = 0; at < n; at += ROW) {
+        size_t count = n - at < ROW ? n - at : ROW;
+        const T *row = x + at;
+        const uint16_t *up = noise + at;
+        int8_t *code = codes + at;
+        B most = 0;
+        for (size_t i = 0; i < count; ++i) {
+            B bits;
+            memcpy(&bits, &row[i], sizeof bits);
+            bits &= ~((B)1 << (8 * sizeof(B) - 1));
+            most = bits > most ? bits : most;
+        }
+        T largest;
+        memcpy(&largest, &most, sizeof largest);
+        if (!(largest <= MOST)) return 0;
+        T scale = largest * spread;
+        scale = scale < least ? least : scale;
+        T inverse = (T)65536 / scale;
+        scales[at / ROW] = scale;
+        EACH for (size_t i = 0; i < count; ++i) code[i] = (int8_t)(((int32_t)RINT(row[i] * inverse) + up[i]) >> 16);
+    }
+    return 1;
+}
+
+CLONED static void N(dequantize)(const T *scales, const int8_t *codes, T *out, size_t first, size_t n) {
+    for (size_t at = first; at < first + n;) {
+        size_t end = (at / ROW + 1) * ROW, count = (end < first + n ? end : first + n) - at;
+        T scale = scales[at / ROW], *to = out + (at - first);
+        const int8_t *code = codes + at;
+        EACH for (size_t i = 0; i < count; ++i) to[i] = (T)code[i] * scale;
+        at += count;
+    }
+}
+
 /* Optimizers: w and state s are updated with the gradient g; c are the numbers that Optimizer.constants returns */
 
 typedef void N(step)(T *w, const T *g, T *const *s, const double *c, size_t n);

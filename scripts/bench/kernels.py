@@ -81,7 +81,7 @@ def updates(size: int) -> dict[str, Callable[[], object]]:
     running = RunningSum(size, w.dtype)
     running.add(g[0], 0.5)
     found["add a weighted delta"] = lambda: running.add(g[1], 1e-6)
-    for text in ("bf16", "fp16"):
+    for text in ("bf16", "fp16", "int8"):
         codec, key = CODECS.parse(text).build(), Key(seed=0, clock=0, chunk=0, rank=0)
         frame = codec.encode(g[0], key, {}).copy()
         out = frame.copy()

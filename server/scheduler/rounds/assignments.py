@@ -163,7 +163,7 @@ class Assignments:
         if self.asynchronous and phase != "done":
             free = self._slots.free(self._contributions.tasks, now, self._deadlines.deadline())
             yield from self._draw(free, version, now)
-        elif phase == "collect" and not (self._attempt.late(now) or fixed):
+        elif phase == "collect" and self._selection and not (self._attempt.late(now) or fixed):
             yield from self._draw(self.goal - self._contributions.ledger.counted - self.active, version, now)
         if phase == "select" or not self.waiting:
             return

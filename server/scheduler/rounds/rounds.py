@@ -275,7 +275,8 @@ class Rounds:
                 if self.masking.failure:
                     yield from self._abandon(now, self.masking.failure)
             if self.phase == "collect":
-                yield from self._contributions.decide(self._goal(), last=self._attempt.late(now))
+                if self._contributions.tasks.ready:
+                    yield from self._contributions.decide(self._goal(), last=self._attempt.late(now))
                 yield from self._look_at_collection(now)
             if self.phase == "close":
                 yield from self._look_at_servers(now)
@@ -306,8 +307,8 @@ class Rounds:
         assignments, ledger, masking = self._assignments, self._contributions.ledger, self.masking
         counted, asynchronous = ledger.counted, assignments.asynchronous
         survivors = ledger.survivors if masking is not None else []  # with thousands of clients looking takes a while
-        hopeful = masking is None and assignments.hopeful(counted, now)
-        over = self._attempt.late(now) or not (assignments.active or asynchronous or hopeful)
+        going = assignments.active or asynchronous or (masking is None and assignments.hopeful(counted, now))
+        over = self._attempt.late(now) or not going
         enough = over and not asynchronous and (counted >= self.job.quorum or self.privacy.sampled)
         refusal = masking.refusal(survivors) if masking is not None and enough else ""
         if counted >= self._goal() or (enough and not refusal):

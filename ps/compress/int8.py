@@ -33,7 +33,7 @@ class Int8:
     element is scale * code, rounded once.
 
     Measured with 10 M float32: 23 ms to encode, 9 of which make chance, and 4 ms to decode; 60 ms to encode with a
-    new array for each operation.
+    new array for each operation. Compiled loops take half of both.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()

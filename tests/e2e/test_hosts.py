@@ -29,7 +29,7 @@ with ps.connect(optimizer="sgd:lr=0.5") as kv:
     params = kv.init({"w": np.zeros(4, np.float32)})
     for _ in range(3):
         kv.step({"w": np.ones(4, np.float32)})
-    print("trained", params["w"][0], flush=True)
+    print("trained", params["w"][0], kv.job.min_chunks, flush=True)
 """
 FORWARD = """\
 import socket, sys, threading
@@ -123,6 +123,7 @@ def test_hosts_whose_own_name_nobody_knows_meet_by_the_addresses_on_their_way(
     job(2, "server", *words, "--host", "*", log="server")
     worker = job(3, "worker", *words, "train.py", log="worker")
     assert worker.wait(150) == 0, (tmp_path / "worker").read_text()
+    assert "trained -1.5 16" in (tmp_path / "worker").read_text(), "a model that travels between hosts is cut small"
 
 
 @pytest.mark.parametrize("advertised", ["nowhere.invalid:7071", "10.98.0.77:7071", "10.98.0.1:7998"])

@@ -31,6 +31,8 @@ _Keep = Callable[[Any], Any]
 
 def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of a report."""
+    if not report:  # a client that polls has nothing to say most of the time, and thousands do
+        return {}
     found = ((key, keep(report[key])) for key, keep in _COLUMNS.items() if key in report)
     return {key: value for key, value in found if value is not None}
 

@@ -36,7 +36,7 @@ def test_a_signal_ends_everything_and_leaves_nothing(
     command: Callable[..., Process], temporary: Path, monkeypatch: pytest.MonkeyPatch, signum: int, code: int
 ) -> None:
     before = shared_memory()
-    run = command("run", "-s", 2, "-w", 2, TRAIN, "--steps", 10**6, "--shout", TMPDIR=str(temporary))
+    run = command("run", "-s", 2, "-w", 2, TRAIN, "--steps", 10**6, "--nap", 0.002, "--shout", TMPDIR=str(temporary))
     address = run.wait_for(r"scheduler at (tcp://\S+)")[1]
     run.wait_for("clock 5 of rank 1")
     monkeypatch.setenv("PS_RUNTIME_DIR", str(temporary))  # where its keys are
@@ -65,7 +65,7 @@ def test_a_run_that_ends_by_itself_leaves_nothing_either(command: Callable[..., 
 
 def test_roles_started_by_hand_tidy_up_when_they_are_ended(start: Callable[..., object]) -> None:
     cluster = start(servers=2, workers=1)
-    (worker,) = cluster.train(1, "--steps", 10**6, "--shout")
+    (worker,) = cluster.train(1, "--steps", 10**6, "--nap", 0.002, "--shout")
     worker.wait_for("clock 5 ")
     asked = time.monotonic()
     for process in (worker, *cluster.servers, cluster.scheduler):

@@ -28,7 +28,7 @@ def test_a_run_leaves_a_timeline(forked: Callable[..., Process], tmp_path: Path)
 
 
 def test_an_interrupted_run_leaves_a_timeline(forked: Callable[..., Process], tmp_path: Path) -> None:
-    run = forked("run", "-w", 2, "--trace", tmp_path / "t.json", TRAIN, "--steps", 10**6, "--shout")
+    run = forked("run", "-w", 2, "--trace", tmp_path / "t.json", TRAIN, "--steps", 10**6, "--nap", 0.002, "--shout")
     run.wait_for("clock 5 of rank 1")
     run.signal(signal.SIGINT)
     assert run.wait() == 130

@@ -3,7 +3,7 @@
 Whoever sleeps has to be woken, and to wake a processor that had nothing else to do takes 20 to 40 µs of both sides:
 half of a small step. So a wait looks for a moment without sleeping, if the waits before it were as short. It is not
 for others to pay for that: there are to be no more processes than processors, and once the system takes this thread's
-processor away for somebody else, no wait does so for a while.
+processor away for somebody else again and again, no wait does so for a while.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ PROBATION = 4
 """Short waits, one after the other, that make another one likely."""
 LOOK = 64
 """Such waits after which it is seen what they did to others."""
+LOST = 3
+"""How many more of these rounds than others lost the processor, where others want it. Single ones do so on a machine
+that nothing else uses: when the system puts the two who wait for each other on one processor, for some 20 ms."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 """Seconds without such waits where somebody else wanted the processor; twice as long each time that it is so again."""
 
@@ -51,6 +54,7 @@ class Spin:
         self._short = 0
         self._looks = 0
         self._taken = 0
+        self._lost = 0
         self._pause = FIRST_PAUSE
         self._until = 0.0
         self._began = 0.0
@@ -89,12 +93,14 @@ class Spin:
     def _may(self) -> bool:
         """Whether nobody else wants the processor, as far as can be seen."""
         before, self._taken = self._taken, self._preemptions()
-        free = 0 < self._crowd() <= self._processors
-        if self._looks and free and self._taken - before < 2:
+        if self._looks and self._taken - before < 2:
+            self._lost = max(0, self._lost - 1)
             self._pause = max(FIRST_PAUSE, self._pause / 2)
+        elif self._looks:  # else there is nothing to compare with yet
+            self._lost += 1
+        if 0 < self._crowd() <= self._processors and self._lost < LOST:
             return True
-        if not self._looks and free:  # there is nothing to compare with yet
-            return True
+        self._lost = min(self._lost, LOST - 1)  # once more is enough after a pause
         self._until = self._began + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         self._looks = 0

@@ -10,7 +10,7 @@ import pytest
 
 from ps.protocol.membership import HostCrowd
 from ps.protocol.messages import View
-from ps.protocol.spin import FIRST_PAUSE, LONGEST, LONGEST_PAUSE, LOOK, PROBATION, Spin
+from ps.protocol.spin import FIRST_PAUSE, LONGEST, LONGEST_PAUSE, LOOK, LOST, PROBATION, Spin
 
 
 @dataclass
@@ -22,15 +22,21 @@ class Table:
     time: float = 100.0
     crowd: int = 2
     taken: int = 0
+    losing: int = 0
+    """How often it loses the processor from one look at that to the next."""
     spin: Spin = field(init=False)
 
     def __post_init__(self) -> None:
-        self.spin = Spin(lambda: self.crowd, processors=2, now=self.now, preemptions=lambda: self.taken)
+        self.spin = Spin(lambda: self.crowd, processors=2, now=self.now, preemptions=self.preemptions)
         self.spin.add(self.here.fileno())
 
     def now(self) -> float:
         self.time += LONGEST / 10
         return self.time
+
+    def preemptions(self) -> int:
+        self.taken += self.losing
+        return self.taken
 
     def wait(self, seconds: float = 0.0) -> list[int] | None:
         """Wait for so long; return what a look has found, None where there was none."""
@@ -89,10 +95,9 @@ def test_who_loses_the_processor_to_others_lets_it_be_for_longer_and_longer_unti
     table.there.send(b"x")
     table.pass_probation()
     assert table.wait()
-    pauses = []
-    for _ in range(6):
-        table.taken += 2
-        assert sum(1 for _ in iter(table.wait, [])) <= LOOK
+    pauses, table.losing = [], 2
+    for turn in range(6):
+        assert sum(1 for _ in iter(table.wait, [])) <= LOOK * (1 if turn else LOST)
         stopped = table.time
         while table.wait() is None:
             table.time += 0.01
@@ -100,15 +105,24 @@ def test_who_loses_the_processor_to_others_lets_it_be_for_longer_and_longer_unti
     assert pauses[0] == pytest.approx(FIRST_PAUSE, abs=0.05)
     assert pauses == sorted(pauses)
     assert pauses[-1] == pytest.approx(LONGEST_PAUSE, abs=0.05)
+    table.losing = 0
     for _ in range(20 * LOOK):
         assert table.wait()
-    table.taken += 2
-    while table.wait():
-        pass
+    table.losing = 2
+    assert LOOK * (LOST - 1) < sum(1 for _ in iter(table.wait, [])) <= LOOK * LOST
     stopped = table.time
     while table.wait() is None:
         table.time += 0.01
     assert table.time - stopped == pytest.approx(FIRST_PAUSE, abs=0.05)
+
+
+def test_who_loses_it_now_and_then_goes_on(table: Table) -> None:
+    table.there.send(b"x")
+    table.pass_probation()
+    for turn in range(30):
+        table.losing = 50 * (not turn % 2)
+        for _ in range(LOOK):
+            assert table.wait()
 
 
 def test_a_crowd_is_who_computes_on_this_host() -> None:

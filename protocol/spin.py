@@ -8,7 +8,6 @@ processor away for somebody else again and again, no wait does so for a while.
 
 from __future__ import annotations
 
-import resource
 import select
 import time
 from collections.abc import Callable
@@ -17,20 +16,18 @@ from ps.cores import cores
 
 LONGEST = 150e-6
 """Seconds of one such wait, at most, and of the waits before it."""
-PROBATION = 4
-"""Short waits, one after the other, that make another one likely."""
+PROBATION, LONGEST_PROBATION = 4, 1024
+"""Short waits, one after the other, that make another one likely; twice as many each time that looking was in vain, as
+it is where the system has put both on one processor because others keep the rest."""
 LOOK = 64
 """Such waits after which it is seen what they did to others."""
+OWN = 0.9
+"""The part of the time that it looks in which a thread has the processor, at least, where nobody else wants it."""
 LOST = 3
-"""How many more of these rounds than others lost the processor, where others want it. Single ones do so on a machine
-that nothing else uses: when the system puts the two who wait for each other on one processor, for some 20 ms."""
+"""How many more rounds than others had less, where somebody does. Single ones have on a machine that nothing else uses:
+when the system puts the two who wait for each other on one processor, for some 20 ms."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 """Seconds without such waits where somebody else wanted the processor; twice as long each time that it is so again."""
-
-
-def preemptions() -> int:
-    """Return how often the system took the processor from the calling thread."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
 class Spin:
@@ -42,18 +39,22 @@ class Spin:
         *,
         processors: int | None = None,
         now: Callable[[], float] = time.perf_counter,
-        preemptions: Callable[[], int] = preemptions,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
-        """``crowd`` returns how many processes share this host's processors, as far as is known; 0: too many."""
+        """``crowd`` returns how many processes share this host's processors, as far as is known; 0: too many.
+
+        ``spent`` returns the seconds of a processor that the calling thread has had.
+        """
         self._crowd = crowd
         self._now = now
-        self._preemptions = preemptions
+        self._spent = spent
         self._processors = cores() if processors is None else processors
         self._poll = select.poll()
         self._fds: set[int] = set()
         self._short = 0
+        self._probation = PROBATION
         self._looks = 0
-        self._taken = 0
+        self._looked = self._had = 0.0
         self._lost = 0
         self._pause = FIRST_PAUSE
         self._until = 0.0
@@ -73,17 +74,19 @@ class Spin:
     def begin(self) -> bool:
         """Begin a wait; return whether ``look`` is likely to find something."""
         self._began = self._now()
-        return self._short >= PROBATION and self._began >= self._until and bool(self._fds)
+        return self._short >= self._probation and self._began >= self._until and bool(self._fds)
 
     def look(self) -> list[int]:
         """Return the descriptors that have something to read, or are closed, after at most LONGEST; or none."""
         if not self._looks % LOOK and not self._may():
             return []
         self._looks += 1
-        poll, until, now = self._poll.poll, self._began + LONGEST, self._now
-        while not (found := poll(0)):
-            if now() > until:
-                return []
+        poll, until, now, before = self._poll.poll, self._began + LONGEST, self._now, self._spent()
+        while not (found := poll(0)) and now() <= until:
+            pass
+        self._looked += now() - self._began
+        self._had += self._spent() - before
+        self._probation = max(PROBATION, self._probation // 2) if found else min(LONGEST_PROBATION, 2 * self._probation)
         return [fd for fd, _ in found]
 
     def end(self) -> None:
@@ -92,12 +95,12 @@ class Spin:
 
     def _may(self) -> bool:
         """Whether nobody else wants the processor, as far as can be seen."""
-        before, self._taken = self._taken, self._preemptions()
-        if self._looks and self._taken - before < 2:
+        if self._looks and self._had >= OWN * self._looked:
             self._lost = max(0, self._lost - 1)
             self._pause = max(FIRST_PAUSE, self._pause / 2)
-        elif self._looks:  # else there is nothing to compare with yet
+        elif self._looks:  # else there is nothing to judge by yet
             self._lost += 1
+        self._looked = self._had = 0.0
         if 0 < self._crowd() <= self._processors and self._lost < LOST:
             return True
         self._lost = min(self._lost, LOST - 1)  # once more is enough after a pause

@@ -21,22 +21,22 @@ class Table:
     there: socket.socket
     time: float = 100.0
     crowd: int = 2
-    taken: int = 0
-    losing: int = 0
-    """How often it loses the processor from one look at that to the next."""
+    own: float = 1.0
+    """The part of the time in which it has the processor."""
+    had: float = 0.0
     spin: Spin = field(init=False)
 
     def __post_init__(self) -> None:
-        self.spin = Spin(lambda: self.crowd, processors=2, now=self.now, preemptions=self.preemptions)
+        self.spin = Spin(lambda: self.crowd, processors=2, now=self.now, spent=self.spent)
         self.spin.add(self.here.fileno())
 
     def now(self) -> float:
         self.time += LONGEST / 10
+        self.had += LONGEST / 10 * self.own
         return self.time
 
-    def preemptions(self) -> int:
-        self.taken += self.losing
-        return self.taken
+    def spent(self) -> float:
+        return self.had
 
     def wait(self, seconds: float = 0.0) -> list[int] | None:
         """Wait for so long; return what a look has found, None where there was none."""
@@ -63,13 +63,21 @@ def test_what_comes_is_found_without_sleeping_once_a_few_waits_were_short(table:
     assert table.wait() == [table.here.fileno()]
 
 
-def test_a_look_ends_after_a_moment_and_a_long_wait_begins_probation_anew(table: Table) -> None:
+def test_a_look_in_vain_ends_after_a_moment_and_the_next_probation_takes_twice_as_long(table: Table) -> None:
     table.pass_probation()
-    before = table.time
-    assert table.wait(LONGEST) == []
-    assert table.time - before < 3 * LONGEST
+    for turn in range(3):
+        before = table.time
+        assert table.wait(LONGEST) == []
+        assert table.time - before < 3 * LONGEST
+        for _ in range(2 << turn):
+            table.pass_probation()
     table.there.send(b"x")
-    table.pass_probation()
+    assert table.wait() == [table.here.fileno()]
+    table.spin.begin()
+    table.time += LONGEST
+    table.spin.end()
+    for _ in range(4):
+        table.pass_probation()
     assert table.wait() == [table.here.fileno()]
 
 
@@ -95,7 +103,7 @@ def test_who_loses_the_processor_to_others_lets_it_be_for_longer_and_longer_unti
     table.there.send(b"x")
     table.pass_probation()
     assert table.wait()
-    pauses, table.losing = [], 2
+    pauses, table.own = [], 0.6
     for turn in range(6):
         assert sum(1 for _ in iter(table.wait, [])) <= LOOK * (1 if turn else LOST)
         stopped = table.time
@@ -105,10 +113,10 @@ def test_who_loses_the_processor_to_others_lets_it_be_for_longer_and_longer_unti
     assert pauses[0] == pytest.approx(FIRST_PAUSE, abs=0.05)
     assert pauses == sorted(pauses)
     assert pauses[-1] == pytest.approx(LONGEST_PAUSE, abs=0.05)
-    table.losing = 0
+    table.own = 1.0
     for _ in range(20 * LOOK):
         assert table.wait()
-    table.losing = 2
+    table.own = 0.6
     assert LOOK * (LOST - 1) < sum(1 for _ in iter(table.wait, [])) <= LOOK * LOST
     stopped = table.time
     while table.wait() is None:
@@ -120,7 +128,7 @@ def test_who_loses_it_now_and_then_goes_on(table: Table) -> None:
     table.there.send(b"x")
     table.pass_probation()
     for turn in range(30):
-        table.losing = 50 * (not turn % 2)
+        table.own = 0.3 if turn % 2 else 1.0
         for _ in range(LOOK):
             assert table.wait()
 

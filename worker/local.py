@@ -88,7 +88,7 @@ class LocalStore:
         weights = layout.flat(self._buffer)
         schedule = self.job.specs.schedule.build()
         self._chunks: list[LocalChunk] = []
-        for chunk in layout.chunks(self.job.servers, self.job.chunk_bytes):
+        for chunk in layout.cut(self.job):
             optimizer = self._optimizers[chunk.group] = optimizer_of(self.job.specs.optimizer, chunk.group)
             self._rates[chunk.group] = LearningRate(optimizer.lr, schedule)
             half, own = None, weights[chunk.section][chunk.start : chunk.stop]

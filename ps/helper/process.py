@@ -49,7 +49,7 @@ def serve(address: str, least: int, timeout: float) -> int:
     job = JobConfig.from_dict(followed.job)
     if not job.specs.secure.build().helper:
         raise ConfigError(f"the job at {address} has --secure {job.secure}, and no use for a helper")
-    chunks = Layout.unpack(followed.layout).chunks(job.servers, job.chunk_bytes)
+    chunks = Layout.unpack(followed.layout).cut(job)
     frames = frames_of(job, chunks)
     assert frames is not None
     job_id = f"{followed.job_id:x}"

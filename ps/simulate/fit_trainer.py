@@ -20,7 +20,7 @@ class FitTrainer:
         check(plan.job)
         self._plan = plan
         self._fit = model_named(plan.model).fit
-        self._chunks = plan.layout.chunks(plan.job.servers, plan.job.chunk_bytes)
+        self._chunks = plan.layout.cut(plan.job)
         self._states = LocalStates(plan.uplink)
 
     def train(self, tasks: Sequence[TrainingTask], weights: HostArray) -> Iterator[list[TrainingResult]]:

@@ -55,7 +55,7 @@ class InProcessCluster:
         self._servers: dict[int, FederatedShard] = {}
         self.job = JobConfig.from_dict({**self._state.explicit})
         self.layout = layout.with_controls() if self.job.specs.algorithm.build().control else layout
-        self.chunks: tuple[Chunk, ...] = self.layout.chunks(self.job.servers, self.job.chunk_bytes)
+        self.chunks: tuple[Chunk, ...] = self.layout.cut(self.job)
         self._shards = []
         for rank in range(self.job.servers):
             member = self._join("server", rank, now)

@@ -34,7 +34,7 @@ class Trainer:
         self._plan = plan
         self._local = plan.local
         self._schedule = job.specs.schedule.build()
-        self._chunks = plan.layout.chunks(job.servers, job.chunk_bytes)
+        self._chunks = plan.layout.cut(job)
         self._trainable = plan.layout.of_kind("trainable")
         self._model = model_named(plan.model)
         self._stacked = plan.model in STACKED

@@ -205,7 +205,7 @@ class FederatedShard:
         cut = cut_for(self.rank, layout, self.job)
         self.chunks = {c.index: ChunkState(c, np.zeros(c.size, c.dtype), {}) for c in cut}
         self._layout, self._has_all = layout, False
-        self._frames = frames_of(self.job, layout.chunks(self.job.servers, self.job.chunk_bytes))
+        self._frames = frames_of(self.job, layout.cut(self.job))
         self._make_room()
 
     @property

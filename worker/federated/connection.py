@@ -35,7 +35,7 @@ class FederatedConnection:
         self._layout = layout
         self.traffic = traffic
         job = session.job
-        chunks = layout.chunks(job.servers, job.chunk_bytes)
+        chunks = layout.cut(job)
         self._part = FederatedParticipation(job, layout, chunks, session.rank, lambda: session.member)
 
     @property

@@ -68,7 +68,7 @@ class Rounds:
         self._server = server
         self._algorithm = job.specs.algorithm.build()
         aggregator = job.specs.aggregator.build()
-        owners = frozenset(chunk.server for chunk in layout.chunks(job.servers, job.chunk_bytes))
+        owners = frozenset(chunk.server for chunk in layout.cut(job))
         self.privacy = RoundPrivacy(job, layout)
         self.failure = self.privacy.failure
         """Why the job cannot go on, if it cannot."""

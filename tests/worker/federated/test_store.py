@@ -58,6 +58,19 @@ def alone(script: Callable[[KV], Any], **job: Any) -> Any:
         return script(kv)
 
 
+def test_a_model_that_is_cut_for_other_servers_is_trained_as_ever(loopback: Start) -> None:
+    def script(kv: KV) -> Params:
+        params = kv.init({"w": np.zeros(3000)})
+        for x, _ in kv.batches(whole_numbers(), 4):
+            kv.step({"w": np.linspace(0, x.sum(), 3000)})
+        return copied(params)
+
+    found, expected = (
+        federated(loopback, rounds=2, chunk_size=1 << 20, cut_for=cut_for).run(script)[0] for cut_for in (5, None)
+    )
+    assert np.array_equal(found["w"], expected["w"]) and found["w"].any()
+
+
 def test_one_client_with_all_the_data_trains_as_one_process_does_bit_for_bit(loopback: Start) -> None:
     data = whole_numbers()
     (there,) = federated(loopback, workers=1, rounds=2).run(lambda kv: fit(kv, data))

@@ -22,6 +22,13 @@
 #define CLONED
 #endif
 
+/* INLINED: what is made anew in each loop that calls it, for the processor of that. */
+#if defined(__GNUC__)
+#define INLINED inline __attribute__((always_inline))
+#else
+#define INLINED inline
+#endif
+
 /* EACH: the arrays of a loop are the same one or have nothing in common, which kernels.c has checked. */
 #if defined(__clang__)
 #define EACH _Pragma("clang loop vectorize(assume_safety)")

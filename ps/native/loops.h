@@ -23,18 +23,24 @@ CLONED static void N(clip)(const T *x, T low, T high, T *out, size_t n) {
     EACH for (size_t i = 0; i < n; ++i) out[i] = CLIP(x[i], low, high);
 }
 
-/* Whether all elements are within the limit: bits without their sign are in the order of the numbers, and those of Inf
-   and NaN after all others. */
-CLONED static int N(within)(const T *x, T limit, size_t n) {
-    B most = 0, bound;
-    memcpy(&bound, &limit, sizeof bound);
+/* The largest magnitude, as its bits: those without their sign are in the order of the numbers, and those of Inf and NaN
+   after all others. */
+static INLINED B N(magnitude)(const T *x, size_t n) {
+    B most = 0;
     for (size_t i = 0; i < n; ++i) {
         B bits;
         memcpy(&bits, &x[i], sizeof bits);
         bits &= ~((B)1 << (8 * sizeof(B) - 1));
         most = bits > most ? bits : most;
     }
-    return most <= bound;
+    return most;
+}
+
+/* Whether all elements are within the limit. */
+CLONED static int N(within)(const T *x, T limit, size_t n) {
+    B bound;
+    memcpy(&bound, &limit, sizeof bound);
+    return N(magnitude)(x, n) <= bound;
 }
 
 /* The sum of squares in double precision, as ps.optim.clip has it: element i goes to lane i % LANES, lanes are then added
@@ -58,13 +64,7 @@ CLONED static int N(quantize)(const T *x, const uint16_t *noise, T *scales, int8
         const T *row = x + at;
         const uint16_t *up = noise + at;
         int8_t *code = codes + at;
-        B most = 0;
-        for (size_t i = 0; i < count; ++i) {
-            B bits;
-            memcpy(&bits, &row[i], sizeof bits);
-            bits &= ~((B)1 << (8 * sizeof(B) - 1));
-            most = bits > most ? bits : most;
-        }
+        B most = N(magnitude)(row, count);
         T largest;
         memcpy(&largest, &most, sizeof largest);
         if (!(largest <= MOST)) return 0;

@@ -39,11 +39,9 @@ class WorkerMemory:
     def create(cls, nbytes: int, sections: Sections | None = None, *, in_place: bool = False) -> WorkerMemory:
         """Make the memory, with room set aside for gradients; and for weights, unless they are to be read ``in_place``,
         where the servers keep them. Raises Unshared."""
-        segment = Segment.create(cls.size(nbytes))
-        segment.reserve(0, pages(nbytes))
-        made = cls(segment, nbytes, sections)
-        if not in_place:
-            made.reserve("weights")  # most never put anything aside
+        made = cls(Segment.create(cls.size(nbytes)), nbytes, sections)
+        for region in ("gradients",) if in_place else ("gradients", "weights"):  # most never put anything aside
+            made.reserve(region)
         return made
 
     def reserve(self, region: str) -> HostArray:

@@ -165,7 +165,7 @@ class ClusterStore:
         return own, shown if in_place else own
 
     def _detach(self, region: str = "weights") -> None:
-        """From now on have the weights in memory of this worker's own, once no gradients are read in that of these."""
+        """From now on have the weights in this worker's memory: where gradients were, once nobody reads these."""
         if self._view is not None and self._memory is not None:
             np.copyto(self._memory.reserve(region), self._view.array)
             view, self._view, self._part.in_place = self._view, None, False

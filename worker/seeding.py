@@ -43,10 +43,7 @@ def seed(
     ``masters``: float32 vectors for sections in half precision, whose values are these to the nearest; without them
     the servers make masters of the values. It refuses to be told when a server was lost that had some of the values.
     """
-    announce = partial(
-        Init, member=member, servers=job.servers, chunk_size=chunk_bytes_of(job, layout.nbytes), layout=layout.pack()
-    )
-    yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
+    yield _room(member, job, layout)
     calls, chunks = [], tuple(chunks)
     for chunk in chunks:
         lo, hi = chunk.region
@@ -63,15 +60,19 @@ def seed_piecewise(
     member: int, job: JobConfig, layout: Layout, chunks: Iterable[Chunk], first: Callable[[Chunk], HostArray]
 ) -> Conversation[None]:
     """Do so with values that are nowhere together: ``first`` returns those of a chunk when it is their turn."""
-    announce = partial(
-        Init, member=member, servers=job.servers, chunk_size=chunk_bytes_of(job, layout.nbytes), layout=layout.pack()
-    )
-    yield Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
+    yield _room(member, job, layout)
     rest = iter(chunks)
     while some := list(itertools.islice(rest, AT_ONCE * job.servers)):
         calls = [Call(c.server, partial(InitChunk, member=member, chunk=c.index), first(c), c.region) for c in some]
         yield Calls("some of the first values to be stored", calls)
     yield Question(InitDone, Ok, "the scheduler to note the first values")
+
+
+def _room(member: int, job: JobConfig, layout: Layout) -> Calls:
+    """Return what has each server make room for its part of a model."""
+    nbytes = chunk_bytes_of(job, layout.nbytes)
+    announce = partial(Init, member=member, servers=job.servers, chunk_size=nbytes, layout=layout.pack())
+    return Calls("room for the model", [Call(server, announce) for server in range(job.servers)])
 
 
 def _of_master(member: int, chunk: Chunk, part: int, masters: Mapping[str, HostArray]) -> Call:

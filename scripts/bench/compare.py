@@ -19,7 +19,6 @@ import importlib.metadata
 import importlib.util
 import json
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +37,7 @@ from race.targets import targets
 from race.turns import Table, take_turns
 
 from ps.config.values import parse_size
+from ps.cores import cores
 
 ADAM, MODELS = "adam", "models"
 NAMES = (*PARTS, ADAM, MODELS)
@@ -153,7 +153,7 @@ def train(repeats: int) -> dict[str, dict[str, float]]:
         print('\nTraining steps: left out, torch is not installed; pip install "paramserver[bench]"')
         return found
     print("\nTraining steps in one process, in ms")
-    for threads in sorted({1, len(os.sched_getaffinity(0))}):
+    for threads in sorted({1, cores()}):
         for words, seconds in models(threads, repeats):
             found[words] = seconds
             figures = "  ".join(f"{case} {taken * 1e3:.2f}" for case, taken in seconds.items())

@@ -121,9 +121,7 @@ def refusal(
         except ConfigError as error:
             return Error(hello.request, "config", str(error))
         if job is not None and theirs.min_chunks is None and job.chunk_size is None:
-            theirs = dataclasses.replace(
-                theirs, min_chunks=job.min_chunks
-            )  # nobody asked for it: see ``cut_for_links``
+            theirs = dataclasses.replace(theirs, min_chunks=job.min_chunks)  # nobody asked: see ``cut_for_links``
         if job is not None and theirs != job:
             ours, wants = job.to_dict(), theirs.to_dict()
             key = next(key for key in ours if ours[key] != wants[key])

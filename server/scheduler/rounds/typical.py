@@ -21,6 +21,12 @@ class Typical:
 
     def __init__(self) -> None:
         self.norms, self.examples, self.counts, self.influences = _Last(), _Last(), _Last(), _Last()
+        self._dumped = {
+            "norms": self.norms,
+            "examples": self.examples,
+            "steps": self.counts,
+            "influences": self.influences,
+        }
 
     def see(self, examples: float, steps: int) -> None:
         """Take what one contribution claims."""
@@ -67,17 +73,12 @@ class Typical:
 
     def dump(self) -> dict[str, Any]:
         """Return the numbers as plain values."""
-        return {
-            "norms": list(self.norms.values),
-            "examples": list(self.examples.values),
-            "steps": list(self.counts.values),
-            "influences": list(self.influences.values),
-        }
+        return {name: list(last.values) for name, last in self._dumped.items()}
 
     def load(self, values: dict[str, Any]) -> None:
         """Take what ``dump`` returned."""
-        for last, key in zip((self.norms, self.examples, self.counts, self.influences), self.dump(), strict=True):
-            for value in values[key]:
+        for name, last in self._dumped.items():
+            for value in values[name]:
                 last.append(value)
 
 

@@ -35,7 +35,7 @@ from ps.protocol.messages import (
     Welcome,
 )
 from ps.protocol.ranges import MOST_RANK
-from ps.protocol.segment import Segment, pages
+from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket
 from ps.protocol.transports.channel import ServerChannel
 from ps.protocol.transports.listener import Listener
@@ -158,9 +158,9 @@ class Standby:
 
     def _sharing(self) -> Sharing:
         try:
-            segment = Segment.create(WorkerMemory.size(self._room))
-            segment.reserve(pages(self._room), self._room)
-            return Sharing(WorkerMemory(segment, self._room), apart=True)
+            memory = WorkerMemory(Segment.create(WorkerMemory.size(self._room)), self._room)
+            memory.reserve("weights")
+            return Sharing(memory, apart=True)
         except Unshared as error:
             return Sharing(lack=str(error))
 

@@ -13,6 +13,7 @@ FAKE = """
 import sys, time
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 print("begun", given["--seed"], flush=True)
+time.sleep(0.3)
 if given["--seed"] == "8": sys.exit("FAILED with seed 8")
 if given["--seed"] == "9": time.sleep(60)
 print("all agree")

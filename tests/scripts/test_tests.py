@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -66,8 +67,9 @@ def start(tmp_path: Path) -> Start:
 
 def test_every_file_is_in_a_lane_of_each_of_its_kinds_once(script: Any) -> None:
     found: dict[str, list[str]] = {"e2e": [], "not e2e": []}
-    for _, kind, *files in script.lanes(2).values():
-        found[kind] += files
+    for row in script.lanes(2):
+        for _, (_, kind, *files) in row:
+            found[kind] += files
     every = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(set(found["not e2e"])) == len(found["not e2e"])
     assert len(set(found["e2e"])) == len(found["e2e"]) > 20
@@ -81,14 +83,25 @@ def test_every_file_is_in_a_lane_of_each_of_its_kinds_once(script: Any) -> None:
 
 def test_shares_have_about_the_same_seconds(script: Any) -> None:
     seconds = {"a": 9.0, "b": 5.0, "c": 4.0, "d": 3.0, "e": 1.0}
-    shares = script.shared_out(seconds, 2)
+    shares = script.shared_out(seconds, [0.0, 0.0])
     assert [sum(seconds[name] for name in names) for names in shares] == [12.0, 10.0]
-    assert script.shared_out({"a": 1.0}, 2) == [["a"]]
+    assert script.shared_out({"a": 1.0}, [0.0, 0.0]) == [["a"], []]
+    assert script.shared_out(seconds, [0.0, 15.0]) == [["a", "b", "c", "e"], ["d"]], "who has other things to do first"
+
+
+def test_rows_end_together(script: Any) -> None:
+    table = json.loads((ROOT / "tests" / "seconds.json").read_text())
+    kinds = {"e2e": "e2e", "not e2e": "in-process"}
+    seconds = [
+        sum(table.get(name, {}).get(kinds[marks], script.UNKNOWN) for _, (_, marks, *names) in row for name in names)
+        for row in script.lanes(2)
+    ]
+    assert len(seconds) == 4 and max(seconds) < 1.2 * min(seconds)
 
 
 def test_what_loads_large_libraries_is_in_one_share(script: Any) -> None:
     names = ("tests/pytorch/a.py", "tests/jax_arrays/a.py", "tests/pytorch/b.py")
-    shares = script.shared_out({**dict.fromkeys(names, 2.0), "tests/a.py": 4.0, "tests/b.py": 3.0}, 2)
+    shares = script.shared_out({**dict.fromkeys(names, 2.0), "tests/a.py": 4.0, "tests/b.py": 3.0}, [0.0, 0.0])
     assert shares == [sorted(names), ["tests/a.py", "tests/b.py"]]
 
 

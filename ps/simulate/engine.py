@@ -31,6 +31,7 @@ from ps.protocol.messages import (
     Wait,
 )
 from ps.secure.identity import ThrowawaySigner, anybody
+from ps.server.scheduler.rounds.assignments import stays
 from ps.simulate.client_state import ClientState
 from ps.simulate.contract import Cluster, TrainingPool
 from ps.simulate.counters import Counters
@@ -80,6 +81,7 @@ class Engine:
         self._cluster, self._pool, self._traces = cluster, pool, traces
         self._work, self._sizes, self._published = work, sizes, published
         self._heartbeat = heartbeat
+        self._stay = stays(cluster.job)
         self._nbytes = sum(chunk.nbytes for chunk in cluster.chunks)
         self._queue = EventQueue()
         self._states = [ClientState(client) for client in range(len(sizes))]
@@ -166,6 +168,8 @@ class Engine:
         part = FederatedParticipation(cluster.job, cluster.layout, cluster.chunks, state.client, lambda: state.member)
         state.visit = visit(part, state.version, state.client, self._masker(state))
         self._go_on(state)
+        if self._stay and span.until < math.inf:  # it may wait for longer than it is on
+            self._queue.add(span.until, "come", state.client, state.ticket)
 
     def _masker(self, state: ClientState) -> DeltaMasker | None:
         """Return what a client's deltas are masked with, made when it is first needed."""

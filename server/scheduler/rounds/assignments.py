@@ -22,6 +22,9 @@ from ps.server.send import Send
 
 WINDOW = 1.0
 """Seconds for which a selection waits for more clients once enough are there."""
+MANY = 1000
+"""Clients of a job beyond which all who are not drawn stay, their Poll unanswered until they are: were they to come
+again, each would come many times for each task. Jobs of fewer draw as they always have."""
 
 
 class Assignments:
@@ -51,6 +54,7 @@ class Assignments:
         """With differential privacy that counts on it: draws each client by itself."""
         self._slots = Slots(at_once(job, algorithm))
         self._returning = Returning(now)
+        self._stay = stays(job)
 
     # Looking
 
@@ -98,7 +102,10 @@ class Assignments:
         """Whether a collection, with so many contributions, may go on with clients that have no task of it yet."""
         if self.sampling is not None:  # whether a round ends must not depend on who is in it
             return False
-        fresh = self._clients() > len(self._contributions.tasks.ranks)  # they had none in this attempt
+        ranks = self._contributions.tasks.ranks
+        fresh = self._clients() > len(ranks)  # they had none in this attempt
+        if self._stay and not self.active and self._selection.has_free(ranks):
+            return True
         return (fresh and self._returning.soon(now)) or (counted < self._quorum and self._returning.again(now))
 
     # Who offers itself, and who is gone
@@ -131,7 +138,7 @@ class Assignments:
 
     def _is_tired(self, rank: int) -> bool:
         """Whether a client that comes at once after its task is to let others go first, of whom there are many."""
-        if self.sampling is not None:
+        if self.sampling is not None or self._stay:
             return False
         crowd = CROWD * (self._slots.count if self.asynchronous else self.goal)
         crowded = self._clients() > crowd and not self._algorithm.everyone
@@ -165,7 +172,7 @@ class Assignments:
             yield from self._draw(free, version, now)
         elif phase == "collect" and self._selection and not (self._attempt.late(now) or fixed):
             yield from self._draw(self.goal - self._contributions.ledger.counted - self.active, version, now)
-        if phase == "select" or not self.waiting:
+        if phase == "select" or self._stay or not self.waiting:
             return
         soon = self.asynchronous or phase != "collect" or self._deadlines.nearly_over(now - self._attempt.since)
         if not (soon and self.waiting <= CROWD * self._wanted):
@@ -175,6 +182,8 @@ class Assignments:
     def send_back(self, version: int, now: float) -> Iterator[Send]:
         """Have those come back later who have offered themselves and may not be in the next release any more: a client
         whose contribution counts offers itself before it is paid for."""
+        if self._job.dp is None:  # else many thousands are asked about in vain
+            return
         admits = self._contributions.privacy.admits
         for offer in self._selection.remove(lambda rank: not admits(rank)):
             yield Send(offer.member, Wait(offer.request, version, self._wait(now)))
@@ -215,3 +224,8 @@ class Assignments:
         seconds = self._deadlines.wait(elapsed, self._clients(), self.goal, chance)
         self._returning.sent_away(now + seconds)
         return seconds
+
+
+def stays(job: JobConfig) -> bool:
+    """Whether clients that are not drawn wait for the next draw, and are not told to come back later."""
+    return job.workers > MANY

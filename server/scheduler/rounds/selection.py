@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Set
 
 from ps.dataclass import dataclass
@@ -26,6 +27,8 @@ class Selection:
         self._rested: set[int] = set()
         """Clients that were sent away once since they had a task."""
         self._offers: dict[int, Offer] = {}
+        self._order: list[tuple[int, int]] = []
+        """(rank, member) of each of the offers: kept sorted, so that a draw costs no more where many thousands wait."""
         self._aside: dict[int, Offer] = {}
         """Those that were not taken, where each is asked about once."""
 
@@ -36,6 +39,7 @@ class Selection:
         """Let a client wait; it is the last of those that do."""
         self.withdraw(offer.member)
         self._offers[offer.member] = offer
+        insort(self._order, (offer.rank, offer.member))
 
     def rest(self, rank: int) -> bool:
         """Whether a client that has just had a task should stay away once: else those that are here would be drawn
@@ -51,24 +55,35 @@ class Selection:
 
     def withdraw(self, member: int) -> None:
         """A client waits no more."""
-        self._offers.pop(member, None)
+        if member in self._offers:
+            self._take(member)
         self._aside.pop(member, None)
+
+    def _take(self, member: int) -> Offer:
+        offer = self._offers.pop(member)
+        del self._order[bisect_left(self._order, (offer.rank, member))]
+        return offer
+
+    def has_free(self, busy: Set[int]) -> bool:
+        """Whether somebody could be drawn."""
+        return any(rank not in busy for rank, _ in self._order)
 
     def draw(self, count: int, busy: Set[int], occasion: str) -> Iterator[Offer]:
         """Take so many of those that wait, or all there are, in the order in which they are drawn: where more are taken
         than count, no rank is always the last. Those whose ranks are ``busy`` go on waiting."""
         if count < 1 or not self._offers:
             return
-        free = sorted((offer.rank, offer.member) for offer in self._offers.values() if offer.rank not in busy)
+        free = [each for each in self._order if each[0] not in busy] if busy else self._order
         chance = random.Random(f"{self._seed}/{occasion}")
         for rank, member in chance.sample(free, min(count, len(free))):
             self._rested.discard(rank)
-            yield self._offers.pop(member)
+            yield self._take(member)
 
     def take(self, wanted: Callable[[int], bool], busy: Set[int]) -> Iterator[Offer]:
         """Take all whose ranks are ``wanted``, by rank, but those that are ``busy``; the others wait aside."""
-        offers, self._offers = self._offers, {}
-        for offer in sorted(offers.values(), key=lambda offer: (offer.rank, offer.member)):
+        order, offers = self._order, self._offers
+        self._order, self._offers = [], {}
+        for offer in (offers[member] for _, member in order):
             if offer.rank not in busy and wanted(offer.rank):
                 yield offer
             else:
@@ -84,9 +99,10 @@ class Selection:
         """Those who wait aside can be taken again."""
         self._offers = {**self._aside, **self._offers}
         self._aside = {}
+        self._order = sorted((offer.rank, offer.member) for offer in self._offers.values())
 
     def dismiss(self) -> Iterator[Offer]:
         """Take all that wait, in the order in which they came."""
-        self.recall()
-        offers, self._offers = self._offers, {}
-        yield from offers.values()
+        offers = [*self._aside.values(), *self._offers.values()]
+        self._offers, self._aside, self._order = {}, {}, []
+        yield from offers

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ps.server.scheduler.rounds import assignments
 from support.faults import Faults
 from support.long import cases
 from support.roundsim import RoundSim
@@ -50,6 +51,15 @@ def test_without_faults_every_round_is_what_its_contributions_make_it(kind: str,
 def test_whatever_fails_all_servers_publish_the_same_and_nobody_hangs(kind: str, seed: int, tmp_path: Path) -> None:
     faults = Faults(losses=40, repeats=20, restarts=4, kills=4)
     simulate(kind, [*honest(5), SHIRKER, FADER], seed, faults, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["few", "quorum", "fedbuff", "carry"])
+def test_nobody_hangs_in_a_job_of_so_many_clients_that_all_who_are_not_drawn_stay(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignments, "MANY", 6)
+    faults = Faults(losses=40, repeats=20, restarts=4, kills=4)
+    simulate(kind, [*honest(5), SHIRKER, FADER], 1, faults, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["fedavg", "median", "fednova", "fedbuff", "carry", "scaffold"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 from ps.server.scheduler.rounds.selection import Offer, Selection
@@ -36,6 +37,32 @@ def test_a_repeated_offer_is_the_same_client_with_a_new_request() -> None:
     selection = waiting([1, 2])
     selection.offer(Offer(101, 9, 1))
     assert [(offer.member, offer.request) for offer in selection.dismiss()] == [(102, 1), (101, 9)]
+
+
+def test_whatever_came_before_a_draw_is_a_sample_of_the_free_in_their_order() -> None:
+    chance, selection, here = random.Random(3), Selection(7), {1000}
+    selection.offer(Offer(1000, 1, 99))
+    for occasion in range(300):
+        member = chance.randrange(60)
+        match chance.randrange(6):
+            case 0:
+                selection.withdraw(member)
+                here.discard(member)
+            case 1:
+                here -= {offer.member for offer in selection.take(lambda rank: rank % 3 == 0, {99})}
+                selection.recall()
+            case _:
+                selection.offer(Offer(member, occasion, 60 - member))
+                here.add(member)
+        busy = frozenset(chance.sample(range(60), 5))
+        free = sorted(((60 - each) if each < 60 else 99, each) for each in here)
+        free = [(rank, each) for rank, each in free if rank not in busy]
+        expected = random.Random(f"7/{occasion}").sample(free, min(2, len(free))) if occasion % 5 == 0 else []
+        found = list(selection.draw(2, busy, str(occasion))) if occasion % 5 == 0 else []
+        assert [(offer.rank, offer.member) for offer in found] == expected
+        assert selection.has_free(busy) == any(each not in expected for each in free)
+        here -= {offer.member for offer in found}
+        assert len(selection) == len(here)
 
 
 def test_who_withdraws_is_not_drawn_and_none_are_drawn_for_no_places() -> None:

@@ -328,7 +328,7 @@ def test_thousands_of_clients_join_poll_and_leave_in_seconds(tmp_path: Path, kee
     seconds = time.process_time() - began
     assigned = sum(isinstance(message, Assign) for message in polls)
     assert 100 <= assigned <= 130, "fewer than 130 where so few had come within the second that a selection waits"
-    assert sum(isinstance(message, Wait) for message in polls) == count - assigned
+    assert not any(isinstance(message, Wait) for message in polls), "who is not drawn of so many stays"
     assert process.state.count("worker") == 0 and len(leaves) >= count
     assert seconds < cases(3, 20)  # 8 where each took 0.1 to 0.2 µs for each other
     process.kill()

@@ -32,6 +32,11 @@ def mark() -> str:
     return f"{here} {stat[1]}" if here and stat else ""
 
 
+def realm_of(mark: str) -> str:
+    """Return the ``realm`` of the process that has this mark; nothing when that is not known."""
+    return mark.rpartition(" ")[0]
+
+
 def is_gone(pid: int, mark: str, here: str) -> bool:
     """Whether the process that has, or had, this id and ``mark`` has ended, for certain. ``here``: our ``realm``."""
     if (born := _born(pid, mark, here)) is None:

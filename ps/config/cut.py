@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ps.config.chunk_size import CHUNK_SIZE
+from ps.config.chunk_size import CHUNK_SIZE, in_memory
 from ps.config.mode import DISTRIBUTED, PIPELINE
-from ps.config.setting import setting
+from ps.config.setting import setting, settings_of
 from ps.config.transport import shares_memory
+from ps.config.values import AUTO
 from ps.dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ SPREAD = 16
 and one chunk's in the other: of two chunks half as long again, of 16 a sixteenth."""
 SMALLEST = 64 << 10
 """Bytes of a chunk below which it is not made smaller so that there are more: each costs tenths of a millisecond."""
+CUT = ("chunk_size", "min_chunks", "window")
+"""The settings that the scheduler may choose once it knows where a job's members are."""
 _SAMPLE = 1 << 18
 """Elements of a chunk of which a codec is asked how many bytes it makes."""
 
@@ -65,3 +68,19 @@ def cut_for_links(job: JobConfig) -> JobConfig:
     if specs.aggregator.build().kind != "fold" or travels < _SAMPLE * 4 // 8:
         return job
     return dataclasses.replace(job, min_chunks=SPREAD)
+
+
+def cut_for_memory(job: JobConfig) -> JobConfig:
+    """Return the settings for members that can all share memory, where nobody has said how the model is to be cut.
+
+    They are as they were where tensors travel all the same, or chunks in memory are no larger. ``window`` grows with
+    the chunks, for members who come later from elsewhere; one that somebody has chosen, and is too small, stands.
+    """
+    if job.transport != AUTO or job.federated or job.pipeline or job.compress != "none":
+        return job
+    nbytes, window = in_memory(job), settings_of(type(job))["window"].default
+    if job.chunk_size is not None or job.min_chunks is not None or nbytes <= job.chunk_bytes:
+        return job
+    if job.window < nbytes and job.window != window:
+        return job
+    return dataclasses.replace(job, chunk_size=nbytes, window=max(job.window, nbytes))

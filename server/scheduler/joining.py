@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from ps.errors import ConfigError
 from ps.number import MOST_WORKERS
 from ps.protocol.messages import Error, Hello, Leave, Message
 from ps.protocol.messages.words import JobPhase
+from ps.server.scheduler.cutting import as_cut, first_difference
 from ps.server.scheduler.member_record import DEAD, LEFT, MemberRecord
 from ps.server.scheduler.roster import Roster
 from ps.text import shortened
@@ -120,12 +120,9 @@ def refusal(
             theirs = wished(hello)
         except ConfigError as error:
             return Error(hello.request, "config", str(error))
-        if job is not None and theirs.min_chunks is None and job.chunk_size is None:
-            theirs = dataclasses.replace(theirs, min_chunks=job.min_chunks)  # nobody asked: see ``cut_for_links``
-        if job is not None and theirs != job:
-            ours, wants = job.to_dict(), theirs.to_dict()
-            key = next(key for key in ours if ours[key] != wants[key])
-            asked, given = (shortened(str(value), MOST_QUOTED) for value in (wants[key], ours[key]))
+        if job is not None and theirs != job and (theirs := as_cut(theirs, job)) != job:
+            key = first_difference(theirs, job)
+            asked, given = (shortened(str(getattr(each, key)), MOST_QUOTED) for each in (theirs, job))
             text = f"this worker's script asks for {key} = {asked}, but the job runs with {given}"
             return Error(hello.request, "config", f"{text}; all workers must run the same script")
         most = MOST_AT_ONCE if theirs.federated else MOST_WORKERS

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ps.config import JobConfig
-from ps.config.cut import cut_for_links
 from ps.errors import BadMessage
 from ps.protocol.messages import (
     BarrierEnter,
@@ -44,6 +43,7 @@ from ps.server.scheduler.absence import Absence, lacking
 from ps.server.scheduler.barrier import Barrier, passed
 from ps.server.scheduler.checkpoint_cut import CutNames
 from ps.server.scheduler.checkpoints import Checkpoints
+from ps.server.scheduler.cutting import cut_for_members
 from ps.server.scheduler.elastic import Elastic, answered
 from ps.server.scheduler.ending import Ending, demand_near
 from ps.server.scheduler.failure_detector import FailureDetector, Gone, Lives, Reach, is_unknown, nobody, unknown
@@ -301,8 +301,7 @@ class SchedulerState:
         workers = self.count("worker")
         if workers >= self.job.goal if self.federated else self.elastic.may_begin(self.job, workers, now):
             self.phase = "running"
-            if not all(record.here for record in self._roster):
-                self.job = cut_for_links(self.job)
+            self.job = cut_for_members(self.job, self._roster)
             for worker in self.live("worker"):
                 worker.initial = True
             self._renew_view()

@@ -1,4 +1,5 @@
-"""Promises of the cut into chunks: small where the model travels between hosts and that gains, else large."""
+"""Promises of the cut into chunks: small where the model travels between hosts and that gains, else large; as large as
+can be where memory is shared."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps.config.cut import SMALLEST, SPREAD, chunk_bytes_of, cut_for_links
+from ps.config.cut import SMALLEST, SPREAD, chunk_bytes_of, cut_for_links, cut_for_memory
 from ps.config.job import JobConfig
 from ps.protocol.layout import Layout
 
@@ -48,3 +49,36 @@ def test_what_is_resumed_is_cut_as_it_was_whether_it_says_how_many_chunks_there_
     size = chunk_bytes_of(before, 3_200_000)
     for again in (JobConfig(chunk_size=size), JobConfig(chunk_size=size, min_chunks=16)):
         assert chunk_bytes_of(cut_for_links(again), 3_200_000) == size
+
+
+def test_in_shared_memory_a_step_is_a_message_or_few_for_each_server_as_if_it_had_been_demanded() -> None:
+    model = Layout.of({"w": np.zeros(10_000_000, np.float32)})
+    found, demanded = cut_for_memory(JobConfig(servers=2)), JobConfig(servers=2, transport="shm")
+    assert model.cut(found) == model.cut(demanded) and len(model.cut(found)) == 2 < len(model.cut(JobConfig()))
+    found.check()
+    assert cut_for_links(found) is found, "nobody cuts it anew"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"chunk_size": 1 << 20},
+        {"min_chunks": 1},
+        {"window": 9 << 20},
+        {"transport": "tcp"},
+        {"transport": "shm"},
+        {"mode": "federated"},
+        {"mode": "pipeline", "workers": 2},
+        {"compress": "int8"},
+        {"overlap": True},
+        {"replicas": 1},
+        {"aggregator": "median", "workers": 3},
+    ],
+)
+def test_it_is_no_larger_in_memory_where_somebody_has_said_so_or_it_gains_nothing(settings: dict[str, Any]) -> None:
+    job = JobConfig(**settings)
+    assert cut_for_memory(job) is job
+
+
+def test_a_window_that_was_chosen_and_holds_such_a_chunk_stays() -> None:
+    assert cut_for_memory(JobConfig(window=1 << 30)).window == 1 << 30

@@ -70,6 +70,20 @@ def test_every_clock_has_the_same_bits_over_every_transport(start: Start) -> Non
     assert len(set.union(*digests.values())) == 1, digests
 
 
+def test_one_that_comes_later_and_shares_no_memory_takes_the_large_chunks_of_those_that_do(start: Start) -> None:
+    cluster = start(workers=2, optimizer="sgd:lr=1", heartbeat_timeout=10)
+    stop, size = cluster.path("stop"), ("--size", 2_500_000)
+    workers = crew(cluster, 2, COUNTING, stop, *size, "--nap", 0.02)
+    for worker in workers:
+        worker.wait_for("^clock")
+    workers.append(cluster.worker(COUNTING, stop, *size, rank=2, APART="1"))
+    workers[2].wait_for("^clock")
+    job = cluster.status()["job"]
+    stop.touch()
+    ends(workers)
+    assert job["chunk_size"] == job["window"] == 32 << 20
+
+
 # Racing
 
 

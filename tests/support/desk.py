@@ -31,6 +31,8 @@ class Desk:
         self.nonce = 0
         self.here = False
         """Whether messages come from the scheduler's own host."""
+        self.mark, self.offers = "", tuple[str, ...]()
+        """What processes say of the realm that they live in, and servers of the ways that lead to them."""
 
     def say(self, message: Message) -> list[Send]:
         """Say something; whoever submits to a task was given it."""
@@ -41,7 +43,8 @@ class Desk:
         self, role: str = "worker", rank: int = -1, nonce: int = 0, suggested: int = -1, **script: Any
     ) -> list[Send]:
         self.nonce += 1
-        hello = Hello(0, nonce or self.nonce, role, rank, "host", self.nonce, "", (), script, suggested)
+        about = "host", self.nonce, self.mark, self.offers if role == "server" else ()
+        hello = Hello(0, nonce or self.nonce, role, rank, *about, script, suggested)
         return self.say(hello)
 
     def join(self, role: str = "worker", rank: int = -1, suggested: int = -1, **script: Any) -> Welcome:

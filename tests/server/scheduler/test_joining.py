@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ps.config import JobConfig
 from ps.errors import BadMessage
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Hello, Leave, View
@@ -183,3 +184,52 @@ def test_a_job_on_several_hosts_is_cut_into_more_chunks_for_all_for_ever_and_one
     assert apart.state.view().job["min_chunks"] == 16
     refused = apart.refused(min_chunks=3)
     assert refused.code == "config" and "asks for min_chunks = 3, but the job runs with 16" in refused.text
+
+
+SHARED = ("shm:///run/a.sock", "ipc:///run/a.ipc", "tcp://10.0.0.1:7070")
+
+
+def sharing(offers: tuple[str, ...] = SHARED, **explicit: Any) -> Desk:
+    """A desk whose members are all in one realm of its own host."""
+    desk = Desk(**explicit)
+    desk.here, desk.mark, desk.offers = True, "boot pid:[1] time:[2] 4711", offers
+    return desk
+
+
+def test_a_job_whose_members_can_share_memory_has_large_chunks_for_all_for_ever_though_others_come_from_elsewhere() -> (
+    None
+):
+    desk = sharing()
+    desk.join("server")
+    desk.join()
+    assert desk.state.view().job["chunk_size"] is None
+    desk.join()
+    assert desk.state.phase == "running"
+    desk.restart()
+    desk.here, desk.mark = False, "other pid:[1] time:[2] 5"
+    assert desk.join().rank == 2, "one of another host, whose script asks for nothing"
+    job = desk.state.view().job
+    assert [job[name] for name in ("chunk_size", "window", "min_chunks")] == [32 << 20, 32 << 20, None]
+    assert "asks for chunk_size = 4096, but the job runs with 33554432" in desk.refused(chunk_size=4096).text
+    assert "asks for overlap = True, but the job runs with False" in desk.refused(overlap=True).text
+
+
+def test_chunks_stay_small_where_somebody_may_not_share_memory() -> None:
+    without, contained, unknown = sharing(offers=SHARED[1:]), sharing(), sharing()
+    unknown.mark = ""
+    for desk in (without, unknown):
+        desk.fill()
+    contained.join("server")
+    contained.join()
+    contained.mark = "boot pid:[9] time:[2] 4711"
+    contained.join()
+    for desk in (without, contained, unknown):
+        assert desk.state.phase == "running"
+        assert [desk.state.view().job[name] for name in ("chunk_size", "min_chunks")] == [None, None]
+
+
+@pytest.mark.parametrize("explicit", [{"chunk_size": 4096}, {"window": 16 << 20}, {"min_chunks": 2}])
+def test_what_somebody_says_of_chunks_stands_wherever_members_are(explicit: dict[str, Any]) -> None:
+    desk = sharing(**explicit)
+    desk.fill()
+    assert desk.state.job == JobConfig(servers=1, workers=2, **explicit)

@@ -20,7 +20,7 @@ from ps.checkpoint.tensor_file import TensorFile
 from ps.config.cut import chunk_bytes_of
 from ps.config.job import JobConfig
 from ps.config.mode import FEDERATED
-from ps.errors import ConfigError, JobEnded, PSError
+from ps.errors import CheckpointError, ConfigError, JobEnded, PSError
 from ps.protocol.layout import Layout
 from ps.server.scheduler.checkpoint_cut import Seal
 from ps.server.scheduler.checkpoints import Checkpoints
@@ -95,6 +95,8 @@ class CheckpointKeeper:
                 part = WrittenPart.read(lives.place, folder, names[-1])
                 chunks += part.chunks
                 files.update({} if part.tensors is None else {part.file: part.tensors})
+            if lacking := {chunk.index for chunk in layout.cut(job)} - {chunk.index for chunk in chunks}:
+                raise CheckpointError(f"no server has written chunk {min(lacking)}")
             for rank, about in seal.workers.items():
                 workers[rank] = {name: value for name, value in about.items() if name != "steps"}
                 if about.get("file"):

@@ -18,6 +18,7 @@ from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.protocol.layout import Layout
 from ps.protocol.messages import CheckpointOrder, CheckpointPart
 from ps.protocol.messages.words import CUT_OVER, PartState
+from ps.protocol.ranges import MOST_STEPS
 from ps.server.send import SCHEDULER, Send
 from ps.server.shard.chunk import ChunkState
 from ps.server.shard.chunk_copy import arrays_of, copied
@@ -145,7 +146,7 @@ class Cuts:
     def _mark(self, order: CheckpointOrder) -> None:
         chunks, lockstep = self._shard.chunks, self._shard.job.lockstep
         self._clock, self._folder = order.clock, order.folder
-        if not self.is_filled:
+        if chunks and not self.is_filled:
             self._state, self._why = "failed", "the model has no values yet"
         elif lockstep and any(chunk.version > order.clock for chunk in chunks.values()):
             self._state = "late"
@@ -204,11 +205,11 @@ class Cuts:
     def _go_on(self) -> None:
         """Have the part written once all is copied."""
         if self._state == "marked" and not self._due and self._writing is None:
-            assert self._shard.layout is not None
+            layout = self._shard.layout or Layout(())  # of a server that has come since, and no chunk has come to
             copies = [self._copies[index] for index in sorted(self._copies)]
             self._copies = {}
             self._leave_room()
-            self._writing = self._write(self._folder, self._shard.layout, copies)
+            self._writing = self._write(self._folder, layout, copies)
 
     def _leave_room(self) -> None:
         if self._room is not None:
@@ -224,8 +225,8 @@ class Cuts:
         return [self.status()]
 
     def status(self) -> Send:
-        """Return where this server is."""
+        """Return where this server is; without chunks it says an empty range, which is behind and ahead of nobody."""
         lockstep = self._shard.job.lockstep
         clocks = [chunk.version if lockstep else chunk.reached for chunk in self._shard.chunks.values()]
-        low, high = min(clocks, default=0), max(clocks, default=0)
+        low, high = min(clocks, default=MOST_STEPS), max(clocks, default=0)
         return Send(SCHEDULER, CheckpointPart(self._member, self._number, self._state, low, high, self._why, {}))

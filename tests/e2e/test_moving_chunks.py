@@ -139,6 +139,23 @@ def test_checkpoints_are_made_while_servers_come_and_go_and_are_gone_on_from(
     assert again.scheduler.wait() == 0
 
 
+def test_servers_that_come_where_there_are_fewer_chunks_than_servers_stop_no_checkpoint(
+    start: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    cluster = start(workers=1, checkpoint_dir=str(tmp_path / "kept"), optimizer="sgd:lr=1", heartbeat_timeout=5)
+    stop, words = cluster.path("stop"), ("--size", 100, "--nap", 0.05)
+    worker = cluster.worker(str(SCRIPTS / "counting.py"), stop, *words)  # two kinds of floats: two chunks
+    cluster.wait_clock(3)
+    for _ in range(2):
+        cluster.start("server")
+    cluster.wait_status(lambda status: [bool(row.get("bytes")) for row in rows(status).values()].count(True) == 2)
+    assert len(rows(cluster.status())) == 3
+    stop.touch()
+    assert worker.wait() == 0 and cluster.scheduler.wait() == 0, cluster.scheduler.text
+    [last] = (tmp_path / "kept").glob("step-*")
+    assert {path.name for path in last.glob("*.safetensors")} == {f"server-{rank}.safetensors" for rank in range(3)}
+
+
 def test_one_who_follows_the_model_has_it_while_chunks_move_after_that_and_in_the_end(
     start: Callable[..., Cluster], forked: Callable[..., Process], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.config import JobConfig
+from ps.protocol.codec import decode, encode
 from ps.protocol.layout import Layout
 from ps.protocol.messages import Attach, CheckpointOrder, CheckpointPart, Init, InitChunk, Push, Start, View
 from ps.server.send import Send
@@ -150,11 +151,12 @@ def test_memory_for_copies_is_asked_for_as_soon_as_it_is_known_what_is_copied_an
     assert room.copied == room.asked[: 2 if given_up else 4] and room.closed
 
 
-def test_a_server_that_is_beyond_the_clock_is_late_and_one_without_a_model_fails() -> None:
+def test_a_server_that_is_beyond_the_clock_is_late_and_one_without_values_fails() -> None:
     server = Server()
     server.step(), server.step()
     assert said(server.cuts.order(order(1, "mark", 1))).state == "late"
-    assert said(Cuts(GradientShard(0), 7, Disk()).order(order(1, "mark", 1))).state == "failed"
+    server.shard.chunks[1].filled = False
+    assert said(server.cuts.order(order(2, "mark", 3))).state == "failed"
     assert (said(server.cuts.status()).low, said(server.cuts.status()).high) == (2, 2)
 
 
@@ -216,3 +218,13 @@ def test_while_a_part_that_was_given_up_is_still_written_no_other_copy_is_made()
     for _ in range(3):
         server.step()
     assert [copy.version for copy in server.disk.parts[1][1]] == [6, 6]
+
+
+def test_one_without_chunks_has_an_empty_part_and_is_behind_and_ahead_of_nobody() -> None:
+    disk = Disk()
+    empty = Cuts(GradientShard(3), 7, disk)
+    asked, other = said(empty.order(order(1, "ask"))), said(Server().cuts.status())
+    assert (min(asked.low, other.low), max(asked.high, other.high)) == (other.low, other.high)
+    assert said(empty.order(order(1, "mark", 4))).state == "marked"
+    assert disk.parts == [("step-000003", [])]
+    assert decode(encode(asked)) == asked, "as it travels"

@@ -7,7 +7,7 @@ import sysconfig
 
 from setuptools import Extension, setup
 
-HEADERS = [f"ps/native/{name}.h" for name in ("arguments", "clones", "half", "loops", "quantize")]
+HEADERS = [f"ps/native/{name}.h" for name in ("arguments", "clones", "half", "loops", "onebit", "quantize")]
 # The same bits as NumPy's: no contraction to fused multiply-adds. No errno and no traps, which nobody looks at, or else
 # square roots and casts would be done one by one.
 FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]

@@ -5,8 +5,8 @@ compiled when the package was installed, or ``PS_KERNELS=numpy`` says so. Each f
 is given (arrays that are not aligned, numbers with a precision of their own); then it has done nothing.
 
 The C is in this folder: ``loops.h`` has the arithmetic, ``half.h`` the casts of half precision, ``kernels.c`` what
-Python sees, ``quantize.h`` the same of a codec. What is NaN with NumPy is NaN here, with whatever payload the processor
-gives it; ``half.h`` says what a cast makes of one.
+Python sees, ``quantize.h`` and ``onebit.h`` the same of a codec each. What is NaN with NumPy is NaN here, with whatever
+payload the processor gives it; ``half.h`` says what a cast makes of one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ps.errors import ConfigError
 AUTO, NATIVE, NUMPY = CHOICES = ("auto", "native", "numpy")
 """What may be asked for: the compiled loops where there are any, these or an error, NumPy."""
 
-VERSION = 2
+VERSION = 3
 """Of the functions below: loops that were compiled for others are left alone."""
 
 
@@ -90,6 +90,12 @@ class Kernels(Protocol):
 
     def dequantize(self, out: Any, scales: Any, codes: Any, lo: int, /) -> bool | None:
         """Write what the codes from ``lo`` on stand for; ``scales`` and ``codes`` are those of a whole chunk."""
+
+    def to_bits(self, vector: Any, middles: Any, halves: Any, bits: Any, /) -> bool | None:
+        """Write a vector as ``ps.compress.onebit`` does: levels like it, and uint8 with a bit for each element."""
+
+    def from_bits(self, out: Any, middles: Any, halves: Any, bits: Any, lo: int, /) -> bool | None:
+        """Write what the bits from ``lo`` on stand for; levels and bits are those of a whole chunk."""
 
     def square_sum(self, vector: Any, /) -> float | None:
         """Return the sum of a vector's squares, as ``ps.optim.clip`` adds up those of a block."""

@@ -41,11 +41,28 @@
 /* The tiles in which vectors are gone through: what a loop leaves of one, the next finds in the first cache. */
 #define TILE 1024
 
-/* The sums that a sum of squares is made of, side by side: ps.optim.clip.LANES. */
+/* The sums that a sum in double precision is made of, side by side: ps.optim.clip.LANES and ps.compress.onebit.LANES. */
 #define LANES 1024
 
 /* Elements with one scale: ps.compress.int8. */
 #define ROW 1024
+
+/* Elements with two levels: ps.compress.onebit. */
+#define LEVELS_ROW 4096
+
+/* Add up lanes by halves. */
+static INLINED double add_lanes(double *lanes) {
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        EACH for (size_t i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
+    return lanes[0];
+}
+
+/* Eight bytes, each 0 or 1, as the bits of one, the first in the highest. */
+static INLINED uint8_t pack(const uint8_t *bytes) {
+    uint64_t eight = 0;
+    for (int i = 0; i < 8; ++i) eight |= (uint64_t)bytes[i] << (8 * i); /* a load, where the lowest byte comes first */
+    return (uint8_t)(eight * 0x8040201008040201u >> 56);
+}
 
 /* The elements of an array, by the letter of Python's buffer protocol; bfloat16 has none and comes as its bits. */
 enum { SINGLE = 'f', DOUBLE = 'd', FLOAT16 = 'e', BFLOAT16 = 'H' };

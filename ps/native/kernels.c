@@ -14,7 +14,7 @@
 
 #include "half.h"
 
-#define VERSION 2 /* as in __init__.py */
+#define VERSION 3 /* as in __init__.py */
 #define MOST_SLOTS 2
 #define MOST_CONSTANTS 8
 #define TINY 0x1p-100 /* ps.optim.lion */
@@ -94,6 +94,7 @@ static const Optimizer optimizers[] = {
 };
 
 #include "quantize.h"
+#include "onebit.h"
 
 /* What Python calls */
 
@@ -311,9 +312,11 @@ static PyMethodDef methods[] = {
     {"combine", combine, METH_VARARGS, "combine(out, parts, shares, scale, limit, lo, hi): out = sum(part * share) * scale"},
     {"copy", copy, METH_VARARGS, "copy(target, source, limit): copy, and check"},
     {"dequantize", dequantize, METH_VARARGS, "dequantize(out, scales, codes, lo): codes from lo on, times their scales"},
+    {"from_bits", from_bits, METH_VARARGS, "from_bits(out, middles, halves, bits, lo): what bits from lo on stand for"},
     {"narrow", narrow_array, METH_VARARGS, "narrow(single, half, bound): round, first within the bound unless None"},
     {"quantize", quantize, METH_VARARGS, "quantize(x, chance, scales, codes, spread, least): int8"},
     {"square_sum", square_sum, METH_O, "square_sum(x): the sum of squares, in double precision"},
+    {"to_bits", to_bits, METH_VARARGS, "to_bits(x, middles, halves, bits): onebit"},
     {"update", update, METH_VARARGS,
      "update(name, w, state, constants, parts, shares, scale, clip, l2, half, limit, lo, hi): one step of an optimizer"},
     {"widen", widen_array, METH_VARARGS, "widen(half, single): the same numbers"},

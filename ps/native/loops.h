@@ -52,9 +52,7 @@ CLONED static double N(squares)(const T *x, size_t n) {
         size_t count = n - at < LANES ? n - at : LANES;
         EACH for (size_t i = 0; i < count; ++i) lanes[i] = lanes[i] + (double)row[i] * (double)row[i];
     }
-    for (size_t half = LANES / 2; half > 0; half /= 2)
-        EACH for (size_t i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
-    return lanes[0];
+    return add_lanes(lanes);
 }
 
 /* int8: rows of x as a scale and codes, rounded by chance; 0 where something is NaN or infinite. See ps.compress.int8. */
@@ -84,6 +82,51 @@ CLONED static void N(dequantize)(const T *scales, const int8_t *codes, T *out, s
         const int8_t *code = codes + at;
         EACH for (size_t i = 0; i < count; ++i) to[i] = (T)code[i] * scale;
         at += count;
+    }
+}
+
+/* onebit: rows of x as two levels and bits, the first in a byte's highest. See ps.compress.onebit. */
+CLONED static void N(to_bits)(const T *x, T *middles, T *halves, uint8_t *bits, size_t n) {
+    for (size_t at = 0; at < n; at += LEVELS_ROW) {
+        size_t count = n - at < LEVELS_ROW ? n - at : LEVELS_ROW, ups = 0;
+        double totals[LANES] = {0}, absolutes[LANES] = {0};
+        uint8_t up[LEVELS_ROW + 8] = {0};
+        for (size_t from = 0; from < count; from += LANES) {
+            const T *row = x + at + from;
+            size_t width = count - from < LANES ? count - from : LANES;
+            EACH for (size_t i = 0; i < width; ++i) {
+                totals[i] = totals[i] + (double)row[i];
+                absolutes[i] = absolutes[i] + fabs((double)row[i]);
+            }
+            EACH for (size_t i = 0; i < width; ++i) up[from + i] = row[i] >= 0;
+        }
+        for (size_t i = 0; i < count; i += 8) {
+            bits[(at + i) / 8] = pack(up + i);
+        }
+        for (size_t i = 0; i < count; ++i) ups += up[i];
+        double total = add_lanes(totals), absolute = add_lanes(absolutes);
+        double downs = (double)count - (double)ups;
+        double high = (absolute + total) / (ups > 1 ? 2 * (double)ups : 2);
+        double low = (total - absolute) / (downs > 1 ? 2 * downs : 2), half = high / 2 - low / 2;
+        middles[at / LEVELS_ROW] = (T)(high / 2 + low / 2);
+        halves[at / LEVELS_ROW] = (T)(half < 0 ? 0 : half);
+    }
+}
+
+CLONED static void N(from_bits)(const T *middles, const T *halves, const uint8_t *bits, T *out, size_t first, size_t n) {
+    for (size_t at = first; at < first + n;) {
+        size_t end = (at / LEVELS_ROW + 1) * LEVELS_ROW, stop = end < first + n ? end : first + n;
+        T middle = middles[at / LEVELS_ROW], half = halves[at / LEVELS_ROW];
+        T low = middle - half, high = middle + half;
+        for (; at < stop && at % 8; ++at) out[at - first] = bits[at / 8] >> (7 - at % 8) & 1 ? high : low;
+        T *to = out + (at - first);
+        const uint8_t *byte = bits + at / 8;
+        size_t bytes = (stop - at) / 8;
+        for (size_t k = 0; k < bytes; ++k) {
+            uint32_t eight = byte[k];
+            EACH for (uint32_t i = 0; i < 8; ++i) to[8 * k + i] = eight & (128u >> i) ? high : low;
+        }
+        for (at += 8 * bytes; at < stop; ++at) out[at - first] = bits[at / 8] >> (7 - at % 8) & 1 ? high : low;
     }
 }
 

@@ -127,9 +127,11 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "combine": (things(), TUPLES, SHARES, NUMBERS, NUMBERS, COUNTS, COUNTS),
     "copy": (things(), things(), NUMBERS),
     "dequantize": (things(), things(), things(), COUNTS),
+    "from_bits": (things(), things(), things(), things(), COUNTS),
     "narrow": (things(), things(), NUMBERS),
     "quantize": (things(), things(), things(), things(), NUMBERS | st.just(1 / 127), NUMBERS | st.just(1e-30)),
     "square_sum": (things(),),
+    "to_bits": (things(), things(), things(), things()),
     "update": (
         st.sampled_from([*compiled.OPTIMIZERS, "", "a\0b", "ſ", 3]),
         *(

@@ -71,7 +71,9 @@ class Milestones:
             self._saving.now(version, self._save)
 
     def finish(self, model: Parameters | None, barrier: Callable[[], None]) -> None:
-        """Measure the model as it is at the end, if there is one, and save it. Raises UnsavedModel, then PeerLost.
+        """Measure the model as it is at the end, if there is one; save it. Raises UnsavedModel, then PeerLost.
+
+        What this worker keeps of its own is written too, for the last checkpoint.
 
         Without a scheduler nobody knows whether the others still train: then it is saved as this worker has it.
         """
@@ -93,5 +95,6 @@ class Milestones:
             self._evaluation.run(store.clock, again=saves and not federated and moved, last=True)
         if saves:
             self._saving.last(store.clock, about(store), self._save, sole=store.rank == 0 and not federated)
+        self._own.leave(store.clock, store.background.settle)
         if lost is not None and type(lost) is not PeerLost:
             raise lost

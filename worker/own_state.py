@@ -13,7 +13,7 @@ import numpy as np
 from ps import xp
 from ps.checkpoint.chunk_snapshot import entry_of, name_of
 from ps.checkpoint.lives import Lives
-from ps.checkpoint.manifest import FOLDER, Manifest, split_name
+from ps.checkpoint.manifest import FOLDER, Manifest, leaving_folder, split_name
 from ps.checkpoint.parts import BESIDE, part_of, remove_part, write_arrays
 from ps.checkpoint.place import CheckpointPlace, place
 from ps.checkpoint.plain import packed, unpacked
@@ -127,6 +127,16 @@ class OwnState:
             return {}, {}
         if lost := about.get("lost"):
             log.warning("what worker %d kept of its own is not in the checkpoint: %s", self._rank, lost)
+        elif (
+            not {"member", "file"} & about.keys()
+            and self._rank < manifest.job.get("workers", 0)
+            and not self._is_empty()
+        ):
+            log.warning(
+                "what worker %d kept of its own is not in the checkpoint, which was made after it was gone: it "
+                "begins anew. --resume takes an earlier one too",
+                self._rank,
+            )
         return StoredModel(where, manifest).worker(self._rank) or {}, about.get("values") or {}
 
     def _takes_anything(self) -> bool:
@@ -169,6 +179,21 @@ class OwnState:
             if self._plan.waits_for(clock) and self._job.defers and not self._is_empty():
                 settle()
             self._plan.stepped(clock)
+
+    def leave(self, clock: int, settle: Callable[[], None]) -> None:
+        """The script has come to its end: write what is kept where the job's last checkpoint takes it from.
+
+        That is made when all workers have left. Where there is no clock for all nobody could tell of which it is.
+        """
+        if self._place is None or not self._job.lockstep or self._is_empty():
+            return
+        try:
+            settle()
+            write, life = self._capture(), Lives(self._place).latest()
+            if write is not None and life is not None:
+                write(leaving_folder(clock, life.number))
+        except Exception as error:  # whatever a script's own function raises
+            log.warning("what worker %d keeps of its own is not in the last checkpoint: %s", self._rank, error)
 
     def _is_empty(self) -> bool:
         beside = self._model.beside if self._model is not None else {}

@@ -119,9 +119,14 @@ class Lives:
         write_sealed(self.place, f"life-{life.number:06d}.ended.json", {"step": step, "folder": folder})
 
     def ended(self, life: Life) -> int | None:
-        """Return the step at which a life's job has come to its end, if it has."""
+        """Return the step at which a life's job has come to its end, if it has.
+
+        A run that was killed in between has only the checkpoint that says so, and nobody's own state is in that.
+        """
         if life.number not in self._numbers(_ENDED):
-            return None
+            return max(
+                (each.step for each in self.manifests() if each.life == life.number and each.ended), default=None
+            )
         try:
             return int(read_sealed(self.place, f"life-{life.number:06d}.ended.json")["step"])
         except (FileNotFoundError, LookupError, TypeError, ValueError, CheckpointError) as error:
@@ -197,12 +202,17 @@ class Lives:
         self.place.remove_folder(folder)
 
     def sweep(self, life: Life, but: str) -> None:
-        """Remove what earlier lives, and this one but for one folder, have left of what was never whole."""
+        """Remove what earlier lives, and this one but for one folder, have left of what was never whole.
+
+        What workers that have left keep stays, until the life's last checkpoint is whole.
+        """
+        has_ended = self.ended(life) is not None
         for folder in self.place.names():
             if not 0 < life_of(folder) <= life.number or folder == but:
                 continue
+            is_awaited = life_of(folder) == life.number and not has_ended and folder.endswith(".0")
             names = self.place.names(folder)
-            if NAME not in names:
+            if NAME not in names and not is_awaited:
                 self.clear(folder, [name for name in names if _PART.fullmatch(name)])
 
     def _numbers(self, pattern: re.Pattern[str]) -> set[int]:

@@ -170,6 +170,14 @@ def folder_of(step: int, life: int = 1, attempt: int = 1) -> str:
     return f"step-{step:06d}.{life}" if life > 1 else f"step-{step:06d}"
 
 
+def leaving_folder(step: int, life: int) -> str:
+    """Return where workers that leave in good order, after a step, write what they keep: no attempt has that name.
+
+    The job's last checkpoint, which is made when all have left, takes it over.
+    """
+    return f"step-{step:06d}.{life}.0"
+
+
 def split_name(resume: str) -> tuple[str, str]:
     """Return in what a checkpoint lies that is named, and its own name, which may be any other one."""
     folder, slash, name = resume.rstrip("/").rpartition("/")

@@ -13,8 +13,8 @@ from typing import Any
 
 from ps.checkpoint.claim import Claim, claim
 from ps.checkpoint.lives import Life, Lives
-from ps.checkpoint.manifest import Manifest, SavedChunk, split_name
-from ps.checkpoint.parts import WrittenPart, part_of
+from ps.checkpoint.manifest import Manifest, SavedChunk, leaving_folder, split_name
+from ps.checkpoint.parts import WrittenPart, part_of, remove_part, take_over
 from ps.checkpoint.place import place
 from ps.checkpoint.tensor_file import TensorFile
 from ps.config.cut import chunk_bytes_of
@@ -104,6 +104,10 @@ class CheckpointKeeper:
                     part = WrittenPart.read(lives.place, folder, names[-1])
                     files.update({} if part.tensors is None else {part.file: part.tensors})
                     workers[rank] = {**workers[rank], "file": part.file, "values": dict(part.about)}
+            for rank in range(job.workers):
+                if "member" not in workers.get(rank, {}) or workers[rank].get("lost"):
+                    workers |= self._left(seal, rank, files)
+                    names.append(part_of("worker", rank))
             for rank, known in data.items():
                 workers[rank] = {**workers.get(rank, {}), "data": dict(known)}
             identity = dict(self.life.identity)
@@ -135,6 +139,20 @@ class CheckpointKeeper:
             if not seal.only_end:
                 lives.thin(self.life, job.keep)
                 lives.sweep(self.life, folder)
+
+    def _left(self, seal: Seal, rank: int, files: dict[str, TensorFile]) -> dict[int, Mapping[str, Any]]:
+        """Return what the manifest has of a worker that has left in good order at the clock of this checkpoint."""
+        place, name, left = self._lives.place, part_of("worker", rank), leaving_folder(seal.step, self.life.number)
+        if f"{name}.json" not in place.names(left):
+            return {}
+        try:
+            part = take_over(place, left, seal.folder, name)
+        except CheckpointError as error:
+            log.warning("what worker %d kept of its own is not in the last checkpoint: %s", rank, error)
+            remove_part(place, seal.folder, name)
+            return {rank: {"lost": str(error)}}
+        files.update({} if part.tensors is None else {part.file: part.tensors})
+        return {rank: {"file": part.file, "values": dict(part.about)}}
 
 
 def taken(

@@ -127,6 +127,17 @@ def test_an_end_is_an_end_until_another_job_is_wanted(tmp_path: Path) -> None:
     assert on.ended is None and on.manifest is not None and on.manifest.step == 10
 
 
+def test_a_run_that_was_killed_between_its_last_checkpoint_and_the_word_of_its_end_has_ended(tmp_path: Path) -> None:
+    where, lives, life = folder_with(tmp_path, 10, identity=MINE)
+    make(where, life, 15, "step-000010", ended=True)
+    assert lives.ended(life) == 15
+    assert claim(str(tmp_path), None, MINE, quiet).ended == 15
+    on = claim(None, str(tmp_path), {**MINE, "settings": {}}, quiet)
+    assert on.ended is None and on.life is not None, "another job goes on from it"
+    assert lives.ended(on.life) is None
+    assert claim(None, str(tmp_path), {**MINE, "settings": {}}, quiet).ended is None
+
+
 def test_what_is_not_ours_stays_and_what_was_never_whole_goes(tmp_path: Path) -> None:
     _, lives, life = folder_with(tmp_path, 10, 20, 30, identity=MINE)
     theirs = [tmp_path / "notes.txt", tmp_path / "step-000010" / "notes.txt", tmp_path / "step-000012" / "mine.bin"]

@@ -64,6 +64,24 @@ def test_a_run_that_was_killed_as_a_whole_goes_on_with_the_bits_of_one_that_was_
     assert third.wait(30) == 0 and "has ended at step 40, nothing to do" in third.text and "BEGIN" not in third.text
 
 
+def test_training_that_ended_goes_on_for_longer_with_the_bits_of_one_that_was_asked_for_all_at_once(
+    forked: Run, tmp_path: Path
+) -> None:
+    flags = ("-w", 2, *SHORT, "--compress", "topk:0.05", "--checkpoint-dir")
+    wanted = bits(forked("run", *flags, tmp_path / "at once", SCRIPT, "--epochs", 2))
+    folder = tmp_path / "kept"
+    bits(forked("run", *flags, folder, SCRIPT, "--epochs", 1))
+    assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-000008"], "nothing else is left there"
+    more = forked("run", *flags, folder, "--resume", folder, SCRIPT, "--epochs", 2)
+    assert bits(more) == wanted and "BEGIN 1 8 8" in more.text and "is not in" not in more.text, more.text
+    part = folder / "step-000016.2" / "worker-1.safetensors"
+    assert part.exists()
+    life = Lives(place(str(folder))).latest()
+    assert life is not None
+    newest = Lives(place(str(folder))).newest(life)
+    assert newest is not None and newest.folder == "step-000016.2"
+
+
 def test_another_script_other_settings_and_other_data_are_refused_by_what_differs(forked: Run, tmp_path: Path) -> None:
     folder, script = tmp_path / "kept", tmp_path / "train.py"
     shutil.copy(SCRIPT, script)

@@ -45,6 +45,7 @@ def make(
     servers: int = 2,
     worker: bool = True,
     job: dict[str, Any] | None = None,
+    ended: bool = False,
 ) -> Manifest:
     """Write a whole checkpoint, as the members and the scheduler of a job do."""
     folder, files, chunks = folder_of(step, life.number), {}, []
@@ -62,9 +63,8 @@ def make(
         files[part.file], workers[0] = part.tensors, {"file": part.file, "values": {"own": step}}
         where.remove(f"{folder}/worker-0.json")
     settings = {**JobConfig(servers=servers, chunk_size=1024).to_dict(), "chunk_size": 256, **(job or {})}
-    manifest = Manifest(
-        folder, step, life.number, parent, float(step), life.identity, settings, LAYOUT, tuple(chunks), files, workers
-    )
+    about = life.number, parent, float(step), life.identity, settings
+    manifest = Manifest(folder, step, *about, LAYOUT, tuple(chunks), files, workers, ended)
     manifest.write(where)
     return manifest
 

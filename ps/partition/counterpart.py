@@ -12,6 +12,7 @@ from ps.xp import Array, HostArray
 
 LEAST = 20
 """Test examples, at least, even where that bends the proportions: fewer say nothing."""
+_NONE = np.empty(0, np.int64)
 
 
 def counterpart(partition: Partition, labels_train: Array, labels_test: Array, client: int, seed: int = 0) -> HostArray:
@@ -24,26 +25,48 @@ def counterpart(partition: Partition, labels_train: Array, labels_test: Array, c
 
     DataError when a label array does not belong to this partition, or no test example has a label of this client's.
     """
-    labels_train, labels_test = xp.asarray(labels_train), xp.asarray(labels_test)
-    if len(labels_train) != partition.examples:
-        raise DataError(f"{len(labels_train)} training labels, but {partition.examples} examples are divided")
-    share, n = partition.share(client), len(labels_test)
-    if not partition.spec.build().divides:
-        return np.arange(n)
-    rng = generator(seed, COUNTERPART, client)
-    least, wanted = min(LEAST, n), max(min(LEAST, n), round(n / partition.clients))
-    if not labelled(labels_train):
-        return np.sort(rng.choice(n, wanted, replace=False))
-    mine, weights = np.unique(whole_numbers(labels_train, "a counterpart")[share], return_counts=True)
-    tests = whole_numbers(labels_test, "a counterpart")
-    candidates = [np.flatnonzero(tests == label) for label in mine]
-    room = np.array([len(found) for found in candidates])
-    if not room.any():
-        shown = ", ".join(map(str, mine[:10])) + ", …" * (len(mine) > 10)
-        raise DataError(f"no test example has a label that client {client} trains on ({shown})")
-    counts = _counts(weights, room, least, wanted)
-    drawn = [rng.choice(found, count, replace=False) for found, count in zip(candidates, counts, strict=True)]
-    return np.sort(np.concatenate(drawn))
+    return Counterparts(partition, labels_train, labels_test, seed).of(client)
+
+
+class Counterparts:
+    """The counterparts of many clients, for which test examples are looked up by label once."""
+
+    def __init__(self, partition: Partition, labels_train: Array, labels_test: Array, seed: int = 0) -> None:
+        """See ``counterpart``. DataError when a label array does not belong to this partition."""
+        self._partition, self._seed = partition, seed
+        labels_train, labels_test = xp.asarray(labels_train), xp.asarray(labels_test)
+        if len(labels_train) != partition.examples:
+            raise DataError(f"{len(labels_train)} training labels, but {partition.examples} examples are divided")
+        self._n = len(labels_test)
+        self._divides = bool(partition.spec.build().divides)
+        self._labels: HostArray | None = None
+        self._places: dict[int, HostArray] = {}
+        """Label -> the test examples that have it, in their order."""
+        if self._divides and labelled(labels_train):
+            self._labels = whole_numbers(labels_train, "a counterpart")
+            tests = whole_numbers(labels_test, "a counterpart")
+            order = np.argsort(tests, kind="stable")
+            labels, starts = np.unique(tests[order], return_index=True)
+            self._places = dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True)) if len(labels) else {}
+
+    def of(self, client: int) -> HostArray:
+        """Return those of one client. DataError when no test example has a label of its."""
+        share, n = self._partition.share(client), self._n
+        if not self._divides:
+            return np.arange(n)
+        rng = generator(self._seed, COUNTERPART, client)
+        least, wanted = min(LEAST, n), max(min(LEAST, n), round(n / self._partition.clients))
+        if self._labels is None:
+            return np.sort(rng.choice(n, wanted, replace=False))
+        mine, weights = np.unique(self._labels[share], return_counts=True)
+        candidates = [self._places.get(label, _NONE) for label in mine.tolist()]
+        room = np.array([len(found) for found in candidates])
+        if not room.any():
+            shown = ", ".join(map(str, mine[:10])) + ", …" * (len(mine) > 10)
+            raise DataError(f"no test example has a label that client {client} trains on ({shown})")
+        counts = _counts(weights, room, least, wanted)
+        drawn = [rng.choice(found, count, replace=False) for found, count in zip(candidates, counts, strict=True)]
+        return np.sort(np.concatenate(drawn))
 
 
 def _counts(weights: HostArray, room: HostArray, least: int, wanted: int) -> HostArray:

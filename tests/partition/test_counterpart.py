@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.errors import DataError
-from ps.partition import counterpart, partition
-from ps.partition.counterpart import LEAST
+from ps.partition import Counterparts, counterpart, partition
+from ps.partition.counterpart import LEAST, _counts
+from ps.partition.rng import COUNTERPART, generator
 
 RNG = np.random.default_rng(1)
 TRAIN, TEST = RNG.integers(10, size=20_000), RNG.integers(10, size=5000)
@@ -31,6 +32,24 @@ def test_it_has_the_client_s_mixture_and_its_share_of_the_size(spec: str, client
         assert distance <= 1.01 / len(chosen)
         if TRAIN[found.share(client)].size > 100 and mixture(TRAIN[found.share(client)]).max() < 0.5:
             assert len(chosen) == 5000 // clients
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "bool"])
+def test_it_is_drawn_label_by_label_from_the_test_examples_in_their_order(kind: str) -> None:
+    """The draws are those of the words here, bit for bit, for every client of one object and one asked for alone."""
+    train, test = (TRAIN % 2 if kind == "bool" else TRAIN).astype(kind), (TEST % 2 if kind == "bool" else TEST)
+    test = test[test != 3].astype("int16")
+    found = partition("shards:2", train, 50)
+    every = Counterparts(found, train, test)
+    for client in range(50):
+        rng = generator(0, COUNTERPART, client)
+        mine, weights = np.unique(train[found.share(client)], return_counts=True)
+        candidates = [np.flatnonzero(test == label) for label in mine]
+        counts = _counts(weights, np.array(list(map(len, candidates))), LEAST, round(len(test) / 50))
+        drawn = [rng.choice(c, count, replace=False) for c, count in zip(candidates, counts, strict=True)]
+        expected = np.sort(np.concatenate(drawn))
+        assert np.array_equal(every.of(client), expected) and every.of(client).dtype == np.int64
+        assert np.array_equal(counterpart(found, train, test, client), expected)
 
 
 @given(

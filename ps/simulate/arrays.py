@@ -33,7 +33,7 @@ class SharedArrays:
         for name, array in arrays.items():
             table.append((name, array.dtype.str, array.shape, at))
             at += -(-array.nbytes // _ALIGN) * _ALIGN
-        fd = _nameless_file()
+        fd = nameless_file()
         made = cls(fd, tuple(table), max(at, 1))
         weakref.finalize(made, os.close, fd).atexit = False
         try:
@@ -59,7 +59,8 @@ def read_arrays(fd: int, about: Mapping[str, Any]) -> dict[str, HostArray]:
     }
 
 
-def _nameless_file() -> int:
+def nameless_file() -> int:
+    """Return the descriptor of a new file in memory that no other program can open."""
     memfd_create = getattr(os, "memfd_create", None)  # Linux only
     if memfd_create is not None:
         return int(memfd_create("ps-simulate", os.MFD_CLOEXEC))

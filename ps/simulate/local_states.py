@@ -39,6 +39,7 @@ class LocalStates:
 
     def __init__(self, uplink: Uplink) -> None:
         self._uplink = uplink
+        self._plain = uplink.spec.name == "none"
         self._kept: dict[int, LocalState] = {}
         self._proposals: dict[int, _Proposal] = {}
 
@@ -52,7 +53,7 @@ class LocalStates:
         """Return the frames of a task's delta, cut into ``parts``; ``learnt`` is what ``settle`` keeps."""
         frames, sent = [], []
         for chunk, part in zip(chunks, parts, strict=True):
-            if not chunk.compressible:
+            if self._plain or not chunk.compressible:
                 frames.append(part.view(np.uint8))
                 continue
             state = learnt.unsent.get(chunk.index)

@@ -52,8 +52,9 @@ class Pool:
         self._shared = SharedArrays.of(data)
         self._processes: list[WorkerProcess] = []
         try:
+            share = -(-self._ahead // processes)
             for number in range(processes):
-                self._processes.append(WorkerProcess(number, plan, self._shared, self._arrived, self._gone))
+                self._processes.append(WorkerProcess(number, plan, self._shared, self._arrived, self._gone, share))
         except BaseException:
             self.close()
             raise
@@ -135,7 +136,7 @@ class Pool:
                 if place not in found.holders:
                     found.holders.add(place)
                     process.send("weights", version, frames=[found.weights])
-            process.send("train", tasks)
+            process.train(tasks)
 
     def _release(self, version: int) -> None:
         if not self._versions[version].tasks:

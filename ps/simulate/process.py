@@ -1,6 +1,6 @@
 """One process of the simulation: a trainer that is told what to train through a socket, until nobody is there any more.
 
-python -m ps.simulate.process SOCKET DATA     (open descriptors; started by ps.simulate.pool)
+python -m ps.simulate.process SOCKET DATA RESULTS    (open descriptors; started by ps.simulate.pool)
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from ps.simulate.fit_trainer import FitTrainer
 from ps.simulate.link import Link
 from ps.simulate.model import has_fit
 from ps.simulate.plan import TrainingPlan
+from ps.simulate.result_memory import ResultPlaces
 from ps.simulate.task import TrainingTask, pack
 from ps.simulate.trainer import Trainer
 from ps.xp import HostArray
 
 
-def serve(link: Link, data: int) -> None:
+def serve(link: Link, data: int, results: int) -> None:
     """Read the plan and then orders, and answer tasks with their results, until the other end is closed."""
-    _, (about, arrays), _ = link.receive()
+    _, (about, arrays, nbytes), _ = link.receive()
+    memory = ResultPlaces(results, nbytes)
     plan = TrainingPlan.from_dict(about)
     trainer = FitTrainer(plan) if has_fit(plan.model) else Trainer(plan, read_arrays(data, arrays))
     weights: dict[int, HostArray] = {}
@@ -41,10 +43,11 @@ def serve(link: Link, data: int) -> None:
             trainer.settle(values[0], accepted=values[1])
         else:
             tasks = [TrainingTask(*row) for row in values[0]]
+            places = {task.ticket: place for task, place in zip(tasks, values[1], strict=True)}
             for version in dict.fromkeys(task.version for task in tasks):
                 same = [task for task in tasks if task.version == version]
-                for results in trainer.train(same, weights[version]):
-                    rows, frames = pack(results)
+                for made in trainer.train(same, weights[version]):
+                    rows, frames = pack(made, places, memory)
                     link.send("results", *rows, frames=frames)
 
 
@@ -55,7 +58,7 @@ def main() -> int:
     link = Link(socket(fileno=int(sys.argv[1])))
     try:
         plugins.load(process_from_env(os.environ).plugins or ())
-        serve(link, int(sys.argv[2]))
+        serve(link, int(sys.argv[2]), int(sys.argv[3]))
     except (EOFError, ConnectionError):
         return 0
     except PSError as error:

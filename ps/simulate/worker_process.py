@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -14,8 +15,12 @@ from ps.errors import PeerLost
 from ps.simulate.arrays import SharedArrays
 from ps.simulate.link import Link
 from ps.simulate.plan import TrainingPlan
-from ps.simulate.task import TrainingResult, unpack
+from ps.simulate.result_memory import ResultMemory, aligned
+from ps.simulate.task import TrainingResult, TrainingTask, unpack
 from ps.xp import HostArray
+
+MOST_PLACES = 4096
+"""Results of one process, at most, that lie in shared memory; more come through its socket."""
 
 
 class WorkerProcess:
@@ -28,22 +33,28 @@ class WorkerProcess:
         data: SharedArrays,
         arrived: Callable[[Sequence[TrainingResult]], None],
         gone: Callable[[str], None],
+        ahead: int,
     ) -> None:
-        """Start it. ``arrived`` and ``gone`` (why) are called from the thread, ``gone`` at most once and last."""
+        """Start it. ``arrived`` and ``gone`` (why) are called from the thread, ``gone`` at most once and last.
+
+        Results of ``ahead`` tasks at once have room in memory that is shared with it.
+        """
         self.number = number
         self._arrived, self._gone = arrived, gone
         ours, theirs = socket.socketpair()
         self._link = Link(ours)
-        with theirs:
+        self._memory = _memory_for(plan, ahead)
+        with theirs, contextlib.closing(self._memory):
+            files = theirs.fileno(), data.fd, self._memory.fd
             self._process = subprocess.Popen(
-                [*interpreter.command("ps.simulate.process"), str(theirs.fileno()), str(data.fd)],
-                pass_fds=(theirs.fileno(), data.fd),
+                [*interpreter.command("ps.simulate.process"), *map(str, files)],
+                pass_fds=files,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **dict.fromkeys(blas.VARIABLES, "1")},
             )
         self._thread = threading.Thread(target=self._listen, name=f"simulate-{number}", daemon=True)
         self._thread.start()
-        self.send("plan", plan.to_dict(), data.to_dict())
+        self.send("plan", plan.to_dict(), data.to_dict(), self._memory.nbytes)
 
     @property
     def pid(self) -> int:
@@ -56,6 +67,10 @@ class WorkerProcess:
             self._link.send(kind, *values, frames=frames)
         except OSError:
             raise PeerLost(self._fate()) from None
+
+    def train(self, tasks: Sequence[TrainingTask]) -> None:
+        """Order tasks; what comes of them is told to ``arrived``."""
+        self.send("train", tasks, [self._memory.take() for _ in tasks])
 
     def close(self, timeout: float = 5.0) -> None:
         """End the process, whatever it is at: nothing of it is needed any more."""
@@ -71,7 +86,7 @@ class WorkerProcess:
             while not why:
                 kind, values, frames = self._link.receive()
                 if kind == "results":
-                    self._arrived(unpack(values, frames))
+                    self._arrived(unpack(values, frames, self._memory))
                 else:
                     why = f"simulation process {self.number}: {values[0]}"
         except (EOFError, OSError):
@@ -84,3 +99,12 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             code = "unknown"
         return f"simulation process {self.number} (pid {self.pid}) ended with exit status {code}"
+
+
+def _memory_for(plan: TrainingPlan, ahead: int) -> ResultMemory:
+    """Return room for so many results; for none where there is no memory that can be shared."""
+    nbytes = sum(aligned(chunk.nbytes) for chunk in plan.layout.cut(plan.job))
+    try:
+        return ResultMemory(min(ahead, MOST_PLACES), nbytes)
+    except (OSError, ValueError):
+        return ResultMemory(1, 0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ps.simulate.link import Link
+from ps.simulate.result_memory import ResultMemory, ResultPlaces
 from ps.simulate.task import TrainingResult, pack, unpack
 
 
@@ -44,15 +45,25 @@ def test_an_end_in_the_middle_of_a_message_is_an_end() -> None:
     reader.close()
 
 
-def test_results_are_what_they_were_whatever_the_number_of_their_frames() -> None:
-    frames = [np.full(n, n, np.uint8) for n in range(4)]
+@pytest.mark.parametrize("nbytes", [0, 63, 128, 1000])
+def test_results_are_what_they_were_wherever_their_frames_lie(nbytes: int) -> None:
+    frames = [np.full(n, n, np.uint8) for n in (0, 1, 2, 65)]
     results = [
         TrainingResult(1, 10.0, 3, {"loss": 0.5}, (frames[1], frames[3])),
         TrainingResult(2, 0, 0, {}, (), "no time"),
         TrainingResult(3, 7.0, 1, {}, (frames[0],)),
+        TrainingResult(4, 7.0, 1, {}, (frames[2], frames[0], frames[3])),
     ]
-    rows, sent = pack(results)
-    found = unpack(rows, sent)
+    memory = ResultMemory(3, nbytes)
+    places = {result.ticket: memory.take() for result in results}
+    assert sorted(places.values()) == [-1, 0, 1, 2]
+    rows, sent = pack(results, places, ResultPlaces(memory.fd, memory.nbytes))
+    memory.close()
+    found = unpack(rows, sent, memory)
     assert [result[:4] for result in found] == [result[:4] for result in results]
     assert [[f.tobytes() for f in r.frames] for r in found] == [[f.tobytes() for f in r.frames] for r in results]
     assert found[1].declined == "no time"
+    there = [row[-1] for row in rows]
+    assert there == [nbytes >= 192, True, True, False]
+    del found
+    assert sorted(memory.take() for _ in range(3)) == [0, 1, 2]

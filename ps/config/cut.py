@@ -73,14 +73,14 @@ def cut_for_links(job: JobConfig) -> JobConfig:
 def cut_for_memory(job: JobConfig) -> JobConfig:
     """Return the settings for members that can all share memory, where nobody has said how the model is to be cut.
 
-    They are as they were where tensors travel all the same, or chunks in memory are no larger. ``window`` grows with
-    the chunks, for members who come later from elsewhere; one that somebody has chosen, and is too small, stands.
+    They are as they were where tensors travel all the same, or chunks in memory are no larger. Two chunks fit into
+    ``window``, one for either direction, for members who come later from elsewhere; one that somebody has chosen
+    stands, and where it holds no such chunk, so do chunks.
     """
     if job.transport != AUTO or job.federated or job.pipeline or job.compress != "none":
         return job
-    nbytes, window = in_memory(job), settings_of(type(job))["window"].default
+    nbytes, usual = in_memory(job), settings_of(type(job))["window"].default
     if job.chunk_size is not None or job.min_chunks is not None or nbytes <= job.chunk_bytes:
         return job
-    if job.window < nbytes and job.window != window:
-        return job
-    return dataclasses.replace(job, chunk_size=nbytes, window=max(job.window, nbytes))
+    window = 2 * nbytes if job.window == usual else job.window
+    return job if window < nbytes else dataclasses.replace(job, chunk_size=nbytes, window=window)

@@ -81,4 +81,4 @@ def test_it_is_no_larger_in_memory_where_somebody_has_said_so_or_it_gains_nothin
 
 
 def test_a_window_that_was_chosen_and_holds_such_a_chunk_stays() -> None:
-    assert cut_for_memory(JobConfig(window=1 << 30)).window == 1 << 30
+    assert [cut_for_memory(JobConfig(window=n << 20)).window >> 20 for n in (32, 33, 1024)] == [32, 33, 1024]

@@ -209,7 +209,7 @@ def test_a_job_whose_members_can_share_memory_has_large_chunks_for_all_for_ever_
     desk.here, desk.mark = False, "other pid:[1] time:[2] 5"
     assert desk.join().rank == 2, "one of another host, whose script asks for nothing"
     job = desk.state.view().job
-    assert [job[name] for name in ("chunk_size", "window", "min_chunks")] == [32 << 20, 32 << 20, None]
+    assert [job[name] for name in ("chunk_size", "window", "min_chunks")] == [32 << 20, 64 << 20, None]
     assert "asks for chunk_size = 4096, but the job runs with 33554432" in desk.refused(chunk_size=4096).text
     assert "asks for overlap = True, but the job runs with False" in desk.refused(overlap=True).text
 

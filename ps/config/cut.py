@@ -59,9 +59,13 @@ def cut_for_links(job: JobConfig) -> JobConfig:
 
     They are as they were where small chunks gain nothing or mean something else: in a federated job, where a round is
     closed once all is there; where nothing is to travel; for an aggregator that compares whole chunks; for a codec that
-    leaves little of them.
+    leaves little of them. What is resumed is cut as it was: the window makes room for chunks of a job in shared memory.
     """
-    if job.federated or shares_memory(job.transport) or job.chunk_size is not None or job.min_chunks is not None:
+    if job.federated or shares_memory(job.transport):
+        return job
+    if job.resume is not None and job.window < job.chunk_bytes:
+        return dataclasses.replace(job, window=_window(job, job.chunk_bytes))
+    if job.chunk_size is not None or job.min_chunks is not None:
         return job
     specs = job.specs
     travels = specs.compress.build().max_bytes(_SAMPLE, "float32")
@@ -79,8 +83,13 @@ def cut_for_memory(job: JobConfig) -> JobConfig:
     """
     if job.transport != AUTO or job.federated or job.pipeline or job.compress != "none":
         return job
-    nbytes, usual = in_memory(job), settings_of(type(job))["window"].default
+    nbytes = in_memory(job)
     if job.chunk_size is not None or job.min_chunks is not None or nbytes <= job.chunk_bytes:
         return job
-    window = 2 * nbytes if job.window == usual else job.window
+    window = _window(job, nbytes)
     return job if window < nbytes else dataclasses.replace(job, chunk_size=nbytes, window=window)
+
+
+def _window(job: JobConfig, nbytes: int) -> int:
+    """Return a window for chunks of so many bytes, one on the way in either direction, unless somebody has chosen."""
+    return 2 * nbytes if job.window == settings_of(type(job))["window"].default else job.window

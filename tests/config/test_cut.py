@@ -3,6 +3,7 @@ can be where memory is shared."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_what_is_resumed_is_cut_as_it_was_whether_it_says_how_many_chunks_there_
     """A checkpoint says the size that its chunks had."""
     before = cut_for_links(JobConfig(transport="tcp", compress="int8"))
     size = chunk_bytes_of(before, 3_200_000)
-    for again in (JobConfig(chunk_size=size), JobConfig(chunk_size=size, min_chunks=16)):
+    for again in (JobConfig(chunk_size=size, resume="kept"), JobConfig(chunk_size=size, min_chunks=16)):
         assert chunk_bytes_of(cut_for_links(again), 3_200_000) == size
 
 
@@ -82,3 +83,15 @@ def test_it_is_no_larger_in_memory_where_somebody_has_said_so_or_it_gains_nothin
 
 def test_a_window_that_was_chosen_and_holds_such_a_chunk_stays() -> None:
     assert [cut_for_memory(JobConfig(window=n << 20)).window >> 20 for n in (32, 33, 1024)] == [32, 33, 1024]
+
+
+def test_what_is_resumed_between_hosts_of_a_job_in_memory_has_room_for_two_of_its_chunks_unless_somebody_chose() -> (
+    None
+):
+    job = JobConfig(resume="kept", chunk_size=32 << 20)
+    assert cut_for_links(job) == dataclasses.replace(job, window=64 << 20)
+    chosen = dataclasses.replace(job, window=9 << 20)
+    assert cut_for_links(chosen) == chosen
+    assert cut_for_links(cut_for_links(job)) == cut_for_links(job)
+    fits = JobConfig(resume="kept", chunk_size=4 << 20)
+    assert cut_for_links(fits) is fits

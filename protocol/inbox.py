@@ -25,11 +25,10 @@ from ps.protocol.nuisance import MALFORMED, MOST_PEERS, REFUSED, Nuisance
 from ps.protocol.rights import may
 from ps.protocol.seldom import Seldom
 from ps.protocol.sockets import Socket
-from ps.protocol.unread import Unread
+from ps.protocol.unread import MOST_UNREAD, Unread
 
 log = logging.getLogger("ps.protocol")
 
-MOST_UNREAD = 256 << 20
 MOST_UNREAD_TEXT = 16 << 20
 """Bytes of messages without payload that are kept for a peer which does not read them, at most."""
 MOST_UNREAD_BY_ALL = 256 << 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+MOST_UNREAD = 256 << 20
+"""Bytes of payloads that are kept for a peer which does not read them, at most, unless a window is larger."""
 MOST_PEERS = 1000
 """Peers of which something is known, before those are forgotten for whom nothing is kept any more."""
 

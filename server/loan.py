@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from ps.dataclass import dataclass
 from ps.protocol.layout import Chunk
+from ps.protocol.transports.listener import Tracker
 from ps.xp import HostArray
-
-
-class Tracker(Protocol):
-    """What whoever sends the weights knows: they are out of this process's hands once ``done`` is true."""
-
-    @property
-    def done(self) -> bool: ...
 
 
 class _Sent:

@@ -67,6 +67,8 @@ class ChannelPoller:
         for queue in queues:
             channel, stuck = queue.channel, queue.channel.stuck
             self.leave_closed(channel)
+            if not channel.closed and channel.pollable not in self._poller:  # it was connected again
+                self.add(queue)
             if stuck != (queue in self._stuck) and channel.pollable in self._poller:
                 self._poller.register(channel.pollable, zmq.POLLIN | (zmq.POLLOUT if stuck else 0))
                 self._stuck ^= {queue}

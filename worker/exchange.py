@@ -155,7 +155,7 @@ class Exchange:
     def flush(self, batch: Batch | None = None) -> None:
         """Return when everything queued is on its way; waits where the window is full. Raises the batch's error."""
         self._until(
-            lambda: not (any(queue.unsent for queue in self._queues) or self._routes.stranded),
+            lambda: not (any(queue.unsent or queue.channel.stuck for queue in self._queues) or self._routes.stranded),
             batch or Batch("what was asked"),
         )
 
@@ -206,7 +206,7 @@ class Exchange:
     @property
     def pollables(self) -> list[Any]:
         """What is ready to be read when a server has answered."""
-        return [queue.channel.pollable for queue in self._queues]
+        return [queue.channel.pollable for queue in self._queues if not queue.channel.closed]
 
     def wake(self, pollables: Iterable[Any]) -> None:
         """Look at once, while waiting for servers, when one of these is ready to be read, and at no others any more.

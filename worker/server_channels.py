@@ -229,7 +229,7 @@ def _first(
         try:
             return of_address(address).open(context, address, identity, given), address, reason
         except Unshared as error:
-            reason = str(error)
+            reason = f"{reason}; {error}" if reason else str(error)
     return None, "", reason
 
 

@@ -18,14 +18,23 @@ WeightsMemory = Callable[[HostArray | None], HostArray | None]
 class Line:
     """A worker's connection as a listener knows it; equal to nothing that comes from a network."""
 
-    __slots__ = ("listener",)
+    __slots__ = ("lends", "listener")
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, *, lends: bool = False) -> None:
+        """``lends``: weights may be on their way from where they lie when ``perform`` returns."""
         self.listener = listener
+        self.lends = lends
 
 
 Origin = bytes | Line
 """The connection that a message came on: of a ROUTER by the id that its peer may choose, or a listener's line."""
+
+
+class Tracker(Protocol):
+    """What whoever sends weights knows: they are out of this process's hands once ``done`` is true."""
+
+    @property
+    def done(self) -> bool: ...
 
 
 class Listener(Protocol):
@@ -41,8 +50,8 @@ class Listener(Protocol):
 
     def perform(
         self, line: Line, message: Message, weights: HostArray | None, chunk: Chunk | None, *, aside: bool
-    ) -> None:
-        """Answer, with a chunk's weights if there are some; they are free to change once this returns."""
+    ) -> Tracker | None:
+        """Answer, with a chunk's weights if there are some; return what knows when those may change, if not now."""
         ...
 
     def share(self, line: Line, message: Share | SharePart, weights_memory: WeightsMemory) -> None:

@@ -39,6 +39,12 @@ def shares_memory(address: str) -> bool:
     return traits is not None and traits.shares_memory
 
 
+def is_for_all(address: str) -> bool:
+    """Whether not only workers come in at an address of a server."""
+    traits = TRANSPORTS.get(address.partition("://")[0])
+    return traits is None or not (traits.shares_memory or traits.serves)
+
+
 def connect(sock: Socket, address: str) -> None:
     """Connect a socket to an address of ours that ZeroMQ carries."""
     (Ipc() if address.startswith("ipc://") else Tcp()).connect(sock, address)
@@ -52,7 +58,7 @@ def choose(addresses: tuple[str, ...], wanted: str, peer: str) -> list[str]:
     found = [
         address
         for way in transports()
-        if wanted in ("auto", way.name)
+        if wanted in ("auto", way.name, TRANSPORTS[way.name].serves)
         for address in addresses
         if address.startswith(f"{way.name}://") and way.reaches(address)
     ]

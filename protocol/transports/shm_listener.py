@@ -2,150 +2,58 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from ps.errors import BadMessage, ConfigError, ProtocolError, Unshared
+from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
-from ps.protocol.error_codes import code_of
 from ps.protocol.layout import Chunk
 from ps.protocol.messages import Error, Message, Share, Shared, SharePart
 from ps.protocol.segment import Segment
 from ps.protocol.spin import Spin
 from ps.protocol.transports.listener import Line, Origin, WeightsMemory
 from ps.protocol.transports.transport import Copy
-from ps.protocol.transports.unix import new_path
-from ps.protocol.unix_channel import UnixChannel, demand_same_user
+from ps.protocol.transports.unix_listener import UnixConnection, UnixListener
+from ps.protocol.unix_channel import UnixChannel
 from ps.protocol.worker_memory import WorkerMemory
 from ps.xp import HostArray
 
-MOST = 1000
-"""Connections at once."""
 
-HELD = 0.001
-"""Seconds for which answers may wait for others: every one alone would wake its worker, on a core that works."""
-
-
-def listen(directory: Path) -> tuple[socket.socket, str]:
-    """Return a socket on which channels come in, and its address. Raises ConfigError."""
-    path = new_path(directory)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"cannot listen on {path}: {error.strerror}; --runtime-dir must be writable") from None
-    listener.setblocking(False)
-    return listener, f"shm://{path}"
-
-
-class _Connection:
+class _Sharer(UnixConnection[UnixChannel]):
     """A worker's channel and what it shares."""
 
-    __slots__ = ("channel", "fd", "memory", "origin", "waits")
+    __slots__ = ("memory",)
 
     def __init__(self, channel: UnixChannel, listener: ShmListener) -> None:
-        self.channel = channel
-        self.fd = channel.fileno()
-        self.origin = Line(listener)
-        self.waits = False
+        super().__init__(channel, listener)
         self.memory: WorkerMemory | None = None
 
 
-class ShmListener:
-    """The listening end for workers that share memory. Like an Inbox it keeps garbage to itself, and counts it."""
+class ShmListener(UnixListener[_Sharer]):
+    """The listening end for workers that share memory."""
+
+    SCHEME = "shm"
 
     def __init__(self, directory: Path, poller: zmq.Poller, rejected: Counter[str], spin: Spin, copy: Copy) -> None:
-        self._listener, self.address = listen(directory)
-        self._poller = poller
-        self._spin = spin
+        super().__init__(directory, poller, rejected, spin)
         self._copy = copy
-        self._rejected = rejected
-        self._by_fd: dict[int, _Connection] = {}
-        self._by_origin: dict[Origin, _Connection] = {}
-        self._held: dict[Origin, _Connection] = {}
-        self._since = 0.0
         self._weights_memory: tuple[Segment, HostArray] | None = None
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        poller.register(self._listener.fileno(), zmq.POLLIN)
 
-    def __contains__(self, origin: Origin) -> bool:
-        return origin in self._by_origin
+    def _take_in(self, sock: socket.socket) -> _Sharer:
+        channel = UnixChannel(sock)
+        channel.expects_fds = True
+        return _Sharer(channel, self)
 
-    def receive(self, events: Iterable[Any]) -> Iterator[tuple[Origin, Any, WorkerMemory | None]]:
-        """Yield (origin, message, the worker's memory) for what the poller found."""
-        for fd in events:
-            if fd == self._listener.fileno():
-                self._accept()
-            elif (connection := self._by_fd.get(fd)) is not None:
-                yield from self._read(connection)
-                self._hold(connection)
-        self.flush()
+    def _put(self, connection: _Sharer, header: bytes) -> None:
+        connection.channel.put(header)
 
-    def cut(self, line: Line) -> None:
-        """End a line, if it is still there; what was answered before gets away."""
-        connection = self._by_origin.get(line)
-        if connection is not None:
-            connection.channel.flush()
-            connection.channel.close()
-            self._held.pop(line, None)
-            self._settle(connection)
-
-    def flush(self) -> None:
-        """Send the answers that were held back for a moment, and see whose channel is closed or has no room."""
-        held, self._held = self._held, {}
-        for connection in held.values():
-            connection.channel.flush()
-            self._settle(connection)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError:
-                self._turn_away()
-                return
-            self._welcome(sock)
-
-    def _turn_away(self) -> None:
-        """Close a connection that no descriptor is left for, with the one that is kept for this.
-
-        Otherwise it would be waiting, and this process awake, until there is one.
-        """
-        os.close(self._spare)
-        with contextlib.suppress(OSError):
-            self._listener.accept()[0].close()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    def _welcome(self, sock: socket.socket) -> None:
-        try:
-            demand_same_user(sock)
-        except (Unshared, OSError):
-            sock.close()
-            return
-        if len(self._by_fd) >= MOST:
-            sock.close()
-            return
-        connection = _Connection(UnixChannel(sock), self)
-        connection.channel.expects_fds = True
-        self._by_fd[connection.fd] = self._by_origin[connection.origin] = connection
-        self._poller.register(connection.fd, zmq.POLLIN)
-        self._spin.add(connection.fd)
-
-    def _read(self, connection: _Connection) -> Iterator[tuple[Origin, Any, WorkerMemory | None]]:
+    def _read(self, connection: _Sharer) -> Iterator[tuple[Origin, Any, WorkerMemory | None]]:
         try:
             for header in connection.channel.receive():
                 try:
@@ -161,17 +69,6 @@ class ShmListener:
                 yield connection.origin, message, connection.memory
         except BadMessage:  # not even a frame: there is no telling where the next one begins
             self._rejected["frames"] += 1
-
-    def _settle(self, connection: _Connection) -> None:
-        """Forget a channel that is closed; watch one that waits for room."""
-        if connection.channel.closed:
-            if self._by_origin.pop(connection.origin, None) is not None:
-                self._poller.unregister(connection.fd)
-                self._spin.remove(connection.fd)
-                del self._by_fd[connection.fd]
-        elif connection.waits != connection.channel.unsent:
-            connection.waits = connection.channel.unsent
-            self._poller.modify(connection.fd, zmq.POLLIN | (zmq.POLLOUT if connection.waits else 0))
 
     def share(self, origin: Origin, message: Share | SharePart, weights_memory: WeightsMemory) -> None:
         """Map the memory that a worker hands over, and hand over what the weights are kept in."""
@@ -215,11 +112,6 @@ class ShmListener:
             return None
         return self._weights_memory[0]
 
-    def reject(self, origin: Origin, request: int, error: ProtocolError) -> None:
-        """Count a message that makes no sense and tell its sender why."""
-        self._rejected[error.reason] += 1
-        self._send(origin, Error(request, code_of(error), str(error)))
-
     def perform(
         self, line: Line, message: Message, weights: HostArray | None, chunk: Chunk | None, *, aside: bool
     ) -> None:
@@ -237,35 +129,3 @@ class ShmListener:
         if isinstance(message, Error):
             self._rejected[message.code] += 1
         self._send(line, message)
-
-    def _send(self, origin: Origin, message: Message) -> None:
-        """Answer with the next flush, or at once when answers have been held back for long enough."""
-        connection = self._by_origin.get(origin)
-        if connection is None:
-            return
-        try:
-            header = encode(message)
-        except BadMessage:
-            self._rejected["unsent"] += 1
-            return
-        connection.channel.put(header)
-        now = time.monotonic()
-        if not self._held:
-            self._since = now
-        self._hold(connection)
-        if now - self._since > HELD:
-            self.flush()
-
-    def _hold(self, connection: _Connection) -> None:
-        """Look after a channel with the next flush; at once when it is closed, for the next may get its descriptor."""
-        if connection.channel.closed:
-            self._settle(connection)
-        else:
-            self._held[connection.origin] = connection
-
-    def close(self) -> None:
-        """Close everything; the workers' memory stays theirs."""
-        self._listener.close()
-        os.close(self._spare)
-        for connection in self._by_fd.values():
-            connection.channel.close()

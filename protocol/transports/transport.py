@@ -19,6 +19,7 @@ from ps.protocol.sockets import Socket
 from ps.protocol.spin import Spin
 from ps.protocol.transports.channel import ServerChannel
 from ps.protocol.transports.listener import Listener
+from ps.protocol.unread import MOST_UNREAD
 from ps.protocol.worker_memory import WorkerMemory
 from ps.xp import HostArray
 
@@ -45,6 +46,8 @@ class Place:
     """Where a listener registers what mostly follows at once on what it was answered."""
     copy: Copy = np.copyto
     """Puts weights where a worker has them."""
+    most_unread: Callable[[], int] = lambda: MOST_UNREAD
+    """Returns how many bytes of payloads are kept for a peer which does not read them, at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,13 @@ class TransportTraits:
     shares_memory: bool = False
     """Whether tensors lie in memory that both ends have, so that there is nothing to compress."""
 
+    serves: str = ""
+    """The setting's word that this one is taken for, before the transport of that name; only workers come this way."""
+
 
 TRANSPORTS = {
     "shm": TransportTraits("ps.protocol.transports.shm:Shm", shares_memory=True),
+    "unix": TransportTraits("ps.protocol.transports.stream:Stream", serves="ipc"),
     "ipc": TransportTraits("ps.protocol.transports.ipc:Ipc"),
     "tcp": TransportTraits("ps.protocol.transports.tcp:Tcp"),
 }
@@ -31,10 +35,10 @@ class TransportNames(Sequence[str]):
     """What the setting takes: ``auto``, or the name of any transport that there is by then."""
 
     def __getitem__(self, index: Any) -> Any:
-        return ("auto", *reversed(TRANSPORTS))[index]
+        return ("auto", *(name for name in reversed(TRANSPORTS) if not TRANSPORTS[name].serves))[index]
 
     def __len__(self) -> int:
-        return 1 + len(TRANSPORTS)
+        return 1 + sum(not traits.serves for traits in TRANSPORTS.values())
 
 
 NAMES = TransportNames()

@@ -17,7 +17,7 @@ from ps.protocol.membership import Peer
 from ps.protocol.messages import Message
 from ps.protocol.security import Security
 from ps.protocol.sockets import Socket, open_socket
-from ps.protocol.transports.registry import choose, connect, shares_memory
+from ps.protocol.transports.registry import choose, connect, is_for_all
 from ps.xp import HostArray
 
 MOST_TAKEN = 100
@@ -100,4 +100,4 @@ class Servers:
 
 
 def _address(peer: Peer) -> str:
-    return next(each for each in choose(peer.addresses, "auto", str(peer)) if not shares_memory(each))
+    return next(each for each in choose(peer.addresses, "auto", str(peer)) if is_for_all(each))

@@ -19,10 +19,14 @@ def lend(inbox: Inbox, to: bytes, message: Message, loan: Loan) -> None:
 
 
 def perform(line: Line, send: Send) -> None:
-    """Answer on a line, if it is still there; what was lent is free either way."""
+    """Answer on a line, if it is still there; what was lent is free where nobody has it any more."""
     loan = send.loan
     if loan is not None:
         loan.tracker = SENT
     if line.listener is not None and line in line.listener:
         weights, chunk = (loan.weights, loan.chunk) if loan is not None else (None, None)
-        line.listener.perform(line, send.message, weights, chunk, aside=send.aside)
+        if loan is not None and loan.stay and line.lends:
+            weights = loan.weights.copy()
+        tracker = line.listener.perform(line, send.message, weights, chunk, aside=send.aside)
+        if tracker is not None and loan is not None:
+            loan.tracker = tracker

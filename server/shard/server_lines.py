@@ -20,7 +20,7 @@ from ps.protocol.incoming import Incoming
 from ps.protocol.membership import Peer, peers
 from ps.protocol.messages import Error, Introduce, Message, View
 from ps.protocol.sockets import Socket, open_socket
-from ps.protocol.transports.registry import choose, connect, shares_memory
+from ps.protocol.transports.registry import choose, connect, is_for_all
 from ps.protocol.unread import Unread
 from ps.server.job_key import JobKey
 from ps.xp import HostArray
@@ -99,7 +99,7 @@ class ServerLines:
         introduction = encode(Introduce(0, self._own, key.line(self._own, member)))
         line = ServerLine(sock, incoming, introduction)
         try:
-            ways = [way for way in choose(peer.addresses, "auto", str(peer)) if not shares_memory(way)]
+            ways = [way for way in choose(peer.addresses, "auto", str(peer)) if is_for_all(way)]
             connect(sock, ways[0])
         except (PSError, zmq.ZMQError, IndexError) as error:
             log.warning("%s cannot be reached from here: %s", peer, error)

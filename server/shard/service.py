@@ -123,8 +123,8 @@ class Server:
         try:
             process, inbox = self._process, self._inbox
             self._guard = DescriptorGuard(self._router, descriptors.allowed(), inbox=inbox, incoming=self._incoming)
-            at = process.host, process.port, self._directory.path
-            place = Place(self._router, *at, self._poller, inbox.rejected, self._guard, self._spin, self._copy)
+            at = process.host, process.port, self._directory.path, self._poller, inbox.rejected, self._guard
+            place = Place(self._router, *at, self._spin, self._copy, lambda: inbox.most_unread)
             addresses = listen(place, self._listeners)
             tcp = addresses["tcp"] = advertised(addresses["tcp"], process.advertise, process.host, self._scheduler)
             self._dial = Dial(self._dealer, self._scheduler, time.monotonic())

@@ -144,7 +144,7 @@ def test_what_is_listened_on_is_what_these_tests_attack() -> None:
     assert {name.removeprefix("ps/") for name in found} == {
         "protocol/authenticator.py",  # inproc
         "protocol/transports/ipc.py",
-        "protocol/transports/shm_listener.py",  # same user: tests/protocol/test_unix_channel.py
+        "protocol/transports/unix_listener.py",  # same user: tests/protocol/test_unix_channel.py
         "protocol/transports/tcp.py",
         "worker/scheduler_client.py",  # inproc
     }

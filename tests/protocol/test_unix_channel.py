@@ -16,7 +16,7 @@ import pytest
 from ps.errors import BadMessage, Unshared
 from ps.protocol import unix_channel as module
 from ps.protocol.codec import MAX_HEADER
-from ps.protocol.transports.shm_listener import listen
+from ps.protocol.transports.unix_listener import listen
 from ps.protocol.unix_channel import MAX_FDS, MAX_UNSENT, UnixChannel, demand_same_user
 from support.held import descriptors
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ps.protocol.codec import decode
 from ps.protocol.messages import Message
-from ps.protocol.transports.shm_listener import listen
+from ps.protocol.transports.unix_listener import listen
 
 Answer = Callable[[socket.socket, bytes, list[int]], None]
 """Takes the connection, what came first and the open files with it, which are closed later."""

@@ -339,7 +339,7 @@ def test_a_job_of_workers_that_share_memory_and_others_that_cannot_gives_the_bit
 
 
 def test_a_server_that_refuses_memory_is_still_used(loopback: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ps.protocol.transports.shm_listener.MOST", 0)
+    monkeypatch.setattr("ps.protocol.transports.unix_listener.MOST", 0)
     [found] = loopback(transport="auto", servers=2, chunk_size=1024).run(trained)
     [wanted] = loopback(transport="tcp", servers=2, chunk_size=1024).run(trained)
     assert found == wanted

@@ -18,7 +18,7 @@ from ps.errors import BadMessage, ProtocolError, Unshared
 from ps.protocol.codec import decode, encode
 from ps.protocol.messages import Introduce, Message, ShareBuffer, SharedTransfer
 from ps.protocol.segment import Segment
-from ps.protocol.transports.shm_listener import listen
+from ps.protocol.transports.unix_listener import listen
 from ps.protocol.unix_channel import UnixChannel, demand_same_user
 from ps.worker.pipeline.shared_buffers import AdoptedBuffers, OfferedBuffers
 

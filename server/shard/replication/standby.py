@@ -39,7 +39,7 @@ from ps.protocol.segment import Segment
 from ps.protocol.sockets import Socket
 from ps.protocol.transports.channel import ServerChannel
 from ps.protocol.transports.listener import Listener
-from ps.protocol.transports.registry import choose, of_address
+from ps.protocol.transports.registry import choose, is_for_all, of_address, shares_memory
 from ps.protocol.transports.transport import Sharing
 from ps.protocol.worker_memory import WorkerMemory
 from ps.server.job_key import JobKey
@@ -145,6 +145,8 @@ class Standby:
     def _connect(self, peer: Peer) -> ServerChannel:
         sharing, reason = self._sharing(), ""
         for address in choose(peer.addresses, self._job.transport, str(peer)):
+            if not (shares_memory(address) or is_for_all(address)):
+                continue
             try:
                 channel = of_address(address).open(self._context, address, self._identity(), sharing)
             except Unshared as error:

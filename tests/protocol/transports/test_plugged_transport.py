@@ -56,7 +56,7 @@ def test_auto_takes_a_faster_one_where_that_works() -> None:
 
 
 def test_auto_takes_it_where_no_other_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    for way in ("shm:Shm", "ipc:Ipc", "tcp:Tcp"):
+    for way in ("shm:Shm", "stream:Stream", "ipc:Ipc", "tcp:Tcp"):
         module, _, name = way.partition(":")
         found = getattr(importlib.import_module(f"ps.protocol.transports.{module}"), name)
         monkeypatch.setattr(found, "reaches", lambda self, address: False)

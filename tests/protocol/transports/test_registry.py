@@ -14,7 +14,7 @@ import zmq
 from ps.errors import Refused
 from ps.protocol.transports.ipc import Ipc
 from ps.protocol.transports.registry import choose
-from ps.protocol.transports.shm_listener import listen
+from ps.protocol.transports.unix_listener import listen
 
 Open = Callable[[int], zmq.Socket[Any]]
 TCP = "tcp://otherhost:7071"

@@ -16,7 +16,7 @@ from ps.errors import Unshared
 from ps.protocol.codec import encode
 from ps.protocol.messages import Error, Ok, Pull, Pushed, Shared
 from ps.protocol.segment import Segment
-from ps.protocol.transports import shm_listener as module
+from ps.protocol.transports import unix_listener as module
 from ps.protocol.unix_channel import MAX_UNSENT
 from ps.server.send import Send
 from ps.server.shard import lines

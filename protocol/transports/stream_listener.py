@@ -64,14 +64,14 @@ class StreamListener(UnixListener[_Streamer]):
 
     def _room(self, nbytes: int) -> Any:
         """Return memory for a payload; where too much is under way, what began first is given up for it."""
-        under_way = [each.channel for each in self._by_fd.values() if each.channel.awaited]
-        total = nbytes + sum(channel.awaited for channel in under_way)
-        for channel in sorted(under_way, key=lambda channel: channel.began):
+        under_way = [each for each in self._by_fd.values() if each.channel.awaited]
+        total = nbytes + sum(each.channel.awaited for each in under_way)
+        for each in sorted(under_way, key=lambda each: each.channel.began):
             if total <= MOST_UNFINISHED:
                 break
-            total -= channel.awaited
+            total -= each.channel.awaited
             self._rejected["unfinished"] += 1
-            channel.close()
+            self.cut(each.origin)
         return new_room(nbytes)
 
     def _put(self, connection: _Streamer, header: bytes) -> None:

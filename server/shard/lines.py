@@ -25,8 +25,9 @@ def perform(line: Line, send: Send) -> None:
         loan.tracker = SENT
     if line.listener is not None and line in line.listener:
         weights, chunk = (loan.weights, loan.chunk) if loan is not None else (None, None)
-        if loan is not None and loan.stay and line.lends:
-            weights = loan.weights.copy()
+        stays = loan is not None and loan.stay and line.lends
+        if stays and weights is not None:
+            weights = weights.copy()
         tracker = line.listener.perform(line, send.message, weights, chunk, aside=send.aside)
-        if tracker is not None and loan is not None:
+        if loan is not None and tracker is not None and not stays:
             loan.tracker = tracker

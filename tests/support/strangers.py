@@ -74,7 +74,7 @@ def tcp(siege: Siege, chance: random.Random) -> str:
 
 
 def raw_socket(siege: Siege, chance: random.Random) -> socket.socket:
-    address = chance.choice([a for a in siege.addresses if a.startswith(("tcp", "ipc", "shm"))])
+    address = chance.choice([a for a in siege.addresses if a.startswith(("tcp", "ipc", "shm", "unix"))])
     scheme, _, rest = address.partition("://")
     if scheme == "tcp":
         host, _, port = rest.rpartition(":")

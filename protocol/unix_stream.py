@@ -8,7 +8,6 @@ a tenth to a quarter less of the processors' time).
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 import time
@@ -242,6 +241,4 @@ class UnixStream:
                 sending.done = True
         self._unsent.clear()
         self.unsent_payload = self._unsent_headers = 0
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)  # a copy of its descriptor may be waited for
         self._sock.close()

@@ -81,7 +81,7 @@ class Callers:
         return None
 
     def lines_of_the_gone(self, members: set[int]) -> list[Line]:
-        """Forget the workers that share memory and are not among these members any more; return their lines."""
+        """Forget the workers on lines who are not among these members any more; return those lines."""
         gone, self._shown = self._shown - members, members
         found = [(member, origin) for member in gone if isinstance(origin := self._bindings.of(member), Line)]
         for member, _ in found:

@@ -42,7 +42,7 @@ class JobKey:
 
     def token(self, task: int, rank: int) -> int:
         """Return what proves that a task was given to the client of this rank."""
-        return self._sign(f"task {task} {rank}")
+        return _token(self.secret, task, rank)
 
     def leave(self, follower: int) -> int:
         """Return what proves that somebody who is no member was given leave to read the model."""
@@ -57,9 +57,7 @@ class JobKey:
         return self._sign(f"line {sender} {receiver}")
 
     def _sign(self, text: str) -> int:
-        keyed = _keyed(self.secret).copy()
-        keyed.update(text.encode())
-        return int.from_bytes(keyed.digest()[:8], "big") >> (64 - BITS)
+        return _signed(self.secret, text)
 
     def dump(self) -> dict[str, Any]:
         """Return the key as plain values."""
@@ -69,6 +67,18 @@ class JobKey:
     def load(values: dict[str, Any]) -> JobKey:
         """Return what ``dump`` wrote."""
         return JobKey(values["id"], values["secret"])
+
+
+def _signed(secret: str, text: str) -> int:
+    keyed = _keyed(secret).copy()
+    keyed.update(text.encode())
+    return int.from_bytes(keyed.digest()[:8], "big") >> (64 - BITS)
+
+
+@lru_cache(maxsize=16_384)
+def _token(secret: str, task: int, rank: int) -> int:
+    """Return a task's token: it is asked for with the task, and again with all that comes of it."""
+    return _signed(secret, f"task {task} {rank}")
 
 
 @lru_cache(maxsize=8)

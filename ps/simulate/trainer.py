@@ -160,8 +160,8 @@ class Trainer:
 
 
 def _evenly(tasks: Sequence[TrainingTask], most: int) -> Iterator[list[TrainingTask]]:
-    """Cut tasks into runs of about the same length, at most ``most``."""
-    parts = -(-len(tasks) // most)
+    """Cut tasks into runs of about the same length, ``most`` or some more or less: each run has its own overhead."""
+    parts = max(1, round(len(tasks) / most))
     for part in range(parts):
         yield list(tasks[part * len(tasks) // parts : (part + 1) * len(tasks) // parts])
 

@@ -171,6 +171,8 @@ class SchedulerState:
         record.seen = now
         if isinstance(message, _OF_WORKERS) and record.role != "worker":
             raise BadMessage(f"{type(message).__name__} comes from workers, not from {record}")
+        if isinstance(message, dispatch.ABOUT_ROUNDS) and self.federated:  # most of what comes, where there are rounds
+            return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
         match message:
             case Heartbeat():
                 record.report = kept(message.report)
@@ -204,8 +206,6 @@ class SchedulerState:
             case Rendezvous() | CutRequest() if self.job is not None and self.job.pipeline:
                 self.changed = True
                 return self._pipelines.hear(record, message, self.job.places, self.live("worker"))
-            case _ if isinstance(message, dispatch.ABOUT_ROUNDS) and self.federated:
-                return [] if self.over else self._say(dispatch.receive(self.rounds, record, message, payload, now))
         raise BadMessage(f"a scheduler has no use for {type(message).__name__}")
 
     def _stop(self, record: MemberRecord, message: StopRequest | StopReady, now: float) -> list[Send]:

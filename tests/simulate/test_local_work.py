@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ps.data import batches
 from ps.errors import ConfigError
-from ps.simulate.local_work import LocalWork
+from ps.simulate.local_work import LocalWork, _sequence
 
 
 @given(st.integers(1, 200), st.integers(0, 40), st.integers(1, 3))
@@ -69,3 +69,8 @@ def test_few_widths_serve_all_sizes() -> None:
 def test_no_training_is_refused(numbers: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="expected a batch size"):
         LocalWork(**numbers)
+
+
+@pytest.mark.parametrize("words", [(0, 0, 0), (1, 2, 3), (2**32 - 1, 7, 1), (2**32, 7, 1), (5 << 40, 0, 9)])
+def test_the_numbers_of_a_task_are_those_that_numpy_makes_of_them(words: tuple[int, ...]) -> None:
+    assert _sequence(*words).generate_state(4).tolist() == np.random.SeedSequence(words).generate_state(4).tolist()

@@ -17,7 +17,7 @@ from ps.protocol.messages import Identify
 from ps.protocol.segment import MappedView, Segment
 from ps.protocol.sockets import Socket
 from ps.protocol.transports.channel import ServerChannel
-from ps.protocol.transports.registry import choose, of_address, shares_memory
+from ps.protocol.transports.registry import choose, fast_for, of_address, shares_memory
 from ps.protocol.transports.transport import Sharing
 from ps.protocol.worker_memory import Sections, WorkerMemory
 
@@ -40,6 +40,8 @@ class ServerChannels:
     """What that memory is known by."""
     identity: Identify | None = None
     """What the servers were told first, and are told again when they do not know a connection."""
+    nbytes: int = 0
+    """Of the model."""
     servers: list[int] = field(default_factory=list)
     """Their ranks; those of as many servers from 0 on where nothing is said."""
 
@@ -86,8 +88,9 @@ def open_channels(
 
     Raises Refused, or Unshared, when the wanted transport does not reach a server.
     """
-    found = ServerChannels(identity=identity, members={peer.rank: peer.member for peer in servers})
-    ways = [choose(peer.addresses, transport, str(peer)) for peer in servers]
+    members = {peer.rank: peer.member for peer in servers}
+    found = ServerChannels(identity=identity, members=members, nbytes=shared.nbytes)
+    ways = [fast_for(shared.nbytes, choose(peer.addresses, transport, str(peer))) for peer in servers]
     if not shared.sharing:
         ways = [[address for address in way if not shares_memory(address)] for way in ways]
     given = Sharing()
@@ -192,7 +195,7 @@ def _reopen(context: zmq.Context[Socket], peer: Peer, transport: str, channels: 
 
 def _way_since(peer: Peer, transport: str, found: ServerChannels) -> list[str]:
     """Return the addresses of a server that has come since, in order: by memory only where others have some."""
-    way = choose(peer.addresses, transport, str(peer))
+    way = fast_for(found.nbytes, choose(peer.addresses, transport, str(peer)))
     return way if found.memory is not None else [address for address in way if not shares_memory(address)]
 
 

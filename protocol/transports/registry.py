@@ -10,6 +10,7 @@ from ps.protocol.sockets import Socket
 from ps.protocol.transports.ipc import Ipc
 from ps.protocol.transports.tcp import Tcp
 from ps.protocol.transports.transport import Transport
+from ps.protocol.unix_stream import is_fast_for
 
 _made: dict[str, Transport] = {}
 
@@ -37,6 +38,12 @@ def shares_memory(address: str) -> bool:
     """Whether a worker hands memory over to the server at an address, so that no tensor travels."""
     traits = TRANSPORTS.get(address.partition("://")[0])
     return traits is not None and traits.shares_memory
+
+
+def fast_for(nbytes: int, addresses: list[str]) -> list[str]:
+    """Return addresses without those by which a model of so many bytes goes slower than by others."""
+    found = [address for address in addresses if not address.startswith("unix://") or is_fast_for(nbytes)]
+    return found or addresses
 
 
 def is_for_all(address: str) -> bool:

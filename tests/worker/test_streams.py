@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ps.protocol.transports.registry import fast_for
 from ps.protocol.transports.stream_listener import StreamListener
 from ps.testing import LocalCluster
 
@@ -23,6 +25,22 @@ def trained(kv: Any) -> bytes:
         random_ = np.random.default_rng(100 * step + kv.rank)
         kv.step({name: random_.standard_normal(value.shape).astype(value.dtype) for name, value in params.items()})
     return b"".join(np.array(value).tobytes() for value in params.values())
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "limit", "taken"), [(5, "", "unix"), (5 << 20, "4194304", "unix"), (5 << 20, "212992", "ipc")]
+)
+def test_a_large_model_goes_by_streams_only_where_the_system_gives_them_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nbytes: int, limit: str, taken: str
+) -> None:
+    file = tmp_path / "wmem_max"
+    file.write_text(limit)
+    monkeypatch.setattr("ps.protocol.unix_stream.LIMIT", file)
+    both = ["unix:///a", "ipc:///b"]
+    assert fast_for(nbytes, both)[0] == f"{taken}:///{'ab'[taken == 'ipc']}"
+    assert fast_for(nbytes, ["unix:///a"]) == ["unix:///a"], "where there is no other"
+    monkeypatch.setattr("ps.protocol.unix_stream.LIMIT", tmp_path / "none")
+    assert fast_for(5 << 20, both) == ["ipc:///b"]
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,11 @@ class JobConfig(ElasticConfig):
         """Return which of the copies of the model a worker trains, or a part of it."""
         return rank // self.places
 
+    def together_with(self, rank: int) -> range:
+        """Return the ranks of the workers that have the whole model together with this one, which is among them."""
+        first = rank - self.place_of(rank)
+        return range(first, first + self.places)
+
     @property
     def copies(self) -> int:
         """How many times the model is trained, each time on another share of the data."""

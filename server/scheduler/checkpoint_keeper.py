@@ -127,7 +127,9 @@ class CheckpointKeeper:
                 seal.ended,
                 self.life.run,
             )
-            manifest = replace(manifest, data=cut.data(manifest.counted))
+            counted = manifest.counted  # a pipeline goes on with the step that one of its workers lacks
+            shared = cut.data(lambda rank: min(map(counted, job.together_with(rank))))
+            manifest = replace(manifest, data=shared)
             lives.demand_latest(self.life)
             manifest.write(lives.place)
             self._parent = folder

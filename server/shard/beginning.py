@@ -41,7 +41,10 @@ class Beginning:
         """Return with which clock a worker begins that is there from the beginning."""
         if self._saved is None:
             return 0
-        return self._saved.manifest.step if job.lockstep else self._saved.manifest.counted(rank)
+        if job.lockstep:
+            return self._saved.manifest.step
+        # of a pipeline some may have given their part of a step already, which is not counted again
+        return min(map(self._saved.manifest.counted, job.together_with(rank)))
 
     def counted(self, chunk: ChunkState, participant: Participant) -> int:
         """Return how many clocks of a worker that begins are in a chunk: it may have a part of the next step."""

@@ -137,8 +137,8 @@ class PipelinePeers:
     def demand_all(self) -> None:
         """Raise PeerLost when somebody is gone, and nobody is to take its place."""
         session = self._session
-        first, here = session.rank - session.job.place_of(session.rank), self._seats()
-        gone = [rank for rank in range(first, first + session.job.places) if rank not in here]
+        here = self._seats()
+        gone = [rank for rank in session.job.together_with(session.rank) if rank not in here]
         if gone:
             raise PeerLost(
                 f"worker {gone[0]} is gone, and this pipeline cannot go on without it. What went wrong there is in "

@@ -16,6 +16,7 @@ from ps.errors import PSError
 from ps.protocol.codec import decode, encode
 from ps.protocol.incoming import Incoming
 from ps.protocol.messages import (
+    Inquire,
     Message,
     Pull,
     Push,
@@ -119,4 +120,6 @@ def pushed(message: Any) -> list[Any]:
 
 
 def weights(message: Any, nbytes: int = KB, fill: int = 9) -> list[Any]:
+    if isinstance(message, Inquire):  # on a busy machine it is asked where the answer is, which is on its way
+        return []
     return [[Weights(message.request, message.chunk, 5, 2), bytes([fill]) * nbytes]]

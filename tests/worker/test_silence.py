@@ -45,10 +45,10 @@ def test_a_lost_request_is_asked_about_and_sent_again_with_its_payload(setup: Ca
     batch = Batch()
     job.push(batch, 3)
     job.exchange.wait(batch)
-    first, again = job.servers[0].of(Push)
-    assert first == again
+    first, *again = job.servers[0].of(Push)
+    assert again and {first} == {*again}, "on a busy machine more than once"
     assert job.servers[0].of(Inquire)[0] == Inquire(0, MEMBER, (first.request,))
-    assert job.traffic.bytes_up == 2 * KB
+    assert job.traffic.bytes_up == (1 + len(again)) * KB
 
 
 def test_an_answer_that_comes_twice_counts_once_and_its_payload_is_dropped(setup: Callable[..., Setup]) -> None:

@@ -18,9 +18,12 @@ LEAK = 256
 
 
 @pytest.mark.parametrize("transport", ["tcp", "shm"])
-def test_a_server_needs_less_than_three_and_a_half_times_weights_and_state(start: Start, transport: str) -> None:
-    size = 64 * MB  # of weights; plain SGD has no state, which makes the bound the tightest
-    cluster = start(workers=4, optimizer="sgd:lr=0.1", heartbeat_timeout=10, transport=transport, forked=False)
+def test_a_server_needs_less_than_three_and_a_half_times_weights_and_state_and_what_is_on_its_way(
+    start: Start, transport: str
+) -> None:
+    size, window = 64 * MB, 4 * MB  # of weights; plain SGD has no state, which makes the bound the tightest
+    given = {"optimizer": "sgd:lr=0.1", "heartbeat_timeout": 10, "transport": transport, "forked": False}
+    cluster = start(workers=4, **given, **({"window": window} if transport == "tcp" else {}))
     gate = cluster.path("gate")
     script = cluster.directory / "large.py"
     script.write_text(
@@ -43,7 +46,8 @@ def test_a_server_needs_less_than_three_and_a_half_times_weights_and_state(start
     gate.touch()
     assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
     print(f"peak {peak / MB:.0f} MB, {peak / size:.2f} x the weights")
-    assert peak < 3.5 * size
+    on_its_way = 4 * 2 * window if transport == "tcp" else 0  # each worker's window, up and down
+    assert peak < 3.5 * size + on_its_way
 
 
 def status(pid: int, name: str) -> int:

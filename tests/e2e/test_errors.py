@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import zmq
 
 from ps.protocol.codec import VERSION, decode, encode
 from ps.protocol.messages import Error, Hello, Ping, Welcome
+from ps.protocol.unix_stream import UnixStream
 from support.cluster import TRAIN, Cluster, Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
@@ -142,20 +144,38 @@ def test_zero_workers(command: Command) -> None:
     assert len(process.lines) == 1 and "workers" in process.text and "0" in process.text
 
 
+def ask_zeromq(address: str, message: bytes) -> bytes:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as sock:
+        sock.setsockopt(zmq.LINGER, 0)
+        sock.connect(address)
+        sock.send(message)
+        assert sock.poll(10_000), f"no answer from {address}"
+        return sock.recv()
+
+
+def ask_stream(address: str, message: bytes) -> bytes:
+    stream = UnixStream.connect(address.removeprefix("unix://"))
+    stream.put(message)
+    stream.flush()
+    until = time.monotonic() + 10
+    while time.monotonic() < until and not stream.closed:
+        for header, _ in stream.receive():
+            stream.close()
+            return header
+        time.sleep(0.01)
+    raise AssertionError(f"no answer from {address}")
+
+
 def test_a_peer_of_another_version_is_told_both(start: Start) -> None:
     cluster = start(workers=1)
     server = cluster.wait_status(lambda status: status["servers"])["servers"][0]
     for address in (cluster.address, *server["addresses"]):
         if address.startswith("shm:"):
             continue
-        with zmq.Context() as context, context.socket(zmq.DEALER) as sock:
-            sock.setsockopt(zmq.LINGER, 0)
-            sock.connect(address)
-            message = bytearray(encode(Ping(1)))
-            message[2] = VERSION + 8
-            sock.send(bytes(message))
-            assert sock.poll(10_000), f"no answer from {address}"
-            answer = decode(sock.recv())
+        message = bytearray(encode(Ping(1)))
+        message[2] = VERSION + 8
+        ask = ask_stream if address.startswith("unix:") else ask_zeromq
+        answer = decode(ask(address, bytes(message)))
         assert isinstance(answer, Error) and answer.code == "version"
         assert f"version {VERSION + 8}" in answer.text and f"version {VERSION}" in answer.text
     (worker,) = cluster.train(1, "--steps", 5)

@@ -42,7 +42,7 @@ class PrivateDirectory:
             for path in root.glob(f"{PREFIX}*"):
                 with contextlib.suppress(OSError):
                     if _abandoned(path):
-                        shutil.rmtree(path, ignore_errors=True)
+                        _clear(path)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
             self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -54,10 +54,30 @@ class PrivateDirectory:
 
     def remove(self) -> None:
         """Remove the directory with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _clear(self.path)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _clear(path: Path) -> None:
+    """Remove a directory with all that is in it, its lock last.
+
+    Where something stays, or comes back since a process has not quite ended, the lock does too: by that whoever begins
+    next knows what nobody owns.
+    """
+    with contextlib.suppress(OSError):
+        for entry in path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != LOCK:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+        (path / LOCK).unlink(missing_ok=True)
+        try:
+            path.rmdir()
+        except OSError:
+            os.close(os.open(path / LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
 
 
 def _take(lock: int) -> bool:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -49,6 +50,31 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     new = private_directory(str(tmp_path))
     assert not old.exists()
     assert new.exists()
+
+
+def test_what_is_killed_while_it_removes_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = left_behind(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("ps.protocol.directory.shutil.rmtree", mock.Mock(side_effect=KeyboardInterrupt))
+        private_directory(str(tmp_path))
+    assert aged(old).exists()
+    private_directory(str(tmp_path))
+    assert not old.exists()
+
+
+def test_what_comes_back_while_it_is_removed_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PrivateDirectory(str(tmp_path))
+    (made.path / "keys").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("ps.protocol.directory.shutil.rmtree", mock.Mock())  # as if a process made it anew
+        made.remove()
+    assert aged(made.path).exists()
+    private_directory(str(tmp_path))
+    assert not made.path.exists()
 
 
 def test_a_directory_whose_owner_lives_stays_however_old_and_goes_when_it_ends(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Sync:
     backup_workers: int = 0
 
     def late(self, chunk: ChunkState, clock: int) -> bool:
-        return clock < chunk.version
+        return clock < chunk.collected
 
     def ready(self, chunk: ChunkState, participants: Participants) -> list[Contribution] | None:
         if not chunk.pending or chunk.combined is not None:

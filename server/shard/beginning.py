@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ps.checkpoint.stored_model import StoredModel
 from ps.config.job import JobConfig
 from ps.errors import LayoutMismatch
 from ps.protocol.layout import Layout
 from ps.server.shard.chunk import ChunkState, Participant
 from ps.server.shard.chunk_copy import put
+
+
+def hold_first(chunks: Iterable[ChunkState], participants: Iterable[Participant]) -> None:
+    """Hold the first clock of new chunks for those who were told it before there were any: whoever brings the model.
+
+    It may have come after others, who begin with that clock too, and would close it before it says so.
+    """
+    members = [each.member for each in participants if each.attached and each.start is None]
+    for chunk in chunks:
+        for member in members:
+            chunk.hold(member, 0)
 
 
 class Beginning:

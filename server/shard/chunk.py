@@ -184,6 +184,11 @@ class ChunkState:
             self.absences = Absences(((0, self.chunk.size),))
 
     @property
+    def collected(self) -> int:
+        """The first clock that nothing is combined of: a contribution to one before, which is not there, is late."""
+        return self.version + (self.combined is not None)
+
+    @property
     def rates(self) -> tuple[Rate, ...]:
         """What answers say of the learning rate."""
         return () if self.rate == UNSAID else (self.rate,)

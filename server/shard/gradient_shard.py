@@ -50,7 +50,7 @@ from ps.protocol.messages import (
 )
 from ps.protocol.messages.rate import latest
 from ps.server.send import Origin, Send
-from ps.server.shard.beginning import Beginning
+from ps.server.shard.beginning import Beginning, hold_first
 from ps.server.shard.chunk import ChunkState, Participant, Waiter
 from ps.server.shard.contribution import array_of, contribution_of, demand_near
 from ps.server.shard.crew import contributors
@@ -230,13 +230,13 @@ class GradientShard:
         if self._weights_memory is not None and self._weights_memory.nbytes != layout.nbytes:
             self._weights_memory = None
         try:
-            self.chunks = {
-                c.index: room_for(c, layout, self._weights_memory) for c in cut_for(self.rank, layout, self.job)
-            }
+            cut = cut_for(self.rank, layout, self.job)
+            self.chunks = {c.index: room_for(c, layout, self._weights_memory) for c in cut}
         except MemoryError:
             self.chunks, self._progress, self.layout = {}, None, None
             raise
         self._progress, self.layout = Progress(self.job, self.participants, self._trace, self._threads), layout
+        hold_first(self.chunks.values(), self.participants.values())
 
     def show_in(self, memory: HostArray) -> None:
         """Keep the weights in memory that workers read, where others' are too, as they are here."""
@@ -325,7 +325,7 @@ class GradientShard:
                 yield Send(origin, NormPart(message.request, message.chunk, chunk.squares[1]))
                 return
         elif mode.late(chunk, message.clock):
-            yield Send(origin, Late(message.request, message.chunk, chunk.version))
+            yield Send(origin, Late(message.request, message.chunk, chunk.collected))
             return
         else:
             demand_near(message.clock, chunk.reached, "a push for clock")

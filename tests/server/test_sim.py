@@ -68,6 +68,21 @@ def test_every_job_comes_to_its_end_whatever_goes_wrong(
     sim.run()
 
 
+@pytest.mark.parametrize(("faults", "late"), [((2, 3, 1, 2, 1, 1), (1, 1)), ((1, 2, 1, 2, 1, 0), (1, 4))])
+def test_a_newcomer_that_brings_the_model_is_waited_for_by_those_who_were_there(
+    faults: tuple[int, ...], late: tuple[int, ...]
+) -> None:
+    names = ("repeats", "losses", "deaths", "joins", "restarts", "interrupts")
+
+    def plan(steps: int) -> Plan:
+        return Plan(steps=steps, barrier_at=None, skips=frozenset(), push_then_pull=False, lr_at=None)
+
+    given = Faults(**dict(zip(names, faults, strict=True)))
+    sim = Sim({"servers": 2, "clip_norm": 3.0}, [plan(1), plan(1), plan(2)], 371581, given, 1)
+    sim.joins = [plan(steps) for steps in late]
+    sim.run()
+
+
 @pytest.mark.parametrize("mode", ["sync", "sync, clipped"])
 @given(data=st.data(), seed=SEEDS, servers=st.integers(1, 2), workers=st.integers(1, 4), window=st.sampled_from([1, 9]))
 @RUNS

@@ -28,6 +28,19 @@ _FDS_SPACE = socket.CMSG_LEN(MAX_FDS * array("i").itemsize)
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
+def dialled(path: str) -> socket.socket:
+    """Return a connection to a process that listens there. Raises Unshared when none does, or it is another user's."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(1.0)
+        sock.connect(path)
+        demand_same_user(sock)
+    except (OSError, Unshared) as error:
+        sock.close()
+        raise Unshared(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    return sock
+
+
 class UnixChannel:
     """One end of a connection. Never blocks."""
 
@@ -44,15 +57,7 @@ class UnixChannel:
     @classmethod
     def connect(cls, path: str) -> UnixChannel:
         """Connect to a process that listens there. Raises Unshared when it does not, or belongs to another user."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(1.0)
-            sock.connect(path)
-            demand_same_user(sock)
-        except (OSError, Unshared) as error:
-            sock.close()
-            raise Unshared(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        return cls(sock)
+        return cls(dialled(path))
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""

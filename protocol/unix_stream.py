@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ps.errors import BadMessage, Unshared
+from ps.errors import BadMessage
 from ps.protocol.codec import MAX_FRAME, MAX_HEADER
-from ps.protocol.unix_channel import demand_same_user
+from ps.protocol.unix_channel import dialled
 
 BUFFER = 4 << 20
 """Bytes of a socket's buffers, as far as the system gives them: a chunk should find room at once."""
@@ -96,15 +96,7 @@ class UnixStream:
     @classmethod
     def connect(cls, path: str, room: Room = new_room) -> UnixStream:
         """Connect to a process that listens there. Raises Unshared when it does not, or belongs to another user."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(1.0)
-            sock.connect(path)
-            demand_same_user(sock)
-        except (OSError, Unshared) as error:
-            sock.close()
-            raise Unshared(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        return cls(sock, room)
+        return cls(dialled(path), room)
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ps.checkpoint.manifest import FOLDER, NAME, Manifest, life_of
+from ps.checkpoint.manifest import FOLDER, NAME, Manifest, is_leaving, life_of
 from ps.checkpoint.place import CheckpointPlace
 from ps.checkpoint.sealed import read_sealed, write_sealed
 from ps.dataclass import dataclass
@@ -201,16 +201,15 @@ class Lives:
             self.place.remove(f"{folder}/{name}")
         self.place.remove_folder(folder)
 
-    def sweep(self, life: Life, but: str) -> None:
+    def sweep(self, life: Life, but: str, *, last: bool = False) -> None:
         """Remove what earlier lives, and this one but for one folder, have left of what was never whole.
 
-        What workers that have left keep stays, until the life's last checkpoint is whole.
+        What workers that have left keep stays until the ``last`` of the life's checkpoints, this one, is whole.
         """
-        has_ended = self.ended(life) is not None
         for folder in self.place.names():
             if not 0 < life_of(folder) <= life.number or folder == but:
                 continue
-            is_awaited = life_of(folder) == life.number and not has_ended and folder.endswith(".0")
+            is_awaited = not last and is_leaving(folder, life.number)
             names = self.place.names(folder)
             if NAME not in names and not is_awaited:
                 self.clear(folder, [name for name in names if _PART.fullmatch(name)])

@@ -148,9 +148,9 @@ class Manifest:
         for name, file in self.files.items():
             check_file(place, f"{self.folder}/{name}", file)
 
-    def counted(self, rank: int) -> int:
-        """Return how many clocks of a worker are counted in every chunk."""
-        return min((chunk.done.get(rank, 0) for chunk in self.chunks), default=0)
+    def counted(self, *ranks: int) -> int:
+        """Return how many clocks of a worker, or of each of several, are counted in every chunk."""
+        return min((chunk.done.get(rank, 0) for chunk in self.chunks for rank in ranks), default=0)
 
     @property
     def most(self) -> int:
@@ -176,6 +176,12 @@ def leaving_folder(step: int, life: int) -> str:
     The job's last checkpoint, which is made when all have left, takes it over.
     """
     return f"step-{step:06d}.{life}.0"
+
+
+def is_leaving(folder: str, life: int) -> bool:
+    """Whether a folder has what workers keep that have left in a life."""
+    found = FOLDER.fullmatch(folder)
+    return found is not None and found[3] == "0" and int(found[2]) == life
 
 
 def split_name(resume: str) -> tuple[str, str]:

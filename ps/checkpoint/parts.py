@@ -13,7 +13,7 @@ from ps.checkpoint.chunk_snapshot import ChunkSnapshot
 from ps.checkpoint.manifest import SavedChunk
 from ps.checkpoint.place import CheckpointPlace
 from ps.checkpoint.sealed import read_sealed, write_sealed
-from ps.checkpoint.tensor_file import TensorFile, read_tensor, write_tensors
+from ps.checkpoint.tensor_file import TensorFile, read_tensors, write_tensors
 from ps.dataclass import dataclass
 from ps.errors import CheckpointError
 from ps.protocol.layout import Layout
@@ -97,14 +97,8 @@ def _write(
 
 def take_over(place: CheckpointPlace, source: str, folder: str, name: str) -> WrittenPart:
     """Write what a worker keeps, as it has written it into another folder, into this one. Raises CheckpointError."""
-    found, path = WrittenPart.read(place, source, name), f"{source}/{name}.safetensors"
-    arrays = dict[str, HostArray]()
-    try:
-        with place.reading(path) as file:
-            for each, entry in ({} if found.tensors is None else found.tensors.entries).items():
-                arrays[each] = read_tensor(file, path, each, entry)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
+    found = WrittenPart.read(place, source, name)
+    arrays = {} if found.tensors is None else read_tensors(place, f"{source}/{found.file}", found.tensors)
     write_arrays(place, folder, name, arrays, found.about)
     return WrittenPart.read(place, folder, name)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ps.checkpoint.chunk_snapshot import CODEC, MASTER, SHADOW, WEIGHTS, ChunkSnapshot
 from ps.checkpoint.manifest import Manifest, SavedChunk
 from ps.checkpoint.place import CheckpointPlace
-from ps.checkpoint.tensor_file import read_tensor
+from ps.checkpoint.tensor_file import read_tensor, read_tensors
 from ps.dataclass import dataclass
 from ps.errors import CheckpointError, LayoutMismatch
 from ps.protocol.layout import Chunk, Layout
@@ -155,11 +155,7 @@ class StoredModel:
         file = about.get("file") if about else None
         if not isinstance(file, str):
             return None
-        path, found = f"{self.manifest.folder}/{file}", dict[str, HostArray]()
-        try:
-            with self._place.reading(path) as opened:
-                for name, entry in self.manifest.files[file].entries.items():
-                    found[name] = read_tensor(opened, path, name, entry)
-        except (FileNotFoundError, LookupError):
-            raise CheckpointError(f"{shown(path)} is missing") from None
-        return found
+        path, known = f"{self.manifest.folder}/{file}", self.manifest.files.get(file)
+        if known is None:
+            raise CheckpointError(f"{shown(path)} is missing")
+        return read_tensors(self._place, path, known)

@@ -113,6 +113,15 @@ def read_tensor(file: IO[bytes], name: str, what: str, entry: StoredArray) -> Ho
     return found.view(_dtype(entry.dtype)).reshape(entry.shape)
 
 
+def read_tensors(place: CheckpointPlace, name: str, known: TensorFile) -> dict[str, HostArray]:
+    """Return all arrays of a file. Raises CheckpointError where it is missing or a byte of one differs."""
+    try:
+        with place.reading(name) as file:
+            return {what: read_tensor(file, name, what, entry) for what, entry in known.entries.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{shown(name)} is missing") from None
+
+
 def _dtype(name: str) -> np.dtype[Any]:
     import ml_dtypes  # noqa: F401  bfloat16 is one of NumPy's from then on
 

@@ -12,13 +12,11 @@ from ps.compress.decoded import Decoded
 from ps.compress.frame import blocks, buffer, demand, demand_bytes, demand_finite, largest, like, scratch, spans
 from ps.compress.key import Key
 from ps.dataclass import dataclass
+from ps.lanes import lane_sums
 from ps.xp import Array, is_host, namespace
 
 ROW = 4096
 """Elements that share two levels."""
-
-LANES = 1024
-"""Sums side by side that a row's is made of, so that compiled loops can have the same bits."""
 
 _SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1.0
 """The signs that a byte's bits stand for."""
@@ -69,7 +67,7 @@ class OneBit:
                 x, m = (v[a - lo : b - lo].reshape(rows, -1) for v in (double, absolute))
                 xp.copyto(x, values[a:b].reshape(rows, -1))
                 xp.absolute(x, out=m)
-                total, size = _row_sums(x), _row_sums(m)
+                total, size = lane_sums(x), lane_sums(m)
                 ups = mask[a - lo : b - lo].view(np.uint8).reshape(rows, -1).sum(axis=1, dtype=np.uint32)
                 downs = x.shape[1] - ups.astype(np.float64)
                 high = (size + total) / (2 * xp.clip(ups, 1, None))
@@ -109,17 +107,6 @@ class OneBit:
             return out
 
         return Decoded(size, kind, read)
-
-
-def _row_sums(rows: Array) -> Array:
-    """Return the sum of each row of doubles: element i is added to lane i % LANES, and lanes then by halves."""
-    even = rows.shape[1] // LANES * LANES
-    lanes = rows[:, :even].reshape(rows.shape[0], -1, LANES).sum(axis=1)
-    lanes[:, : rows.shape[1] - even] += rows[:, even:]
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]
 
 
 def _parts(frame: Array, size: int, kind: np.dtype[Any]) -> tuple[Array, Array, Array]:

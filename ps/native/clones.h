@@ -41,7 +41,7 @@
 /* The tiles in which vectors are gone through: what a loop leaves of one, the next finds in the first cache. */
 #define TILE 1024
 
-/* The sums that a sum in double precision is made of, side by side: ps.optim.clip.LANES and ps.compress.onebit.LANES. */
+/* The sums that a sum in double precision is made of, side by side: ps.lanes. */
 #define LANES 1024
 
 /* Elements with one scale: ps.compress.int8. */

@@ -100,9 +100,7 @@ CLONED static void N(to_bits)(const T *x, T *middles, T *halves, uint8_t *bits, 
             }
             EACH for (size_t i = 0; i < width; ++i) up[from + i] = row[i] >= 0;
         }
-        for (size_t i = 0; i < count; i += 8) {
-            bits[(at + i) / 8] = pack(up + i);
-        }
+        for (size_t i = 0; i < count; i += 8) bits[(at + i) / 8] = pack(up + i);
         for (size_t i = 0; i < count; ++i) ups += up[i];
         double total = add_lanes(totals), absolute = add_lanes(absolutes);
         double downs = (double)count - (double)ups;

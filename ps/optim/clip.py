@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ps import native
+from ps.lanes import lane_sums
 from ps.optim.driver import DEVICE_BLOCK_BYTES, Reader
 from ps.optim.workspace import Workspace
 from ps.threads import ThreadTeam
@@ -23,9 +24,6 @@ BLOCK = 1 << 17
 
 SHARE = 2
 """Blocks that a thread does at a time, so that small gradients stay with one."""
-
-LANES = 1024
-"""Sums that a block's squares are added to side by side, element i to number i % LANES."""
 
 DOUBLE = np.dtype(np.float64)
 
@@ -96,12 +94,7 @@ def _block_sum(part: HostArray) -> float:
     double = _workspace.block(DOUBLE, 0, part.size)
     np.copyto(double, part)
     np.multiply(double, double, out=double)
-    even = part.size // LANES * LANES
-    lanes: HostArray = np.add.reduce(double[:even].reshape(-1, LANES), axis=0)
-    lanes[: part.size - even] += double[even:]
-    while lanes.size > 1:
-        lanes = lanes[: lanes.size // 2] + lanes[lanes.size // 2 :]
-    return float(lanes[0])
+    return float(lane_sums(double[None])[0])
 
 
 def _device_sum(array: Array) -> float:

@@ -105,8 +105,9 @@ class CheckpointKeeper:
                     files.update({} if part.tensors is None else {part.file: part.tensors})
                     workers[rank] = {**workers[rank], "file": part.file, "values": dict(part.about)}
             for rank in range(job.workers):
-                if "member" not in workers.get(rank, {}) or workers[rank].get("lost"):
-                    workers |= self._left(seal, rank, files)
+                is_lacking = "member" not in workers.get(rank, {}) or workers[rank].get("lost")
+                if is_lacking and (left := self._left(seal, rank, files)):
+                    workers |= left
                     names.append(part_of("worker", rank))
             for rank, known in data.items():
                 workers[rank] = {**workers.get(rank, {}), "data": dict(known)}
@@ -128,8 +129,7 @@ class CheckpointKeeper:
                 self.life.run,
             )
             counted = manifest.counted  # a pipeline goes on with the step that one of its workers lacks
-            shared = cut.data(lambda rank: min(map(counted, job.together_with(rank))))
-            manifest = replace(manifest, data=shared)
+            manifest = replace(manifest, data=cut.data(lambda rank: counted(*job.together_with(rank))))
             lives.demand_latest(self.life)
             manifest.write(lives.place)
             self._parent = folder
@@ -140,7 +140,7 @@ class CheckpointKeeper:
                 lives.place.remove(f"{folder}/{name}.json")
             if not seal.only_end:
                 lives.thin(self.life, job.keep)
-                lives.sweep(self.life, folder)
+            lives.sweep(self.life, folder, last=seal.ended)
 
     def _left(self, seal: Seal, rank: int, files: dict[str, TensorFile]) -> dict[int, Mapping[str, Any]]:
         """Return what the manifest has of a worker that has left in good order at the clock of this checkpoint."""

@@ -57,7 +57,7 @@ class Beginning:
         if job.lockstep:
             return self._saved.manifest.step
         # of a pipeline some may have given their part of a step already, which is not counted again
-        return min(map(self._saved.manifest.counted, job.together_with(rank)))
+        return self._saved.manifest.counted(*job.together_with(rank))
 
     def counted(self, chunk: ChunkState, participant: Participant) -> int:
         """Return how many clocks of a worker that begins are in a chunk: it may have a part of the next step."""
